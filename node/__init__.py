@@ -1,0 +1,1 @@
+"""Everything with I/O: the daemon, the client, the command line."""

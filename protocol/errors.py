@@ -1,0 +1,173 @@
+"""Every error that Joulemesh raises on purpose, and who has to act on it.
+
+::
+
+    JoulemeshError
+    +-- PeerError            a remote party sent what the rules forbid; the session may end, the process lives on
+    |   +-- MalformedError   bytes that do not decode strictly: unknown kind, wrong type, too long, not canonical
+    |   +-- SignatureError   a signature that does not belong to the party it names
+    |   +-- ExpiredError     past its expiry, or from too far in the future
+    |   +-- StaleError       replayed, or superseded by something newer
+    |   +-- UnpaidError      asks for work beyond what the vouchers pay
+    |   +-- RefusedError     a peer's own, reasoned refusal
+    |   +-- DishonestError   commitments, counts or log heads that contradict each other
+    |   +-- LostPeerError    the peer went away, or stayed silent past its time
+    +-- RuleError            the settlement rules reject an operation; `code` says which rule
+    +-- RoutingError         no route satisfies the policy; carries the reason for every offer
+    +-- LocalError           something on this machine that its user can mend
+        +-- ConfigurationError
+        +-- KeystoreError
+        +-- ModelError
+        +-- ListenError      an address that cannot be listened on
+        +-- UnreachableError a service that does not answer: a ledger, a bootstrap peer
+        +-- FundsError       a balance too low for what was asked
+
+`code` is stable and travels on the wire; `message` is for people; `hint` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ConfigurationError",
+    "DishonestError",
+    "ExpiredError",
+    "FundsError",
+    "JoulemeshError",
+    "KeystoreError",
+    "ListenError",
+    "LocalError",
+    "LostPeerError",
+    "MalformedError",
+    "ModelError",
+    "PeerError",
+    "RefusedError",
+    "RoutingError",
+    "RuleError",
+    "SignatureError",
+    "StaleError",
+    "UnpaidError",
+    "UnreachableError",
+]
+
+
+class JoulemeshError(Exception):
+    """The root. Never raised itself."""
+
+    default_code: ClassVar[str] = "error"
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = self.default_code if code is None else code
+        self.hint = self.default_hint if hint is None else hint
+
+
+class PeerError(JoulemeshError):
+    """A remote party is at fault; nothing on this side is broken."""
+
+    default_code = "peer"
+
+
+class MalformedError(PeerError):
+    """Bytes that do not decode strictly."""
+
+    default_code = "malformed"
+
+
+class SignatureError(PeerError):
+    """A signature that does not verify for the party it names."""
+
+    default_code = "bad-signature"
+
+
+class ExpiredError(PeerError):
+    """Past its expiry, or dated too far in the future."""
+
+    default_code = "expired"
+
+
+class StaleError(PeerError):
+    """A replay, or something that a newer message has superseded."""
+
+    default_code = "stale"
+
+
+class UnpaidError(PeerError):
+    """Work was asked for beyond what the vouchers at hand pay."""
+
+    default_code = "unpaid"
+
+
+class RefusedError(PeerError):
+    """A peer refused, and said why: `code` is the peer's."""
+
+    default_code = "refused"
+
+
+class DishonestError(PeerError):
+    """Two signed statements, or a statement and the facts, contradict each other."""
+
+    default_code = "dishonest"
+
+
+class LostPeerError(PeerError):
+    """The connection ended, or the peer stayed silent past its time."""
+
+    default_code = "lost-peer"
+
+
+class RuleError(JoulemeshError):
+    """The settlement rules reject an operation. `code` names the rule."""
+
+    default_code = "rule"
+
+
+class RoutingError(JoulemeshError):
+    """No route satisfies the policy."""
+
+    default_code = "no-route"
+
+
+class LocalError(JoulemeshError):
+    """Something on this machine that its user can mend."""
+
+    default_code = "local"
+
+
+class ConfigurationError(LocalError):
+    """A setting that is unknown, ill-typed or out of range."""
+
+    default_code = "configuration"
+
+
+class KeystoreError(LocalError):
+    """A key file that is missing or unreadable, or a passphrase that does not open it."""
+
+    default_code = "keystore"
+
+
+class ModelError(LocalError):
+    """A model directory that is missing, incomplete or of an unsupported architecture."""
+
+    default_code = "model"
+
+
+class ListenError(LocalError):
+    """An address that cannot be listened on."""
+
+    default_code = "listen"
+
+
+class UnreachableError(LocalError):
+    """A service that does not answer."""
+
+    default_code = "unreachable"
+
+
+class FundsError(LocalError):
+    """A balance too low for what was asked."""
+
+    default_code = "funds"

@@ -1,0 +1,148 @@
+"""Names of parties, sessions and models, and how each follows from the bytes behind it."""
+
+from __future__ import annotations
+
+from typing import Annotated, NewType
+
+from Crypto.Hash import keccak
+
+from protocol.codec import Count, Message, Size, TextSize, Uint, encode, message
+from protocol.errors import MalformedError
+
+__all__ = [
+    "U8",
+    "U32",
+    "U40",
+    "U64",
+    "Address",
+    "AddressBytes",
+    "BlockSpan",
+    "Bytes32",
+    "ModelFile",
+    "ModelManifest",
+    "ModelRoot",
+    "Name",
+    "PublicKeyBytes",
+    "SessionId",
+    "SignatureBytes",
+    "address_of",
+    "checksum_address",
+    "keccak256",
+    "model_root",
+    "parse_address",
+]
+
+U8 = Annotated[int, Uint(8)]
+U32 = Annotated[int, Uint(32)]
+U40 = Annotated[int, Uint(40)]
+U64 = Annotated[int, Uint(64)]
+Bytes32 = Annotated[bytes, Size(32)]
+AddressBytes = Annotated[bytes, Size(20)]
+PublicKeyBytes = Annotated[bytes, Size(33)]
+SignatureBytes = Annotated[bytes, Size(64)]
+Name = Annotated[str, TextSize(96)]
+
+Address = NewType("Address", bytes)
+"""20 bytes: the EVM address of a party, which follows from its public key."""
+
+SessionId = NewType("SessionId", bytes)
+"""32 bytes: the EIP-712 struct hash of a session's terms."""
+
+ModelRoot = NewType("ModelRoot", bytes)
+"""32 bytes: what exactly is sold under a model's name: its files, precision and quantization."""
+
+
+def keccak256(data: bytes) -> bytes:
+    """Keccak-256 as Ethereum uses it (not the later SHA3-256)."""
+    return keccak.new(digest_bits=256, data=data).digest()
+
+
+def address_of(uncompressed_public_key: bytes) -> Address:
+    """The EVM address of a 65-byte uncompressed secp256k1 public key (Ethereum yellow paper, appendix F)."""
+    return Address(keccak256(uncompressed_public_key[1:])[-20:])
+
+
+def checksum_address(address: bytes) -> str:
+    """``0x`` and 40 hex digits with the EIP-55 checksum in their case."""
+    digits = address.hex()
+    nibbles = keccak256(digits.encode()).hex()
+    return "0x" + "".join(d.upper() if int(n, 16) >= 8 else d for d, n in zip(digits, nibbles, strict=False))
+
+
+def parse_address(text: str) -> Address:
+    """The address that `text` writes in hex; mixed case must carry a right EIP-55 checksum. Raises MalformedError."""
+    digits = text.removeprefix("0x")
+    try:
+        address = Address(bytes.fromhex(digits))
+    except ValueError:
+        raise MalformedError(f"{text!r} is not an address", hint="an address is 0x and 40 hex digits") from None
+    if len(address) != 20:
+        raise MalformedError(f"{text!r} is not an address", hint="an address is 0x and 40 hex digits")
+    if digits not in (digits.lower(), digits.upper()) and checksum_address(address) != "0x" + digits:
+        raise MalformedError(f"{text!r} has a wrong checksum", hint="compare it with where you copied it from")
+    return address
+
+
+@message()
+class BlockSpan(Message):
+    """The transformer blocks ``[start, end)`` of a model."""
+
+    start: U32
+    """First block of the span."""
+    end: U32
+    """One past the last block; above `start`."""
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        if self.start >= self.end:
+            raise MalformedError(f"block span {self.start}:{self.end} is empty")
+
+    def __str__(self) -> str:
+        return f"{self.start}:{self.end}"
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@message()
+class ModelFile(Message):
+    """One file of a model directory."""
+
+    name: Name
+    """File name inside the directory, without folders."""
+    size: U64
+    """Bytes."""
+    sha256: Bytes32
+    """SHA-256 of its content."""
+
+
+@message("model/1")
+class ModelManifest(Message):
+    """Everything that fixes what a model computes."""
+
+    name: Name
+    """A name for people; part of the root, so one root has one name."""
+    precision: Name
+    """Number format of weights and activations: ``fp32``, ``bf16``; quantized forms are other products."""
+    blocks: U32
+    """Transformer blocks in the whole model."""
+    hidden_size: U32
+    """Width of the activations between blocks."""
+    vocabulary: U32
+    """Token ids are below this."""
+    max_context: U32
+    """Positions that the model can attend to."""
+    stop_tokens: Annotated[tuple[U32, ...], Count(0, 16)]
+    """Token ids that end an answer."""
+    files: Annotated[tuple[ModelFile, ...], Count(1, 256)]
+    """Configuration, tokenizer and weights, in order of name."""
+
+    @property
+    def root(self) -> ModelRoot:
+        """What sessions and offers name the model by."""
+        return model_root(self)
+
+
+def model_root(manifest: ModelManifest) -> ModelRoot:
+    """The hash that names a manifest."""
+    return ModelRoot(keccak256(encode(manifest)))

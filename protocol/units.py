@@ -1,0 +1,87 @@
+"""Money, energy, tokens and time as integers, and the two lines of arithmetic that all of them share.
+
+The kernels here and in `metering` and `tariff` run unchanged on Python ints (in a node) and on numpy int64 arrays
+(in the simulator): only ``+ - * // %``, comparisons and the three functions below, never a branch on data.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, NewType, TypeVar
+
+import numpy as np
+
+from protocol.errors import ConfigurationError
+
+__all__ = [
+    "MICRO",
+    "MicroUnits",
+    "MilliJoules",
+    "PricePerMillion",
+    "Seconds",
+    "Tokens",
+    "ceil_div",
+    "choose",
+    "format_micro",
+    "larger",
+    "parse_micro",
+]
+
+MICRO = 1_000_000
+"""Micro-units in one unit of money, and tokens in the million that prices refer to."""
+
+MicroUnits = NewType("MicroUnits", int)
+"""Money: 1e-6 of the token that the ledger counts (one unit is meant to be one US dollar)."""
+
+PricePerMillion = NewType("PricePerMillion", int)
+"""Micro-units per one million tokens."""
+
+MilliJoules = NewType("MilliJoules", int)
+"""Energy."""
+
+Tokens = NewType("Tokens", int)
+"""A count of prompt or generated tokens."""
+
+Seconds = NewType("Seconds", int)
+"""Unix time, or a duration."""
+
+IntOrArray = TypeVar("IntOrArray", int, np.ndarray[Any, np.dtype[np.int64]])
+
+
+def ceil_div(numerator: IntOrArray, denominator: int) -> IntOrArray:
+    """The smallest integer that is not below ``numerator / denominator``."""
+    return -((-numerator) // denominator)
+
+
+def larger(left: IntOrArray, right: int) -> IntOrArray:
+    """The larger of the two, element by element."""
+    larger_of_both: IntOrArray = choose(left > right, left, right)
+    return larger_of_both
+
+
+def choose(condition: Any, yes: Any, no: Any) -> Any:
+    """`yes` where the condition holds, else `no`; element by element on arrays."""
+    if isinstance(condition, (bool, np.bool_)):
+        return yes if condition else no
+    return np.where(condition, yes, no)
+
+
+def parse_micro(text: str) -> int:
+    """Micro-units of a decimal number of units: ``"0.08"`` is 80000.
+
+    Raises:
+        ConfigurationError: not a number, more than six decimals, or out of the 63-bit range.
+    """
+    try:
+        micro = Decimal(text) * MICRO
+    except InvalidOperation:
+        raise ConfigurationError(f"{text!r} is not a number", hint="write it like 0.08") from None
+    if not micro.is_finite() or micro != micro.to_integral_value() or abs(micro) >= 2**63:
+        raise ConfigurationError(f"{text!r} has more than six decimals or is out of range", hint="write it like 0.08")
+    return int(micro)
+
+
+def format_micro(micro: int) -> str:
+    """A decimal number of units with all six places: 80000 is ``"0.080000"``."""
+    sign = "-" if micro < 0 else ""
+    return f"{sign}{abs(micro) // MICRO}.{abs(micro) % MICRO:06d}"
