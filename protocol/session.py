@@ -1,8 +1,8 @@
 """The settlement state machine: what each ledger operation requires, and what it does to money.
 
 `apply` takes a state that it only looks into, one signed operation and the time; it returns what changes, or raises.
-Every venue runs these rules: the embedded ledger when it takes an operation, anyone who replays its log, and (held equal
-by shared vectors) the settlement contract. Clause numbers are those of docs/spec/settlement.md.
+Every venue runs these rules: the embedded ledger when it takes an operation, anyone who replays its log, and, held
+equal by shared vectors, a settlement contract. Clause numbers are those of docs/spec/settlement.md.
 
 Money: an account has free micro-units; an open session holds the caps of its legs; vouchers move held money to the
 providers; closing returns the rest. ``deposits - withdrawals == free + held`` after every operation.
@@ -211,7 +211,7 @@ def _entry(signed: SignedOp, now: int, draft: _Draft) -> LogEntry:
         AccountEffect(account=address, free=account.free, nonce=account.nonce)
         for address, account in sorted(draft.accounts.items())
     )
-    sessions = ()
+    sessions: tuple[SessionEffect, ...] = ()
     if draft.session is not None:
         identity, record = draft.session
         sessions = (
