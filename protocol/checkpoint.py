@@ -1,0 +1,87 @@
+"""Checkpoints: what a log commits to, as the text of a signed note (https://c2sp.org/tlog-checkpoint).
+
+::
+
+    <origin: the log's name>
+    <number of entries>
+    <base64 of the Merkle root>
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from protocol.errors import DishonestError, MalformedError
+from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, sign_note
+
+__all__ = ["Checkpoint", "format_checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A tree head."""
+
+    origin: str
+    """The log's name, which is also the name of the key that signs for it."""
+    size: int
+    """Entries in the tree."""
+    root: bytes
+    """32 bytes: RFC 6962 root over them."""
+
+    def __post_init__(self) -> None:
+        if not self.origin or not self.origin.isprintable():
+            raise MalformedError("a checkpoint names its log in one line")
+        if not 0 <= self.size < MAX_SIZE:
+            raise MalformedError(f"a checkpoint with a size of {self.size}")
+        if len(self.root) != HASH_BYTES:
+            raise MalformedError(f"a checkpoint's root has 32 bytes, not {len(self.root)}")
+        if self.size == 0 and self.root != EMPTY_ROOT:
+            raise MalformedError("a checkpoint of an empty tree with a root that is not the empty tree's")
+
+    def __str__(self) -> str:
+        return f"{self.origin} with {self.size} entries and root {self.root.hex()}"
+
+
+def format_checkpoint(checkpoint: Checkpoint) -> str:
+    """The text that is signed."""
+    return f"{checkpoint.origin}\n{checkpoint.size}\n{base64.b64encode(checkpoint.root).decode()}\n"
+
+
+def parse_checkpoint(text: str) -> Checkpoint:
+    """The checkpoint that `text` spells; further non-empty lines are allowed and have no meaning here.
+
+    Raises MalformedError.
+    """
+    lines = text.split("\n")
+    if len(lines) < 4 or lines.pop() or not all(lines):
+        raise MalformedError("a checkpoint has three or more lines, none of them empty")
+    origin, size, root, *_ = lines
+    if not (size.isascii() and size.isdecimal()) or (size[0] == "0" and size != "0") or len(size) > 19:
+        raise MalformedError(f"a checkpoint with a size of {size[:40]!r}")
+    return Checkpoint(origin, int(size), decode_base64(root))
+
+
+def sign_checkpoint(checkpoint: Checkpoint, key: NoteKey) -> bytes:
+    """The signed note of a checkpoint. Raises MalformedError when the key bears another name than the log."""
+    if key.verifier.name != checkpoint.origin:
+        raise MalformedError(f"a checkpoint of {checkpoint.origin} is not for {key.verifier.name} to sign")
+    return sign_note(format_checkpoint(checkpoint), [key])
+
+
+def open_checkpoint(note: bytes, verifier: VerifierKey) -> Checkpoint:
+    """The checkpoint in a note that the log's key has signed.
+
+    The caller still owes: consistency with the last checkpoint it saw (`merkle.verify_consistency`).
+
+    Raises:
+        MalformedError: not a note, or its text is not a checkpoint.
+        SignatureError: not signed by the log's key.
+        DishonestError: signed by the log's key for another log.
+    """
+    text, _ = open_note(note, verifier)
+    checkpoint = parse_checkpoint(text)
+    if checkpoint.origin != verifier.name:
+        raise DishonestError(f"{verifier.name} signed a checkpoint of another log, {checkpoint.origin}")
+    return checkpoint

@@ -1,0 +1,20 @@
+"""Test vectors from outside the repository, in ../shared/vectors; tests skip with a message where that folder is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "vectors"
+
+
+def load_vectors(name: str) -> dict[str, Any]:
+    """The content of one vector file."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"no outside test vectors: {path} is missing")
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
