@@ -82,10 +82,10 @@ def root_at(size: int, hash_at: HashAt) -> bytes:
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:
-    """Root of the tree over whole leaves (their bytes, not their hashes)."""
+    """Root of the tree over these leaf hashes."""
     frontier = Frontier()
     for leaf in leaves:
-        frontier.append(leaf_hash(leaf))
+        frontier.append(leaf)
     return frontier.root
 
 

@@ -212,5 +212,6 @@ def test_proofs_of_nothing_are_refused() -> None:
         verify_inclusion(0, 1, b"short", (), bytes(32))
 
 
-def test_root_of_hashes_whole_leaves() -> None:
-    assert root_of([b"a", b"b"]) == node_hash(leaf_hash(b"a"), leaf_hash(b"b"))
+@given(st.integers(0, 40))
+def test_root_of_leaf_hashes(size: int) -> None:
+    assert root_of(LEAVES[:size]) == naive_root(LEAVES[:size])

@@ -54,7 +54,7 @@ def test_garbage_is_no_note(data: bytes, key: NoteKey) -> None:
 def test_keys_read_back_and_hide_their_secret(key: NoteKey) -> None:
     assert VerifierKey.parse(str(key.verifier)) == key.verifier
     assert NoteKey.parse(key.encoded).verifier == key.verifier
-    secret = key.encoded.rsplit("+", 1)[1]
+    secret = key.encoded.split("+", 4)[4]
     assert secret not in repr(key)
 
 
@@ -148,7 +148,7 @@ def test_a_checkpoint_is_signed_by_the_key_of_its_origin(root: bytes, size: int)
 
 def test_checkpoints_out_of_range() -> None:
     some = bytes(32)
-    for origin, size, root in (("", 1, some), ("a\nb", 1, some), ("a", -1, some), ("a", 2**63, some), ("a", 1, some[1:]),
+    for origin, size, root in (("", 1, some), ("a\nb", 1, some), ("a", -1, some), ("a", 2**63, some), ("a", 1, b""),
                                ("a", 0, some)):  # fmt: skip
         with pytest.raises(MalformedError):
             Checkpoint(origin, size, root)
