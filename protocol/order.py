@@ -1,7 +1,7 @@
 """The signed job order, and what a provider answers: the promise that starts work, or a reasoned refusal.
 
-`check_order` holds every rule that needs no I/O; the node still owes the ledger (is the session open?), its own room and
-its own floor.
+`check_order` holds every rule that needs no I/O. The node still owes the rest: is the session open on the ledger, is
+there room, and does the price reach its floor.
 """
 
 from __future__ import annotations
@@ -138,8 +138,12 @@ def check_order(
     # O5: the policy is the one that the session was opened under.
     if policy_hash(order.policy) != terms.policy:
         raise MalformedError("the policy is not the one in the session")
+    _check_counts(order, manifest)
+
+
+def _check_counts(order: JobOrder, manifest: ModelManifest) -> None:
     # O6: the counts fit the model and the session.
-    plan = order.plan
+    plan, terms = order.plan, order.session
     if plan.window != terms.window:
         raise MalformedError("the order's window is not the session's")
     if not (plan.prompt and plan.most and plan.chunk and plan.window):

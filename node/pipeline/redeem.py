@@ -1,0 +1,105 @@
+"""Turns vouchers into money: settles what a client did not settle itself, also after a restart.
+
+A voucher is safe in the `VoucherStore` before it counts. Clients usually settle at once, so a finished session is left
+alone for a moment; whatever the ledger then does not show is submitted, again and again until it is in or too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from node.pipeline.vouchers import StoredVoucher, VoucherStore
+from node.ports import Clock, Events, Settlement
+from protocol.errors import JoulemeshError, RuleError
+from protocol.messages import Settle
+from protocol.signing import SigningKey
+
+__all__ = ["Redeemer"]
+
+RETRY_S = 15.0
+"""Pause between rounds; a ledger that is down is asked again at this pace."""
+
+
+class Redeemer:
+    """Settles the newest voucher of every session that is over.
+
+    Args:
+        patience_s: how long a client has to settle before this node does it.
+    """
+
+    def __init__(
+        self,
+        settlement: Settlement,
+        store: VoucherStore,
+        key: SigningKey,
+        clock: Clock,
+        events: Events,
+        *,
+        patience_s: float = 5.0,
+    ) -> None:
+        self._settlement = settlement
+        self._store = store
+        self._key = key
+        self._clock = clock
+        self._events = events
+        self._patience_s = patience_s
+        self._live: set[bytes] = set()
+        self._over = asyncio.Event()
+
+    def remember(self, session: bytes, stored: StoredVoucher) -> None:
+        """Durable when this returns; the session counts as live until `redeem_soon`."""
+        self._store.put(session, stored)
+        self._live.add(session)
+
+    def knows(self, session: bytes) -> bool:
+        """Whether the session was ever accepted or refused here."""
+        return self._store.knows(session)
+
+    def redeem_soon(self, session: bytes) -> None:
+        """The session is over: settle it unless its client does so first."""
+        self._live.discard(session)
+        self._over.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Sessions left over from an earlier run are redeemed first."""
+        while True:
+            await self.redeem_all()
+            try:
+                await asyncio.wait_for(self._over.wait(), RETRY_S)
+                self._over.clear()
+                await asyncio.sleep(self._patience_s)
+            except TimeoutError:
+                continue
+
+    async def redeem_all(self) -> None:
+        """One round over every session that is over."""
+        for session, stored in self._store.all().items():
+            if session in self._live:
+                continue
+            try:
+                await self._redeem(session, stored)
+            except RuleError as error:
+                self._events("voucher not redeemable", {"session": session.hex(), "reason": error.message})
+                self._store.remove(session)
+            except JoulemeshError as error:
+                self._events("ledger not reached", {"reason": error.message})
+                return
+
+    async def _redeem(self, session: bytes, stored: StoredVoucher) -> None:
+        found = await self._settlement.session(session)
+        effect = None if found is None else found[1].entry.sessions[0]
+        if effect is None or effect.closed:
+            self._store.remove(session)
+            return
+        if stored.pay is None:
+            # Nothing was promised; remembered until its expiry so that it is not served a second time.
+            if stored.session.expiry < self._clock():
+                self._store.remove(session)
+            return
+        voucher = stored.pay.voucher
+        if (effect.tokens_in, effect.tokens_out) != (voucher.tokens_in, voucher.tokens_out):
+            settle = Settle(voucher=voucher, signature=stored.pay.signature)
+            proven = await self._settlement.submit(settle, self._key)
+            self._events("voucher redeemed", {"session": session.hex(), "entry": proven.index})
+        elif stored.session.expiry < self._clock():
+            self._store.remove(session)

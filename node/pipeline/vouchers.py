@@ -1,0 +1,75 @@
+"""The newest voucher of every session, on disk before it counts: a crash loses no money that was promised.
+
+One small file a session, replaced as a whole. An attacker who can write here can at worst make a node settle an older
+voucher; one who can read learns what its clients paid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from protocol.codec import Message, decode, encode, message
+from protocol.errors import MalformedError
+from protocol.frames import Pay
+from protocol.ids import U40
+from protocol.messages import Session
+
+__all__ = ["StoredVoucher", "VoucherStore"]
+
+
+@message("stored-voucher/1")
+class StoredVoucher(Message):
+    """What it takes to redeem a session later."""
+
+    session: Session
+    """Its terms; they hold the expiry."""
+    opened_at: U40
+    """Unix seconds."""
+    pay: Pay | None
+    """The newest voucher; None before the first, and for a session whose order was refused."""
+
+
+class VoucherStore:
+    """A directory of `StoredVoucher` files, one writer."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+
+    def put(self, session: bytes, stored: StoredVoucher) -> None:
+        """Durable when this returns: written aside, flushed, then renamed over the old one.
+
+        A crash before the rename leaves the older voucher, and the peer has had no answer to the newer one.
+        """
+        path = self._path(session)
+        aside = path.with_suffix(".new")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode(stored))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+    def knows(self, session: bytes) -> bool:
+        """Whether this session was ever accepted or refused here, as far as the store still remembers."""
+        return self._path(session).exists()
+
+    def remove(self, session: bytes) -> None:
+        """Forget a session that the ledger has closed, or that nothing was promised in."""
+        self._path(session).unlink(missing_ok=True)
+
+    def all(self) -> dict[bytes, StoredVoucher]:
+        """Every session that is not yet done with, by its id. Files that do not decode are set aside as ``.bad``."""
+        found = {}
+        for path in sorted(self._directory.glob("*.voucher")):
+            try:
+                found[bytes.fromhex(path.stem)] = decode(path.read_bytes(), StoredVoucher)
+            except (MalformedError, ValueError):
+                with contextlib.suppress(OSError):
+                    path.rename(path.with_suffix(".bad"))
+        return found
+
+    def _path(self, session: bytes) -> Path:
+        return self._directory / f"{session.hex()}.voucher"
