@@ -1,0 +1,47 @@
+"""Two questions that peers ask one another: which offers do you know, and what is this model made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from protocol.codec import Count, Message, Size, TextSize, message
+from protocol.ids import Bytes32
+
+__all__ = ["CLIENT_FILES", "MAX_FILE_BYTES", "FileRequest", "ManifestRequest", "OfferList", "OffersRequest"]
+
+CLIENT_FILES = ("tokenizer.json", "tokenizer_config.json")
+"""The files of a model that a client needs and may ask a provider for; weights are not among them."""
+MAX_FILE_BYTES = 32 * 1024 * 1024
+
+
+@message("offers-request/1")
+class OffersRequest(Message):
+    """Which offers do you know?"""
+
+    model: Bytes32 | None
+    """Only for this model; None for all."""
+
+
+@message("offer-list/1")
+class OfferList(Message):
+    """Sealed offers, newest first; each is checked like one from gossip."""
+
+    sealed: Annotated[tuple[Annotated[bytes, Size(1, 8 * 1024)], ...], Count(0, 4096)]
+
+
+@message("manifest-request/1")
+class ManifestRequest(Message):
+    """What is this model made of?"""
+
+    model: Bytes32
+    """Model root."""
+
+
+@message("file-request/1")
+class FileRequest(Message):
+    """The content of one of a model's files; the answer is its raw bytes, held against the manifest."""
+
+    model: Bytes32
+    """Model root."""
+    name: Annotated[str, TextSize(96)]
+    """One of `CLIENT_FILES`."""
