@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.errors import DishonestError, MalformedError
-from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, leaf_hash, verify_inclusion
 from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, sign_note
 
-__all__ = ["Checkpoint", "format_checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint"]
+__all__ = ["Checkpoint", "format_checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint", "verify_entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +85,17 @@ def open_checkpoint(note: bytes, verifier: VerifierKey) -> Checkpoint:
     checkpoint = parse_checkpoint(text)
     if checkpoint.origin != verifier.name:
         raise DishonestError(f"{verifier.name} signed a checkpoint of another log, {checkpoint.origin}")
+    return checkpoint
+
+
+def verify_entry(data: bytes, index: int, proof: Sequence[bytes], note: bytes, verifier: VerifierKey) -> Checkpoint:
+    """Check offline that `data` is entry `index` of the log that `verifier` signs for; returns the checkpoint it is in.
+
+    Raises:
+        MalformedError: the note is no checkpoint, or the proof has the wrong shape.
+        SignatureError: the checkpoint is not signed by the log's key.
+        DishonestError: the entry is not in the log there.
+    """
+    checkpoint = open_checkpoint(note, verifier)
+    verify_inclusion(index, checkpoint.size, leaf_hash(data), proof, checkpoint.root)
     return checkpoint

@@ -1,0 +1,163 @@
+"""A running ledger: its folder, database, writer and HTTP service, started and stopped together.
+
+The folder holds ``log.key`` (which signs checkpoints), ``writer.lock`` and, unless a database URL says otherwise,
+``ledger.sqlite3``. Losing the key ends the ledger: its entries stay verifiable, but nobody can append.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from sqlalchemy.engine import URL
+
+from node.ledger.log_key import create_log_key, read_log_key
+from node.ledger.schema import database_url, sqlite_url
+from node.ledger.sequencer import Sequencer
+from node.ledger.service import build_app
+from node.ledger.store import Store
+from node.ports import Clock
+from protocol.eip712 import Domain
+from protocol.errors import ConfigurationError, ListenError
+from protocol.note import NoteKey
+from protocol.signing import SigningKey
+
+__all__ = ["DEFAULT_GRACE_S", "DEFAULT_PORT", "LedgerSettings", "RunningLedger", "run_ledger"]
+
+DEFAULT_PORT = 8645
+DEFAULT_GRACE_S = 48 * 3600
+
+_KEEPALIVE_SECONDS = 30
+"""Idle connections, and those that never finish a request's head, are closed after this."""
+
+_SHUTDOWN_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """Where a ledger lives, and under which rules it begins."""
+
+    folder: Path
+    """Made if missing."""
+    database: str | None = None
+    """``postgresql://...`` or ``sqlite:///...``; a SQLite file in the folder by default."""
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    """0 takes any free port."""
+    origin: str | None = None
+    """The log's name, at most 40 bytes; follows from the operator's address by default. Fixed once the ledger began."""
+    grace_s: int = DEFAULT_GRACE_S
+    """Seconds after expiry in which vouchers are redeemed. Fixed once the ledger began."""
+    faucet_limit: int = 0
+    """Most micro-units of play money for one account; 0 for none. Fixed once the ledger began."""
+
+    @property
+    def url(self) -> URL:
+        """The database. Raises ConfigurationError."""
+        return database_url(self.database) if self.database else sqlite_url(self.folder / "ledger.sqlite3")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningLedger:
+    """What others need to know of a ledger that serves."""
+
+    url: str
+    """Base of its HTTP interface."""
+    verifier_key: str
+    domain: Domain
+    writer: asyncio.Task[None]
+    """Ends with the LocalError that stopped the ledger, if something does."""
+
+    async def wait(self) -> None:
+        """Until the ledger stops. Raises LocalError when it had to."""
+        await asyncio.shield(self.writer)
+
+
+@asynccontextmanager
+async def run_ledger(
+    settings: LedgerSettings, operator: SigningKey, clock: Clock, *, peers: Sequence[str] = ()
+) -> AsyncIterator[RunningLedger]:
+    """Run a ledger for the length of the block; it is begun where the folder and the database are empty.
+
+    On leaving, requests under way are answered, then the writer finishes, then the database closes.
+
+    Args:
+        operator: whose ledger it is; signs the genesis entry and the faucet's deposits.
+        peers: multiaddrs that ``/info`` names; read at each request.
+
+    Raises:
+        ConfigurationError, KeystoreError: settings, key file or database belong to another ledger.
+        ListenError: the address is in use, or is not one of this machine's.
+        LocalError: another process writes this ledger, or its database is damaged.
+        UnreachableError: the database does not answer.
+    """
+    _make_folder(settings.folder)
+    async with AsyncExitStack() as stack:
+        store = Store(settings.url)
+        stack.push_async_callback(store.close)
+        await store.become_writer(settings.folder / "writer.lock")
+        key = await _log_key(settings, store, operator)
+        sequencer = await Sequencer.open(
+            store, key, operator, clock, grace_s=settings.grace_s, faucet_limit=settings.faucet_limit
+        )
+        writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
+        stack.push_async_callback(_finish, sequencer, writer)
+        runner = web.AppRunner(
+            build_app(store, sequencer, peers),
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        port = await _listen(runner, settings)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        yield RunningLedger(f"http://{host}:{port}", str(key.verifier), sequencer.domain, writer)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the ledger's folder {folder}: {error.strerror}") from error
+
+
+async def _log_key(settings: LedgerSettings, store: Store, operator: SigningKey) -> NoteKey:
+    path = settings.folder / "log.key"
+    if not path.exists() and await store.checkpoint() is None:
+        origin = settings.origin or f"joulemesh/{operator.address.hex()[:12]}"
+        if len(origin.encode()) > 40:
+            raise ConfigurationError(f"the origin {origin!r} has more than 40 bytes")
+        return create_log_key(path, origin)
+    key = read_log_key(path)
+    if settings.origin not in (None, key.verifier.name):
+        raise ConfigurationError(
+            f"this ledger is called {key.verifier.name}, not {settings.origin}",
+            hint="a ledger's name never changes: leave the setting out, or begin another in a new folder",
+        )
+    return key
+
+
+async def _finish(sequencer: Sequencer, writer: asyncio.Task[None]) -> None:
+    sequencer.stop()
+    # Its failure, if any, is for `RunningLedger.wait` to raise, not for whoever closes up.
+    await asyncio.wait([writer])
+    if not writer.cancelled():
+        writer.exception()
+
+
+async def _listen(runner: web.AppRunner, settings: LedgerSettings) -> int:
+    site = web.TCPSite(runner, settings.host, settings.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            hint="is another ledger running there? choose another port",
+        ) from error
+    address: tuple[str, int] = runner.addresses[0]
+    return address[1]

@@ -1,0 +1,48 @@
+"""The Ed25519 key that signs a ledger's checkpoints, in a file that only its owner can read.
+
+Whoever holds it can show different logs to different people, which gossip of checkpoints uncovers; it moves no money.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from protocol.errors import KeystoreError, MalformedError
+from protocol.note import NoteKey
+
+__all__ = ["create_log_key", "read_log_key"]
+
+
+def create_log_key(path: Path, origin: str) -> NoteKey:
+    """A new key named `origin`, durable at `path` once returned. Raises KeystoreError, also where one exists."""
+    key = NoteKey(origin, secrets.token_bytes(32))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key.encoded + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise KeystoreError(f"cannot write the log key {path}: {error.strerror}") from error
+    # A crash here leaves a key without a ledger: the next start takes it for the ledger that it then begins.
+    return key
+
+
+def read_log_key(path: Path) -> NoteKey:
+    """The key at `path`. Raises KeystoreError when it is missing, readable by others, or no key."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeystoreError(f"others can read the log key {path}", hint=f"chmod 600 {path}")
+        return NoteKey.parse(path.read_text().strip())
+    except OSError as error:
+        hint = "it was made together with the ledger: restore it beside the database"
+        raise KeystoreError(f"cannot read the log key {path}: {error.strerror}", hint=hint) from error
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise KeystoreError(f"{path} is not a log key", hint="restore it from a backup") from error

@@ -1,0 +1,192 @@
+"""Where a log is read from, over HTTP or straight from a database, and proofs made from the tiles that come.
+
+Nothing here is believed: whoever asks for a proof verifies it (`client`, `verify`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import aiohttp
+
+from node.ledger.store import Store
+from node.ledger.wire import remote_error
+from protocol.errors import JoulemeshError, MalformedError, UnreachableError
+from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof
+from protocol.note import MAX_NOTE_BYTES
+from protocol.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
+
+__all__ = ["HttpLog", "LogReader", "LogSource", "StoreLog"]
+
+_MAX_JSON_BYTES = 64 * 1024
+_MAX_ENTRY_BYTES = 2 + 0xFFFF
+_CACHED_TILES = 256
+_CACHED_BUNDLES = 8
+
+Content = TypeVar("Content")
+
+
+class LogSource(Protocol):
+    """A log as static files."""
+
+    async def checkpoint(self) -> bytes:
+        """The newest signed note."""
+
+    async def tile(self, tile: Tile) -> bytes:
+        """A hash tile. Raises a PeerError where the log does not have it."""
+
+    async def bundle(self, tile: Tile) -> list[bytes]:
+        """The entries of a bundle; fewer where one is missing."""
+
+
+class StoreLog:
+    """A log in a database on this machine."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def checkpoint(self) -> bytes:
+        note = await self._store.checkpoint()
+        if note is None:
+            raise MalformedError("the database holds no checkpoint")
+        return note
+
+    async def tile(self, tile: Tile) -> bytes:
+        content = await self._store.tile(tile)
+        if content is None:
+            raise MalformedError(f"{tile_path(tile)} is missing")
+        return content
+
+    async def bundle(self, tile: Tile) -> list[bytes]:
+        begin = tile.index * TILE_WIDTH
+        return await self._store.entries(begin, begin + tile.width)
+
+
+class HttpLog:
+    """A log behind an HTTP address, and the JSON beside it. Close it after use.
+
+    Each method raises UnreachableError when nobody answers in time, and the error that the ledger names otherwise.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 30) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5, timeout_s))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def checkpoint(self) -> bytes:
+        return await self._request("GET", "checkpoint", MAX_NOTE_BYTES)
+
+    async def tile(self, tile: Tile) -> bytes:
+        return await self._request("GET", tile_path(tile), HASH_BYTES * tile.width)
+
+    async def bundle(self, tile: Tile) -> list[bytes]:
+        return decode_bundle(await self._request("GET", tile_path(tile), _MAX_ENTRY_BYTES * tile.width), tile.width)
+
+    async def get_json(self, path: str) -> dict[str, Any]:
+        """The JSON object at `path`. Raises MalformedError when it is none."""
+        return _as_object(await self._request("GET", path, _MAX_JSON_BYTES))
+
+    async def post(self, path: str, body: bytes) -> dict[str, Any]:
+        """The JSON object that `path` answers `body` with."""
+        return _as_object(await self._request("POST", path, _MAX_JSON_BYTES, body))
+
+    async def _request(self, method: str, path: str, limit: int, body: bytes | None = None) -> bytes:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        try:
+            async with self._session.request(
+                method, f"{self.url}/{path}", data=body, allow_redirects=False
+            ) as response:
+                content = await _read(response, limit)
+                if response.status != 200:
+                    raise _refusal(response.status, content)
+                return content
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise UnreachableError(
+                f"the ledger at {self.url} does not answer ({error or type(error).__name__})",
+                hint="is it running? start it with: joule ledger run",
+            ) from error
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    parts, total = [], 0
+    async for part in response.content.iter_any():
+        total += len(part)
+        if total > limit:
+            response.close()
+            raise MalformedError(f"the ledger answered with more than {limit} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refusal(status: int, content: bytes) -> JoulemeshError:
+    try:
+        return remote_error(status, _as_object(content))
+    except MalformedError:
+        return remote_error(status, None)
+
+
+def _as_object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise MalformedError("the ledger did not answer with a JSON object")
+    return value
+
+
+class LogReader:
+    """Makes proofs from a source's tiles, and remembers the full ones, which never change."""
+
+    def __init__(self, source: LogSource) -> None:
+        self._source = source
+        self._tiles: dict[Tile, bytes] = {}
+        self._bundles: dict[Tile, list[bytes]] = {}
+
+    def forget(self) -> None:
+        """Drop what was remembered: a proof made of it did not hold."""
+        self._tiles.clear()
+        self._bundles.clear()
+
+    async def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """An inclusion proof, unverified."""
+        return await self._prove(size, lambda hash_at: inclusion_proof(index, size, hash_at))
+
+    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """A consistency proof, unverified."""
+        return await self._prove(new, lambda hash_at: consistency_proof(old, new, hash_at))
+
+    async def entry(self, index: int, size: int) -> bytes:
+        """The bytes said to be entry `index` of a log of `size` entries."""
+        bundle = bundle_of(index, size)
+        entries = await _remembering(self._bundles, _CACHED_BUNDLES, bundle, self._source.bundle)
+        return entries[index % TILE_WIDTH]
+
+    async def _prove(self, size: int, prove: Callable[[HashAt], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        needed = sorted(tiles_for(size, prove))
+        read = [_remembering(self._tiles, _CACHED_TILES, tile, self._source.tile) for tile in needed]
+        contents = await asyncio.gather(*read)
+        return prove(TileReader(size, dict(zip(needed, contents, strict=True))).hash_at)
+
+
+async def _remembering(
+    cache: dict[Tile, Content], limit: int, tile: Tile, read: Callable[[Tile], Awaitable[Content]]
+) -> Content:
+    """What `read` gives for a tile; full ones stay in `cache`, the oldest leaving first."""
+    if tile in cache:
+        return cache[tile]
+    content = await read(tile)
+    if tile.width == TILE_WIDTH:
+        while len(cache) >= limit:
+            cache.pop(next(iter(cache)))
+        cache[tile] = content
+    return content

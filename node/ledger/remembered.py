@@ -1,0 +1,83 @@
+"""What a client remembers of a ledger between runs: its verifier key and the newest checkpoint it saw.
+
+Without it a ledger could show every run another history; with it, one that rewrites its past is found out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.errors import ConfigurationError, PeerError
+from protocol.note import VerifierKey
+
+__all__ = ["Memory"]
+
+
+@dataclass(slots=True)
+class Memory:
+    """The pinned key and the last checkpoint of one ledger; in a file where a path is given, else for one run."""
+
+    path: Path | None = None
+    verifier: VerifierKey | None = None
+    note: bytes | None = None
+
+    @classmethod
+    def load(cls, path: Path | None) -> Memory:
+        """What the file remembers; nothing where there is no file yet. Raises ConfigurationError when it is spoiled."""
+        memory = cls(path)
+        if path is None or not path.exists():
+            return memory
+        try:
+            stored = json.loads(path.read_text())
+            memory.verifier = VerifierKey.parse(stored["verifier_key"])
+            memory.note = stored["checkpoint"].encode()
+            open_checkpoint(memory.note, memory.verifier)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PeerError) as error:
+            raise ConfigurationError(
+                f"what was remembered of the ledger, in {path}, cannot be read",
+                hint="remove the file only if you trust the ledger's whole history again",
+            ) from error
+        return memory
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The remembered checkpoint, its signature verified again."""
+        if self.note is None or self.verifier is None:
+            return None
+        return open_checkpoint(self.note, self.verifier)
+
+    def remember(self, note: bytes) -> None:
+        """Take in a newer checkpoint, which the caller has verified; the file changes whole or not at all.
+
+        Raises ConfigurationError when the file cannot be written.
+        """
+        self.note = note
+        if self.path is None or self.verifier is None:
+            return
+        content = json.dumps({"verifier_key": str(self.verifier), "checkpoint": note.decode()}, indent=1)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(self.path, content + "\n")
+        except OSError as error:
+            raise ConfigurationError(f"cannot remember the ledger in {self.path}: {error.strerror}") from error
+
+
+def _replace(path: Path, content: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # A crash here leaves the old file and a stray temporary one.
+        Path(name).replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise

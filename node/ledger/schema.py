@@ -1,0 +1,162 @@
+"""Tables of the embedded ledger, and the database engines that open them.
+
+SQLite (write-ahead log, ``synchronous=FULL``: a checkpoint that was shown must survive a power cut, or the ledger would
+contradict itself) or PostgreSQL. Money is BIGINT in both, so it stays below 2**63.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    event,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from protocol.errors import ConfigurationError
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "accounts",
+    "checkpoint",
+    "database_url",
+    "entries",
+    "make_engine",
+    "meta",
+    "metadata",
+    "sessions",
+    "sqlite_url",
+    "tiles",
+]
+
+SCHEMA_VERSION = "1"
+
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+metadata = MetaData()
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(32), nullable=False),
+)
+"""``schema``: version of these tables."""
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("position", _BIG, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""The log: canonical bytes of each entry. Its primary key is what stops two writers from ever taking one place."""
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("position", _BIG, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+)
+"""Merkle hashes, 256 of 32 bytes in a full tile; the tile at the edge of a level grows."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("address", LargeBinary(20), primary_key=True),
+    Column("free", _BIG, nullable=False),
+    Column("nonce", _BIG, nullable=False),
+    Column("fauceted", _BIG, nullable=False),
+    Column("entry", _BIG, ForeignKey(entries.c.position), nullable=False),
+)
+"""Balances. ``fauceted``: credited by the faucet so far; ``entry``: the last one that changed the account."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session", LargeBinary(32), primary_key=True),
+    Column("terms", LargeBinary, nullable=False),
+    Column("tokens_in", _BIG, nullable=False),
+    Column("tokens_out", _BIG, nullable=False),
+    Column("reserved", _BIG, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("opened", _BIG, ForeignKey(entries.c.position), nullable=False),
+    Column("entry", _BIG, ForeignKey(entries.c.position), nullable=False),
+)
+"""Every session ever opened, closed ones too: their terms must never open again."""
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)
+"""One row, 1: the newest signed checkpoint."""
+
+
+def database_url(text: str) -> URL:
+    """The URL of a database, with the asynchronous driver that this ledger uses. Raises ConfigurationError."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("the database URL cannot be read", hint="like postgresql://user@host/name") from None
+    kind = url.get_backend_name()
+    if kind not in _DRIVERS:
+        raise ConfigurationError(f"no ledger is kept in {kind}", hint="use sqlite or postgresql")
+    return url.set(drivername=_DRIVERS[kind])
+
+
+def sqlite_url(path: Path) -> URL:
+    """The URL of a SQLite file."""
+    return URL.create(_DRIVERS["sqlite"], database=str(path))
+
+
+def make_engine(url: URL, *, writer: bool) -> AsyncEngine:
+    """An engine for the one writer (a single connection), or for readers. Raises ConfigurationError."""
+    options: dict[str, Any] = {"pool_size": 1 if writer else 4, "max_overflow": 0}
+    if url.get_backend_name() == "postgresql" and not writer:
+        options["pool_pre_ping"] = True
+    try:
+        engine = create_async_engine(url, **options)
+    except (ImportError, SQLAlchemyError) as error:
+        hint = "pip install 'joulemesh[postgres]'" if url.get_backend_name() == "postgresql" else None
+        raise ConfigurationError(f"cannot use {url.get_backend_name()}: {error}", hint=hint) from error
+    if url.get_backend_name() == "sqlite":
+        _prepare_sqlite(engine, writer=writer)
+    return engine
+
+
+def _prepare_sqlite(engine: AsyncEngine, *, writer: bool) -> None:
+    # Transactions begin where this module says, not where the driver guesses: a writer takes the write lock at once.
+    begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 5000")
+        if writer:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute("PRAGMA foreign_keys = ON")
+        else:
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)

@@ -1,0 +1,220 @@
+"""The ledger's one writer: takes operations in order, and answers only for what is durable and signed for.
+
+Whatever waits while a commit runs becomes the next batch, so one fsync serves many without anybody waiting for company.
+A ledger that begins takes its genesis entry the same way. A commit that fails ends the writer for good: only a new
+process, which reads what the database really holds, may go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from node.ledger.store import Store
+from node.ledger.working_copy import FAUCET_REFERENCE, WorkingCopy, recover
+from node.ports import Clock
+from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, RuleError
+from protocol.ids import Address, checksum_address
+from protocol.messages import Deposit, Genesis, SignedOp, sign_op
+from protocol.note import NoteKey
+from protocol.session import Outcome, Rules, apply, ledger_domain
+from protocol.signing import SigningKey
+from protocol.units import format_micro
+
+__all__ = ["Appended", "Sequencer"]
+
+_MAX_BATCH = 512
+_MAX_WAITING = 4096
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an accepted operation stands."""
+
+    index: int
+    """Index of its entry."""
+    size: int
+    """Size of the signed checkpoint that covers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """An operation that waits. It is made when its turn comes: the faucet's depends on what came before."""
+
+    make: Callable[[], SignedOp]
+    done: asyncio.Future[Appended]
+
+
+class Sequencer:
+    """Use `open`, then run `serve` in a task of its own. Readers never look here: they read the store."""
+
+    def __init__(self, store: Store, key: NoteKey, operator: SigningKey, clock: Clock) -> None:
+        self.domain = ledger_domain(str(key.verifier))
+        self._store = store
+        self._key = key
+        self._operator = operator
+        self._clock = clock
+        self._copy = WorkingCopy()
+        self._waiting: asyncio.Queue[_Submission | None] = asyncio.Queue()
+        self._stopped: LocalError | None = None
+
+    @classmethod
+    async def open(
+        cls, store: Store, key: NoteKey, operator: SigningKey, clock: Clock, *, grace_s: int, faucet_limit: int
+    ) -> Sequencer:
+        """Recover the ledger that `store` holds, or begin one with a genesis entry.
+
+        Raises:
+            ConfigurationError: the ledger was begun by another operator, with another log key, or under other rules.
+            LocalError: the database contradicts itself or its checkpoint.
+        """
+        sequencer = cls(store, key, operator, clock)
+        recovered = await recover(store, key)
+        if recovered is not None:
+            sequencer._copy = recovered
+        else:
+            genesis = Genesis(verifier_key=str(key.verifier), grace_s=grace_s, faucet_limit=faucet_limit)
+            signed = sign_op(sequencer.domain, operator, 1, genesis)
+            submission = _Submission(lambda: signed, asyncio.get_running_loop().create_future())
+            await sequencer._sequence([submission])
+            await submission.done
+        _check_rules(Rules(operator.address, str(key.verifier), grace_s, faucet_limit), sequencer.rules)
+        return sequencer
+
+    @property
+    def rules(self) -> Rules:
+        """What the genesis entry fixed."""
+        return self._copy.rules
+
+    # Taking operations
+
+    async def submit(self, signed: SignedOp) -> Appended:
+        """Take an operation; returns once a signed checkpoint covers it, durably.
+
+        Raises what `protocol.session.apply` raises, and LocalError when the ledger is overloaded or has stopped.
+        """
+        return await self._enqueue(lambda: signed)
+
+    async def faucet(self, account: Address, amount: int) -> Appended:
+        """Credit play money to `account`, up to the ledger's limit for each. Raises RuleError, and as `submit` does."""
+        return await self._enqueue(lambda: self._faucet_deposit(account, amount))
+
+    def _faucet_deposit(self, account: Address, amount: int) -> SignedOp:
+        left = self.rules.faucet_limit - self._copy.fauceted.get(account, 0)
+        if amount > left:
+            raise RuleError(f"the faucet has {format_micro(left)} left for this account", code="faucet")
+        deposit = Deposit(account=account, amount=amount, reference=FAUCET_REFERENCE)
+        nonce = self._copy.books.account(self._operator.address).nonce + 1
+        return sign_op(self.domain, self._operator, nonce, deposit)
+
+    async def _enqueue(self, make: Callable[[], SignedOp]) -> Appended:
+        if self._stopped is not None:
+            raise self._stopped
+        if self._waiting.qsize() >= _MAX_WAITING:
+            raise LocalError("the ledger is overloaded", code="busy", hint="try again in a moment")
+        done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait(_Submission(make, done))
+        return await done
+
+    # The writer
+
+    async def serve(self) -> None:
+        """Take operations until `stop`. Raises LocalError when a commit fails; the ledger has then stopped."""
+        batch: list[_Submission] = []
+        reason = _stopped("the ledger has stopped")
+        try:
+            stopping = False
+            while not stopping:
+                batch = []
+                stopping = not self._collect(batch, await self._waiting.get())
+                await self._sequence(batch)
+        except Exception as error:
+            # The edge of the task, and any failure is final: what is in memory may be ahead of what is durable.
+            reason = _stopped(f"the ledger has stopped: {error}")
+            raise reason from error
+        finally:
+            self._give_up(reason, batch)
+
+    def stop(self) -> None:
+        """Let `serve` finish what waits, and return. Nothing is taken from here on."""
+        if self._stopped is None:
+            self._stopped = _stopped("the ledger is stopping")
+            self._waiting.put_nowait(None)
+
+    def _collect(self, batch: list[_Submission], first: _Submission | None) -> bool:
+        """Move what waits into `batch`; False when a stop was asked for."""
+        submission = first
+        while submission is not None:
+            batch.append(submission)
+            if len(batch) == _MAX_BATCH or self._waiting.empty():
+                return True
+            submission = self._waiting.get_nowait()
+        return False
+
+    def _give_up(self, reason: LocalError, batch: Sequence[_Submission]) -> None:
+        self._stopped = reason
+        unanswered = list(batch)
+        while not self._waiting.empty():
+            self._collect(unanswered, self._waiting.get_nowait())
+        for submission in unanswered:
+            _answer(submission, reason)
+
+    async def _sequence(self, batch: Sequence[_Submission]) -> None:
+        """Apply a batch, make it durable under a signed checkpoint, then answer."""
+        now = max(self._clock(), self._copy.last_time)
+        results = [(submission, self._apply(submission, now)) for submission in batch]
+        taken = [outcome for _, outcome in results if isinstance(outcome, Outcome)]
+        index = self._copy.appender.size
+        if taken:
+            self._copy.last_time = now
+            await self._store.commit(self._copy.append(taken, self._key))
+        for submission, result in results:
+            if isinstance(result, Outcome):
+                _answer(submission, Appended(index, self._copy.appender.size))
+                index += 1
+            else:
+                _answer(submission, result)
+
+    def _apply(self, submission: _Submission, now: int) -> Outcome | JoulemeshError:
+        try:
+            outcome = apply(self._copy.books, self.domain, submission.make(), now)
+        except JoulemeshError as error:
+            return error
+        except Exception:  # noqa: BLE001
+            # One hostile operation that finds a fault in the rules must not stop the ledger for everybody, and
+            # nothing has changed yet.
+            _log.exception("an operation made the rules fail")
+            return MalformedError("the ledger could not process this operation", code="internal")
+        self._copy.record(outcome)
+        return outcome
+
+
+def _answer(submission: _Submission, answer: Appended | JoulemeshError) -> None:
+    if submission.done.done():  # the asker has gone
+        return
+    if isinstance(answer, Appended):
+        submission.done.set_result(answer)
+    else:
+        submission.done.set_exception(answer)
+
+
+def _stopped(message: str) -> LocalError:
+    return LocalError(message, code="ledger-stopped", hint="start it again")
+
+
+def _check_rules(wanted: Rules, found: Rules) -> None:
+    for what, is_now, was in (
+        ("operator", checksum_address(wanted.operator), checksum_address(found.operator)),
+        ("log key", wanted.verifier_key, found.verifier_key),
+        ("grace", f"{wanted.grace_s} s", f"{found.grace_s} s"),
+        ("faucet limit", format_micro(wanted.faucet_limit), format_micro(found.faucet_limit)),
+    ):
+        if is_now != was:
+            raise ConfigurationError(
+                f"this ledger was begun with the {what} {was}, not {is_now}",
+                code="ledger-rules",
+                hint="a ledger's rules never change: start it as before, or begin another in a new folder",
+            )

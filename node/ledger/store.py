@@ -1,0 +1,312 @@
+"""The ledger's database: one transaction per batch for entries, tiles, state and checkpoint, and the reads beside it.
+
+It believes its database: recovery (`working_copy`) and `verify` are what checks it. It knows no rule of settlement.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from node.ledger import schema
+from protocol.codec import decode, encode
+from protocol.errors import LocalError, MalformedError, UnreachableError
+from protocol.ids import Address, SessionId
+from protocol.merkle import HASH_BYTES
+from protocol.messages import Session
+from protocol.session import Account, SessionRecord
+from protocol.tiles import Tile
+
+__all__ = ["AccountRow", "Batch", "SessionRow", "Store"]
+
+_ADVISORY_LOCK = 0x6A6F756C65  # "joule"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account, and what the ledger keeps beside it."""
+
+    address: Address
+    account: Account
+    fauceted: int
+    """Micro-units that the faucet credited so far."""
+    entry: int
+    """Index of the last entry that changed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session, and where it stands in the log."""
+
+    session: SessionId
+    record: SessionRecord
+    opened: int
+    """Index of the entry that opened it."""
+    entry: int
+    """Index of the last entry that changed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one commit makes durable."""
+
+    first: int
+    """Index of the first entry."""
+    entries: Sequence[bytes]
+    tiles: dict[Tile, bytes]
+    accounts: Sequence[AccountRow]
+    sessions: Sequence[SessionRow]
+    checkpoint: bytes
+    """Signed note that covers the batch."""
+
+
+class Store:
+    """One ledger database. Reads as it is; `become_writer` comes before `commit`."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._readers = schema.make_engine(url, writer=False)
+        self._writer: AsyncEngine | None = None
+        self._writer_connection: AsyncConnection | None = None
+        self._lock_file: int | None = None
+
+    # Life
+
+    async def become_writer(self, lock_path: Path) -> None:
+        """Take the write lock and create the tables where they are missing.
+
+        The lock goes with the process: a file lock for SQLite, an advisory lock of the writing connection for
+        PostgreSQL. Should a PostgreSQL connection drop unnoticed and another writer take over, the primary key of
+        ``entries`` still refuses the first writer's next batch.
+
+        Raises:
+            LocalError: another writer holds the lock, or the tables are of another version.
+            UnreachableError: the database does not answer.
+        """
+        if self._url.get_backend_name() == "sqlite":
+            self._lock_file = _lock(lock_path)
+        self._writer = schema.make_engine(self._url, writer=True)
+        with _reachable(self._url):
+            self._writer_connection = await self._writer.connect()
+            if self._url.get_backend_name() == "postgresql":
+                await self._take_advisory_lock(self._writer_connection)
+            async with self._writer_connection.begin():
+                await self._writer_connection.run_sync(schema.metadata.create_all)
+                known = await self._meta(self._writer_connection)
+                if not known:
+                    await self._writer_connection.execute(
+                        schema.meta.insert(), [{"name": "schema", "value": schema.SCHEMA_VERSION}]
+                    )
+        if known.get("schema", schema.SCHEMA_VERSION) != schema.SCHEMA_VERSION:
+            raise LocalError(
+                f"the ledger database has tables of version {known['schema']}, not {schema.SCHEMA_VERSION}",
+                code="ledger-version",
+            )
+
+    async def _take_advisory_lock(self, connection: AsyncConnection) -> None:
+        taken = await connection.scalar(select(func.pg_try_advisory_lock(_ADVISORY_LOCK)))
+        await connection.commit()  # the lock belongs to the connection, not to this transaction
+        if not taken:
+            raise _second_writer()
+
+    async def close(self) -> None:
+        """Give the lock back and close every connection."""
+        if self._writer_connection is not None:
+            await self._writer_connection.close()
+        if self._writer is not None:
+            await self._writer.dispose()
+        await self._readers.dispose()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    # Writing
+
+    async def commit(self, batch: Batch) -> None:
+        """Make a batch durable, all of it or nothing. Raises SQLAlchemyError; then only a new process may go on."""
+        connection = self._writer_connection
+        if connection is None:
+            raise RuntimeError("this store does not write")
+        async with connection.begin():
+            # A crash before the commit leaves the database as it was: nobody has been answered, and the checkpoint that
+            # was signed for this batch has been shown to nobody, so the next process may sign another of the same size.
+            await self._write_entries(connection, batch)
+            await self._write_tiles(connection, batch)
+            await self._write_state(connection, batch)
+            await self._write_checkpoint(connection, batch)
+        # Durable. A crash from here on loses answers, never entries: who was not answered looks its operation up.
+
+    async def _write_entries(self, connection: AsyncConnection, batch: Batch) -> None:
+        rows = [{"position": batch.first + offset, "data": data} for offset, data in enumerate(batch.entries)]
+        await connection.execute(schema.entries.insert(), rows)
+
+    async def _write_tiles(self, connection: AsyncConnection, batch: Batch) -> None:
+        rows = [{"level": tile.level, "position": tile.index, "hashes": hashes} for tile, hashes in batch.tiles.items()]
+        await self._upsert(connection, schema.tiles, rows)
+
+    async def _write_state(self, connection: AsyncConnection, batch: Batch) -> None:
+        await self._upsert(
+            connection,
+            schema.accounts,
+            [
+                {
+                    "address": row.address,
+                    "free": row.account.free,
+                    "nonce": row.account.nonce,
+                    "fauceted": row.fauceted,
+                    "entry": row.entry,
+                }
+                for row in batch.accounts
+            ],
+        )
+        await self._upsert(
+            connection,
+            schema.sessions,
+            [
+                {
+                    "session": row.session,
+                    "terms": encode(row.record.terms),
+                    "tokens_in": row.record.tokens_in,
+                    "tokens_out": row.record.tokens_out,
+                    "reserved": row.record.reserved,
+                    "closed": row.record.closed,
+                    "opened": row.opened,
+                    "entry": row.entry,
+                }
+                for row in batch.sessions
+            ],
+        )
+
+    async def _write_checkpoint(self, connection: AsyncConnection, batch: Batch) -> None:
+        await self._upsert(connection, schema.checkpoint, [{"id": 1, "note": batch.checkpoint}])
+
+    async def _upsert(self, connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        dialect = sqlite if self._url.get_backend_name() == "sqlite" else postgresql
+        statement = dialect.insert(table)
+        keys = [column.name for column in table.primary_key]
+        changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+        await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+
+    # Reading
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        with _reachable(self._url):
+            async with self._readers.connect() as connection:
+                yield connection
+
+    async def _meta(self, connection: AsyncConnection) -> dict[str, str]:
+        rows = await connection.execute(select(schema.meta.c.name, schema.meta.c.value))
+        return {row.name: row.value for row in rows}
+
+    async def checkpoint(self) -> bytes | None:
+        """The newest signed checkpoint; None before the first."""
+        async with self._reading() as connection:
+            note: bytes | None = await connection.scalar(select(schema.checkpoint.c.note))
+            return note
+
+    async def size(self) -> int:
+        """How many entries there are, counted."""
+        async with self._reading() as connection:
+            return int(await connection.scalar(select(func.count()).select_from(schema.entries)) or 0)
+
+    async def entries(self, begin: int, end: int) -> list[bytes]:
+        """The entries ``[begin, end)``, as far as they exist without a gap."""
+        position = schema.entries.c.position
+        query = select(schema.entries).where(position >= begin, position < end).order_by(position)
+        async with self._reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return [bytes(row.data) for place, row in enumerate(rows, begin) if row.position == place]
+
+    async def tile(self, tile: Tile) -> bytes | None:
+        """The hashes of a tile, as many as its width; None where the log does not reach as far."""
+        query = select(schema.tiles.c.hashes).where(
+            schema.tiles.c.level == tile.level, schema.tiles.c.position == tile.index
+        )
+        async with self._reading() as connection:
+            hashes: bytes | None = await connection.scalar(query)
+        if hashes is None or len(hashes) < tile.width * HASH_BYTES:
+            return None
+        return hashes[: tile.width * HASH_BYTES]
+
+    async def account(self, address: bytes) -> AccountRow | None:
+        """One account; None where no entry ever touched it."""
+        async with self._reading() as connection:
+            query = select(schema.accounts).where(schema.accounts.c.address == address)
+            row = (await connection.execute(query)).first()
+        return None if row is None else _account_row(row)
+
+    async def session(self, session: bytes) -> SessionRow | None:
+        """One session; None where it was never opened."""
+        async with self._reading() as connection:
+            query = select(schema.sessions).where(schema.sessions.c.session == session)
+            row = (await connection.execute(query)).first()
+        return None if row is None else _session_row(row)
+
+    async def all_accounts(self) -> list[AccountRow]:
+        """Every account."""
+        async with self._reading() as connection:
+            return [_account_row(row) for row in await connection.execute(select(schema.accounts))]
+
+    async def all_sessions(self) -> list[SessionRow]:
+        """Every session."""
+        async with self._reading() as connection:
+            return [_session_row(row) for row in await connection.execute(select(schema.sessions))]
+
+
+def _account_row(row: Row[Any]) -> AccountRow:
+    return AccountRow(Address(row.address), Account(row.free, row.nonce), row.fauceted, row.entry)
+
+
+def _session_row(row: Row[Any]) -> SessionRow:
+    try:
+        terms = decode(row.terms, Session)
+    except MalformedError as error:
+        message = f"the stored terms of session {row.session.hex()} cannot be read: {error.message}"
+        raise LocalError(message, code="ledger-damaged", hint="joule ledger verify says more") from error
+    record = SessionRecord(terms, row.tokens_in, row.tokens_out, row.reserved, row.closed)
+    return SessionRow(SessionId(row.session), record, row.opened, row.entry)
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise _second_writer() from None
+    return descriptor
+
+
+def _second_writer() -> LocalError:
+    return LocalError(
+        "another process is writing this ledger",
+        code="ledger-locked",
+        hint="one ledger has one writer: stop the other `joule ledger run`, or give this one its own folder",
+    )
+
+
+@contextmanager
+def _reachable(url: URL) -> Iterator[None]:
+    """Turn a database that does not answer, or is none, into an error that its user can act on."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise UnreachableError(
+            f"the ledger database {url.render_as_string()} does not answer: {reason}",
+            hint="does the file exist and is it a ledger; is the PostgreSQL server running?",
+        ) from error

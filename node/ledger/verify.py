@@ -1,0 +1,257 @@
+"""Verify a whole ledger: every entry replayed under the rules, and held against tiles, checkpoint and stored state.
+
+This is what nobody can fake for a reader: it needs the log and the verifier key, and believes neither the operator's
+balances nor its tree. What it cannot tell is whether the operator shows somebody else another log; comparing
+checkpoints does that (`client.LedgerClient.compare`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from node.ledger.log_source import HttpLog, LogSource, StoreLog
+from node.ledger.schema import database_url, sqlite_url
+from node.ledger.store import Store
+from node.ledger.working_copy import faucet_credit
+from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.codec import decode
+from protocol.errors import ConfigurationError, DishonestError, LocalError, PeerError
+from protocol.ids import Address, SessionId, checksum_address
+from protocol.merkle import HASH_BYTES, leaf_hash
+from protocol.messages import ACTIONS, Deposit, Genesis, LogEntry, Withdraw
+from protocol.note import VerifierKey
+from protocol.session import Books, ledger_domain, replay
+from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
+
+__all__ = ["Fault", "Progress", "Report", "verify_database", "verify_log", "verify_url"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of entries verified, and their total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first thing found wrong."""
+
+    index: int | None
+    """The bad entry; None where no single entry is at fault."""
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.index is None else f"entry {self.index}: {self.reason}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a verification found. Sums are micro-units, over the entries before the fault where there is one."""
+
+    checkpoint: Checkpoint | None = None
+    verifier_key: str = ""
+    entries: int = 0
+    """Entries verified."""
+    deposited: int = 0
+    withdrawn: int = 0
+    books: Books = field(default_factory=Books)
+    """The state that the entries lead to."""
+    fault: Fault | None = None
+    """None when all holds."""
+
+    fauceted: dict[Address, int] = field(default_factory=dict)
+    changed: dict[bytes, int] = field(default_factory=dict)
+    """Index of the last entry that changed each account and session."""
+    opened: dict[SessionId, int] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        """Free and reserved money in the ledger: what was deposited and not withdrawn."""
+        return self.books.total()
+
+
+async def verify_url(url: str, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
+    """Verify the ledger that serves at `url`. Raises UnreachableError."""
+    source = HttpLog(url)
+    try:
+        return await verify_log(source, verifier_key=verifier_key, progress=progress)
+    finally:
+        await source.close()
+
+
+async def verify_database(
+    database: str | Path, *, verifier_key: str | None = None, progress: Progress | None = None
+) -> Report:
+    """Verify a ledger in a SQLite file or at a database URL, its stored balances and sessions too.
+
+    Raises:
+        ConfigurationError: no such file, or not a database URL.
+        UnreachableError: the database does not answer, or is no ledger.
+    """
+    store = Store(_existing(database) if isinstance(database, Path) else database_url(database))
+    try:
+        report = await verify_log(StoreLog(store), verifier_key=verifier_key, progress=progress)
+        if report.fault is None:
+            report.fault = await _check_state(store, report)
+        return report
+    finally:
+        await store.close()
+
+
+async def verify_log(source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
+    """Replay a log from its first entry; the report names the first bad one.
+
+    Args:
+        verifier_key: the ledger's key; by default the one that its genesis entry registers.
+    """
+    report = Report()
+    try:
+        note = await source.checkpoint()
+        key = VerifierKey.parse(verifier_key or await _registered_key(source))
+        report.verifier_key = str(key)
+        report.checkpoint = open_checkpoint(note, key)
+    except PeerError as error:
+        report.fault = Fault(None, f"the checkpoint: {error.message}")
+        return report
+    await _Replay(source, report, report.checkpoint).run(progress)
+    return report
+
+
+async def _registered_key(source: LogSource) -> str:
+    entries = await source.bundle(Tile(None, 0, 1))
+    if not entries:
+        raise DishonestError("there is no entry 0 that would register its key")
+    action = decode(decode(entries[0], LogEntry).op.action, *ACTIONS)
+    if not isinstance(action, Genesis):
+        raise DishonestError("entry 0 registers no key")
+    return action.verifier_key
+
+
+class _Replay:
+    """One pass over a log."""
+
+    def __init__(self, source: LogSource, report: Report, checkpoint: Checkpoint) -> None:
+        self._source = source
+        self._report = report
+        self._checkpoint = checkpoint
+        self._domain = ledger_domain(report.verifier_key)
+        self._appender = TileAppender()
+        self._upper: dict[Tile, bytes] = {}
+        """Tiles above the first level, at their last width, as the entries give them."""
+        self._misplaced: int | None = None
+        """First entry whose hash is not the one in its tile: either of the two was changed."""
+        self._time = 0
+
+    async def run(self, progress: Progress | None) -> None:
+        size = self._checkpoint.size
+        for begin in range(0, size, TILE_WIDTH):
+            await self._check_bundle(bundle_of(begin, size), begin)
+            if self._report.fault is not None:
+                return
+            if progress is not None:
+                progress(self._report.entries, size)
+        self._report.fault = await self._check_tree()
+
+    async def _check_bundle(self, bundle: Tile, begin: int) -> None:
+        try:
+            entries = await self._source.bundle(bundle)
+            hashes = await self._source.tile(Tile(0, bundle.index, bundle.width))
+        except PeerError as error:
+            self._report.fault = Fault(begin, f"cannot be read: {error.message}")
+            return
+        for index, data in enumerate(entries, begin):
+            leaf, at = leaf_hash(data), (index - begin) * HASH_BYTES
+            if leaf != hashes[at : at + HASH_BYTES] and self._misplaced is None:
+                self._misplaced = index
+            self._note_upper(self._appender.append([leaf]))
+            try:
+                self._check_entry(index, data)
+            except PeerError as error:
+                self._report.fault = self._blame(index, error.message)
+                return
+        if len(entries) != bundle.width:
+            self._report.fault = self._blame(begin + len(entries), "it is missing")
+
+    def _note_upper(self, changed: dict[Tile, bytes]) -> None:
+        for tile, content in changed.items():
+            if tile.level:
+                self._upper.pop(Tile(tile.level, tile.index, max(1, tile.width - 1)), None)
+                self._upper[tile] = content
+
+    def _blame(self, index: int, reason: str) -> Fault:
+        if self._misplaced is not None and self._misplaced < index:
+            return Fault(self._misplaced, "it is not the entry that its tile commits to")
+        return Fault(index, reason)
+
+    def _check_entry(self, index: int, data: bytes) -> None:
+        """Check one entry under the rules (docs/spec/ledger.md, clause V1). Raises a PeerError."""
+        report = self._report
+        # (1) canonical
+        entry = decode(data, LogEntry)
+        # (2) time never falls
+        if entry.time < self._time:
+            raise DishonestError("its time is before the time of the entry before it")
+        self._time = entry.time
+        # (3) signed, allowed, and with the effects that the rules give
+        replay(report.books, self._domain, entry)
+        # (4) within what the faucet may give
+        self._check_faucet(entry)
+        for account in entry.accounts:
+            report.changed[account.account] = index
+        for session in entry.sessions:
+            report.changed[session.session] = index
+            report.opened.setdefault(SessionId(session.session), index)
+        report.entries = index + 1
+
+    def _check_faucet(self, entry: LogEntry) -> None:
+        report, action = self._report, decode(entry.op.action, *ACTIONS)
+        if isinstance(action, Deposit):
+            report.deposited += action.amount
+        elif isinstance(action, Withdraw):
+            report.withdrawn += action.amount
+        credit = faucet_credit(entry.op)
+        if credit is not None and report.books.rules is not None:
+            account = Address(credit.account)
+            report.fauceted[account] = report.fauceted.get(account, 0) + credit.amount
+            if report.fauceted[account] > report.books.rules.faucet_limit:
+                raise DishonestError("the faucet gave more than the genesis entry allows")
+
+    async def _check_tree(self) -> Fault | None:
+        rooted = self._appender.root == self._checkpoint.root
+        if self._misplaced is not None:
+            wrong = "its hash in its tile is wrong" if rooted else "it is not the entry that its tile commits to"
+            return Fault(self._misplaced, wrong)
+        if not rooted:
+            return Fault(None, "the entries do not lead to the root in the checkpoint")
+        for tile, content in self._upper.items():
+            try:
+                served = await self._source.tile(tile)
+            except PeerError as error:
+                return Fault(None, f"{tile_path(tile)}: {error.message}")
+            if served != content:
+                return Fault(None, f"{tile_path(tile)} does not follow from the entries")
+        return None
+
+
+async def _check_state(store: Store, report: Report) -> Fault | None:
+    """Hold the stored balances and sessions against those that the log leads to."""
+    try:
+        rows, session_rows = await store.all_accounts(), await store.all_sessions()
+    except LocalError as error:
+        return Fault(None, error.message)
+    faults = []
+    accounts = {row.address: row for row in rows}
+    for address in sorted(accounts.keys() | report.books.accounts.keys()):
+        row, known = accounts.get(address), report.books.accounts.get(address)
+        expected = (known, report.fauceted.get(address, 0), report.changed.get(address))
+        if row is None or (row.account, row.fauceted, row.entry) != expected:
+            changed = report.changed.get(address)
+            faults.append(Fault(changed, f"account {checksum_address(address)} is not stored as it leaves it"))
+    sessions = {row.session: row for row in session_rows}
+    for session in sorted(sessions.keys() | report.books.sessions.keys()):
+        stored, record = sessions.get(session), report.books.sessions.get(session)
+        places = (report.opened.get(session), report.changed.get(session))
+        if stored is None or stored.record != record or (stored.opened, stored.entry) != places:
+            faults.append(Fault(places[1], f"session {session.hex()} is not stored as it leaves it"))
+    return min(faults, key=lambda fault: -1 if fault.index is None else fault.index, default=None)

@@ -1,0 +1,175 @@
+"""The writer's working copy of a ledger: balances, sessions and the tree's edge, recovered from the database at start.
+
+Only the writer's task touches it. It may run ahead of the database by the batch that is being committed, never by more;
+when that commit fails the copy is thrown away with its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from node.ledger.store import AccountRow, Batch, SessionRow, Store
+from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from protocol.codec import decode, encode
+from protocol.errors import ConfigurationError, LocalError, MalformedError, PeerError
+from protocol.ids import Address, SessionId
+from protocol.merkle import leaf_hash
+from protocol.messages import ACTIONS, Deposit, Genesis, LogEntry, SignedOp
+from protocol.note import NoteKey
+from protocol.session import Books, Outcome, Rules
+from protocol.tiles import Tile, TileAppender, bundle_of
+
+__all__ = ["FAUCET_REFERENCE", "WorkingCopy", "faucet_credit", "recover"]
+
+FAUCET_REFERENCE = "faucet"
+"""Reference of the deposits that the faucet makes."""
+
+
+def faucet_credit(signed: SignedOp) -> Deposit | None:
+    """The deposit in an accepted operation, if the faucet made it."""
+    action = decode(signed.action, *ACTIONS)
+    return action if isinstance(action, Deposit) and action.reference == FAUCET_REFERENCE else None
+
+
+@dataclass(slots=True)
+class WorkingCopy:
+    """Books and tree, and what the ledger keeps beside them."""
+
+    books: Books = field(default_factory=Books)
+    appender: TileAppender = field(default_factory=TileAppender)
+    fauceted: dict[Address, int] = field(default_factory=dict)
+    """Micro-units that the faucet credited to each account."""
+    opened: dict[SessionId, int] = field(default_factory=dict)
+    """Index of the entry that opened each session."""
+    last_time: int = 0
+    """Time of the last entry."""
+
+    @property
+    def rules(self) -> Rules:
+        """What the genesis entry fixed."""
+        if self.books.rules is None:
+            raise RuntimeError("the ledger has no genesis entry yet")
+        return self.books.rules
+
+    def record(self, outcome: Outcome) -> None:
+        """Take an accepted operation into the books."""
+        self.books.record(outcome)
+        deposit = faucet_credit(outcome.entry.op)
+        if deposit is not None:
+            account = Address(deposit.account)
+            self.fauceted[account] = self.fauceted.get(account, 0) + deposit.amount
+
+    def append(self, outcomes: Sequence[Outcome], key: NoteKey) -> Batch:
+        """Append recorded outcomes to the tree, and sign for it; returns all that has to become durable."""
+        first = self.appender.size
+        entries = [encode(outcome.entry) for outcome in outcomes]
+        tiles = self.appender.append([leaf_hash(entry) for entry in entries])
+        accounts: dict[Address, AccountRow] = {}
+        sessions: dict[SessionId, SessionRow] = {}
+        for index, outcome in enumerate(outcomes, first):
+            for address, account in outcome.accounts.items():
+                accounts[address] = AccountRow(address, account, self.fauceted.get(address, 0), index)
+            if outcome.session is not None:
+                identity, record = outcome.session
+                opened = self.opened.setdefault(identity, index)
+                sessions[identity] = SessionRow(identity, record, opened, index)
+        checkpoint = Checkpoint(key.verifier.name, self.appender.size, self.appender.root)
+        return Batch(
+            first=first,
+            entries=entries,
+            tiles=tiles,
+            accounts=list(accounts.values()),
+            sessions=list(sessions.values()),
+            checkpoint=sign_checkpoint(checkpoint, key),
+        )
+
+
+async def recover(store: Store, key: NoteKey) -> WorkingCopy | None:
+    """The working copy of the ledger that `store` holds; None when it holds none.
+
+    Raises:
+        ConfigurationError: its checkpoint is not signed by `key`.
+        LocalError: the database contradicts itself or its checkpoint. That every entry follows from the ones before it,
+            and the state from them, takes a whole replay: `verify` does that.
+    """
+    note = await store.checkpoint()
+    if note is None:
+        if await store.size():
+            raise _damaged("it has entries but no checkpoint")
+        return None
+    # (1) The checkpoint is ours.
+    checkpoint = _open_own(note, key)
+    # (2) The log is as long as it says.
+    if await store.size() != checkpoint.size:
+        raise _damaged(f"it does not have the {checkpoint.size} entries that its checkpoint counts")
+    copy = WorkingCopy()
+    # (3) The tree's edge leads to the signed root.
+    copy.appender = await _recover_tree(store, checkpoint)
+    # (4) The last entries are those in the tree.
+    copy.last_time = (await _check_tail(store, checkpoint.size)).time
+    # (5) The state is taken as it stands.
+    await _recover_books(store, copy)
+    return copy
+
+
+def _open_own(note: bytes, key: NoteKey) -> Checkpoint:
+    try:
+        return open_checkpoint(note, key.verifier)
+    except PeerError as error:
+        raise ConfigurationError(
+            f"the ledger's checkpoint is not signed by this log key: {error.message}",
+            code="ledger-key",
+            hint="put back the log key that was made together with this ledger",
+        ) from error
+
+
+async def _recover_tree(store: Store, checkpoint: Checkpoint) -> TileAppender:
+    edge = {}
+    for tile in TileAppender.edge_tiles(checkpoint.size):
+        hashes = await store.tile(tile)
+        if hashes is None:
+            raise _damaged("it lacks a tile at the edge of its tree")
+        edge[tile] = hashes
+    appender = TileAppender(checkpoint.size, edge)
+    if appender.root != checkpoint.root:
+        raise _damaged("its tiles do not lead to the root in its checkpoint")
+    return appender
+
+
+async def _check_tail(store: Store, size: int) -> LogEntry:
+    bundle = bundle_of(size - 1, size)
+    first = size - bundle.width
+    tail = await store.entries(first, size)
+    hashes = await store.tile(Tile(0, bundle.index, bundle.width))
+    if b"".join(map(leaf_hash, tail)) != hashes:
+        raise _damaged(f"one of its entries {first} to {size - 1} is not the one in its tile")
+    return _decode_entry(tail[-1])
+
+
+async def _recover_books(store: Store, copy: WorkingCopy) -> None:
+    first = await store.entries(0, 1)
+    genesis = _decode_entry(first[0] if first else b"").op
+    action = decode(genesis.action, Genesis)
+    copy.books.rules = Rules(Address(genesis.actor), action.verifier_key, action.grace_s, action.faucet_limit)
+    for account in await store.all_accounts():
+        copy.books.accounts[account.address] = account.account
+        copy.fauceted[account.address] = account.fauceted
+    for session in await store.all_sessions():
+        copy.books.sessions[session.session] = session.record
+        copy.opened[session.session] = session.opened
+
+
+def _decode_entry(data: bytes) -> LogEntry:
+    try:
+        return decode(data, LogEntry)
+    except MalformedError as error:
+        raise _damaged(f"an entry cannot be read: {error.message}") from error
+
+
+def _damaged(what: str) -> LocalError:
+    return LocalError(
+        f"the ledger database is damaged: {what}",
+        code="ledger-damaged",
+        hint="joule ledger verify names the first bad entry; restore the database from a backup",
+    )
