@@ -1,0 +1,296 @@
+"""Every setting of the node, the ledger and the client: what it means, its unit, its bounds and its default.
+
+Money is held in micro-units, fractions in thousandths, energy in millijoules: the file and the flags take the decimal
+numbers that people write. `node.settings` reads and writes these declarations.
+"""
+
+# ruff: noqa: RUF009 - `setting` makes a dataclass field, as `dataclasses.field` does
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.setting_kinds import Choice, Codes, Fixed, Folder, Multiaddrs, Span, Text, WebAddress, Whole
+from node.settings import setting
+
+__all__ = ["ClientConfig", "LedgerConfig", "NodeConfig", "default_data_dir"]
+
+DEFAULT_LEDGER = "http://127.0.0.1:8645"
+UNDECLARED = "XX"
+"""The jurisdiction of a node that declares none: no policy that allows certain countries takes it."""
+_MOST = 2**63 - 1
+_KEY_NAME = Text("a key's name, or the path of a keystore file", metavar="NAME|PATH")
+_MULTIADDR = Text("a multiaddr", metavar="MULTIADDR", pattern=r"(/[^/\s]+)+")
+_HOST = Text("a host name or IP address", metavar="HOST", pattern=r"[0-9A-Za-z.:%_-]+")
+_PORT = Whole("a port; 0 is any free one", 0, 65535, metavar="PORT")
+_PER_MILLION = Fixed("$ per million tokens", 6, "0", "1000000")
+
+
+def default_data_dir() -> Path:
+    """Where keys and state are kept: ``JOULE_HOME``, else the platform's folder for user data."""
+    import platformdirs
+
+    home = os.environ.get("JOULE_HOME")
+    return Path(home).expanduser() if home else platformdirs.user_data_path("joulemesh", appauthor=False)
+
+
+def _data_dir() -> Path:
+    return setting(  # type: ignore[no-any-return]
+        Folder(),
+        table="local",
+        about="Where keys and state are kept.",
+        factory=default_data_dir,
+        example='"~/.local/share/joulemesh"',
+        variable="JOULE_HOME",
+    )
+
+
+def _key() -> str:
+    return setting(  # type: ignore[no-any-return]
+        _KEY_NAME, table="local", default="default", about="The key to act with: its name in the keystore, or a file."
+    )
+
+
+def _peers() -> tuple[str, ...]:
+    return setting(  # type: ignore[no-any-return]
+        Multiaddrs(),
+        table="network",
+        default=(),
+        flag="--peer",
+        about="Further peers to join the gossip through. The ledger's own peer is always tried.",
+    )
+
+
+def _listen() -> str:
+    return setting(  # type: ignore[no-any-return]
+        _MULTIADDR,
+        table="network",
+        default="/ip4/127.0.0.1/tcp/0",
+        about="Where to listen for libp2p peers. The default is heard on this machine only; port 0 is any free one.",
+    )
+
+
+def _ledger() -> str:
+    return setting(  # type: ignore[no-any-return]
+        WebAddress(), table="network", default=DEFAULT_LEDGER, about="The ledger that jobs are settled on."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """A provider's settings (`joule node run`)."""
+
+    model: Path = setting(
+        Folder(),
+        table="model",
+        example='"/path/to/model"',
+        about="Directory of the model, as Hugging Face saves it: config.json, tokenizer and safetensors.",
+    )
+    blocks: tuple[int, int] | None = setting(
+        Span(), table="model", default=None, example='"0:2"', about="The blocks to serve; all of them when left out."
+    )
+
+    ledger: str = _ledger()
+    peers: tuple[str, ...] = _peers()
+    listen: str = _listen()
+    data_host: str = setting(
+        _HOST,
+        table="network",
+        default="127.0.0.1",
+        about="Where to listen for activations (TLS). Clients and neighbours dial it directly.",
+    )
+    data_port: int = setting(_PORT, table="network", default=0, about="The port for activations.")
+
+    jurisdiction: str = setting(
+        Text("a two-letter country code (ISO 3166-1)", metavar="CODE", pattern="[A-Z]{2}"),
+        table="place",
+        default=UNDECLARED,
+        about="Where the machine stands. It is published as claimed, without proof. XX declares nothing, "
+        "and is not used by clients who allow certain countries only.",
+    )
+
+    energy_price: int = setting(
+        Fixed("$ per kWh", 6, "0", "1000"), table="energy", default=100_000, about="What a kilowatt-hour costs."
+    )
+    pue: int = setting(
+        Fixed("watts drawn for each watt computed with", 3, "1", "5"),
+        table="energy",
+        default=1_000,
+        about="Power usage effectiveness: what cooling and conversion add.",
+    )
+    joules_per_token: int | None = setting(
+        Fixed("joules", 3, "0.001", "1000000"),
+        table="energy",
+        default=None,
+        example="10.8",
+        about="Energy of one token through the served blocks, as declared. Left out, it is measured, "
+        "or modelled where nothing can be measured.",
+    )
+    watts_per_core: int = setting(
+        Fixed("watts", 3, "0.1", "1000"),
+        table="energy",
+        default=10_000,
+        about="What one busy core draws, for the modelled figure where there is no meter.",
+    )
+    carbon_g_per_kwh: int | None = setting(
+        Whole("grams of CO2 per kWh", 0, 5_000),
+        table="energy",
+        default=None,
+        example="380",
+        about="Carbon intensity of the supply. Left out, it is published as unknown.",
+    )
+
+    overhead_price: int = setting(
+        _PER_MILLION, table="price", default=0, about="Cost besides energy, part of the floor that no job goes below."
+    )
+    capital_price: int = setting(
+        _PER_MILLION, table="price", default=20_000, about="Share of what the hardware cost, asked above the floor."
+    )
+    margin: int = setting(
+        Whole("percent of the floor", 0, 10_000), table="price", default=20, about="Profit asked above the floor."
+    )
+
+    kv_tokens: int = setting(
+        Whole("tokens", 16, 2**31 - 1),
+        table="capacity",
+        default=16_384,
+        about="Room in the attention cache, over all sessions together.",
+    )
+    max_sessions: int = setting(
+        Whole("sessions", 1, 4_096), table="capacity", default=16, about="Jobs served at the same time."
+    )
+    window: int = setting(
+        Whole("tokens", 1, 4_096),
+        table="capacity",
+        default=16,
+        about="Most generated tokens to serve before they are paid for; orders with a larger window are refused.",
+    )
+    threads: int = setting(
+        Whole("threads", 1, 1_024), table="capacity", default=1, about="Compute threads of the engine."
+    )
+
+    key: str = _key()
+    data_dir: Path = _data_dir()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerConfig:
+    """An embedded ledger's settings (`joule ledger run`)."""
+
+    name: str = setting(
+        Text("a name such as ledger.example.org/main", metavar="NAME", pattern=r"[^\s+]{1,64}"),
+        table="ledger",
+        default="localhost/joulemesh",
+        about="The log's origin: the name in its checkpoints. It cannot be changed once the ledger exists.",
+    )
+    database: str | None = setting(
+        Text("a database URL", metavar="URL", pattern=r"[a-z]+(\+[a-z]+)?://\S*"),
+        table="ledger",
+        default=None,
+        example='"postgresql://user@host/joulemesh"',
+        about="Left out, a SQLite file in the data directory; else the URL of a SQLite or PostgreSQL database.",
+    )
+    host: str = setting(_HOST, table="ledger", default="127.0.0.1", about="Where to serve HTTP.")
+    port: int = setting(_PORT, table="ledger", default=8645, about="The port to serve HTTP on.")
+    grace_s: int = setting(
+        Whole("seconds", 0, 90 * 24 * 3600),
+        table="ledger",
+        default=172_800,
+        about="How long after a session's expiry its vouchers are still redeemed. It cannot be changed once the "
+        "ledger exists.",
+    )
+    faucet_limit: int = setting(
+        Fixed("$ of play money per account", 6, "0", "1000000"),
+        table="ledger",
+        default=0,
+        about="What the faucet credits to each account at most. 0 switches it off; use it on local networks only. "
+        "It cannot be changed once the ledger exists.",
+    )
+
+    listen: str = _listen()
+    peers: tuple[str, ...] = _peers()
+    key: str = _key()
+    data_dir: Path = _data_dir()
+
+    @property
+    def database_url(self) -> str:
+        """The database to open."""
+        return self.database or f"sqlite:///{self.data_dir.absolute() / 'ledger' / 'ledger.sqlite3'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """A client's settings (`joule offers`, `joule run`, `joule balance`)."""
+
+    ledger: str = _ledger()
+    peers: tuple[str, ...] = _peers()
+
+    max_tokens: int = setting(
+        Whole("tokens", 1, 1_000_000), table="job", default=128, about="Tokens to generate at most."
+    )
+    temperature: int = setting(
+        Fixed("degrees of randomness", 3, "0", "10"),
+        table="job",
+        default=0,
+        about="How freely tokens are drawn. 0 always takes the likeliest.",
+    )
+    seed: int = setting(
+        Whole("any", 0, _MOST),
+        table="job",
+        default=0,
+        about="Fixes the draw: the same prompt, seed and model give the same text.",
+    )
+    window: int = setting(
+        Whole("tokens", 1, 4_096),
+        table="job",
+        default=16,
+        about="Generated tokens that may be served before they are paid for. Providers refuse a large one.",
+    )
+
+    allow: tuple[str, ...] = setting(
+        Codes(), table="policy", default=(), about="Countries that may take part; any when left empty."
+    )
+    deny: tuple[str, ...] = setting(Codes(), table="policy", default=(), about="Countries that may not take part.")
+    max_price_in: int | None = setting(
+        _PER_MILLION,
+        table="policy",
+        default=None,
+        example="1.00",
+        about="Most to pay for prompt tokens over the whole route. No limit when left out.",
+    )
+    max_price_out: int | None = setting(
+        _PER_MILLION,
+        table="policy",
+        default=None,
+        example="2.00",
+        about="Most to pay for generated tokens over the whole route. No limit when left out.",
+    )
+    latency_class: str = setting(
+        Choice(("batch", "chat", "voice", "metro")),
+        table="policy",
+        default="chat",
+        about="How soon tokens are needed: batch 2-10 s, chat 0.5-1 s, voice 100-300 ms, metro below 50 ms.",
+    )
+    min_evidence: str = setting(
+        Choice(("claimed", "rtt_consistent", "rtt_proven", "attested")),
+        table="policy",
+        default="claimed",
+        about="Least evidence of where a provider stands, in rising order.",
+    )
+    precision: str | None = setting(
+        Text("a precision's name, such as fp32", pattern="[a-z0-9_-]{1,16}"),
+        table="policy",
+        default=None,
+        example='"fp32"',
+        about="The number format to insist on. Any when left out.",
+    )
+    latency_weight: int = setting(
+        Fixed("$ per million tokens for each millisecond", 6, "0", "1000"),
+        table="policy",
+        default=1_000,
+        about="What a millisecond less per token is worth when routes are compared.",
+    )
+
+    key: str = _key()
+    data_dir: Path = _data_dir()

@@ -1,0 +1,255 @@
+"""The kinds of value that a setting may have: how each is read, bounded and written back.
+
+`parse` takes what TOML gives (text, integers, `Decimal` for fractions, lists) or the text of a variable or flag, and
+returns what the configuration holds: fractions become integers of a smaller unit. It raises `ValueError`, to which the
+reader adds which setting it was. `show` writes the TOML literal that `parse` reads back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+__all__ = ["Choice", "Codes", "Fixed", "Folder", "Kind", "Multiaddrs", "Span", "Text", "WebAddress", "Whole"]
+
+
+class Kind(Protocol):
+    """One kind of value."""
+
+    @property
+    def metavar(self) -> str:
+        """What ``--help`` shows in the place of the value."""
+
+    def parse(self, raw: Any) -> Any:
+        """The value. Raises ValueError, whose text says what is wrong."""
+
+    def show(self, value: Any) -> str:
+        """The TOML literal of a value."""
+
+    def describe(self) -> str:
+        """Unit and bounds, for people."""
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"{raw!r} is not text")
+    if not raw.isprintable():
+        raise ValueError(f"{raw!r} has control characters")
+    return raw.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text that may have to match a pattern."""
+
+    what: str
+    metavar: str = "TEXT"
+    pattern: str = ".+"
+
+    def parse(self, raw: Any) -> str:
+        text = _text(raw)
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"{text!r} is not {self.what}")
+        return text
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def describe(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    options: tuple[str, ...]
+    metavar: str = "WORD"
+
+    def parse(self, raw: Any) -> str:
+        text = _text(raw).lower()
+        if text not in self.options:
+            raise ValueError(f"{text!r} is none of {', '.join(self.options)}")
+        return text
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def describe(self) -> str:
+        return "one of " + ", ".join(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number within bounds."""
+
+    unit: str
+    low: int
+    high: int
+    metavar: str = "INTEGER"
+
+    def parse(self, raw: Any) -> int:
+        if isinstance(raw, str) and re.fullmatch(r"[+-]?\d{1,20}", raw.strip()):
+            raw = int(raw)
+        if type(raw) is not int:
+            raise ValueError(f"{str(raw)!r} is not a whole number")
+        if not self.low <= raw <= self.high:
+            raise ValueError(f"{raw} {self.unit} is outside {self.low} to {self.high}")
+        return raw
+
+    def show(self, value: Any) -> str:
+        return str(value)
+
+    def describe(self) -> str:
+        return f"a whole number ({self.unit}) from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A decimal number, held as an integer of ``1 / 10**places`` units so that nothing is rounded."""
+
+    unit: str
+    places: int
+    low: str
+    high: str
+    metavar: str = "NUMBER"
+
+    def parse(self, raw: Any) -> int:
+        try:
+            if isinstance(raw, bool):
+                raise InvalidOperation
+            number = Decimal(raw.strip() if isinstance(raw, str) else raw)
+        except (InvalidOperation, TypeError, ValueError):
+            raise ValueError(f"{str(raw)!r} is not a number") from None
+        if not number.is_finite() or not Decimal(self.low) <= number <= Decimal(self.high):
+            raise ValueError(f"{raw} {self.unit} is outside {self.low} to {self.high}")
+        scaled = number.scaleb(self.places)
+        if scaled != scaled.to_integral_value():
+            raise ValueError(f"{raw} has more than {self.places} decimals")
+        return int(scaled)
+
+    def show(self, value: Any) -> str:
+        text = f"{Decimal(value).scaleb(-self.places):f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+
+    def describe(self) -> str:
+        return f"a number ({self.unit}) from {self.low} to {self.high}, with at most {self.places} decimals"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A path."""
+
+    metavar: str = "DIR"
+
+    def parse(self, raw: Any) -> Path:
+        text = _text(raw)
+        if not text:
+            raise ValueError("the path is empty")
+        return Path(text).expanduser()
+
+    def show(self, value: Any) -> str:
+        return json.dumps(str(value), ensure_ascii=False)
+
+    def describe(self) -> str:
+        return "a path; a relative one in a file is meant from the file's folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Transformer blocks ``start:end``, the end not included."""
+
+    metavar: str = "START:END"
+
+    def parse(self, raw: Any) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", _text(raw))
+        if match is None:
+            raise ValueError(f"{raw!r} is not START:END")
+        start, end = int(match[1]), int(match[2])
+        if start >= end:
+            raise ValueError(f"{raw!r} is empty: the end is one past the last block")
+        return start, end
+
+    def show(self, value: Any) -> str:
+        return f'"{value[0]}:{value[1]}"'
+
+    def describe(self) -> str:
+        return 'blocks as "START:END", counted from 0, the end not included'
+
+
+@dataclass(frozen=True, slots=True)
+class WebAddress:
+    """An http or https URL, without a trailing slash."""
+
+    metavar: str = "URL"
+
+    def parse(self, raw: Any) -> str:
+        text = _text(raw).rstrip("/")
+        try:
+            parts = urlsplit(text)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"{raw!r} is not an http or https URL")
+        return text
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def describe(self) -> str:
+        return "an http or https URL"
+
+
+def _items(raw: Any) -> Sequence[str]:
+    """A TOML list, a repeated flag, or text with commas."""
+    if isinstance(raw, str):
+        return [item.strip() for item in raw.split(",") if item.strip()]
+    if isinstance(raw, (list, tuple)):
+        return [part for item in raw for part in _items(_text(item))]
+    raise ValueError(f"{raw!r} is not a list of texts")
+
+
+@dataclass(frozen=True, slots=True)
+class Multiaddrs:
+    """Multiaddrs, such as ``/ip4/203.0.113.7/tcp/4001/p2p/16Uiu2...``."""
+
+    metavar: str = "MULTIADDR"
+
+    def parse(self, raw: Any) -> tuple[str, ...]:
+        for item in (items := _items(raw)):
+            if not re.fullmatch(r"(/[^/\s]+)+", item):
+                raise ValueError(f"{item!r} is not a multiaddr")
+        return tuple(dict.fromkeys(items))
+
+    def show(self, value: Any) -> str:
+        return json.dumps(list(value))
+
+    def describe(self) -> str:
+        return "multiaddrs: a list in a file, commas in a variable, a repeated flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Country codes."""
+
+    metavar: str = "CODES"
+
+    def parse(self, raw: Any) -> tuple[str, ...]:
+        codes = [item.upper() for item in _items(raw)]
+        for code in codes:
+            if not re.fullmatch("[A-Z]{2}", code):
+                raise ValueError(f"{code!r} is not a two-letter country code")
+        return tuple(dict.fromkeys(codes))
+
+    def show(self, value: Any) -> str:
+        return json.dumps(list(value))
+
+    def describe(self) -> str:
+        return "two-letter country codes (ISO 3166-1): a list in a file, commas elsewhere"
