@@ -99,6 +99,12 @@ async def verify_database(
         await store.close()
 
 
+def _existing(path: Path) -> URL:
+    if not path.is_file():
+        raise ConfigurationError(f"there is no ledger database {path}")
+    return sqlite_url(path)
+
+
 async def verify_log(source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
     """Replay a log from its first entry; the report names the first bad one.
 
