@@ -1,0 +1,159 @@
+"""Attention of packed rows over the paged KV store: what the decoder layers call instead of transformers' own.
+
+It is registered under a name of its own; a layer passes on the keyword ``span``, a `CpuPass`, which says where each
+session's rows are and where its keys and values lie. Heads of a key-value group are folded into query rows, so keys
+and values are never copied per head (`enable_gqa` is 4.5 times as slow in bf16 on CPU).
+
+This is the CPU back end: one kernel call a session. A GPU back end is another pass class over the same `Batch`, whose
+page tables, positions and lengths are what paged varlen kernels take.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from node.engine.kv import PAGE_TOKENS, Batch, Segment
+
+__all__ = ["ATTENTION", "CpuPass", "KvStore", "register", "span_attention"]
+
+ATTENTION = "joulemesh-span"
+"""Name in transformers' attention registry."""
+
+
+class KvStore:
+    """Keys and values of all pages, per block: two tensors ``[kv_heads, slots, head_dim]`` each."""
+
+    def __init__(self, blocks: range, *, tokens: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> None:
+        slots = tokens // PAGE_TOKENS * PAGE_TOKENS
+        shape = (len(blocks), 2, kv_heads, slots, head_dim)
+        self._first = blocks.start
+        self._store = torch.empty(shape, dtype=dtype)  # untouched memory costs nothing until it is written
+
+    def of_block(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of one block, by its index in the whole model."""
+        keys, values = self._store[block - self._first]
+        return keys, values
+
+
+class Pass(Protocol):
+    """One forward pass, as a back end of the attention sees it."""
+
+    def attend(
+        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+    ) -> torch.Tensor:
+        """Store the new keys and values; ``[rows, heads, head_dim]`` from inputs ``[heads, rows, head_dim]``."""
+
+
+class CpuPass:
+    """What is worked out once for a batch and used in every block.
+
+    Args:
+        batch: the segments.
+        store: where their keys and values lie.
+    """
+
+    def __init__(self, batch: Batch, store: KvStore) -> None:
+        self.positions = torch.cat([torch.arange(s.position, s.end) for s in batch.segments]).unsqueeze(0)
+        self._batch = batch
+        self._store = store
+        slots = [slot for s in batch.segments for slot in s.slots(s.position, s.end)]
+        self._new_slots = torch.tensor(slots, dtype=torch.long)
+        self._reach: dict[tuple[int, int | None], _Reach] = {}
+
+    def attend(
+        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+    ) -> torch.Tensor:
+        keys, values = self._store.of_block(block)
+        keys.index_copy_(1, self._new_slots, key)
+        values.index_copy_(1, self._new_slots, value)
+        heads, rows, head_dim = query.shape
+        out = query.new_empty((rows, heads, head_dim))
+        for index, segment in enumerate(self._batch.segments):
+            reach = self._reach_of(index, segment, window)
+            first, last = segment.row, segment.row + segment.length
+            attended = _attend(query[:, first:last], reach.view(keys), reach.view(values), reach.mask, scale)
+            out[first:last] = attended.transpose(0, 1)
+        return out
+
+    def _reach_of(self, index: int, segment: Segment, window: int | None) -> _Reach:
+        if (index, window) not in self._reach:
+            self._reach[index, window] = _Reach(segment, window)
+        return self._reach[index, window]
+
+
+class _Reach:
+    """The keys that one segment's rows may see, and which row may see which."""
+
+    def __init__(self, segment: Segment, window: int | None) -> None:
+        # A row at position p sees positions p - window + 1 to p.
+        start = 0 if window is None else max(0, segment.position - window + 1)
+        self._run: slice | None = None
+        self._slots: torch.Tensor | None = None
+        if segment.contiguous:
+            first = segment.pages[0] * PAGE_TOKENS
+            self._run = slice(first + start, first + segment.end)
+        else:
+            self._slots = torch.tensor(segment.slots(start, segment.end), dtype=torch.long)
+        self.mask = None if segment.length == 1 else _mask(segment, start, window)
+
+    def view(self, stored: torch.Tensor) -> torch.Tensor:
+        """The keys, or values: a view where the pages are contiguous, else gathered."""
+        if self._slots is None:
+            return stored[:, self._run]
+        return stored.index_select(1, self._slots)
+
+
+def _mask(segment: Segment, start: int, window: int | None) -> torch.Tensor:
+    rows = torch.arange(segment.position, segment.end).unsqueeze(1)
+    columns = torch.arange(start, segment.end).unsqueeze(0)
+    seen = columns <= rows
+    return seen if window is None else seen & (columns > rows - window)
+
+
+def _attend(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """One segment: ``[heads, rows, d]`` over ``[kv_heads, keys, d]`` gives ``[heads, rows, d]``."""
+    heads, rows, head_dim = query.shape
+    kv_heads, seen, _ = keys.shape
+    group = heads // kv_heads
+    if rows == 1:  # the heads of a group become the rows of one query
+        folded = query.reshape(1, kv_heads, group, head_dim)
+        out = scaled_dot_product_attention(folded, keys.unsqueeze(0), values.unsqueeze(0), scale=scale)
+        return out.reshape(heads, 1, head_dim)
+    shape = (kv_heads, group, seen, head_dim)  # expanded with stride 0: not a copy, and the mask is shared
+    out = scaled_dot_product_attention(
+        query.reshape(kv_heads, group, rows, head_dim),
+        keys.unsqueeze(1).expand(shape),
+        values.unsqueeze(1).expand(shape),
+        attn_mask=mask,
+        scale=scale,
+    )
+    return out.reshape(heads, rows, head_dim)
+
+
+def span_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    span: Pass,
+    scaling: float,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: ``[1, heads, rows, d]`` in, ``[1, rows, heads, d]`` out."""
+    out = span.attend(int(module.layer_idx), query[0], key[0], value[0], scaling, sliding_window)  # type: ignore[arg-type]
+    return out.unsqueeze(0), None
+
+
+def register() -> None:
+    """Make `ATTENTION` known to transformers; again does no harm."""
+    from transformers.modeling_utils import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, span_attention)

@@ -1,0 +1,188 @@
+"""Where each session's keys and values lie: pages of a fixed store, counted in integers. No tensors here.
+
+A session's whole room is reserved when it opens, so a job that was accepted never runs out in mid-stream, and what a
+node may advertise is what is free. Pages are handed out as one contiguous run where any is long enough: attention
+then reads a view of the store, which on CPU is 2 to 2.5 times as fast as gathering scattered pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from protocol.errors import MalformedError, RefusedError
+
+__all__ = ["PAGE_TOKENS", "Batch", "KvBook", "PagePool", "Segment"]
+
+PAGE_TOKENS = 16
+"""Positions in one page."""
+
+
+class PagePool:
+    """Free pages ``0 .. count-1``, handed out in runs."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = [(0, count)] if count else []  # (first, one past last): ascending, never touching
+
+    @property
+    def free(self) -> int:
+        """Pages not handed out."""
+        return sum(end - start for start, end in self._free)
+
+    def take(self, count: int) -> tuple[int, ...] | None:
+        """`count` pages: the tightest run that holds them all, else the longest runs there are; None if too few."""
+        if count > self.free:
+            return None
+        fitting = [run for run in self._free if run[1] - run[0] >= count]
+        if fitting:
+            return self._cut(min(fitting, key=lambda run: (run[1] - run[0], run[0])), count)
+        pages: list[int] = []
+        while (rest := count - len(pages)) > 0:
+            longest = max(self._free, key=lambda run: (run[1] - run[0], -run[0]))
+            pages.extend(self._cut(longest, min(rest, longest[1] - longest[0])))
+        return tuple(pages)
+
+    def give(self, pages: Sequence[int]) -> None:
+        """Take pages back, joining neighbouring runs."""
+        runs = sorted([*self._free, *((page, page + 1) for page in pages)])
+        joined: list[tuple[int, int]] = []
+        for start, end in runs:
+            if joined and start < joined[-1][1]:
+                raise ValueError(f"page {start} is given back twice")
+            if joined and start == joined[-1][1]:
+                joined[-1] = (joined[-1][0], end)
+            else:
+                joined.append((start, end))
+        self._free = joined
+
+    def _cut(self, run: tuple[int, int], count: int) -> tuple[int, ...]:
+        start, end = run
+        at = self._free.index(run)
+        self._free[at : at + 1] = [(start + count, end)] if start + count < end else []
+        return tuple(range(start, start + count))
+
+
+@dataclass(slots=True)
+class _Room:
+    pages: tuple[int, ...]
+    most: int
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One session's rows in a packed batch."""
+
+    row: int
+    """Its first row in the batch."""
+    length: int
+    """Rows."""
+    position: int
+    """Of its first row in the session: so many positions are in the KV already."""
+    pages: tuple[int, ...]
+    """The session's pages, in order of position."""
+
+    @property
+    def end(self) -> int:
+        """Positions in the KV after the pass."""
+        return self.position + self.length
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the pages that hold positions ``[0, end)`` follow one another in the store."""
+        used = self.pages[: -(-self.end // PAGE_TOKENS)]
+        return all(right == left + 1 for left, right in pairwise(used))
+
+    def slots(self, start: int, end: int) -> list[int]:
+        """Where in the store positions ``[start, end)`` lie."""
+        return [self.pages[p // PAGE_TOKENS] * PAGE_TOKENS + p % PAGE_TOKENS for p in range(start, end)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one packed pass consists of: integers only, and all that a paged attention kernel asks for."""
+
+    segments: tuple[Segment, ...]
+    """In order of row, leaving no row out."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return sum(segment.length for segment in self.segments)
+
+
+class KvBook:
+    """Which session holds which pages, and how many positions are in them.
+
+    Args:
+        tokens: room for so many positions, rounded down to whole pages.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self._pool = PagePool(tokens // PAGE_TOKENS)
+        self._rooms: dict[bytes, _Room] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Positions that fit in all."""
+        return self._pool.count * PAGE_TOKENS
+
+    @property
+    def free(self) -> int:
+        """Positions that are not reserved."""
+        return self._pool.free * PAGE_TOKENS
+
+    def reserve(self, session: bytes, tokens: int) -> None:
+        """Set room for `tokens` positions aside. Raises RefusedError: ``no-room``, or ``session-open`` already."""
+        if session in self._rooms:
+            raise RefusedError("the session is open here already", code="session-open")
+        pages = self._pool.take(max(1, -(-tokens // PAGE_TOKENS)))
+        if pages is None:
+            raise RefusedError(
+                f"room for {self.free} more positions, {tokens} asked for",
+                code="no-room",
+                hint="ask for fewer tokens, try again later, or choose another provider",
+            )
+        self._rooms[session] = _Room(pages, tokens)
+
+    def release(self, session: bytes) -> None:
+        """Free a session's pages; one that has none is ignored."""
+        if (room := self._rooms.pop(session, None)) is not None:
+            self._pool.give(room.pages)
+
+    def length(self, session: bytes) -> int:
+        """Positions that are in the KV. Raises MalformedError for a session that is not open."""
+        return self._room(session).length
+
+    def check(self, session: bytes, position: int, length: int) -> None:
+        """That rows may be appended. Raises MalformedError: not open, not the next position, or beyond the room."""
+        room = self._room(session)
+        if length < 1:
+            raise MalformedError(f"{length} rows")
+        if position != room.length:
+            raise MalformedError(f"position {position} where {room.length} is next", code="out-of-order")
+        if position + length > room.most:
+            raise MalformedError(f"position {position + length - 1} of {room.most} reserved", code="beyond-reservation")
+
+    def segment(self, session: bytes, row: int, length: int) -> Segment:
+        """A batch's segment for the session's next `length` positions."""
+        room = self._room(session)
+        return Segment(row, length, room.length, room.pages)
+
+    def advance(self, session: bytes, length: int) -> None:
+        """`length` more positions are in the KV now."""
+        self._room(session).length += length
+
+    def rollback(self, session: bytes, length: int) -> None:
+        """Forget positions from `length` on; the room stays reserved. Raises MalformedError when there are fewer."""
+        room = self._room(session)
+        if not 0 <= length <= room.length:
+            raise MalformedError(f"rollback to {length} of {room.length} positions")
+        room.length = length
+
+    def _room(self, session: bytes) -> _Room:
+        if (room := self._rooms.get(session)) is None:
+            raise MalformedError("the session is not open here", code="unknown-session")
+        return room

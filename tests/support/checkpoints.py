@@ -1,0 +1,85 @@
+"""Small random models as Hugging Face directories: the real classes and files, a few hundred kilobytes each."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from string import ascii_lowercase
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+BOS, EOS = 0, 1
+SPECIAL = ("<s>", "</s>")
+
+
+def make_checkpoint(
+    directory: Path,
+    architecture: str,
+    *,
+    layers: int = 4,
+    hidden: int = 64,
+    seed: int = 0,
+    tied: bool = False,
+    sliding_window: int | None = None,
+    vocab: int = 320,
+    shard_size: str = "50GB",
+) -> None:
+    """Write a model with random weights and a tokenizer of `vocab` tokens (258 to 934).
+
+    `architecture` is a `model_type`: llama, mistral, qwen2 or qwen3. Weights are larger than at the start of a
+    training, so that every layer has its say in which token comes next.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings: dict[str, object] = {
+        "hidden_size": hidden,
+        "intermediate_size": hidden * 2,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": hidden // 4,
+        "vocab_size": vocab,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": tied,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "pad_token_id": None,
+        "initializer_range": 0.2,
+    }
+    if architecture == "mistral":
+        settings["sliding_window"] = sliding_window
+    elif sliding_window is not None and architecture.startswith("qwen"):
+        # Qwen's layers below max_window_layers see everything, those from there on the window: both kinds in a model.
+        settings |= {"use_sliding_window": True, "sliding_window": sliding_window, "max_window_layers": layers // 2}
+    elif sliding_window is not None:
+        raise ValueError(f"{architecture} has no sliding window")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = AutoConfig.for_model(architecture, **settings)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    # Biases and norms start at 0 and 1, where a mistake in them would not show.
+    noise = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=noise) * 0.1)
+    model.save_pretrained(directory, max_shard_size=shard_size)
+    write_tokenizer(directory, vocab)
+
+
+def write_tokenizer(directory: Path, vocab: int) -> None:
+    """A byte-level tokenizer in which every id below `vocab` stands for some text."""
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = list(product(["Ġ", *ascii_lowercase], ascii_lowercase))[: vocab - len(symbols) - len(SPECIAL)]
+    words = [*SPECIAL, *symbols, *("".join(pair) for pair in pairs)]
+    if len(words) != vocab:
+        raise ValueError(f"a vocabulary of {vocab} tokens cannot be made")
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=pairs))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(directory / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS]}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
