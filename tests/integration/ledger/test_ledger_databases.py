@@ -1,0 +1,238 @@
+"""The ledger on each kind of database: life, restart, group commit, one writer, and a fault at every write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ledger_world import CLIENT, MILLION, OPERATOR, PROVIDERS, HandClock, close, make_terms, open_session, settle
+from sqlalchemy import delete, text, update
+
+from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
+from node.ledger.store import Batch, Store
+from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleError, UnreachableError
+from protocol.messages import Deposit, Withdraw, session_id
+from protocol.session import Account
+from protocol.signing import SigningKey
+
+
+def database_of(settings: LedgerSettings) -> str:
+    return settings.url.render_as_string(hide_password=False)
+
+
+async def change_database(settings: LedgerSettings, *statements: Any) -> None:
+    """Change a ledger's database behind its back."""
+    engine = schema.make_engine(settings.url, writer=True)
+    async with engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(statement)
+    await engine.dispose()
+
+
+@pytest.mark.asyncio
+async def test_life_of_a_session(settings: LedgerSettings) -> None:
+    clock = HandClock()
+    async with run_ledger(settings, OPERATOR, clock) as ledger, LedgerClient(ledger.url) as client:
+        await client.faucet(CLIENT.address, 10 * MILLION)
+        terms = make_terms()
+        opened = await client.submit(open_session(terms), CLIENT)
+        assert await client.account(CLIENT.address) == Account(7 * MILLION, 1)
+        clock.now += 5
+        await client.submit(settle(client.domain, terms, 100, 50), PROVIDERS[1])
+        await client.submit(settle(client.domain, terms, 100, 80), CLIENT)
+        found = await client.session(session_id(terms))
+        assert found is not None
+        assert found[0].entry == opened.entry
+        assert found[1].entry.sessions[0].tokens_out == 80
+        assert found[1].entry.time == clock.now
+        closed = await client.submit(close(client.domain, terms, 100, 80), CLIENT)
+        assert closed.entry.sessions[0].closed
+        for provider in PROVIDERS:
+            assert (await client.account(provider.address)).free == 100 + 2 * 80
+        await client.submit(Withdraw(amount=100, reference="home"), PROVIDERS[0])
+        assert (await client.account(PROVIDERS[0].address)).free == 160
+        over_http = await verify_url(ledger.url)
+    stored = await verify_database(database_of(settings))
+    assert over_http.fault is None
+    assert stored.fault is None
+    assert stored.books == over_http.books
+    assert (stored.deposited, stored.withdrawn, stored.held) == (10 * MILLION, 100, 10 * MILLION - 100)
+
+
+@pytest.mark.asyncio
+async def test_a_restarted_ledger_goes_on(settings: LedgerSettings) -> None:
+    clock = HandClock()
+    async with run_ledger(settings, OPERATOR, clock) as ledger, LedgerClient(ledger.url) as client:
+        for _ in range(3):
+            await client.faucet(CLIENT.address, MILLION)
+        before, key = await client.checkpoint(), ledger.verifier_key
+    clock.now -= 1000  # a clock that was set back must not take the log's time back
+    async with run_ledger(settings, OPERATOR, clock) as ledger, LedgerClient(ledger.url, verifier_key=key) as client:
+        assert await client.checkpoint() == before
+        terms = make_terms(cap=MILLION)
+        await client.submit(open_session(terms), CLIENT)
+        with pytest.raises(RuleError) as refused:
+            await client.submit(open_session(terms), CLIENT)
+        assert refused.value.code == "exists"
+        assert (await verify_url(ledger.url)).fault is None
+
+
+@pytest.mark.asyncio
+async def test_many_submitters_share_commits(settings: LedgerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[int] = []
+    commit = Store.commit
+
+    async def counted(store: Store, batch: Batch) -> None:
+        commits.append(len(batch.entries))
+        await commit(store, batch)
+
+    monkeypatch.setattr(Store, "commit", counted)
+    keys = [SigningKey(number.to_bytes(32, "big")) for number in range(1, 65)]
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        await client.connect()
+        commits.clear()
+        taken = await asyncio.gather(*(client.faucet(key.address, 1000) for key in keys for _ in range(3)))
+        spent = await asyncio.gather(*(client.submit(Withdraw(amount=1, reference="x"), key) for key in keys))
+        places = [each.index for each in [*taken, *spent]]
+        assert sorted(places) == list(range(1, 1 + 4 * len(keys)))
+        assert sum(commits) == len(places)
+        assert len(commits) < len(places) // 4
+        report = await verify_url(ledger.url)
+    assert report.fault is None
+    assert all(report.books.account(key.address) == Account(2999, 1) for key in keys)
+
+
+@pytest.mark.asyncio
+async def test_a_second_writer_is_refused(settings: LedgerSettings) -> None:
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger:
+        with pytest.raises(LocalError) as refused:
+            async with run_ledger(settings, OPERATOR, HandClock()):
+                pass
+        assert refused.value.code == "ledger-locked"
+        assert "joule ledger run" in refused.value.hint
+        async with LedgerClient(ledger.url) as client:  # the first one is none the worse
+            await client.faucet(CLIENT.address, 1)
+    async with run_ledger(settings, OPERATOR, HandClock()):
+        pass
+
+
+STEPS = ["_write_entries", "_write_tiles", "_write_state", "_write_checkpoint"]
+
+
+def failing_after(step: str) -> Callable[..., Any]:
+    real = getattr(Store, step)
+
+    async def fail(store: Store, connection: Any, batch: Batch) -> None:
+        await real(store, connection, batch)
+        raise OSError(28, f"no space left, after {step}")
+
+    return fail
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_fault_at_any_write_leaves_nothing_behind(
+    settings: LedgerSettings, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        await client.faucet(CLIENT.address, MILLION)
+        before = await client.checkpoint()
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, step, failing_after(step))
+            answers = await asyncio.gather(
+                *(client.faucet(CLIENT.address, 1) for _ in range(5)), return_exceptions=True
+            )
+        assert all(isinstance(answer, UnreachableError) for answer in answers)
+        with pytest.raises(LocalError, match="no space left"):
+            await ledger.wait()
+        with pytest.raises(UnreachableError) as refused:  # stopped for good, though the fault is over
+            await client.faucet(CLIENT.address, 1)
+        assert refused.value.code == "ledger-stopped"
+    assert (await verify_database(database_of(settings))).fault is None
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        assert await client.checkpoint() == before
+        await client.faucet(CLIENT.address, 5)
+        assert await client.account(CLIENT.address) == Account(MILLION + 5, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_at_genesis_leaves_nothing_behind(
+    settings: LedgerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write_tiles", failing_after("_write_tiles"))
+        with pytest.raises(OSError, match="no space left"):
+            async with run_ledger(settings, OPERATOR, HandClock()):
+                pass
+    key = (settings.folder / "log.key").read_text()
+    async with run_ledger(settings, OPERATOR, HandClock()):
+        assert (settings.folder / "log.key").read_text() == key
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda: delete(schema.checkpoint), "no checkpoint"),
+        (lambda: delete(schema.tiles), "lacks a tile"),
+        (lambda: update(schema.tiles).values(hashes=bytes(96)), "do not lead to the root"),
+        (lambda: update(schema.entries).where(schema.entries.c.position == 2).values(data=b"x"), "not the one in"),
+        (lambda: update(schema.checkpoint).values(note=b"x\n1\n\n"), "not signed by this log key"),
+        (lambda: update(schema.sessions).values(terms=b"x"), "cannot be read"),
+        (lambda: text("UPDATE meta SET value = '99'"), "tables of version 99"),
+    ],
+)
+async def test_a_damaged_database_is_not_written_to(
+    settings: LedgerSettings, damage: Callable[[], Any], says: str
+) -> None:
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        await client.faucet(CLIENT.address, 10 * MILLION)
+        await client.submit(open_session(make_terms()), CLIENT)
+    await change_database(settings, damage())
+    with pytest.raises(LocalError, match=says) as refused:
+        async with run_ledger(settings, OPERATOR, HandClock()):
+            pass
+    assert refused.value.code.startswith("ledger-")
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_is_never_begun_twice(settings: LedgerSettings) -> None:
+    async with run_ledger(settings, OPERATOR, HandClock()):
+        pass
+    for other, operator, says in (
+        (replace(settings, grace_s=1), OPERATOR, "grace 3600 s, not 1 s"),
+        (replace(settings, faucet_limit=0), OPERATOR, "faucet limit"),
+        (replace(settings, origin="another/name"), OPERATOR, "never changes"),
+        (settings, CLIENT, "operator"),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            async with run_ledger(other, operator, HandClock()):
+                pass
+        assert says in refused.value.message + refused.value.hint
+    key = settings.folder / "log.key"
+    saved = key.read_text()
+    key.unlink()
+    with pytest.raises(KeystoreError, match="cannot read the log key"):
+        async with run_ledger(settings, OPERATOR, HandClock()):
+            pass
+    assert not key.exists()
+    key.write_text(saved)
+    with pytest.raises(KeystoreError, match="others can read"):
+        async with run_ledger(settings, OPERATOR, HandClock()):
+            pass
+
+
+@pytest.mark.asyncio
+async def test_only_the_operator_deposits(settings: LedgerSettings) -> None:
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        deposit = Deposit(account=CLIENT.address, amount=5, reference="bank transfer 17")
+        await client.submit(deposit, OPERATOR)
+        await client.faucet(CLIENT.address, 7)  # the service uses the operator's nonces too
+        await client.submit(deposit, OPERATOR)
+        assert await client.account(CLIENT.address) == Account(17, 0)
+        with pytest.raises(RuleError) as refused:
+            await client.submit(deposit, CLIENT)
+        assert refused.value.code == "not-operator"
