@@ -1,0 +1,150 @@
+"""The corpus is a function of its seed, its answers are right, and its splits share no prompt."""
+
+from __future__ import annotations
+
+from itertools import islice
+from random import Random
+
+import pytest
+
+from scripts.demo_model import corpus
+from scripts.demo_model.corpus import Example
+from scripts.demo_model.reader import Reading, is_sound_story, sentences
+from scripts.demo_model.stories import LORE, NAMES, PLACES, Story, Wish, tell, tell_plainly
+from scripts.demo_model.tokens import END, build_tokenizer
+
+
+def drawn(seed: int, size: int) -> list[Example]:
+    return list(islice(corpus.training(seed), size))
+
+
+def test_training_examples_are_a_function_of_the_seed() -> None:
+    assert drawn(3, 300) == drawn(3, 300)
+    assert drawn(3, 300) != drawn(4, 300)
+
+
+def test_held_out_examples_are_a_function_of_the_seed() -> None:
+    assert corpus.held_out("story", 50, 1) == corpus.held_out("story", 50, 1)
+    assert corpus.held_out("story", 50, 1) != corpus.held_out("story", 50, 2)
+
+
+@pytest.mark.parametrize("task", corpus.TASKS)
+def test_no_training_prompt_is_held_out(task: str) -> None:
+    trained = {example.first.prompt for example in drawn(5, 8000) if example.task == task}
+    asked = {example.first.prompt for example in corpus.held_out(task, 200, 1)}
+    assert len(asked) == 200
+    assert trained
+    assert not trained & asked
+    assert all(corpus.is_held_out(prompt) for prompt in asked)
+
+
+def test_more_held_out_prompts_than_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match="fewer than 2000 held-out prompts"):
+        corpus.held_out("subtract", 2000, 1)
+
+
+def test_every_task_is_trained() -> None:
+    assert {example.task for example in drawn(1, 500)} == set(corpus.TASKS) == set(corpus.SHARES)
+
+
+@pytest.mark.parametrize("task", ["add", "subtract"])
+def test_sums_are_right(task: str) -> None:
+    for example in corpus.held_out(task, 200, 1):
+        left, sign, right, _ = example.first.prompt.split()
+        result = int(left) + int(right) if sign == "+" else int(left) - int(right)
+        assert example.first.completion == f" {result}."
+        assert 0 <= result <= 2 * corpus.LARGEST_ADDEND
+
+
+@pytest.mark.parametrize(("task", "step"), [("copy", 1), ("reverse", -1)])
+def test_words_are_spelled_rightly(task: str, step: int) -> None:
+    for example in corpus.held_out(task, 200, 1):
+        word = example.first.prompt.split('"')[1]
+        assert example.first.completion == f' "{word[::step]}".'
+
+
+def test_an_independent_reader_finds_the_same_answers() -> None:
+    for example in corpus.held_out("story", 400, 1):
+        answers = Reading(example.first.prompt).answers
+        for turn in (example.first, *example.more):
+            assert answers[sentences(turn.prompt)[-1]] == turn.completion.strip()
+
+
+def test_the_reader_and_the_story_agree_on_what_may_be_asked() -> None:
+    for seed in range(300):
+        story = tell(Random(seed))
+        known = {question.text: question.answer for question in story.questions()}
+        assert known == Reading(story.text).answers
+
+
+def test_plain_stories_have_the_length_asked_for() -> None:
+    for seed in range(100):
+        story = tell_plainly(Random(seed), 5)
+        assert len(story.sentences) == 5
+        assert story.questions()
+
+
+def test_where_a_person_is_stays_open_after_they_put_a_thing_somewhere() -> None:
+    story = Story()
+    story.move(Random(1), "Tom", "barn")
+    story.own("Tom", "map", "red")
+    assert "Where is Tom?" in {question.text for question in story.questions()}
+    story.put(Random(1), "Tom", "map", "cave")
+    texts = {question.text for question in story.questions()}
+    assert "Where is the map?" in texts
+    assert not {"Where is Tom?", "Who has the map?"} & texts
+
+
+def test_a_story_tells_what_was_wished_for() -> None:
+    text = tell(Random(1), Wish("Mia", "kite", "red", "park")).text
+    assert "Mia was in the park." in text
+    assert "found a red kite." in text
+
+
+def test_lore_states_no_fact_that_is_asked_for() -> None:
+    for line in (line for lines in LORE.values() for line in lines):
+        words = {word.strip(".,") for word in line.split()}
+        assert not words & {*NAMES, *PLACES, *corpus.COLORS}
+        assert not Reading(line).answers
+
+
+def test_stories_to_write_are_sound() -> None:
+    for example in corpus.held_out("write", 300, 1):
+        assert is_sound_story(example.first.prompt, example.first.completion)
+
+
+def test_an_unsound_story_is_told_apart() -> None:
+    prompt = "Write a story about Tom and a red hat in the tower."
+    good = (
+        "One cold evening, Tom was in the tower. He found a red hat. The hat was much too big. Soon Tom met Mia. Mia "
+        "liked it very much. Tom gave the hat to Mia. Mia ran to the park. Who has the hat? Mia has the hat."
+    )
+    assert is_sound_story(prompt, good)
+    assert not is_sound_story(prompt, good.replace("Mia has the hat", "Tom has the hat"))
+    assert not is_sound_story(prompt, good.replace("red hat", "blue hat"))
+    assert not is_sound_story(prompt, good.replace("in the tower", "in the cave"))
+    assert not is_sound_story(prompt.replace("Tom", "Leo"), good)
+    assert not is_sound_story(prompt, "Who has the hat? Mia has the hat.")
+    assert not is_sound_story("2 + 2 =", good)
+
+
+def test_tokenizer_gives_words_one_token_and_spells_the_rest() -> None:
+    tokenizer = build_tokenizer(corpus.known_words())
+    assert len(tokenizer.encode("Where is the kite?").ids) == 5
+    assert tokenizer.encode('Copy "kite":').tokens == ["ĠCopy", 'Ġ"', *"kite", '":']
+    assert tokenizer.encode("12 + 7 =").tokens == ["Ġ", "1", "2", "Ġ+", "Ġ", "7", "Ġ="]
+    assert tokenizer.encode("  Where\n is  Tom?\n").ids == tokenizer.encode("Where is Tom?").ids
+    assert tokenizer.token_to_id(END) == 0
+
+
+@pytest.mark.parametrize("text", [" Where is Tom?", " Żółw 🐢 said: hm?!", ' "enots".', " 42."])
+def test_tokens_decode_to_the_text(text: str) -> None:
+    tokenizer = build_tokenizer(corpus.known_words())
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_a_story_knows_no_word_that_the_tokenizer_spells() -> None:
+    tokenizer = build_tokenizer(corpus.known_words())
+    for example in corpus.held_out("story", 200, 9):
+        tokens = tokenizer.encode(example.first.prompt).tokens
+        assert not [token for token in tokens if len(token) == 1 and token.isalpha()]
