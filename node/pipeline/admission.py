@@ -63,9 +63,11 @@ class Admission:
         me, venue = self.key.public_key, self.settlement.domain.separator
         check_order(order, signer, me=me, venue=venue, manifest=self.manifest, now=self.clock())
         session = session_id(order.session)
-        await self._require_new_open_session(session)
+        self._require_new(session)
+        await self._require_open(session)
+        self._require_new(session)  # once more: the ledger took its time, and the next line claims the session
         # On disk before any answer: whatever we sign next, this session is not taken a second time.
-        self.redeemer.remember(session, StoredVoucher(session=order.session, opened_at=self.clock(), pay=None))
+        await self.redeemer.remember(session, StoredVoucher(session=order.session, opened_at=self.clock(), pay=None))
         try:
             self._check_shape(order)
             self.suits(order)
@@ -88,10 +90,12 @@ class Admission:
         )
         return seal(refusal, self.key)
 
-    async def _require_new_open_session(self, session: bytes) -> None:
-        """Raises StaleError for a session seen before, RefusedError for one not open and unused on the ledger."""
+    def _require_new(self, session: bytes) -> None:
         if self.redeemer.knows(session):
             raise StaleError("this session was ordered here before")
+
+    async def _require_open(self, session: bytes) -> None:
+        """Raises RefusedError for a session that is not open and unused on the ledger, in a verified checkpoint."""
         found = await self.settlement.session(session)
         if found is None:
             raise RefusedError("the session is not on the ledger", code="unknown-session")

@@ -15,7 +15,15 @@ from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, Connect, Events, Link, Proven, Requests, Settlement
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import recover_typed, sign_typed
-from protocol.errors import DishonestError, JoulemeshError, LostPeerError, PeerError, RefusedError, SignatureError
+from protocol.errors import (
+    DishonestError,
+    JoulemeshError,
+    LostPeerError,
+    PeerError,
+    RefusedError,
+    RuleError,
+    SignatureError,
+)
 from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Pay, Prompt, Receipted, Sampled
 from protocol.ids import ModelManifest, keccak256
 from protocol.messages import Close, Discharge, Open, Settle, Voucher
@@ -92,11 +100,12 @@ class JobClient:
         orders = [seal(order.replace(leg=leg), self._key) for leg in range(len(order.hops))]
         result = JobResult(order, orders, tab, times=[_now()])
         stored = StoredVoucher(session=order.session, opened_at=self._clock(), pay=None)
-        self._journal.put(tab.session, stored)
+        await self._journal.put(tab.session, stored)
         try:
             result.opened = await self._settlement.submit(Open(session=order.session), self._key)
-        except JoulemeshError:
-            self._journal.remove(tab.session)
+        except RuleError:
+            # Refused for certain. After any other error the ledger may hold the session: the journal keeps it.
+            await self._journal.remove(tab.session)
             raise
         self._events("session open", {"session": tab.session.hex(), "entry": result.opened.index})
         result.times.append(_now())
@@ -129,12 +138,12 @@ class JobClient:
             close = Close(session=session, discharges=tuple(discharges[leg] for leg in range(len(legs))))
             result.closed = await self._settlement.submit(close, self._key)
             self._events("closed", {"session": session.hex(), "entry": result.closed.index})
-            self._journal.remove(session)
+            await self._journal.remove(session)
 
     async def reclaim(self, grace_s: int) -> int:
         """Close sessions whose grace has ended, left open by runs that could not; how many were closed."""
         closed = 0
-        for session, stored in self._journal.all().items():
+        for session, stored in (await self._journal.all()).items():
             found = await self._settlement.session(session)
             if found is None and stored.session.expiry + grace_s > self._clock():
                 continue
@@ -143,7 +152,7 @@ class JobClient:
                     continue
                 await self._settlement.submit(Close(session=session, discharges=()), self._key)
                 closed += 1
-            self._journal.remove(session)
+            await self._journal.remove(session)
         return closed
 
 
@@ -254,7 +263,8 @@ class _Conversation:
             if leg in self._lost:
                 continue
             try:
-                await asyncio.wait_for(link.send(data, payload), WIND_DOWN_S)
+                async with asyncio.timeout(WIND_DOWN_S):
+                    await link.send(data, payload)
             except (PeerError, TimeoutError):
                 self._lost.add(leg)
 
@@ -279,14 +289,15 @@ class _Conversation:
         pay = Pay(voucher=voucher, signature=sign_typed(client._settlement.domain, voucher, client._key))
         # In the journal before it is sent: what was promised is known after a crash.
         stored = StoredVoucher(session=self._tab.terms, opened_at=client._clock(), pay=pay)
-        await asyncio.to_thread(client._journal.put, self._tab.session, stored)
+        await client._journal.put(self._tab.session, stored)
         self._result.pay = pay
         await self._send_all(pay)
 
     async def _step(self, timeout_s: float) -> None:
         """Take in one frame. Raises what ends the job."""
         try:
-            leg, frame, payload = await asyncio.wait_for(self._inbox.get(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # not wait_for, which may swallow a cancellation on Python 3.11
+                leg, frame, payload = await self._inbox.get()
         except TimeoutError:
             raise LostPeerError(f"no leg sent anything for {timeout_s:.0f} s", code="stalled") from None
         hop = self._result.order.hops[leg]
@@ -315,7 +326,8 @@ class _Conversation:
         wanted = set(self._links) - self._lost
         while wanted - set(self._discharges):
             try:
-                leg, frame, _ = await asyncio.wait_for(self._inbox.get(), max(0.0, deadline - _now()))
+                async with asyncio.timeout_at(deadline):
+                    leg, frame, _ = await self._inbox.get()
             except TimeoutError:
                 break
             if isinstance(frame, PeerError | Failed):

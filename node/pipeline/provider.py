@@ -100,10 +100,12 @@ class Provider:
             group.create_task(self._compute.run(), name="compute")
             group.create_task(self._give_up_idle_jobs(), name="idle jobs")
 
-    def stop(self) -> None:
-        """End every job, telling its client."""
+    async def stop(self) -> None:
+        """End every job, telling its client; free what they held."""
         for job in list(self._jobs.values()):
             self._fail(job, LostPeerError("the node is shutting down", code="shutdown"))
+        await asyncio.gather(*self._freeing)
+        await self._neighbours.close()
 
     async def begin(self, order: JobOrder) -> None:
         """Make an admitted order a job, with its KV and its link to the next leg. Raises RefusedError."""
@@ -200,7 +202,7 @@ class Provider:
             return
         # On disk before it counts: from here on a crash leaves the promise with us.
         stored = StoredVoucher(session=job.order.session, opened_at=self._clock(), pay=pay)
-        await asyncio.to_thread(self._redeemer.remember, job.session, stored)
+        await self._redeemer.remember(job.session, stored)
         if job.state is JobState.FINISHED:
             self._to_client(job, job.discharge())
             self._events("job served", self._figures(job))

@@ -46,14 +46,14 @@ class Redeemer:
         self._live: set[bytes] = set()
         self._over = asyncio.Event()
 
-    def remember(self, session: bytes, stored: StoredVoucher) -> None:
+    async def remember(self, session: bytes, stored: StoredVoucher) -> None:
         """Durable when this returns; the session counts as live until `redeem_soon`."""
-        self._store.put(session, stored)
         self._live.add(session)
+        await self._store.put(session, stored)
 
     def knows(self, session: bytes) -> bool:
         """Whether the session was ever accepted or refused here."""
-        return self._store.knows(session)
+        return session in self._live or self._store.knows(session)
 
     def redeem_soon(self, session: bytes) -> None:
         """The session is over: settle it unless its client does so first."""
@@ -65,7 +65,8 @@ class Redeemer:
         while True:
             await self.redeem_all()
             try:
-                await asyncio.wait_for(self._over.wait(), RETRY_S)
+                async with asyncio.timeout(RETRY_S):
+                    await self._over.wait()
                 self._over.clear()
                 await asyncio.sleep(self._patience_s)
             except TimeoutError:
@@ -73,14 +74,14 @@ class Redeemer:
 
     async def redeem_all(self) -> None:
         """One round over every session that is over."""
-        for session, stored in self._store.all().items():
+        for session, stored in (await self._store.all()).items():
             if session in self._live:
                 continue
             try:
                 await self._redeem(session, stored)
             except RuleError as error:
                 self._events("voucher not redeemable", {"session": session.hex(), "reason": error.message})
-                self._store.remove(session)
+                await self._store.remove(session)
             except JoulemeshError as error:
                 self._events("ledger not reached", {"reason": error.message})
                 return
@@ -89,12 +90,12 @@ class Redeemer:
         found = await self._settlement.session(session)
         effect = None if found is None else found[1].entry.sessions[0]
         if effect is None or effect.closed:
-            self._store.remove(session)
+            await self._store.remove(session)
             return
         if stored.pay is None:
             # Nothing was promised; remembered until its expiry so that it is not served a second time.
             if stored.session.expiry < self._clock():
-                self._store.remove(session)
+                await self._store.remove(session)
             return
         voucher = stored.pay.voucher
         if (effect.tokens_in, effect.tokens_out) != (voucher.tokens_in, voucher.tokens_out):
@@ -102,4 +103,4 @@ class Redeemer:
             proven = await self._settlement.submit(settle, self._key)
             self._events("voucher redeemed", {"session": session.hex(), "entry": proven.index})
         elif stored.session.expiry < self._clock():
-            self._store.remove(session)
+            await self._store.remove(session)

@@ -6,8 +6,10 @@ voucher; one who can read learns what its clients paid.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from protocol.codec import Message, decode, encode, message
@@ -32,16 +34,37 @@ class StoredVoucher(Message):
 
 
 class VoucherStore:
-    """A directory of `StoredVoucher` files, one writer."""
+    """A directory of `StoredVoucher` files, one writer.
+
+    All changes go through one thread, in the order of the calls, also where a caller is cancelled while it waits: an
+    older voucher never replaces a newer one.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vouchers")
 
-    def put(self, session: bytes, stored: StoredVoucher) -> None:
-        """Durable when this returns: written aside, flushed, then renamed over the old one.
+    async def put(self, session: bytes, stored: StoredVoucher) -> None:
+        """Durable when this returns."""
+        await asyncio.wrap_future(self._thread.submit(self._write, session, stored))
 
-        A crash before the rename leaves the older voucher, and the peer has had no answer to the newer one.
+    async def remove(self, session: bytes) -> None:
+        """Forget a session that the ledger has closed, or that nothing was promised in."""
+        await asyncio.wrap_future(self._thread.submit(self._path(session).unlink, missing_ok=True))
+
+    async def all(self) -> dict[bytes, StoredVoucher]:
+        """Every session that is not yet done with, by its id. Files that do not decode are set aside as ``.bad``."""
+        return await asyncio.wrap_future(self._thread.submit(self._read_all))
+
+    def knows(self, session: bytes) -> bool:
+        """Whether this session was ever accepted or refused here, as far as the store still remembers."""
+        return self._path(session).exists()
+
+    def _write(self, session: bytes, stored: StoredVoucher) -> None:
+        """Written aside, flushed, renamed over the old one, and the folder flushed.
+
+        A crash before the last of these may leave the older voucher; the peer has had no answer to the newer one.
         """
         path = self._path(session)
         aside = path.with_suffix(".new")
@@ -51,17 +74,13 @@ class VoucherStore:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
-    def knows(self, session: bytes) -> bool:
-        """Whether this session was ever accepted or refused here, as far as the store still remembers."""
-        return self._path(session).exists()
-
-    def remove(self, session: bytes) -> None:
-        """Forget a session that the ledger has closed, or that nothing was promised in."""
-        self._path(session).unlink(missing_ok=True)
-
-    def all(self) -> dict[bytes, StoredVoucher]:
-        """Every session that is not yet done with, by its id. Files that do not decode are set aside as ``.bad``."""
+    def _read_all(self) -> dict[bytes, StoredVoucher]:
         found = {}
         for path in sorted(self._directory.glob("*.voucher")):
             try:

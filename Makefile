@@ -1,0 +1,57 @@
+# Joulemesh: `make` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_ARGS ?=
+PROMPT ?=
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+
+.PHONY: help demo test check lint types walls docs bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.venv/installed: pyproject.toml constraints.txt scripts/check_system.py
+	@$(PYTHON) scripts/check_system.py
+	echo "Installing into .venv (about two minutes the first time) ..."
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	$(INSTALL) --editable '.[engine]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what the tests need ..."
+	$(INSTALL) --group dev --editable '.[engine,sim,postgres]'
+	touch $@
+
+demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else)
+	@exec $(BIN)/joule demo $(if $(PROMPT),"$(PROMPT)")
+
+test: .venv/installed-dev lint types walls docs ## Linters, types, architecture rules, docs and every test (under 10 minutes)
+	@$(BIN)/python -m pytest -q
+
+check: .venv/installed-dev lint types walls ## The fast half of `make test`
+	@$(BIN)/python -m pytest -q tests/unit tests/property tests/vectors -m "not slow"
+
+lint: .venv/installed-dev ## Style
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+
+types: .venv/installed-dev ## Types, strictly
+	@$(BIN)/mypy
+
+walls: .venv/installed-dev ## Which package may import what
+	@$(BIN)/lint-imports
+
+docs: .venv/installed-dev ## Build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
+	@for each in scripts/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done
+
+clean: ## Remove what was built and installed here
+	@rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

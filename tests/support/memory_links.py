@@ -1,0 +1,84 @@
+"""Links in memory: two ends that satisfy `node.ports.Link`, and a network of them by address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from protocol.errors import LostPeerError, SignatureError, UnreachableError
+
+
+class MemoryLink:
+    """One end; `cut` breaks both ends as a dying process would."""
+
+    def __init__(self, public_key: bytes, inbox: asyncio.Queue, outbox: asyncio.Queue) -> None:  # type: ignore[type-arg]
+        self.public_key = public_key
+        self._inbox = inbox
+        self._outbox = outbox
+        self._closed = False
+
+    async def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
+        if self._closed:
+            raise LostPeerError("the link is closed")
+        await self._outbox.put((bytes(header), bytes(payload)))
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        item = None if self._closed and self._inbox.empty() else await self._inbox.get()
+        if item is None:
+            self._closed = True
+            raise LostPeerError("the peer has gone")
+        return item
+
+    async def close(self) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._outbox.put_nowait(None)
+            self._inbox.put_nowait(None)
+
+
+def link_pair(left_key: bytes, right_key: bytes) -> tuple[MemoryLink, MemoryLink]:
+    """What the left side holds (its peer is the right one), and the reverse."""
+    to_left, to_right = asyncio.Queue(), asyncio.Queue()  # type: ignore[var-annotated]
+    return MemoryLink(right_key, to_left, to_right), MemoryLink(left_key, to_right, to_left)
+
+
+class MemoryNetwork:
+    """Listeners by address. Every link that was made is kept, so that a test can cut it."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, tuple[bytes, Callable[[MemoryLink], Awaitable[None]]]] = {}
+        self.links: dict[str, list[MemoryLink]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def listen(self, address: str, public_key: bytes, on_link: Callable[[MemoryLink], Awaitable[None]]) -> None:
+        self._listeners[address] = (public_key, on_link)
+
+    def connect_as(self, own_key: bytes) -> Callable[[str, bytes], Awaitable[MemoryLink]]:
+        async def connect(address: str, expected: bytes) -> MemoryLink:
+            if address not in self._listeners:
+                raise UnreachableError(f"nobody listens on {address}")
+            key, on_link = self._listeners[address]
+            if key != expected:
+                raise SignatureError("another peer answers there")
+            near, far = link_pair(own_key, key)
+            self.links.setdefault(address, []).append(far)
+            task = asyncio.create_task(on_link(far))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return near
+
+        return connect
+
+    def kill(self, address: str) -> None:
+        """The process behind this address dies."""
+        del self._listeners[address]
+        for link in self.links.pop(address, []):
+            link.cut()
+
+    async def close(self) -> None:
+        for address in list(self._listeners):
+            self.kill(address)
+        await asyncio.gather(*self._tasks, return_exceptions=True)

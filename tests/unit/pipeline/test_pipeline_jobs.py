@@ -1,0 +1,248 @@
+"""Jobs through the real provider and client code, over links in memory: what is served, paid, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from counting_engine import next_token
+from small_market import MANIFEST, SmallMarket
+
+from node.pipeline.client import JobResult
+from protocol.errors import RefusedError, RuleError
+from protocol.frames import Pay
+from protocol.metering import leg_amount
+from protocol.order import JobOrder
+
+
+@pytest_asyncio.fixture
+async def market(tmp_path: Path) -> AsyncIterator[SmallMarket]:
+    made = SmallMarket(tmp_path)
+    yield made
+    await made.close()
+
+
+def expected_tokens(prompt: list[int], most: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(most):
+        tokens.append(next_token(tokens[-1], len(tokens) - 1))
+    return tokens
+
+
+async def run(market: SmallMarket, prompt: list[int], most: int, **changes: int) -> JobResult:
+    order = market.order(len(prompt), most, **changes)
+    return await asyncio.wait_for(market.client.run(order, MANIFEST, prompt, lambda token: None), 20)
+
+
+def held(market: SmallMarket) -> int:
+    return sum(record.reserved for record in market.ledger.books.sessions.values())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("prompt", "most", "window", "chunk"), [(1, 1, 1, 1), (3, 10, 4, 8), (20, 30, 4, 8), (8, 7, 1, 3), (5, 50, 64, 512)]
+)
+async def test_a_job_is_served_paid_and_closed(
+    market: SmallMarket, prompt: int, most: int, window: int, chunk: int
+) -> None:
+    tokens = list(range(1, prompt + 1))
+    before = market.free(market.client_key)
+    result = await run(market, tokens, most, window=window, chunk=chunk)
+    assert result.error is None
+    assert result.settle_error is None
+    assert result.tab.tokens == expected_tokens(tokens, most)
+    paid = [leg_amount(leg, prompt, most) for leg in result.order.session.legs]
+    assert [market.free(node.key) for node in market.nodes] == paid
+    assert market.free(market.client_key) == before - sum(paid)
+    assert held(market) == 0
+    assert market.ledger.replayed() == market.ledger.books
+    assert await market.journal.all() == {}
+
+
+@pytest.mark.asyncio
+async def test_many_jobs_at_once_share_passes_and_do_not_mix(market: SmallMarket) -> None:
+    chance = random.Random(1)
+    prompts = [[chance.randrange(1, 50) for _ in range(chance.randrange(1, 20))] for _ in range(24)]
+    results = await asyncio.gather(*(run(market, prompt, 12) for prompt in prompts))
+    for prompt, result in zip(prompts, results, strict=True):
+        assert result.error is None
+        assert result.tab.tokens == expected_tokens(prompt, 12)
+    assert max(market.nodes[1].engine.passes) > 1
+    assert market.ledger.replayed() == market.ledger.books
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_gives_its_reason_and_the_money_back(market: SmallMarket) -> None:
+    market.nodes[1].refuse_all = RefusedError("the price is below my floor", code="below-floor")
+    before = market.free(market.client_key)
+    result = await run(market, [1, 2, 3], 5)
+    assert result.error is not None
+    assert result.error.code == "below-floor"
+    assert "blocks 2:4" in result.error.message
+    assert market.free(market.client_key) == before
+    assert held(market) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_refused_session_is_never_served(market: SmallMarket) -> None:
+    market.nodes[1].refuse_all = RefusedError("no", code="below-floor")
+    order = market.order(3, 5)
+    await market.client.run(order, MANIFEST, [1, 2, 3], lambda token: None)
+    market.nodes[1].refuse_all = None
+    with pytest.raises(RuleError):
+        await market.client.run(order, MANIFEST, [1, 2, 3], lambda token: None)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, victim: int) -> None:
+    tokens = [1, 2, 3]
+    order = market.order(3, 40)
+    seen = []
+
+    def on_token(token: int) -> None:
+        seen.append(token)
+        if len(seen) == 10:
+            market.kill(victim)
+
+    result = await asyncio.wait_for(market.client.run(order, MANIFEST, tokens, on_token), 20)
+    assert result.error is not None
+    assert result.error.code in {"provider-lost", "neighbour-lost", "client-gone"}
+    came = result.tab.generated
+    assert came >= 10
+    assert result.tab.tokens == expected_tokens(tokens, came)
+    # What was served is paid, to the dead one too; the rest waits for the end of the grace.
+    owed = [leg_amount(leg, 3, came) for leg in order.session.legs]
+    assert [market.free(node.key) for node in market.nodes] == owed
+    assert held(market) == sum(leg.cap for leg in order.session.legs) - sum(owed)
+    market.now = order.session.expiry + 61
+    assert await market.client.reclaim(60) == 1
+    assert held(market) == 0
+    assert await market.journal.all() == {}
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_vanishes_costs_each_node_at_most_a_window(market: SmallMarket) -> None:
+    order = market.order(3, 40, window=4)
+    task: asyncio.Task[JobResult]
+
+    def on_token(token: int) -> None:
+        if len(seen := [*result_tokens, token]) == 9:
+            for links in market.network.links.values():
+                for link in links:
+                    if link.public_key == market.client_key.public_key:
+                        link.cut()
+            task.get_loop().call_soon(task.cancel)
+        result_tokens[:] = seen
+
+    result_tokens: list[int] = []
+    task = asyncio.create_task(market.client.run(order, MANIFEST, [1, 2, 3], on_token))
+    await asyncio.wait([task], timeout=20)
+    for node in market.nodes:
+        await node.redeemer.redeem_all()
+        served = [details for name, details in node.events if name == "job failed"]
+        assert len(served) == 1
+        assert served[0]["served"][1] - served[0]["paid"][1] <= 4
+        await node.provider.stop()
+        assert node.engine.sessions == 0
+        assert market.free(node.key) >= leg_amount(order.session.legs[0], *served[0]["paid"])
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_stops_pays_what_came_and_has_the_rest_back(market: SmallMarket) -> None:
+    order = market.order(3, 40)
+    seen: list[int] = []
+
+    def on_token(token: int) -> None:
+        seen.append(token)
+        if len(seen) == 7:
+            task.cancel()
+
+    task = asyncio.create_task(market.client.run(order, MANIFEST, [1, 2, 3], on_token))
+    result = await asyncio.wait_for(task, 20)
+    assert result.error is not None
+    assert result.error.code == "cancelled"
+    assert result.closed is not None
+    assert held(market) == 0
+    assert market.free(market.nodes[0].key) == leg_amount(order.session.legs[0], 3, result.tab.generated)
+
+
+@pytest.mark.asyncio
+async def test_the_ledger_going_down_in_mid_job_loses_no_voucher(market: SmallMarket) -> None:
+    order = market.order(3, 20)
+
+    def on_token(token: int) -> None:
+        market.ledger.down = True
+
+    result = await asyncio.wait_for(market.client.run(order, MANIFEST, [1, 2, 3], on_token), 20)
+    assert result.error is None
+    assert result.settle_error is not None
+    assert result.settle_error.code == "unreachable"
+    market.ledger.down = False
+    for node in market.nodes:
+        await node.redeemer.redeem_all()
+    assert [market.free(node.key) for node in market.nodes] == [leg_amount(order.session.legs[0], 3, 20)] * 3
+
+
+@pytest.mark.asyncio
+async def test_a_restarted_node_redeems_what_it_was_promised(market: SmallMarket) -> None:
+    order = market.order(3, 20)
+
+    def on_token(token: int) -> None:
+        market.ledger.down = True
+
+    await asyncio.wait_for(market.client.run(order, MANIFEST, [1, 2, 3], on_token), 20)
+    market.ledger.down = False
+    stored = await market.nodes[2].store.all()
+    assert len(stored) == 1
+    (voucher,) = stored.values()
+    assert isinstance(voucher.pay, Pay)
+    assert (voucher.pay.voucher.tokens_in, voucher.pay.voucher.tokens_out) == (3, 20)
+
+
+async def _outcome(market: SmallMarket, order: JobOrder, stop_at: int) -> str:
+    """How a job ends whose client stops it after so many tokens."""
+    seen: list[int] = []
+
+    def on_token(token: int) -> None:
+        seen.append(token)
+        if len(seen) == stop_at:
+            task.cancel()
+
+    task = asyncio.create_task(market.client.run(order, MANIFEST, [1, 2], on_token))
+    try:
+        result = await asyncio.wait_for(task, 20)
+    except RuleError as error:
+        return error.code
+    return "done" if result.error is None else result.error.code
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_money_is_conserved_over_hundreds_of_jobs_with_deaths_refusals_and_overspends(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    market = SmallMarket(tmp_path)
+    deposited = 1_000_000
+    outcomes: dict[str, int] = {}
+    try:
+        for _ in range(200):
+            for node in market.nodes:
+                full = RefusedError("no room", code="full")
+                node.refuse_all = full if chance.random() < 0.05 else None
+            most = chance.randrange(1, 30)
+            order = market.order(2, most, window=chance.randrange(1, 6))
+            if chance.random() < 0.05:
+                huge = tuple(leg.replace(cap=10**9) for leg in order.session.legs)
+                order = order.replace(session=order.session.replace(legs=huge))
+            stop_at = chance.randrange(1, 60)
+            name = await _outcome(market, order, stop_at)
+            outcomes[name] = outcomes.get(name, 0) + 1
+            assert market.ledger.books.total() == deposited
+        assert set(outcomes) >= {"done", "full", "cancelled", "balance"}, outcomes
+        assert market.ledger.replayed() == market.ledger.books
+    finally:
+        await market.close()
