@@ -87,4 +87,5 @@ def ask_price(
         capital: micro-units per million tokens that pay for the hardware at full demand.
         utilisation_ppm: share of capacity in use, in millionths.
     """
-    return floor + floor * margin_ppm // MICRO + capital * utilisation_ppm // MICRO
+    ask: IntOrArray = floor + floor * margin_ppm // MICRO + capital * utilisation_ppm // MICRO
+    return ask
