@@ -1,0 +1,207 @@
+"""One libp2p host in the trio thread: TCP, Noise and Yamux only. It knows nothing of asyncio; `host` is its facade.
+
+Trust: whoever connects is authenticated by Noise as the holder of a key, and nothing more. Bytes that make libp2p
+raise cost the peer its stream, never the host.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from libp2p import new_host
+from libp2p.crypto.secp256k1 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.connection import swarm_connection
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.rcmgr import ResourceLimits, ResourceManager
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
+from libp2p.tools.anyio_service import background_trio_service
+from multiaddr import Multiaddr
+
+from node.p2p.muxer import GuardedYamux
+from node.p2p.pubsub import GuardedPubsub, new_router
+from node.p2p.requests import Answer, answer_stream, open_stream, reset
+from protocol.errors import ListenError, LostPeerError, MalformedError, SignatureError, UnreachableError
+
+__all__ = ["Backend"]
+
+log = logging.getLogger(__name__)
+
+# This module of libp2p logs through the root logger, whose first use installs a handler on the program's behalf.
+swarm_connection.logging = logging.getLogger("libp2p.network.connection.swarm_connection")
+
+_PING_PROTOCOL = "/ipfs/ping/1.0.0"
+_PING_BYTES = 32
+_PING_ROUNDS = 3
+_MAX_CONNECTIONS = 300
+_MAX_STREAMS = 4096
+_ADDRESS_TTL_S = 3600
+_CLOSE_LIMIT_S = 3.0
+
+
+class Backend:
+    """A host from `run` to `stop`; every other method is to be awaited in the trio thread while it runs."""
+
+    def __init__(self, secret: bytes, listen: str) -> None:
+        self._key_pair = create_new_key_pair(secret)
+        self._listen = Multiaddr(listen)
+        self._stop = trio.Event()
+        self.host: Any = None
+        self.nursery: Any = None
+        """Where tasks on behalf of this host belong."""
+        self._pubsub: Any = None
+
+    async def run(self, on_ready: Callable[[list[str]], None]) -> None:
+        """Listen, tell `on_ready` the addresses, and serve until `stop`.
+
+        Raises:
+            ListenError: the address cannot be listened on.
+        """
+        self.host = self._new_host()
+        router = new_router()
+        self._pubsub = GuardedPubsub(self.host, router)
+        async with self.host.run([self._listen]):
+            addresses = [f"{address}/p2p/{self.host.get_id()}" for address in self.host.get_transport_addrs()]
+            if not addresses:
+                raise ListenError(f"cannot listen on {self._listen}", hint="choose another address or port")
+            async with background_trio_service(router), background_trio_service(self._pubsub):
+                await self._pubsub.wait_until_ready()
+                async with trio.open_nursery() as self.nursery:
+                    on_ready(addresses)
+                    await self._stop.wait()
+                    self.nursery.cancel_scope.cancel()
+                await self._close_connections()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stop.set()
+
+    async def connect(self, address: str) -> None:
+        """Dial a multiaddr that ends in /p2p/ID, unless that peer is connected already.
+
+        Raises:
+            UnreachableError: nobody answers there, or not with Noise and Yamux.
+            SignatureError: another peer answers there.
+        """
+        peer = info_from_p2p_addr(Multiaddr(address))
+        swarm = self.host.get_network()
+        if not any(not connection.is_closed for connection in swarm.get_connections(peer.peer_id)):
+            swarm.peerstore.clear_addrs(peer.peer_id)  # old ones would be tried instead of this one
+            swarm.unblock_peer(peer.peer_id)  # from a list of peers that failed within the last minute
+        try:
+            await self.host.connect(peer)
+        except (SwarmException, OSError) as error:
+            reason = _root_cause(error)
+            if "Peer ID mismatch" in reason or "does not match" in reason:
+                raise SignatureError(f"another peer answers at {address}") from None
+            raise UnreachableError(f"cannot connect to {address}: {reason}", hint="check address and port") from None
+        swarm.peerstore.add_addrs(peer.peer_id, peer.addrs, _ADDRESS_TTL_S)
+
+    def serve(self, protocol: str, answer: Answer, max_request: int) -> None:
+        """Answer streams of a request protocol."""
+
+        async def handle(stream: Any) -> None:
+            await answer_stream(stream, answer, max_request)
+
+        self.host.set_stream_handler(protocol, handle)
+
+    async def ping(self, peer_id: str) -> int:
+        """Round trip in microseconds, the shortest of a few. Raises UnreachableError, LostPeerError."""
+        stream = await open_stream(self.host, peer_id, _PING_PROTOCOL)
+        try:
+            return min([await _ping_once(stream) for _ in range(_PING_ROUNDS)])
+        except (BaseLibp2pError, trio.TooSlowError) as error:
+            raise LostPeerError(f"{peer_id} was lost: {type(error).__name__}") from None
+        finally:
+            await reset(stream)
+
+    def peers(self) -> list[str]:
+        """Peer ids of open connections."""
+        return [str(peer_id) for peer_id in self.host.get_connected_peers()]
+
+    async def subscribe(self, topic: str, validate: Callable[[bytes], None], deliver: Callable[[bytes], None]) -> None:
+        """Join a topic; see `GuardedPubsub.join`."""
+        await self._pubsub.join(topic, validate, deliver)
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Leave a topic."""
+        await self._pubsub.leave(topic)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Sign and publish."""
+        await self._pubsub.publish(topic, data)
+
+    def _new_host(self) -> Any:
+        noise_key = create_new_x25519_key_pair().private_key
+        host = new_host(
+            key_pair=self._key_pair,
+            # The defaults also take /plaintext/2.0.0, over which anyone may claim to be anyone.
+            sec_opt={NOISE_PROTOCOL: Noise(self._key_pair, noise_privkey=noise_key)},
+            muxer_opt={YAMUX_PROTOCOL: GuardedYamux},
+            listen_addrs=[self._listen],
+            connection_config=ConnectionConfig(max_connections=_MAX_CONNECTIONS, high_watermark=_MAX_CONNECTIONS),
+            resource_manager=ResourceManager(
+                limits=ResourceLimits(max_connections=_MAX_CONNECTIONS, max_streams=_MAX_STREAMS),
+                enable_memory_limits=False,  # they judge by the memory of the process, which holds a model
+                enable_circuit_breaker=False,  # hostile connections could open it against honest ones
+                enable_graceful_degradation=False,
+                enable_metrics=False,
+            ),
+            disable_identify_address_discovery=True,
+        )
+        network = host.get_network()
+        network.set_stream_handler(_guarded(network.common_stream_handler))
+        return host
+
+    async def _close_connections(self) -> None:
+        with trio.move_on_after(_CLOSE_LIMIT_S):
+            async with trio.open_nursery() as nursery:  # the library closes them one after another
+                for connection in self.host.get_network().get_connections():
+                    nursery.start_soon(connection.close)
+
+
+def _guarded(handler: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """A stream handler whose errors end its stream. Unguarded, they end every stream of the host."""
+
+    async def handle(stream: Any) -> None:
+        try:
+            await handler(stream)
+        except Exception as error:  # noqa: BLE001 - the boundary of a task that a peer started
+            log.debug("reset a stream of %s: %s %s", stream.muxed_conn.peer_id, type(error).__name__, error)
+            await reset(stream)
+
+    return handle
+
+
+async def _ping_once(stream: Any) -> int:
+    nonce = os.urandom(_PING_BYTES)
+    sent = time.perf_counter_ns()
+    await stream.write(nonce)
+    echo = b""
+    while len(echo) < _PING_BYTES:
+        echo += await stream.read(_PING_BYTES - len(echo))
+    if echo != nonce:
+        raise MalformedError("a ping came back changed")
+    return (time.perf_counter_ns() - sent) // 1000
+
+
+def _root_cause(error: BaseException) -> str:
+    """The messages of an error and of what caused it, innermost last."""
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(parts) < 8:
+        text = f"{type(seen).__name__}: {seen}"
+        parts.append(text)
+        nested = getattr(seen, "errors", None) or getattr(seen, "exceptions", None)
+        seen = seen.__cause__ or (nested[0] if nested else None)
+    return " < ".join(parts)
