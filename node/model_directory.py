@@ -199,7 +199,7 @@ def _check_architecture(config: dict[str, Any]) -> str:
     model_type = config.get("model_type")
     named = config.get("architectures") or [f"{ARCHITECTURES.get(str(model_type))}ForCausalLM"]
     supported = f"supported are {', '.join(f'{prefix}ForCausalLM' for prefix in ARCHITECTURES.values())}"
-    if model_type not in ARCHITECTURES or named != [f"{ARCHITECTURES[model_type]}ForCausalLM"]:
+    if not isinstance(model_type, str) or model_type not in ARCHITECTURES or named != [f"{ARCHITECTURES[model_type]}ForCausalLM"]:
         what = named[0] if isinstance(named, list) and config.get("architectures") else f"model type {model_type!r}"
         raise ModelError(f"the model's architecture is not supported: {what}", hint=supported)
     if config.get("quantization_config") is not None:
@@ -209,7 +209,7 @@ def _check_architecture(config: dict[str, Any]) -> str:
     if rope_type not in STATIC_ROPE:
         hint = f"supported are {', '.join(STATIC_ROPE)}"
         raise ModelError(f"the model's position embedding is not supported: {rope_type}", hint=hint)
-    return str(model_type)
+    return model_type
 
 
 def _positive(config: dict[str, Any], key: str) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -26,6 +27,17 @@ NORM = "model.norm.weight"
 HEAD = "lm_head.weight"
 
 STORED_DTYPES = ("F32", "F16", "BF16")
+
+# What transformers' configuration and layer classes raise for values that make no model.
+_BAD_CONFIGURATION = (
+    StrictDataclassError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ZeroDivisionError,
+    RuntimeError,
+)
 
 
 def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32") -> Span:
@@ -77,8 +89,11 @@ def _build(facts: ModelFacts, raw: dict[str, Any], blocks: range) -> tuple[Any, 
             layers = [getattr(modeling, f"{prefix}DecoderLayer")(config, block) for block in blocks]
             norm = getattr(modeling, f"{prefix}RMSNorm")(config.hidden_size, eps=config.rms_norm_eps)
         rotary = getattr(modeling, f"{prefix}RotaryEmbedding")(config=config)
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, RuntimeError) as error:
-        raise ModelError(f"config.json does not describe a {prefix} model: {error}") from error
+    except _BAD_CONFIGURATION as error:
+        why = " ".join(str(error).split())
+        raise ModelError(
+            f"config.json does not describe a {prefix} model: {why}", hint="download config.json again"
+        ) from error
     for module in (*layers, norm, rotary):
         module.eval()
     return config, layers, norm, rotary
