@@ -11,19 +11,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.setting_kinds import Choice, Codes, Fixed, Folder, Multiaddrs, Span, Text, WebAddress, Whole
+from node.setting_kinds import Choice, Country, Fixed, Folder, Jurisdictions, Multiaddrs, Span, Text, WebAddress, Whole
 from node.settings import setting
 
 __all__ = ["ClientConfig", "LedgerConfig", "NodeConfig", "default_data_dir"]
 
 DEFAULT_LEDGER = "http://127.0.0.1:8645"
-UNDECLARED = "XX"
-"""The jurisdiction of a node that declares none: no policy that allows certain countries takes it."""
+UNDECLARED = "ZZ"
+"""The jurisdiction of a node that declares none (the code that Unicode CLDR gives to an unknown region)."""
 _MOST = 2**63 - 1
 _KEY_NAME = Text("a key's name, or the path of a keystore file", metavar="NAME|PATH")
 _MULTIADDR = Text("a multiaddr", metavar="MULTIADDR", pattern=r"(/[^/\s]+)+")
 _HOST = Text("a host name or IP address", metavar="HOST", pattern=r"[0-9A-Za-z.:%_-]+")
-_PORT = Whole("a port; 0 is any free one", 0, 65535, metavar="PORT")
+_PORT = Whole("port", 0, 65535, metavar="PORT")
 _PER_MILLION = Fixed("$ per million tokens", 6, "0", "1000000")
 
 
@@ -100,27 +100,27 @@ class NodeConfig:
         default="127.0.0.1",
         about="Where to listen for activations (TLS). Clients and neighbours dial it directly.",
     )
-    data_port: int = setting(_PORT, table="network", default=0, about="The port for activations.")
+    data_port: int = setting(_PORT, table="network", default=0, about="The port for activations; 0 is any free one.")
 
     jurisdiction: str = setting(
-        Text("a two-letter country code (ISO 3166-1)", metavar="CODE", pattern="[A-Z]{2}"),
+        Country(UNDECLARED),
         table="place",
         default=UNDECLARED,
-        about="Where the machine stands. It is published as claimed, without proof. XX declares nothing, "
-        "and is not used by clients who allow certain countries only.",
+        about="Where the machine stands. It is published as claimed, without proof. ZZ declares nothing, "
+        "and is not used by clients whose policy names countries.",
     )
 
     energy_price: int = setting(
-        Fixed("$ per kWh", 6, "0", "1000"), table="energy", default=100_000, about="What a kilowatt-hour costs."
+        Fixed("$ per kWh", 6, "0", "25"), table="energy", default=100_000, about="What a kilowatt-hour costs."
     )
     pue: int = setting(
-        Fixed("watts drawn for each watt computed with", 3, "1", "5"),
+        Fixed("watts drawn for each watt computed with", 3, "1", "10"),
         table="energy",
         default=1_000,
         about="Power usage effectiveness: what cooling and conversion add.",
     )
     joules_per_token: int | None = setting(
-        Fixed("joules", 3, "0.001", "1000000"),
+        Fixed("joules", 3, "0.001", "10000"),
         table="energy",
         default=None,
         example="10.8",
@@ -148,7 +148,7 @@ class NodeConfig:
         _PER_MILLION, table="price", default=20_000, about="Share of what the hardware cost, asked above the floor."
     )
     margin: int = setting(
-        Whole("percent of the floor", 0, 10_000), table="price", default=20, about="Profit asked above the floor."
+        Whole("percent of the floor", 0, 400), table="price", default=20, about="Profit asked above the floor."
     )
 
     kv_tokens: int = setting(
@@ -178,11 +178,13 @@ class NodeConfig:
 class LedgerConfig:
     """An embedded ledger's settings (`joule ledger run`)."""
 
-    name: str = setting(
-        Text("a name such as ledger.example.org/main", metavar="NAME", pattern=r"[^\s+]{1,64}"),
+    name: str | None = setting(
+        Text("a name of at most 40 bytes", metavar="NAME", pattern=r"[!-*,-~]{1,40}"),
         table="ledger",
-        default="localhost/joulemesh",
-        about="The log's origin: the name in its checkpoints. It cannot be changed once the ledger exists.",
+        default=None,
+        example='"ledger.example.org/main"',
+        about="The log's origin: the name in its checkpoints. Left out, it follows from the operator's address. "
+        "It cannot be changed once the ledger exists.",
     )
     database: str | None = setting(
         Text("a database URL", metavar="URL", pattern=r"[a-z]+(\+[a-z]+)?://\S*"),
@@ -192,7 +194,7 @@ class LedgerConfig:
         about="Left out, a SQLite file in the data directory; else the URL of a SQLite or PostgreSQL database.",
     )
     host: str = setting(_HOST, table="ledger", default="127.0.0.1", about="Where to serve HTTP.")
-    port: int = setting(_PORT, table="ledger", default=8645, about="The port to serve HTTP on.")
+    port: int = setting(_PORT, table="ledger", default=8645, about="The port to serve HTTP on; 0 is any free one.")
     grace_s: int = setting(
         Whole("seconds", 0, 90 * 24 * 3600),
         table="ledger",
@@ -213,11 +215,6 @@ class LedgerConfig:
     key: str = _key()
     data_dir: Path = _data_dir()
 
-    @property
-    def database_url(self) -> str:
-        """The database to open."""
-        return self.database or f"sqlite:///{self.data_dir.absolute() / 'ledger' / 'ledger.sqlite3'}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
@@ -236,7 +233,7 @@ class ClientConfig:
         about="How freely tokens are drawn. 0 always takes the likeliest.",
     )
     seed: int = setting(
-        Whole("any", 0, _MOST),
+        Whole("number", 0, _MOST),
         table="job",
         default=0,
         about="Fixes the draw: the same prompt, seed and model give the same text.",
@@ -249,9 +246,14 @@ class ClientConfig:
     )
 
     allow: tuple[str, ...] = setting(
-        Codes(), table="policy", default=(), about="Countries that may take part; any when left empty."
+        Jurisdictions(),
+        table="policy",
+        default=(),
+        about="Countries where machines may stand; anywhere when left empty.",
     )
-    deny: tuple[str, ...] = setting(Codes(), table="policy", default=(), about="Countries that may not take part.")
+    deny: tuple[str, ...] = setting(
+        Jurisdictions(), table="policy", default=(), about="Countries where machines must not stand."
+    )
     max_price_in: int | None = setting(
         _PER_MILLION,
         table="policy",
@@ -267,10 +269,11 @@ class ClientConfig:
         about="Most to pay for generated tokens over the whole route. No limit when left out.",
     )
     latency_class: str = setting(
-        Choice(("batch", "chat", "voice", "metro")),
+        Choice(("batch", "chat", "voice", "metro", "device")),
         table="policy",
         default="chat",
-        about="How soon tokens are needed: batch 2-10 s, chat 0.5-1 s, voice 100-300 ms, metro below 50 ms.",
+        about="How soon tokens are needed: batch 2-10 s, chat 0.5-1 s, voice 100-300 ms, metro below 50 ms. "
+        "Device jobs (below 20 ms) are refused: nothing across a network is that fast.",
     )
     min_evidence: str = setting(
         Choice(("claimed", "rtt_consistent", "rtt_proven", "attested")),
@@ -278,12 +281,15 @@ class ClientConfig:
         default="claimed",
         about="Least evidence of where a provider stands, in rising order.",
     )
+    min_stake: int = setting(
+        Fixed("$", 6, "0", "1000000000"), table="policy", default=0, about="Least stake of every provider."
+    )
     precision: str | None = setting(
         Text("a precision's name, such as fp32", pattern="[a-z0-9_-]{1,16}"),
         table="policy",
         default=None,
         example='"fp32"',
-        about="The number format to insist on. Any when left out.",
+        about="The number format to insist on. The model's own when left out.",
     )
     latency_weight: int = setting(
         Fixed("$ per million tokens for each millisecond", 6, "0", "1000"),

@@ -13,10 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
-__all__ = ["Choice", "Codes", "Fixed", "Folder", "Kind", "Multiaddrs", "Span", "Text", "WebAddress", "Whole"]
+from protocol.jurisdictions import COUNTRIES, GROUPS, is_known
+
+__all__ = [
+    "Choice",
+    "Country",
+    "Fixed",
+    "Folder",
+    "Jurisdictions",
+    "Kind",
+    "Multiaddrs",
+    "Span",
+    "Text",
+    "WebAddress",
+    "Whole",
+]
 
 
 class Kind(Protocol):
@@ -32,8 +46,12 @@ class Kind(Protocol):
     def show(self, value: Any) -> str:
         """The TOML literal of a value."""
 
+    @property
+    def bounds(self) -> str:
+        """Unit and bounds in a few words; empty where `metavar` says enough."""
+
     def describe(self) -> str:
-        """Unit and bounds, for people."""
+        """What may be written, for people."""
 
 
 def _text(raw: Any) -> str:
@@ -50,6 +68,7 @@ class Text:
 
     what: str
     metavar: str = "TEXT"
+    bounds: ClassVar[str] = ""
     pattern: str = ".+"
 
     def parse(self, raw: Any) -> str:
@@ -81,6 +100,10 @@ class Choice:
     def show(self, value: Any) -> str:
         return json.dumps(value)
 
+    @property
+    def bounds(self) -> str:
+        return self.describe()
+
     def describe(self) -> str:
         return "one of " + ", ".join(self.options)
 
@@ -105,6 +128,10 @@ class Whole:
 
     def show(self, value: Any) -> str:
         return str(value)
+
+    @property
+    def bounds(self) -> str:
+        return f"{self.unit}, {self.low} to {self.high}"
 
     def describe(self) -> str:
         return f"a whole number ({self.unit}) from {self.low} to {self.high}"
@@ -138,6 +165,10 @@ class Fixed:
         text = f"{Decimal(value).scaleb(-self.places):f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
 
+    @property
+    def bounds(self) -> str:
+        return f"{self.unit}, {self.low} to {self.high}"
+
     def describe(self) -> str:
         return f"a number ({self.unit}) from {self.low} to {self.high}, with at most {self.places} decimals"
 
@@ -147,6 +178,7 @@ class Folder:
     """A path."""
 
     metavar: str = "DIR"
+    bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> Path:
         text = _text(raw)
@@ -166,6 +198,7 @@ class Span:
     """Transformer blocks ``start:end``, the end not included."""
 
     metavar: str = "START:END"
+    bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[int, int]:
         match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", _text(raw))
@@ -188,6 +221,7 @@ class WebAddress:
     """An http or https URL, without a trailing slash."""
 
     metavar: str = "URL"
+    bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> str:
         text = _text(raw).rstrip("/")
@@ -221,6 +255,7 @@ class Multiaddrs:
     """Multiaddrs, such as ``/ip4/203.0.113.7/tcp/4001/p2p/16Uiu2...``."""
 
     metavar: str = "MULTIADDR"
+    bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[str, ...]:
         for item in (items := _items(raw)):
@@ -236,20 +271,42 @@ class Multiaddrs:
 
 
 @dataclass(frozen=True, slots=True)
-class Codes:
-    """Country codes."""
+class Country:
+    """One country, or the code that declares none."""
+
+    undeclared: str
+    metavar: str = "CODE"
+    bounds: ClassVar[str] = ""
+
+    def parse(self, raw: Any) -> str:
+        code = _text(raw).upper()
+        if code not in COUNTRIES and code != self.undeclared:
+            raise ValueError(f"{raw!r} is not a country code")
+        return code
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def describe(self) -> str:
+        return f"a two-letter country code (ISO 3166-1 alpha-2), or {self.undeclared}"
+
+
+@dataclass(frozen=True, slots=True)
+class Jurisdictions:
+    """Countries, and named groups of them."""
 
     metavar: str = "CODES"
+    bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[str, ...]:
         codes = [item.upper() for item in _items(raw)]
         for code in codes:
-            if not re.fullmatch("[A-Z]{2}", code):
-                raise ValueError(f"{code!r} is not a two-letter country code")
+            if not is_known(code):
+                raise ValueError(f"{code!r} is neither a country code nor a known group")
         return tuple(dict.fromkeys(codes))
 
     def show(self, value: Any) -> str:
         return json.dumps(list(value))
 
     def describe(self) -> str:
-        return "two-letter country codes (ISO 3166-1): a list in a file, commas elsewhere"
+        return f"two-letter country codes, {' or '.join(GROUPS)}: a list in a file, commas elsewhere"

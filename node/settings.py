@@ -61,9 +61,9 @@ class Setting:
         """The default for people."""
         if self.required:
             return "required"
-        if self.default is None:
+        if self.default is None or self.default == ():
             return "none"
-        return self.shown
+        return self.shown.strip('"')
 
 
 def setting(

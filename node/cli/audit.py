@@ -1,0 +1,38 @@
+"""`joule audit`: re-execute a drawn window of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from node.cli.boundary import FAILED
+from node.cli.options import examples, json_option
+from node.cli.output import print_facts, print_json
+from node.cli.receipt import file_argument, read_bundle
+
+
+@click.command(epilog=examples("joule audit story.json --model ./model"))
+@file_argument
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The model's directory; it must be the very model of the receipt.  [default: the demo model]",
+)
+@json_option
+def audit(file: Path, model: Path | None, as_json: bool) -> int:
+    """Spot-check a job: run one window of one leg again, and compare it with what the provider signed.
+
+    Which one is drawn from a checkpoint that no provider knew when it signed. The exit status is 1 where it differs.
+    """
+    from node.app.audit import audit_bundle
+    from protocol.audit import Verdict
+
+    found = audit_bundle(read_bundle(file), model)
+    facts = found.to_json()
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({name.replace("_", " "): str(value) for name, value in facts.items()})
+    return 0 if found.verdict is Verdict.MATCH else FAILED

@@ -1,0 +1,144 @@
+"""Where every error ends: one message, one exit status, never a traceback.
+
+Exit statuses: 0 done; 1 an error that Joulemesh knows; 2 wrong usage; 70 a defect, written to a crash report;
+130 and 143 stopped by SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from protocol.errors import ConfigurationError, JoulemeshError
+
+__all__ = ["EXTRAS", "FAILED", "Interrupted", "extra_for", "report", "wants_json"]
+
+FAILED = 1
+USAGE = 2
+DEFECT = 70
+
+EXTRAS = {
+    "asyncpg": "postgres",
+    "matplotlib": "sim",
+    "pyarrow": "sim",
+    "safetensors": "engine",
+    "torch": "engine",
+    "transformers": "engine",
+    "zeus": "energy",
+}
+"""The extra of our distribution that brings an optional package."""
+
+
+class Interrupted(Exception):
+    """The command was stopped by a signal, and has cleaned up."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether ``--json`` is among the options, as far as that can be told before they are parsed."""
+    options = list(arguments)
+    if "--" in options:
+        options = options[: options.index("--")]
+    return "--json" in options
+
+
+def report(error: BaseException, *, as_json: bool, crash_folder: Path) -> int:
+    """Tell a person (stderr) or a program (stdout) about an error; returns the exit status."""
+    match _cause(error):
+        case Interrupted(status=status):
+            return status
+        case KeyboardInterrupt() | click.Abort():
+            return 130
+        case BrokenPipeError():
+            _stop_writing()
+            return FAILED
+        case click.ClickException() as usage:
+            return _usage(usage, as_json)
+        case JoulemeshError() as known:
+            _tell(known, as_json)
+            return FAILED
+        case ModuleNotFoundError() as missing if (extra := extra_for(missing)) is not None:
+            _tell(extra, as_json)
+            return FAILED
+        case defect:
+            return _defect(defect, as_json, crash_folder)
+
+
+def extra_for(missing: ModuleNotFoundError) -> JoulemeshError | None:
+    """The error for an optional package that is not installed; None when it is not an optional one."""
+    package = (missing.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    hint = f"pip install 'joulemesh[{EXTRAS[package]}]'"
+    return ConfigurationError(f"this needs {package}, which is not installed", code="missing-extra", hint=hint)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The one error behind a group of them, where all in the group are errors that Joulemesh knows."""
+    while isinstance(error, BaseExceptionGroup):
+        unknown = error.split(JoulemeshError)[1]
+        if unknown is not None and len(unknown.exceptions) > 1:
+            return error
+        error = (unknown or error).exceptions[0]
+    return error
+
+
+def _tell(error: JoulemeshError, as_json: bool) -> None:
+    if as_json:
+        _print_json({"code": error.code, "message": error.message, "hint": error.hint, **_details(error)})
+        return
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+
+
+def _details(error: JoulemeshError) -> dict[str, Any]:
+    reasons = getattr(error, "reasons", None)
+    return {} if reasons is None else {"reasons": [str(reason) for reason in reasons]}
+
+
+def _usage(error: click.ClickException, as_json: bool) -> int:
+    if as_json:
+        _print_json({"code": "usage", "message": error.format_message(), "hint": "see --help"})
+    else:
+        error.show()
+    return error.exit_code
+
+
+def _defect(error: BaseException, as_json: bool, folder: Path) -> int:
+    details = "".join(traceback.format_exception(error))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"crash-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.log"
+        path.touch(mode=0o600)
+        path.write_text(details, encoding="utf-8", errors="backslashreplace")
+        where = f"details are in {path}"
+    except OSError:
+        sys.stderr.write(details)
+        where = "details are above"
+    message = f"a defect in Joulemesh ({type(error).__name__}); {where}"
+    if as_json:
+        _print_json({"code": "defect", "message": message, "hint": "please report it"})
+    else:
+        click.echo(f"error: {message}", err=True)
+    return DEFECT
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _stop_writing() -> None:
+    """Whoever read our output has gone: keep the interpreter from complaining when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,134 @@
+"""`joule doctor`: what is installed, from where, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+import click
+
+from node.cli.boundary import EXTRAS, FAILED
+from node.cli.options import PASSPHRASE_VARIABLE, examples, json_option, keystore
+from node.cli.output import print_json, print_table
+from node.config import ClientConfig, LedgerConfig, NodeConfig, default_data_dir
+from node.settings import declared
+from protocol.errors import KeystoreError
+
+OWN_PACKAGES = ("node", "protocol", "simulator")
+"""Top-level names that other distributions use too: whichever comes first on the path wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    level: str
+    """``ok``, ``note`` (works without it) or ``fail`` (something will not work)."""
+    what: str
+    detail: str
+
+
+@click.command(epilog=examples("joule doctor", "joule doctor --json"))
+@json_option
+def doctor(as_json: bool) -> int:
+    """Look at this installation: versions, where packages come from, missing extras, permissions, ports.
+
+    The exit status is 1 where something will not work.
+    """
+    folder = default_data_dir()
+    findings = [*_versions(), *_origins(), *_extras(), *_data_dir(folder), *_variables(), *_ports()]
+    if as_json:
+        print_json([asdict(each) for each in findings])
+    else:
+        print_table(("", "what", "detail"), [[each.level, each.what, each.detail] for each in findings])
+    return FAILED if any(each.level == "fail" for each in findings) else 0
+
+
+def _versions() -> list[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    try:
+        own = Finding("ok", "joulemesh", version("joulemesh"))
+    except PackageNotFoundError:
+        own = Finding("fail", "joulemesh", "not installed: pip install -e .")
+    return [Finding("ok", "python", f"{python} ({sys.executable})"), own]
+
+
+def _origins() -> list[Finding]:
+    owners, findings = packages_distributions(), []
+    home = Path(__file__).resolve().parents[2]
+    for name in OWN_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+        others = sorted(set(owners.get(name, [])) - {"joulemesh"})
+        if origin is None or origin.parents[1] != home:
+            findings.append(Finding("fail", name, f"comes from {origin}, not from {home}"))
+        elif others:
+            findings.append(
+                Finding("fail", name, f"{', '.join(others)} installs it too: pip uninstall {' '.join(others)}")
+            )
+        else:
+            findings.append(Finding("ok", name, str(origin.parent)))
+    return findings
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for package, extra in sorted(EXTRAS.items(), key=lambda item: (item[1], item[0])):
+        if importlib.util.find_spec(package) is None:
+            hint = f"not installed; pip install 'joulemesh[{extra}]'"
+            findings.append(Finding("note", package, hint))
+        else:
+            findings.append(Finding("ok", package, _version_of(package)))
+    return findings
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "installed"
+
+
+def _data_dir(folder: Path) -> list[Finding]:
+    if not folder.exists():
+        return [Finding("ok", "data directory", f"{folder} (made when it is first needed)")]
+    writable = os.access(folder, os.W_OK | os.X_OK)
+    findings = [
+        Finding("ok" if writable else "fail", "data directory", f"{folder}{'' if writable else ' is not writable'}")
+    ]
+    keys = keystore(folder)
+    if keys.folder.exists():
+        mode = stat.S_IMODE(keys.folder.stat().st_mode)
+        private = not mode & 0o077
+        detail = f"{keys.folder} has mode {mode:o}" + ("" if private else f": chmod 700 {keys.folder}")
+        findings.append(Finding("ok" if private else "fail", "keystore", detail))
+        try:
+            findings.append(Finding("ok", "keys", ", ".join(each.name for each in keys.list()) or "none"))
+        except KeystoreError as error:
+            findings.append(Finding("fail", "keys", f"{error.message} {error.hint}".strip()))
+    return findings
+
+
+def _variables() -> list[Finding]:
+    known = {each.variable for cls in (NodeConfig, LedgerConfig, ClientConfig) for each in declared(cls)}
+    strange = sorted(
+        name for name in os.environ if name.startswith("JOULE_") and name not in {*known, PASSPHRASE_VARIABLE}
+    )
+    return [Finding("note", name, "set, but no setting has this name") for name in strange]
+
+
+def _ports() -> list[Finding]:
+    port = LedgerConfig().port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return [Finding("note", f"port {port}", f"{error.strerror}: a ledger may be running; else choose --port")]
+    return [Finding("ok", f"port {port}", "free for a ledger")]

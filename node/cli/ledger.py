@@ -1,0 +1,87 @@
+"""`joule ledger`: run an embedded ledger, or verify one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from node.cli.boundary import FAILED
+from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
+from node.cli.output import event_printer, money, print_facts, print_json
+from node.cli.running import serve
+from node.config import LedgerConfig
+
+
+@click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
+def ledger() -> None:
+    """The embedded ledger: a signed, verifiable log of who paid whom."""
+
+
+@ledger.command(
+    epilog=examples("joule ledger run --key operator --faucet-limit 100", "joule ledger run --config l.toml")
+)
+@configured(LedgerConfig)
+@passphrase_option
+@json_option
+def run(config: LedgerConfig, passphrase_file: Path | None, as_json: bool) -> None:
+    """Run a ledger until it is stopped; the first run begins it.
+
+    It serves HTTP for jobs and readers, and is the peer through which nodes and clients find each other.
+    """
+    from node.app.ledger import run_ledger
+
+    serve(run_ledger(config, unlocked(config, passphrase_file), event_printer(as_json)))
+
+
+@ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))
+@click.argument("target", metavar="URL|DATABASE")
+@click.option("--verifier-key", metavar="VKEY", help="The key that must have signed it; else the one it registers.")
+@json_option
+def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
+    """Replay a whole ledger under the rules, and name the first bad entry.
+
+    TARGET is a ledger's URL, its SQLite file or its database URL. The exit status is 1 where anything is wrong.
+    """
+    from node.app.ledger import verify_ledger
+
+    found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=_progress()))
+    sound = found.fault is None
+    if as_json:
+        print_json(
+            {
+                "sound": sound,
+                "entries": found.entries,
+                "fault": None if found.fault is None else {"entry": found.fault.index, "reason": found.fault.reason},
+                "verifier_key": found.verifier_key,
+                "size": None if found.checkpoint is None else found.checkpoint.size,
+                "root": None if found.checkpoint is None else found.checkpoint.root.hex(),
+                "deposited": found.deposited,
+                "withdrawn": found.withdrawn,
+                "held": found.held,
+            }
+        )
+    else:
+        print_facts(
+            {
+                "ledger": found.verifier_key or "unknown",
+                "entries": f"{found.entries} verified" + ("" if sound else " before the fault"),
+                "money": f"{money(found.deposited)} in, {money(found.withdrawn)} out, {money(found.held)} held",
+                "result": "every entry follows the rules" if sound else f"NOT SOUND: {found.fault}",
+            }
+        )
+    return 0 if sound else FAILED
+
+
+def _progress() -> Callable[[int, int], None]:
+    """Draws one changing line on a terminal's stderr, nothing anywhere else."""
+    terminal = sys.stderr.isatty()
+
+    def show(done: int, total: int) -> None:
+        if terminal:
+            click.echo(f"\r\x1b[K{done} of {total} entries" if done < total else "\r\x1b[K", nl=False, err=True)
+
+    return show

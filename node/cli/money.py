@@ -1,0 +1,104 @@
+"""`joule balance`, `joule faucet`, `joule withdraw`: an account on the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.options import configured, examples, json_option, key_file, passphrase_option, unlocked
+from node.cli.output import event_printer, money, print_json
+from node.cli.running import run_job
+from node.config import ClientConfig
+from node.setting_kinds import Fixed
+from protocol.errors import ConfigurationError, KeystoreError
+from protocol.ids import checksum_address, parse_address
+
+if TYPE_CHECKING:
+    from node.ports import Proven
+    from protocol.session import Account
+    from protocol.signing import SigningKey
+
+_AMOUNT = Fixed("$", 6, "0.000001", "1000000000")
+_ACCOUNT = ("ledger", "key", "data_dir")
+
+
+def _parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
+    try:
+        return _AMOUNT.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(str(error), hint="write an amount like 2.50") from None
+
+
+@click.command(epilog=examples("joule balance", "joule balance 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --json"))
+@click.argument("address", metavar="[ADDRESS]", required=False)
+@configured(ClientConfig, only=_ACCOUNT)
+@json_option
+def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
+    """Show what an account has free, proven against the ledger's checkpoint; your own where no ADDRESS is given."""
+    whose = key_file(config).address if address is None else parse_address(address)
+    if whose is None:
+        raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
+    account, status = run_job(_balance(config, whose))
+    if as_json:
+        print_json({"address": checksum_address(whose), "free": account.free, "nonce": account.nonce})
+    else:
+        click.echo(f"{checksum_address(whose)}  ${money(account.free)} free")
+    return status
+
+
+@click.command(epilog=examples("joule faucet 10"))
+@click.argument("amount", metavar="AMOUNT", default="1", callback=_parse_amount)
+@configured(ClientConfig, only=_ACCOUNT)
+@passphrase_option
+@json_option
+def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_json: bool) -> int:
+    """Get play money, in $, on a local network whose ledger has a faucet.  [default amount: 1]"""
+    key = unlocked(config, passphrase_file)
+    entry, status = run_job(_faucet(config, key, amount))
+    _print_entry(f"credited ${money(amount)} to {checksum_address(key.address)}", entry, as_json)
+    return status
+
+
+@click.command(epilog=examples("joule withdraw 2.50 --reference 'IBAN DE02 1203 0000 0000 2020 51'"))
+@click.argument("amount", metavar="AMOUNT", callback=_parse_amount)
+@click.option("--reference", metavar="TEXT", default="", help="Where the money should go, for the ledger's operator.")
+@configured(ClientConfig, only=_ACCOUNT)
+@passphrase_option
+@json_option
+def withdraw(config: ClientConfig, amount: int, reference: str, passphrase_file: Path | None, as_json: bool) -> int:
+    """Take free money, in $, out of the ledger; its operator owes it outside from then on."""
+    key = unlocked(config, passphrase_file)
+    entry, status = run_job(_withdraw(config, key, amount, reference))
+    _print_entry(f"withdrew ${money(amount)} from {checksum_address(key.address)}", entry, as_json)
+    return status
+
+
+def _print_entry(done: str, entry: Proven, as_json: bool) -> None:
+    if as_json:
+        accounts = {checksum_address(each.account): each.free for each in entry.entry.accounts}
+        print_json({"entry": entry.index, "time": entry.entry.time, "free": accounts})
+    else:
+        click.echo(f"{done} (ledger entry {entry.index})")
+
+
+async def _balance(config: ClientConfig, address: bytes) -> Account:
+    from node.app.client import open_client
+
+    async with open_client(config, None, event_printer(False, err=True)) as client:
+        return await client.balance(address)
+
+
+async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Proven:
+    from node.app.client import open_client
+
+    async with open_client(config, key, event_printer(False, err=True)) as client:
+        return await client.faucet(amount)
+
+
+async def _withdraw(config: ClientConfig, key: SigningKey, amount: int, reference: str) -> Proven:
+    from node.app.client import open_client
+
+    async with open_client(config, key, event_printer(False, err=True)) as client:
+        return await client.withdraw(amount, reference)

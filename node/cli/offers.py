@@ -1,0 +1,125 @@
+"""`joule offers`: what is for hire."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli.options import configured, examples, json_option
+from node.cli.output import event_printer, money, print_json, print_table
+from node.cli.running import run_job
+from node.config import ClientConfig
+
+if TYPE_CHECKING:
+    from protocol.offer import Offer
+
+
+@click.command(epilog=examples("joule offers", "joule offers --wait 10 --json"))
+@configured(ClientConfig, only=("ledger", "peers", "data_dir"))
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to listen, where no model is covered sooner.",
+)
+@json_option
+def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
+    """Collect the offers on the network and list them, cheapest first.
+
+    Prices are $ per million tokens through the offered blocks. Joules are per token, with where the figure comes from.
+    """
+    found, status = run_job(_collect(config, wait_s))
+    found = sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.price_out))
+    if as_json:
+        print_json([_as_json(offer) for offer in found])
+    elif found:
+        print_table(
+            (
+                "model",
+                "blocks",
+                "in $/1M",
+                "out $/1M",
+                "J/token",
+                "source",
+                "where",
+                "evidence",
+                "room",
+                "provider",
+                "for",
+            ),
+            [_row(offer, int(time.time())) for offer in found],
+        )
+    else:
+        click.echo("no offers heard; is a node running, and is --ledger or --peer the right one?", err=True)
+    return status
+
+
+async def _collect(config: ClientConfig, wait_s: float) -> list[Offer]:
+    from node.app.client import open_client
+
+    async with open_client(config, None, event_printer(False, err=True)) as client:
+        return await client.offers(wait_s)
+
+
+def _provider(offer: Offer) -> str:
+    from protocol.ids import checksum_address
+    from protocol.signing import address_of_public_key
+
+    return checksum_address(address_of_public_key(offer.public_key))
+
+
+def _row(offer: Offer, now: int) -> list[str]:
+    energy = offer.energy
+    return [
+        offer.model_name,
+        f"{offer.span} of {offer.blocks}",
+        money(offer.price_in),
+        money(offer.price_out),
+        "?" if energy is None else f"{energy.millijoules_per_token / 1000:.3f}",
+        "unknown" if energy is None else str(energy.source),
+        offer.jurisdiction,
+        str(offer.evidence),
+        str(offer.kv_tokens),
+        _provider(offer),
+        f"{max(0, offer.expires_at - now)} s",
+    ]
+
+
+def _as_json(offer: Offer) -> dict[str, Any]:
+    energy = offer.energy
+    return {
+        "provider": _provider(offer),
+        "public_key": offer.public_key.hex(),
+        "model": offer.model.hex(),
+        "model_name": offer.model_name,
+        "start": offer.span.start,
+        "end": offer.span.end,
+        "blocks": offer.blocks,
+        "precision": offer.precision,
+        "price_in": offer.price_in,
+        "price_out": offer.price_out,
+        "kv_tokens": offer.kv_tokens,
+        "position_us": offer.position_us,
+        "energy": None
+        if energy is None
+        else {
+            "millijoules_per_token": energy.millijoules_per_token,
+            "source": str(energy.source),
+            "tariff_micro_per_kwh": energy.tariff_micro_per_kwh,
+            "pue_milli": energy.pue_milli,
+            "carbon_g_per_kwh": energy.carbon_g_per_kwh,
+            "batch": energy.batch,
+        },
+        "jurisdiction": offer.jurisdiction,
+        "evidence": str(offer.evidence),
+        "stake": offer.stake,
+        "addresses": list(offer.addresses),
+        "data_address": offer.data_address,
+        "issued_at": offer.issued_at,
+        "expires_at": offer.expires_at,
+    }

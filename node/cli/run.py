@@ -1,0 +1,97 @@
+"""`joule run`: one job, from route to receipt."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.boundary import FAILED
+from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
+from node.cli.output import event_printer, print_json
+from node.cli.running import run_job
+from node.config import ClientConfig
+from protocol.errors import LocalError
+
+if TYPE_CHECKING:
+    from node.app.report import JobReport
+    from node.ports import Events
+    from protocol.signing import SigningKey
+
+
+@click.command(
+    epilog=examples(
+        'joule run "Tell me a story."',
+        'joule run "Add 17 and 25." --max-tokens 20 --allow EU --max-price-out 2 --receipt sum.json',
+        "echo 'Once upon a time' | joule run - --json",
+    )
+)
+@click.argument("prompt", metavar="PROMPT")
+@configured(ClientConfig)
+@click.option("--model", metavar="NAME|ROOT", help="The model to use; needed where several are on offer.")
+@click.option(
+    "--receipt",
+    "receipt_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to keep the receipt.  [default: a new file among the receipts in the data directory]",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Tell each step on stderr.")
+@passphrase_option
+@json_option
+def run(
+    config: ClientConfig,
+    prompt: str,
+    model: str | None,
+    receipt_file: Path | None,
+    verbose: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Run a job: choose a route, open a funded session, stream the answer, pay for it, and keep the receipt.
+
+    PROMPT is the text to answer; - reads it from standard input. The answer goes to stdout, the report to stderr; with
+    --json there is only the report, on stdout. The exit status is 1 where the answer is not complete.
+    """
+    asked = sys.stdin.read() if prompt == "-" else prompt
+    key = unlocked(config, passphrase_file)
+    file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
+    events = event_printer(False, err=True) if verbose else lambda _name, _details: None
+    report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        from node.cli.report import print_report
+
+        click.echo()
+        print_report(report)
+    return status or (0 if report.error is None else FAILED)
+
+
+async def _run(
+    config: ClientConfig, key: SigningKey, prompt: str, model: str | None, file: Path, events: Events, *, stream: bool
+) -> JobReport:
+    from node.app.client import open_client
+
+    async with open_client(config, key, events) as client:
+        report, _, _ = await client.run(prompt, _write if stream else _ignore, model=model, receipt_file=file)
+        return report
+
+
+def _write(piece: str) -> None:
+    click.echo(piece, nl=False)
+
+
+def _ignore(_piece: str) -> None:
+    pass
+
+
+def _new_receipt_file(folder: Path) -> Path:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"cannot make the folder {folder}: {error.strerror}", hint="give --receipt FILE") from None
+    return folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.monotonic_ns() % 10**6:06d}.json"
