@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from protocol.errors import ConfigurationError
 from protocol.units import MICRO
 from simulator.draws import draws_for
 from simulator.population import HOURS_A_DAY, HOURS_A_YEAR, Ints, Population
@@ -15,6 +16,8 @@ from simulator.scenario import Demand, Settings
 __all__ = ["Classes", "draw_classes", "wanted"]
 
 _HOURS_A_WEEK = 7 * HOURS_A_DAY
+_MOST_REQUESTS = 10**12
+_LARGEST_EXCESS = 1000 * MICRO  # millionths: keeps the product with an elasticity below 2**62
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ def wanted(classes: Classes, hours: slice, price: Ints) -> Ints:
     """
     known = np.where(price > 0, price, classes.reference_price)
     excess = (known - classes.reference_price) * MICRO // classes.reference_price
+    excess = np.minimum(excess, _LARGEST_EXCESS)
     response = np.clip(MICRO - classes.elasticity * excess // MICRO, 0, 2 * MICRO)
     return np.asarray(classes.potential[:, hours] * response[:, None] // MICRO)
 
@@ -90,6 +94,8 @@ def _arrivals(settings: Settings, name: str, demand: Demand) -> Ints:
     growth = (1 + demand.growth / MICRO) ** (hours / HOURS_A_YEAR)
     noise = 1 + demand.noise / MICRO * draws_for(settings.run.seed, "demand", name).standard_normal(len(hours))
     mean = demand.requests_per_hour * day * week * growth * np.maximum(noise, 0)
+    if float(mean.max()) > _MOST_REQUESTS:
+        raise ConfigurationError(f"demand.{name} outgrows {_MOST_REQUESTS:,} requests an hour", hint="lower its growth")
     return np.rint(mean).astype(np.int64)
 
 

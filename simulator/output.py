@@ -86,21 +86,25 @@ def check_target(target: Path, *, force: bool) -> None:
 @contextmanager
 def complete_folder(target: Path, *, force: bool) -> Iterator[Path]:
     """A folder to write into, which becomes `target` if the block ends well and vanishes if it does not."""
-    partial = None
+    partial = replaced = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         yield partial
         check_target(target, force=force)
-        if target.exists():
-            shutil.rmtree(target)
         partial.chmod(0o777 & ~_umask())
-        partial.rename(target)
+        if target.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            target.replace(replaced)
+        partial.replace(target)
     except OSError as error:
         raise LocalError(f"cannot write {target}: {error.strerror}", hint="choose another --out") from error
     finally:
-        if partial is not None and partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
+        if replaced is not None and not target.exists():
+            replaced.replace(target)
+        for leftover in (partial, replaced):
+            if leftover is not None and leftover.exists():
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def tidy(outcomes: dict[str, Records]) -> Tidy:

@@ -27,7 +27,7 @@ _REGION_COLOURS = ("#4477aa", "#ccbb44", "#228833", "#ee6677", "#66ccee", "#aa33
 
 def draw_picture(path: Path, scenario: Scenario, outcomes: dict[str, Records], figures: dict[str, RunFigures]) -> None:
     """Draw the page for all runs of a scenario to a PNG at `path`."""
-    page = Figure(figsize=(16, 9.4), layout="constrained")
+    page = Figure(figsize=(16, 9.7), layout="constrained")
     FigureCanvasAgg(page)
     axes = page.subplots(2, 3)
     _prices_over_time(axes[0][0], outcomes)
@@ -43,7 +43,8 @@ def draw_picture(path: Path, scenario: Scenario, outcomes: dict[str, Records], f
     axes[1][0].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[1][0].set_ylabel("share of time busy")
     axes[1][1].set_ylabel("providers")
-    page.suptitle(scenario.title, x=0.01, ha="left", fontsize=17, fontweight="bold")
+    page.suptitle(f"{scenario.title}\n", x=0.01, ha="left", fontsize=17, fontweight="bold")
+    page.text(0.01, 0.955, scenario.about, fontsize=11, color="#333333", va="top")
     settings = next(iter(scenario.runs.values()))
     page.supxlabel(
         f"{settings.run.providers:,} providers, {settings.run.hours:,} hours, seed {scenario.seed}, "
@@ -74,7 +75,7 @@ def _class_prices(axes: Axes, figures: dict[str, RunFigures]) -> None:
     names = list(next(iter(figures.values())).demand)
     prices = {run: [part.price / MICRO for part in each.demand.values()] for run, each in figures.items()}
     _grouped_bars(axes, names, prices, compare=True)
-    axes.set_title("Price paid by each demand class, and change from the first run", loc="left", fontsize=11.5)
+    axes.set_title("Price by demand class; change from the first run", loc="left", fontsize=11.5)
     axes.set_ylabel("$ per Mtok")
 
 

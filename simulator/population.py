@@ -16,12 +16,15 @@ from protocol.units import MICRO
 from simulator.draws import draws_for
 from simulator.scenario import MILLI, Region, Settings
 
-__all__ = ["HOURS_A_DAY", "HOURS_A_YEAR", "Ints", "Population", "draw_population", "tariffs"]
+__all__ = ["HOURS_A_DAY", "HOURS_A_YEAR", "SECONDS_AN_HOUR", "Ints", "Population", "draw_population", "tariffs"]
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 HOURS_A_DAY = 24
+SECONDS_AN_HOUR = 3600
 HOURS_A_YEAR = 8760
+_MOST_WATTS = 100_000_000
+_MOST_COST = 2_500_000_000  # micro-units per million tokens, so that no ask exceeds protocol.tariff.MAX_PRICE
 _NOISE_MEMORY = 0.97  # of the noise is still there an hour later: it comes and goes over about a day and a half
 
 
@@ -55,7 +58,7 @@ class Population:
 
 
 def draw_population(settings: Settings) -> Population:
-    """The providers of a scenario, from its seed."""
+    """The providers of a scenario, from its seed. Raises ConfigurationError for sites out of all bounds."""
     run, kinds, regions = settings.run, list(settings.hardware.values()), list(settings.regions.values())
     region = np.sort(_draw_by_share(settings, "region", [place.share for place in regions]))
     hardware = _draw_by_share(settings, "hardware", [kind.share for kind in kinds])
@@ -65,7 +68,7 @@ def draw_population(settings: Settings) -> Population:
     pue = _pick(regions, "pue", region) + np.floor(lot * (_pick(regions, "pue_spread", region) + 1)).astype(np.int64)
     joules = _spread(settings, "joules", _pick(kinds, "joules_spread", hardware))
     cost = _spread(settings, "cost", _pick(kinds, "cost_spread", hardware))
-    return Population(
+    people = Population(
         region=region,
         hardware=hardware,
         units=units,
@@ -77,6 +80,8 @@ def draw_population(settings: Settings) -> Population:
         idle_watts=_pick(kinds, "idle_watts", hardware) * units,
         hourly_cost=np.rint(_pick(kinds, "hourly_cost", hardware) * cost).astype(np.int64) * units,
     )
+    _check_bounds(people)
+    return people
 
 
 def tariffs(settings: Settings) -> Ints:
@@ -122,6 +127,17 @@ def _slow_noise(settings: Settings, region: str) -> np.ndarray[Any, np.dtype[np.
         level = _NOISE_MEMORY * level + fresh * shock
         course.append(level)
     return np.array(course)
+
+
+def _check_bounds(people: Population) -> None:
+    """Raise `ConfigurationError` where an hour of energy or a million tokens' cost might not stay under 2**62."""
+    slowest = np.minimum(people.tokens_in_per_s, people.tokens_out_per_s)
+    if int((people.hourly_cost * MICRO // (slowest * SECONDS_AN_HOUR)).max()) > _MOST_COST:
+        raise ConfigurationError("a machine costs over 2,500 per million tokens", hint="lower hourly_cost")
+    watts_in = people.tokens_in_per_s * people.joules_in // MILLI
+    watts_out = people.tokens_out_per_s * people.joules_out // MILLI
+    if max(int(watts.max()) for watts in (watts_in, watts_out, people.idle_watts)) > _MOST_WATTS:
+        raise ConfigurationError("a site draws over 100 MW", hint="lower most_units, joules or tokens per second")
 
 
 def _draw_by_share(settings: Settings, purpose: str, shares: list[int]) -> Ints:

@@ -6,16 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from protocol.errors import ConfigurationError
-from protocol.tariff import MAX_PRICE, ask_price, energy_price, floor_price
-from protocol.units import MICRO
-from simulator.population import Ints, Population
+from protocol.tariff import ask_price, energy_price, floor_price
+from protocol.units import MICRO, IntOrArray
+from simulator.population import SECONDS_AN_HOUR, Ints, Population
 from simulator.scenario import Market
 
 __all__ = ["Prices", "capital_price", "hour_prices"]
 
 
-_SECONDS_AN_HOUR = 3600
 _ONE_JOULE = np.array([1000], dtype=np.int64)  # in millijoules
 
 
@@ -41,17 +39,14 @@ def hour_prices(market: Market, population: Population, use: Ints, tariff: Ints)
     Args:
         use: (N,) millionths: the share of its time that each provider has been in use, as its ask reads it.
         tariff: (H, N) micro-units per kWh.
-
-    Raises:
-        ConfigurationError: hardware so dear or so slow that a token would cost more than any offer may ask.
     """
     energy_in = energy_price(population.joules_in, population.pue, tariff)
     energy_out = energy_price(population.joules_out, population.pue, tariff)
+    capital_in = capital_price(market.target_use, population.hourly_cost, population.tokens_in_per_s)
+    capital_out = capital_price(market.target_use, population.hourly_cost, population.tokens_out_per_s)
     return Prices(
-        ask_in=_ask(market, energy_in, capital_price(market, population.hourly_cost, population.tokens_in_per_s), use),
-        ask_out=_ask(
-            market, energy_out, capital_price(market, population.hourly_cost, population.tokens_out_per_s), use
-        ),
+        ask_in=_ask(market, energy_in, capital_in, use),
+        ask_out=_ask(market, energy_out, capital_out, use),
         energy_in=energy_in,
         energy_out=energy_out,
         joule=energy_price(_ONE_JOULE, population.pue, tariff),
@@ -59,17 +54,14 @@ def hour_prices(market: Market, population: Population, use: Ints, tariff: Ints)
     )
 
 
-def capital_price(market: Market, hourly_cost: Ints, tokens_per_s: Ints) -> Ints:
+def capital_price(target_use: int, hourly_cost: IntOrArray, tokens_per_s: IntOrArray) -> IntOrArray:
     """Micro-units per million tokens that a site adds for its hourly cost when all of its time is in use.
 
     A site in use for `target_use` of its time adds that share of this to its asks, on that share of its tokens; the
     price is such that it then earns just its hourly cost.
     """
-    at_full_use = hourly_cost * MICRO // (tokens_per_s * _SECONDS_AN_HOUR)
-    capital = at_full_use * MICRO // market.target_use * MICRO // market.target_use
-    if int(capital.max()) > MAX_PRICE:
-        raise ConfigurationError("a million tokens would have to cost over a million", hint="lower hourly_cost")
-    return capital
+    at_full_use = hourly_cost * MICRO // (tokens_per_s * SECONDS_AN_HOUR)
+    return at_full_use * MICRO // target_use * MICRO // target_use
 
 
 def _ask(market: Market, energy: Ints, capital: Ints, use: Ints) -> Ints:

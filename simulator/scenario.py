@@ -41,6 +41,7 @@ BUNDLED = Path(__file__).parent / "scenarios"
 MILLI = 1000
 SHAPES = ("flat", "time-of-use", "solar", "spot")
 _LARGEST_FILE = 1 << 20
+_LARGEST_RUN = 10**9  # provider-hours: in microseconds they stay under 2**62
 _VARIABLE = ("market", "region", "hardware", "demand")
 _TOP_LEVEL = ("title", "about", "shows", "base", "run", *_VARIABLE, "variant")
 
@@ -123,11 +124,11 @@ class Hardware:
     """Millionths: a provider's joules per token lie this much around the above, evenly."""
     idle_watts: int = whole(0, 100_000, 0)
     """Watts of one unit while it waits."""
-    hourly_cost: int = decimal(MICRO, "0", "10000")
+    hourly_cost: int = decimal(MICRO, "0", "1000")
     """Micro-units per unit and hour of presence for everything but energy: hardware, space, people."""
     cost_spread: int = decimal(MICRO, "0", "0.9", "0.1")
     """Millionths: a provider's hourly cost lies this much around the above, evenly."""
-    most_units: int = whole(1, 10_000, 1)
+    most_units: int = whole(1, 1000, 1)
     """A provider has from 1 to so many units, evenly drawn."""
 
 
@@ -294,6 +295,8 @@ def _settings(table: Mapping[str, Any]) -> Settings:
 
 
 def _check_across(settings: Settings) -> None:
+    if settings.run.providers * settings.run.hours > _LARGEST_RUN:
+        raise ConfigurationError("too many providers for so many hours", hint=f"at most {_LARGEST_RUN:,} together")
     known = sorted({region.jurisdiction for region in settings.regions.values()})
     for name, demand in settings.demand.items():
         for jurisdiction in (*demand.allow, *demand.deny):

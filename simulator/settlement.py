@@ -65,23 +65,23 @@ def settle(classes: Classes, population: Population, present: Ints, served: Ints
     busy_us, revenue, paid = np.zeros_like(tokens_in), np.zeros_like(tokens_in), []
     for c, requests in enumerate(served):
         session_in, session_out = requests * classes.tokens_in[c], requests * classes.tokens_out[c]
-        _check_range(session_in, session_out, prices)
-        earned = amount(session_in, session_out, prices.ask_in, prices.ask_out)
+        earned = _charge(session_in, session_out, prices.ask_in, prices.ask_out)
         paid.append(earned.sum(axis=1))
         revenue += earned
         tokens_in += session_in
         tokens_out += session_out
         busy_us += requests * classes.busy_us[c]
     idle_mj = (HOUR_US * present - busy_us) * population.idle_watts // MILLI  # a watt for a microsecond is a microjoule
+    idle_j = idle_mj // MILLI
     machine_mj = tokens_in * population.joules_in + tokens_out * population.joules_out + idle_mj
     return Day(
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         busy_us=busy_us,
         revenue=revenue,
-        work_cost=amount(tokens_in, tokens_out, prices.energy_in, prices.energy_out),
-        idle_cost=amount(idle_mj // MILLI, np.zeros_like(idle_mj), prices.joule, prices.joule),
-        overhead=amount(tokens_in, tokens_out, prices.overhead, prices.overhead),
+        work_cost=_charge(tokens_in, tokens_out, prices.energy_in, prices.energy_out),
+        idle_cost=_charge(idle_j, np.zeros_like(idle_j), prices.joule, prices.joule),
+        overhead=_charge(tokens_in, tokens_out, prices.overhead, prices.overhead),
         hourly_cost=np.broadcast_to(population.hourly_cost * present, revenue.shape),
         energy=ceil_div(machine_mj * population.pue, MILLI),
         paid=np.stack(paid),
@@ -96,14 +96,24 @@ class Books:
         self.clients = dict.fromkeys(classes.names, 0)
         self.providers = 0
         self.suppliers = 0
+        self._turnover = 0.0
+        self._energy = 0.0
 
     def post(self, day: Day) -> None:
-        """Enter a day: clients pay providers, providers pay for energy, overhead and presence."""
+        """Enter a day: clients pay providers, providers pay for energy, overhead and presence.
+
+        Raises:
+            ConfigurationError: totals that a column of 64-bit integers might not hold.
+        """
         for name, paid in zip(self._names, day.paid.sum(axis=1).tolist(), strict=True):
             self.clients[name] -= paid
         self.providers += int(day.profit.sum(axis=0).sum())
         costs = day.work_cost + day.idle_cost + day.overhead + day.hourly_cost
         self.suppliers += int(costs.sum())
+        self._turnover += sum(float(np.abs(figure).sum(dtype=np.float64)) for figure in (day.revenue, costs))
+        self._energy += float(day.energy.sum(dtype=np.float64))
+        if max(self._turnover, self._energy) >= _LARGEST:
+            raise ConfigurationError("the run's totals outgrow 62-bit integers", hint="fewer providers or hours")
 
     def check(self) -> None:
         """Raise `RuleError` unless what went in came out, to the unit."""
@@ -112,7 +122,9 @@ class Books:
             raise RuleError(f"the books do not balance: {missing} micro-units too many", code="conservation")
 
 
-def _check_range(tokens_in: Ints, tokens_out: Ints, prices: Prices) -> None:
-    dearest = int(max(prices.ask_in.max(), prices.ask_out.max(), 1))
-    if int(tokens_in.max()) + int(tokens_out.max()) >= _LARGEST // dearest:
+def _charge(tokens_in: Ints, tokens_out: Ints, price_in: Ints, price_out: Ints) -> Ints:
+    """`amount`, once it is sure that no product reaches 2**62."""
+    dearest = max(abs(int(bound)) for price in (price_in, price_out) for bound in (price.min(), price.max()))
+    if (int(tokens_in.max()) + int(tokens_out.max())) * dearest >= _LARGEST:
         raise ConfigurationError("an hour's amounts outgrow 62-bit integers", hint="lower prices or units per provider")
+    return amount(tokens_in, tokens_out, price_in, price_out)

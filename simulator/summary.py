@@ -110,7 +110,7 @@ def summary_lines(summary: Summary) -> list[str]:
             f"  {_percent(run.use):>4}  {run.present:>9}"
         )
     lines += ["", "tokens served from (mean $/kWh):", *_share_table(summary, width)]
-    lines += ["", "$/Mtok paid by (* some requests unserved):", *_price_table(summary, width)]
+    lines += ["", "$/Mtok paid by (requests served):", *_price_table(summary, width)]
     return lines
 
 
@@ -127,7 +127,7 @@ def _price_table(summary: Summary, width: int) -> list[str]:
     names = list(next(iter(summary.runs.values())).demand)
     lines = [f"{'run':{width}}  " + "  ".join(f"{name:>14}" for name in names)]
     for run_name, run in summary.runs.items():
-        cells = (_money(part.price) + ("*" if part.served < MICRO else " ") for part in run.demand.values())
+        cells = (f"{_money(part.price)} ({_percent(part.served)})" for part in run.demand.values())
         lines.append(f"{run_name:{width}}  " + "  ".join(f"{cell:>14}" for cell in cells))
     return lines
 
