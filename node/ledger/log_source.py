@@ -6,14 +6,13 @@ Nothing here is believed: whoever asks for a proof verifies it (`client`, `verif
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
 from node.ledger.store import Store
-from node.ledger.wire import remote_error
+from node.ledger.wire import json_object, remote_error
 from protocol.errors import JoulemeshError, MalformedError, UnreachableError
 from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof
 from protocol.note import MAX_NOTE_BYTES
@@ -92,11 +91,11 @@ class HttpLog:
 
     async def get_json(self, path: str) -> dict[str, Any]:
         """The JSON object at `path`. Raises MalformedError when it is none."""
-        return _as_object(await self._request("GET", path, _MAX_JSON_BYTES))
+        return json_object(await self._request("GET", path, _MAX_JSON_BYTES))
 
     async def post(self, path: str, body: bytes) -> dict[str, Any]:
         """The JSON object that `path` answers `body` with."""
-        return _as_object(await self._request("POST", path, _MAX_JSON_BYTES, body))
+        return json_object(await self._request("POST", path, _MAX_JSON_BYTES, body))
 
     async def _request(self, method: str, path: str, limit: int, body: bytes | None = None) -> bytes:
         if self._session is None:
@@ -129,19 +128,9 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 def _refusal(status: int, content: bytes) -> JoulemeshError:
     try:
-        return remote_error(status, _as_object(content))
+        return remote_error(status, json_object(content))
     except MalformedError:
         return remote_error(status, None)
-
-
-def _as_object(content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise MalformedError("the ledger did not answer with a JSON object")
-    return value
 
 
 class LogReader:

@@ -26,7 +26,7 @@ from aiohttp import web
 
 from node.ledger.sequencer import Appended, Sequencer
 from node.ledger.store import Store
-from node.ledger.wire import MAX_OP_BYTES, LedgerInfo, error_to_json, status_of
+from node.ledger.wire import MAX_OP_BYTES, LedgerInfo, error_to_json, json_object, status_of
 from protocol.codec import decode
 from protocol.errors import JoulemeshError, MalformedError, RefusedError
 from protocol.ids import parse_address
@@ -100,11 +100,8 @@ class _Routes:
         return _appended(await self._sequencer.submit(signed))
 
     async def faucet(self, request: web.Request) -> web.Response:
-        try:
-            body = await request.json()
-        except ValueError:
-            raise MalformedError("the request is not JSON") from None
-        if not isinstance(body, dict) or body.keys() != {"account", "amount"}:
+        body = json_object(await request.read())
+        if body.keys() != {"account", "amount"}:
             raise MalformedError("a faucet request has an account and an amount")
         account, amount = body["account"], body["amount"]
         if type(account) is not str or type(amount) is not int or not 0 < amount < MAX_SIZE:

@@ -6,6 +6,7 @@ prints it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ __all__ = [
     "LedgerInfo",
     "error_to_json",
     "int_field",
+    "json_object",
     "place_field",
     "remote_error",
     "status_of",
@@ -93,6 +95,17 @@ class LedgerInfo:
             peers=tuple(map(_text, peers)),
             version=_text(body.get("version")),
         )
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """The JSON object that `content` spells. Raises MalformedError."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise MalformedError("not a JSON object")
+    return value
 
 
 def int_field(body: dict[str, Any], name: str) -> int:
