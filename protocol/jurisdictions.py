@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
 
 __all__ = ["COUNTRIES", "GROUPS", "expand", "is_known"]
 
@@ -30,6 +30,7 @@ def is_known(code: str) -> bool:
     return code in COUNTRIES or code in GROUPS
 
 
-def expand(codes: Iterable[str]) -> frozenset[str]:
+@functools.lru_cache(maxsize=256)
+def expand(codes: tuple[str, ...]) -> frozenset[str]:
     """The countries that `codes` name, groups replaced by their members."""
     return frozenset(country for code in codes for country in GROUPS.get(code, (code,)))

@@ -67,8 +67,10 @@ class Evidence(StrEnum):
 
     def reaches(self, least: Evidence) -> bool:
         """Whether this evidence is at least as strong as `least`."""
-        order = tuple(Evidence)
-        return order.index(self) >= order.index(least)
+        return _STRENGTH[self] >= _STRENGTH[least]
+
+
+_STRENGTH = {evidence: strength for strength, evidence in enumerate(Evidence)}
 
 
 @message()

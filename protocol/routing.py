@@ -21,10 +21,21 @@ import numpy as np
 from protocol.codec import encode
 from protocol.errors import ConfigurationError, RoutingError
 from protocol.ids import BlockSpan
-from protocol.lattice import INFINITE, MAX_BLOCKS, Ints, cheapest, costs_through
+from protocol.lattice import MAX_BLOCKS, Ints, costs_through
 from protocol.offer import Offer, OfferKey, offer_key
 from protocol.policy import TIME_PER_TOKEN_US, Policy, Reason, ReasonCode, excluded
-from protocol.search import MAX_LATENCY_WEIGHT, Candidates, Found, Limits, Weights, find, lattice_of, measure
+from protocol.search import (
+    MAX_LATENCY_WEIGHT,
+    Candidates,
+    Found,
+    Limit,
+    Limits,
+    Weights,
+    find,
+    lattice_of,
+    measure,
+    unreachable,
+)
 from protocol.units import ceil_div, format_micro
 
 __all__ = ["MAX_RTT_US", "ONE_REGION", "UNKNOWN_RTT_US", "NoRouteError", "Regions", "Route", "RouteLeg", "route"]
@@ -296,31 +307,22 @@ def _check_gaps(candidates: Candidates, rejected: Explanations) -> None:
 def _beyond_limits(candidates: Candidates, limits: Limits, rejected: Explanations) -> NoRouteError:
     """Says which limit cannot be kept by any route; where each alone could be, that they were not kept together."""
 
-    def least(weights: Weights) -> int:
-        path = cheapest(lattice_of(candidates, weights))
-        return INFINITE if path is None else path.cost
-
-    for word, cap, weights in (
-        ("prompt", limits.price_in, Weights(1000, 0, 0)),
-        ("generated", limits.price_out, Weights(0, 1000, 0)),
-    ):
-        # Rounded down: shares of blocks are rounded up in costs, and a limit is only blamed for what is certain.
-        cheapest_price = max(0, least(weights) - candidates.blocks) // 1000
-        if cap is not None and cheapest_price > cap:
-            return NoRouteError(
-                f"the cheapest route costs {format_micro(cheapest_price)} per 1M {word} tokens, and your limit is"
-                f" {format_micro(cap)}",
-                code="price-cap",
-                hint="raise the limit, or wait for cheaper offers",
-                explanations=rejected,
-            )
-    fastest = max(0, least(Weights(0, 0, 1)) - candidates.blocks)
-    if fastest > limits.time_us:
+    certain = unreachable(candidates, limits)
+    if certain is not None and certain[0] is Limit.TIME:
         return NoRouteError(
-            f"the fastest route takes {fastest // 1000} ms for a token, and the latency class allows"
+            f"the fastest route takes {certain[1] // 1000} ms for a token, and the latency class allows"
             f" {limits.time_us // 1000} ms",
             code="too-slow",
             hint="choose a latency class with more time, or nearer providers",
+            explanations=rejected,
+        )
+    if certain is not None:
+        word, cap = ("prompt", limits.price_in) if certain[0] is Limit.PRICE_IN else ("generated", limits.price_out)
+        return NoRouteError(
+            f"the cheapest route costs {format_micro(certain[1])} per 1M {word} tokens, and your limit is"
+            f" {format_micro(cap or 0)}",
+            code="price-cap",
+            hint="raise the limit, or wait for cheaper offers",
             explanations=rejected,
         )
     return NoRouteError(

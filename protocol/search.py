@@ -5,8 +5,8 @@ Without limits `lattice.cheapest` is exact. Where its answer breaks one:
 - A provider that appears twice (it could not serve one session as two legs) is branched on, best bound first: it serves
   nothing before the end of its first leg, or nothing after the start of its second, or all in between by one offer.
   Every lawful route is in one of the three, so the first answer without a repetition is the cheapest.
-- For the other limits prices, time and hops are weighed against each other anew, some dozens of times, and the
-  cheapest answer that keeps all limits is taken. How far it can at most be from the best is known and returned.
+- For the other limits prices, time and legs are weighed anew, some dozens of times, and the cheapest answer that keeps
+  all limits is taken. How far it can at most be from the best is known and returned.
 
 The cost of a path is ``price_in * w_in + price_out * w_out + microseconds * w_time``: in thousandths of a micro-unit
 per million tokens when ``w_in + w_out`` is 1000 and ``w_time`` in micro-units per millisecond. A candidate's cost for
@@ -15,7 +15,6 @@ one block is its cost for its whole span over the span's length, rounded up.
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,13 +26,28 @@ from protocol.lattice import Ints, Lattice, Path, cheapest, path_cost
 from protocol.messages import MAX_LEGS
 from protocol.units import ceil_div
 
-__all__ = ["MAX_LATENCY_WEIGHT", "Candidates", "Found", "Limit", "Limits", "Weights", "find", "lattice_of", "measure"]
+__all__ = [
+    "MAX_LATENCY_WEIGHT",
+    "Candidates",
+    "Found",
+    "Limit",
+    "Limits",
+    "Weights",
+    "find",
+    "lattice_of",
+    "measure",
+    "unreachable",
+]
 
 MAX_LATENCY_WEIGHT = 10_000_000
 """Micro-units per million tokens for one millisecond. With it, `MAX_BLOCKS` blocks, prices to `tariff.MAX_PRICE` and
 10 s at most for a block or a hop, the cost of a path stays below 2**60."""
-_MAX_LEG_WEIGHT = 10**15
+_ROOM = 2**56
+"""What extra weight on one part of the cost may add to a path."""
+_ROUNDS = 32
 _MAX_BRANCHES = 48
+_FEW_BRANCHES = 8
+_MAX_REPAIRS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,45 +175,128 @@ def find(candidates: Candidates, limits: Limits, weights: Weights) -> Found | No
     problems = broken(candidates, limits, relaxed)
     if not problems:
         return Found(relaxed, 0)
-    bound = relaxed.cost
+    if unreachable(candidates, limits) is not None:
+        return None
     if problems == {Limit.TWICE}:
-        once = _once_each(candidates, weights, lattice.active)
+        once = _once_each(candidates, weights, lattice.active, _MAX_BRANCHES)
         if once is not None and not broken(candidates, limits, once):
             return Found(once, 0)
-    best: Path | None = None
-    for others in _alternatives(candidates, relaxed, weights, problems):
-        path = cheapest(lattice_of(candidates, others, lattice.active))
-        if path is not None and Limit.TWICE in broken(candidates, limits, path) and others.leg == _MAX_LEG_WEIGHT:
-            path = _once_each(candidates, others, lattice.active)
-        if path is None or broken(candidates, limits, path):
-            continue
-        path = Path(path.legs, path_cost(lattice, path.legs))
-        if best is None or path.cost < best.cost:
-            best = path
-    return None if best is None else Found(best, best.cost - bound)
+    return _Weighing(candidates, limits, weights, relaxed).run()
 
 
-def _alternatives(candidates: Candidates, relaxed: Path, weights: Weights, problems: set[Limit]) -> Iterator[Weights]:
-    """Other ways to weigh, from those of `weights` to the cheapest, the fastest and the fewest legs alone."""
-    measured = measure(candidates, relaxed)
-    even = 1000 * max(measured.price_in, measured.price_out) // max(1, measured.latency_us)
-    base = min(max(weights.latency, even, 1), MAX_LATENCY_WEIGHT)
-    latencies = sorted({0, weights.latency, *(min(base * 4**k // 256, MAX_LATENCY_WEIGHT) for k in range(9))})
-    legs = [
-        0,
-        *(max(2, min(relaxed.cost, _MAX_LEG_WEIGHT) // 8**k // 2 * 2) for k in range(5, -1, -1)),
-        _MAX_LEG_WEIGHT,
-    ]
-    if problems <= {Limit.TWICE, Limit.LEGS}:
-        latencies = [weights.latency]
-    if problems & {Limit.TWICE, Limit.LEGS} == set():
-        legs = [0, _MAX_LEG_WEIGHT]
-    for leg in legs:
-        for latency in latencies:
-            yield dataclasses.replace(weights, latency=latency, leg=leg)
-        yield Weights(0, 0, 1, leg)
-        yield Weights(1000, 0, 0, leg)
-        yield Weights(0, 1000, 0, leg)
+def unreachable(candidates: Candidates, limits: Limits) -> tuple[Limit, int] | None:
+    """A limit that no path at all keeps, and the least that a path needs there; None where each alone can be kept."""
+    for limit, most, weights in (
+        (Limit.PRICE_IN, limits.price_in, Weights(1000, 0, 0)),
+        (Limit.PRICE_OUT, limits.price_out, Weights(0, 1000, 0)),
+        (Limit.TIME, limits.time_us, Weights(0, 0, 1000)),
+    ):
+        path = None if most is None else cheapest(lattice_of(candidates, weights))
+        if path is not None and most is not None:
+            # A cost rounds each block up, a limit whole legs: only what is beyond doubt counts.
+            least = max(0, path.cost - candidates.blocks) // 1000
+            if least > most:
+                return limit, least
+    return None
+
+
+# Weighing anew
+
+
+@dataclass(slots=True)
+class _Multiplier:
+    """Extra weight on what a limit is about: raised while the limit is broken, then halved in on."""
+
+    step: int
+    most: int
+    value: int = 0
+    low: int = 0
+    high: int | None = None
+
+    def move(self, broken: bool) -> bool:
+        """Whether there is something new to try."""
+        before = self.value
+        if broken:
+            self.low = self.value
+            grown = min(self.most, max(self.step, self.value * 4))
+            self.value = grown if self.high is None else (self.low + self.high) // 2
+        elif self.value > self.low:
+            self.high = self.value
+            self.value = (self.low + self.high) // 2
+        return self.value != before
+
+
+class _Weighing:
+    """Lagrangian search: each limit's multiplier is halved in on, all at once; every path that keeps all limits counts.
+
+    For any multipliers, the cost with them less what the limits allow of each is a bound that no lawful path is below.
+    """
+
+    def __init__(self, candidates: Candidates, limits: Limits, weights: Weights, relaxed: Path) -> None:
+        self._candidates, self._limits, self._weights = candidates, limits, weights
+        self._lattice = lattice_of(candidates, weights)
+        self._best: Path | None = None
+        self._bound = relaxed.cost
+        self._repairs = _MAX_REPAIRS
+        self._allowed = {
+            Limit.PRICE_IN: limits.price_in or 0,
+            Limit.PRICE_OUT: limits.price_out or 0,
+            Limit.TIME: limits.time_us,
+            Limit.LEGS: MAX_LEGS,
+        }
+        c, taken = candidates, measure(candidates, relaxed)
+        hop_us = 2 * int(c.access_us.max()) + int(c.between_us.max())
+        self._multipliers = {
+            limit: _Multiplier(max(2, relaxed.cost // max(1, amount) // 64), _ROOM // max(1, largest * c.blocks))
+            for limit, amount, largest in (
+                (Limit.PRICE_IN, taken.price_in, int(c.price_in.max())),
+                (Limit.PRICE_OUT, taken.price_out, int(c.price_out.max())),
+                (Limit.TIME, taken.latency_us, int(c.position_us.max()) + hop_us),
+                (Limit.LEGS, len(relaxed.legs), 1),
+            )
+        }
+
+    def run(self) -> Found | None:
+        """The best path met, with its gap; None where none kept the limits."""
+        for _ in range(_ROUNDS):
+            problems = self._try({limit: multiplier.value for limit, multiplier in self._multipliers.items()})
+            if Limit.TWICE in problems:
+                problems.add(Limit.LEGS)
+            moved = [multiplier.move(limit in problems) for limit, multiplier in self._multipliers.items()]
+            if not any(moved):
+                break
+        for limit, multiplier in self._multipliers.items():
+            if self._best is None:
+                self._try({limit: multiplier.most})
+        return None if self._best is None else Found(self._best, max(0, self._best.cost - self._bound))
+
+    def _try(self, extra: dict[Limit, int]) -> set[Limit]:
+        """Take the cheapest path with this `extra` weight into account; the limits that it breaks."""
+        w = self._weights
+        weights = Weights(
+            w.price_in + extra.get(Limit.PRICE_IN, 0),
+            w.price_out + extra.get(Limit.PRICE_OUT, 0),
+            w.latency + extra.get(Limit.TIME, 0),
+            extra.get(Limit.LEGS, 0) // 2 * 2,
+        )
+        lattice = lattice_of(self._candidates, weights, self._lattice.active)
+        path = cheapest(lattice)
+        if path is None:
+            return set()
+        # `blocks`: each block's cost is rounded up.
+        allowed = sum(value * self._allowed[limit] for limit, value in extra.items()) + self._candidates.blocks
+        self._bound = max(self._bound, path.cost - allowed)
+        problems = broken(self._candidates, self._limits, path)
+        if Limit.TWICE in problems and self._repairs and self._best is None:
+            self._repairs -= 1
+            once = _once_each(self._candidates, weights, lattice.active, _FEW_BRANCHES)
+            if once is not None:
+                path, problems = once, broken(self._candidates, self._limits, once)
+        if not problems:
+            cost = path_cost(self._lattice, path.legs)
+            if self._best is None or cost < self._best.cost:
+                self._best = Path(path.legs, cost)
+        return problems
 
 
 # One leg for each provider
@@ -216,12 +313,12 @@ def _repetition(candidates: Candidates, path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _once_each(candidates: Candidates, weights: Weights, active: tuple[Ints, ...]) -> Path | None:
+def _once_each(candidates: Candidates, weights: Weights, active: tuple[Ints, ...], most: int) -> Path | None:
     """The cheapest path without a repetition; None when there is none, or when the search was given up."""
     queue: list[tuple[int, int, Path, tuple[Ints, ...]]] = []
     serial = 0
     branches: list[tuple[Ints, ...]] = [active]
-    for _ in range(_MAX_BRANCHES):
+    for _ in range(most):
         for branch in branches:
             path = cheapest(lattice_of(candidates, weights, branch))
             if path is not None:
