@@ -55,7 +55,7 @@ class JouleProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **environment},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - asynchronous parent, one thread at this point
+            preexec_fn=_die_with_parent,
         )
         return cls(name, process)
 

@@ -1,0 +1,75 @@
+"""The ledger process: the embedded ledger over HTTP, and the libp2p host that newcomers bootstrap from."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from node.app.network import clock, open_network
+from node.app.topics import CHECKPOINTS_TOPIC
+from node.config import LedgerConfig
+from node.ledger import LedgerClient, LedgerSettings, Progress, Report, verify_database, verify_url
+from node.ledger import run_ledger as run_embedded_ledger
+from node.p2p.gossip import Announcer
+from node.ports import Events
+from protocol.ids import checksum_address
+from protocol.signing import SigningKey
+
+__all__ = ["run_ledger", "verify_ledger"]
+
+CHECKPOINT_EVERY_S = 10.0
+CHECKPOINT_TTL_S = 60.0
+
+
+async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) -> None:
+    """Run a ledger until cancelled.
+
+    Raises:
+        ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
+    """
+    settings = LedgerSettings(
+        folder=config.data_dir / "ledger",
+        database=config.database,
+        host=config.host,
+        port=config.port,
+        origin=config.name,
+        grace_s=config.grace_s,
+        faucet_limit=config.faucet_limit,
+    )
+    async with open_network(key, config.listen, on_event) as network:
+        peers = network.host.addresses
+        async with run_embedded_ledger(settings, key, clock, peers=peers) as ledger:
+            on_event(
+                "ledger ready",
+                {
+                    "url": ledger.url,
+                    "peer": peers[0],
+                    "operator": checksum_address(key.address),
+                    "verifier_key": ledger.verifier_key,
+                    "faucet": config.faucet_limit > 0,
+                },
+            )
+            await network.join(config.peers)
+            announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)
+            async with asyncio.TaskGroup() as group, LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own:
+                group.create_task(ledger.wait(), name="ledger writer")
+                group.create_task(announcer.run(), name="checkpoint gossip")
+                group.create_task(network.watch(), name="libp2p host")
+                group.create_task(_announce_checkpoints(own, announcer), name="checkpoints")
+
+
+async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> None:
+    """Gossip the newest checkpoint, so that a ledger which shows different people different logs is caught."""
+    while True:
+        await ledger.checkpoint()
+        if ledger.note is not None:
+            announcer.announce(b"checkpoint", ledger.note, ttl_s=CHECKPOINT_TTL_S)
+        await asyncio.sleep(CHECKPOINT_EVERY_S)
+
+
+async def verify_ledger(target: str, *, verifier_key: str | None, progress: Progress | None) -> Report:
+    """Replay a whole ledger: its URL, its SQLite file or its database URL. Raises UnreachableError."""
+    if target.startswith(("http://", "https://")):
+        return await verify_url(target, verifier_key=verifier_key, progress=progress)
+    database = target if "://" in target else Path(target)
+    return await verify_database(database, verifier_key=verifier_key, progress=progress)

@@ -1,0 +1,147 @@
+"""What every process on the network shares: one libp2p host, the offer book behind it, and the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from node.app.topics import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, OFFERS_TOPIC
+from node.ledger import LedgerClient
+from node.market import OfferBook, validate_offer
+from node.p2p.host import P2PHost
+from node.p2p.runtime import TrioRuntime
+from node.ports import Events
+from protocol.catalog import OfferList, OffersRequest
+from protocol.codec import decode, encode
+from protocol.errors import DishonestError, JoulemeshError, PeerError
+from protocol.note import parse_note
+from protocol.offer import Offer
+from protocol.signing import SigningKey
+
+__all__ = ["Network", "clock", "open_network"]
+
+MAX_BOOK_BYTES = 16 * 1024 * 1024
+JOIN_S = 10.0
+
+
+def clock() -> int:
+    """Unix seconds."""
+    return int(time.time())
+
+
+class Network:
+    """A host that has joined the gossip, and the offers that it has heard."""
+
+    def __init__(self, host: P2PHost, events: Events) -> None:
+        self.host = host
+        self.book = OfferBook(clock)
+        self.heard = asyncio.Event()
+        """Set whenever an offer came in; whoever waits clears it."""
+        self._events = events
+
+    async def join(self, peers: Sequence[str]) -> int:
+        """Connect to peers and take over their books; how many answered. Those that do not are reported, not fatal."""
+        results = await asyncio.gather(*(self._join(peer) for peer in peers), return_exceptions=True)
+        joined = 0
+        for peer, result in zip(peers, results, strict=True):
+            if isinstance(result, JoulemeshError):
+                self._events("peer not reached", {"peer": peer, "reason": result.message})
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                joined += 1
+        return joined
+
+    async def _join(self, peer: str) -> None:
+        async with asyncio.timeout(JOIN_S):
+            await self.fetch_book(await self.host.connect(peer))
+
+    async def fetch_book(self, peer_id: str) -> None:
+        """Ask one peer for all offers that it knows; each is checked like one from gossip."""
+        question = encode(OffersRequest(model=None))
+        reply = await self.host.request(peer_id, BOOK_PROTOCOL, question, timeout_s=JOIN_S, max_reply=MAX_BOOK_BYTES)
+        for sealed in decode(reply, OfferList, limit=MAX_BOOK_BYTES).sealed:
+            self._take(sealed)
+
+    async def ask_books(self) -> None:
+        """Ask every connected peer for its book; those that do not answer are reported."""
+        for peer in await self.host.peers():
+            try:
+                await self.fetch_book(peer)
+            except JoulemeshError as error:
+                self._events("peer not reached", {"peer": peer, "reason": error.message})
+
+    async def round_trips(self, offers: Sequence[Offer]) -> dict[bytes, int]:
+        """Measured round trips to the nodes behind these offers: microseconds by public key, without the silent."""
+
+        async def measure(offer: Offer) -> tuple[bytes, int] | None:
+            for address in offer.addresses:
+                try:
+                    peer = await self.host.connect(address)
+                    return offer.public_key, await self.host.ping(peer)
+                except JoulemeshError:
+                    continue
+            return None
+
+        nodes = {offer.public_key: offer for offer in offers}
+        measured = await asyncio.gather(*(measure(offer) for offer in nodes.values()))
+        return dict(each for each in measured if each is not None)
+
+    async def follow_offers(self) -> None:
+        """Take in offers from gossip until cancelled."""
+        async for sealed in self._offers:
+            self._take(sealed)
+
+    async def follow_checkpoints(self, ledger: LedgerClient) -> None:
+        """Hold every checkpoint that is gossiped against what the ledger shows here, until cancelled."""
+        async for note in self._checkpoints:
+            try:
+                await ledger.compare(note)
+            except DishonestError as error:
+                self._events("ledger contradicts itself", {"reason": error.message, "note": note.decode()})
+            except JoulemeshError as error:
+                self._events("checkpoint not compared", {"reason": error.message})
+
+    async def watch(self) -> None:
+        """Until the host ends. Raises LocalError when it died."""
+        await self.host.wait_closed()
+
+    async def start(self) -> None:
+        """Join the gossip, relaying what is well formed."""
+        self._offers = await self.host.subscribe(OFFERS_TOPIC, self._validate)
+        self._checkpoints = await self.host.subscribe(CHECKPOINTS_TOPIC, parse_note)
+        self.host.serve(BOOK_PROTOCOL, self.serve_book, max_request=1024)
+
+    async def serve_book(self, _peer: bytes, data: bytes) -> bytes:
+        """Answer an `OffersRequest`."""
+        wanted = decode(data, OffersRequest).model
+        return encode(OfferList(sealed=tuple(self.book.sealed(wanted))[:4096]))
+
+    def _take(self, sealed: bytes) -> None:
+        try:
+            if self.book.add(sealed):
+                self.heard.set()
+        except PeerError as error:
+            self._events("offer refused", {"code": error.code, "reason": error.message})
+
+    @staticmethod
+    def _validate(data: bytes) -> None:
+        validate_offer(data, clock())
+
+
+@asynccontextmanager
+async def open_network(key: SigningKey, listen: str, events: Events) -> AsyncIterator[Network]:
+    """A running host that follows offers and serves its book, closed when the block ends."""
+    async with TrioRuntime() as runtime:
+        host = P2PHost(runtime, key.secret, listen)
+        async with host:
+            network = Network(host, events)
+            await network.start()
+            follower = asyncio.create_task(network.follow_offers(), name="offers")
+            try:
+                yield network
+            finally:
+                follower.cancel()
+                await asyncio.gather(follower, return_exceptions=True)

@@ -1,0 +1,129 @@
+"""The report of a job, as a person wants to read it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from node.app.report import JobReport, LegReport
+from node.cli.output import money
+
+__all__ = ["print_report"]
+
+_WIDTH = 100
+
+
+def print_report(report: JobReport, *, audit: str | None = None) -> None:
+    """Print it to stderr: the answer alone goes to stdout. `audit` is one line on a spot check."""
+    console = Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
+    parts = [_heading("Route"), _route(report), *_not_taken(report), _heading("Served"), _served(report)]
+    parts += [_heading("Paid"), _paid(report), _heading("Proof"), _proof(report, audit)]
+    console.print(Group(*parts))
+    for what, error in (("the answer is not complete", report.error), ("not settled yet", report.settle_error)):
+        if error is not None:
+            console.print(f"\n[bold red]{what}:[/] ", end="")
+            console.print(Text(error["message"]))
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold cyan")
+
+
+def _indented(part: Table | Text) -> Padding:
+    return Padding(part, (0, 0, 0, 2))
+
+
+def _route(report: JobReport) -> Padding:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name, justify in (
+        ("leg", "right"),
+        ("blocks", "left"),
+        ("where", "left"),
+        ("provider", "left"),
+        ("in $/1M", "right"),
+        ("out $/1M", "right"),
+        ("J/token", "right"),
+        ("from", "left"),
+        ("paid $", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for index, leg in enumerate(report.legs):
+        table.add_row(
+            str(index),
+            leg.blocks,
+            leg.jurisdiction,
+            _short(leg.provider),
+            money(leg.price_in),
+            money(leg.price_out),
+            _joules_per_token(leg),
+            leg.energy_source or "unknown",
+            money(leg.paid),
+        )
+    return _indented(table)
+
+
+def _not_taken(report: JobReport) -> list[Padding]:
+    if not report.not_taken:
+        count = len(report.legs)
+        return [_indented(Text(f"Chosen because it is the only way through all blocks: {count} offers, {count} legs."))]
+    lines = Text("Cheapest way through all blocks. Not taken:\n")
+    for each in report.not_taken[:8]:
+        lines.append(f"  {_short(each.provider)} ({each.jurisdiction}, blocks {each.blocks}): {each.reason}\n")
+    if len(report.not_taken) > 8:
+        lines.append(f"  and {len(report.not_taken) - 8} more; --json lists all\n")
+    lines.rstrip()
+    return [_indented(lines)]
+
+
+def _served(report: JobReport) -> Padding:
+    rate = "" if report.tokens_per_second is None else f", {report.tokens_per_second:.1f} tokens/s"
+    first = report.seconds_to_first_token
+    waited = "" if first is None else f", the first after {first:.2f} s"
+    energy = [leg.millijoules for leg in report.legs]
+    known = [each for each in energy if each is not None]
+    joules = f"{sum(known) / 1000:.2f} J" if len(known) == len(energy) else "not measured by every leg"
+    lines = [
+        f"{report.tokens_in} tokens in, {report.tokens_out} tokens out{rate}{waited}",
+        f"energy by the legs' signed receipts: {joules}",
+        f"model {report.model}, {report.windows} windows, every leg's commitments met its neighbours'",
+    ]
+    return _indented(Text("\n".join(lines)))
+
+
+def _paid(report: JobReport) -> Padding:
+    tokens_in, tokens_out = report.paid_tokens
+    after = "unknown" if report.balance_after is None else f"${money(report.balance_after)}"
+    lines = [
+        f"${money(report.paid)} to {len(report.legs)} legs for {tokens_in} + {tokens_out} tokens, by one voucher",
+        f"balance ${money(report.balance_before)} before, {after} after",
+    ]
+    if report.held and report.held_until is not None:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.held_until))
+        lines.append(f"${money(report.held)} is still held; it can be had back from {when}")
+    return _indented(Text("\n".join(lines)))
+
+
+def _proof(report: JobReport, audit: str | None) -> Padding:
+    verified = "yes" if report.verified else "no"
+    size = ""
+    if report.proof_bytes is not None:
+        size = f" (inclusion proofs: {report.proof_bytes} bytes, in a log of {report.log_size} entries)"
+    lines = [f"receipt verified offline: {verified}{size}"]
+    if report.receipt_file is not None:
+        lines.append(f"receipt kept in {report.receipt_file}")
+    if audit is not None:
+        lines.append(audit)
+    return _indented(Text("\n".join(lines)))
+
+
+def _joules_per_token(leg: LegReport) -> str:
+    return "?" if leg.millijoules_per_token is None else f"{leg.millijoules_per_token / 1000:.4f}"
+
+
+def _short(address: str) -> str:
+    return f"{address[:8]}..{address[-4:]}"

@@ -1,0 +1,80 @@
+"""Hypothesis strategies for every wire message, derived from the same declarations that the codec uses."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from hypothesis import strategies as st
+
+import protocol
+from protocol.codec import (
+    BoolShape,
+    BytesShape,
+    EnumShape,
+    ListShape,
+    Message,
+    MessageShape,
+    OptionalShape,
+    Shape,
+    TextShape,
+    UintShape,
+    shapes,
+)
+from protocol.errors import MalformedError
+
+for _module in pkgutil.iter_modules(protocol.__path__):
+    importlib.import_module(f"protocol.{_module.name}")
+
+
+def wire_messages() -> list[type[Message]]:
+    """Every message that travels by itself, in order of kind."""
+    found = [cls for cls in Message.__subclasses__() if cls.kind and cls.__module__.startswith("protocol.")]
+    return sorted(found, key=lambda cls: cls.kind)
+
+
+def _texts(most: int) -> st.SearchStrategy[str]:
+    letters = st.characters(categories=["L", "N", "P"], max_codepoint=0x2FF)
+    return st.text(letters, max_size=most // 2)
+
+
+def of_shape(shape: Shape) -> st.SearchStrategy[Any]:
+    """Values that fit one field."""
+    match shape:
+        case UintShape():
+            return st.integers(0, shape.uint.limit - 1)
+        case BytesShape():
+            high = shape.size.low if shape.size.high is None else min(shape.size.high, shape.size.low + 64)
+            return st.binary(min_size=shape.size.low, max_size=high)
+        case TextShape():
+            return _texts(min(shape.size.high, 32))
+        case BoolShape():
+            return st.booleans()
+        case EnumShape():
+            return st.sampled_from(list(shape.enum))
+        case OptionalShape():
+            return st.none() | of_shape(shape.inner)
+        case ListShape():
+            most = min(shape.count.high, shape.count.low + 3)
+            return st.lists(of_shape(shape.inner), min_size=shape.count.low, max_size=most).map(tuple)
+        case MessageShape():
+            return arbitrary(shape.cls)
+    raise TypeError(f"no strategy for {shape}")
+
+
+def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
+    """Messages of one class; values that its own rules refuse are left out."""
+    fields = {name: of_shape(shape) for name, shape in shapes(cls)}
+
+    def build(values: dict[str, Any]) -> Message | None:
+        try:
+            return cls(**values)
+        except MalformedError:
+            return None
+
+    if "start" in fields and "end" in fields:  # a span: the end is above the start
+        return st.tuples(st.integers(0, 2**31), st.integers(1, 2**30)).map(lambda p: cls(start=p[0], end=p[0] + p[1]))
+    if "allow" in fields:  # a policy: jurisdictions that exist
+        fields["allow"] = fields["deny"] = st.lists(st.sampled_from(["DE", "FR", "EU"]), max_size=3).map(tuple)
+    return st.fixed_dictionaries(fields).map(build).filter(lambda value: value is not None)
