@@ -184,7 +184,10 @@ class Folder:
         text = _text(raw)
         if not text:
             raise ValueError("the path is empty")
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise ValueError(f"{text!r} names a user who has no home directory") from None
 
     def show(self, value: Any) -> str:
         return json.dumps(str(value), ensure_ascii=False)

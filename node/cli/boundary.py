@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from protocol.errors import ConfigurationError, JoulemeshError
+from protocol.errors import ConfigurationError, JoulemeshError, RoutingError
 
 __all__ = ["EXTRAS", "FAILED", "Interrupted", "extra_for", "report", "wants_json"]
 
@@ -96,16 +96,37 @@ def _cause(error: BaseException) -> BaseException:
 
 def _tell(error: JoulemeshError, as_json: bool) -> None:
     if as_json:
-        _print_json({"code": error.code, "message": error.message, "hint": error.hint, **_details(error)})
+        details = {"reasons": reasons} if (reasons := _reasons(error)) else {}
+        _print_json({"code": error.code, "message": error.message, "hint": error.hint, **details})
         return
     click.echo(f"error: {error.message}", err=True)
+    for each in _reasons(error):
+        click.echo(
+            f"  {each['provider']} ({each['jurisdiction']}, blocks {each['blocks']}): {each['reason']}", err=True
+        )
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
 
 
-def _details(error: JoulemeshError) -> dict[str, Any]:
-    reasons = getattr(error, "reasons", None)
-    return {} if reasons is None else {"reasons": [str(reason) for reason in reasons]}
+def _reasons(error: JoulemeshError) -> list[dict[str, str]]:
+    """Why each offer cannot be used, where there is no route."""
+    if not isinstance(error, RoutingError):
+        return []
+    from protocol.ids import checksum_address
+    from protocol.routing import NoRouteError
+    from protocol.signing import address_of_public_key
+
+    explanations = error.explanations if isinstance(error, NoRouteError) else ()
+    return [
+        {
+            "provider": checksum_address(address_of_public_key(offer.public_key)),
+            "jurisdiction": offer.jurisdiction,
+            "blocks": str(offer.span),
+            "code": str(reason.code),
+            "reason": reason.sentence,
+        }
+        for offer, reason in explanations
+    ]
 
 
 def _usage(error: click.ClickException, as_json: bool) -> int:
