@@ -1,10 +1,14 @@
-"""Where a machine may stand: ISO 3166-1 alpha-2 codes, and names for groups of them that law uses."""
+"""Where a machine may stand: ISO 3166-1 alpha-2 codes, and names for groups of them that law uses.
+
+An operator who does not say where offers `UNDECLARED`, which no policy can name: it is in no list of allowed places, and
+where anything is denied nobody can tell that it is elsewhere.
+"""
 
 from __future__ import annotations
 
 import functools
 
-__all__ = ["COUNTRIES", "GROUPS", "expand", "is_known"]
+__all__ = ["COUNTRIES", "GROUPS", "UNDECLARED", "expand", "is_known"]
 
 COUNTRIES = frozenset(
     """
@@ -18,6 +22,9 @@ COUNTRIES = frozenset(
     """.split()  # noqa: SIM905 - a table that people compare with the standard's
 )
 """The 249 officially assigned codes."""
+
+UNDECLARED = "ZZ"
+"""From the codes that ISO 3166-1 leaves to its users."""
 
 _EU = frozenset("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())  # noqa: SIM905
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from protocol.codec import Count, Message, TextSize, message
 from protocol.errors import ExpiredError, MalformedError, SignatureError
 from protocol.ids import U32, U40, U64, Address, BlockSpan, Bytes32, Name, PublicKeyBytes
-from protocol.jurisdictions import COUNTRIES
+from protocol.jurisdictions import COUNTRIES, UNDECLARED
 from protocol.signing import address_of_public_key
 from protocol.tariff import MAX_PRICE, ONE_PUE
 
@@ -126,7 +126,7 @@ class Offer(Message):
     energy: EnergyClaim | None
     """None when the node does not know."""
     jurisdiction: Country
-    """Where the machine stands."""
+    """Where the machine stands, or `jurisdictions.UNDECLARED`."""
     evidence: Evidence
     """What backs `jurisdiction`."""
     stake: U64
@@ -178,7 +178,7 @@ def _check_values(offer: Offer) -> None:
     # M2: it offers what exists.
     if offer.span.end > offer.blocks:
         raise MalformedError(f"blocks {offer.span} of a model of {offer.blocks}")
-    if offer.jurisdiction not in COUNTRIES:
+    if offer.jurisdiction not in COUNTRIES and offer.jurisdiction != UNDECLARED:
         raise MalformedError(f"{offer.jurisdiction!r} is not an ISO 3166-1 alpha-2 country code")
     if not offer.data_address or not all(offer.addresses):
         raise MalformedError("an empty address")

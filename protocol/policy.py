@@ -12,7 +12,7 @@ from typing import Annotated
 from protocol.codec import Count, Message, TextSize, encode, message
 from protocol.errors import MalformedError
 from protocol.ids import U64, Name, keccak256
-from protocol.jurisdictions import expand, is_known
+from protocol.jurisdictions import UNDECLARED, expand, is_known
 from protocol.offer import Evidence, Offer
 from protocol.units import ceil_div, format_micro
 
@@ -96,6 +96,7 @@ class ReasonCode(StrEnum):
     VENUE = "venue"
     EXPIRED = "expired"
     LATENCY_CLASS = "latency-class"
+    UNDECLARED = "jurisdiction-undeclared"
     DENIED = "jurisdiction-denied"
     NOT_ALLOWED = "jurisdiction-not-allowed"
     EVIDENCE = "evidence"
@@ -141,6 +142,8 @@ def excluded(
 
 def _unlawful(policy: Policy, offer: Offer) -> Reason | None:
     where = offer.jurisdiction
+    if where == UNDECLARED and (policy.deny or policy.allow):
+        return Reason(ReasonCode.UNDECLARED, "it does not say where it stands, and your policy names jurisdictions")
     if where in expand(policy.deny):
         return Reason(ReasonCode.DENIED, f"{where} is among the jurisdictions you deny ({', '.join(policy.deny)})")
     if policy.allow and where not in expand(policy.allow):

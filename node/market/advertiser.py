@@ -1,0 +1,105 @@
+"""A node's own offer: made anew from what the node can do now, sealed, and sent again before it expires."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from node.ports import Events
+from protocol.errors import LocalError, PeerError
+from protocol.offer import MAX_TTL_S, Offer
+from protocol.signing import SigningKey, seal
+
+__all__ = ["Advertiser", "Publisher"]
+
+INTERVAL_S = 20.0
+TTL_S = 120
+"""An offer outlives several lost messages, and a dead node by two minutes at most."""
+
+
+class Publisher(Protocol):
+    """Where offers are sent."""
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send to whoever listens. Raises LocalError or PeerError when it could not be sent."""
+
+
+class Advertiser:
+    """Seals and sends one offer until cancelled.
+
+    Its sequence is milliseconds since the epoch, and rises by at least 1: a restarted node is heard at once without
+    having kept anything, unless its clock was set back.
+
+    Args:
+        describe: what the node offers now; its sequence and times are replaced.
+        keep: the node's own book, so that it answers for itself.
+        now_ms: milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        key: SigningKey,
+        publisher: Publisher,
+        topic: str,
+        describe: Callable[[], Offer],
+        *,
+        keep: Callable[[bytes], object],
+        now_ms: Callable[[], int],
+        events: Events,
+        interval_s: float = INTERVAL_S,
+        ttl_s: int = TTL_S,
+    ) -> None:
+        if not 0 < interval_s < ttl_s <= MAX_TTL_S:
+            raise ValueError("an offer is renewed before it expires, and lasts MAX_TTL_S at most")
+        self._key = key
+        self._publisher = publisher
+        self._topic = topic
+        self._describe = describe
+        self._keep = keep
+        self._now_ms = now_ms
+        self._events = events
+        self._interval_s = interval_s
+        self._ttl_s = ttl_s
+        self._sequence = 0
+        self._changed = asyncio.Event()
+
+    def renew(self) -> None:
+        """Send a new offer now: what the node can do has changed."""
+        self._changed.set()
+
+    def sealed(self, *, ttl_s: int | None = None) -> bytes:
+        """A fresh sealed offer. Raises what `describe` raises."""
+        now_ms = self._now_ms()
+        self._sequence = max(self._sequence + 1, now_ms)
+        issued_at = now_ms // 1000
+        offer = self._describe().replace(
+            sequence=self._sequence,
+            issued_at=issued_at,
+            expires_at=issued_at + (self._ttl_s if ttl_s is None else ttl_s),
+        )
+        return seal(offer, self._key)
+
+    async def run(self) -> None:
+        """Send at once, then at every interval and change, until cancelled.
+
+        A failure to send is reported and tried again at the next turn; an offer that cannot be made ends it.
+        """
+        while True:
+            self._changed.clear()
+            await self._send(self.sealed())
+            try:
+                await asyncio.wait_for(self._changed.wait(), self._interval_s)
+            except TimeoutError:
+                continue
+
+    async def withdraw(self) -> None:
+        """Replace the offer by one that expires in a second: the node is going."""
+        await self._send(self.sealed(ttl_s=1))
+
+    async def _send(self, sealed: bytes) -> None:
+        try:
+            self._keep(sealed)
+            await self._publisher.publish(self._topic, sealed)
+        except (PeerError, LocalError) as error:
+            self._events("offer not sent", {"code": error.code, "reason": error.message})

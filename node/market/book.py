@@ -1,0 +1,116 @@
+"""The offers that a peer has heard: valid, newest of their kind, not expired, and never more than it can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.ports import Clock
+from protocol.errors import MalformedError, RefusedError
+from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer, OfferKey, check_offer, offer_key, supersedes
+from protocol.signing import open_envelope
+
+__all__ = ["MAX_SEALED_BYTES", "OfferBook", "validate_offer"]
+
+MAX_SEALED_BYTES = 8 * 1024
+"""Bound on one sealed offer, as in `protocol.catalog.OfferList`."""
+
+
+def validate_offer(data: bytes, now: int) -> Offer:
+    """The offer in a sealed one that came from anywhere; the check by which gossip relays or drops it.
+
+    Raises PeerError: not a sealed offer, not the node's own, expired, or impossible.
+    """
+    if len(data) > MAX_SEALED_BYTES:
+        raise MalformedError(f"a sealed offer of {len(data)} bytes where {MAX_SEALED_BYTES} are allowed")
+    offer, signer = open_envelope(data, Offer)
+    check_offer(offer, signer, now)
+    return offer
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    offer: Offer
+    sealed: bytes
+
+    @property
+    def forgotten_at(self) -> int:
+        """Until then an expired offer still keeps out those that it superseded."""
+        return self.offer.issued_at + MAX_TTL_S + CLOCK_SKEW_S
+
+
+class OfferBook:
+    """Belongs to one task. A full book keeps what it has, so that a flood of new names drives out nobody.
+
+    Args:
+        now: unix seconds.
+        most: offers in all.
+        most_by_peer: offers by one key.
+    """
+
+    def __init__(self, now: Clock, *, most: int = 4096, most_by_peer: int = 16) -> None:
+        self._now = now
+        self._most = most
+        self._most_by_peer = most_by_peer
+        self._entries: dict[OfferKey, _Entry] = {}
+        self._known: set[bytes] = set()
+        self._by_peer: dict[bytes, int] = {}
+
+    def add(self, sealed: bytes) -> bool:
+        """Take in a sealed offer; whether it is news. One that is known, or older than what is known, is not.
+
+        Raises PeerError: it is not valid (`validate_offer`), or the book has no room for it (code ``book-full``).
+        """
+        if sealed in self._known:
+            return False
+        offer = validate_offer(sealed, self._now())
+        key = offer_key(offer)
+        old = self._entries.get(key)
+        if old is not None:
+            if not supersedes(offer, old.offer):
+                return False
+            self._drop(key)
+        else:
+            self._require_room(offer.public_key)
+        self._entries[key] = _Entry(offer, sealed)
+        self._known.add(sealed)
+        self._by_peer[offer.public_key] = self._by_peer.get(offer.public_key, 0) + 1
+        return True
+
+    def offers(self, model: bytes | None = None) -> list[Offer]:
+        """Offers in force, of one model or of all, in order of their keys."""
+        return [entry.offer for entry in self._in_force(model)]
+
+    def sealed(self, model: bytes | None = None) -> list[bytes]:
+        """The sealed bytes of offers in force, newest first: what another peer asks for."""
+        newest_first = sorted(self._in_force(model), key=lambda entry: entry.offer.issued_at, reverse=True)
+        return [entry.sealed for entry in newest_first]
+
+    def _in_force(self, model: bytes | None) -> list[_Entry]:
+        now = self._now()
+        self._forget(now)
+        return [
+            self._entries[key]
+            for key in sorted(self._entries)
+            if self._entries[key].offer.expires_at > now and model in (None, key[1])
+        ]
+
+    def _require_room(self, peer: bytes) -> None:
+        if len(self._entries) >= self._most or self._by_peer.get(peer, 0) >= self._most_by_peer:
+            self._forget(self._now())
+        if self._by_peer.get(peer, 0) >= self._most_by_peer:
+            raise RefusedError(f"this node has {self._most_by_peer} offers here already", code="book-full")
+        if len(self._entries) >= self._most:
+            raise RefusedError(f"the book is full with {self._most} offers", code="book-full")
+
+    def _forget(self, now: int) -> None:
+        for key in [key for key, entry in self._entries.items() if entry.forgotten_at <= now]:
+            self._drop(key)
+
+    def _drop(self, key: OfferKey) -> None:
+        entry = self._entries.pop(key)
+        self._known.discard(entry.sealed)
+        left = self._by_peer[entry.offer.public_key] - 1
+        if left:
+            self._by_peer[entry.offer.public_key] = left
+        else:
+            del self._by_peer[entry.offer.public_key]
