@@ -16,25 +16,24 @@ from simulator.summary import summary_lines
 __all__ = ["sim"]
 
 
-@click.group()
+def _example(line: str) -> str:
+    """The end of a command's help, its line breaks kept."""
+    return f"Example:\n\n\b\n  {line}"
+
+
+@click.group(epilog=_example("joule sim run energy-share"))
 def sim() -> None:
-    """Simulate the market: years of hours, with the rules that nodes run.
-
-    Example: joule sim run energy-share
-    """
+    """Simulate the market: years of hours, with the rules that nodes run."""
 
 
-@sim.command()
+@sim.command(epilog=_example("joule sim run residency --seed 7 --out results/residency"))
 @click.argument("scenario", metavar="FILE.toml|EXAMPLE")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Draw from this seed instead of the file's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results. [default: SCENARIO-seedN]")
 @click.option("--force", is_flag=True, help="Replace earlier results in that folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def run(scenario: str, seed: int | None, out: Path | None, force: bool, as_json: bool) -> None:
-    """Run a scenario; write metrics.parquet, providers.parquet, manifest.json and picture.png.
-
-    Example: joule sim run residency --seed 7 --out results/residency
-    """
+    """Run a scenario; write metrics.parquet, providers.parquet, manifest.json and picture.png."""
     summary = run_scenario(scenario, seed=seed, out=out, force=force, progress=_progress())
     if as_json:
         click.echo(json.dumps(summary.as_json()))
@@ -46,13 +45,10 @@ def run(scenario: str, seed: int | None, out: Path | None, force: bool, as_json:
     click.echo(f"\n{summary.rows:,} rows and a picture in {summary.out}, {summary.wall_ms / 1000:.1f} s")
 
 
-@sim.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@sim.command(epilog=_example("joule sim examples"))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def examples(as_json: bool) -> None:
-    """List the examples that come with the simulator, and what each one asks.
-
-    Example: joule sim examples
-    """
+    """List the examples that come with the simulator, and what each one asks."""
     about = {name: load_scenario(find_scenario(name)).about for name in bundled_names()}
     if as_json:
         click.echo(json.dumps(about))

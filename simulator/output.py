@@ -70,7 +70,9 @@ def check_extra() -> None:
     """Raise `ConfigurationError` unless what writes Parquet and draws pictures is installed."""
     missing = [name for name in ("pyarrow", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigurationError(f"{' and '.join(missing)} not installed", hint="pip install 'joulemesh[sim]'")
+        raise ConfigurationError(
+            f"{' and '.join(missing)} not installed", code="missing-extra", hint="pip install 'joulemesh[sim]'"
+        )
 
 
 def check_target(target: Path, *, force: bool) -> None:

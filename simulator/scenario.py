@@ -200,8 +200,8 @@ class Scenario:
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def with_seed(self, seed: int | None) -> Scenario:
-        """The same scenario, its random draws from `seed` (None: from the file's)."""
-        if seed is None:
+        """The same scenario with its random draws from `seed` (None: the file's); what it shows holds for its own."""
+        if seed is None or seed == self.seed:
             return self
         if not 0 <= seed < 2**63:
             raise ConfigurationError(f"seed {seed} is out of range", hint="from 0 to 2^63 - 1")
@@ -209,7 +209,7 @@ class Scenario:
             name: dataclasses.replace(settings, run=dataclasses.replace(settings.run, seed=seed))
             for name, settings in self.runs.items()
         }
-        return dataclasses.replace(self, runs=runs)
+        return dataclasses.replace(self, shows="", runs=runs)
 
 
 def bundled_names() -> list[str]:
