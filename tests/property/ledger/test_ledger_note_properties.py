@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.checkpoint import Checkpoint, format_checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
+from protocol.checkpoint import (
+    Checkpoint,
+    format_checkpoint,
+    open_checkpoint,
+    parse_checkpoint,
+    sign_checkpoint,
+    verify_entry,
+)
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError
+from protocol.merkle import leaf_hash, node_hash
 from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, parse_note, sign_note
-from protocol.tiles import Tile, bundle_of, decode_bundle, encode_bundle, parse_tile_path, tile_path
+from protocol.tiles import Tile, TileReader, bundle_of, decode_bundle, encode_bundle, parse_tile_path, tile_path
 
 hashes = st.binary(min_size=32, max_size=32)
 names = st.text(
@@ -82,6 +90,18 @@ def test_a_key_under_another_name_or_id_is_refused() -> None:
             NoteKey("name", bad_seed)
 
 
+def test_keys_of_another_kind_are_refused() -> None:
+    with pytest.raises(MalformedError, match="32 bytes"):
+        VerifierKey("name", bytes(31))
+    other = base64.b64encode(b"\x04" + bytes(32)).decode()
+    for text, parse in (
+        (f"name+00000000+{other}", VerifierKey.parse),
+        (f"PRIVATE+KEY+name+00000000+{other}", NoteKey.parse),
+    ):
+        with pytest.raises(MalformedError, match="Ed25519"):
+            parse(text)
+
+
 def test_bounds_of_notes() -> None:
     key = NoteKey("log.example", bytes(32))
     for text in ("", "no newline", "control \x07\n"):
@@ -89,6 +109,10 @@ def test_bounds_of_notes() -> None:
             sign_note(text, [key])
     with pytest.raises(MalformedError):
         sign_note("unsigned\n", [])
+    with pytest.raises(MalformedError, match="one or more lines"):
+        sign_note("text\n\n— someone AAAAAAA=", [key])  # would read back as a signature
+    with pytest.raises(MalformedError, match="too short"):
+        parse_note("text\n\n— someone AAAAAA==\n".encode())
     with pytest.raises(MalformedError):
         parse_note(b"x" * 65_537)
     with pytest.raises(MalformedError):
@@ -132,6 +156,16 @@ def test_garbage_is_no_checkpoint(text: str) -> None:
         parse_checkpoint(text)
 
 
+def test_an_entry_verifies_offline() -> None:
+    key = NoteKey("log.example", bytes(32))
+    root = node_hash(leaf_hash(b"one"), leaf_hash(b"two"))
+    note = sign_checkpoint(Checkpoint("log.example", 2, root), key)
+    assert verify_entry(b"two", 1, [leaf_hash(b"one")], note, key.verifier).root == root
+    for entry, index, proof in ((b"two", 0, [leaf_hash(b"one")]), (b"2", 1, [leaf_hash(b"one")]), (b"two", 1, [])):
+        with pytest.raises(PeerError):
+            verify_entry(entry, index, proof, note, key.verifier)
+
+
 @given(hashes, st.integers(1, 10**9))
 def test_a_checkpoint_is_signed_by_the_key_of_its_origin(root: bytes, size: int) -> None:
     key, other = NoteKey("log.example/a", bytes(32)), NoteKey("log.example/b", bytes(32))
@@ -152,6 +186,7 @@ def test_checkpoints_out_of_range() -> None:
                                ("a", 0, some)):  # fmt: skip
         with pytest.raises(MalformedError):
             Checkpoint(origin, size, root)
+    assert str(Checkpoint("a", 1, some)) == f"a with 1 entries and root {some.hex()}"
 
 
 @given(tiles)
@@ -200,3 +235,9 @@ def test_the_bundle_of_an_entry() -> None:
     assert bundle_of(0, 1) == Tile(None, 0, 1)
     assert bundle_of(255, 256) == Tile(None, 0)
     assert bundle_of(256, 300) == Tile(None, 1, 44)
+
+
+def test_a_tile_has_the_length_of_its_width() -> None:
+    for content in (b"", bytes(31), bytes(64)):
+        with pytest.raises(MalformedError):
+            TileReader(1, {Tile(0, 0, 1): content})
