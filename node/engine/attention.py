@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from node.engine.kv import PAGE_TOKENS, Batch, Segment
+from protocol.errors import ConfigurationError
 
 __all__ = ["ATTENTION", "CpuPass", "KvStore", "register", "span_attention"]
 
@@ -24,13 +25,22 @@ ATTENTION = "joulemesh-span"
 
 
 class KvStore:
-    """Keys and values of all pages, per block: two tensors ``[kv_heads, slots, head_dim]`` each."""
+    """Keys and values of all pages, per block: two tensors ``[kv_heads, slots, head_dim]`` each.
+
+    Raises:
+        ConfigurationError: there is no memory for them.
+    """
 
     def __init__(self, blocks: range, *, tokens: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> None:
         slots = tokens // PAGE_TOKENS * PAGE_TOKENS
         shape = (len(blocks), 2, kv_heads, slots, head_dim)
         self._first = blocks.start
-        self._store = torch.empty(shape, dtype=dtype)  # untouched memory costs nothing until it is written
+        try:
+            self._store = torch.empty(shape, dtype=dtype)  # untouched memory costs nothing until it is written
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"no memory for the keys and values of {slots} positions", hint="ask for room for fewer positions"
+            ) from error
 
     def of_block(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of one block, by its index in the whole model."""

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from node.engine.fingerprint import Sketcher
-from node.engine.kv import Batch, KvBook, Segment
+from node.engine.kv import PAGE_TOKENS, Batch, KvBook, Segment
 from node.engine.loader import load_span
 from node.engine.sampling import Sampling, draw
 from node.engine.scheduler import Item, Scheduler
 from node.engine.span import Span
 from node.model_directory import ModelFacts
 from node.ports import Activations, StepInput, StepOutput
-from protocol.errors import MalformedError, PeerError, RefusedError
+from protocol.errors import ConfigurationError, MalformedError, PeerError, RefusedError
 
 __all__ = ["Engine"]
 
@@ -42,9 +42,14 @@ class Engine:
         span: the blocks.
         kv_tokens: positions that the KV store has room for.
         max_batched_tokens: most rows in one pass; longer calls take several.
+
+    Raises:
+        ConfigurationError: room for less than a page, or more than there is memory.
     """
 
     def __init__(self, span: Span, *, kv_tokens: int, max_batched_tokens: int = 512) -> None:
+        if kv_tokens < PAGE_TOKENS:
+            raise ConfigurationError(f"room for {kv_tokens} positions", hint=f"the least is {PAGE_TOKENS}")
         self.span = span
         self._book = KvBook(kv_tokens)
         self._store = span.new_store(kv_tokens)
@@ -63,7 +68,7 @@ class Engine:
         threads: int = 1,
         max_batched_tokens: int = 512,
     ) -> Engine:
-        """Load blocks ``[start, end)`` from a model directory. Raises ModelError.
+        """Load blocks ``[start, end)`` from a model directory. Raises ModelError or ConfigurationError.
 
         `threads` is torch's number for the whole process. More than there are idle cores is far slower than one.
         """

@@ -3,7 +3,7 @@
 ``argmax(logits / T + Gumbel(seed, position))``, in float64 over fp32 logits, is a draw from the softmax at
 temperature T. The noise comes from the counter-based generator Philox 4x64-10 keyed by (seed, position), its counter
 starting at 1, four tokens a block; so a draw depends on no earlier draw: neither batching nor drafting can change it,
-and an auditor repeats any one of them (docs/spec/sampling.md, clause S1). T = 0 is greedy. Among equal scores the
+and an auditor repeats any one of them (docs/spec/audit.md, clause F3). T = 0 is greedy. Among equal scores the
 lowest token id wins.
 """
 

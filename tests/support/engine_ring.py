@@ -1,4 +1,4 @@
-"""Spans joined in memory as the pipeline joins them over links: activations pass on, the last span's token goes round."""
+"""Spans joined in memory as the pipeline joins them over links: activations pass on, the drawn token goes round."""
 
 from __future__ import annotations
 

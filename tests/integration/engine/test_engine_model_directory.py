@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from engine_ring import Ring, reference_tokens
+
 from node.engine.loader import load_span
 from node.model_directory import model_facts, model_manifest, read_header
 from protocol.errors import ModelError
@@ -104,9 +105,9 @@ def test_only_the_shards_of_a_span_are_opened(copy) -> None:
     assert mine < set(weight_map.values())
     span = load_span(directory, 1, 2)
     assert (span.is_first, span.is_last) == (False, False)
-    with pytest.raises(ModelError, match="half-downloaded: model-.* is missing"):
+    with pytest.raises(ModelError, match=r"half-downloaded: model-.* is missing"):
         load_span(directory, 0, 4)
-    with pytest.raises(ModelError, match="half-downloaded: model-.* is missing"):
+    with pytest.raises(ModelError, match=r"half-downloaded: model-.* is missing"):
         model_manifest(directory)
 
 
@@ -230,7 +231,7 @@ def test_a_pickle_is_never_opened(copy, tmp_path: Path) -> None:
     directory = copy("llama")
     (directory / "model.safetensors").unlink()
     (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ModelError, match="model.safetensors is missing"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
         load_span(directory, 0, 4)
     assert not (tmp_path / "exploded").exists()
 

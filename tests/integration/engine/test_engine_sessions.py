@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine_ring import Ring, ok, reference_tokens
+
 from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
 from node.ports import StepInput
-from protocol.errors import MalformedError, RefusedError
+from protocol.errors import ConfigurationError, MalformedError, RefusedError
 
 PROMPT = [7, 99, 3, 250, 18, 18, 41]
 HIDDEN = 64
@@ -100,6 +101,13 @@ def test_room_is_reserved_at_opening_and_freed_at_closing(checkpoint) -> None:
     for session in (b"b", b"c"):
         engine.close(session)
     assert engine.kv_free == engine.kv_capacity
+
+
+@pytest.mark.parametrize(("kv_tokens", "says"), [(15, "room for 15 positions"), (2**50, "no memory")])
+def test_a_room_that_cannot_be_had(checkpoint, kv_tokens: int, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as error:
+        Engine.load(checkpoint("llama"), 0, 1, kv_tokens=kv_tokens)
+    assert error.value.hint
 
 
 def test_more_than_the_model_can_attend_to_is_refused(checkpoint) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
 from node.engine.kv import PAGE_TOKENS, KvBook, PagePool
 from protocol.errors import MalformedError, RefusedError
 

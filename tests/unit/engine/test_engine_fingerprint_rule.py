@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from protocol.errors import MalformedError
 from protocol.fingerprint import SKETCH_BYTES, distance_ppm, matches, parse
 

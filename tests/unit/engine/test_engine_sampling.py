@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from node.engine.sampling import Sampling, draw, scores
 
 
@@ -23,7 +24,7 @@ def test_a_draw_depends_on_seed_and_position_only() -> None:
 
 
 def test_draws_are_pinned_for_every_platform() -> None:
-    """Fixed by clause S1: another implementation, or another numpy, must draw these."""
+    """Fixed by clause F3: another implementation, or another numpy, must draw these."""
     ramp = (np.arange(320) % 17).astype(np.float32) / 4
     assert [draw(ramp, Sampling(800, 2**64 - 1), at) for at in range(6)] == [99, 237, 220, 268, 67, 67]
 

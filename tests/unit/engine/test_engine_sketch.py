@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from node.engine.fingerprint import Sketcher, sketch
 from protocol.fingerprint import SKETCH_BYTES, distance_ppm, parse
 
@@ -38,7 +40,7 @@ def test_it_is_made_as_described(rows: np.ndarray) -> None:
 def test_the_pieces_do_not_matter(cuts: list[int]) -> None:
     sketcher = Sketcher()
     edges = [0, *sorted(cuts), 40]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         sketcher.add(ROWS[start:end])
     assert distance_ppm(sketcher.digest(), sketch(ROWS)) < 50
 

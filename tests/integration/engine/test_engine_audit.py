@@ -1,0 +1,162 @@
+"""Re-execution: honest legs pass in every window, cheats fail, and the blame falls on the right leg.
+
+Random weights make cheats look larger than a trained model does; what a trained model shows is in docs/spec/audit.md.
+What must hold on any model is the honest side, and that order: honest, tolerance, cheat.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_ring import Ring, ok
+
+from node.engine.audit import replay
+from node.engine.engine import Engine
+from node.engine.fingerprint import sketch
+from node.engine.sampling import Sampling
+from node.engine.span import Span
+from node.ports import StepInput
+from protocol.errors import MalformedError
+from protocol.fingerprint import FP32_TOLERANCE_PPM, distance_ppm, matches
+
+CUTS = (0, 1, 3, 4)
+SAMPLING = Sampling(800, 5)
+WINDOW = 16
+PROMPT = random.Random(4).sample(range(2, 320), 21)
+
+
+class Served:
+    """One session of a crowd, as its legs served it: the tokens, and each leg's rows."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        ring = Ring(directory, CUTS)
+        tokens = {}
+        for i, length in enumerate((21, 3, 40)):
+            ring.open(bytes([i]), temperature_milli=SAMPLING.temperature_milli, seed=SAMPLING.seed)
+            tokens[bytes([i])] = [ring.step({bytes([i]): (PROMPT * 2)[:length]})[bytes([i])]]
+        for _ in range(60):
+            for session, token in ring.step({session: drawn[-1:] for session, drawn in tokens.items()}).items():
+                tokens[session].append(token)
+        self.tokens = [*PROMPT, *tokens[b"\0"]]
+        self.rows = [np.concatenate(rows) for rows in ring.rows[b"\0"]]
+        self.windows = [(a, a + WINDOW) for a in range(0, len(self.tokens) - WINDOW, WINDOW)]
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint) -> Served:
+    return Served(checkpoint("llama"))
+
+
+@pytest.mark.parametrize("leg", [0, 1, 2])
+def test_every_window_of_an_honest_leg_matches(served: Served, leg: int) -> None:
+    for first, last in served.windows:
+        again = replay(served.directory, CUTS[leg + 1], served.tokens, (first, last))
+        assert distance_ppm(again.sketch, sketch(served.rows[leg][first:last])) < FP32_TOLERANCE_PPM
+        assert again.drawn == ()
+
+
+def test_the_last_leg_drew_what_the_auditor_draws(served: Served) -> None:
+    window = (len(PROMPT) - 1, len(served.tokens))
+    again = replay(served.directory, 4, served.tokens, window, sampling=SAMPLING)
+    positions = range(len(PROMPT), len(served.tokens) + 1)
+    assert [drawn.position for drawn in again.drawn] == list(positions)
+    assert [drawn.token for drawn in again.drawn[:-1]] == served.tokens[len(PROMPT) :]
+    assert {drawn.margin for drawn in again.drawn[:-1]} == {0.0}
+    assert again.drawn[-1].margin is None
+
+
+def test_a_token_that_was_not_drawn_has_a_margin(served: Served) -> None:
+    tokens = list(served.tokens)
+    at = len(PROMPT) + 9
+    tokens[at] = (tokens[at] + 1) % 320
+    again = replay(served.directory, 4, tokens, (at - 3, at + 1), sampling=SAMPLING)
+    assert [drawn.margin == 0.0 for drawn in again.drawn] == [True, True, False, False]
+    assert again.drawn[2].token == served.tokens[at]
+
+
+def skip_a_layer(span: Span) -> None:
+    span._layers = [*span._layers[:1], *span._layers[2:]]
+
+
+def add_noise(share: float) -> Callable[[Span], None]:
+    def change(span: Span) -> None:
+        generator = torch.Generator().manual_seed(9)
+        for weight in weights(span):
+            weight.data = weight * (1 + share * torch.randn(weight.shape, generator=generator))
+
+    return change
+
+
+def quantize_to_int8(span: Span) -> None:
+    for weight in weights(span):
+        if weight.ndim == 2:
+            scale = weight.abs().amax(1, keepdim=True) / 127
+            weight.data = (weight / scale).round() * scale
+
+
+def weights(span: Span) -> list[torch.nn.Parameter]:
+    return [parameter for layer in span._layers for parameter in layer.parameters()]
+
+
+def nothing(_: Span) -> None:
+    """The weights stay as they are."""
+
+
+def cheated_rows(served: Served, change: Callable[[Span], None], dtype: str, tokens: Sequence[int]) -> np.ndarray:
+    engine = Engine.load(served.directory, 0, 3, kv_tokens=256, dtype=dtype)
+    change(engine.span)
+    engine.open(b"s", max_tokens=200, temperature_milli=0, seed=0)
+    item = StepInput(session=b"s", position=0, length=len(tokens), data=tuple(tokens), sample=False)
+    return ok(engine.forward([item])[0]).hidden
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype", "altered"),
+    [
+        (skip_a_layer, "fp32", None),
+        (add_noise(0.001), "fp32", None),
+        (quantize_to_int8, "fp32", None),
+        (nothing, "bf16", None),
+        (nothing, "fp32", 2),
+    ],
+    ids=["a layer skipped", "0.1 % noise", "int8 weights", "bf16", "a prompt token altered"],
+)
+def test_every_window_of_a_cheat_fails(
+    served: Served, change: Callable[[Span], None], dtype: str, altered: int | None
+) -> None:
+    tokens = list(served.tokens)
+    if altered is not None:
+        tokens[altered] = (tokens[altered] + 1) % 320
+    rows = cheated_rows(served, change, dtype, tokens)
+    for first, last in served.windows:
+        again = replay(served.directory, 3, served.tokens, (first, last))
+        assert not matches(again.sketch, sketch(rows[first:last])), (first, last)
+
+
+def test_windows_before_an_altered_token_still_match(served: Served) -> None:
+    tokens = list(served.tokens)
+    tokens[40] = (tokens[40] + 1) % 320
+    rows = cheated_rows(served, nothing, "fp32", tokens)
+    verdicts = []
+    for first, last in served.windows:
+        verdicts.append(
+            matches(replay(served.directory, 3, served.tokens, (first, last)).sketch, sketch(rows[first:last]))
+        )
+    assert verdicts == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("window", [(-1, 4), (4, 4), (5, 4), (0, 83)])
+def test_windows_outside_of_the_sequence(served: Served, window: tuple[int, int]) -> None:
+    with pytest.raises(MalformedError):
+        replay(served.directory, 1, served.tokens, window)
+
+
+def test_tokens_outside_of_the_vocabulary(served: Served) -> None:
+    with pytest.raises(MalformedError):
+        replay(served.directory, 1, [5, 320], (0, 2))
