@@ -1,7 +1,7 @@
 """Where a machine may stand: ISO 3166-1 alpha-2 codes, and names for groups of them that law uses.
 
-An operator who does not say where offers `UNDECLARED`, which no policy can name: it is in no list of allowed places, and
-where anything is denied nobody can tell that it is elsewhere.
+An operator who does not say where offers `UNDECLARED`, which no policy can name: it is in no list of allowed places,
+and where anything is denied nobody can tell that it is elsewhere.
 """
 
 from __future__ import annotations

@@ -22,17 +22,17 @@ def key_of(number: int) -> SigningKey:
     return SigningKey(hashlib.sha256(b"market test key %d" % number).digest())
 
 
-def an_offer(number: int = 0, span: tuple[int, int] = (0, 4), **changes: Any) -> Offer:
-    """A valid offer by key `number`."""
+def an_offer(number: int = 0, blocks_served: tuple[int, int] = (0, 4), **changes: Any) -> Offer:
+    """A valid offer by key `number` of the first four blocks, or those `blocks_served`, of a model of four."""
     values: dict[str, Any] = {
-        "public_key": changes.pop("public_key", None) or key_of(number).public_key,
+        "public_key": key_of(number).public_key,
         "sequence": 1,
         "issued_at": NOW - 10,
         "expires_at": NOW + 120,
         "venue": VENUE,
         "model": MODEL,
         "model_name": "demo",
-        "span": BlockSpan(start=span[0], end=span[1]),
+        "span": BlockSpan(start=blocks_served[0], end=blocks_served[1]),
         "blocks": 4,
         "precision": "fp32",
         "kv_tokens": 4096,

@@ -1,0 +1,109 @@
+"""Hostile bytes where an offer or a policy is expected: a PeerError, or the very message that was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from market_offers import NOW, a_policy, an_offer, key_of
+
+from node.market.book import MAX_SEALED_BYTES, validate_offer
+from protocol.codec import Message, decode, encode
+from protocol.errors import MalformedError, PeerError
+from protocol.offer import Evidence, Offer
+from protocol.policy import LatencyClass, Policy
+from protocol.signing import seal
+
+U63 = st.integers(0, 2**63 - 1)
+PLACES = st.lists(st.sampled_from(["FR", "DE", "EU", "EEA", "US", "IS"]), max_size=5).map(tuple)
+
+OFFERS = st.builds(
+    an_offer,
+    st.integers(0, 3),
+    sequence=U63,
+    price_in=U63,
+    price_out=U63,
+    kv_tokens=U63,
+    position_us=st.integers(0, 2**32 - 1),
+    energy=st.none() | st.just(an_offer().energy),
+    evidence=st.sampled_from(Evidence),
+    model_name=st.text(st.characters(categories=["L", "N", "P"]), max_size=24),
+    jurisdiction=st.sampled_from(["FR", "ZZ", "XX", ""]),
+)
+POLICIES = st.builds(
+    a_policy,
+    latency_class=st.sampled_from(LatencyClass),
+    max_price_in=st.none() | U63,
+    max_price_out=st.none() | U63,
+    allow=PLACES,
+    deny=PLACES,
+    min_evidence=st.sampled_from(Evidence),
+    min_stake=U63,
+)
+MUTATIONS = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+def mutated(data: bytes, mutations: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(data)
+    for place, value in mutations:
+        changed[place % len(changed)] = value
+    return bytes(changed)
+
+
+@given(OFFERS | POLICIES)
+def test_messages_survive_the_wire(value: Message) -> None:
+    assert decode(encode(value), Offer, Policy) == value
+
+
+@settings(max_examples=400)
+@given(OFFERS | POLICIES, MUTATIONS)
+def test_changed_bytes_are_refused_or_mean_something_else(value: Message, mutations: list[tuple[int, int]]) -> None:
+    data = mutated(encode(value), mutations)
+    try:
+        decoded: Message = decode(data, Offer, Policy)
+    except MalformedError:
+        return
+    assert encode(decoded) == data
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_refused(data: bytes) -> None:
+    for kind in (Offer, Policy):
+        with pytest.raises(MalformedError):
+            decode(data, kind)
+
+
+@settings(max_examples=200)
+@given(OFFERS, st.integers(0, 3), MUTATIONS | st.none())
+def test_a_sealed_offer_is_the_nodes_own_or_refused(
+    offer: Offer, sealer: int, mutations: list[tuple[int, int]] | None
+) -> None:
+    honest = seal(offer, key_of(sealer))
+    data = honest if mutations is None else mutated(honest, mutations)
+    try:
+        accepted = validate_offer(data, NOW)
+    except PeerError:
+        return
+    assert data == honest
+    assert accepted == offer
+    assert offer.public_key == key_of(sealer).public_key
+
+
+@given(st.integers(0, 20), st.sampled_from([None, -1, 2**63, "x", b"x", [], True, 1.5]))
+def test_an_ill_typed_field_is_named(index: int, value: Any) -> None:
+    raw = msgpack.unpackb(encode(an_offer()), raw=False)
+    field = 1 + index % (len(raw) - 1)
+    if raw[field] == value or (value == "x" and type(raw[field]) is str) or (value is None and field == 15):
+        return
+    raw[field] = value
+    with pytest.raises(MalformedError, match="Offer"):
+        decode(msgpack.packb(raw), Offer)
+
+
+@pytest.mark.parametrize("size", [MAX_SEALED_BYTES + 1, 100_000])
+def test_oversized_bytes_are_refused_unread(size: int) -> None:
+    with pytest.raises(MalformedError, match="bytes"):
+        validate_offer(bytes(size), NOW)
