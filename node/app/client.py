@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -130,7 +130,9 @@ class Client:
         network, _ = await self._join()
         offers = await self.offers(enough=lambda found: covers(found, model))
         root = choose_model(offers, model)
-        holders = [peer_id_of(offer.public_key) for offer in offers if offer.model == root]
+        offers = [offer for offer in offers if offer.model == root]
+        round_trips = await network.round_trips(offers)
+        holders = [peer_id_of(public_key) for public_key in round_trips]
         manifest = await fetch_manifest(network.host, holders, root, self._cache)
         text = await fetch_tokenizer(network.host, holders, manifest, self._cache)
         tokens = text.encode(prompt)
@@ -142,7 +144,7 @@ class Client:
             )
         jobs = await self._jobs()
         await jobs.reclaim((await self.ledger.connect()).grace_s)
-        found = await self._route(network, offers, manifest, len(tokens) + most)
+        found = self._route(offers, round_trips, manifest, len(tokens) + most)
         order = self._order(found, manifest, len(tokens), most)
         before = await self._require_funds(order.session)
         answer: list[str] = []
@@ -170,16 +172,17 @@ class Client:
         )
         return report, result, bundle
 
-    async def _route(self, network: Network, offers: Sequence[Offer], manifest: ModelManifest, tokens: int) -> Route:
-        mine = [offer for offer in offers if offer.model == manifest.root]
+    def _route(
+        self, offers: Sequence[Offer], round_trips: Mapping[bytes, int], manifest: ModelManifest, tokens: int
+    ) -> Route:
         return route(
-            mine,
+            offers,
             self._policy(manifest),
             model=manifest.root,
             blocks=manifest.blocks,
             venue=self.ledger.domain.separator,
             now=clock(),
-            rtt_us=await network.round_trips(mine),
+            rtt_us=round_trips,
             latency_weight=self.config.latency_weight,
             tokens_needed=tokens,
         )

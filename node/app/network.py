@@ -111,7 +111,7 @@ class Network:
     async def start(self) -> None:
         """Join the gossip, relaying what is well formed."""
         self._offers = await self.host.subscribe(OFFERS_TOPIC, self._validate)
-        self._checkpoints = await self.host.subscribe(CHECKPOINTS_TOPIC, parse_note)
+        self._checkpoints = await self.host.subscribe(CHECKPOINTS_TOPIC, self._validate_note)
         self.host.serve(BOOK_PROTOCOL, self.serve_book, max_request=1024)
 
     async def serve_book(self, _peer: bytes, data: bytes) -> bytes:
@@ -129,6 +129,10 @@ class Network:
     @staticmethod
     def _validate(data: bytes) -> None:
         validate_offer(data, clock())
+
+    @staticmethod
+    def _validate_note(data: bytes) -> None:
+        parse_note(data)
 
 
 @asynccontextmanager

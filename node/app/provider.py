@@ -1,3 +1,232 @@
 """A provider node: one span of one model, offered, served and paid. The whole daemon is visible in `run_node`."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from node.app.models import ModelServer
+from node.app.network import Network, clock, open_network
+from node.app.terms import Site, Terms
+from node.app.topics import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
+from node.config import NodeConfig
+from node.energy import Energy, Pricing, choose_energy
+from node.ledger import LedgerClient
+from node.market import Advertiser
+from node.model_directory import model_manifest
+from node.p2p.direct import DataPlane
+from node.pipeline.admission import Admission, ProviderLimits
+from node.pipeline.provider import Provider
+from node.pipeline.redeem import Redeemer
+from node.pipeline.vouchers import VoucherStore
+from node.ports import Events, Link, StepInput
+from protocol.errors import ConfigurationError, JoulemeshError
+from protocol.ids import BlockSpan, ModelManifest, checksum_address
+from protocol.signing import SigningKey
+from protocol.tariff import FlatTariff
+from protocol.units import MICRO
+
+if TYPE_CHECKING:
+    from node.engine.engine import Engine
+
+__all__ = ["run_node"]
+
+MEASURED_POSITIONS = 16
+REDEEM_S = 5.0
+"""Seconds that a stopping node gives the ledger; what is left is redeemed at its next start."""
+
+
+async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> None:
+    """Serve until cancelled, then end the jobs and redeem what they earned.
+
+    Raises:
+        ModelError: the model directory cannot be served from.
+        ListenError, ConfigurationError: an address, or a price, that does not work.
+        UnreachableError: the ledger does not answer at start.
+    """
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
+        ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
+        info = await ledger.info()
+        manifest = await asyncio.to_thread(model_manifest, config.model)
+        span = _span(config, manifest)
+        engine, energy, position_us = await asyncio.to_thread(_load, config, manifest, span)
+        network = await stack.enter_async_context(open_network(key, config.listen, on_event))
+        limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
+        redeemer = Redeemer(ledger, VoucherStore(config.data_dir / "vouchers"), key, clock, on_event)
+        links = _Links(key)
+        provider = Provider(
+            key,
+            manifest,
+            engine=engine,
+            energy=energy,
+            settlement=ledger,
+            redeemer=redeemer,
+            connect=links.plane.connect,
+            clock=clock,
+            events=on_event,
+            limits=limits,
+        )
+        links.provider = provider
+        stack.push_async_callback(links.plane.close)
+        site = Site(
+            jurisdiction=config.jurisdiction,
+            carbon_g_per_kwh=config.carbon_g_per_kwh,
+            addresses=network.host.addresses,
+            data_address=await links.plane.listen(config.data_host, config.data_port),
+        )
+        terms = Terms(
+            public_key=key.public_key,
+            manifest=manifest,
+            span=span,
+            venue=ledger.domain.separator,
+            site=site,
+            energy=energy,
+            pricing=_pricing(config),
+            position_us=position_us,
+            kv_room=lambda: engine.kv_free,
+            utilisation_ppm=lambda: provider.active * MICRO // limits.max_sessions,
+            clock=clock,
+        )
+        admission = Admission(
+            key=key,
+            manifest=manifest,
+            span=span,
+            settlement=ledger,
+            redeemer=redeemer,
+            suits=terms.suits,
+            begin=provider.begin,
+            limits=limits,
+            clock=clock,
+            events=on_event,
+        )
+        network.host.serve(ORDER_PROTOCOL, admission.answer)
+        network.host.serve(MODEL_PROTOCOL, ModelServer(config.model, manifest).answer)
+        advertiser = Advertiser(
+            key,
+            network.host,
+            OFFERS_TOPIC,
+            terms.describe,
+            keep=network.book.add,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            events=on_event,
+        )
+        await network.join((*info.peers, *config.peers))
+        on_event("node ready", _facts(key, manifest, span, terms, network, time.monotonic() - began))
+        await _serve(provider, redeemer, advertiser, network, ledger)
+
+
+async def _serve(
+    provider: Provider, redeemer: Redeemer, advertiser: Advertiser, network: Network, ledger: LedgerClient
+) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(provider.run(), name="provider")
+            group.create_task(redeemer.run(), name="redeemer")
+            group.create_task(advertiser.run(), name="advertiser")
+            group.create_task(network.follow_checkpoints(ledger), name="checkpoints")
+            group.create_task(network.watch(), name="libp2p host")
+    finally:
+        with contextlib.suppress(JoulemeshError, TimeoutError):
+            async with asyncio.timeout(REDEEM_S):
+                await advertiser.withdraw()
+                await provider.stop()
+                await redeemer.redeem_all()
+
+
+class _Links:
+    """Breaks the circle: the data plane serves links to the provider, which dials through the data plane."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self.plane = DataPlane(key.secret, self._on_link)
+        self.provider: Provider | None = None
+
+    async def _on_link(self, link: Link) -> None:
+        if self.provider is not None:
+            await self.provider.on_link(link)
+
+
+def _span(config: NodeConfig, manifest: ModelManifest) -> BlockSpan:
+    start, end = config.blocks or (0, manifest.blocks)
+    if end > manifest.blocks:
+        raise ConfigurationError(
+            f"blocks {start}:{end} of a model of {manifest.blocks}", hint=f"choose within 0:{manifest.blocks}"
+        )
+    return BlockSpan(start=start, end=end)
+
+
+def _load(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple[Engine, Energy, int]:
+    """The engine, its energy figure and its speed; in a thread of its own, since it takes seconds."""
+    from node.engine.engine import Engine
+
+    engine = Engine.load(
+        config.model,
+        span.start,
+        span.end,
+        kv_tokens=config.kv_tokens,
+        dtype=manifest.precision,
+        threads=config.threads,
+    )
+    energy = choose_energy(declared_mj=config.joules_per_token, milliwatts_per_core=config.watts_per_core)
+    if energy is None:
+        raise ConfigurationError(
+            "what a token costs in energy is not known here", hint="declare it with --joules-per-token"
+        )
+    times: list[float] = []
+    energy.calibrate(lambda: _decode_once(engine, span, times))
+    while not times:
+        _decode_once(engine, span, times)
+    return engine, energy, max(1, round(min(times) * 1e6 / MEASURED_POSITIONS))
+
+
+def _decode_once(engine: Engine, span: BlockSpan, times: list[float]) -> int:
+    """Decode some positions one by one, as a lone session would."""
+    import numpy as np
+
+    session = b"measurement"
+    engine.open(session, max_tokens=MEASURED_POSITIONS, temperature_milli=0, seed=0)
+    row = np.zeros((1, engine.facts.hidden_size), dtype="<f4")
+    data = (0,) if span.start == 0 else row
+    try:
+        began = time.perf_counter()
+        for position in range(MEASURED_POSITIONS):
+            sample = span.end == engine.facts.blocks
+            engine.forward([StepInput(session=session, position=position, length=1, data=data, sample=sample)])
+        times.append(time.perf_counter() - began)
+    finally:
+        engine.close(session)
+    return MEASURED_POSITIONS
+
+
+def _pricing(config: NodeConfig) -> Pricing:
+    return Pricing(
+        tariff=FlatTariff(config.energy_price),
+        pue_milli=config.pue,
+        overhead=config.overhead_price,
+        margin_ppm=config.margin * (MICRO // 100),
+        capital=config.capital_price,
+    )
+
+
+def _facts(
+    key: SigningKey, manifest: ModelManifest, span: BlockSpan, terms: Terms, network: Network, start_s: float
+) -> dict[str, object]:
+    offer = terms.describe()
+    claim = offer.energy
+    return {
+        "provider": checksum_address(key.address),
+        "peer": network.host.addresses[0],
+        "data": offer.data_address,
+        "model": manifest.name,
+        "blocks": str(span),
+        "ask": offer.price_out,
+        "millijoules_per_token": None if claim is None else claim.millijoules_per_token,
+        "energy_source": None if claim is None else str(claim.source),
+        "position_us": offer.position_us,
+        "start_s": round(start_s, 2),
+    }

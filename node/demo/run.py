@@ -41,12 +41,14 @@ class DemoNode:
     jurisdiction: str
     energy_price: str
     """$ per kWh."""
+    overhead_price: str
+    """$ per million tokens that the node costs besides energy."""
 
 
 NODES = (
-    DemoNode("reykjavik", "0:2", "IS", "0.05"),
-    DemoNode("berlin", "2:4", "DE", "0.31"),
-    DemoNode("lyon", "4:6", "FR", "0.18"),
+    DemoNode("reykjavik", "0:2", "IS", "0.05", "0.30"),
+    DemoNode("berlin", "2:4", "DE", "0.31", "0.45"),
+    DemoNode("lyon", "4:6", "FR", "0.18", "0.40"),
 )
 
 
@@ -133,6 +135,7 @@ def _make_key(folder: Path, passphrase: str) -> SigningKey:
 async def _start_node(node: DemoNode, url: str, home: Path, passphrase: str, stack: AsyncExitStack) -> JouleProcess:
     arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", node.blocks, "--ledger", url]
     arguments += ["--jurisdiction", node.jurisdiction, "--energy-price", node.energy_price, "--kv-tokens", "4096"]
+    arguments += ["--overhead-price", node.overhead_price]
     return await _start(node.name, arguments, home, passphrase, stack)
 
 
