@@ -71,6 +71,6 @@ def clear(
         room *= merit.quote <= classes.most_paid[c]
         offered = room.reshape(-1)[merit.order]
         before = np.cumsum(offered, axis=1) - offered
-        served[c].reshape(-1)[merit.order] = np.clip(want[c][:, None] - before, 0, offered)
+        served[c].reshape(-1)[merit.order] = np.minimum(np.maximum(want[c][:, None] - before, 0), offered)
         left_us -= served[c] * classes.busy_us[c]
     return served

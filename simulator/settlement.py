@@ -22,6 +22,7 @@ from simulator.scenario import MILLI
 __all__ = ["Books", "Day", "settle"]
 
 _LARGEST = 2**62
+_NOTHING = np.zeros(1, dtype=np.int64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +64,10 @@ def settle(classes: Classes, population: Population, present: Ints, served: Ints
     """
     tokens_in, tokens_out = np.zeros(served.shape[1:], np.int64), np.zeros(served.shape[1:], np.int64)
     busy_us, revenue, paid = np.zeros_like(tokens_in), np.zeros_like(tokens_in), []
+    dearest_ask, dearest_joules = _largest(prices.ask_in, prices.ask_out), _largest(prices.energy_in, prices.energy_out)
     for c, requests in enumerate(served):
         session_in, session_out = requests * classes.tokens_in[c], requests * classes.tokens_out[c]
-        earned = _charge(session_in, session_out, prices.ask_in, prices.ask_out)
+        earned = _charge(session_in, session_out, prices.ask_in, prices.ask_out, dearest_ask)
         paid.append(earned.sum(axis=1))
         revenue += earned
         tokens_in += session_in
@@ -79,9 +81,9 @@ def settle(classes: Classes, population: Population, present: Ints, served: Ints
         tokens_out=tokens_out,
         busy_us=busy_us,
         revenue=revenue,
-        work_cost=_charge(tokens_in, tokens_out, prices.energy_in, prices.energy_out),
-        idle_cost=_charge(idle_j, np.zeros_like(idle_j), prices.joule, prices.joule),
-        overhead=_charge(tokens_in, tokens_out, prices.overhead, prices.overhead),
+        work_cost=_charge(tokens_in, tokens_out, prices.energy_in, prices.energy_out, dearest_joules),
+        idle_cost=_charge(idle_j, _NOTHING, prices.joule, prices.joule, _largest(prices.joule)),
+        overhead=_charge(tokens_in, tokens_out, prices.overhead, prices.overhead, _largest(prices.overhead)),
         hourly_cost=np.broadcast_to(population.hourly_cost * present, revenue.shape),
         energy=ceil_div(machine_mj * population.pue, MILLI),
         paid=np.stack(paid),
@@ -122,9 +124,13 @@ class Books:
             raise RuleError(f"the books do not balance: {missing} micro-units too many", code="conservation")
 
 
-def _charge(tokens_in: Ints, tokens_out: Ints, price_in: Ints, price_out: Ints) -> Ints:
-    """`amount`, once it is sure that no product reaches 2**62."""
-    dearest = max(abs(int(bound)) for price in (price_in, price_out) for bound in (price.min(), price.max()))
+def _charge(tokens_in: Ints, tokens_out: Ints, price_in: Ints, price_out: Ints, dearest: int) -> Ints:
+    """`amount`, once it is sure that no product reaches 2**62; `dearest` is the largest of the prices."""
     if (int(tokens_in.max()) + int(tokens_out.max())) * dearest >= _LARGEST:
         raise ConfigurationError("an hour's amounts outgrow 62-bit integers", hint="lower prices or units per provider")
     return amount(tokens_in, tokens_out, price_in, price_out)
+
+
+def _largest(*prices: Ints) -> int:
+    """The largest magnitude in any of the arrays."""
+    return max(abs(int(bound)) for price in prices for bound in (price.min(), price.max()))
