@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +21,13 @@ _WIDTH = 100
 def print_report(report: JobReport, *, audit: str | None = None) -> None:
     """Print it to stderr: the answer alone goes to stdout. `audit` is one line on a spot check."""
     console = Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
-    parts = [_heading("Route"), _route(report), *_not_taken(report), _heading("Served"), _served(report)]
+    parts: list[RenderableType] = [
+        _heading("Route"),
+        _route(report),
+        *_not_taken(report),
+        _heading("Served"),
+        _served(report),
+    ]
     parts += [_heading("Paid"), _paid(report), _heading("Proof"), _proof(report, audit)]
     console.print(Group(*parts))
     for what, error in (("the answer is not complete", report.error), ("not settled yet", report.settle_error)):

@@ -1,4 +1,4 @@
-"""Test vectors from outside the repository, in ../shared/vectors; tests skip with a message where that folder is missing."""
+"""Test vectors from outside the repository, in ../shared/vectors; tests skip where that is missing."""
 
 from __future__ import annotations
 
