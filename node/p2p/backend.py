@@ -18,18 +18,18 @@ from libp2p.crypto.secp256k1 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig
-from libp2p.network.connection import swarm_connection
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.rcmgr import ResourceLimits, ResourceManager
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as Noise
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
-from node.p2p.muxer import GuardedYamux
+from node.p2p.muxer import OnlyGuardedYamux
 from node.p2p.pubsub import GuardedPubsub, new_router
+from node.p2p.quiet import quiet_libp2p
 from node.p2p.requests import Answer, answer_stream, open_stream, reset
 from protocol.errors import ListenError, LostPeerError, MalformedError, SignatureError, UnreachableError
 
@@ -37,8 +37,7 @@ __all__ = ["Backend"]
 
 log = logging.getLogger(__name__)
 
-# This module of libp2p logs through the root logger, whose first use installs a handler on the program's behalf.
-swarm_connection.logging = logging.getLogger("libp2p.network.connection.swarm_connection")
+quiet_libp2p()
 
 _PING_PROTOCOL = "/ipfs/ping/1.0.0"
 _PING_BYTES = 32
@@ -71,16 +70,18 @@ class Backend:
         router = new_router()
         self._pubsub = GuardedPubsub(self.host, router)
         async with self.host.run([self._listen]):
-            addresses = [f"{address}/p2p/{self.host.get_id()}" for address in self.host.get_transport_addrs()]
-            if not addresses:
-                raise ListenError(f"cannot listen on {self._listen}", hint="choose another address or port")
-            async with background_trio_service(router), background_trio_service(self._pubsub):
-                await self._pubsub.wait_until_ready()
-                async with trio.open_nursery() as self.nursery:
-                    on_ready(addresses)
-                    await self._stop.wait()
-                    self.nursery.cancel_scope.cancel()
-                await self._close_connections()
+            try:
+                addresses = [f"{address}/p2p/{self.host.get_id()}" for address in self.host.get_transport_addrs()]
+                if not addresses:
+                    raise ListenError(f"cannot listen on {self._listen}", hint="choose another address or port")
+                async with background_trio_service(router), background_trio_service(self._pubsub):
+                    await self._pubsub.wait_until_ready()
+                    async with trio.open_nursery() as self.nursery:
+                        on_ready(addresses)
+                        await self._stop.wait()
+                        self.nursery.cancel_scope.cancel()
+            finally:
+                await self._close_host()
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -101,9 +102,10 @@ class Backend:
         try:
             await self.host.connect(peer)
         except (SwarmException, OSError) as error:
-            reason = _root_cause(error)
-            if "Peer ID mismatch" in reason or "does not match" in reason:
+            causes = _causes(error)
+            if any(isinstance(cause, PeerIDMismatchesPubkey) for cause in causes):
                 raise SignatureError(f"another peer answers at {address}") from None
+            reason = str(causes[-1]) or type(causes[-1]).__name__
             raise UnreachableError(f"cannot connect to {address}: {reason}", hint="check address and port") from None
         swarm.peerstore.add_addrs(peer.peer_id, peer.addrs, _ADDRESS_TTL_S)
 
@@ -147,7 +149,6 @@ class Backend:
             key_pair=self._key_pair,
             # The defaults also take /plaintext/2.0.0, over which anyone may claim to be anyone.
             sec_opt={NOISE_PROTOCOL: Noise(self._key_pair, noise_privkey=noise_key)},
-            muxer_opt={YAMUX_PROTOCOL: GuardedYamux},
             listen_addrs=[self._listen],
             connection_config=ConnectionConfig(max_connections=_MAX_CONNECTIONS, high_watermark=_MAX_CONNECTIONS),
             resource_manager=ResourceManager(
@@ -160,14 +161,20 @@ class Backend:
             disable_identify_address_discovery=True,
         )
         network = host.get_network()
+        network.upgrader.muxer_multistream = OnlyGuardedYamux()
         network.set_stream_handler(_guarded(network.common_stream_handler))
         return host
 
-    async def _close_connections(self) -> None:
-        with trio.move_on_after(_CLOSE_LIMIT_S):
-            async with trio.open_nursery() as nursery:  # the library closes them one after another
+    async def _close_host(self) -> None:
+        # The library leaves the listening socket open when its service is cancelled, and closes one connection after
+        # another, a quarter of a second each.
+        with trio.move_on_after(_CLOSE_LIMIT_S) as scope:
+            scope.shield = True
+            async with trio.open_nursery() as nursery:
                 for connection in self.host.get_network().get_connections():
                     nursery.start_soon(connection.close)
+            await self.host.close()
+        self._pubsub.seen_messages.stop()  # a thread that sweeps a cache
 
 
 def _guarded(handler: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
@@ -195,13 +202,13 @@ async def _ping_once(stream: Any) -> int:
     return (time.perf_counter_ns() - sent) // 1000
 
 
-def _root_cause(error: BaseException) -> str:
-    """The messages of an error and of what caused it, innermost last."""
-    parts: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None and len(parts) < 8:
-        text = f"{type(seen).__name__}: {seen}"
-        parts.append(text)
-        nested = getattr(seen, "errors", None) or getattr(seen, "exceptions", None)
-        seen = seen.__cause__ or (nested[0] if nested else None)
-    return " < ".join(parts)
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and what caused it, innermost last; libp2p wraps each failure several times."""
+    causes = [error]
+    while len(causes) < 16:
+        nested = getattr(causes[-1], "errors", None)  # of a MultiError
+        inner = causes[-1].__cause__ or (nested[0] if nested else None)
+        if inner is None:
+            break
+        causes.append(inner)
+    return causes

@@ -89,7 +89,7 @@ class Bridge:
         def finish(task: asyncio.Task[bytes]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
-                outcome.append(LocalError("the host is closing"))
+                outcome.append(LocalError("the host is closing", code="closing"))
             else:
                 outcome.append(task.exception() or task.result())
             self._runtime.post(done.set)

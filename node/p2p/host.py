@@ -19,7 +19,7 @@ from node.p2p.gossip import DEFAULT_QUEUE, Pace, Subscription, check_size
 from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.requests import ask
 from node.p2p.runtime import TrioRuntime
-from protocol.errors import JoulemeshError, LocalError, LostPeerError, RefusedError, UnreachableError
+from protocol.errors import JoulemeshError, LocalError, LostPeerError, PeerError, RefusedError, UnreachableError
 from protocol.signing import SigningKey
 
 __all__ = ["Handler", "P2PHost"]
@@ -68,6 +68,7 @@ class P2PHost:
         self._busy: dict[bytes, int] = {}
         """Handlers running, for each asker."""
         self._addresses: list[str] = []
+        self._started = False
         self._closing = False
         self._failure: LocalError | None = None
 
@@ -97,6 +98,7 @@ class P2PHost:
         self._ended = asyncio.Event()
         self._backend = Backend(self._secret, self._listen)
         self._runtime.spawn(self._run_backend, name=f"libp2p host {self.peer_id}")
+        self._started = True
         try:
             async with asyncio.timeout(_START_LIMIT_S):
                 self._addresses = await self._ready
@@ -111,7 +113,9 @@ class P2PHost:
     async def close(self) -> None:
         """Close every connection, subscription and handler. Does nothing when done before."""
         self._closing = True
-        await self._bridge.close(LocalError("the host is closed"))
+        if not self._started:
+            return
+        await self._bridge.close(LocalError("the host is closed", code="closed"))
         self._runtime.post(self._backend.stop)
         try:
             async with asyncio.timeout(_STOP_LIMIT_S):
@@ -142,6 +146,22 @@ class P2PHost:
         except TimeoutError:
             raise UnreachableError(f"no answer from {address} within {timeout_s:g} s") from None
         return peer_id
+
+    async def stay_connected(self, address: str, *, retry_s: float = 5.0) -> None:
+        """Keep a connection to a multiaddr, for ever: reconnect when it is lost, try again while nobody answers.
+
+        Raises:
+            MalformedError: not such an address.
+            LocalError: the host has ended.
+        """
+        peer_id = check_peer_address(address)
+        while True:
+            if peer_id not in await self.peers():
+                try:
+                    await self.connect(address)
+                except (UnreachableError, PeerError) as error:
+                    log.info("%s; trying again in %g s", error.message, retry_s)
+            await asyncio.sleep(retry_s)
 
     async def request(
         self, peer: str, protocol: str, data: bytes, *, timeout_s: float = 30.0, max_reply: int = 1024 * 1024
@@ -281,5 +301,5 @@ class P2PHost:
             self._ready.set_exception(error if isinstance(error, LocalError) else LocalError(f"no host: {error}"))
         for subscription in self._subscriptions.values():
             subscription.end(self._failure)
-        self._bridge.fail(self._failure or LocalError("the host is closed"))
+        self._bridge.fail(self._failure or LocalError("the host is closed", code="closed"))
         self._ended.set()

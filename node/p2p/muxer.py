@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 
-__all__ = ["GuardedYamux"]
+__all__ = ["GuardedYamux", "OnlyGuardedYamux"]
 
 _MAX_FRAME_BYTES = 1024 * 1024
 """Sixteen times what implementations send in one frame."""
@@ -60,3 +61,14 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
             for scope in tuple(self._writing):
                 scope.cancel()
             await self._cleanup_on_error()
+
+
+class OnlyGuardedYamux(MuxerMultistream):  # type: ignore[misc]  # as above
+    """Negotiates Yamux and nothing else. The library's own class makes a plain Yamux whatever class it was given."""
+
+    def __init__(self) -> None:
+        super().__init__({PROTOCOL_ID: GuardedYamux})
+
+    async def new_conn(self, conn: Any, peer_id: Any) -> Any:
+        await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        return GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)

@@ -1,0 +1,36 @@
+"""libp2p's log records, turned down: it reports ordinary refusals in several lines at ERROR.
+
+They go to the logger `node.p2p.libp2p`, one line each, at DEBUG. Whoever sets LIBP2P_DEBUG gets libp2p's own logging
+untouched. `multiaddr`, which libp2p
+parses addresses with, is kept to warnings. No other logger is changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from libp2p.network.connection import swarm_connection
+
+__all__ = ["quiet_libp2p"]
+
+log = logging.getLogger("node.p2p.libp2p")
+
+
+class _TurnedDown(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            first_line = record.getMessage().partition("\n")[0]
+            log.debug("%s (%s): %s", record.name, record.levelname, first_line)
+
+
+def quiet_libp2p() -> None:
+    """Turn libp2p's logging down, once for the process."""
+    # This module logs through the root logger, whose first use installs a handler on the whole program's behalf.
+    swarm_connection.logging = logging.getLogger("libp2p.network.connection.swarm_connection")
+    logging.getLogger("multiaddr").setLevel(logging.WARNING)  # several records for each address that is parsed
+    theirs = logging.getLogger("libp2p")
+    if os.environ.get("LIBP2P_DEBUG") or any(isinstance(handler, _TurnedDown) for handler in theirs.handlers):
+        return
+    theirs.propagate = False
+    theirs.addHandler(_TurnedDown())  # with no handler at all, warnings would go to stderr

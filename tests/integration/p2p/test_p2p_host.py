@@ -1,0 +1,269 @@
+"""A host's life: addresses, connections, ports, pings, closing, dying."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from node.p2p.host import P2PHost
+from node.p2p.identity import peer_id_of, public_key_of
+from node.p2p.runtime import TrioRuntime
+from protocol.errors import (
+    ListenError,
+    LocalError,
+    LostPeerError,
+    MalformedError,
+    RefusedError,
+    SignatureError,
+    UnreachableError,
+)
+from protocol.signing import SigningKey
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_addresses_name_the_real_port_and_the_key(new_host):
+    secret = os.urandom(32)
+    host = await new_host(secret)
+    (address,) = host.addresses
+    assert host.public_key == SigningKey(secret).public_key
+    assert host.peer_id == peer_id_of(host.public_key)
+    assert address.endswith(f"/p2p/{host.peer_id}")
+    assert "/tcp/0/" not in address
+
+
+async def test_connect_and_ping(new_host):
+    one, other = await new_host(), await new_host()
+    assert await one.connect(other.addresses[0]) == other.peer_id
+    assert await one.peers() == [other.peer_id]
+    assert 0 < await one.ping(other.peer_id) < 5_000_000
+    await one.connect(other.addresses[0])  # a second time does no harm
+    assert await one.peers() == [other.peer_id]
+
+
+async def test_connect_to_nobody(new_host):
+    host = await new_host()
+    with socket.socket() as unused:  # bound, not listening: refuses
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"/ip4/127.0.0.1/tcp/{unused.getsockname()[1]}/p2p/{peer_id_of(SigningKey(os.urandom(32)).public_key)}"
+        with pytest.raises(UnreachableError, match="cannot connect"):
+            await host.connect(nobody)
+
+
+async def test_connect_to_one_who_never_answers_is_bounded(new_host):
+    host = await new_host()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}/p2p/{peer_id_of(SigningKey(os.urandom(32)).public_key)}"
+        with pytest.raises(UnreachableError, match=r"within 0\.5 s"):
+            await host.connect(mute, timeout_s=0.5)
+
+
+async def test_a_failed_peer_can_be_connected_to_once_it_is_up(new_host):
+    host = await new_host()
+    secret = os.urandom(32)
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_of(SigningKey(secret).public_key)}"
+    with pytest.raises(UnreachableError):
+        await host.connect(address)
+    await new_host(secret, listen=f"/ip4/127.0.0.1/tcp/{port}")
+    await host.connect(address)
+
+
+async def test_another_peer_at_the_address_is_refused(new_host):
+    host, other = await new_host(), await new_host()
+    stranger = peer_id_of(SigningKey(os.urandom(32)).public_key)
+    with pytest.raises(SignatureError, match="another peer"):
+        await host.connect(other.addresses[0].replace(other.peer_id, stranger))
+    assert await host.peers() == []
+
+
+async def test_connecting_to_itself_is_refused(new_host):
+    host = await new_host()
+    with pytest.raises(UnreachableError, match="itself"):
+        await host.connect(host.addresses[0])
+
+
+@pytest.mark.parametrize("address", ["", "garbage", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1/p2p/16Uiu2"])
+async def test_malformed_peer_addresses(new_host, address):
+    host = await new_host()
+    with pytest.raises(MalformedError):
+        await host.connect(address)
+
+
+async def test_a_port_in_use_is_an_error_and_not_shared(new_host):
+    host = await new_host()
+    taken = host.addresses[0].partition("/p2p/")[0]
+    with pytest.raises(ListenError, match=taken.replace(".", r"\.")):
+        await new_host(listen=taken)
+
+
+@pytest.mark.parametrize("listen", ["", "/ip4/127.0.0.1", "/dns4/localhost/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"])
+async def test_malformed_listen_addresses(new_host, listen):
+    with pytest.raises(ListenError):
+        await new_host(listen=listen)
+
+
+async def test_an_address_of_another_machine_cannot_be_listened_on(new_host):
+    with pytest.raises(ListenError, match="cannot listen"):
+        await new_host(listen="/ip4/192.0.2.1/tcp/0")
+
+
+async def test_a_port_is_free_again_after_close(runtime):
+    async with P2PHost(runtime, os.urandom(32)) as first:
+        listen = first.addresses[0].partition("/p2p/")[0]
+    async with P2PHost(runtime, os.urandom(32), listen) as second:
+        assert second.addresses[0].startswith(listen)
+
+
+async def test_closing_is_prompt_with_many_connections(runtime, new_host):
+    host = P2PHost(runtime, os.urandom(32))
+    await host.start()
+    for other in [await new_host() for _ in range(6)]:
+        await other.connect(host.addresses[0])
+    begun = time.monotonic()
+    await host.close()
+    assert time.monotonic() - begun < 2
+    await host.close()  # again does nothing
+    await host.wait_closed()
+
+
+async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
+    answering = asyncio.Event()
+
+    async def never(_asker: bytes, _question: bytes) -> bytes:
+        answering.set()
+        await asyncio.Event().wait()
+        return b""
+
+    other = await new_host()
+    other.serve("/test/never/1", never)
+    host = await P2PHost(runtime, os.urandom(32)).start()
+    await host.connect(other.addresses[0])
+    pending = asyncio.create_task(host.request(other.peer_id, "/test/never/1", b""))
+    await answering.wait()
+    await host.close()
+    with pytest.raises(LocalError, match="closed"):
+        await pending
+    with pytest.raises(LocalError, match="closed"):
+        await host.peers()
+
+
+async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def endless(_asker: bytes, _question: bytes) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return b""
+
+    host = await P2PHost(runtime, os.urandom(32)).start()
+    host.serve("/test/endless/1", endless)
+    asker = await new_host()
+    await asker.connect(host.addresses[0])
+    pending = asyncio.create_task(asker.request(host.peer_id, "/test/endless/1", b""))
+    await begun.wait()
+    await host.close()
+    assert cancelled.is_set()
+    with pytest.raises((RefusedError, LostPeerError)):  # told, if there was still time to
+        await pending
+
+
+async def test_a_host_whose_thread_ends_says_so():
+    runtime = await TrioRuntime().start()
+    host = await P2PHost(runtime, os.urandom(32)).start()
+    subscription = await host.subscribe("test", lambda data: None)
+    await runtime.stop()
+    with pytest.raises(LocalError, match="network thread ended") as caught:
+        await host.wait_closed()
+    assert caught.value.code == "host-died"
+    with pytest.raises(LocalError):
+        await anext(subscription)
+    with pytest.raises(LocalError):
+        await host.peers()
+    with pytest.raises(LocalError, match="not running"):
+        await P2PHost(runtime, os.urandom(32)).start()
+    await host.close()
+
+
+async def test_one_crashing_host_leaves_the_others_alone(new_host, monkeypatch):
+    crashing, other, third = await new_host(), await new_host(), await new_host()
+
+    async def crash() -> None:
+        raise RuntimeError("planted")
+
+    crashing._runtime.post(crashing._backend.nursery.start_soon, crash)
+    with pytest.raises(LocalError, match="planted"):
+        await crashing.wait_closed()
+    await other.connect(third.addresses[0])
+    assert await other.ping(third.peer_id) > 0
+
+
+async def test_a_lost_peer_is_reconnected(runtime, new_host):
+    secret = os.urandom(32)
+    host = await new_host()
+    first = await P2PHost(runtime, secret).start()
+    (address,) = first.addresses
+    keeper = asyncio.create_task(host.stay_connected(address, retry_s=0.05))
+    await until(lambda: connected(host, first.peer_id))
+    await first.close()
+    await until(lambda: disconnected(host, first.peer_id))
+    await new_host(secret, listen=address.partition("/p2p/")[0])
+    await until(lambda: connected(host, first.peer_id))
+    keeper.cancel()
+
+
+async def connected(host: P2PHost, peer: str) -> bool:
+    return peer in await host.peers()
+
+
+async def disconnected(host: P2PHost, peer: str) -> bool:
+    return peer not in await host.peers()
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():  # each turn waits for the network thread
+            pass
+
+
+async def test_starting_and_stopping_again_and_again_leaves_no_threads():
+    before = set(threading.enumerate())
+    for _ in range(3):
+        async with (
+            TrioRuntime() as first,
+            TrioRuntime() as second,
+            P2PHost(first, os.urandom(32)) as one,
+            P2PHost(second, os.urandom(32)) as other,
+        ):
+            await one.connect(other.addresses[0])
+    assert set(threading.enumerate()) - before == set()
+
+
+async def test_a_runtime_that_was_never_started_stops():
+    await TrioRuntime().stop()
+
+
+async def test_libp2p_is_quiet_and_our_log_is_not(new_host, capfd):
+    roots = list(logging.getLogger().handlers)
+    host, other = await new_host(), await new_host()
+    await host.connect(other.addresses[0])
+    with pytest.raises(Exception, match="does not answer"):
+        await host.request(other.peer_id, "/unknown/1", b"")
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger().handlers == roots
+
+
+async def test_identity_of_public_key(new_host):
+    host = await new_host()
+    assert public_key_of(host.peer_id) == host.public_key

@@ -1,0 +1,226 @@
+"""Requests and answers: refusals, limits, time, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from node.p2p.host import P2PHost
+from protocol.errors import (
+    FundsError,
+    LostPeerError,
+    MalformedError,
+    PeerError,
+    RefusedError,
+    RuleError,
+    UnpaidError,
+    UnreachableError,
+)
+
+pytestmark = pytest.mark.asyncio
+
+ECHO = "/test/echo/1"
+MEBIBYTE = 1024 * 1024
+
+
+async def echo(_asker: bytes, question: bytes) -> bytes:
+    return question
+
+
+async def pair(new_host) -> tuple[P2PHost, P2PHost]:
+    """Two hosts; the first is connected to the second."""
+    one, other = await new_host(), await new_host()
+    await one.connect(other.addresses[0])
+    return one, other
+
+
+def connections(host: P2PHost) -> list[object]:
+    """The connection objects of a host: the same as long as none broke."""
+    return list(host._backend.host.get_network().get_connections())
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 3 * MEBIBYTE])
+async def test_answer_of_any_size(new_host, size):
+    one, other = await pair(new_host)
+    other.serve(ECHO, echo, max_request=4 * MEBIBYTE)
+    question = os.urandom(size)
+    assert await one.request(other.peer_id, ECHO, question, max_reply=4 * MEBIBYTE) == question
+
+
+async def test_the_handler_knows_who_asks(new_host):
+    one, other = await pair(new_host)
+
+    async def who(asker: bytes, _question: bytes) -> bytes:
+        return asker
+
+    one.serve("/test/who/1", who)
+    other.serve("/test/who/1", who)
+    assert await one.request(other.peer_id, "/test/who/1", b"") == one.public_key
+    assert await other.request(one.peer_id, "/test/who/1", b"") == other.public_key  # over the same connection
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UnpaidError("no voucher"), "unpaid"),
+        (RuleError("too late", code="expired-session"), "expired-session"),
+        (FundsError("nothing left"), "funds"),
+        (PeerError("x" * 5000, code="c" * 5000), "c" * 96),
+        (PeerError("bell \a and \n newline", code="odd\x00"), "odd "),
+    ],
+)
+async def test_a_refusal_carries_its_code(new_host, error, code):
+    one, other = await pair(new_host)
+
+    async def refuse(_asker: bytes, _question: bytes) -> bytes:
+        raise error
+
+    other.serve(ECHO, refuse)
+    with pytest.raises(RefusedError) as caught:
+        await one.request(other.peer_id, ECHO, b"")
+    assert caught.value.code == code
+    assert len(caught.value.message) <= 512
+
+
+async def test_a_bug_in_a_handler_is_logged_and_tells_the_asker_nothing(new_host, caplog):
+    one, other = await pair(new_host)
+
+    async def broken(_asker: bytes, _question: bytes) -> bytes:
+        raise KeyError("a secret detail")
+
+    other.serve(ECHO, broken)
+    with pytest.raises(RefusedError) as caught:
+        await one.request(other.peer_id, ECHO, b"")
+    assert caught.value.code == "internal"
+    assert "secret" not in caught.value.message
+    assert "a secret detail" in caplog.text
+
+
+async def test_unknown_protocol(new_host):
+    one, other = await pair(new_host)
+    with pytest.raises(RefusedError) as caught:
+        await one.request(other.peer_id, "/test/unknown/1", b"")
+    assert caught.value.code == "no-such-protocol"
+
+
+async def test_unknown_peer(new_host):
+    one, stranger = await new_host(), await new_host()
+    with pytest.raises(UnreachableError):
+        await one.request(stranger.peer_id, ECHO, b"")
+    with pytest.raises(MalformedError):
+        await one.request("16Uiu2nonsense", ECHO, b"")
+
+
+async def test_too_long_a_question_is_refused_before_it_is_read(new_host):
+    one, other = await pair(new_host)
+    asked = []
+
+    async def remember(_asker: bytes, question: bytes) -> bytes:
+        asked.append(len(question))
+        return b""
+
+    other.serve(ECHO, remember, max_request=1000)
+    await one.request(other.peer_id, ECHO, bytes(1000))
+    before = connections(one)
+    for size in (1001, 8 * MEBIBYTE):
+        with pytest.raises(RefusedError) as caught:
+            await one.request(other.peer_id, ECHO, bytes(size))
+        assert caught.value.code == "too-long"
+    assert asked == [1000]
+    assert connections(one) == before
+
+
+async def test_too_long_an_answer_is_malformed(new_host):
+    one, other = await pair(new_host)
+    other.serve(ECHO, echo)
+    assert len(await one.request(other.peer_id, ECHO, bytes(1000), max_reply=1000)) == 1000
+    with pytest.raises(MalformedError) as caught:
+        await one.request(other.peer_id, ECHO, bytes(1001), max_reply=1000)
+    assert caught.value.code == "too-long"
+
+
+async def test_an_answer_that_does_not_come_in_time(new_host):
+    one, other = await pair(new_host)
+
+    async def never(_asker: bytes, _question: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    other.serve(ECHO, never)
+    with pytest.raises(LostPeerError, match="within"):
+        await one.request(other.peer_id, ECHO, b"", timeout_s=0.2)
+    other.serve("/test/slow/1", never, timeout_s=0.2)
+    with pytest.raises(RefusedError) as caught:
+        await one.request(other.peer_id, "/test/slow/1", b"")
+    assert caught.value.code == "timeout"
+
+
+async def test_cancelled_requests_leave_the_connection_whole(new_host):
+    """The trap: a task cancelled in the middle of a write breaks the connection's encryption for every stream."""
+    one, other = await pair(new_host)
+    other.serve(ECHO, echo, max_request=8 * MEBIBYTE)
+    before = connections(one), connections(other)
+    question = bytes(8 * MEBIBYTE)
+    for attempt in range(12):
+        with pytest.raises(LostPeerError):
+            await one.request(other.peer_id, ECHO, question, timeout_s=0.004 * (attempt + 1))
+    assert await one.request(other.peer_id, ECHO, b"still there") == b"still there"
+    assert (connections(one), connections(other)) == before
+
+
+async def test_one_peer_cannot_take_every_handler(new_host):
+    one, other = await pair(new_host)
+    third = await new_host()
+    await third.connect(other.addresses[0])
+    go_on = asyncio.Event()
+
+    async def wait(_asker: bytes, _question: bytes) -> bytes:
+        await go_on.wait()
+        return b"done"
+
+    other.serve(ECHO, wait)
+    greedy = [asyncio.create_task(one.request(other.peer_id, ECHO, b"")) for _ in range(40)]
+    refused, _ = await asyncio.wait(greedy, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(RefusedError) as caught:
+        refused.pop().result()
+    assert caught.value.code == "busy"
+    modest = asyncio.create_task(third.request(other.peer_id, ECHO, b""))
+    go_on.set()
+    assert await modest == b"done"
+    outcomes = await asyncio.gather(*greedy, return_exceptions=True)
+    assert outcomes.count(b"done") >= 32
+
+
+async def test_a_busy_event_loop_does_not_reset_its_streams(runtime, new_host):
+    """The trap: a stream whose reader does not read for 5 s is reset. So nothing waits for the event loop to read."""
+    one = await new_host()
+    other = P2PHost(runtime, os.urandom(32))
+    ready, finish = threading.Event(), threading.Event()
+    blocked_s = 6.0
+
+    async def serve() -> None:
+        async with other:
+            other.serve(ECHO, echo, max_request=4 * MEBIBYTE)
+            ready.set()
+            time.sleep(blocked_s)  # noqa: ASYNC251 - the busy event loop that is tested
+            await asyncio.to_thread(finish.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        ready.wait(5)
+        await one.connect(other.addresses[0])
+        before = connections(one)
+        question = os.urandom(3 * MEBIBYTE)
+        begun = time.monotonic()
+        answer = await one.request(other.peer_id, ECHO, question, max_reply=4 * MEBIBYTE)
+        assert time.monotonic() - begun > 5
+        assert answer == question
+        assert connections(one) == before
+    finally:
+        finish.set()
+        await asyncio.to_thread(thread.join)
