@@ -93,6 +93,7 @@ class ReasonCode(StrEnum):
     """Why an offer is not taken; stable, for programs."""
 
     MODEL = "model"
+    BLOCKS = "blocks"
     VENUE = "venue"
     EXPIRED = "expired"
     LATENCY_CLASS = "latency-class"

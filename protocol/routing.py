@@ -59,12 +59,18 @@ class NoRouteError(RoutingError):
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """What is known of the distances between providers."""
+    """What is known of the distances between providers. Raises ConfigurationError where it contradicts itself."""
 
     of: Mapping[bytes, int] = field(default_factory=dict)
     """Region by public key; 0 for those not listed."""
     one_way_us: tuple[tuple[int, ...], ...] = ((0,),)
     """Microseconds from region to region, on top of the access of both ends."""
+
+    def __post_init__(self) -> None:
+        count = len(self.one_way_us)
+        square = count > 0 and all(len(row) == count and min(row) >= 0 for row in self.one_way_us)
+        if not square or not all(0 <= region < count for region in self.of.values()):
+            raise ConfigurationError("distances are not a square of numbers at or above 0, or a region is not in it")
 
 
 ONE_REGION = Regions()
@@ -135,7 +141,7 @@ def route(
             policy, offer, model=model, venue=venue, now=now, tokens_needed=tokens_needed
         )
         if reason is None and offer.blocks != blocks:
-            reason = Reason(ReasonCode.MODEL, f"it says that the model has {offer.blocks} blocks, not {blocks}")
+            reason = Reason(ReasonCode.BLOCKS, f"it says that the model has {offer.blocks} blocks, not {blocks}")
         if reason is not None:
             reasons[at] = reason
     usable = sorted(

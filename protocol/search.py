@@ -194,7 +194,7 @@ def unreachable(candidates: Candidates, limits: Limits) -> tuple[Limit, int] | N
         path = None if most is None else cheapest(lattice_of(candidates, weights))
         if path is not None and most is not None:
             # A cost rounds each block up, a limit whole legs: only what is beyond doubt counts.
-            least = max(0, path.cost - candidates.blocks) // 1000
+            least = ceil_div(max(0, path.cost - candidates.blocks), 1000)
             if least > most:
                 return limit, least
     return None
