@@ -75,7 +75,9 @@ def _class_prices(axes: Axes, figures: dict[str, RunFigures]) -> None:
     names = list(next(iter(figures.values())).demand)
     prices = {run: [part.price / MICRO for part in each.demand.values()] for run, each in figures.items()}
     _grouped_bars(axes, names, prices, compare=True)
-    axes.set_title("Price by demand class; change from the first run", loc="left", fontsize=11.5)
+    axes.set_title(
+        "Price by demand class" + "; change from the first run" * (len(figures) > 1), loc="left", fontsize=11.5
+    )
     axes.set_ylabel("$ per Mtok")
 
 

@@ -279,7 +279,7 @@ def parse_scenario(document: str) -> Scenario:
         except ConfigurationError as error:
             raise ConfigurationError(f"variant.{name}: {error.message}", hint=error.hint) from error
     prose = {key: " ".join(texts[key].split()) for key in ("title", "about", "shows")}
-    return Scenario(**prose, runs=runs)
+    return Scenario(**{**prose, "title": prose["title"] or "untitled"}, runs=runs)
 
 
 def _settings(table: Mapping[str, Any]) -> Settings:
