@@ -113,9 +113,10 @@ class LedgerClient:
         if self._memory.verifier is None:
             self._memory.verifier = found
         elif self._memory.verifier != found:
+            way_out = "" if self._memory.path is None else f"; to begin with another ledger, remove {self._memory.path}"
             raise DishonestError(
-                f"the ledger at {self.url} is {found}, but {self._memory.verifier} was there before",
-                hint="it is another ledger, or somebody in between poses as it",
+                f"the ledger at {self.url} is {found}, but {self._memory.verifier} is the one you know",
+                hint=f"it is another ledger, or somebody poses as yours{way_out}",
             )
 
     def _read_genesis(self, entry: LogEntry) -> Rules:

@@ -134,10 +134,17 @@ class Store:
     # Writing
 
     async def commit(self, batch: Batch) -> None:
-        """Make a batch durable, all of it or nothing. Raises SQLAlchemyError; then only a new process may go on."""
+        """Make a batch durable, all of it or nothing.
+
+        Raises UnreachableError, after which nobody knows whether it is: only a new process may go on.
+        """
         connection = self._writer_connection
         if connection is None:
             raise RuntimeError("this store does not write")
+        with _reachable(self._url):
+            await self._commit(connection, batch)
+
+    async def _commit(self, connection: AsyncConnection, batch: Batch) -> None:
         async with connection.begin():
             # A crash before the commit leaves the database as it was: nobody has been answered, and the checkpoint that
             # was signed for this batch has been shown to nobody, so the next process may sign another of the same size.

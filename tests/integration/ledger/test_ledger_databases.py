@@ -164,7 +164,7 @@ async def test_a_fault_at_genesis_leaves_nothing_behind(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Store, "_write_tiles", failing_after("_write_tiles"))
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(UnreachableError, match="no space left"):
             async with run_ledger(settings, OPERATOR, HandClock()):
                 pass
     key = (settings.folder / "log.key").read_text()
