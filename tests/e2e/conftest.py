@@ -1,0 +1,24 @@
+"""Small checkpoints for the end-to-end tests, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from checkpoints import make_checkpoint
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six blocks."""
+    directory = tmp_path_factory.mktemp("models") / "llama"
+    make_checkpoint(directory, "llama", layers=6, seed=3)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight blocks of a Qwen3."""
+    directory = tmp_path_factory.mktemp("models") / "qwen3"
+    make_checkpoint(directory, "qwen3", layers=8, seed=5)
+    return directory

@@ -1,0 +1,102 @@
+"""The main job with real processes: the same tokens as transformers, paid, proven, audited."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from local_network import LocalNetwork
+
+BUNDLED = Path(__file__).parents[2] / "node" / "demo" / "model"
+PROMPTS = ("hello world", "one two three four five six seven eight nine ten", "x")
+
+
+def generated(directory: Path, prompt: str, most: int) -> list[int]:
+    """What transformers' own `generate` makes of a prompt, greedily, in fp32: prompt and answer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    return model.generate(**inputs, max_new_tokens=most, do_sample=False)[0].tolist()
+
+
+async def answers_equal_generate(network: LocalNetwork, model: Path, prompts: tuple[str, ...], most: int) -> None:
+    for number, prompt in enumerate(prompts):
+        receipt = network.home / f"receipt{number}.json"
+        done = await network.joule("run", prompt, "--max-tokens", str(most), "--receipt", str(receipt), "--json")
+        assert done.status == 0, done.err
+        assert json.loads(receipt.read_text())["tokens"] == generated(model, prompt, most)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_eight_qwen_blocks_in_uneven_cuts_answer_like_transformers(tmp_path: Path, qwen: Path) -> None:
+    async with LocalNetwork(tmp_path) as network:
+        await network.start_ledger()
+        await network.start_nodes(qwen, "0:1", "1:6", "6:8")
+        assert (await network.joule("faucet", "5")).status == 0
+        await answers_equal_generate(network, qwen, PROMPTS, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_the_bundled_model_answers_like_transformers(tmp_path: Path) -> None:
+    async with LocalNetwork(tmp_path) as network:
+        await network.start_ledger()
+        await network.start_nodes(BUNDLED, "0:2", "2:4", "4:6")
+        assert (await network.joule("faucet", "5")).status == 0
+        await answers_equal_generate(network, BUNDLED, ("Q: Anna has a red ball. Where is Anna? A:", "add 17 25 ="), 48)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_every_command_of_the_tutorial(tmp_path: Path, llama: Path) -> None:
+    async with LocalNetwork(tmp_path) as network:
+        await network.start_ledger()
+        await network.start_nodes(llama, "0:2", "2:4", "4:6")
+        assert (await network.joule("faucet", "1.5")).status == 0
+        offers = (await network.joule("offers", "--json")).json()
+        assert {(offer["start"], offer["end"]) for offer in offers} == {(0, 2), (2, 4), (4, 6)}
+        receipt = tmp_path / "receipt.json"
+        done = await network.joule("run", "hello", "--max-tokens", "30", "--receipt", str(receipt), "--json")
+        report = done.json()
+        assert done.status == 0
+        assert report["verified"]
+        assert report["held"] == 0
+        assert report["paid"] == sum(leg["paid"] for leg in report["legs"]) > 0
+        assert report["balance_before"] - report["balance_after"] == report["paid"]
+        balance = (await network.joule("balance", "--json")).json()
+        assert balance["free"] == report["balance_after"]
+        earned = [(await network.joule("balance", leg["provider"], "--json")).json()["free"] for leg in report["legs"]]
+        assert earned == [leg["paid"] for leg in report["legs"]]
+        verified = await network.joule("receipt", "verify", str(receipt), "--json")
+        assert verified.status == 0
+        assert verified.json()["amounts"] == earned
+        audited = await network.joule("audit", str(receipt), "--model", str(llama), "--json")
+        assert audited.status == 0, audited.err
+        assert audited.json()["verdict"] == "match"
+        sound = await network.joule("ledger", "verify", network.url, "--json")
+        assert sound.status == 0
+        assert sound.json()["deposited"] == 1_500_000
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_changed_receipt_does_not_verify(tmp_path: Path, llama: Path) -> None:
+    async with LocalNetwork(tmp_path) as network:
+        await network.start_ledger()
+        await network.start_nodes(llama, "0:6")
+        assert (await network.joule("faucet", "1")).status == 0
+        receipt = tmp_path / "receipt.json"
+        assert (await network.joule("run", "hi", "--max-tokens", "8", "--receipt", str(receipt))).status == 0
+        honest = json.loads(receipt.read_text())
+        for change in ({"tokens": [*honest["tokens"][:-1], 5]}, {"voucher": honest["order"]}, {"windows": []}):
+            receipt.write_text(json.dumps({**honest, **change}))
+            refused = await network.joule("receipt", "verify", str(receipt))
+            assert refused.status == 1
+            assert refused.err.startswith("error: ")
+            assert "Traceback" not in refused.err

@@ -1,0 +1,100 @@
+"""A ledger and some nodes as real processes on loopback, and `joule` commands against them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from node.demo.processes import JouleProcess
+from node.keystore import LIGHT, Keystore, generate
+from protocol.ids import checksum_address
+
+PASSPHRASE = "correct horse"
+
+
+@dataclass(slots=True)
+class Finished:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(slots=True)
+class LocalNetwork:
+    """Use as an async context manager; everything is stopped at its end."""
+
+    home: Path
+    url: str = ""
+    ledger: JouleProcess | None = None
+    nodes: dict[str, JouleProcess] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+    """EVM addresses by name."""
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def __aenter__(self) -> LocalNetwork:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def environment(self, name: str) -> dict[str, str]:
+        return {"JOULE_HOME": str(self.home / name), "JOULE_PASSPHRASE": PASSPHRASE, "OMP_NUM_THREADS": "1"}
+
+    def make_key(self, name: str) -> None:
+        store = Keystore(self.home / name / "keys")
+        if name not in self.addresses:
+            key = generate()
+            store.create("default", key, PASSPHRASE, work_factor=LIGHT)
+            self.addresses[name] = checksum_address(key.address)
+
+    async def start(self, name: str, *arguments: str) -> JouleProcess:
+        self.make_key(name)
+        process = await JouleProcess.start(name, arguments, self.environment(name))
+        self._stack.push_async_callback(process.stop)
+        return process
+
+    async def start_ledger(self, *, grace_s: int = 2, faucet: str = "5", port: int = 0) -> str:
+        self.ledger = await self.start(
+            "ledger", "ledger", "run", "--port", str(port), "--grace-s", str(grace_s), "--faucet-limit", faucet
+        )
+        self.url = (await self.ledger.event("ledger ready"))["url"]
+        return self.url
+
+    async def start_node(self, name: str, model: Path, blocks: str, *more: str) -> JouleProcess:
+        self.nodes[name] = await self.start(
+            name, "node", "run", "--model", str(model), "--blocks", blocks, "--ledger", self.url,
+            "--jurisdiction", "DE", "--overhead-price", "0.50", "--kv-tokens", "2048", *more,
+        )  # fmt: skip
+        return self.nodes[name]
+
+    async def start_nodes(self, model: Path, *spans: str, **more: tuple[str, ...]) -> None:
+        names = [f"node{number}" for number in range(len(spans))]
+        for name, blocks in zip(names, spans, strict=True):
+            await self.start_node(name, model, blocks, *more.get(name, ()))
+        await asyncio.gather(*(self.nodes[name].event("node ready") for name in names))
+
+    async def joule(self, *arguments: str, name: str = "client", timeout_s: float = 90, **more: str) -> Finished:
+        """Run one `joule` command to its end."""
+        process = await self.spawn(*arguments, name=name, **more)
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate()
+        return Finished(process.returncode or 0, out.decode(), err.decode())
+
+    async def spawn(self, *arguments: str, name: str = "client", **more: str) -> asyncio.subprocess.Process:
+        self.make_key(name)
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "node", *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.environment(name), "JOULE_LEDGER": self.url, **more},
+        )  # fmt: skip
