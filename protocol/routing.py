@@ -135,15 +135,7 @@ def route(
         ConfigurationError: an argument out of range.
     """
     _check_arguments(blocks, latency_weight, prompt_milli)
-    reasons: dict[int, Reason] = dict(_superseded(offers))
-    for at, offer in enumerate(offers):
-        reason = reasons.get(at) or excluded(
-            policy, offer, model=model, venue=venue, now=now, tokens_needed=tokens_needed
-        )
-        if reason is None and offer.blocks != blocks:
-            reason = Reason(ReasonCode.BLOCKS, f"it says that the model has {offer.blocks} blocks, not {blocks}")
-        if reason is not None:
-            reasons[at] = reason
+    reasons = _unusable(offers, policy, model=model, blocks=blocks, venue=venue, now=now, tokens_needed=tokens_needed)
     usable = sorted(
         (at for at in range(len(offers)) if at not in reasons),
         key=lambda at: (regions.of.get(offers[at].public_key, 0), offer_key(offers[at])),
@@ -178,6 +170,29 @@ def _check_arguments(blocks: int, latency_weight: int, prompt_milli: int) -> Non
     ):
         if not low <= value <= high:
             raise ConfigurationError(f"{name} {value} is outside {low} to {high}")
+
+
+def _unusable(
+    offers: Sequence[Offer],
+    policy: Policy,
+    *,
+    model: bytes,
+    blocks: int,
+    venue: bytes,
+    now: int,
+    tokens_needed: int,
+) -> dict[int, Reason]:
+    """Why offers cannot be in any route, by position."""
+    reasons = dict(_superseded(offers))
+    for at, offer in enumerate(offers):
+        if at in reasons:
+            continue
+        reason = excluded(policy, offer, model=model, venue=venue, now=now, tokens_needed=tokens_needed)
+        if reason is None and offer.blocks != blocks:
+            reason = Reason(ReasonCode.BLOCKS, f"it says that the model has {offer.blocks} blocks, not {blocks}")
+        if reason is not None:
+            reasons[at] = reason
+    return reasons
 
 
 def _superseded(offers: Sequence[Offer]) -> Iterator[tuple[int, Reason]]:

@@ -53,12 +53,13 @@ def mutated(data: bytes, mutations: list[tuple[int, int]]) -> bytes:
     return bytes(changed)
 
 
+@settings(deadline=None)
 @given(OFFERS | POLICIES)
 def test_messages_survive_the_wire(value: Message) -> None:
     assert decode(encode(value), Offer, Policy) == value
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(OFFERS | POLICIES, MUTATIONS)
 def test_changed_bytes_are_refused_or_mean_something_else(value: Message, mutations: list[tuple[int, int]]) -> None:
     data = mutated(encode(value), mutations)
@@ -69,6 +70,7 @@ def test_changed_bytes_are_refused_or_mean_something_else(value: Message, mutati
     assert encode(decoded) == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise_is_refused(data: bytes) -> None:
     for kind in (Offer, Policy):
@@ -76,7 +78,7 @@ def test_noise_is_refused(data: bytes) -> None:
             decode(data, kind)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(OFFERS, st.integers(0, 3), MUTATIONS | st.none())
 def test_a_sealed_offer_is_the_nodes_own_or_refused(
     offer: Offer, sealer: int, mutations: list[tuple[int, int]] | None
@@ -92,6 +94,7 @@ def test_a_sealed_offer_is_the_nodes_own_or_refused(
     assert offer.public_key == key_of(sealer).public_key
 
 
+@settings(deadline=None)
 @given(st.integers(0, 20), st.sampled_from([None, -1, 2**63, "x", b"x", [], True, 1.5]))
 def test_an_ill_typed_field_is_named(index: int, value: Any) -> None:
     raw = msgpack.unpackb(encode(an_offer()), raw=False)

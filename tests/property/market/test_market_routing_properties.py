@@ -39,7 +39,7 @@ def markets(draw: st.DrawFn) -> tuple[list[Offer], dict[bytes, int], Regions]:
                 blocks=BLOCKS,
                 price_in=draw(st.integers(0, 50) | st.integers(0, 10**9)),
                 price_out=draw(st.integers(0, 50)),
-                position_us=draw(st.integers(1, 60_000)),
+                position_us=draw(st.integers(1, 40_000)),
             )
         )
     rtt = {key_of(n).public_key: draw(st.integers(0, 90_000)) for n in range(3)}

@@ -38,7 +38,7 @@ ASK = rows(upto(MAX_PRICE), upto(MAX_MARGIN_PPM), upto(MAX_PRICE), upto(1_000_00
 FLOOR = rows(upto(MAX_PRICE, -MAX_PRICE), upto(MAX_PRICE))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(ENERGY)
 def test_energy_price_is_the_same_on_arrays(table: list[tuple[int, int, int]]) -> None:
     scalar = [energy_price(*row) for row in table]
@@ -48,19 +48,21 @@ def test_energy_price_is_the_same_on_arrays(table: list[tuple[int, int, int]]) -
     assert scalar == [ceil(Fraction(j * p * t, 3_600_000)) for j, p, t in table]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(FLOOR, ASK)
 def test_floor_and_ask_are_the_same_on_arrays(floors: list[tuple[int, int]], asks: list[tuple[int, ...]]) -> None:
     assert floor_price(*columns(floors)).tolist() == [floor_price(*row) for row in floors]
     assert ask_price(*columns(asks)).tolist() == [ask_price(*row) for row in asks]
 
 
+@settings(deadline=None)
 @given(ASK)
 def test_the_ask_is_never_below_the_floor(asks: list[tuple[int, ...]]) -> None:
     for floor, margin, capital, utilisation in asks:
         assert ask_price(floor, margin, capital, utilisation) >= floor
 
 
+@settings(deadline=None)
 @given(upto(MAX_PRICE), upto(MAX_PRICE))
 def test_what_an_offer_may_ask_fits_the_wire(floor: int, capital: int) -> None:
     assert ask_price(floor, MAX_MARGIN_PPM, capital, 1_000_000) < 2**63

@@ -1,0 +1,120 @@
+"""The book keeps the newest valid offer of each kind, within bounds, and forgets what is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from market_offers import MODEL, NOW, an_offer, key_of
+
+from node.market import OfferBook, validate_offer
+from protocol.errors import ExpiredError, MalformedError, RefusedError, SignatureError
+from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer
+from protocol.signing import seal
+
+
+class Time:
+    """A clock that stands until it is told."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def sealed(number: int = 0, blocks: tuple[int, int] = (0, 4), **changes: Any) -> bytes:
+    return seal(an_offer(number, blocks, **changes), key_of(number))
+
+
+def test_news_is_kept_and_served() -> None:
+    book = OfferBook(Time())
+    first, second = sealed(0, issued_at=NOW - 9), sealed(1, (1, 3), issued_at=NOW - 2)
+    assert book.add(first)
+    assert book.add(second)
+    assert not book.add(first)
+    assert book.sealed() == [second, first]
+    assert {offer.public_key for offer in book.offers()} == {key_of(0).public_key, key_of(1).public_key}
+
+
+def test_one_model_can_be_asked_for() -> None:
+    book = OfferBook(Time())
+    book.add(sealed(0))
+    book.add(sealed(1, model=b"\x55" * 32))
+    assert [offer.model for offer in book.offers(MODEL)] == [MODEL]
+    assert len(book.sealed(MODEL)) == 1
+    assert book.offers(b"\x66" * 32) == []
+
+
+def test_a_later_sequence_replaces_and_an_earlier_one_does_not() -> None:
+    book = OfferBook(Time())
+    assert book.add(sealed(sequence=5, price_in=5))
+    assert not book.add(sealed(sequence=4, price_in=4))
+    assert not book.add(sealed(sequence=5, price_in=6))
+    assert book.add(sealed(sequence=6, price_in=7))
+    assert [offer.price_in for offer in book.offers()] == [7]
+
+
+def test_an_expired_offer_is_gone_but_its_elders_stay_out() -> None:
+    time = Time()
+    book = OfferBook(time)
+    elder = sealed(sequence=1, issued_at=NOW, expires_at=NOW + MAX_TTL_S)
+    book.add(sealed(sequence=2, issued_at=NOW, expires_at=NOW + 5))
+    time.now += 5
+    assert book.offers() == book.sealed() == []
+    assert not book.add(elder)
+    assert book.add(sealed(sequence=3, issued_at=NOW, expires_at=NOW + 50))
+    assert len(book.offers()) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", MalformedError),
+        (b"\xc0" * 9_000, MalformedError),
+        (seal(an_offer(0), key_of(1)), SignatureError),
+        (seal(an_offer(0, expires_at=NOW), key_of(0)), ExpiredError),
+        (seal(an_offer(0, issued_at=NOW + CLOCK_SKEW_S + 1), key_of(0)), ExpiredError),
+    ],
+)
+def test_what_is_not_valid_is_refused(data: bytes, error: type[Exception]) -> None:
+    book = OfferBook(Time())
+    with pytest.raises(error):
+        book.add(data)
+    with pytest.raises(error):
+        validate_offer(data, NOW)
+    assert book.offers() == []
+
+
+def test_a_valid_one_comes_back_as_it_was() -> None:
+    offer: Offer = an_offer(3)
+    assert validate_offer(seal(offer, key_of(3)), NOW) == offer
+
+
+def test_one_node_has_so_many_offers() -> None:
+    time = Time()
+    book = OfferBook(time, most_by_peer=2)
+    book.add(sealed(0, (0, 1)))
+    book.add(sealed(0, (0, 2)))
+    with pytest.raises(RefusedError) as raised:
+        book.add(sealed(0, (0, 3)))
+    assert raised.value.code == "book-full"
+    assert book.add(sealed(0, (0, 2), sequence=2)), "renewing takes no room"
+    assert book.add(sealed(1, (0, 3))), "another node has its own room"
+    time.now += MAX_TTL_S + CLOCK_SKEW_S
+    assert book.add(sealed(0, (0, 3), issued_at=time.now, expires_at=time.now + 60)), "what is over makes room"
+
+
+def test_a_full_book_keeps_what_it_has() -> None:
+    time = Time()
+    book = OfferBook(time, most=3)
+    for number in range(3):
+        book.add(sealed(number))
+    with pytest.raises(RefusedError) as raised:
+        book.add(sealed(3))
+    assert raised.value.code == "book-full"
+    assert book.add(sealed(2, sequence=2))
+    assert len(book.offers()) == 3
+    time.now += MAX_TTL_S + CLOCK_SKEW_S
+    assert book.add(sealed(3, issued_at=time.now, expires_at=time.now + 60))
+    assert len(book.offers()) == 1
