@@ -51,7 +51,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
             )
             await network.join(config.peers)
             announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)
-            async with asyncio.TaskGroup() as group, LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own:
+            async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:
                 group.create_task(ledger.wait(), name="ledger writer")
                 group.create_task(announcer.run(), name="checkpoint gossip")
                 group.create_task(network.watch(), name="libp2p host")

@@ -1,0 +1,124 @@
+"""`joule` against a real ledger process: money in and out, verification, and what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+Joule = Callable[..., Any]
+START_S = 90
+PASSPHRASE = "correct horse"
+
+
+class LedgerProcess(NamedTuple):
+    """A ledger that runs as a person would run it."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+    verifier_key: str
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "JOULE_HOME": str(folder), "JOULE_PASSPHRASE": PASSPHRASE}
+    command = [sys.executable, "-m", "node", "ledger", "run", "--json", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def ledger(home: Path, joule: Joule) -> Iterator[LedgerProcess]:
+    assert joule("key", "new", "--light", "--name", "operator").status == 0
+    assert joule("key", "new", "--light").status == 0
+    process = start(home, "--key", "operator", "--port", "0", "--faucet-limit", "10", "--grace-s", "60")
+    with process:
+        try:
+            assert process.stdout is not None
+            event = json.loads(process.stdout.readline() or '{"event": "ended"}')
+            assert event["event"] == "ledger ready", process.communicate(timeout=START_S)
+            yield LedgerProcess(process, event["url"], home, event["verifier_key"])
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_money_goes_in_and_out_and_the_log_verifies(joule: Joule, ledger: LedgerProcess) -> None:
+    at = ("--ledger", ledger.url)
+    credited = joule("faucet", "5", *at, "--json")
+    assert credited.status == 0, credited
+    address = joule("key", "show", "--json").json["address"]
+    assert credited.json["free"][address] == 5_000_000
+    assert joule("withdraw", "1.25", *at).out == f"withdrew $1.25 from {address} (ledger entry 2)\n"
+    assert joule("balance", *at).out == f"{address}  $3.75 free\n"
+    assert joule("balance", address, *at, "--json").json == {"address": address, "free": 3_750_000, "nonce": 1}
+
+    too_much = joule("withdraw", "100", *at)
+    assert (too_much.status, too_much.out) == (1, "")
+    assert "96.250000 missing" in too_much.err
+    beyond = joule("faucet", "6", *at, "--json")
+    assert (beyond.status, set(beyond.json)) == (1, {"code", "message", "hint"})
+
+    for target in (ledger.url, str(ledger.folder / "ledger" / "ledger.sqlite3")):
+        verified = joule("ledger", "verify", target, "--verifier-key", ledger.verifier_key, "--json")
+        assert verified.status == 0
+        found = verified.json
+        assert (found["sound"], found["entries"], found["held"]) == (True, 3, 3_750_000)
+        assert (found["deposited"], found["withdrawn"]) == (5_000_000, 1_250_000)
+    assert "every entry follows the rules" in joule("ledger", "verify", ledger.url).out
+
+
+def test_a_ledger_that_was_tampered_with_is_found_out(joule: Joule, ledger: LedgerProcess) -> None:
+    assert joule("faucet", "5", "--ledger", ledger.url).status == 0
+    ledger.process.send_signal(signal.SIGINT)
+    _, err = ledger.process.communicate(timeout=START_S)
+    assert (ledger.process.returncode, err) == (0, "")
+
+    file = ledger.folder / "ledger" / "ledger.sqlite3"
+    assert joule("ledger", "verify", str(file)).status == 0
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE accounts SET free = free + 1 WHERE free = 5000000")
+    outcome = joule("ledger", "verify", str(file))
+    assert (outcome.status, outcome.err) == (1, "")
+    assert "NOT SOUND: entry 1: account " in outcome.out
+    assert joule("ledger", "verify", str(file), "--json").json["fault"]["entry"] == 1
+
+
+def test_what_goes_wrong_is_told_in_one_message(joule: Joule, ledger: LedgerProcess, tmp_path: Path) -> None:
+    second = start(ledger.folder, "--key", "operator", "--port", "0")
+    out, err = second.communicate(timeout=START_S)
+    assert second.returncode == 1
+    assert "another process is writing this ledger" in json.loads(out)["message"]
+    assert err == ""
+
+    assert joule("key", "new", "--light", "--data-dir", str(tmp_path / "other")).status == 0
+    port = ledger.url.rpartition(":")[2]
+    third = start(tmp_path / "other", "--port", port)
+    out, err = third.communicate(timeout=START_S)
+    assert third.returncode == 1
+    assert json.loads(out)["code"] == "listen"
+    assert err == ""
+
+    ledger.process.send_signal(signal.SIGTERM)
+    out, err = ledger.process.communicate(timeout=START_S)
+    assert (ledger.process.returncode, err) == (0, "")
+    gone = joule("balance", "--ledger", ledger.url)
+    assert (gone.status, gone.out) == (1, "")
+    assert "does not answer" in gone.err
+    assert "joule ledger run" in gone.err
+
+
+def test_a_ledger_needs_its_operators_passphrase(joule: Joule, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joule("key", "new", "--light")
+    monkeypatch.setenv("JOULE_PASSPHRASE", "battery staple")
+    outcome = joule("ledger", "run", "--port", "0", "--json")
+    assert (outcome.status, outcome.json["code"]) == (1, "passphrase")
+    assert not (home / "ledger").exists()
