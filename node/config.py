@@ -13,12 +13,11 @@ from pathlib import Path
 
 from node.setting_kinds import Choice, Country, Fixed, Folder, Jurisdictions, Multiaddrs, Span, Text, WebAddress, Whole
 from node.settings import setting
+from protocol.jurisdictions import UNDECLARED
 
 __all__ = ["ClientConfig", "LedgerConfig", "NodeConfig", "default_data_dir"]
 
 DEFAULT_LEDGER = "http://127.0.0.1:8645"
-UNDECLARED = "ZZ"
-"""The jurisdiction of a node that declares none (the code that Unicode CLDR gives to an unknown region)."""
 _MOST = 2**63 - 1
 _KEY_NAME = Text("a key's name, or the path of a keystore file", metavar="NAME|PATH")
 _MULTIADDR = Text("a multiaddr", metavar="MULTIADDR", pattern=r"(/[^/\s]+)+")
@@ -103,7 +102,7 @@ class NodeConfig:
     data_port: int = setting(_PORT, table="network", default=0, about="The port for activations; 0 is any free one.")
 
     jurisdiction: str = setting(
-        Country(UNDECLARED),
+        Country(),
         table="place",
         default=UNDECLARED,
         about="Where the machine stands. It is published as claimed, without proof. ZZ declares nothing, "

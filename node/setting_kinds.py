@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
-from protocol.jurisdictions import COUNTRIES, GROUPS, is_known
+from protocol.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
 
 __all__ = [
     "Choice",
@@ -277,13 +277,12 @@ class Multiaddrs:
 class Country:
     """One country, or the code that declares none."""
 
-    undeclared: str
     metavar: str = "CODE"
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> str:
         code = _text(raw).upper()
-        if code not in COUNTRIES and code != self.undeclared:
+        if code not in COUNTRIES and code != UNDECLARED:
             raise ValueError(f"{raw!r} is not a country code")
         return code
 
@@ -291,7 +290,7 @@ class Country:
         return json.dumps(value)
 
     def describe(self) -> str:
-        return f"a two-letter country code (ISO 3166-1 alpha-2), or {self.undeclared}"
+        return f"a two-letter country code (ISO 3166-1 alpha-2), or {UNDECLARED}"
 
 
 @dataclass(frozen=True, slots=True)
