@@ -58,11 +58,13 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
         engine, energy, position_us = await asyncio.to_thread(_load, config, manifest, span)
         network = await stack.enter_async_context(open_network(key, config.listen, on_event))
         limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
-        redeemer = Redeemer(ledger, VoucherStore(config.data_dir / "vouchers"), key, clock, on_event)
+        vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
+        redeemer = Redeemer(ledger, VoucherStore(vouchers), key, clock, on_event)
         links = _Links(key)
         provider = Provider(
             key,
             manifest,
+            span,
             engine=engine,
             energy=energy,
             settlement=ledger,
