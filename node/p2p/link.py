@@ -59,6 +59,7 @@ class Link:
         self._receiving = asyncio.Lock()
         self._lengths: tuple[int, int] | None = None
         """Of the frame whose first bytes have been read; kept when a `receive` is cancelled there."""
+        self._malformed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
 
@@ -97,12 +98,15 @@ class Link:
             MalformedError: lengths beyond the limits; the link is closed.
         """
         async with self._receiving:
+            if self._malformed:
+                raise LostPeerError("the link ended (bytes that are no frame)")
             try:
                 if self._lengths is None:
                     self._lengths = read_lengths(await self._reader.readexactly(PREFIX.size), self._max_payload)
                 header, payload = self._lengths
                 frame = await self._reader.readexactly(header + payload)
             except MalformedError:
+                self._malformed = True  # what follows in the buffer is no frame either
                 self.abort()
                 raise
             except _GONE as error:
@@ -136,8 +140,7 @@ class Link:
                 await self._writer.drain()  # before: a sender cancelled below must not let the next one pile up more
                 self._writer.write(frame)
                 await self._writer.drain()
-            except _GONE as error:
-                self.abort()
+            except _GONE as error:  # what the peer sent before, its reason perhaps, can still be received
                 raise LostPeerError(f"the link ended ({_describe(error)})") from None
 
     async def _send_long(self, prefix: bytes, payload: memoryview) -> None:
@@ -149,7 +152,6 @@ class Link:
                     self._writer.write(payload[start : start + _SLICE_BYTES])
                     await self._writer.drain()
             except _GONE as error:
-                self.abort()
                 raise LostPeerError(f"the link ended ({_describe(error)})") from None
 
     def _forget(self, task: asyncio.Task[None]) -> None:

@@ -7,6 +7,10 @@ What is done here and why, each with a test:
 - Messages go straight to their subscription; the library's own channel holds 32 and drops what is beyond.
 - Validators are synchronous: the library marks a message as seen only after its validators ran, so that asynchronous
   ones let the same message through many times.
+- One message at a time is written to a stream: the library replays, flushes and sends from several tasks, and a
+  message longer than a Yamux frame would be torn apart by another.
+- A peer whose gossip stream broke while its connection stands keeps its subscriptions: the library forgets them, and
+  the peer, which knows of nothing, never says them again.
 - Whatever a peer's message makes the library raise costs that message; unguarded, it ends the whole service.
 """
 
@@ -16,7 +20,9 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import trio
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
@@ -59,6 +65,8 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         super().__init__(host, router, strict_signing=True)
         self.counter = time.time_ns()
         self._deliver: dict[str, Deliver] = {}
+        self._writing: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        """A lock for each stream that is written to."""
 
     async def join(self, topic: str, validate: Validator, deliver: Deliver) -> None:
         """Subscribe: each message that `validate` lets pass is relayed, and its data handed to `deliver`."""
@@ -86,6 +94,19 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
             if msg_forwarder == self.my_id:
                 raise
             log.debug("dropped a gossip message from %s: %s %s", msg_forwarder, type(error).__name__, error)
+
+    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        async with self._writing.setdefault(stream, trio.Lock()):
+            written: bool = await super().write_msg(stream, rpc_msg)
+            return written
+
+    def _handle_dead_peer(self, peer_id: Any) -> None:
+        topics = [topic for topic, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if self._peer_is_connected(peer_id):
+            for topic in topics:
+                self.peer_topics.setdefault(topic, set()).add(peer_id)
+            self._peer_subscription_count[peer_id] = len(topics)
 
     def notify_subscriptions(self, publish_message: Any) -> None:
         for topic in publish_message.topicIDs:

@@ -204,8 +204,8 @@ async def test_a_peer_with_another_kind_of_key_gets_no_answer(new_host):
 
     async def ask(peer: Any) -> None:
         await peer.connect(info_from_p2p_addr(Multiaddr(host.addresses[0])))
-        stream = await peer.new_stream(ID.from_base58(host.peer_id), [ECHO])
         try:
+            stream = await peer.new_stream(ID.from_base58(host.peer_id), [ECHO])
             await stream.write(struct.pack(">I", 1) + b"x")
             await stream.read(100)
         except Exception as error:  # noqa: BLE001 - however libp2p puts it
