@@ -198,6 +198,15 @@ def test_hostile_rows_fail_alone(checkpoint, bad: StepInput, code: str | None) -
     assert ok(after[0]).token == ok(pristine.forward([item(b"good", 5, rows[:1], sample=True)])[0]).token
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_refused_before_they_run(checkpoint, value: float) -> None:
+    engine = Engine.load(checkpoint("llama"), 2, 4, kv_tokens=64)
+    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    (result,) = engine.forward([item(b"s", 0, spoilt(value))])
+    assert refusal(result) == "not-finite"
+    assert "hold a number that is not finite" in str(result)
+
+
 @pytest.mark.parametrize(
     "ids",
     [[320], [-1], [1.0], [True], [2**70], ROWS[0][:1], ["1"]],
