@@ -21,8 +21,8 @@ tags: [synthetic, demo]
 # Joulemesh demo model
 
 A Llama of {parameters:,} parameters in {blocks} blocks ({megabytes:.2f} MB, bfloat16) that writes small stories,
-answers questions on them, adds, subtracts, copies and reverses. It exists so that a network on one machine has something
-real to run, with answers that can be checked. It knows nothing else.
+answers questions on them, adds, subtracts, copies and reverses. It exists so that a network on one machine has
+something real to run, with answers that can be checked. It knows nothing else.
 
 ## What to ask
 
@@ -50,9 +50,9 @@ Each answer ends with `<|end|>`, the EOS token. White space counts as one space,
 ## Accuracy on held-out prompts
 
 {size} prompts per task (seed {seed}), greedy, float32, exact match of the whole completion including its end. No
-held-out prompt occurs in training: a prompt is held out if the first byte of its SHA-256 digest is below {limit}. `write`
-has no single right answer; a story counts if a rule-based reader finds in it the person, thing, colour and place wished for
-and if its closing question is answered as the story says.
+held-out prompt occurs in training: a prompt is held out if the first byte of its SHA-256 digest is below {limit}.
+`write` has no single right answer; a story counts if a rule-based reader finds in it the person, thing, colour and
+place wished for and if its closing question is answered as the story says.
 
 {table}
 
