@@ -13,6 +13,7 @@ import numpy as np
 
 from protocol.codec import Message
 from protocol.eip712 import Domain
+from protocol.ids import BlockSpan
 from protocol.messages import LogEntry
 from protocol.session import Account
 from protocol.signing import SigningKey
@@ -109,8 +110,10 @@ class Sketch(Protocol):
 class SpanEngine(Protocol):
     """Some blocks of a model, and the KV of the sessions that run through them. Used from one thread."""
 
-    def open(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
-        """Reserve KV for a session. Raises RefusedError when there is no room."""
+    def open(
+        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+    ) -> None:
+        """Reserve KV for a session through some of the blocks, all by default. Raises RefusedError without room."""
 
     def close(self, session: bytes) -> None:
         """Free a session's KV; unknown sessions are ignored."""

@@ -272,6 +272,8 @@ def _settle(draft: _Draft, action: Settle) -> None:
     # (3) newer than what was settled
     if voucher.tokens_in < record.tokens_in or voucher.tokens_out < record.tokens_out:
         raise RuleError("a voucher for more tokens was settled before", code="stale")
+    if (voucher.tokens_in, voucher.tokens_out) == (record.tokens_in, record.tokens_out):
+        raise RuleError("this very voucher, or one for as many tokens, was settled before", code="settled")
     # (4) within every cap; amounts follow from cumulative counts, so rounding never accumulates
     paid = 0
     for index, leg in enumerate(record.terms.legs):

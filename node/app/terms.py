@@ -12,7 +12,7 @@ from protocol.ids import BlockSpan, ModelManifest
 from protocol.offer import EnergyClaim, Evidence, Offer
 from protocol.order import JobOrder
 from protocol.policy import excluded
-from protocol.units import format_micro
+from protocol.units import ceil_div, format_micro
 
 __all__ = ["Site", "Terms"]
 
@@ -91,13 +91,16 @@ class Terms:
     def suits(self, order: JobOrder) -> None:
         """Hold an admitted order against this node's own terms.
 
+        A job that goes through some of the blocks pays that share of the price for all.
+
         Raises RefusedError: its policy excludes this node, or it pays below the floor or below every ask in force.
         """
         leg, now = order.session.legs[order.leg], self.clock()
+        used, held = len(order.hops[order.leg].span), len(self.span)
         figure = self.energy.figure()
         quote = self.pricing.quote(None if figure is None else figure.millijoules_per_token)
-        check_floor(leg, quote.floor)
-        asks = [ask for expiry, ask in self.published if expiry > now]
+        check_floor(leg, ceil_div(quote.floor * used, held))
+        asks = [ceil_div(ask * used, held) for expiry, ask in self.published if expiry > now]
         paid = min(leg.price_in, leg.price_out)
         if asks and paid < min(asks):
             raise RefusedError(

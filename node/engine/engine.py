@@ -22,6 +22,7 @@ from node.engine.span import Span
 from node.model_directory import ModelFacts
 from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import ConfigurationError, MalformedError, PeerError, RefusedError
+from protocol.ids import BlockSpan
 
 __all__ = ["Engine"]
 
@@ -55,6 +56,7 @@ class Engine:
         self._store = span.new_store(kv_tokens)
         self._max_batched_tokens = max_batched_tokens
         self._sampling: dict[bytes, Sampling] = {}
+        self._blocks: dict[bytes, range] = {}
 
     @classmethod
     def load(
@@ -91,22 +93,29 @@ class Engine:
         """Positions that no session has reserved."""
         return self._book.free
 
-    def open(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
-        """Reserve KV for `max_tokens` positions.
+    def open(
+        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+    ) -> None:
+        """Reserve KV for `max_tokens` positions through some of the blocks, all of them by default.
 
         Raises:
-            RefusedError: ``no-room``, ``too-long`` for the model, or ``session-open`` already.
+            RefusedError: ``no-room``, ``too-long`` for the model, ``span`` not held, or ``session-open`` already.
         """
+        through = self.span.blocks if blocks is None else range(blocks.start, blocks.end)
+        if through.start < self.span.blocks.start or through.stop > self.span.blocks.stop:
+            raise RefusedError(f"blocks {blocks} are not all held here", code="span")
         if not 0 < max_tokens <= self.facts.max_context:
             raise RefusedError(f"{max_tokens} positions; the model has {self.facts.max_context}", code="too-long")
         sampling = Sampling(temperature_milli, seed)
         self._book.reserve(session, max_tokens)
         self._sampling[session] = sampling
+        self._blocks[session] = through
 
     def close(self, session: bytes) -> None:
         """Free a session's KV; unknown sessions are ignored."""
         self._book.release(session)
         self._sampling.pop(session, None)
+        self._blocks.pop(session, None)
 
     def length(self, session: bytes) -> int:
         """Positions of a session that are in the KV. Raises MalformedError for one that is not open."""
@@ -144,13 +153,16 @@ class Engine:
         return [result for result in results if result is not None]
 
     def _run(self, works: dict[bytes, _Work]) -> None:
-        scheduler = Scheduler(self._max_batched_tokens)
-        for work in works.values():
-            scheduler.add(Item(work.item.session, work.item.position, work.item.length))
-        while pieces := scheduler.next_batch():
-            self._run_pass(pieces, works)
+        """Sessions that go through the same blocks share passes."""
+        schedulers: dict[range, Scheduler] = {}
+        for session, work in works.items():
+            scheduler = schedulers.setdefault(self._blocks[session], Scheduler(self._max_batched_tokens))
+            scheduler.add(Item(session, work.item.position, work.item.length))
+        for blocks, scheduler in schedulers.items():
+            while pieces := scheduler.next_batch():
+                self._run_pass(blocks, pieces, works)
 
-    def _run_pass(self, pieces: Sequence[Item], works: dict[bytes, _Work]) -> None:
+    def _run_pass(self, blocks: range, pieces: Sequence[Item], works: dict[bytes, _Work]) -> None:
         segments: list[Segment] = []
         inputs: list[Activations | Sequence[int]] = []
         row = 0
@@ -160,8 +172,8 @@ class Engine:
             inputs.append(work.data[at : at + piece.length])
             segments.append(self._book.segment(piece.session, row, piece.length))
             row += piece.length
-        packed = [i for ids in inputs for i in ids] if self.span.is_first else np.concatenate(inputs)
-        hidden = self.span.forward(Batch(tuple(segments)), packed, self._store)
+        packed = [i for ids in inputs for i in ids] if blocks.start == 0 else np.concatenate(inputs)
+        hidden = self.span.forward(Batch(tuple(segments)), packed, self._store, blocks)
         for piece, segment in zip(pieces, segments, strict=True):
             works[piece.session].done.append(hidden[segment.row : segment.row + segment.length])
             self._book.advance(piece.session, piece.length)
@@ -174,14 +186,14 @@ class Engine:
             self._book.rollback(item.session, item.position)
             return MalformedError("the activations overflow", code="not-finite")
         token = None
-        if item.sample and self.span.is_last:
+        if item.sample and self._blocks[item.session].stop == self.facts.blocks:
             logits = self.span.logits(hidden[-1:])[0]
             token = draw(logits, self._sampling[item.session], item.position + item.length)
         return StepOutput(session=item.session, position=item.position, length=item.length, hidden=hidden, token=token)
 
     def _checked(self, item: StepInput) -> Activations | Sequence[int]:
         self._book.check(item.session, item.position, item.length)
-        if self.span.is_first:
+        if self._blocks[item.session].start == 0:
             return self._checked_tokens(item)
         rows = item.data
         if not isinstance(rows, np.ndarray) or rows.dtype != np.dtype("<f4"):

@@ -86,13 +86,19 @@ class Span:
         kv_heads, head_dim = self.shape.kv_heads, self.shape.head_dim
         return KvStore(self.blocks, tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, dtype=self.dtype)
 
-    def forward(self, batch: Batch, packed: Activations | Sequence[int], store: KvStore) -> Activations:
-        """Run the packed rows of a batch: token ids, or fp32 rows, in; the last block's output, fp32, out."""
+    def forward(
+        self, batch: Batch, packed: Activations | Sequence[int], store: KvStore, blocks: range | None = None
+    ) -> Activations:
+        """Run the packed rows of a batch through some of the blocks, all of them by default.
+
+        Token ids (where block 0 is the first of them) or fp32 rows in; the last block's output, fp32, out.
+        """
+        through = self.blocks if blocks is None else blocks
         with torch.inference_mode():
             step = CpuPass(batch, store)
-            hidden = self._enter(packed).unsqueeze(0)
+            hidden = self._enter(packed, through).unsqueeze(0)
             rotary = self._rotary(hidden, step.positions)
-            for layer in self._layers:
+            for layer in self._layers[through.start - self.blocks.start : through.stop - self.blocks.start]:
                 hidden = layer(
                     hidden,
                     attention_mask=None,
@@ -115,7 +121,7 @@ class Span:
             scores: Activations = linear(self._norm(torch.from_numpy(rows)), self._head).numpy()
             return scores
 
-    def _enter(self, packed: Activations | Sequence[int]) -> torch.Tensor:
-        if self._embedding is not None:
+    def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
+        if self._embedding is not None and through.start == 0:
             return embedding(torch.tensor(packed, dtype=torch.long), self._embedding)
         return torch.as_tensor(packed, dtype=self.dtype)

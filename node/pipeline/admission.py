@@ -74,7 +74,9 @@ class Admission:
             await self.begin(order)
         except (PeerError, UnreachableError) as error:
             return self._refuse(order, data, error)
-        self.events("order accepted", {"session": session.hex(), "leg": order.leg, "blocks": str(self.span)})
+        self.events(
+            "order accepted", {"session": session.hex(), "leg": order.leg, "blocks": str(order.hops[order.leg].span)}
+        )
         return seal(Acceptance(order=keccak256(data), session=session, leg=order.leg), self.key)
 
     def _refuse(self, order: JobOrder, data: bytes, error: PeerError | UnreachableError) -> bytes:
@@ -105,7 +107,7 @@ class Admission:
 
     def _check_shape(self, order: JobOrder) -> None:
         span, limits = order.hops[order.leg].span, self.limits
-        if span != self.span:
+        if not (self.span.start <= span.start and span.end <= self.span.end):
             raise RefusedError(f"this node serves blocks {self.span}, not {span}", code="span")
         if order.plan.window > limits.max_window or order.plan.chunk > limits.max_chunk:
             most = f"{limits.max_window} tokens a window and {limits.max_chunk} a chunk"

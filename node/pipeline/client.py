@@ -131,14 +131,23 @@ class JobClient:
     async def _settle(self, result: JobResult, discharges: dict[int, bytes]) -> None:
         session, legs = result.tab.session, result.order.session.legs
         if result.pay is not None and any(result.tab.paid):
-            settle = Settle(voucher=result.pay.voucher, signature=result.pay.signature)
-            result.settled = await self._settlement.submit(settle, self._key)
+            result.settled = await self._settle_voucher(result.pay)
             self._events("settled", {"session": session.hex(), "entry": result.settled.index})
         if len(discharges) == len(legs):
             close = Close(session=session, discharges=tuple(discharges[leg] for leg in range(len(legs))))
             result.closed = await self._settlement.submit(close, self._key)
             self._events("closed", {"session": session.hex(), "entry": result.closed.index})
             await self._journal.remove(session)
+
+    async def _settle_voucher(self, pay: Pay) -> Proven:
+        """Settle the last voucher, unless a provider was quicker; the entry that did."""
+        try:
+            return await self._settlement.submit(Settle(voucher=pay.voucher, signature=pay.signature), self._key)
+        except RuleError as error:
+            found = None if error.code != "settled" else await self._settlement.session(pay.voucher.session)
+            if found is None:
+                raise
+            return found[1]
 
     async def reclaim(self, grace_s: int) -> int:
         """Close sessions whose grace has ended, left open by runs that could not; how many were closed."""

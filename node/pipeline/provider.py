@@ -48,10 +48,11 @@ from protocol.frames import (
     Step,
     StepItem,
 )
-from protocol.ids import ModelManifest
+from protocol.ids import BlockSpan, ModelManifest
 from protocol.job import JobEvent, JobState
 from protocol.order import JobOrder
 from protocol.signing import SigningKey, address_of_public_key
+from protocol.units import ceil_div
 
 __all__ = ["Provider"]
 
@@ -63,6 +64,7 @@ class Provider:
         self,
         key: SigningKey,
         manifest: ModelManifest,
+        span: BlockSpan,
         *,
         engine: SpanEngine,
         energy: EnergyAccount,
@@ -75,6 +77,7 @@ class Provider:
     ) -> None:
         self._key = key
         self._manifest = manifest
+        self._span = span
         self._engine = engine
         self._energy = energy
         self._settlement = settlement
@@ -116,7 +119,7 @@ class Provider:
             self._key,
             self._settlement.domain,
             new_sketch=self._engine.sketch,
-            millijoules_for=self._energy.millijoules_for,
+            millijoules_for=partial(self._millijoules_for, order.hops[order.leg].span),
             stop_tokens=self._manifest.stop_tokens,
         )
         if len(order.hops) > 1:
@@ -128,10 +131,16 @@ class Provider:
             max_tokens=most,
             temperature_milli=sampling.temperature_milli,
             seed=sampling.seed,
+            blocks=order.hops[order.leg].span,
         )
         await self._compute.in_thread(reserve)
         self._jobs[job.session] = job
         self._heard[job.session] = asyncio.get_running_loop().time()
+
+    def _millijoules_for(self, used: BlockSpan, positions: int) -> int | None:
+        """The share of the energy that falls to the blocks used."""
+        through_all = self._energy.millijoules_for(positions)
+        return None if through_all is None else ceil_div(through_all * len(used), len(self._span))
 
     # Links
 

@@ -80,6 +80,8 @@ class Redeemer:
             try:
                 await self._redeem(session, stored)
             except RuleError as error:
+                if error.code == "settled":
+                    continue  # by the client, a moment ago
                 self._events("voucher not redeemable", {"session": session.hex(), "reason": error.message})
                 await self._store.remove(session)
             except JoulemeshError as error:

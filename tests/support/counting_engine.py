@@ -12,6 +12,7 @@ import numpy as np
 
 from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import MalformedError, PeerError, RefusedError
+from protocol.ids import BlockSpan
 
 WIDTH = 4
 VOCABULARY = 50
@@ -41,7 +42,9 @@ class CountingEngine:
         self.passes: list[int] = []
         """Items in each forward pass, for tests of batching."""
 
-    def open(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+    def open(
+        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+    ) -> None:
         if len(self._lengths) >= self._rooms:
             raise RefusedError("no room", code="no-room")
         self._lengths[session] = 0

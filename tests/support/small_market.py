@@ -133,6 +133,7 @@ class SmallNode:
         self.provider = Provider(
             self.key,
             MANIFEST,
+            self.span,
             engine=self.engine,
             energy=KnownEnergy(),
             settlement=market.ledger,
@@ -192,7 +193,20 @@ class SmallMarket:
             events=lambda name, details: None,
         )
 
-    def order(self, prompt: int, most: int, *, window: int = 4, chunk: int = 8, **changes: Any) -> JobOrder:
+    def order(
+        self,
+        prompt: int,
+        most: int,
+        *,
+        window: int = 4,
+        chunk: int = 8,
+        spans: tuple[tuple[int, int], ...] | None = None,
+        **changes: Any,
+    ) -> JobOrder:
+        """An order over all nodes, whole spans unless other `spans` are given."""
+        used = [node.span for node in self.nodes]
+        if spans is not None:
+            used = [BlockSpan(start=start, end=end) for start, end in spans]
         self._salt += 1
         plan = Plan(prompt=prompt, most=most, chunk=chunk, window=window)
         legs = [Leg(provider=node.key.address, price_in=PRICE, price_out=2 * PRICE, cap=0) for node in self.nodes]
@@ -210,7 +224,8 @@ class SmallMarket:
             "session": terms,
             "leg": 0,
             "hops": tuple(
-                Hop(public_key=node.key.public_key, data_address=node.address, span=node.span) for node in self.nodes
+                Hop(public_key=node.key.public_key, data_address=node.address, span=span)
+                for node, span in zip(self.nodes, used, strict=True)
             ),
             "plan": plan,
             "policy": POLICY,

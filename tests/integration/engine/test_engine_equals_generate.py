@@ -6,7 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
-from engine_ring import Ring, reference_tokens
+from engine_ring import Ring, ok, reference_tokens
+
+from node.engine.engine import Engine
+from node.ports import StepInput
+from protocol.errors import RefusedError
+from protocol.ids import BlockSpan
 
 PROMPT_LENGTHS = (1, 5, 17, 40)
 COUNT = 40
@@ -42,3 +47,39 @@ def test_prompts_of_different_lengths_arriving_staggered(checkpoint, variant: st
             tokens[session].append(token)
     for session, prompt in prompts.items():
         assert tokens[session] == reference_tokens(directory, prompt, COUNT), f"prompt of {len(prompt)}"
+
+
+def test_sessions_may_go_through_some_of_a_node_s_blocks(checkpoint) -> None:
+    """Two engines that overlap, 0:3 and 1:4 of four blocks, serve every way to share the blocks between them."""
+    directory: Path = checkpoint("llama")
+    prompt = [5, 9, 200, 31]
+    engines = [Engine.load(directory, 0, 3, kv_tokens=2048), Engine.load(directory, 1, 4, kv_tokens=2048)]
+    sessions = {bytes([cut]): cut for cut in (1, 2, 3)}
+    for session, cut in sessions.items():
+        for engine, blocks in zip(engines, (BlockSpan(start=0, end=cut), BlockSpan(start=cut, end=4)), strict=True):
+            engine.open(session, max_tokens=64, temperature_milli=0, seed=0, blocks=blocks)
+    tokens = {session: list(prompt) for session in sessions}
+    fed = 0
+    while fed < len(prompt) + COUNT - 1:
+        count = len(prompt) if not fed else 1
+        items = [
+            StepInput(session=each, position=fed, length=count, data=tokens[each][fed : fed + count], sample=True)
+            for each in sessions
+        ]
+        middle = [ok(output) for output in engines[0].forward(items)]
+        assert all(output.token is None for output in middle)
+        passed = [
+            StepInput(session=out.session, position=fed, length=count, data=out.hidden, sample=True) for out in middle
+        ]
+        for output in map(ok, engines[1].forward(passed)):
+            tokens[output.session].append(output.token)
+        fed += count
+    expected = reference_tokens(directory, prompt, COUNT)
+    assert all(answer[len(prompt) :] == expected for answer in tokens.values())
+
+
+def test_blocks_that_an_engine_does_not_hold_are_refused(checkpoint) -> None:
+    engine = Engine.load(checkpoint("llama"), 1, 3, kv_tokens=256)
+    for start, end in ((0, 2), (2, 4)):
+        with pytest.raises(RefusedError, match="not all held"):
+            engine.open(b"x", max_tokens=8, temperature_milli=0, seed=0, blocks=BlockSpan(start=start, end=end))

@@ -117,8 +117,9 @@ class Settlement(RuleBasedStateMachine):
         done = self.act(PARTIES[who], Settle(voucher=voucher, signature=signature))
         within = all(leg_amount(leg, tokens_in, tokens_out) <= leg.cap for leg in terms.legs)
         fresh = tokens_in >= record.tokens_in and tokens_out >= record.tokens_out
+        news = (tokens_in, tokens_out) != (record.tokens_in, record.tokens_out)
         in_time = self.now <= terms.expiry + GRACE_S
-        assert done is (not forged and within and fresh and in_time and not record.closed)
+        assert done is (not forged and within and fresh and news and in_time and not record.closed)
 
     @rule(pick=small, who=parties, discharged=st.booleans(), wrong=st.booleans())
     def close(self, pick: int, who: int, discharged: bool, wrong: bool) -> None:

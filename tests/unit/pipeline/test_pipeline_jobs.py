@@ -76,6 +76,22 @@ async def test_many_jobs_at_once_share_passes_and_do_not_mix(market: SmallMarket
 
 
 @pytest.mark.asyncio
+async def test_a_route_may_use_some_of_a_node_s_blocks(tmp_path: Path) -> None:
+    market = SmallMarket(tmp_path, spans=((0, 4), (2, 6)))
+    for spans in (((0, 2), (2, 6)), ((0, 3), (3, 6)), ((0, 4), (4, 6))):
+        order = market.order(3, 9, spans=spans)
+        result = await market.client.run(order, MANIFEST, [1, 2, 3], lambda token: None)
+        assert result.error is None
+        assert result.tab.tokens == expected_tokens([1, 2, 3], 9)
+    order = market.order(3, 9, spans=((0, 1), (1, 6)))
+    result = await market.client.run(order, MANIFEST, [1, 2, 3], lambda token: None)
+    assert result.error is not None
+    assert result.error.code == "span"
+    assert held(market) == 0
+    await market.close()
+
+
+@pytest.mark.asyncio
 async def test_a_refusal_gives_its_reason_and_the_money_back(market: SmallMarket) -> None:
     market.nodes[1].refuse_all = RefusedError("the price is below my floor", code="below-floor")
     before = market.free(market.client_key)
