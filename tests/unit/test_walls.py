@@ -1,0 +1,70 @@
+"""Breaking an architecture rule on purpose fails the checks of `make test`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+IMPORTS = {
+    "protocol/units.py": "import socket",
+    "protocol/ids.py": "import node.ports",
+    "simulator/engine.py": "import node.ports",
+    "node/market/book.py": "import torch",
+    "node/energy/pricing.py": "import trio",
+    "node/pipeline/leg.py": "import sqlalchemy",
+    "node/pipeline/tab.py": "import node.ledger.store",
+}
+"""One line each that import-linter has to catch."""
+
+CALLS = {
+    "protocol/policy.py": "from datetime import datetime\n\nNOW = datetime.now()",
+    "protocol/offer.py": "import time\n\nNOW = time.time()",
+    "protocol/job.py": "import random",
+    "node/market/book.py": "async def lost():\n    import asyncio\n\n    asyncio.create_task(lost())",
+}
+"""What ruff has to catch."""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for name in ("node", "protocol", "simulator"):
+        ignore = shutil.ignore_patterns("__pycache__", "model")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def plant(file: Path, line: str) -> None:
+    file.write_text(file.read_text() + f"\n\n{line}\n")
+
+
+@pytest.mark.slow
+def test_the_import_linter_names_every_wall_that_is_broken(copy: Path) -> None:
+    start = (
+        "import sys; sys.path.insert(0, ''); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    )
+    command = [sys.executable, "-c", start, "--no-cache"]
+    whole = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert whole.returncode == 0, whole.stdout
+    for file, line in IMPORTS.items():
+        plant(copy / file, line)
+    broken = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert broken.returncode != 0
+    assert "0 kept, 6 broken" in broken.stdout
+    for file in IMPORTS:
+        assert file.removesuffix(".py").replace("/", ".") in broken.stdout
+
+
+@pytest.mark.parametrize(("file", "lines"), CALLS.items())
+def test_ruff_names_what_the_import_linter_cannot_see(copy: Path, file: str, lines: str) -> None:
+    command = [BIN / "ruff", "check", "--no-cache", file]
+    assert subprocess.run(command, cwd=copy, capture_output=True, check=False).returncode == 0
+    plant(copy / file, lines)
+    assert subprocess.run(command, cwd=copy, capture_output=True, check=False).returncode == 1
