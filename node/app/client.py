@@ -151,13 +151,13 @@ class Client:
 
         def on_token(token: int) -> None:
             piece = text.piece(token)
+            on_text(piece.lstrip() if not any(answer) else piece)
             answer.append(piece)
-            on_text(piece)
 
         result = await jobs.run(order, manifest, tokens, on_token)
         bundle = await self._bundle(result, manifest)
         verified = _verified(bundle)
-        answered = text.decode(result.tab.tokens[len(tokens) :])
+        answered = text.decode(result.tab.tokens[len(tokens) :]).strip()
         if bundle is not None and receipt_file is not None:
             write_whole(receipt_file, dump_bundle(bundle, text=(prompt, answered)))
         report = build_report(

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from node.app.report import JobReport, LegReport
-from node.cli.output import money
+from protocol.units import format_micro
 
 __all__ = ["print_report"]
 
@@ -64,11 +64,11 @@ def _route(report: JobReport) -> Padding:
             leg.blocks,
             leg.jurisdiction,
             _short(leg.provider),
-            money(leg.price_in),
-            money(leg.price_out),
+            format_micro(leg.price_in),
+            format_micro(leg.price_out),
             _joules_per_token(leg),
             leg.energy_source or "unknown",
-            money(leg.paid),
+            format_micro(leg.paid),
         )
     return _indented(table)
 
@@ -103,14 +103,14 @@ def _served(report: JobReport) -> Padding:
 
 def _paid(report: JobReport) -> Padding:
     tokens_in, tokens_out = report.paid_tokens
-    after = "unknown" if report.balance_after is None else f"${money(report.balance_after)}"
+    after = "unknown" if report.balance_after is None else f"${format_micro(report.balance_after)}"
     lines = [
-        f"${money(report.paid)} to {len(report.legs)} legs for {tokens_in} + {tokens_out} tokens, by one voucher",
-        f"balance ${money(report.balance_before)} before, {after} after",
+        f"${format_micro(report.paid)} by one voucher to {len(report.legs)} legs, for {tokens_in} + {tokens_out} tokens",
+        f"balance ${format_micro(report.balance_before)} before, {after} after",
     ]
     if report.held and report.held_until is not None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.held_until))
-        lines.append(f"${money(report.held)} is still held; it can be had back from {when}")
+        lines.append(f"${format_micro(report.held)} is still held; it can be had back from {when}")
     return _indented(Text("\n".join(lines)))
 
 

@@ -27,7 +27,7 @@ from protocol.units import MICRO
 
 __all__ = ["DEFAULT_PROMPT", "run_demo"]
 
-DEFAULT_PROMPT = "Q: Anna has a red ball. Tom went to the kitchen. Where is Tom? A:"
+DEFAULT_PROMPT = "Write a story about Mia and a red kite in the park."
 MAX_TOKENS = 96
 PLAY_MONEY = 5 * MICRO
 
