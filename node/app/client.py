@@ -9,11 +9,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from node.app.choice import choose_model, covers, covers_some_model
+from node.app.clock import clock
 from node.app.models import fetch_manifest, fetch_tokenizer
-from node.app.network import Network, clock, open_network
 from node.app.report import JobReport, build_report
 from node.config import ClientConfig
 from node.ledger import LedgerClient
@@ -34,6 +35,9 @@ from protocol.routing import Route, route
 from protocol.session import Account
 from protocol.signing import SigningKey, address_of_public_key
 from protocol.units import format_micro
+
+if TYPE_CHECKING:
+    from node.app.network import Network
 
 __all__ = ["Client", "open_client"]
 
@@ -308,6 +312,8 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
         joined: list[tuple[Network, DataPlane]] = []
 
         async def join() -> tuple[Network, DataPlane]:
+            from node.app.network import open_network  # libp2p takes a second to load, and a balance needs none
+
             async with joining:
                 if not joined:
                     info = await ledger.info()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from node.app.network import clock, open_network
+from node.app.clock import clock
+from node.app.network import open_network
 from node.app.topics import CHECKPOINTS_TOPIC
 from node.config import LedgerConfig
 from node.ledger import LedgerClient, LedgerSettings, Progress, Report, verify_database, verify_url

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from node.app.clock import clock
 from node.app.topics import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, OFFERS_TOPIC
 from node.ledger import LedgerClient
 from node.market import OfferBook, validate_offer
@@ -20,15 +20,10 @@ from protocol.note import parse_note
 from protocol.offer import Offer
 from protocol.signing import SigningKey
 
-__all__ = ["Network", "clock", "open_network"]
+__all__ = ["Network", "open_network"]
 
 MAX_BOOK_BYTES = 16 * 1024 * 1024
 JOIN_S = 10.0
-
-
-def clock() -> int:
-    """Unix seconds."""
-    return int(time.time())
 
 
 class Network:

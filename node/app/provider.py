@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from node.app.clock import clock
 from node.app.models import ModelServer
-from node.app.network import Network, clock, open_network
+from node.app.network import Network, open_network
 from node.app.terms import Site, Terms
 from node.app.topics import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
 from node.config import NodeConfig

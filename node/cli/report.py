@@ -105,7 +105,7 @@ def _paid(report: JobReport) -> Padding:
     tokens_in, tokens_out = report.paid_tokens
     after = "unknown" if report.balance_after is None else f"${format_micro(report.balance_after)}"
     lines = [
-        f"${format_micro(report.paid)} by one voucher to {len(report.legs)} legs, for {tokens_in} + {tokens_out} tokens",
+        f"${format_micro(report.paid)} by one voucher to {len(report.legs)} legs for {tokens_in} + {tokens_out} tokens",
         f"balance ${format_micro(report.balance_before)} before, {after} after",
     ]
     if report.held and report.held_until is not None:

@@ -6,10 +6,14 @@ client (the verifying reader); verify (replay of everything).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from node.ledger.client import LedgerClient
-from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
-from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
 from node.ledger.wire import LedgerInfo
+
+if TYPE_CHECKING:
+    from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
+    from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
 
 __all__ = [
     "DEFAULT_GRACE_S",
@@ -26,3 +30,12 @@ __all__ = [
     "verify_log",
     "verify_url",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the database side when it is first asked for: a client needs none of it, and its command starts sooner."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from node.ledger import ledger, verify
+
+    return getattr(ledger, name, None) or getattr(verify, name)

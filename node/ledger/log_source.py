@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import aiohttp
 
-from node.ledger.store import Store
 from node.ledger.wire import json_object, remote_error
 from protocol.errors import JoulemeshError, MalformedError, UnreachableError
 from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof
 from protocol.note import MAX_NOTE_BYTES
 from protocol.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
+
+if TYPE_CHECKING:
+    from node.ledger.store import Store  # a reader over HTTP loads no database library
 
 __all__ = ["HttpLog", "LogReader", "LogSource", "StoreLog"]
 
