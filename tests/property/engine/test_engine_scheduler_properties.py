@@ -47,6 +47,17 @@ def test_each_kind_starts_first_come_first_served(lengths: list[int], most: int)
         assert [session for session in order if session in kind] == kind
 
 
+@given(lengths, bounds)
+def test_a_long_item_that_was_cut_ends_before_the_next_begins(lengths: list[int], most: int) -> None:
+    scheduler, items = queued(lengths, most)
+    ends: list[bytes] = []
+    total = {item.session: item.position + item.length for item in items}
+    while batch := scheduler.next_batch():
+        ends += [piece.session for piece in batch if piece.position + piece.length == total[piece.session]]
+    long = [item.session for item in items if item.length > SHORT_ROWS]
+    assert [session for session in ends if session in long] == long
+
+
 @given(st.integers(1, 40), st.integers(100, 5000), bounds)
 def test_a_long_prompt_does_not_hold_up_decoding(sessions: int, prompt: int, most: int) -> None:
     scheduler = Scheduler(most)

@@ -47,6 +47,12 @@ def test_the_noise_is_a_gumbel_over_philox() -> None:
     assert noise == pytest.approx([-np.log(-np.log(u)) for u in uniform], rel=1e-12)
 
 
+def test_the_temperature_divides_the_logits() -> None:
+    values = logits(1.5, -2.0, 0.25)
+    noise = scores(np.zeros(3, dtype=np.float32), Sampling(700, 42), 9)
+    assert scores(values, Sampling(700, 42), 9) - noise == pytest.approx(values / 0.7, rel=1e-6)
+
+
 def test_frequencies_follow_the_softmax_at_the_temperature() -> None:
     values = logits(0.0, 1.0, 2.0)
     sampling = [Sampling(2000, seed) for seed in range(6000)]
