@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from node.cli.boundary import FAILED
 from node.cli.options import examples, json_option
+from node.cli.output import print_json
 from node.cli.running import run_job
 
+if TYPE_CHECKING:
+    from node.app.audit import AuditReport
 
-@click.command(epilog=examples("joule demo", 'joule demo "Reverse: abc"', "joule demo --json"))
+
+@click.command(epilog=examples("joule demo", "joule demo 'Reverse \"stone\":'", "joule demo --json"))
 @click.argument("prompt", metavar="[PROMPT]", required=False)
 @json_option
 def demo(prompt: str | None, as_json: bool) -> int:
     """Run a ledger, three nodes and one paid job on this machine, then stop everything.
 
-    It uses keys, state and ports of its own, and removes them.
+    It uses keys, state and ports of its own, and removes them. The exit status is 1 unless the answer came whole, its
+    receipt verifies, and the spot check agrees.
     """
     from node.demo.run import run_demo
 
-    status, interrupted = run_job(run_demo(prompt, as_json=as_json))
-    return interrupted or status
+    say, write = (_ignore, _ignore) if as_json else (_say, _write)
+    result, interrupted = run_job(run_demo(prompt, say=say, write=write))
+    if as_json:
+        audit = None if result.audit is None else result.audit.to_json()
+        print_json({**result.report.to_json(), "audit": audit})
+    else:
+        from node.cli.report import print_report
+
+        print_report(result.report, audit=None if result.audit is None else _audit_line(result.audit))
+    return interrupted or (0 if result.passed else FAILED)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _write(piece: str) -> None:
+    click.echo(piece, nl=False)
+
+
+def _ignore(_text: str) -> None:
+    """With --json there is only the report."""
+
+
+def _audit_line(audit: AuditReport) -> str:
+    return (
+        f"spot check: window {audit.window + 1} of {audit.windows}, leg {audit.leg} (blocks {audit.blocks}), "
+        f"positions {audit.positions} executed again: {audit.verdict} ({audit.distance_ppm} ppm apart, "
+        f"{audit.tolerance_ppm} allowed)"
+    )

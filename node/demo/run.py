@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,11 @@ from node.config import ClientConfig
 from node.demo.processes import JouleProcess
 from node.keystore import LIGHT, Keystore, generate
 from protocol.audit import Verdict
-from protocol.bundle import Bundle
 from protocol.offer import Offer
 from protocol.signing import SigningKey
 from protocol.units import MICRO
 
-__all__ = ["DEFAULT_PROMPT", "run_demo"]
+__all__ = ["DEFAULT_PROMPT", "DemoResult", "run_demo"]
 
 DEFAULT_PROMPT = "Write a story about Mia and a red kite in the park."
 MAX_TOKENS = 96
@@ -52,43 +50,47 @@ NODES = (
 )
 
 
-class _Screen:
-    """Progress on stderr, unless everything is to be JSON."""
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo has to show for itself."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    report: JobReport
+    audit: AuditReport | None
+    """None where nothing was settled, so that there is nothing to check."""
 
-    def say(self, text: str) -> None:
-        if not self._quiet:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress for people
-
-    def write(self, piece: str) -> None:
-        if not self._quiet:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-
-    def note(self, _name: str, _details: Mapping[str, Any]) -> None:
-        """Events of the client are told by the report."""
+    @property
+    def passed(self) -> bool:
+        """Whether the answer came whole, its receipt holds, and the spot check agrees."""
+        checked = self.audit is not None and self.audit.verdict is Verdict.MATCH
+        return checked and self.report.error is None and self.report.verified
 
 
-async def run_demo(prompt: str | None, *, as_json: bool) -> int:
-    """Run it in a folder of its own, which is removed with all that ran in it, whatever happens. Returns the status."""
-    screen = _Screen(quiet=as_json)
+async def run_demo(prompt: str | None, *, say: Callable[[str], None], write: Callable[[str], None]) -> DemoResult:
+    """Run it in a folder of its own, which is removed with all that ran in it, whatever happens.
+
+    Args:
+        prompt: `DEFAULT_PROMPT` where None.
+        say: told a line of progress.
+        write: given the answer as it comes.
+
+    Raises:
+        LocalError: a process did not start; says what it complained about.
+    """
     home = Path(tempfile.mkdtemp(prefix="joulemesh-demo-"))
     try:
         async with AsyncExitStack() as stack:
-            report, audit = await _run(prompt or DEFAULT_PROMPT, home, stack, screen)
-            screen.say("\nStopping the ledger and the nodes ...")
+            result = await _run(prompt or DEFAULT_PROMPT, home, stack, say, write)
+            say("\nStopping the ledger and the nodes ...")
+            return result
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    _print(report, audit, as_json=as_json)
-    passed = report.error is None and report.verified and audit is not None and audit.verdict is Verdict.MATCH
-    return 0 if passed else 1
 
 
-async def _run(prompt: str, home: Path, stack: AsyncExitStack, screen: _Screen) -> tuple[JobReport, AuditReport | None]:
+async def _run(
+    prompt: str, home: Path, stack: AsyncExitStack, say: Callable[[str], None], write: Callable[[str], None]
+) -> DemoResult:
     passphrase = secrets.token_urlsafe(16)
-    screen.say("Starting a ledger and three nodes, each a process with its own key, tariff and country ...")
+    say("Starting a ledger and three nodes, each a process with its own key, tariff and country ...")
     _make_key(home / "ledger", passphrase)
     arguments = ["ledger", "run", "--port", "0", "--grace-s", "60", "--faucet-limit", "5"]
     ledger = await _start("ledger", arguments, home, passphrase, stack)
@@ -98,32 +100,34 @@ async def _run(prompt: str, home: Path, stack: AsyncExitStack, screen: _Screen) 
     nodes = await asyncio.gather(*(_start_node(node, ready["url"], home, passphrase, stack) for node in NODES))
     key = generate()
     config = ClientConfig(ledger=ready["url"], data_dir=home / "client", max_tokens=MAX_TOKENS)
-    async with open_client(config, key, screen.note) as client:
+    async with open_client(config, key, _ignore) as client:
         for node, process in zip(NODES, nodes, strict=True):
             serving = await process.event("node ready")
-            screen.say(
+            say(
                 f"  {node.name:<10} blocks {node.blocks}  {node.jurisdiction}  "
                 f"${node.energy_price}/kWh  ready in {serving['start_s']:.1f} s"
             )
         await client.faucet(PLAY_MONEY)
         await client.offers(30.0, enough=_all_here)
-        return await _ask(client, prompt, screen)
+        return await _ask(client, prompt, say, write)
 
 
-async def _ask(client: Client, prompt: str, screen: _Screen) -> tuple[JobReport, AuditReport | None]:
-    screen.say(f"\nAsking: {prompt}\n")
-    report, _, bundle = await client.run(prompt, screen.write)
-    screen.write("\n")
-    audit = None
-    if isinstance(bundle, Bundle):
-        screen.say("\nSpot check: executing one drawn window of one leg again ...")
-        audit = await asyncio.to_thread(audit_bundle, bundle, BUNDLED_MODEL)
-    return report, audit
+async def _ask(client: Client, prompt: str, say: Callable[[str], None], write: Callable[[str], None]) -> DemoResult:
+    say(f"\nAsking: {prompt}\n")
+    report, _, bundle = await client.run(prompt, write)
+    write("\n")
+    if bundle is None:
+        return DemoResult(report, None)
+    say("\nSpot check: executing one drawn window of one leg again ...")
+    return DemoResult(report, await asyncio.to_thread(audit_bundle, bundle, BUNDLED_MODEL))
 
 
-def _all_here(offers: Any) -> bool:
-    heard: list[Offer] = list(offers)
-    return len({offer.public_key for offer in heard}) >= len(NODES)
+def _ignore(_name: str, _details: Mapping[str, Any]) -> None:
+    """What the client does along the way is told by the report."""
+
+
+def _all_here(offers: Sequence[Offer]) -> bool:
+    return len({offer.public_key for offer in offers}) >= len(NODES)
 
 
 def _make_key(folder: Path, passphrase: str) -> SigningKey:
@@ -144,22 +148,3 @@ async def _start(name: str, arguments: list[str], home: Path, passphrase: str, s
     process = await JouleProcess.start(name, arguments, environment)
     stack.push_async_callback(process.stop)
     return process
-
-
-def _print(report: JobReport, audit: AuditReport | None, *, as_json: bool) -> None:
-    if as_json:
-        from node.cli.output import print_json
-
-        print_json({**report.to_json(), "audit": None if audit is None else audit.to_json()})
-        return
-    from node.cli.report import print_report
-
-    print_report(report, audit=None if audit is None else _audit_line(audit))
-
-
-def _audit_line(audit: AuditReport) -> str:
-    return (
-        f"spot check: window {audit.window + 1} of {audit.windows}, leg {audit.leg} (blocks {audit.blocks}), positions "
-        f"{audit.positions} executed again: {audit.verdict} ({audit.distance_ppm} ppm apart, "
-        f"{audit.tolerance_ppm} allowed)"
-    )
