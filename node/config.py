@@ -243,6 +243,13 @@ class ClientConfig:
         default=16,
         about="Generated tokens that may be served before they are paid for. Providers refuse a large one.",
     )
+    session_s: int = setting(
+        Whole("seconds", 5, 86_400),
+        table="job",
+        default=900,
+        about="How long a job may take. What a provider that vanished left reserved is had back after this time and "
+        "the ledger's grace.",
+    )
 
     allow: tuple[str, ...] = setting(
         Jurisdictions(),

@@ -43,8 +43,6 @@ __all__ = ["Client", "open_client"]
 
 PROMPT_CHUNK = 256
 """Prompt tokens in one prepaid chunk."""
-SESSION_S = 900
-"""Seconds from opening a session to its expiry."""
 COLLECT_S = 5.0
 """Seconds to wait for offers that cover a model."""
 LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
@@ -131,6 +129,8 @@ class Client:
             FundsError: the balance does not cover the caps.
             UnreachableError, RuleError: the ledger is down or refuses.
         """
+        jobs, rules = await self._jobs(), await self.ledger.connect()
+        await jobs.reclaim(rules.grace_s)
         network, _ = await self._join()
         offers = await self.offers(enough=lambda found: covers(found, model))
         root = choose_model(offers, model)
@@ -146,8 +146,6 @@ class Client:
                 f"the prompt has {len(tokens)} tokens; the model takes 1 to {manifest.max_context - 1}",
                 hint="shorten the prompt" if tokens else "write something to ask",
             )
-        jobs = await self._jobs()
-        await jobs.reclaim((await self.ledger.connect()).grace_s)
         found = self._route(offers, round_trips, manifest, len(tokens) + most)
         order = self._order(found, manifest, len(tokens), most)
         before = await self._require_funds(order.session)
@@ -170,7 +168,7 @@ class Client:
             model=manifest.name,
             text=(prompt, answered),
             balances=(before, await self._balance_or_none()),
-            grace_s=(await self.ledger.connect()).grace_s,
+            grace_s=rules.grace_s,
             receipt_file=receipt_file if bundle is not None else None,
             verified=verified,
         )
@@ -219,7 +217,7 @@ class Client:
         now = clock()
         terms = Session(
             client=self.key.address,
-            expiry=now + SESSION_S,
+            expiry=now + self.config.session_s,
             window=self.config.window,
             model=manifest.root,
             policy=policy_hash(policy),

@@ -54,7 +54,7 @@ def run(
     """Run a job: choose a route, open a funded session, stream the answer, pay for it, and keep the receipt.
 
     PROMPT is the text to answer; - reads it from standard input. The answer goes to stdout, the report to stderr; with
-    --json there is only the report, on stdout. The exit status is 1 where the answer is not complete.
+    --json there is only the report, on stdout. The exit status is 1 where the answer is not complete, or not settled.
     """
     asked = sys.stdin.read() if prompt == "-" else prompt
     key = unlocked(config, passphrase_file)
@@ -68,7 +68,7 @@ def run(
 
         click.echo()
         print_report(report)
-    return status or (0 if report.error is None else FAILED)
+    return status or (0 if report.error is None and report.settle_error is None else FAILED)
 
 
 async def _run(

@@ -17,14 +17,14 @@ from node.ports import Activations, Sketch, StepInput, StepOutput
 from protocol.codec import Message
 from protocol.eip712 import Domain, recover_typed, sign_typed
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
-from protocol.frames import Discharged, Pay, Receipted
+from protocol.frames import Discharged, Pay, Receipted, Sampled, Step
 from protocol.ids import keccak256
 from protocol.job import JobEvent, JobState, next_state
 from protocol.messages import Discharge, Receipt, session_id
 from protocol.metering import leg_amount, payable, served, window_end
 from protocol.order import JobOrder
 from protocol.receipt import UNMEASURED, WindowCommitment, token_bytes
-from protocol.signing import SigningKey
+from protocol.signing import SigningKey, address_of_public_key
 
 __all__ = ["LegJob", "WindowEnd"]
 
@@ -119,6 +119,15 @@ class LegJob:
     def served(self) -> tuple[int, int]:
         """Prompt and generated tokens that have gone through."""
         return served(self.order.plan, self.processed)
+
+    def may_send(self, kind: type[Message], sender: bytes) -> bool:
+        """Whether the peer with this public key has the part that sends such frames (session.md, clause D1)."""
+        hops, leg = self.order.hops, self.order.leg
+        if kind is Step:
+            return leg > 0 and sender == hops[leg - 1].public_key
+        if kind is Sampled:
+            return leg == 0 and len(hops) > 1 and sender == hops[-1].public_key
+        return address_of_public_key(sender) == self.order.session.client
 
     def advance(self, event: JobEvent) -> None:
         """Move the life cycle on. Raises MalformedError where the table forbids it."""

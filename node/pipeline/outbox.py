@@ -17,6 +17,7 @@ __all__ = ["Outbox"]
 
 MAX_QUEUED = 512
 """Frames; with a window each, far more than an honest peer leaves unread."""
+FLUSH_S = 2.0
 
 
 class Outbox:
@@ -38,10 +39,14 @@ class Outbox:
             raise LostPeerError("the peer does not read what it is sent") from None
 
     async def flush(self) -> None:
-        """Wait until all that was posted is sent, then close the link."""
-        if not self._task.done():
-            await self._queue.put(None)
-        await asyncio.wait([self._task])
+        """Wait until all that was posted is sent, or the peer has not read it in time; then close the link."""
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                if not self._task.done():
+                    await self._queue.put(None)
+                await asyncio.wait([self._task])
+        except TimeoutError:
+            self._task.cancel()
         await self.link.close()
 
     def abandon(self) -> None:

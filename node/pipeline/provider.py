@@ -7,6 +7,7 @@ fields belong to the event loop; engine calls go through `ComputeLoop`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -48,13 +49,16 @@ from protocol.frames import (
     Step,
     StepItem,
 )
-from protocol.ids import BlockSpan, ModelManifest
+from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.job import JobEvent, JobState
 from protocol.order import JobOrder
 from protocol.signing import SigningKey, address_of_public_key
 from protocol.units import ceil_div
 
 __all__ = ["Provider"]
+
+NO_SESSION = bytes(32)
+"""What a `Failed` frame names that ends a link, not a session."""
 
 
 class Provider:
@@ -151,11 +155,22 @@ class Provider:
             while True:
                 header, payload = await link.receive()
                 await self._on_frame(outbox, header, payload)
-        except PeerError as error:
+        except LostPeerError as error:
             self._link_lost(outbox, error)
+        except PeerError as error:
+            await self._hang_up(outbox, error)
         finally:
             outbox.abandon()
             await link.close()
+
+    async def _hang_up(self, outbox: Outbox, error: PeerError) -> None:
+        """The peer sends what nobody in its place may send: say so, and end its link."""
+        peer = checksum_address(address_of_public_key(outbox.link.public_key))
+        self._events("link refused", {"peer": peer, "code": error.code, "reason": error.message})
+        self._link_lost(outbox, error)
+        with contextlib.suppress(LostPeerError):
+            outbox.post(Failed(session=NO_SESSION, leg=0, code=error.code, reason=error.message[:500]))
+            await outbox.flush()
 
     async def _on_frame(self, outbox: Outbox, header: bytes, payload: bytes) -> None:
         frame: Message = decode(header, *CLIENT_FRAMES, *PEER_FRAMES)
@@ -164,25 +179,38 @@ class Provider:
                 self._on_step(outbox, frame, payload)
             case Sampled():
                 for token in frame.tokens:
-                    self._guarded(token.session, partial(self._on_sampled, outbox, token))
+                    self._guarded(token.session, outbox, Sampled, partial(self._on_sampled, token))
             case Pay():
                 await self._on_pay(outbox, frame)
             case Attach() | Prompt() | Finish():
-                self._guarded(frame.session, partial(self._on_client_frame, outbox, frame, payload))
+                handle = partial(self._on_client_frame, outbox, frame, payload)
+                self._guarded(frame.session, outbox, type(frame), handle)
 
-    def _guarded(self, session: bytes, handle: Callable[[LegJob], None]) -> None:
+    def _guarded(self, session: bytes, outbox: Outbox, kind: type[Message], handle: Callable[[LegJob], None]) -> None:
         """Handle one session's frame; what is wrong with it ends that session alone. A late frame is ignored."""
-        job = self._jobs.get(session)
+        job = self._job_for(session, outbox, kind)
         if job is None:
             return
-        self._heard[session] = asyncio.get_running_loop().time()
         try:
             handle(job)
         except PeerError as error:
             self._fail(job, error)
 
+    def _job_for(self, session: bytes, outbox: Outbox, kind: type[Message]) -> LegJob | None:
+        """The job that a frame is for, None for one that has ended.
+
+        Raises RefusedError for a sender without that part in the session: session ids are public, so what such a peer
+        sends must not touch the job.
+        """
+        job = self._jobs.get(session)
+        if job is None:
+            return None
+        if not job.may_send(kind, outbox.link.public_key):
+            raise RefusedError("this frame is for others in this session to send", code="not-party")
+        self._heard[session] = asyncio.get_running_loop().time()
+        return job
+
     def _on_client_frame(self, outbox: Outbox, frame: Message, payload: bytes, job: LegJob) -> None:
-        self._require_client(job, outbox)
         match frame:
             case Attach():
                 job.advance(JobEvent.ATTACH)
@@ -199,12 +227,10 @@ class Provider:
                 self._post_window(job, job.finish(frame.tokens_out))
 
     async def _on_pay(self, outbox: Outbox, pay: Pay) -> None:
-        job = self._jobs.get(pay.voucher.session)
+        job = self._job_for(pay.voucher.session, outbox, Pay)
         if job is None:
             return
-        self._heard[job.session] = asyncio.get_running_loop().time()
         try:
-            self._require_client(job, outbox)
             job.take_voucher(pay)
         except PeerError as error:
             self._fail(job, error)
@@ -228,23 +254,15 @@ class Provider:
         for item in step.items:
             piece = rows[at : at + item.length]
             at += item.length
-            self._guarded(item.session, partial(self._on_rows, outbox, item, piece))
+            self._guarded(item.session, outbox, Step, partial(self._on_rows, item, piece))
 
-    def _on_rows(self, outbox: Outbox, item: StepItem, rows: Activations, job: LegJob) -> None:
-        if job.is_first or outbox.link.public_key != job.order.hops[job.order.leg - 1].public_key:
-            raise MalformedError("activations come from the leg before")
+    def _on_rows(self, item: StepItem, rows: Activations, job: LegJob) -> None:
         job.arrive(item.position, rows)
         self._compute.poke(job)
 
-    def _on_sampled(self, outbox: Outbox, token: SampledToken, job: LegJob) -> None:
-        if not job.is_first or outbox.link.public_key != job.order.hops[-1].public_key:
-            raise MalformedError("tokens come from the last leg, to the first")
+    def _on_sampled(self, token: SampledToken, job: LegJob) -> None:
         job.arrive(token.position, (token.token,))
         self._compute.poke(job)
-
-    def _require_client(self, job: LegJob, outbox: Outbox) -> None:
-        if address_of_public_key(outbox.link.public_key) != job.order.session.client:
-            raise MalformedError("only the session's client sends this")
 
     def _link_lost(self, outbox: Outbox, error: PeerError) -> None:
         self._neighbours.forget(outbox)

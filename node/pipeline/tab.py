@@ -116,9 +116,14 @@ class Tab:
         return self._voucher(due) if due != self._paid else None
 
     def last_voucher(self, *, honest: bool) -> Voucher:
-        """The voucher that ends the job: all tokens that came, or where a leg lied no more than was paid already."""
-        if honest and self.generated:
-            return self._voucher((self.plan.prompt, max(self.generated, self._paid[1])))
+        """The voucher that ends the job.
+
+        It pays the tokens that came, but none further than one window beyond the last receipts that hold: tokens alone
+        prove no work. Where a leg lied it pays no more than was paid already.
+        """
+        if honest and self.generated and self._paid[0] == self.plan.prompt:
+            most = served(self.plan, self._verified)[1] + self.plan.window
+            return self._voucher((self.plan.prompt, max(min(self.generated, most), self._paid[1])))
         return self._voucher(self._paid)
 
     def _voucher(self, counts: tuple[int, int]) -> Voucher:
