@@ -10,7 +10,7 @@ from node.model_directory import model_manifest
 from protocol.audit import Verdict, draw
 from protocol.bundle import Bundle, verify_bundle, window_bounds
 from protocol.checkpoint import open_checkpoint
-from protocol.errors import ModelError
+from protocol.errors import ConfigurationError, ModelError
 from protocol.fingerprint import FP32_TOLERANCE_PPM, distance_ppm
 from protocol.ids import checksum_address
 from protocol.messages import session_id
@@ -59,7 +59,7 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
     Raises:
         PeerError: the bundle does not hold.
         ModelError: the directory holds another model, or cannot be read.
-        ConfigurationError: the engine extra is not installed.
+        ConfigurationError: the engine extra is not installed, or no tolerance is known for the model's precision.
     """
     from node.engine.audit import replay
     from node.engine.sampling import Sampling
@@ -67,6 +67,11 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
     directory = BUNDLED_MODEL if model is None else model
     order = verify_bundle(bundle).order
     manifest = model_manifest(directory, precision=bundle.manifest.precision)
+    if manifest.precision != "fp32":
+        raise ConfigurationError(
+            f"a {manifest.precision} model cannot be judged: its honest noise has not been measured",
+            hint="spot checks work for models that are served in fp32",
+        )
     if manifest.root != bundle.manifest.root:
         raise ModelError(
             f"{directory} holds {manifest.name}, not the model of the receipt ({bundle.manifest.name})",

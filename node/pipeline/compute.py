@@ -24,7 +24,7 @@ class ComputeLoop:
 
     Args:
         finished: called in the event loop with each pass's results.
-        max_rows: most positions in one pass; a longer piece runs alone.
+        max_rows: most positions in one pass; more than there can be sessions, so that prompts are never shut out.
     """
 
     def __init__(self, engine: SpanEngine, energy: EnergyAccount, finished: Finished, *, max_rows: int) -> None:
@@ -63,19 +63,18 @@ class ComputeLoop:
         await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
-        found = [(job, piece) for job in self._ready.values() if (piece := job.next_piece()) is not None]
+        """Decode steps first, then prompt chunks, each kind in order of arrival; a chunk is cut to the room left."""
+        jobs = sorted(self._ready.values(), key=lambda job: not job.is_decoding)
         self._ready.clear()
-        found.sort(key=lambda each: each[1].length)  # stable: decode steps first, else first come first served
         batch: list[tuple[LegJob, StepInput]] = []
-        rows = 0
-        for job, piece in found:
-            if batch and rows + piece.length > self._max_rows:
-                job.put_back(piece)
+        room = self._max_rows
+        for job in jobs:
+            if room == 0:
                 self._ready[job.session] = job
-                continue
-            rows += piece.length
-            job.running = True
-            batch.append((job, piece))
+            elif (piece := job.next_piece(room)) is not None:
+                room -= piece.length
+                job.running = True
+                batch.append((job, piece))
         return batch
 
     def _forward(self, pieces: list[StepInput]) -> list[StepOutput | Exception]:

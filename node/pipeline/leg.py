@@ -175,12 +175,17 @@ class LegJob:
             raise MalformedError("the voucher goes beyond the leg's cap", code="cap")
         self.pay = pay
 
-    def next_piece(self) -> StepInput | None:
-        """The rows that may run now: arrived, paid, and not across a window's end; None when there are none."""
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the prompt has gone through, so that the next piece is short."""
+        return self.processed >= self.order.plan.prompt
+
+    def next_piece(self, most: int) -> StepInput | None:
+        """At most `most` rows that may run now: arrived, paid, and not across a window's end; None without any."""
         if self.running or self.state is not JobState.SERVING or not self._waiting:
             return None
         plan, start = self.order.plan, self.processed
-        end = min(window_end(plan, start), payable(plan, *self.paid))
+        end = min(window_end(plan, start), payable(plan, *self.paid), start + most)
         if end <= start:
             return None
         first = self._waiting.popleft()
@@ -190,11 +195,6 @@ class LegJob:
             first = Arrived(start, first.data[:cut])
         sample = self.is_last and start + len(first) >= plan.prompt
         return StepInput(session=self.session, position=start, length=len(first), data=first.data, sample=sample)
-
-    def put_back(self, piece: StepInput) -> None:
-        """A piece that found no room in this pass waits for the next one."""
-        data = piece.data if isinstance(piece.data, np.ndarray) else tuple(piece.data)
-        self._waiting.appendleft(Arrived(piece.position, data))
 
     def complete(self, piece: StepInput, output: StepOutput) -> WindowEnd | None:
         """Book what a forward pass did; the receipt, where a window ended with it."""

@@ -20,11 +20,14 @@ from node.pipeline.provider import Provider
 from node.pipeline.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Proven
-from protocol.codec import Message
+from protocol.checkpoint import Checkpoint, sign_checkpoint
+from protocol.codec import Message, encode
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError, UnreachableError
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
 from protocol.messages import Deposit, Genesis, Leg, LogEntry, Session, sign_op
 from protocol.metering import Plan, leg_amount
+from protocol.note import NoteKey
 from protocol.offer import Evidence
 from protocol.order import Hop, JobOrder, SamplingTerms
 from protocol.policy import LatencyClass, Policy, policy_hash
@@ -53,32 +56,42 @@ POLICY = Policy(
     precision="fp32",
 )
 OPERATOR = SigningKey(b"\x09" * 32)
+LOG_KEY = NoteKey("memory", b"\x0a" * 32)
+VERIFIER_KEY = str(LOG_KEY.verifier)
+GRACE_S = 60
 PRICE = 1_000_000
+LIMITS = ProviderLimits(idle_s=2.0)
 
 
 class MemoryLedger:
     """`node.ports.Settlement` over the real rules, in one process. `down` makes it unreachable."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
-        self.domain = ledger_domain("memory+00000000+AA==")
+        self.domain = ledger_domain(VERIFIER_KEY)
         self.books = Books()
         self.log: list[LogEntry] = []
         self.down = False
         self._clock = clock
         self._touched: dict[bytes, list[int]] = {}
-        self._apply(OPERATOR, Genesis(verifier_key="memory+00000000+AA==", grace_s=60, faucet_limit=0))
+        self._tree = Frontier()
+        self._nodes: dict[Node, bytes] = {}
+        self._apply(OPERATOR, Genesis(verifier_key=VERIFIER_KEY, grace_s=GRACE_S, faucet_limit=0))
 
     def _apply(self, key: SigningKey, action: Message) -> Proven:
         nonce = self.books.account(key.address).nonce + 1
         outcome = apply(self.books, self.domain, sign_op(self.domain, key, nonce, action), self._clock())
         self.books.record(outcome)
         self.log.append(outcome.entry)
+        self._nodes |= dict(self._tree.append(leaf_hash(encode(outcome.entry))))
         if outcome.session is not None:
             self._touched.setdefault(outcome.session[0], []).append(len(self.log) - 1)
         return self._proven(len(self.log) - 1)
 
     def _proven(self, index: int) -> Proven:
-        return Proven(entry=self.log[index], index=index, proof=(), checkpoint=b"")
+        size = len(self.log)
+        proof = inclusion_proof(index, size, lambda level, at: self._nodes[level, at])
+        note = sign_checkpoint(Checkpoint(LOG_KEY.verifier.name, size, self._tree.root), LOG_KEY)
+        return Proven(entry=self.log[index], index=index, proof=proof, checkpoint=note)
 
     def deposit(self, key: SigningKey, amount: int) -> None:
         self._apply(OPERATOR, Deposit(account=key.address, amount=amount, reference="test"))
@@ -167,13 +180,19 @@ class SmallNode:
 class SmallMarket:
     """Providers with thirds of a model, and one client with money."""
 
-    def __init__(self, folder: Path, *, spans: tuple[tuple[int, int], ...] = ((0, 2), (2, 4), (4, 6))) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        spans: tuple[tuple[int, int], ...] = ((0, 2), (2, 4), (4, 6)),
+        limits: ProviderLimits = LIMITS,
+    ) -> None:
         self.folder = folder
         self.now = 1_000_000
         self.clock = lambda: self.now
         self.ledger = MemoryLedger(self.clock)
         self.network = MemoryNetwork()
-        self.limits = ProviderLimits(idle_s=2.0)
+        self.limits = limits
         self.nodes = [SmallNode(self, number, *span, self.limits) for number, span in enumerate(spans)]
         self.client_key = SigningKey(b"\x77" * 32)
         self.journal = VoucherStore(folder / "client")

@@ -12,6 +12,7 @@ import pytest_asyncio
 from counting_engine import next_token
 from small_market import MANIFEST, SmallMarket
 
+from node.pipeline.admission import ProviderLimits
 from node.pipeline.client import JobResult
 from protocol.errors import RefusedError, RuleError
 from protocol.frames import Pay
@@ -73,6 +74,20 @@ async def test_many_jobs_at_once_share_passes_and_do_not_mix(market: SmallMarket
         assert result.tab.tokens == expected_tokens(prompt, 12)
     assert max(market.nodes[1].engine.passes) > 1
     assert market.ledger.replayed() == market.ledger.books
+
+
+@pytest.mark.asyncio
+async def test_a_long_prompt_is_cut_to_fit_beside_the_decode_steps_of_others(tmp_path: Path) -> None:
+    market = SmallMarket(tmp_path, limits=ProviderLimits(idle_s=5.0, max_chunk=8))
+    decoding = [asyncio.create_task(run(market, [number], 60)) for number in range(1, 5)]
+    prompt = [1 + number % 40 for number in range(80)]
+    result = await run(market, prompt, 3)
+    assert result.error is None
+    assert result.tab.tokens == expected_tokens(prompt, 3)
+    assert not all(task.done() for task in decoding)  # it did not have to wait until the machine was free
+    for task in decoding:
+        assert (await task).error is None
+    await market.close()
 
 
 @pytest.mark.asyncio
