@@ -102,8 +102,10 @@ class Conversation:
         while not self._tab.complete:
             await self._step(STALL_S)
             if self._tab.ended:
+                # From here the next voucher is the last one: a leg answers it with its discharge.
                 await self._finish()
-            await self._pay(self._tab.next_voucher())
+            else:
+                await self._pay(self._tab.next_voucher())
 
     async def wind_down(self) -> dict[int, bytes]:
         """Say that it is over, pay what came, and collect the legs' discharges: signatures by leg."""
