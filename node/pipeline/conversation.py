@@ -35,6 +35,8 @@ from protocol.signing import SigningKey, open_envelope
 __all__ = ["ClientSide", "Conversation", "JobResult", "loop_time"]
 
 ORDER_PROTOCOL = "/joulemesh/order/1"
+MAX_UNREAD = 256
+"""Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
 STALL_S = 30.0
 """Seconds without a frame from any leg after which a job is given up."""
 WIND_DOWN_S = 5.0
@@ -86,7 +88,7 @@ class Conversation:
         self._on_token = on_token
         self._links: dict[int, Link] = {}
         self._readers: list[asyncio.Task[None]] = []
-        self._inbox: asyncio.Queue[tuple[int, Message | PeerError, bytes]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[int, Message | PeerError, bytes]] = asyncio.Queue(MAX_UNREAD)
         self._accepted: list[int] = []
         self._discharges: dict[int, bytes] = {}
         self._lost: set[int] = set()
@@ -181,9 +183,9 @@ class Conversation:
             while True:
                 header, payload = await link.receive()
                 frame: Message = decode(header, *LEG_FRAMES)
-                self._inbox.put_nowait((leg, frame, payload))
+                await self._inbox.put((leg, frame, payload))
         except PeerError as error:
-            self._inbox.put_nowait((leg, error, b""))
+            await self._inbox.put((leg, error, b""))
 
     async def _send_all(self, frame: Message) -> None:
         for leg in self._links:

@@ -1,0 +1,29 @@
+"""What the base install must do without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT_ENGINE = """
+import sys
+for name in ("torch", "transformers", "safetensors", "matplotlib", "pyarrow", "asyncpg", "zeus"):
+    sys.modules[name] = None  # an import of it raises
+import node.app.client, node.app.ledger, node.app.network, node.app.provider, node.app.models
+import node.cli.run, node.cli.offers, node.cli.money, node.cli.receipt, node.cli.audit, node.cli.ledger
+import node.ledger.ledger, node.ledger.verify, protocol.bundle
+"""
+
+WITHOUT_NETWORK = """
+import node.app.client, node.cli.money, node.cli.receipt, sys
+loaded = {"libp2p", "trio", "sqlalchemy", "torch"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+@pytest.mark.parametrize("code", [WITHOUT_ENGINE, WITHOUT_NETWORK], ids=["no extras", "a balance needs no network"])
+def test_modules_load_without_what_they_do_not_need(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
