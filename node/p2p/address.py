@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from node.p2p.identity import public_key_of
 from protocol.errors import ListenError, MalformedError
 
-__all__ = ["DataAddress", "check_bindable", "check_listen", "check_peer_address", "data_address", "parse_data_address"]
+__all__ = [
+    "DataAddress",
+    "check_announced",
+    "check_bindable",
+    "check_listen",
+    "check_peer_address",
+    "data_address",
+    "parse_data_address",
+]
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
@@ -61,6 +69,16 @@ def check_listen(address: str) -> None:
         raise ListenError(error.message, hint="write it like /ip4/0.0.0.0/tcp/4001") from None
     if rest or address.startswith("/dns"):
         raise ListenError(f"cannot listen on {address}", hint="write it like /ip4/0.0.0.0/tcp/4001")
+
+
+def check_announced(address: str) -> None:
+    """Raise ListenError unless this is "/ip4|ip6|dns4|dns6/HOST/tcp/PORT"."""
+    try:
+        _, port, rest = _split(address)
+    except MalformedError as error:
+        raise ListenError(error.message, hint="write it like /ip4/192.0.2.1/tcp/4001") from None
+    if rest or port == 0:
+        raise ListenError(f"cannot announce {address}", hint="write it like /ip4/192.0.2.1/tcp/4001")
 
 
 def check_bindable(address: str) -> None:

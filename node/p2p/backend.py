@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
@@ -51,9 +51,10 @@ _CLOSE_LIMIT_S = 3.0
 class Backend:
     """A host from `run` to `stop`; every other method is to be awaited in the trio thread while it runs."""
 
-    def __init__(self, secret: bytes, listen: str) -> None:
+    def __init__(self, secret: bytes, listen: str, announce: Sequence[str]) -> None:
         self._key_pair = create_new_key_pair(secret)
         self._listen = Multiaddr(listen)
+        self._announce = [Multiaddr(address) for address in announce]
         self._stop = trio.Event()
         self.host: Any = None
         self.nursery: Any = None
@@ -71,13 +72,12 @@ class Backend:
         self._pubsub = GuardedPubsub(self.host, router)
         async with self.host.run([self._listen]):
             try:
-                addresses = [f"{address}/p2p/{self.host.get_id()}" for address in self.host.get_transport_addrs()]
-                if not addresses:
+                if not self.host.get_transport_addrs():
                     raise ListenError(f"cannot listen on {self._listen}", hint="choose another address or port")
                 async with background_trio_service(router), background_trio_service(self._pubsub):
                     await self._pubsub.wait_until_ready()
                     async with trio.open_nursery() as self.nursery:
-                        on_ready(addresses)
+                        on_ready([str(address) for address in self.host.get_addrs()])
                         await self._stop.wait()
                         self.nursery.cancel_scope.cancel()
             finally:
@@ -162,6 +162,7 @@ class Backend:
                 enable_graceful_degradation=False,
                 enable_metrics=False,
             ),
+            announce_addrs=self._announce or None,
             disable_identify_address_discovery=True,
         )
         network = host.get_network()

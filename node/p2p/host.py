@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from node.p2p.address import check_bindable, check_listen, check_peer_address
+from node.p2p.address import check_announced, check_bindable, check_listen, check_peer_address
 from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
 from node.p2p.gossip import DEFAULT_QUEUE, Pace, Subscription, check_size
@@ -45,6 +45,7 @@ class P2PHost:
         runtime: the process's trio thread, running.
         secret: 32 bytes; also the party's signing key.
         listen: a TCP multiaddr, port 0 for any free one.
+        announce: multiaddrs that others reach this host at, where they are not the ones it listens on.
         publish_rate: publications a second on each topic; more than that wait. Neighbours drop what comes faster.
     """
 
@@ -54,6 +55,7 @@ class P2PHost:
         secret: bytes,
         listen: str = "/ip4/127.0.0.1/tcp/0",
         *,
+        announce: Sequence[str] = (),
         publish_rate: float = 10.0,
     ) -> None:
         self.public_key: bytes = SigningKey(secret).public_key
@@ -61,6 +63,7 @@ class P2PHost:
         self._runtime = runtime
         self._secret = secret
         self._listen = listen
+        self._announce = tuple(announce)
         self._publish_rate = publish_rate
         self._paces: dict[str, Pace] = {}
         self._validators: dict[str, Callable[[bytes], None]] = {}
@@ -93,10 +96,12 @@ class P2PHost:
         """
         check_listen(self._listen)
         check_bindable(self._listen)
+        for address in self._announce:
+            check_announced(address)
         self._bridge = Bridge(self._runtime)
         self._ready: asyncio.Future[list[str]] = self._bridge.loop.create_future()
         self._ended = asyncio.Event()
-        self._backend = Backend(self._secret, self._listen)
+        self._backend = Backend(self._secret, self._listen, self._announce)
         self._runtime.spawn(self._run_backend, name=f"libp2p host {self.peer_id}")
         self._started = True
         try:
