@@ -20,7 +20,7 @@ from protocol.errors import DishonestError, MalformedError
 from protocol.frames import Pay
 from protocol.ids import ModelManifest, keccak256
 from protocol.merkle import leaf_hash, verify_inclusion
-from protocol.messages import Close, LogEntry, Open, Settle, session_id
+from protocol.messages import Close, LogEntry, Open, SessionEffect, Settle, session_id
 from protocol.metering import leg_amount, served, window_end
 from protocol.note import VerifierKey
 from protocol.order import JobOrder
@@ -111,12 +111,15 @@ def verify_bundle(bundle: Bundle) -> Verified:
     _require(order.venue == domain.separator, "the order is for another ledger")
     _require(terms.model == bundle.manifest.root, "the manifest is not that of the model in the session")
     _require(terms.policy == policy_hash(order.policy), "the policy is not the one in the session")
+    _require(len(order.hops) == len(terms.legs), "the route does not match the session's legs")
+    _require(order.plan.window == terms.window, "the order's window is not the session's")
+    _require(min(order.plan.chunk, order.plan.window, order.plan.prompt) > 0, "a window of no tokens")
     # R2 to R4: the ledger's entries stand in its log, and are the ones that this job needs.
     checkpoints = [_check_proof(proof, verifier) for proof in _proofs(bundle)]
     _require(_action(bundle.opened, Open).session == terms, "the session that was opened has other terms")
     settle = _action(bundle.settled, Settle)
     _require(settle.voucher == bundle.pay.voucher, "the voucher that was settled is another one")
-    effect = bundle.settled.entry.sessions[0]
+    effect = _effect(bundle.settled, session)
     counts = (bundle.pay.voucher.tokens_in, bundle.pay.voucher.tokens_out)
     _require((effect.tokens_in, effect.tokens_out) == counts, "the ledger settled other counts")
     # R5: the voucher is the client's.
@@ -147,6 +150,7 @@ def _check_windows(bundle: Bundle, order: JobOrder, domain: Domain, session: byt
     if bundle.windows:
         last = bundle.windows[-1][0][0].receipt
         positions = last.tokens_in if not last.tokens_out else order.plan.prompt - 1 + last.tokens_out
+    _require(positions < len(bundle.tokens), "the receipts count more tokens than there are")
     bounds = window_bounds(order, positions)
     _require(len(bounds) == len(bundle.windows), "the windows do not add up to the counts")
     for (start, end), window in zip(bounds, bundle.windows, strict=True):
@@ -166,8 +170,8 @@ def _check_close(bundle: Bundle, session: bytes) -> int:
     if bundle.closed is None:
         raise TypeError("there is no close to check")
     _require(_action(bundle.closed, Close).session == session, "the session that was closed is another one")
-    before, after = bundle.settled.entry.sessions[0], bundle.closed.entry.sessions[0]
-    _require(after.closed and after.session == session, "the session is not closed")
+    before, after = _effect(bundle.settled, session), _effect(bundle.closed, session)
+    _require(after.closed, "the session is not closed")
     return before.reserved
 
 
@@ -186,6 +190,12 @@ def _check_proof(proof: LedgerProof, verifier: VerifierKey) -> Checkpoint:
     checkpoint = open_checkpoint(proof.checkpoint, verifier)
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(encode(proof.entry)), proof.proof, checkpoint.root)
     return checkpoint
+
+
+def _effect(proof: LedgerProof, session: bytes) -> SessionEffect:
+    effects = proof.entry.sessions
+    _require(len(effects) == 1 and effects[0].session == session, f"entry {proof.index} is about another session")
+    return effects[0]
 
 
 def _action(proof: LedgerProof, kind: type[Any]) -> Any:
@@ -251,7 +261,7 @@ def load_bundle(data: bytes) -> Bundle:
             settled=_proof(ledger["settled"]),
             closed=None if ledger["closed"] is None else _proof(ledger["closed"]),
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise MalformedError(
             f"not a receipt file: {type(error).__name__} {error}", hint="give the file that `joule run` wrote"
         ) from None
