@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from node.pipeline.conversation import ClientSide, Conversation, JobResult, loop_time
 from node.pipeline.tab import Tab
@@ -78,7 +79,7 @@ class JobClient:
             result.error = error
         except asyncio.CancelledError:
             result.error = LostPeerError("stopped before the answer was complete", code="cancelled")
-        await asyncio.shield(self._end(conversation, result))
+        await _see_through(self._end(conversation, result))
         return result
 
     async def _end(self, conversation: Conversation, result: JobResult) -> None:
@@ -127,3 +128,14 @@ class JobClient:
                 closed += 1
             await self._side.journal.remove(session)
         return closed
+
+
+async def _see_through(ending: Coroutine[Any, Any, None]) -> None:
+    """Run to the end whatever is cancelled meanwhile: money is moving, and all waits in it are bounded."""
+    task = asyncio.create_task(ending, name="end of job")
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    task.result()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from node.pipeline.outbox import Outbox
 from node.ports import Connect
-from protocol.errors import JoulemeshError, LostPeerError, PeerError, RefusedError
+from protocol.errors import JoulemeshError, LostPeerError, MalformedError, PeerError, RefusedError
 from protocol.order import Hop, JobOrder
 
 __all__ = ["Neighbours", "next_hop"]
@@ -25,6 +25,7 @@ class Neighbours:
         self._connect = connect
         self._lost = lost
         self._dials: dict[bytes, asyncio.Task[Outbox]] = {}
+        self._watches: set[asyncio.Task[None]] = set()
 
     async def reach(self, hop: Hop) -> None:
         """Make sure of a link to `hop`. Raises RefusedError with code ``next-unreachable``."""
@@ -58,11 +59,27 @@ class Neighbours:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
         outboxes = [outbox for task in tasks if (outbox := self._opened(task)) is not None]
         await asyncio.gather(*(outbox.flush() for outbox in outboxes))
 
     async def _dial(self, hop: Hop) -> Outbox:
-        return Outbox(await self._connect(hop.data_address, hop.public_key), self._lost)
+        outbox = Outbox(await self._connect(hop.data_address, hop.public_key), self._lost)
+        watch = asyncio.create_task(self._watch(outbox), name="watch next leg")
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        return outbox
+
+    async def _watch(self, outbox: Outbox) -> None:
+        """Notice the end of a link that nothing is read from, before the next session is sent into it."""
+        try:
+            await outbox.link.receive()
+        except PeerError as error:
+            self._lost(outbox, error)
+        else:
+            self._lost(outbox, MalformedError("a next leg sends nothing back on this link"))
 
     @staticmethod
     def _opened(task: asyncio.Task[Outbox]) -> Outbox | None:

@@ -51,6 +51,7 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self._listeners: dict[str, tuple[bytes, Callable[[MemoryLink], Awaitable[None]]]] = {}
         self.links: dict[str, list[MemoryLink]] = {}
+        self.dialled: dict[bytes, list[MemoryLink]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def listen(self, address: str, public_key: bytes, on_link: Callable[[MemoryLink], Awaitable[None]]) -> None:
@@ -65,6 +66,7 @@ class MemoryNetwork:
                 raise SignatureError("another peer answers there")
             near, far = link_pair(own_key, key)
             self.links.setdefault(address, []).append(far)
+            self.dialled.setdefault(own_key, []).append(near)
             task = asyncio.create_task(on_link(far))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -73,9 +75,9 @@ class MemoryNetwork:
         return connect
 
     def kill(self, address: str) -> None:
-        """The process behind this address dies."""
-        del self._listeners[address]
-        for link in self.links.pop(address, []):
+        """The process behind this address dies, and with it every link that it accepted or dialled."""
+        key, _ = self._listeners.pop(address)
+        for link in (*self.links.pop(address, []), *self.dialled.pop(key, [])):
             link.cut()
 
     async def close(self) -> None:

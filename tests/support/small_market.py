@@ -258,6 +258,11 @@ class SmallMarket:
         self.network.kill(node.address)
         node.task.cancel()
 
+    def revive(self, number: int) -> None:
+        """Start a killed node again, with the key and the vouchers that it had."""
+        span = self.nodes[number].span
+        self.nodes[number] = SmallNode(self, number, span.start, span.end, self.limits)
+
     def free(self, key: SigningKey) -> int:
         return self.ledger.books.account(key.address).free
 

@@ -157,6 +157,15 @@ async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, vi
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_the_first_job_after_a_node_came_back_is_served(market: SmallMarket, victim: int) -> None:
+    assert (await run(market, [1, 2, 3], 5)).error is None
+    market.kill(victim)
+    market.revive(victim)
+    assert (await run(market, [1, 2, 3], 5)).error is None
+
+
+@pytest.mark.asyncio
 async def test_a_client_that_vanishes_costs_each_node_at_most_a_window(market: SmallMarket) -> None:
     order = market.order(3, 40, window=4)
     task: asyncio.Task[JobResult]
@@ -235,13 +244,15 @@ async def test_a_restarted_node_redeems_what_it_was_promised(market: SmallMarket
     assert (voucher.pay.voucher.tokens_in, voucher.pay.voucher.tokens_out) == (3, 20)
 
 
-async def _outcome(market: SmallMarket, order: JobOrder, stop_at: int) -> str:
-    """How a job ends whose client stops it after so many tokens."""
+async def _outcome(market: SmallMarket, order: JobOrder, stop_at: int, victim: int | None) -> str:
+    """How a job ends that its client stops, or that a node dies in, after so many tokens."""
     seen: list[int] = []
 
     def on_token(token: int) -> None:
         seen.append(token)
-        if len(seen) == stop_at:
+        if len(seen) == stop_at and victim is not None:
+            market.kill(victim)
+        elif len(seen) == stop_at:
             task.cancel()
 
     task = asyncio.create_task(market.client.run(order, MANIFEST, [1, 2], on_token))
@@ -249,6 +260,9 @@ async def _outcome(market: SmallMarket, order: JobOrder, stop_at: int) -> str:
         result = await asyncio.wait_for(task, 20)
     except RuleError as error:
         return error.code
+    finally:
+        if victim is not None and market.nodes[victim].task.cancelling():
+            market.revive(victim)
     return "done" if result.error is None else result.error.code
 
 
@@ -259,21 +273,23 @@ async def test_money_is_conserved_over_hundreds_of_jobs_with_deaths_refusals_and
     market = SmallMarket(tmp_path)
     deposited = 1_000_000
     outcomes: dict[str, int] = {}
-    try:
-        for _ in range(200):
-            for node in market.nodes:
-                full = RefusedError("no room", code="full")
-                node.refuse_all = full if chance.random() < 0.05 else None
-            most = chance.randrange(1, 30)
-            order = market.order(2, most, window=chance.randrange(1, 6))
-            if chance.random() < 0.05:
-                huge = tuple(leg.replace(cap=10**9) for leg in order.session.legs)
-                order = order.replace(session=order.session.replace(legs=huge))
-            stop_at = chance.randrange(1, 60)
-            name = await _outcome(market, order, stop_at)
-            outcomes[name] = outcomes.get(name, 0) + 1
-            assert market.ledger.books.total() == deposited
-        assert set(outcomes) >= {"done", "full", "cancelled", "balance"}, outcomes
-        assert market.ledger.replayed() == market.ledger.books
-    finally:
-        await market.close()
+    for _ in range(200):
+        for node in market.nodes:
+            node.refuse_all = RefusedError("no room", code="full") if chance.random() < 0.05 else None
+        order = market.order(2, chance.randrange(1, 30), window=chance.randrange(1, 6))
+        if chance.random() < 0.05:
+            huge = tuple(leg.replace(cap=10**9) for leg in order.session.legs)
+            order = order.replace(session=order.session.replace(legs=huge))
+        victim = chance.randrange(3) if chance.random() < 0.15 else None
+        name = await _outcome(market, order, chance.randrange(1, 60), victim)
+        outcomes[name] = outcomes.get(name, 0) + 1
+        assert market.ledger.books.total() == deposited
+    assert set(outcomes) >= {"done", "full", "cancelled", "balance", "provider-lost"}, outcomes
+    # Once every grace has ended, everything that was held has gone to a provider or back to the client.
+    market.now += 10_000
+    await market.client.reclaim(60)
+    assert held(market) == 0
+    paid = sum(market.free(node.key) for node in market.nodes)
+    assert market.free(market.client_key) + paid == deposited
+    assert market.ledger.replayed() == market.ledger.books
+    await market.close()
