@@ -143,6 +143,8 @@ class LegJob:
         plan = self.order.plan
         if self.ended:
             return  # on their way when the client or a stop token ended the answer
+        if not len(data):
+            raise MalformedError("no rows at all")
         if position != self._arrived:
             raise MalformedError(f"position {position} where {self._arrived} is next", code="out-of-order")
         if position + len(data) > plan.prompt + plan.most - 1:

@@ -218,10 +218,9 @@ class Provider:
             case Prompt():
                 if not job.is_first:
                     raise MalformedError("prompt tokens go to the first leg")
-                tokens = np.frombuffer(payload, dtype="<u4")
                 if len(payload) != 4 * frame.length or frame.position + frame.length > job.order.plan.prompt:
                     raise MalformedError("the prompt's length does not match its header or the order")
-                job.arrive(frame.position, tuple(tokens.tolist()))
+                job.arrive(frame.position, tuple(np.frombuffer(payload, dtype="<u4").tolist()))
                 self._compute.poke(job)
             case Finish():
                 self._post_window(job, job.finish(frame.tokens_out))
