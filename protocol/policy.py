@@ -107,6 +107,7 @@ class ReasonCode(StrEnum):
     PRICE_CAP = "price-cap"
     TOO_SLOW = "too-slow"
     SUPERSEDED = "superseded"
+    UNREACHABLE = "unreachable"
     DEARER = "dearer"
     LIMITS = "limits"
 

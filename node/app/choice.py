@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from protocol.errors import ConfigurationError
 from protocol.ids import ModelRoot
 from protocol.offer import Offer
-from protocol.routing import NoRouteError
+from protocol.policy import Reason, ReasonCode
+from protocol.routing import NoRouteError, Route
 
-__all__ = ["choose_model", "covers", "covers_some_model"]
+__all__ = ["choose_model", "covers", "covers_some_model", "require_answers", "route_among"]
+
+_SILENT = Reason(ReasonCode.UNREACHABLE, "its node does not answer")
 
 
 def covers(offers: Sequence[Offer], model: str | None) -> bool:
@@ -52,3 +56,31 @@ def choose_model(offers: Sequence[Offer], model: str | None) -> ModelRoot:
         names = sorted({f"{offer.model_name} ({offer.model.hex()[:12]})" for offer in offers if offer.model in meant})
         raise ConfigurationError(f"several models are on offer: {', '.join(names)}", hint="choose one with --model")
     return ModelRoot(meant.pop())
+
+
+def require_answers(offers: Sequence[Offer], answered: Collection[bytes]) -> None:
+    """Raises NoRouteError where no node behind the offers answered (public keys)."""
+    if not answered:
+        raise NoRouteError(
+            f"none of the nodes that offer this model answers ({len(offers)} offers)",
+            code="unreachable",
+            hint="try again: the offers of nodes that are gone expire within minutes",
+            explanations=tuple((offer, _SILENT) for offer in offers),
+        )
+
+
+def route_among(
+    offers: Sequence[Offer], answered: Collection[bytes], find: Callable[[Sequence[Offer]], Route]
+) -> Route:
+    """The route that `find` makes of the offers by nodes that answered (public keys).
+
+    An offer outlives a node that died: to order from such a one would hold the client's money for nothing. Raises
+    NoRouteError, which like the route says of the others that they did not answer.
+    """
+    silent = tuple((offer, _SILENT) for offer in offers if offer.public_key not in answered)
+    try:
+        found = find([offer for offer in offers if offer.public_key in answered])
+    except NoRouteError as error:
+        everything = (*error.explanations, *silent)
+        raise NoRouteError(error.message, code=error.code, hint=error.hint, explanations=everything) from None
+    return replace(found, explanations=(*found.explanations, *silent))

@@ -8,11 +8,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from node.app.choice import choose_model, covers, covers_some_model
+from node.app.choice import choose_model, covers, covers_some_model, require_answers, route_among
 from node.app.clock import clock
 from node.app.models import fetch_manifest, fetch_tokenizer
 from node.app.report import JobReport, build_report
@@ -129,6 +130,8 @@ class Client:
             FundsError: the balance does not cover the caps.
             UnreachableError, RuleError: the ledger is down or refuses.
         """
+        if receipt_file is not None:
+            _require_writable(receipt_file)
         jobs, rules = await self._jobs(), await self.ledger.connect()
         await jobs.reclaim(rules.grace_s)
         network, _ = await self._join()
@@ -136,6 +139,7 @@ class Client:
         root = choose_model(offers, model)
         offers = [offer for offer in offers if offer.model == root]
         round_trips = await network.round_trips(offers)
+        require_answers(offers, round_trips)
         holders = [peer_id_of(public_key) for public_key in round_trips]
         manifest = await fetch_manifest(network.host, holders, root, self._cache)
         text = await fetch_tokenizer(network.host, holders, manifest, self._cache)
@@ -177,9 +181,9 @@ class Client:
     def _route(
         self, offers: Sequence[Offer], round_trips: Mapping[bytes, int], manifest: ModelManifest, tokens: int
     ) -> Route:
-        return route(
-            offers,
-            self._policy(manifest),
+        find = partial(
+            route,
+            policy=self._policy(manifest),
             model=manifest.root,
             blocks=manifest.blocks,
             venue=self.ledger.domain.separator,
@@ -188,6 +192,7 @@ class Client:
             latency_weight=self.config.latency_weight,
             tokens_needed=tokens,
         )
+        return route_among(offers, round_trips, find)
 
     def _policy(self, manifest: ModelManifest) -> Policy:
         config = self.config
@@ -282,6 +287,12 @@ def _verified(bundle: Bundle | None) -> Verified | None:
         return None if bundle is None else verify_bundle(bundle)
     except PeerError:
         return None
+
+
+def _require_writable(path: Path) -> None:
+    """Raises LocalError for a place where no file can be made: before the job is paid, not after."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise LocalError(f"cannot write {path}: no such folder, or not yours", hint="give --receipt another place")
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from node.p2p.runtime import TrioRuntime
 from node.ports import Events
 from protocol.catalog import OfferList, OffersRequest
 from protocol.codec import decode, encode
-from protocol.errors import DishonestError, JoulemeshError, PeerError
+from protocol.errors import DishonestError, JoulemeshError, PeerError, UnreachableError
 from protocol.note import parse_note
 from protocol.offer import Offer
 from protocol.signing import SigningKey
@@ -24,6 +24,8 @@ __all__ = ["Network", "open_network"]
 
 MAX_BOOK_BYTES = 16 * 1024 * 1024
 JOIN_S = 10.0
+ANSWER_S = 5.0
+"""Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
 
 
 class Network:
@@ -50,8 +52,11 @@ class Network:
         return joined
 
     async def _join(self, peer: str) -> None:
-        async with asyncio.timeout(JOIN_S):
-            await self.fetch_book(await self.host.connect(peer))
+        try:
+            async with asyncio.timeout(JOIN_S):
+                await self.fetch_book(await self.host.connect(peer))
+        except TimeoutError:
+            raise UnreachableError(f"no answer within {JOIN_S:.0f} s") from None
 
     async def fetch_book(self, peer_id: str) -> None:
         """Ask one peer for all offers that it knows; each is checked like one from gossip."""
@@ -74,9 +79,10 @@ class Network:
         async def measure(offer: Offer) -> tuple[bytes, int] | None:
             for address in offer.addresses:
                 try:
-                    peer = await self.host.connect(address)
-                    return offer.public_key, await self.host.ping(peer)
-                except JoulemeshError:
+                    async with asyncio.timeout(ANSWER_S):
+                        peer = await self.host.connect(address)
+                        return offer.public_key, await self.host.ping(peer)
+                except (JoulemeshError, TimeoutError):
                     continue
             return None
 

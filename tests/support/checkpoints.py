@@ -24,9 +24,12 @@ def make_checkpoint(
     sliding_window: int | None = None,
     vocab: int = 320,
     shard_size: str = "50GB",
+    context: int = 512,
+    endless: bool = False,
 ) -> None:
     """Write a model with random weights and a tokenizer of `vocab` tokens (258 to 934).
 
+    An `endless` model has no stop token: its answers are as long as one asks for.
     `architecture` is a `model_type`: llama, mistral, qwen2 or qwen3. Weights are larger than at the start of a
     training, so that every layer has its say in which token comes next.
     """
@@ -41,10 +44,10 @@ def make_checkpoint(
         "num_key_value_heads": 2,
         "head_dim": hidden // 4,
         "vocab_size": vocab,
-        "max_position_embeddings": 512,
+        "max_position_embeddings": context,
         "tie_word_embeddings": tied,
         "bos_token_id": BOS,
-        "eos_token_id": EOS,
+        "eos_token_id": None if endless else EOS,
         "pad_token_id": None,
         "initializer_range": 0.2,
     }
