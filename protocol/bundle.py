@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,10 @@ from protocol.signing import open_envelope
 __all__ = ["Bundle", "LedgerProof", "Verified", "dump_bundle", "load_bundle", "verify_bundle"]
 
 FORMAT = "joulemesh-receipt/1"
-MAX_BUNDLE_BYTES = 64 * 1024 * 1024
+MAX_BUNDLE_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 8
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+"""Strings, to be skipped, and brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,7 @@ def load_bundle(data: bytes) -> Bundle:
     """The bundle in a file's bytes. Raises MalformedError; what it says is still to be verified."""
     if len(data) > MAX_BUNDLE_BYTES:
         raise MalformedError(f"a receipt of {len(data)} bytes is too large")
+    _require_shallow(data)
     try:
         value = json.loads(data)
         if value["format"] != FORMAT:
@@ -265,6 +270,15 @@ def load_bundle(data: bytes) -> Bundle:
         raise MalformedError(
             f"not a receipt file: {type(error).__name__} {error}", hint="give the file that `joule run` wrote"
         ) from None
+
+
+def _require_shallow(data: bytes) -> None:
+    """Raises MalformedError for JSON nested deeper than a receipt: the parser recurses, and can run out of stack."""
+    depth = 0
+    for mark in _BRACKETS.finditer(data):
+        depth += 1 if mark.group() in b"[{" else -1 if mark.group() in b"]}" else 0
+        if depth > MAX_DEPTH:
+            raise MalformedError("not a receipt file: it is nested too deeply")
 
 
 def _proof_json(proof: LedgerProof) -> dict[str, Any]:

@@ -365,7 +365,9 @@ def test_a_file_that_is_no_receipt_is_told_so(bundle: Bundle, what: str) -> None
         verify_bundle(load_bundle(data))
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"format": "joulemesh-receipt/1"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'[1,"]",' * 50_000, b'{"format": "joulemesh-receipt/1"}']
+)
 def test_noise_is_no_receipt(data: bytes) -> None:
     with pytest.raises(MalformedError):
         load_bundle(data)
