@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,7 @@ __all__ = ["Network", "open_network"]
 
 MAX_BOOK_BYTES = 16 * 1024 * 1024
 JOIN_S = 10.0
+REJOIN_S = 10.0
 ANSWER_S = 5.0
 """Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
 
@@ -50,6 +52,15 @@ class Network:
             else:
                 joined += 1
         return joined
+
+    async def stay_joined(self, ledger: LedgerClient, peers: Sequence[str]) -> None:
+        """Join again, until cancelled, whatever bootstrap peer was lost: a restarted ledger may have a new address."""
+        while True:
+            await asyncio.sleep(REJOIN_S)
+            with contextlib.suppress(UnreachableError):  # the ledger is down: asked again at the next turn
+                wanted = (*(await ledger.info()).peers, *peers)
+                connected = await self.host.peers()
+                await self.join([peer for peer in wanted if peer.rpartition("/p2p/")[2] not in connected])
 
     async def _join(self, peer: str) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -121,11 +122,16 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
         )
         await network.join((*info.peers, *config.peers))
         on_event("node ready", _facts(key, manifest, span, terms, network, time.monotonic() - began))
-        await _serve(provider, redeemer, advertiser, network, ledger)
+        await _serve(provider, redeemer, advertiser, network, ledger, config.peers)
 
 
 async def _serve(
-    provider: Provider, redeemer: Redeemer, advertiser: Advertiser, network: Network, ledger: LedgerClient
+    provider: Provider,
+    redeemer: Redeemer,
+    advertiser: Advertiser,
+    network: Network,
+    ledger: LedgerClient,
+    peers: Sequence[str],
 ) -> None:
     try:
         async with asyncio.TaskGroup() as group:
@@ -133,6 +139,7 @@ async def _serve(
             group.create_task(redeemer.run(), name="redeemer")
             group.create_task(advertiser.run(), name="advertiser")
             group.create_task(network.follow_checkpoints(ledger), name="checkpoints")
+            group.create_task(network.stay_joined(ledger, peers), name="bootstrap")
             group.create_task(network.watch(), name="libp2p host")
     finally:
         with contextlib.suppress(JoulemeshError, TimeoutError):
