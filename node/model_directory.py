@@ -199,7 +199,11 @@ def _check_architecture(config: dict[str, Any]) -> str:
     model_type = config.get("model_type")
     named = config.get("architectures") or [f"{ARCHITECTURES.get(str(model_type))}ForCausalLM"]
     supported = f"supported are {', '.join(f'{prefix}ForCausalLM' for prefix in ARCHITECTURES.values())}"
-    if not isinstance(model_type, str) or model_type not in ARCHITECTURES or named != [f"{ARCHITECTURES[model_type]}ForCausalLM"]:
+    if (
+        not isinstance(model_type, str)
+        or model_type not in ARCHITECTURES
+        or named != [f"{ARCHITECTURES[model_type]}ForCausalLM"]
+    ):
         what = named[0] if isinstance(named, list) and config.get("architectures") else f"model type {model_type!r}"
         raise ModelError(f"the model's architecture is not supported: {what}", hint=supported)
     if config.get("quantization_config") is not None:

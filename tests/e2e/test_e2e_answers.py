@@ -49,7 +49,8 @@ async def test_the_bundled_model_answers_like_transformers(tmp_path: Path) -> No
         await network.start_ledger()
         await network.start_nodes(BUNDLED, "0:2", "2:4", "4:6")
         assert (await network.joule("faucet", "5")).status == 0
-        await answers_equal_generate(network, BUNDLED, ("Anna has a red ball. Tom went to the kitchen. Where is Tom?", "17 + 25 ="), 48)
+        prompts = ("Anna has a red ball. Tom went to the kitchen. Where is Tom?", "17 + 25 =")
+        await answers_equal_generate(network, BUNDLED, prompts, 48)
 
 
 @pytest.mark.slow
