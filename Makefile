@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
-PROMPT ?=
+export PROMPT ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
@@ -29,7 +29,7 @@ help: ## List the targets
 	touch $@
 
 demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else)
-	@exec $(BIN)/joule demo $(if $(PROMPT),"$(PROMPT)")
+	@exec $(BIN)/joule demo $${PROMPT:+"$$PROMPT"}
 
 test: .venv/installed-dev lint types walls docs ## Linters, types, architecture rules, docs and every test (under 10 minutes)
 	@$(BIN)/python -m pytest -q

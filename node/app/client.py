@@ -22,6 +22,7 @@ from node.ledger import LedgerClient
 from node.p2p.direct import DataPlane
 from node.p2p.identity import peer_id_of
 from node.pipeline.client import JobClient, JobResult
+from node.pipeline.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Events, Proven
 from protocol.bundle import Bundle, LedgerProof, Verified, dump_bundle, verify_bundle
@@ -75,7 +76,7 @@ class Client:
             self.ledger,
             network.host,
             plane.connect,
-            VoucherStore(self.config.data_dir / "sessions" / checksum_address(self.key.address)),
+            self._journal(self.key.address),
             peer_id_of=peer_id_of,
             clock=clock,
             events=self._events,
@@ -94,6 +95,20 @@ class Client:
     async def withdraw(self, amount: int, reference: str) -> Proven:
         """Take free money out of the ledger, micro-units."""
         return await self.ledger.submit(Withdraw(amount=amount, reference=reference), self.key)
+
+    async def open_sessions(self, address: bytes) -> list[OpenSession]:
+        """What jobs of this account, run from here, left open on the ledger."""
+        rules = await self.ledger.connect()
+        return await open_sessions(self.ledger, self._journal(address), grace_s=rules.grace_s, now=clock())
+
+    async def reclaim(self) -> int:
+        """Have back what expired sessions still hold; micro-units. A job does so too, before it starts."""
+        rules = await self.ledger.connect()
+        journal = self._journal(self.key.address)
+        return await reclaim(self.ledger, journal, self.key, grace_s=rules.grace_s, now=clock())
+
+    def _journal(self, address: bytes) -> VoucherStore:
+        return VoucherStore(self.config.data_dir / "sessions" / checksum_address(address))
 
     # Offers
 
@@ -133,7 +148,7 @@ class Client:
         if receipt_file is not None:
             _require_writable(receipt_file)
         jobs, rules = await self._jobs(), await self.ledger.connect()
-        await jobs.reclaim(rules.grace_s)
+        await self.reclaim()
         network, _ = await self._join()
         offers = await self.offers(enough=lambda found: covers(found, model))
         root = choose_model(offers, model)

@@ -226,7 +226,7 @@ def _pricing(config: NodeConfig) -> Pricing:
 def _facts(
     key: SigningKey, manifest: ModelManifest, span: BlockSpan, terms: Terms, network: Network, start_s: float
 ) -> dict[str, object]:
-    offer = terms.describe()
+    offer = terms.offer()
     claim = offer.energy
     return {
         "provider": checksum_address(key.address),

@@ -48,7 +48,16 @@ class Terms:
     """(expiry, ask) of offers that are still in force."""
 
     def describe(self) -> Offer:
-        """The offer of now; the advertiser fills in its times. Raises ConfigurationError where no price is safe."""
+        """The offer to publish now; the advertiser fills in its times. Its price is remembered, to be honoured.
+
+        Raises ConfigurationError where no price is safe.
+        """
+        offer, now = self.offer(), self.clock()
+        self.published = [*(each for each in self.published if each[0] > now), (now + HONOUR_S, offer.price_out)]
+        return offer
+
+    def offer(self) -> Offer:
+        """What this node could offer now, dated with the second that it is made in."""
         figure = self.energy.figure()
         quote = self.pricing.quote(
             None if figure is None else figure.millijoules_per_token, utilisation_ppm=self.utilisation_ppm()
@@ -64,7 +73,6 @@ class Terms:
                 batch=figure.batch,
             )
         now = self.clock()
-        self.published = [*(each for each in self.published if each[0] > now), (now + HONOUR_S, quote.ask)]
         return Offer(
             public_key=self.public_key,
             sequence=0,
@@ -107,8 +115,7 @@ class Terms:
                 f"the session pays {format_micro(paid)} per 1M tokens, and this node asks {format_micro(min(asks))}",
                 code="below-ask",
             )
-        own = self.describe().replace(sequence=1, expires_at=now + 1)
-        reason = excluded(order.policy, own, model=self.manifest.root, venue=self.venue, now=now)
+        reason = excluded(order.policy, self.offer(), model=self.manifest.root, venue=self.venue, now=now)
         if reason is not None:
             raise RefusedError(f"the job's policy excludes this node: {reason.sentence}", code=str(reason.code))
 

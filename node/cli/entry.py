@@ -26,6 +26,7 @@ COMMANDS = {
     "receipt": "node.cli.receipt:receipt",
     "audit": "node.cli.audit:audit",
     "balance": "node.cli.money:balance",
+    "reclaim": "node.cli.money:reclaim",
     "faucet": "node.cli.money:faucet",
     "withdraw": "node.cli.money:withdraw",
     "demo": "node.cli.demo:demo",

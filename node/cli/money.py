@@ -1,7 +1,8 @@
-"""`joule balance`, `joule faucet`, `joule withdraw`: an account on the ledger."""
+"""`joule balance`, `reclaim`, `faucet` and `withdraw`: an account on the ledger."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from protocol.errors import ConfigurationError, KeystoreError
 from protocol.ids import checksum_address, parse_address
 
 if TYPE_CHECKING:
+    from node.pipeline.reclaim import OpenSession
     from node.ports import Proven
     from protocol.session import Account
     from protocol.signing import SigningKey
@@ -40,11 +42,33 @@ def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
     whose = key_file(config).address if address is None else parse_address(address)
     if whose is None:
         raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
-    account, status = run_job(_balance(config, whose))
+    (account, left_open), status = run_job(_balance(config, whose))
+    held = sum(each.reserved for each in left_open)
+    back_from = max((each.back_from for each in left_open), default=None)
     if as_json:
-        print_json({"address": checksum_address(whose), "free": account.free, "nonce": account.nonce})
+        amounts = {"free": account.free, "held": held, "held_until": back_from, "nonce": account.nonce}
+        print_json({"address": checksum_address(whose), **amounts})
+        return status
+    click.echo(f"{checksum_address(whose)}  ${money(account.free)} free")
+    if back_from is not None:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(back_from))
+        sessions = "1 unfinished session" if len(left_open) == 1 else f"{len(left_open)} unfinished sessions"
+        click.echo(f"${money(held)} is held by {sessions}; from {when} on it can be had back: joule reclaim")
+    return status
+
+
+@click.command(epilog=examples("joule reclaim"))
+@configured(ClientConfig, only=_ACCOUNT)
+@passphrase_option
+@json_option
+def reclaim(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -> int:
+    """Have back what unfinished sessions still hold, once their grace has ended. `joule run` does so by itself."""
+    key = unlocked(config, passphrase_file)
+    returned, status = run_job(_reclaim(config, key))
+    if as_json:
+        print_json({"address": checksum_address(key.address), "returned": returned})
     else:
-        click.echo(f"{checksum_address(whose)}  ${money(account.free)} free")
+        click.echo(f"${money(returned)} came back to {checksum_address(key.address)}")
     return status
 
 
@@ -83,11 +107,18 @@ def _print_entry(done: str, entry: Proven, as_json: bool) -> None:
         click.echo(f"{done} (ledger entry {entry.index})")
 
 
-async def _balance(config: ClientConfig, address: bytes) -> Account:
+async def _balance(config: ClientConfig, address: bytes) -> tuple[Account, list[OpenSession]]:
     from node.app.client import open_client
 
     async with open_client(config, None, event_printer(False, err=True)) as client:
-        return await client.balance(address)
+        return await client.balance(address), await client.open_sessions(address)
+
+
+async def _reclaim(config: ClientConfig, key: SigningKey) -> int:
+    from node.app.client import open_client
+
+    async with open_client(config, key, event_printer(False, err=True)) as client:
+        return await client.reclaim()
 
 
 async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Proven:

@@ -114,21 +114,6 @@ class JobClient:
                 raise
             return found[1]
 
-    async def reclaim(self, grace_s: int) -> int:
-        """Close sessions whose grace has ended, left open by runs that could not; how many were closed."""
-        closed = 0
-        for session, stored in (await self._side.journal.all()).items():
-            found = await self._side.settlement.session(session)
-            if found is None and stored.session.expiry + grace_s > self._side.clock():
-                continue
-            if found is not None and not found[1].entry.sessions[0].closed:
-                if stored.session.expiry + grace_s >= self._side.clock():
-                    continue
-                await self._side.settlement.submit(Close(session=session, discharges=()), self._side.key)
-                closed += 1
-            await self._side.journal.remove(session)
-        return closed
-
 
 async def _see_through(ending: Coroutine[Any, Any, None]) -> None:
     """Run to the end whatever is cancelled meanwhile: money is moving, and all waits in it are bounded."""

@@ -14,6 +14,7 @@ from small_market import MANIFEST, SmallMarket
 
 from node.pipeline.admission import ProviderLimits
 from node.pipeline.client import JobResult
+from node.pipeline.reclaim import reclaim
 from protocol.errors import RefusedError, RuleError
 from protocol.frames import Pay
 from protocol.metering import leg_amount
@@ -37,6 +38,10 @@ def expected_tokens(prompt: list[int], most: int) -> list[int]:
 async def run(market: SmallMarket, prompt: list[int], most: int, **changes: int) -> JobResult:
     order = market.order(len(prompt), most, **changes)
     return await asyncio.wait_for(market.client.run(order, MANIFEST, prompt, lambda token: None), 20)
+
+
+async def reclaimed(market: SmallMarket) -> int:
+    return await reclaim(market.ledger, market.journal, market.client_key, grace_s=60, now=market.now)
 
 
 def held(market: SmallMarket) -> int:
@@ -151,7 +156,7 @@ async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, vi
     assert [market.free(node.key) for node in market.nodes] == owed
     assert held(market) == sum(leg.cap for leg in order.session.legs) - sum(owed)
     market.now = order.session.expiry + 61
-    assert await market.client.reclaim(60) == 1
+    assert await reclaimed(market) == sum(leg.cap for leg in order.session.legs) - sum(owed)
     assert held(market) == 0
     assert await market.journal.all() == {}
 
@@ -287,7 +292,7 @@ async def test_money_is_conserved_over_hundreds_of_jobs_with_deaths_refusals_and
     assert set(outcomes) >= {"done", "full", "cancelled", "balance", "provider-lost"}, outcomes
     # Once every grace has ended, everything that was held has gone to a provider or back to the client.
     market.now += 10_000
-    await market.client.reclaim(60)
+    await reclaimed(market)
     assert held(market) == 0
     paid = sum(market.free(node.key) for node in market.nodes)
     assert market.free(market.client_key) + paid == deposited
