@@ -318,7 +318,7 @@ def _check_gaps(candidates: Candidates, rejected: Explanations) -> None:
     raise NoRouteError(
         f"no usable offer serves blocks {gaps} of {candidates.blocks}",
         code="gap",
-        hint=f"{others} more offers of the model were left out, each for its reason"
+        hint="loosen what excludes them, or wait for more offers"
         if others
         else "wait for more offers, or start a node that serves these blocks",
         explanations=rejected,

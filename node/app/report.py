@@ -121,7 +121,7 @@ def build_report(
                 provider=_short(offer.public_key),
                 jurisdiction=offer.jurisdiction,
                 blocks=str(offer.span),
-                reason=str(reason),
+                reason=reason.sentence,
             )
             for offer, reason in route.explanations
         ),

@@ -34,5 +34,5 @@ def audit(file: Path, model: Path | None, as_json: bool) -> int:
     if as_json:
         print_json(facts)
     else:
-        print_facts({name.replace("_", " "): str(value) for name, value in facts.items()})
+        print_facts({name.replace("_", " "): str(value) for name, value in facts.items() if value is not None})
     return 0 if found.verdict is Verdict.MATCH else FAILED

@@ -69,7 +69,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
             {
                 "ledger": found.verifier_key or "unknown",
                 "entries": f"{found.entries} verified" + ("" if sound else " before the fault"),
-                "money": f"{money(found.deposited)} in, {money(found.withdrawn)} out, {money(found.held)} held",
+                "money": f"{money(found.deposited)} in, {money(found.withdrawn)} out, {money(found.held)} on the books",
                 "result": "every entry follows the rules" if sound else f"NOT SOUND: {found.fault}",
             }
         )

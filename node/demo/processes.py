@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from protocol.errors import LocalError
 
-__all__ = ["JouleProcess"]
+__all__ = ["JouleProcess", "ProcessGroup"]
 
 _PR_SET_PDEATHSIG = 1
 STOP_S = 8.0
@@ -59,8 +59,8 @@ class JouleProcess:
         )
         return cls(name, process)
 
-    async def event(self, wanted: str, *, timeout_s: float = 60.0) -> dict[str, Any]:
-        """The first event of this name, which may have happened already.
+    async def event(self, wanted: str, *, timeout_s: float = 60.0, **details: Any) -> dict[str, Any]:
+        """The first event of this name and with these details, which may have happened already.
 
         Raises:
             LocalError: the process ended before, or took too long; says what it complained about.
@@ -69,7 +69,7 @@ class JouleProcess:
             async with asyncio.timeout(timeout_s), self._news:
                 while True:
                     for event in self._events:
-                        if event.get("event") == wanted:
+                        if event.get("event") == wanted and details.items() <= event.items():
                             return event
                     if self.process.returncode is not None and all(reader.done() for reader in self._readers):
                         raise LocalError(f"{self.name} ended with status {self.process.returncode}: {self._complaint}")
@@ -116,3 +116,22 @@ class JouleProcess:
                 self._complaint = text[:500]
         async with self._news:
             self._news.notify_all()
+
+
+class ProcessGroup:
+    """Processes that end together, when the block ends. Nest groups to end some before others."""
+
+    def __init__(self) -> None:
+        self._running: list[JouleProcess] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(process.stop() for process in self._running))
+
+    async def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> JouleProcess:
+        """Start a process of this group (`JouleProcess.start`)."""
+        process = await JouleProcess.start(name, arguments, environment)
+        self._running.append(process)
+        return process

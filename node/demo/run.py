@@ -7,8 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
 from node.app.client import Client, open_client
 from node.app.report import JobReport
 from node.config import ClientConfig
-from node.demo.processes import JouleProcess
+from node.demo.processes import JouleProcess, ProcessGroup
 from node.keystore import LIGHT, Keystore, generate
 from protocol.audit import Verdict
 from protocol.offer import Offer
-from protocol.signing import SigningKey
 from protocol.units import MICRO
 
 __all__ = ["DEFAULT_PROMPT", "DemoResult", "run_demo"]
@@ -78,30 +76,49 @@ async def run_demo(prompt: str | None, *, say: Callable[[str], None], write: Cal
     """
     home = Path(tempfile.mkdtemp(prefix="joulemesh-demo-"))
     try:
-        async with AsyncExitStack() as stack:
-            result = await _run(prompt or DEFAULT_PROMPT, home, stack, say, write)
+        async with ProcessGroup() as ledgers, ProcessGroup() as nodes:
+            result = await _run(prompt or DEFAULT_PROMPT, _Home(home, ledgers, nodes), say, write)
             say("\nStopping the ledger and the nodes ...")
             return result
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-async def _run(
-    prompt: str, home: Path, stack: AsyncExitStack, say: Callable[[str], None], write: Callable[[str], None]
-) -> DemoResult:
-    passphrase = secrets.token_urlsafe(16)
+@dataclass(slots=True)
+class _Home:
+    """Where everything of one demo is, and what runs in it; the nodes end before the ledger."""
+
+    folder: Path
+    ledgers: ProcessGroup
+    nodes: ProcessGroup
+    passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+
+    async def start_ledger(self) -> JouleProcess:
+        arguments = ["ledger", "run", "--port", "0", "--grace-s", "60", "--faucet-limit", "5"]
+        return await self.ledgers.start("ledger", arguments, self._environment("ledger"))
+
+    async def start_node(self, node: DemoNode, url: str) -> JouleProcess:
+        arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", node.blocks, "--ledger", url]
+        arguments += ["--jurisdiction", node.jurisdiction, "--energy-price", node.energy_price, "--kv-tokens", "4096"]
+        arguments += ["--overhead-price", node.overhead_price]
+        return await self.nodes.start(node.name, arguments, self._environment(node.name))
+
+    def _environment(self, name: str) -> dict[str, str]:
+        """A key of its own, and what finds it."""
+        keys = Keystore(self.folder / name / "keys")
+        keys.create("default", generate(), self.passphrase, work_factor=LIGHT)
+        home = str(self.folder / name)
+        return {"JOULE_HOME": home, "JOULE_PASSPHRASE": self.passphrase, "OMP_NUM_THREADS": "1"}
+
+
+async def _run(prompt: str, home: _Home, say: Callable[[str], None], write: Callable[[str], None]) -> DemoResult:
     say("Starting a ledger and three nodes, each a process with its own key, tariff and country ...")
-    _make_key(home / "ledger", passphrase)
-    arguments = ["ledger", "run", "--port", "0", "--grace-s", "60", "--faucet-limit", "5"]
-    ledger = await _start("ledger", arguments, home, passphrase, stack)
-    ready = await ledger.event("ledger ready")
-    for node in NODES:
-        _make_key(home / node.name, passphrase)
-    nodes = await asyncio.gather(*(_start_node(node, ready["url"], home, passphrase, stack) for node in NODES))
-    key = generate()
-    config = ClientConfig(ledger=ready["url"], data_dir=home / "client", max_tokens=MAX_TOKENS)
-    async with open_client(config, key, _ignore) as client:
-        for node, process in zip(NODES, nodes, strict=True):
+    ledger = await home.start_ledger()
+    url = (await ledger.event("ledger ready"))["url"]
+    processes = await asyncio.gather(*(home.start_node(node, url) for node in NODES))
+    config = ClientConfig(ledger=url, data_dir=home.folder / "client", max_tokens=MAX_TOKENS)
+    async with open_client(config, generate(), _ignore) as client:
+        for node, process in zip(NODES, processes, strict=True):
             serving = await process.event("node ready")
             say(
                 f"  {node.name:<10} blocks {node.blocks}  {node.jurisdiction}  "
@@ -128,23 +145,3 @@ def _ignore(_name: str, _details: Mapping[str, Any]) -> None:
 
 def _all_here(offers: Sequence[Offer]) -> bool:
     return len({offer.public_key for offer in offers}) >= len(NODES)
-
-
-def _make_key(folder: Path, passphrase: str) -> SigningKey:
-    key = generate()
-    Keystore(folder / "keys").create("default", key, passphrase, work_factor=LIGHT)
-    return key
-
-
-async def _start_node(node: DemoNode, url: str, home: Path, passphrase: str, stack: AsyncExitStack) -> JouleProcess:
-    arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", node.blocks, "--ledger", url]
-    arguments += ["--jurisdiction", node.jurisdiction, "--energy-price", node.energy_price, "--kv-tokens", "4096"]
-    arguments += ["--overhead-price", node.overhead_price]
-    return await _start(node.name, arguments, home, passphrase, stack)
-
-
-async def _start(name: str, arguments: list[str], home: Path, passphrase: str, stack: AsyncExitStack) -> JouleProcess:
-    environment = {"JOULE_HOME": str(home / name), "JOULE_PASSPHRASE": passphrase, "OMP_NUM_THREADS": "1"}
-    process = await JouleProcess.start(name, arguments, environment)
-    stack.push_async_callback(process.stop)
-    return process

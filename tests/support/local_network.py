@@ -6,12 +6,11 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from node.demo.processes import JouleProcess
+from node.demo.processes import JouleProcess, ProcessGroup
 from node.keystore import LIGHT, Keystore, generate
 from protocol.ids import checksum_address
 
@@ -40,13 +39,15 @@ class LocalNetwork:
     nodes: dict[str, JouleProcess] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     """EVM addresses by name."""
-    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _ledgers: ProcessGroup = field(default_factory=ProcessGroup)
+    _nodes: ProcessGroup = field(default_factory=ProcessGroup)
 
     async def __aenter__(self) -> LocalNetwork:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        async with self._ledgers, self._nodes:
+            pass  # the nodes end before the ledger, which they redeem at
 
     def environment(self, name: str) -> dict[str, str]:
         return {"JOULE_HOME": str(self.home / name), "JOULE_PASSPHRASE": PASSPHRASE, "OMP_NUM_THREADS": "1"}
@@ -60,9 +61,8 @@ class LocalNetwork:
 
     async def start(self, name: str, *arguments: str) -> JouleProcess:
         self.make_key(name)
-        process = await JouleProcess.start(name, arguments, self.environment(name))
-        self._stack.push_async_callback(process.stop)
-        return process
+        group = self._ledgers if name == "ledger" else self._nodes
+        return await group.start(name, arguments, self.environment(name))
 
     async def start_ledger(self, *, grace_s: int = 2, faucet: str = "5", port: int = 0) -> str:
         self.ledger = await self.start(
