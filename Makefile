@@ -48,7 +48,7 @@ walls: .venv/installed-dev ## Which package may import what
 	@$(BIN)/lint-imports
 
 docs: .venv/installed-dev ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
 	@for each in scripts/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done
