@@ -132,7 +132,6 @@ class Conversation:
     async def _order_all(self) -> None:
         hops = self._result.order.hops
         answers = await asyncio.gather(*(self._order(leg) for leg in range(len(hops))), return_exceptions=True)
-        self._accepted = [leg for leg, answer in enumerate(answers) if answer is None]
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
@@ -155,6 +154,7 @@ class Conversation:
             if answer.discharge is not None:
                 self._take_discharge(leg, answer.discharge, (0, 0))
             raise RefusedError(f"leg {leg} (blocks {hop.span}) refused: {answer.reason}", code=answer.code)
+        self._accepted.append(leg)
 
     # Links
 
