@@ -44,19 +44,20 @@ class ComputeLoop:
     async def run(self) -> None:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
-        try:
-            while True:
-                await self._wake.wait()
-                batch = self._next_batch()
-                if not batch:
-                    self._wake.clear()
-                    continue
-                outputs = await loop.run_in_executor(self._thread, self._forward, [piece for _, piece in batch])
-                for job, _ in batch:
-                    job.running = False
-                self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
-        finally:
-            self._thread.shutdown(wait=True)
+        while True:
+            await self._wake.wait()
+            batch = self._next_batch()
+            if not batch:
+                self._wake.clear()
+                continue
+            outputs = await loop.run_in_executor(self._thread, self._forward, [piece for _, piece in batch])
+            for job, _ in batch:
+                job.running = False
+            self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
+
+    def close(self) -> None:
+        """End the engine's thread, after what it is doing."""
+        self._thread.shutdown(wait=True)
 
     async def in_thread(self, call: Callable[[], None]) -> None:
         """Run an engine call in the engine's thread, between passes."""

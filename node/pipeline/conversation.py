@@ -248,6 +248,7 @@ class Conversation:
             case Receipted():
                 self._tab.take_receipt(leg, frame, payload)
             case Failed():
+                self._lost.add(leg)  # it has ended the session, and answers nothing more
                 raise LostPeerError(f"leg {leg} (blocks {hop.span}) gave up: {frame.reason}", code=frame.code)
             case LostPeerError():
                 self._lost.add(leg)

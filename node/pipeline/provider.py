@@ -113,6 +113,7 @@ class Provider:
             self._fail(job, LostPeerError("the node is shutting down", code="shutdown"))
         await asyncio.gather(*self._freeing)
         await self._neighbours.close()
+        self._compute.close()
 
     async def begin(self, order: JobOrder) -> None:
         """Make an admitted order a job, with its KV and its link to the next leg. Raises RefusedError."""

@@ -271,6 +271,8 @@ class SmallMarket:
         for node in self.nodes:
             node.task.cancel()
         await asyncio.gather(*(node.task for node in self.nodes), return_exceptions=True)
+        for node in self.nodes:
+            await node.provider.stop()
 
 
 class _Requests:

@@ -163,6 +163,33 @@ async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, vi
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_a_node_that_is_stopped_ends_its_jobs_with_a_reason_and_frees_them(
+    market: SmallMarket, victim: int
+) -> None:
+    node = market.nodes[victim]
+    seen: list[int] = []
+    stopping: list[asyncio.Task[None]] = []
+
+    async def stop() -> None:
+        node.task.cancel()
+        await asyncio.wait([node.task])
+        await node.provider.stop()
+
+    def on_token(token: int) -> None:
+        seen.append(token)
+        if len(seen) == 5:
+            stopping.append(asyncio.create_task(stop()))
+
+    result = await asyncio.wait_for(market.client.run(market.order(3, 200), MANIFEST, [1, 2, 3], on_token), 20)
+    await stopping[0]
+    assert result.error is not None
+    assert result.error.code == "shutdown"
+    assert "shutting down" in result.error.message
+    assert node.engine.sessions == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("victim", [0, 1, 2])
 async def test_the_first_job_after_a_node_came_back_is_served(market: SmallMarket, victim: int) -> None:
     assert (await run(market, [1, 2, 3], 5)).error is None
     market.kill(victim)
