@@ -19,6 +19,7 @@ from protocol.codec import decode, encode
 from protocol.errors import DishonestError, JoulemeshError, PeerError, UnreachableError
 from protocol.note import parse_note
 from protocol.offer import Offer
+from protocol.routing import UNKNOWN_RTT_US
 from protocol.signing import SigningKey
 
 __all__ = ["Network", "open_network"]
@@ -28,6 +29,7 @@ JOIN_S = 10.0
 REJOIN_S = 10.0
 ANSWER_S = 5.0
 """Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
+PING_ATTEMPTS = 3
 
 
 class Network:
@@ -86,20 +88,26 @@ class Network:
 
     async def round_trips(self, offers: Sequence[Offer]) -> dict[bytes, int]:
         """Measured round trips to the nodes behind these offers: microseconds by public key, without the silent."""
-
-        async def measure(offer: Offer) -> tuple[bytes, int] | None:
-            for address in offer.addresses:
-                try:
-                    async with asyncio.timeout(ANSWER_S):
-                        peer = await self.host.connect(address)
-                        return offer.public_key, await self.host.ping(peer)
-                except (JoulemeshError, TimeoutError):
-                    continue
-            return None
-
         nodes = {offer.public_key: offer for offer in offers}
-        measured = await asyncio.gather(*(measure(offer) for offer in nodes.values()))
-        return dict(each for each in measured if each is not None)
+        measured = await asyncio.gather(*(self._round_trip(offer) for offer in nodes.values()))
+        return {key: each for key, each in zip(nodes, measured, strict=True) if each is not None}
+
+    async def _round_trip(self, offer: Offer) -> int | None:
+        """To the node behind an offer, in microseconds; None where nobody proves its key in time."""
+        for address in offer.addresses:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    return await self._ping(await self.host.connect(address))
+            except (JoulemeshError, TimeoutError) as error:
+                self._events("peer not reached", {"peer": address, "reason": str(error) or "no answer in time"})
+        return None
+
+    async def _ping(self, peer: str) -> int:
+        """A connected peer refuses pings beyond two at once by one key: then its round trip counts as unknown."""
+        for _ in range(PING_ATTEMPTS):
+            with contextlib.suppress(PeerError):
+                return await self.host.ping(peer)
+        return UNKNOWN_RTT_US
 
     async def follow_offers(self) -> None:
         """Take in offers from gossip until cancelled."""

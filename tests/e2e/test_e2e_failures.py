@@ -1,0 +1,345 @@
+"""What goes wrong, with real processes: a clear message, a status that is not 0, no traceback, and the money right."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from checkpoints import make_checkpoint
+from local_network import Finished, LocalNetwork
+
+from node.ledger import LedgerClient
+from node.pipeline.vouchers import StoredVoucher
+from protocol.codec import decode
+from protocol.ids import parse_address
+from protocol.messages import session_id
+from protocol.metering import leg_amount
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+GRACE_S = 2
+LONG = ("--max-tokens", "1500")
+"""A job that lasts for seconds: something can happen in the middle of it."""
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six blocks of a model that never stops by itself."""
+    directory = tmp_path_factory.mktemp("models") / "endless"
+    make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
+    return directory
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def net(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> AsyncIterator[LocalNetwork]:
+    """A ledger and three nodes, the middle one in another country; the client has money, the pauper has not."""
+    async with LocalNetwork(tmp_path_factory.mktemp("net")) as network:
+        await network.start_ledger(grace_s=GRACE_S)
+        await network.start_nodes(endless, "0:2", "2:4", "4:6", node1=("--jurisdiction", "US"))
+        assert (await network.joule("faucet", "2")).status == 0
+        yield network
+
+
+def told(done: Finished, *phrases: str) -> None:
+    """One message on stderr, a status of 1, nothing on stdout, no traceback."""
+    assert done.status == 1, done
+    assert "Traceback" not in done.err
+    assert done.err.startswith("error: "), done.err
+    assert done.out == ""
+    for phrase in phrases:
+        assert phrase in done.err, done.err
+
+
+def told_json(done: Finished, code: str) -> dict[str, Any]:
+    assert done.status == 1, done
+    assert done.err == ""
+    found: dict[str, Any] = done.json()
+    assert found["code"] == code
+    return found
+
+
+async def serves(network: LocalNetwork, *more: str) -> dict[str, Any]:
+    """The network still does a whole job; its report."""
+    done = await network.joule("run", "hello", "--max-tokens", "20", "--json", *more)
+    assert done.status == 0, done
+    report: dict[str, Any] = done.json()
+    assert (report["tokens_out"], report["verified"], report["held"]) == (20, True, 0)
+    return report
+
+
+async def next_voucher(process: asyncio.subprocess.Process, *, beyond: int) -> None:
+    """Wait until the client says that it has signed for more than so many generated tokens."""
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while line := (await process.stderr.readline()).decode():
+            if "voucher signed" in line and int(line.split("tokens_out=")[1].split()[0]) > beyond:
+                return
+    raise AssertionError("the job ended before")
+
+
+def journal(network: LocalNetwork, name: str) -> list[StoredVoucher]:
+    """The client's sessions that are not closed yet."""
+    return [decode(path.read_bytes(), StoredVoucher) for path in (network.home / name).rglob("sessions/*/*.voucher")]
+
+
+def newest(network: LocalNetwork, name: str) -> StoredVoucher:
+    return max(journal(network, name), key=lambda stored: (stored.opened_at, stored.session.expiry))
+
+
+async def free(ledger: LedgerClient, network: LocalNetwork, *names: str) -> list[int]:
+    return [(await ledger.account(parse_address(network.addresses[name]))).free for name in names]
+
+
+async def redeemed(network: LocalNetwork, session: bytes) -> None:
+    """Wait until one of the nodes says that it has settled a voucher of this session."""
+    telling = [
+        asyncio.create_task(network.nodes[name].event("voucher redeemed", session=session.hex())) for name in NODES
+    ]
+    _, others = await asyncio.wait(telling, return_when=asyncio.FIRST_COMPLETED)
+    for each in others:
+        each.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+NODES = ("node0", "node1", "node2")
+
+
+# Before a job
+
+
+async def test_what_stands_against_a_job_is_told_before_it_costs_anything(net: LocalNetwork) -> None:
+    unknown, gap, gap_json, poor, wrong, refused = await asyncio.gather(
+        net.joule("run", "hi", "--model", "nothing"),
+        net.joule("run", "hi", "--deny", "US", "--max-tokens", "5"),
+        net.joule("run", "hi", "--deny", "US", "--max-tokens", "5", "--json"),
+        net.joule("run", "hi", "--max-tokens", "5", name="pauper"),
+        net.joule("run", "hi", "--max-tokens", "5", JOULE_PASSPHRASE="battery staple"),
+        net.joule("run", "hi", "--window", "64", "--max-tokens", "5", "--json"),
+    )
+    told(unknown, "nobody offers the model 'nothing'", "on offer: ")
+    told(gap, "no usable offer serves blocks 2:4 of 6", f"{net.addresses['node1']} (US, blocks 2:4): ", "US")
+    found = told_json(gap_json, "gap")
+    assert [(each["provider"], each["code"]) for each in found["reasons"]] == [
+        (net.addresses["node1"], "jurisdiction-denied")
+    ]
+    told(poor, "balance too low", "0.000000 is free", " is missing", "joule faucet")
+    told(wrong, "wrong passphrase for the key 'default'")
+    assert refused.status == 1
+    assert refused.json()["error"]["code"] == "window"
+    assert "refused: this node serves at most 16 tokens a window" in refused.json()["error"]["message"]
+    assert (refused.json()["paid"], refused.json()["held"]) == (0, 0)
+
+
+async def test_offers_that_the_policy_excludes_are_named_with_their_reasons(net: LocalNetwork) -> None:
+    dear, dear_json, there, late = await asyncio.gather(
+        net.joule("run", "hi", "--max-price-out", "0.01"),
+        net.joule("run", "hi", "--max-price-out", "0.01", "--json"),
+        net.joule("run", "hi", "--allow", "FR", "--json"),
+        net.joule("run", "hi", "--receipt", str(net.home / "nowhere" / "receipt.json")),
+    )
+    told(dear, "none of the 3 offers of this model can be used", "more than the 0.010000 you pay for a route")
+    reasons = told_json(dear_json, "all-excluded")["reasons"]
+    assert {each["provider"] for each in reasons} == {net.addresses[name] for name in NODES}
+    assert {each["code"] for each in reasons} == {"price-cap"}
+    reasons = told_json(there, "all-excluded")["reasons"]
+    assert {(each["jurisdiction"], each["code"]) for each in reasons} == {
+        ("DE", "jurisdiction-not-allowed"),
+        ("US", "jurisdiction-not-allowed"),
+    }
+    told(late, "cannot write", "give --receipt another place")
+
+
+async def test_a_node_that_cannot_start_says_why(net: LocalNetwork, endless: Path, tmp_path: Path) -> None:
+    half, odd = tmp_path / "half", tmp_path / "odd"
+    shutil.copytree(endless, half)
+    with (half / "model.safetensors").open("r+b") as file:
+        file.truncate(10_000)
+    shutil.copytree(endless, odd)
+    config = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").write_text(json.dumps({**config, "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}))
+    host, data_port = _place(await net.nodes["node0"].event("node ready"), "data")
+    _, libp2p_port = _place(await net.nodes["node0"].event("node ready"), "peer")
+    _, http_port = net.url.removeprefix("http://").split(":")
+    node = ("node", "run", "--ledger", net.url, "--model")
+    missing, cut, unknown, beyond, data, libp2p, http, nobody = await asyncio.gather(
+        net.joule(*node, str(tmp_path / "nothing"), name="new0"),
+        net.joule(*node, str(half), name="new1"),
+        net.joule(*node, str(odd), name="new2"),
+        net.joule(*node, str(endless), "--blocks", "4:9", name="new3"),
+        net.joule(*node, str(endless), "--blocks", "0:1", "--data-port", data_port, name="new4"),
+        net.joule(*node, str(endless), "--blocks", "0:1", "--listen", f"/ip4/{host}/tcp/{libp2p_port}", name="new5"),
+        net.joule("ledger", "run", "--port", http_port, name="new6"),
+        net.joule("node", "run", "--ledger", "http://127.0.0.1:9", "--model", str(endless), name="new7"),
+    )
+    told(missing, "there is no model directory")
+    told(cut, "half-downloaded", "model.safetensors")
+    told(unknown, "architecture is not supported: GPT2LMHeadModel", "LlamaForCausalLM")
+    told(beyond, "blocks 4:9 of a model of 6")
+    told(data, f"cannot listen on 127.0.0.1 port {data_port}")
+    told(libp2p, "cannot listen on")
+    told(http, "cannot listen on")
+    told(nobody, "the ledger at http://127.0.0.1:9 does not answer", "joule ledger run")
+
+
+def _place(facts: dict[str, Any], name: str) -> tuple[str, str]:
+    parts = facts[name].split("/")
+    return parts[2], parts[4]
+
+
+async def test_a_ledger_that_is_down_is_told_by_every_command(net: LocalNetwork) -> None:
+    nowhere = ("--ledger", "http://127.0.0.1:9")
+    for done in await asyncio.gather(
+        net.joule("run", "hi", *nowhere), net.joule("balance", *nowhere), net.joule("offers", *nowhere)
+    ):
+        told(done, "the ledger at http://127.0.0.1:9 does not answer", "joule ledger run")
+
+
+async def test_the_first_bad_entry_of_a_log_that_was_tampered_with_is_named(net: LocalNetwork, tmp_path: Path) -> None:
+    await serves(net)
+    copy = tmp_path / "copy.sqlite3"
+    original = sqlite3.connect(net.home / "ledger" / "ledger" / "ledger.sqlite3")
+    database = sqlite3.connect(copy)
+    original.backup(database)
+    original.close()
+    sound = await net.joule("ledger", "verify", str(copy), "--json")
+    assert (sound.status, sound.json()["sound"]) == (0, True)
+    (entry,) = database.execute("SELECT data FROM entries WHERE position = 2").fetchone()
+    touched = bytes(entry[:-3]) + bytes([entry[-3] ^ 1]) + bytes(entry[-2:])
+    database.execute("UPDATE entries SET data = ? WHERE position IN (2, 3)", (touched,))
+    database.commit()
+    database.close()
+    told_text, told_as_json = await asyncio.gather(
+        net.joule("ledger", "verify", str(copy)), net.joule("ledger", "verify", str(copy), "--json")
+    )
+    assert (told_text.status, told_text.err) == (1, "")
+    assert "NOT SOUND: entry 2: " in told_text.out
+    assert told_as_json.json()["fault"]["entry"] == 2
+
+
+# In mid-stream
+
+
+async def test_a_client_that_vanishes_is_served_no_further_than_its_window(net: LocalNetwork) -> None:
+    async with LedgerClient(net.url) as ledger:
+        client, *before = await free(ledger, net, "client", *NODES)
+        process = await net.spawn("run", "hello", *LONG, "--session-s", "20", "--verbose", "--json")
+        await next_voucher(process, beyond=100)
+        process.kill()
+        await process.wait()
+        (stored,) = journal(net, "client")
+        session = session_id(stored.session)
+        failures = await asyncio.gather(*(net.nodes[name].event("job failed", session=session.hex()) for name in NODES))
+        for failure in failures:
+            (_, served), (_, paid) = failure["served"], failure["paid"]
+            assert paid > 80
+            assert served - paid <= 16
+
+        await redeemed(net, session)
+        found = await ledger.session(session)
+        assert found is not None
+        (effect,) = found[1].entry.sessions
+        assert effect.tokens_out == max(failure["paid"][1] for failure in failures)
+        owed = [leg_amount(leg, effect.tokens_in, effect.tokens_out) for leg in stored.session.legs]
+        caps = sum(leg.cap for leg in stored.session.legs)
+        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, owed, strict=True)]
+        assert await free(ledger, net, "client") == [client - caps]
+        assert effect.reserved == caps - sum(owed)
+
+
+async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
+    net: LocalNetwork, endless: Path
+) -> None:
+    async with LedgerClient(net.url) as ledger:
+        client, *before = await free(ledger, net, "client", *NODES)
+        process = await net.spawn("run", "hello", *LONG, "--session-s", "20", "--verbose", "--json")
+        await next_voucher(process, beyond=100)
+        os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+        report = json.loads(out)
+        assert process.returncode == 1
+        assert b"Traceback" not in err
+        assert report["error"]["code"] == "provider-lost"
+        assert "leg 1 (blocks 2:4) is gone" in report["error"]["message"]
+        assert report["settle_error"] is None
+        assert report["tokens_out"] > 100
+
+        stored = newest(net, "client")
+        legs = stored.session.legs
+        tokens_in, tokens_out = report["paid_tokens"]
+        assert tokens_out == report["tokens_out"]  # all that came
+        owed = [leg_amount(leg, tokens_in, tokens_out) for leg in legs]
+        caps = sum(leg.cap for leg in legs)
+        assert report["paid"] == sum(owed)
+        assert report["held"] == caps - sum(owed)
+        assert report["held_until"] == stored.session.expiry + GRACE_S
+        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, owed, strict=True)]
+        assert await free(ledger, net, "client") == [client - caps]
+
+        # Its offer is still in the books; nobody is sent to it.
+        gap = told_json(await net.joule("run", "hi", "--max-tokens", "5", "--json"), "gap")
+        assert [(each["blocks"], each["code"]) for each in gap["reasons"]] == [("2:4", "unreachable")]
+
+        await net.start_node("node1", endless, "2:4", "--jurisdiction", "US")
+        await net.nodes["node1"].event("node ready")
+        await serves(net)
+
+
+async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: LocalNetwork) -> None:
+    """The last test here: it takes the ledger away, and brings it back."""
+    async with LedgerClient(net.url) as ledger:
+        client, *before = await free(ledger, net, "client", *NODES)
+    process = await net.spawn("run", "hello", "--max-tokens", "600", "--session-s", "20", "--verbose", "--json")
+    await next_voucher(process, beyond=50)
+    assert net.ledger is not None
+    net.ledger.process.kill()
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    report = json.loads(out)
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+    assert (report["error"], report["tokens_out"]) == (None, 600)
+    assert report["settle_error"]["code"] == "unreachable"
+    assert report["balance_after"] is None
+    stored = newest(net, "client")
+    assert stored.pay is not None
+    told(await net.joule("balance"), "does not answer")
+
+    await net.start_ledger(grace_s=GRACE_S, port=int(net.url.rpartition(":")[2]))
+    await redeemed(net, session_id(stored.session))
+    owed = [leg_amount(leg, *report["paid_tokens"]) for leg in stored.session.legs]
+    async with LedgerClient(net.url) as ledger:
+        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, owed, strict=True)]
+        assert await free(ledger, net, "client") == [client - sum(leg.cap for leg in stored.session.legs)]
+        await what_was_held_comes_back(net, ledger)
+    sound = await net.joule("ledger", "verify", net.url, "--json")
+    assert (sound.status, sound.json()["sound"]) == (0, True)
+    assert sound.json()["deposited"] == sound.json()["held"] == 2_000_000
+
+
+async def what_was_held_comes_back(network: LocalNetwork, ledger: LedgerClient) -> None:
+    """The next job takes back what failed ones left in their sessions, once the grace of each has ended."""
+    left = journal(network, "client")
+    held = 0
+    for stored in left:
+        found = await ledger.session(session_id(stored.session))
+        assert found is not None
+        held += found[1].entry.sessions[0].reserved
+    assert held > 0
+    (client,) = await free(ledger, network, "client")
+    end = max(stored.session.expiry for stored in left) + GRACE_S + 1
+    await asyncio.sleep(max(0.0, end - time.time()))  # the rules go by the clock, and here it is the machine's
+    report = await serves(network)
+    assert report["balance_before"] == client + held
+    assert await free(ledger, network, "client") == [client + held - report["paid"]]
+    assert journal(network, "client") == []
