@@ -22,3 +22,11 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "qwen3"
     make_checkpoint(directory, "qwen3", layers=8, seed=5)
     return directory
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six blocks of a model that never stops by itself."""
+    directory = tmp_path_factory.mktemp("models") / "endless"
+    make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
+    return directory

@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from checkpoints import make_checkpoint
-from local_network import Finished, LocalNetwork
+from local_network import Finished, LocalNetwork, voucher_beyond
 
 from node.ledger import LedgerClient
 from node.pipeline.vouchers import StoredVoucher
-from protocol.codec import decode
 from protocol.ids import parse_address
 from protocol.messages import session_id
 from protocol.metering import leg_amount
@@ -30,14 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 GRACE_S = 2
 LONG = ("--max-tokens", "1500")
 """A job that lasts for seconds: something can happen in the middle of it."""
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six blocks of a model that never stops by itself."""
-    directory = tmp_path_factory.mktemp("models") / "endless"
-    make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
-    return directory
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -77,23 +67,8 @@ async def serves(network: LocalNetwork, *more: str) -> dict[str, Any]:
     return report
 
 
-async def next_voucher(process: asyncio.subprocess.Process, *, beyond: int) -> None:
-    """Wait until the client says that it has signed for more than so many generated tokens."""
-    assert process.stderr is not None
-    async with asyncio.timeout(60):
-        while line := (await process.stderr.readline()).decode():
-            if "voucher signed" in line and int(line.split("tokens_out=")[1].split()[0]) > beyond:
-                return
-    raise AssertionError("the job ended before")
-
-
-def journal(network: LocalNetwork, name: str) -> list[StoredVoucher]:
-    """The client's sessions that are not closed yet."""
-    return [decode(path.read_bytes(), StoredVoucher) for path in (network.home / name).rglob("sessions/*/*.voucher")]
-
-
 def newest(network: LocalNetwork, name: str) -> StoredVoucher:
-    return max(journal(network, name), key=lambda stored: (stored.opened_at, stored.session.expiry))
+    return max(network.sessions(name), key=lambda stored: (stored.opened_at, stored.session.expiry))
 
 
 async def free(ledger: LedgerClient, network: LocalNetwork, *names: str) -> list[int]:
@@ -233,10 +208,10 @@ async def test_a_client_that_vanishes_is_served_no_further_than_its_window(net: 
     async with LedgerClient(net.url) as ledger:
         client, *before = await free(ledger, net, "client", *NODES)
         process = await net.spawn("run", "hello", *LONG, "--session-s", "20", "--verbose", "--json")
-        await next_voucher(process, beyond=100)
+        await voucher_beyond(process, 100)
         process.kill()
         await process.wait()
-        (stored,) = journal(net, "client")
+        (stored,) = net.sessions("client")
         session = session_id(stored.session)
         failures = await asyncio.gather(*(net.nodes[name].event("job failed", session=session.hex()) for name in NODES))
         for failure in failures:
@@ -262,7 +237,7 @@ async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
     async with LedgerClient(net.url) as ledger:
         client, *before = await free(ledger, net, "client", *NODES)
         process = await net.spawn("run", "hello", *LONG, "--session-s", "20", "--verbose", "--json")
-        await next_voucher(process, beyond=100)
+        await voucher_beyond(process, 100)
         os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
         async with asyncio.timeout(30):
             out, err = await process.communicate()
@@ -300,7 +275,7 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
     async with LedgerClient(net.url) as ledger:
         client, *before = await free(ledger, net, "client", *NODES)
     process = await net.spawn("run", "hello", "--max-tokens", "600", "--session-s", "20", "--verbose", "--json")
-    await next_voucher(process, beyond=50)
+    await voucher_beyond(process, 50)
     assert net.ledger is not None
     net.ledger.process.kill()
     async with asyncio.timeout(60):
@@ -329,7 +304,7 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
 
 async def what_was_held_comes_back(network: LocalNetwork, ledger: LedgerClient) -> None:
     """The next job takes back what failed ones left in their sessions, once the grace of each has ended."""
-    left = journal(network, "client")
+    left = network.sessions("client")
     held = 0
     for stored in left:
         found = await ledger.session(session_id(stored.session))
@@ -342,4 +317,4 @@ async def what_was_held_comes_back(network: LocalNetwork, ledger: LedgerClient) 
     report = await serves(network)
     assert report["balance_before"] == client + held
     assert await free(ledger, network, "client") == [client + held - report["paid"]]
-    assert journal(network, "client") == []
+    assert network.sessions("client") == []

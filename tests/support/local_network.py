@@ -12,6 +12,8 @@ from typing import Any
 
 from node.demo.processes import JouleProcess, ProcessGroup
 from node.keystore import LIGHT, Keystore, generate
+from node.pipeline.vouchers import StoredVoucher
+from protocol.codec import decode
 from protocol.ids import checksum_address
 
 PASSPHRASE = "correct horse"
@@ -84,6 +86,10 @@ class LocalNetwork:
             await self.start_node(name, model, blocks, *more.get(name, ()))
         await asyncio.gather(*(self.nodes[name].event("node ready") for name in names))
 
+    def sessions(self, name: str) -> list[StoredVoucher]:
+        """A client's sessions that are not closed yet, with their newest vouchers."""
+        return [decode(path.read_bytes(), StoredVoucher) for path in (self.home / name).rglob("sessions/*/*.voucher")]
+
     async def joule(self, *arguments: str, name: str = "client", timeout_s: float = 90, **more: str) -> Finished:
         """Run one `joule` command to its end."""
         process = await self.spawn(*arguments, name=name, **more)
@@ -98,3 +104,14 @@ class LocalNetwork:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **self.environment(name), "JOULE_LEDGER": self.url, **more},
         )  # fmt: skip
+
+
+async def voucher_beyond(process: asyncio.subprocess.Process, tokens: int) -> None:
+    """Wait until a client with ``--verbose`` has signed for more than so many generated tokens."""
+    if process.stderr is None:
+        raise ValueError("nobody listens to the client")
+    async with asyncio.timeout(60):
+        while line := (await process.stderr.readline()).decode():
+            if "voucher signed" in line and int(line.split("tokens_out=")[1].split()[0]) > tokens:
+                return
+    raise AssertionError("the job ended before")
