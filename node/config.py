@@ -70,6 +70,16 @@ def _listen() -> str:
     )
 
 
+def _announce() -> tuple[str, ...]:
+    return setting(  # type: ignore[no-any-return]
+        Multiaddrs(),
+        table="network",
+        default=(),
+        example='["/ip4/203.0.113.7/tcp/4001"]',
+        about="Where others reach the libp2p host, if not where it listens: needed behind 0.0.0.0 or a port forward.",
+    )
+
+
 def _ledger() -> str:
     return setting(  # type: ignore[no-any-return]
         WebAddress(), table="network", default=DEFAULT_LEDGER, about="The ledger that jobs are settled on."
@@ -93,6 +103,7 @@ class NodeConfig:
     ledger: str = _ledger()
     peers: tuple[str, ...] = _peers()
     listen: str = _listen()
+    announce: tuple[str, ...] = _announce()
     data_host: str = setting(
         _HOST,
         table="network",
@@ -100,6 +111,13 @@ class NodeConfig:
         about="Where to listen for activations (TLS). Clients and neighbours dial it directly.",
     )
     data_port: int = setting(_PORT, table="network", default=0, about="The port for activations; 0 is any free one.")
+    data_announce: str | None = setting(
+        _HOST,
+        table="network",
+        default=None,
+        example='"203.0.113.7"',
+        about="The host that others dial for activations, if not data_host: needed behind 0.0.0.0 or a port forward.",
+    )
 
     jurisdiction: str = setting(
         Country(),
@@ -210,6 +228,7 @@ class LedgerConfig:
     )
 
     listen: str = _listen()
+    announce: tuple[str, ...] = _announce()
     peers: tuple[str, ...] = _peers()
     key: str = _key()
     data_dir: Path = _data_dir()

@@ -37,7 +37,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
         grace_s=config.grace_s,
         faucet_limit=config.faucet_limit,
     )
-    async with open_network(key, config.listen, on_event) as network:
+    async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
         async with run_embedded_ledger(settings, key, clock, peers=peers) as ledger:
             on_event(

@@ -16,7 +16,7 @@ from node.p2p.runtime import TrioRuntime
 from node.ports import Events
 from protocol.catalog import OfferList, OffersRequest
 from protocol.codec import decode, encode
-from protocol.errors import DishonestError, JoulemeshError, PeerError, UnreachableError
+from protocol.errors import ConfigurationError, DishonestError, JoulemeshError, PeerError, UnreachableError
 from protocol.note import parse_note
 from protocol.offer import Offer
 from protocol.routing import UNKNOWN_RTT_US
@@ -156,10 +156,22 @@ class Network:
 
 
 @asynccontextmanager
-async def open_network(key: SigningKey, listen: str, events: Events) -> AsyncIterator[Network]:
-    """A running host that follows offers and serves its book, closed when the block ends."""
+async def open_network(
+    key: SigningKey, listen: str, events: Events, *, announce: Sequence[str] = ()
+) -> AsyncIterator[Network]:
+    """A running host that follows offers and serves its book, closed when the block ends.
+
+    Raises:
+        ListenError: the address is taken or malformed.
+        ConfigurationError: it listens everywhere, and nothing says where others reach it.
+    """
+    if not announce and any(everywhere in listen for everywhere in ("/0.0.0.0/", "/::/")):
+        raise ConfigurationError(
+            f"listening on {listen} does not say where others reach this machine",
+            hint="add --announce /ip4/ADDRESS/tcp/PORT",
+        )
     async with TrioRuntime() as runtime:
-        host = P2PHost(runtime, key.secret, listen)
+        host = P2PHost(runtime, key.secret, listen, announce=announce)
         async with host:
             network = Network(host, events)
             await network.start()

@@ -20,6 +20,7 @@ from node.energy import Energy, Pricing, choose_energy
 from node.ledger import LedgerClient
 from node.market import Advertiser
 from node.model_directory import model_manifest
+from node.p2p.address import data_address, parse_data_address
 from node.p2p.direct import DataPlane
 from node.pipeline.admission import Admission, ProviderLimits
 from node.pipeline.provider import Provider
@@ -58,7 +59,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
         manifest = await asyncio.to_thread(model_manifest, config.model)
         span = _span(config, manifest)
         engine, energy, position_us = await asyncio.to_thread(_load, config, manifest, span)
-        network = await stack.enter_async_context(open_network(key, config.listen, on_event))
+        network = await stack.enter_async_context(open_network(key, config.listen, on_event, announce=config.announce))
         limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
         vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
         redeemer = Redeemer(ledger, VoucherStore(vouchers), key, clock, on_event)
@@ -82,7 +83,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
             jurisdiction=config.jurisdiction,
             carbon_g_per_kwh=config.carbon_g_per_kwh,
             addresses=network.host.addresses,
-            data_address=await links.plane.listen(config.data_host, config.data_port),
+            data_address=await _listen_for_data(links.plane, config),
         )
         terms = Terms(
             public_key=key.public_key,
@@ -159,6 +160,19 @@ class _Links:
     async def _on_link(self, link: Link) -> None:
         if self.provider is not None:
             await self.provider.on_link(link)
+
+
+async def _listen_for_data(plane: DataPlane, config: NodeConfig) -> str:
+    """Accept links; returns the address to offer. Raises ListenError, ConfigurationError."""
+    if config.data_announce is None and config.data_host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        raise ConfigurationError(
+            f"listening for activations on {config.data_host} does not say where others reach this machine",
+            hint="add --data-announce ADDRESS",
+        )
+    bound = await plane.listen(config.data_host, config.data_port)
+    if config.data_announce is None:
+        return bound
+    return data_address(config.data_announce, parse_data_address(bound).port)
 
 
 def _span(config: NodeConfig, manifest: ModelManifest) -> BlockSpan:
