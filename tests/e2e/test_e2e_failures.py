@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 GRACE_S = 2
 LONG = ("--max-tokens", "1500")
 """A job that lasts for seconds: something can happen in the middle of it."""
+ROOM = ("--kv-tokens", "8192")
+"""For more than one of them: an offer made during one job says what room there was then."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -35,7 +37,8 @@ async def net(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> AsyncI
     """A ledger and three nodes, the middle one in another country; the client has money, the pauper has not."""
     async with LocalNetwork(tmp_path_factory.mktemp("net")) as network:
         await network.start_ledger(grace_s=GRACE_S)
-        await network.start_nodes(endless, "0:2", "2:4", "4:6", node1=("--jurisdiction", "US"))
+        abroad = ("--jurisdiction", "US")
+        await network.start_nodes(endless, "0:2", "2:4", "4:6", node0=ROOM, node1=(*ROOM, *abroad), node2=ROOM)
         assert (await network.joule("faucet", "2")).status == 0
         yield network
 
@@ -265,7 +268,7 @@ async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
         gap = told_json(await net.joule("run", "hi", "--max-tokens", "5", "--json"), "gap")
         assert [(each["blocks"], each["code"]) for each in gap["reasons"]] == [("2:4", "unreachable")]
 
-        await net.start_node("node1", endless, "2:4", "--jurisdiction", "US")
+        await net.start_node("node1", endless, "2:4", *ROOM, "--jurisdiction", "US")
         await net.nodes["node1"].event("node ready")
         await serves(net)
 

@@ -109,7 +109,7 @@ async def stranger(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> A
     """A ledger, a node with a whole model, a client with money, and somebody else with money of its own."""
     async with LocalNetwork(tmp_path_factory.mktemp("net")) as network:
         await network.start_ledger()
-        await network.start_nodes(endless, "0:6")
+        await network.start_nodes(endless, "0:6", node0=("--kv-tokens", "8192"))
         assert (await network.joule("faucet", "1")).status == 0
         async with (
             LedgerClient(network.url) as ledger,
