@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["run_node"]
 
 MEASURED_POSITIONS = 16
+ROOM_S = 1.0
+"""Seconds between looks at the room that is left."""
 REDEEM_S = 5.0
 """Seconds that a stopping node gives the ledger; what is left is redeemed at its next start."""
 
@@ -123,7 +125,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
         )
         await network.join((*info.peers, *config.peers))
         on_event("node ready", _facts(key, manifest, span, terms, network, time.monotonic() - began))
-        await _serve(provider, redeemer, advertiser, network, ledger, config.peers)
+        await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine))
 
 
 async def _serve(
@@ -133,12 +135,14 @@ async def _serve(
     network: Network,
     ledger: LedgerClient,
     peers: Sequence[str],
+    room: _Room,
 ) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(provider.run(), name="provider")
             group.create_task(redeemer.run(), name="redeemer")
             group.create_task(advertiser.run(), name="advertiser")
+            group.create_task(_follow_room(room, advertiser), name="room")
             group.create_task(network.follow_checkpoints(ledger), name="checkpoints")
             group.create_task(network.stay_joined(ledger, peers), name="bootstrap")
             group.create_task(network.watch(), name="libp2p host")
@@ -148,6 +152,30 @@ async def _serve(
                 await advertiser.withdraw()
                 await provider.stop()
                 await redeemer.redeem_all()
+
+
+class _Room:
+    """Tells when an offer's KV room has become misleading."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._offered = engine.kv_free
+
+    def changed(self) -> bool:
+        """Whether a quarter of the capacity was taken or given back since this last said so."""
+        free = self._engine.kv_free
+        if abs(free - self._offered) * 4 < self._engine.kv_capacity:
+            return False
+        self._offered = free
+        return True
+
+
+async def _follow_room(room: _Room, advertiser: Advertiser) -> None:
+    """Offer anew when the room has changed much: a stale offer misleads the router both ways."""
+    while True:
+        await asyncio.sleep(ROOM_S)
+        if room.changed():
+            advertiser.renew()
 
 
 class _Links:
