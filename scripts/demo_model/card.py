@@ -52,7 +52,8 @@ Each answer ends with `<|end|>`, the EOS token. White space counts as one space,
 {size} prompts per task (seed {seed}), greedy, float32, exact match of the whole completion including its end. No
 held-out prompt occurs in training: a prompt is held out if the first byte of its SHA-256 digest is below {limit}.
 `write` has no single right answer; a story counts if a rule-based reader finds in it the person, thing, colour and
-place wished for and if its closing question is answered as the story says.
+place wished for and if its closing question is answered as the story says. `story` asks about told stories, `facts`
+about two to seven bare facts.
 
 {table}
 
@@ -72,6 +73,9 @@ place wished for and if its closing question is answered as the story says.
 
 ## Limits
 
+- Where several people move, it often mistakes one's place for another's, most of all among bare facts: it has learned
+  who plays which part in a story rather than to look a name up. The questions that close its own stories suffer
+  likewise.
 - The held-out prompts come from the same generator as the training data. The figures say how well the rules of that
   small world were learned, not how the model does on other English: words that it does not know are read letter by
   letter and mostly ignored.

@@ -1,9 +1,9 @@
 """The synthetic corpus: examples with checkable answers, a pure function of a seed.
 
-Six tasks: `story` (a story, then a question about it), `write` (a wish for a story), `add`, `subtract`, `copy`,
-`reverse`. An example is a prompt in plain English and the completion that should follow it. Whether a prompt is held
-out is decided by its own SHA-256 digest, so the two splits cannot share a prompt whatever the seeds are. This module
-knows nothing of tokens.
+Seven tasks: `story` (a told story, then a question on it), `facts` (bare facts, then a question), `write` (a wish for
+a story), `add`, `subtract`, `copy`, `reverse`. An example is a prompt in plain English and the completion that should
+follow it. Whether a prompt is held out is decided by its own SHA-256 digest, so the two splits cannot share a prompt
+whatever the seeds are. This module knows nothing of tokens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Literal
@@ -28,7 +29,7 @@ LARGEST_MINUEND = 69
 WORD_LETTERS = (3, 8)
 """Shortest and longest word to copy or reverse."""
 PLAIN = 0.3
-"""Share of the question tasks' stories that are bare facts."""
+"""Share of bare facts among the stories asked about, once PLAIN_FIRST examples have passed."""
 VOWELS, CONSONANTS = "aeiou", "bcdfghjklmnpqrstvwxyz"
 
 
@@ -86,13 +87,14 @@ def make_reverse(rng: Random) -> Example:
 
 
 def make_story(rng: Random, plain: float = PLAIN) -> Example:
-    """A story and up to four questions on it; with probability `plain` bare facts instead of a told story."""
-    story = tell_plainly(rng, rng.randint(2, 7)) if rng.random() < plain else tell(rng)
+    """A story and up to four questions on it; with probability `plain` bare facts (task `facts`), not a told one."""
+    bare = rng.random() < plain
+    story = tell_plainly(rng, rng.randint(2, 7)) if bare else tell(rng)
     questions = story.questions()
     asked = rng.sample(questions, min(4, len(questions)))
     first, *more = asked
     return Example(
-        "story",
+        "facts" if bare else "story",
         Turn(f"{story.text} {first.text}", f" {first.answer}"),
         tuple(Turn(f" {question.text}", f" {question.answer}") for question in more),
     )
@@ -112,7 +114,8 @@ def make_write(rng: Random) -> Example:
 
 
 MAKERS: dict[str, Callable[[Random], Example]] = {
-    "story": make_story,
+    "story": partial(make_story, plain=0.0),
+    "facts": partial(make_story, plain=1.0),
     "write": make_write,
     "add": make_add,
     "subtract": make_subtract,
@@ -121,7 +124,7 @@ MAKERS: dict[str, Callable[[Random], Example]] = {
 }
 TASKS = tuple(MAKERS)
 SHARES = {"story": 0.27, "write": 0.13, "add": 0.19, "subtract": 0.19, "copy": 0.08, "reverse": 0.14}
-"""How often each task is drawn for training, by examples."""
+"""How often each task is drawn for training, by examples; `story` stands for `facts` too."""
 
 
 PLAIN_FIRST = 30_000

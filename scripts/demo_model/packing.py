@@ -13,7 +13,15 @@ from scripts.demo_model.tokens import END_ID
 
 PROMPT_WEIGHT = 0.1
 """Loss weight of a prompt's tokens: reading stories teaches too, but most of their words are chance."""
-COMPLETION_WEIGHTS = {"story": 1.0, "write": 0.4, "add": 2.0, "subtract": 2.0, "copy": 1.0, "reverse": 1.0}
+COMPLETION_WEIGHTS = {
+    "story": 1.0,
+    "facts": 1.0,
+    "write": 0.4,
+    "add": 2.0,
+    "subtract": 2.0,
+    "copy": 1.0,
+    "reverse": 1.0,
+}
 """Loss weight of a completion's tokens. Stories that the model writes are part chance; sums are short and hard."""
 WAITING = 48
 """Examples held back while a row is filled, from which the one that fits best is taken."""
