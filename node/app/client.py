@@ -341,7 +341,9 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
             async with joining:
                 if not joined:
                     info = await ledger.info()
-                    network = await stack.enter_async_context(open_network(own, LISTEN_NOWHERE, events))
+                    # A passing name on libp2p: commands of one key may run at once, and peers learn no client's key.
+                    passing = SigningKey(secrets.token_bytes(32))
+                    network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events))
                     await network.join((*info.peers, *config.peers))
                     plane = DataPlane(own.secret)
                     stack.push_async_callback(plane.close)

@@ -31,7 +31,7 @@ from protocol.signing import SigningKey
 
 __all__ = ["LedgerClient"]
 
-_NONCE_ATTEMPTS = 4
+_NONCE_ATTEMPTS = 32
 
 
 class LedgerClient:

@@ -13,7 +13,7 @@ from protocol.errors import PeerError, RefusedError, StaleError, UnreachableErro
 from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.messages import Discharge, session_id
 from protocol.order import Acceptance, JobOrder, Refusal, check_order
-from protocol.signing import SigningKey, address_of_public_key, open_envelope, seal
+from protocol.signing import SigningKey, open_envelope, seal
 
 __all__ = ["Admission", "ProviderLimits"]
 
@@ -52,14 +52,14 @@ class Admission:
     clock: Clock
     events: Events
 
-    async def answer(self, peer: bytes, data: bytes) -> bytes:
-        """A sealed `Acceptance` or `Refusal` for a sealed `JobOrder` from the peer with this public key.
+    async def answer(self, _peer: bytes, data: bytes) -> bytes:
+        """A sealed `Acceptance` or `Refusal` for a sealed `JobOrder`.
 
-        Raises PeerError where there is no order to answer: malformed, stale, not the sender's, or not on the ledger.
+        Which peer brings it does not matter: the seal says whose it is, and only that client can attach to the job.
+
+        Raises PeerError where there is no order to answer: malformed, stale, not its client's, or not on the ledger.
         """
         order, signer = open_envelope(data, JobOrder)
-        if address_of_public_key(peer) != signer:
-            raise RefusedError("an order is sent by the client who signed it", code="not-client")
         me, venue = self.key.public_key, self.settlement.domain.separator
         check_order(order, signer, me=me, venue=venue, manifest=self.manifest, now=self.clock())
         session = session_id(order.session)

@@ -145,7 +145,7 @@ async def test_orders_that_nobody_may_take_get_a_typed_refusal(stranger: Strange
         "a message longer than one may be": (b"\x92" + bytes(100_000), "malformed"),
         "a question longer than is read": (bytes(2 * 1024 * 1024), "too-long"),
         "forged": (bytes(forged), None),
-        "another's": (seal(good, other), "not-client"),
+        "another's": (seal(good, other), "bad-signature"),
         "expired": (seal(stranger.order(issued_at=int(time.time()) - 500), key), "expired"),
         "from the future": (seal(stranger.order(issued_at=int(time.time()) + 500), key), "expired"),
         "of another ledger": (seal(stranger.order(venue=bytes(32)), key), "venue"),

@@ -20,11 +20,11 @@ from protocol.signing import SigningKey, seal
 pytestmark = pytest.mark.asyncio
 
 
-async def refused(hand: Hand, node: int = 0, *, peer: SigningKey | None = None, **changes: Any) -> str:
-    """The code of an order that gets no answer."""
-    sealed = seal(hand.order.replace(leg=node, **changes), hand.key)
+async def refused(hand: Hand, node: int = 0, *, by: SigningKey | None = None, **changes: Any) -> str:
+    """The code of an order that gets no answer; `by` seals it in the client's place."""
+    sealed = seal(hand.order.replace(leg=node, **changes), by or hand.key)
     with pytest.raises(PeerError) as error:
-        await hand.market.nodes[node].admission.answer((peer or hand.key).public_key, sealed)
+        await hand.market.nodes[node].admission.answer(STRANGER.public_key, sealed)
     return error.value.code
 
 
@@ -32,7 +32,7 @@ async def test_an_order_comes_from_its_client_and_once(market: SmallMarket) -> N
     hand = Hand(market)
     assert await refused(hand) == "unknown-session"
     await market.ledger.submit(Open(session=hand.order.session), hand.key)
-    assert await refused(hand, peer=STRANGER) == "not-client"
+    assert await refused(hand, by=STRANGER) == "bad-signature"
     assert await refused(hand, issued_at=market.now - 121) == "expired"
     assert isinstance(await hand.ask(), Acceptance)
     assert await refused(hand) == "stale"
