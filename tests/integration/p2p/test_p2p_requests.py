@@ -162,13 +162,22 @@ async def test_an_answer_that_does_not_come_in_time(new_host):
 async def test_cancelled_requests_leave_the_connection_whole(new_host):
     """The trap: a task cancelled in the middle of a write breaks the connection's encryption for every stream."""
     one, other = await pair(new_host)
-    other.serve(ECHO, echo, max_request=8 * MEBIBYTE)
+    arrived = []
+
+    async def never(_asker: bytes, question: bytes) -> bytes:
+        arrived.append(len(question))
+        await asyncio.Event().wait()
+        return b""
+
+    other.serve(ECHO, echo)
+    other.serve("/test/never/1", never, max_request=8 * MEBIBYTE)
     before = connections(one), connections(other)
     question = bytes(8 * MEBIBYTE)
     for attempt in range(12):
         with pytest.raises(LostPeerError):
-            await one.request(other.peer_id, ECHO, question, timeout_s=0.004 * (attempt + 1))
+            await one.request(other.peer_id, "/test/never/1", question, timeout_s=0.004 * (attempt + 1))
     assert await one.request(other.peer_id, ECHO, b"still there") == b"still there"
+    assert len(arrived) < 12  # some were cut short in the middle of a write
     assert (connections(one), connections(other)) == before
 
 
