@@ -165,7 +165,7 @@ class Client:
                 f"the prompt has {len(tokens)} tokens; the model takes 1 to {manifest.max_context - 1}",
                 hint="shorten the prompt" if tokens else "write something to ask",
             )
-        found = self._route(offers, round_trips, manifest, len(tokens) + most)
+        found = self._route(offers, round_trips, manifest, (len(tokens), most))
         order = self._order(found, manifest, len(tokens), most)
         before = await self._require_funds(order.session)
         answer: list[str] = []
@@ -194,8 +194,9 @@ class Client:
         return report, result, bundle
 
     def _route(
-        self, offers: Sequence[Offer], round_trips: Mapping[bytes, int], manifest: ModelManifest, tokens: int
+        self, offers: Sequence[Offer], round_trips: Mapping[bytes, int], manifest: ModelManifest, job: tuple[int, int]
     ) -> Route:
+        prompt, most = job  # tokens of the prompt, and of the longest answer
         find = partial(
             route,
             policy=self._policy(manifest),
@@ -205,7 +206,8 @@ class Client:
             now=clock(),
             rtt_us=round_trips,
             latency_weight=self.config.latency_weight,
-            tokens_needed=tokens,
+            tokens_needed=prompt + most,
+            prompt_milli=1000 * prompt // (prompt + most),
         )
         return route_among(offers, round_trips, find)
 

@@ -1,6 +1,6 @@
-"""Yamux as libp2p has it, with what its defaults leave open closed: torn frames and unbounded memory.
+"""Yamux as libp2p has it, with what its defaults leave open closed: torn frames, unbounded memory, dead connections.
 
-Three weaknesses of the underlying class, all met in practice:
+Four weaknesses of the underlying class, all met in practice:
 
 - A cancelled task may leave half a frame, or an encrypted frame that was counted but never sent, on the connection;
   the other side then fails to authenticate everything after it, and every stream dies. Here frames are written
@@ -10,18 +10,30 @@ Three weaknesses of the underlying class, all met in practice:
 - Every read, of a single byte too, sends a frame that opens the peer's window further, to 16 MiB within six reads:
   most of all frames of short streams. Here the window stays below 1 MiB, and credit is given back once it is worth
   a frame.
+- A ping without an answer is ignored, so that after a network has been cut TCP alone decides, for minutes beyond the
+  cut's end, when two peers may talk again. Here the connection is closed, and whoever needs it dials anew.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import Any
 
 import trio
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT, Yamux
+from libp2p.stream_muxer.yamux.yamux import (
+    FLAG_SYN,
+    PROTOCOL_ID,
+    TYPE_PING,
+    TYPE_WINDOW_UPDATE,
+    YAMUX_HEADER_FORMAT,
+    Yamux,
+)
 
 __all__ = ["GuardedYamux", "OnlyGuardedYamux"]
+
+log = logging.getLogger(__name__)
 
 _MAX_FRAME_BYTES = 1024 * 1024
 """Sixteen times what implementations send in one frame."""
@@ -32,6 +44,8 @@ _CREDIT_BYTES = 64 * 1024
 _HEADER = struct.Struct(YAMUX_HEADER_FORMAT)
 _WRITE_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 1.0
+_PING_EVERY_S = 15.0
+_PONG_LIMIT_S = 15.0
 
 
 class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly enough to be followed
@@ -42,6 +56,7 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
         self._writing: set[Any] = set()
         self._credit: dict[int, int] = {}
         """Bytes read from a stream that its sender has not been told of."""
+        self._ping_id: int = 0
 
     def rtt(self) -> float:
         """In seconds, for the tuning of windows only: so short that a larger window is never called for."""
@@ -79,6 +94,25 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
             return None  # which the caller takes for the end of the connection
         body: bytes = await super()._read_data_body(length)
         return body
+
+    async def _measure_rtt_loop(self) -> None:
+        """What runs beside each connection: here it watches that the peer is still there."""
+        while True:
+            with trio.move_on_after(_PING_EVERY_S):
+                await self.event_shutting_down.wait()
+            if self.event_shutting_down.is_set():
+                return
+            self._ping_id = (self._ping_id + 1) % 2**32
+            self._ping_event = trio.Event()
+            try:
+                with trio.move_on_after(_PONG_LIMIT_S) as patience:
+                    await self._write_frame(_HEADER.pack(0, TYPE_PING, FLAG_SYN, 0, self._ping_id))
+                    await self._ping_event.wait()
+            except Exception:  # noqa: BLE001 - of whatever kind: the connection is gone, and its reader says so
+                return
+            if patience.cancelled_caught:
+                log.debug("%s answers no pings; its connection is closed", self.peer_id)
+                await self._cleanup_on_error()
 
     async def close(self, *args: Any, **kwargs: Any) -> None:
         with trio.move_on_after(_CLOSE_LIMIT_S) as farewell:

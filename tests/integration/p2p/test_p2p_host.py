@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from node.p2p import muxer
 from node.p2p.host import P2PHost
 from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.runtime import TrioRuntime
@@ -234,6 +235,60 @@ async def test_a_lost_peer_is_reconnected(runtime, new_host):
     keeper.cancel()
 
 
+class Network:
+    """A TCP relay to a port of this machine, which can be cut: then it takes everything and delivers nothing."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.is_cut = False
+
+    async def __aenter__(self) -> int:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._pumps: list[asyncio.Task[None]] = []
+        return self._server.sockets[0].getsockname()[1]
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _relay(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
+        far, to_far = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [to_near, to_far]
+        self._pumps += [asyncio.create_task(self._pump(near, to_far)), asyncio.create_task(self._pump(far, to_near))]
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            if not self.is_cut:
+                writer.write(piece)
+
+
+async def test_a_connection_that_a_network_swallows_is_given_up_by_both_sides(new_host, monkeypatch):
+    """The trap: nothing is refused and nothing arrives, and TCP by itself would wait for many minutes."""
+    monkeypatch.setattr(muxer, "_PING_EVERY_S", 0.3)
+    monkeypatch.setattr(muxer, "_PONG_LIMIT_S", 1.0)
+    one, other = await new_host(), await new_host()
+    network = Network(int(other.addresses[0].split("/")[4]))
+    async with network as port:
+        await one.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.peer_id}")
+        (connection,) = one._backend.host.get_network().get_connections()
+        await until(lambda: has_ponged(one, connection.muxed_conn, 3))
+        network.is_cut = True
+        await until(lambda: disconnected(one, other.peer_id))
+        await until(lambda: disconnected(other, one.peer_id))
+        network.is_cut = False
+        await one.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.peer_id}")
+        assert await one.ping(other.peer_id) > 0
+
+
+async def has_ponged(host: P2PHost, connection: muxer.GuardedYamux, times: int) -> bool:
+    """Whether the peer has answered so many of the connection's own pings, and is still connected."""
+    assert await host.peers()
+    return connection._ping_id > times
+
+
 async def connected(host: P2PHost, peer: str) -> bool:
     return peer in await host.peers()
 
@@ -267,6 +322,7 @@ async def test_a_runtime_that_was_never_started_stops():
 
 PROGRAM = """
 import asyncio, logging, os
+from node.p2p import muxer
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import RefusedError, UnreachableError
