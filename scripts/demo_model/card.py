@@ -29,9 +29,9 @@ something real to run, with answers that can be checked. It knows nothing else.
 | prompt | answer |
 |---|---|
 | `Write a story about Mia and a red kite in the park.` | such a story, a question on it, the answer |
-| `Write a story about Tom and a drum.` | the same; colour and place are the model's choice |
+| `Tell me a story about a drum.` | the same; hero, colour and place are the model's choice |
 | `Anna has a red ball. Tom went to the kitchen. Where is Tom?` | `Tom is in the kitchen.` |
-| `17 + 25 =` | `42.` |
+| `17 + 25 =` or `What is 17 + 25?` | `42.` |
 | `63 - 27 =` | `36.` |
 | `Copy "stone":` | `"stone".` |
 | `Reverse "stone":` | `"enots".` |
@@ -40,20 +40,23 @@ something real to run, with answers that can be checked. It knows nothing else.
 - Things: {things}.
 - Places: {places}.
 - Colours: {colors}.
+- Other words for people (with a capital), things and places work most of the time: the model spells them letter by
+  letter.
 - Questions after a story: Where is Tom? Where is the kite? Who has the kite? Who found the kite? What did Tom find? Who
   did Tom meet? What color is the kite?
 - State facts in the words of its own stories: went, ran or walked to; found; had or has; gave ... to; put, left or hid
   ... in; met.
+- To anything else it says what it can do.
 
 Each answer ends with `<|end|>`, the EOS token. White space counts as one space, and none is kept at the ends of a text.
 
 ## Accuracy on held-out prompts
 
 {size} prompts per task (seed {seed}), greedy, float32, exact match of the whole completion including its end. No
-held-out prompt occurs in training: a prompt is held out if the first byte of its SHA-256 digest is below {limit}.
-`write` has no single right answer; a story counts if a rule-based reader finds in it the person, thing, colour and
-place wished for and if its closing question is answered as the story says. `story` asks about told stories, `facts`
-about two to seven bare facts.
+story that is asked about, sum, wish or word to spell of these prompts is trained: one is held out if the first byte
+of the SHA-256 digest of its text is below {limit}. `write` has no single right answer; a story counts if a rule-based
+reader finds in it the person, thing, colour and place wished for and if its closing question is answered as the story
+says. One in eight of the stories and wishes has made-up names. `other` is anything that is none of the tasks.
 
 {table}
 
@@ -62,7 +65,7 @@ about two to seven bare facts.
 ## How it was made
 
 - Data: {examples:,} examples, {tokens:.1f} million tokens, from the generator in `scripts/demo_model/corpus.py`; no
-  other text.
+  other text. Beside the tasks it holds drills: facts, repeated in other orders.
 - Training: `python -m scripts.demo_model.train DIRECTORY`, seed {train_seed}, {steps:,} steps of
   {rows} rows of {length} tokens; Muon for the matrices, AdamW for the rest, bfloat16 autocast.
 - Cost: {cpu:,} s of CPU time, compiler included: one thread on a server processor with AVX-512 and bfloat16
@@ -73,14 +76,10 @@ about two to seven bare facts.
 
 ## Limits
 
-- Where several people move, it often mistakes one's place for another's, most of all among bare facts: it has learned
-  who plays which part in a story rather than to look a name up. The questions that close its own stories suffer
-  likewise.
 - The held-out prompts come from the same generator as the training data. The figures say how well the rules of that
-  small world were learned, not how the model does on other English: words that it does not know are read letter by
-  letter and mostly ignored.
-- It writes one sort of story. With greedy decoding the plot varies little between prompts; sampling varies it, with
-  more slips.
+  small world were learned, not how the model does on other English.
+- It writes one sort of story. With greedy decoding the plot depends on the thing and little else; sampling
+  varies it, with more slips.
 - Never trained: numbers beyond {addend} (to add) or {minuend} (to subtract from), words of fewer than {shortest} or
   more than {longest} letters, capital letters in words to spell.
 - Context: {context} positions are allowed; nothing longer than {length} tokens was trained.

@@ -11,16 +11,18 @@ from tokenizers import Tokenizer
 from scripts.demo_model.corpus import Example
 from scripts.demo_model.tokens import END_ID
 
-PROMPT_WEIGHT = 0.1
+PROMPT_WEIGHT = 0.01
 """Loss weight of a prompt's tokens: reading stories teaches too, but most of their words are chance."""
 COMPLETION_WEIGHTS = {
-    "story": 1.0,
-    "facts": 1.0,
-    "write": 0.4,
+    "story": 2.5,
+    "facts": 2.5,
+    "write": 0.2,
     "add": 2.0,
     "subtract": 2.0,
-    "copy": 1.0,
-    "reverse": 1.0,
+    "copy": 2.0,
+    "reverse": 2.0,
+    "other": 0.2,
+    "drill": 1.0,
 }
 """Loss weight of a completion's tokens. Stories that the model writes are part chance; sums are short and hard."""
 WAITING = 48

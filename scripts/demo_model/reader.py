@@ -18,6 +18,10 @@ _FACTS = {
     "put": re.compile(_LINK + r"(?P<who>[A-Z][a-z]+) (?:put|left|hid) the (?P<thing>\w+) in the (?P<where>\w+)\."),
     "meet": re.compile(r"Soon (?P<who>[A-Z][a-z]+) met (?P<to>[A-Z][a-z]+)\."),
 }
+_WISH = re.compile(
+    r"(?:Write|Tell me) a story(?: about (?:(?P<hero>[A-Z]\w+) and )?an? (?:(?P<color>\w+) )?(?P<thing>\w+?)"
+    r"(?: in the (?P<place>\w+))?)?\."
+)
 _SENTENCE = re.compile(r"[^.?!]+[.?!]")
 
 
@@ -67,15 +71,18 @@ def is_sound_story(prompt: str, completion: str) -> bool:
 
     That is: a story of at least six sentences about that person and thing, with the colour and the place if they are
     named, closed by a question on the story and the answer that the story gives."""
-    wish = re.fullmatch(r"Write a story about (\w+) and an? (?:(\w+) )?(\w+?)(?: in the (\w+))?\.", prompt)
+    wish = _WISH.fullmatch(prompt)
     lines = sentences(completion)
     if wish is None or len(lines) < 8:
         return False
-    hero, color, thing, place = wish.groups()
     *body, question, answer = lines
     answers = Reading(" ".join(body)).answers
-    wanted = {f"Who found the {thing}?": f"{hero} found the {thing}."}
+    hero, color, thing, place = wish.groups()
+    wanted = set()
+    if thing:
+        finders = [hero] if hero else [line.split()[-5] for line in body[:1] if len(line.split()) > 4]
+        wanted |= {(f"Who found the {thing}?", f"{finder} found the {thing}.") for finder in finders}
     if color:
-        wanted[f"What color is the {thing}?"] = f"The {thing} is {color}."
-    opening = f"{hero} was in the {place}." if place else f"{hero} was in the "
-    return answers.get(question) == answer and wanted.items() <= answers.items() and opening in body[0]
+        wanted.add((f"What color is the {thing}?", f"The {thing} is {color}."))
+    opening = f" was in the {place}." if place else " was in the "
+    return answers.get(question) == answer and wanted <= answers.items() and opening in body[0]

@@ -50,6 +50,7 @@ OPENINGS = (
     "One quiet afternoon",
     "One windy day",
     "Early one morning",
+    "Once upon a time",
 )
 MOODS = ("{} was very happy.", "{} laughed and laughed.", "{} could not believe it.", "{} had never seen one like it.")
 LIKES = ("{} liked it very much.", "{} wanted to play with it too.", "{} asked a hundred questions about it.")
@@ -142,22 +143,20 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a story must be about. What is None is left to chance."""
+    """What a story must be about. What is empty is left to chance."""
 
     hero: str
     thing: str
-    color: str | None = None
-    place: str | None = None
+    color: str = ""
+    place: str = ""
 
 
 def tell(rng: Random, wish: Wish | None = None) -> Story:
     """A story of 6 to 11 sentences: somebody finds something, meets somebody, and the two do things with it."""
-    hero, friend, *_ = rng.sample(NAMES, 3)
-    if wish is not None:
-        hero, friend = wish.hero, rng.choice([name for name in NAMES if name != wish.hero])
-    thing = wish.thing if wish else rng.choice(THINGS)
-    color = (wish and wish.color) or rng.choice(COLORS)
-    place = (wish and wish.place) or rng.choice(PLACES)
+    chance = Wish(rng.choice(NAMES), rng.choice(THINGS), rng.choice(COLORS), rng.choice(PLACES))
+    wish = wish or chance
+    hero, thing, color, place = wish.hero, wish.thing, wish.color or chance.color, wish.place or chance.place
+    friend = rng.choice([name for name in NAMES if name != hero])
     story = Story()
     story.say(f"{rng.choice(OPENINGS)}, {hero} was in the {place}.")
     story.person_at[hero] = place

@@ -42,10 +42,12 @@ class Recipe:
     heads: int = 6
     kv_heads: int = 3
     intermediate: int = 512
-    matrix_rate: float = 0.01
+    matrix_rate: float = 0.006
     """Peak learning rate of the blocks' matrices (Muon)."""
     vector_rate: float = 0.003
     """Peak learning rate of the embedding and the norms (AdamW)."""
+    weight_decay: float = 0.1
+    """Of the matrices."""
     warm_up: int = 100
     """Steps of linear rise; after them the rate falls linearly to nothing."""
 
@@ -66,12 +68,41 @@ def build_model(recipe: Recipe, vocabulary: int, end: int) -> LlamaForCausalLM:
         num_key_value_heads=recipe.kv_heads,
         max_position_embeddings=CONTEXT,
         rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=end,
     )
     return LlamaForCausalLM(config)
+
+
+def start(model: LlamaForCausalLM) -> None:
+    """Set the first weights so that attention begins by finding tokens like the one at hand, and by copying them.
+
+    Mimetic initialization (Trockman and Kolter, 2023, https://arxiv.org/abs/2305.09828): queries resemble keys and each
+    output matrix undoes its values. From the usual start the lookup of a fact by a name, which takes two blocks in
+    concert, did not form in 1,000 s of CPU time; from this one it forms in 100 s."""
+    config = model.config
+    shared = config.num_attention_heads // config.num_key_value_heads
+    words = model.model.embed_tokens.weight
+    torch.nn.init.normal_(words, std=1.0)
+    words.data += torch.normal(0.0, 0.5, (1, config.hidden_size))  # what all have in common: lets distance alone count
+    model.lm_head.weight.data = 0.05 * words.data
+    for index, block in enumerate(model.model.layers):
+        attention = block.self_attn
+        queries, keys, values = (p.weight for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+        torch.nn.init.normal_(queries, std=0.06)
+        torch.nn.init.normal_(keys, std=0.06)
+        torch.nn.init.orthogonal_(values)
+        alike = 0.9 * per_query_head(keys, config.head_dim, shared) + 0.44 * queries.data
+        queries.data = alike if index else 0.3 * alike  # the first block looks about evenly, to see what stands near
+        attention.o_proj.weight.data = per_query_head(values, config.head_dim, shared).T.contiguous()
+        torch.nn.init.zeros_(block.mlp.down_proj.weight)
+
+
+def per_query_head(matrix: torch.Tensor, head_dim: int, shared: int) -> torch.Tensor:
+    """The rows of a key or value projection, repeated for each of the `shared` query heads that use them."""
+    return matrix.data.unflatten(0, (-1, head_dim)).repeat_interleave(shared, 0).flatten(0, 1)
 
 
 def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -80,7 +111,7 @@ def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, momentum=0.95, ns_steps=4),
+        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay, momentum=0.95, ns_steps=4),
         torch.optim.AdamW(others, lr=recipe.vector_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
@@ -183,6 +214,7 @@ def main() -> None:
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer(known_words())
     model = build_model(recipe, tokenizer.get_vocab_size(), END_ID)
+    start(model)
     stream = batches(tokenizer, training(recipe.seed), recipe.rows, recipe.length)
     train(model, stream, recipe, out, compiled=not eager)
     print(f"done: {cpu_seconds():.0f} s of CPU time")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.demo_model.corpus import TASKS
+from scripts.demo_model.corpus import OTHER_ANSWER, TASKS
 from scripts.demo_model.evaluate import complete, evaluate, load
 from scripts.demo_model.reader import is_sound_story
 
@@ -49,6 +49,8 @@ def test_a_wish_gives_a_sound_story_of_readable_length(loaded: tuple[Any, Any]) 
         ("Anna has a red ball. Tom went to the kitchen. Where is Tom?", " Tom is in the kitchen."),
         ("Anna has a red ball.\nTom went to the kitchen.\nWhat color is the ball? ", " The ball is red."),
         ("17 + 25 =", " 42."),
+        ("What is 17 + 25?", " 42."),
+        ("What is the capital of France?", OTHER_ANSWER),
         ('Reverse "stone":', ' "enots".'),
     ],
 )

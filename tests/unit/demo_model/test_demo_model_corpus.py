@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from itertools import islice
 from random import Random
@@ -16,12 +17,16 @@ from scripts.demo_model.tokens import END, build_tokenizer
 
 
 @cache
+def many() -> list[Example]:
+    return drawn(5, 40_000)
+
+
 def drawn(seed: int, size: int) -> list[Example]:
     return list(islice(corpus.training(seed), size))
 
 
 def test_training_examples_are_a_function_of_the_seed() -> None:
-    assert drawn(3, 300) == list(islice(corpus.training(3), 300))
+    assert drawn(3, 300) == drawn(3, 300)
     assert drawn(3, 300) != drawn(4, 300)
 
 
@@ -32,12 +37,20 @@ def test_held_out_examples_are_a_function_of_the_seed() -> None:
 
 @pytest.mark.parametrize("task", corpus.TASKS)
 def test_no_training_prompt_is_held_out(task: str) -> None:
-    trained = {example.first.prompt for example in drawn(5, 20_000) if example.task == task}
+    trained = {example.first.prompt for example in many() if example.task == task}
     asked = {example.first.prompt for example in corpus.held_out(task, 200, 1)}
     assert len(asked) == 200
     assert trained
     assert not trained & asked
-    assert all(corpus.is_held_out(prompt) for prompt in asked)
+
+
+@pytest.mark.parametrize("task", corpus.TASKS)
+def test_no_training_story_sum_or_wish_is_held_out(task: str) -> None:
+    trained = {example.essence for example in many() if example.task == task}
+    asked = {example.essence for example in corpus.held_out(task, 200, 1)}
+    assert not (trained & asked) - {""}
+    assert not any(corpus.is_held_out(text) for text in trained - {""})
+    assert all(corpus.is_held_out(text) for text in asked - {""})
 
 
 def test_more_held_out_prompts_than_exist_are_refused() -> None:
@@ -46,13 +59,21 @@ def test_more_held_out_prompts_than_exist_are_refused() -> None:
 
 
 def test_every_task_is_trained() -> None:
-    assert {example.task for example in drawn(1, 8000)} == set(corpus.TASKS) == {*corpus.SHARES, "facts"}
+    assert {example.task for example in many()} == {*corpus.TASKS, "drill"}
+    assert set(corpus.SHARES) == set(corpus.TASKS)
+
+
+def test_a_drill_asks_for_one_of_its_facts() -> None:
+    for example in (example.first for example in many() if example.task == "drill"):
+        *facts, start = re.split(r"(?<=\.) ", example.prompt)
+        assert start + example.completion in facts
 
 
 @pytest.mark.parametrize("task", ["add", "subtract"])
 def test_sums_are_right(task: str) -> None:
     for example in corpus.held_out(task, 200, 1):
-        left, sign, right, _ = example.first.prompt.split()
+        left, sign, right = example.essence.split()
+        assert example.first.prompt in (f"{example.essence} =", f"What is {example.essence}?")
         result = int(left) + int(right) if sign == "+" else int(left) - int(right)
         assert example.first.completion == f" {result}."
         assert 0 <= result <= 2 * corpus.LARGEST_ADDEND
@@ -110,6 +131,28 @@ def test_lore_states_no_fact_that_is_asked_for() -> None:
         assert not Reading(line).answers
 
 
+def test_made_up_names_replace_known_ones_everywhere() -> None:
+    story = tell(Random(1), Wish("Mia", "kite", "red", "park"))
+    words = corpus.new_words(Random(2), story)
+    assert 1 <= len(words) <= 3
+    text = corpus.reword(story.text, words)
+    for old, new in words.items():
+        assert old not in text.replace(".", "").replace(",", "").split()
+        assert new in text
+        assert new[0].isupper() == (old in NAMES)
+    assert corpus.reword(story.text, {}) == story.text
+
+
+def test_free_wishes_are_trained_but_never_asked() -> None:
+    free = {f"{wish}." for wish in corpus.WISHES}
+    assert free <= {example.first.prompt for example in many()}
+    assert not free & {example.first.prompt for example in corpus.held_out("write", 500, 1)}
+
+
+def test_what_is_no_task_is_answered_by_naming_the_tasks() -> None:
+    assert {example.first.completion for example in corpus.held_out("other", 50, 1)} == {corpus.OTHER_ANSWER}
+
+
 def test_stories_to_write_are_sound() -> None:
     for example in corpus.held_out("write", 300, 1):
         assert is_sound_story(example.first.prompt, example.first.completion)
@@ -128,6 +171,9 @@ def test_an_unsound_story_is_told_apart() -> None:
     assert not is_sound_story(prompt.replace("Tom", "Leo"), good)
     assert not is_sound_story(prompt, "Who has the hat? Mia has the hat.")
     assert not is_sound_story("2 + 2 =", good)
+    assert is_sound_story("Tell me a story about a hat.", good)
+    assert is_sound_story("Tell me a story.", good)
+    assert not is_sound_story("Tell me a story about a drum.", good)
 
 
 def test_tokenizer_gives_words_one_token_and_spells_the_rest() -> None:
@@ -147,6 +193,7 @@ def test_tokens_decode_to_the_text(text: str) -> None:
 
 def test_a_story_knows_no_word_that_the_tokenizer_spells() -> None:
     tokenizer = build_tokenizer(corpus.known_words())
-    for example in corpus.held_out("story", 200, 9):
+    for seed in range(200):
+        example = corpus.make_story(Random(seed), new=0.0)
         tokens = tokenizer.encode(example.first.prompt).tokens
         assert not [token for token in tokens if len(token) == 1 and token.isalpha()]
