@@ -92,6 +92,9 @@ class Conversation:
         self._accepted: list[int] = []
         self._discharges: dict[int, bytes] = {}
         self._lost: set[int] = set()
+        """Legs that nothing can be sent to."""
+        self._silent: set[int] = set()
+        """Legs that have said their last."""
         self._said_finish = False
 
     async def talk(self) -> None:
@@ -248,21 +251,25 @@ class Conversation:
             case Receipted():
                 self._tab.take_receipt(leg, frame, payload)
             case Failed():
-                self._lost.add(leg)  # it has ended the session, and answers nothing more
+                self._end_of(leg)  # it has ended the session, and answers nothing more
                 raise LostPeerError(f"leg {leg} (blocks {hop.span}) gave up: {frame.reason}", code=frame.code)
             case LostPeerError():
-                self._lost.add(leg)
+                self._end_of(leg)
                 raise _gone(leg, hop, frame)
             case PeerError():
-                self._lost.add(leg)
+                self._end_of(leg)
                 raise MalformedError(f"leg {leg} (blocks {hop.span}) sent what cannot be read: {frame.message}")
 
     # The end
 
+    def _end_of(self, leg: int) -> None:
+        self._lost.add(leg)
+        self._silent.add(leg)
+
     async def _collect_discharges(self) -> dict[int, bytes]:
         """Discharges of every leg that gives one in time; what else still comes in is of no use any more."""
         deadline = loop_time() + WIND_DOWN_S
-        wanted = set(self._links) - self._lost
+        wanted = set(self._links) - self._silent  # also of those that are lost: their readers have yet to say how
         while wanted - set(self._discharges):
             try:
                 async with asyncio.timeout_at(deadline):

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ from small_market import MANIFEST, SmallMarket
 from node.pipeline.admission import ProviderLimits
 from node.pipeline.client import JobResult
 from node.pipeline.reclaim import reclaim
-from protocol.errors import RefusedError, RuleError
+from protocol.errors import LostPeerError, RefusedError, RuleError
 from protocol.frames import Pay
 from protocol.metering import leg_amount
 from protocol.order import JobOrder
@@ -147,7 +148,8 @@ async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, vi
 
     result = await asyncio.wait_for(market.client.run(order, MANIFEST, tokens, on_token), 20)
     assert result.error is not None
-    assert result.error.code in {"provider-lost", "neighbour-lost", "client-gone"}
+    assert result.error.code == "provider-lost"
+    assert f"leg {victim} " in result.error.message
     came = result.tab.generated
     assert came >= 10
     assert result.tab.tokens == expected_tokens(tokens, came)
@@ -159,6 +161,34 @@ async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, vi
     assert await reclaimed(market) == sum(leg.cap for leg in order.session.legs) - sum(owed)
     assert held(market) == 0
     assert await market.journal.all() == {}
+
+
+@pytest.mark.asyncio
+async def test_the_leg_that_is_gone_is_named_though_its_neighbours_tell_first(market: SmallMarket) -> None:
+    """Its neighbours have seen it go, and nothing can be sent to it, before the client's own link says so."""
+    victim, client_key = market.nodes[1], market.client_key.public_key
+    seen: list[int] = []
+
+    async def broken(header: bytes, payload: bytes | memoryview = b"") -> None:
+        asyncio.get_running_loop().call_later(0.05, near._inbox.put_nowait, None)
+        raise LostPeerError("broken pipe")
+
+    def on_token(token: int) -> None:
+        nonlocal near
+        seen.append(token)
+        if len(seen) == 10:
+            (near,) = (link for link in market.network.dialled[client_key] if link.public_key == victim.key.public_key)
+            near.send = broken  # type: ignore[method-assign]
+            for link in (*market.network.links[victim.address], *market.network.dialled[victim.key.public_key]):
+                link._outbox = asyncio.Queue() if link.public_key == client_key else link._outbox
+                if link.public_key != client_key:
+                    link.cut()
+
+    near: Any = None
+    result = await asyncio.wait_for(market.client.run(market.order(3, 40), MANIFEST, [1, 2, 3], on_token), 20)
+    assert result.error is not None
+    assert result.error.code == "provider-lost"
+    assert "leg 1 (blocks 2:4) is gone" in result.error.message
 
 
 @pytest.mark.asyncio
