@@ -34,7 +34,7 @@ class StoredVoucher(Message):
 
 
 class VoucherStore:
-    """A directory of `StoredVoucher` files, one writer.
+    """A directory of `StoredVoucher` files. A session has one writer; several processes may share the directory.
 
     All changes go through one thread, in the order of the calls, also where a caller is cancelled while it waits: an
     older voucher never replaces a newer one.
@@ -85,6 +85,8 @@ class VoucherStore:
         for path in sorted(self._directory.glob("*.voucher")):
             try:
                 found[bytes.fromhex(path.stem)] = decode(path.read_bytes(), StoredVoucher)
+            except FileNotFoundError:
+                continue  # another process has just done with it
             except (MalformedError, ValueError):
                 with contextlib.suppress(OSError):
                     path.rename(path.with_suffix(".bad"))

@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from counting_engine import next_token
-from small_market import MANIFEST, SmallMarket
+from small_market import MANIFEST, MemoryLedger, SmallMarket
 
 from node.pipeline.admission import ProviderLimits
 from node.pipeline.client import JobResult
 from node.pipeline.reclaim import reclaim
+from node.pipeline.vouchers import StoredVoucher, VoucherStore
+from node.ports import Proven
+from protocol.codec import Message
 from protocol.errors import LostPeerError, RefusedError, RuleError
 from protocol.frames import Pay
 from protocol.metering import leg_amount
 from protocol.order import JobOrder
+from protocol.signing import SigningKey
 
 
 @pytest_asyncio.fixture
@@ -161,6 +165,44 @@ async def test_a_provider_that_dies_ends_the_job_cleanly(market: SmallMarket, vi
     assert await reclaimed(market) == sum(leg.cap for leg in order.session.legs) - sum(owed)
     assert held(market) == 0
     assert await market.journal.all() == {}
+
+
+@pytest.mark.asyncio
+async def test_several_processes_of_one_key_may_take_money_back_at_once(market: SmallMarket) -> None:
+    order, victims = market.order(3, 40), [1]
+
+    def on_token(token: int) -> None:
+        if victims:
+            market.kill(victims.pop())
+
+    await market.client.run(order, MANIFEST, [1, 2, 3], on_token)
+    left = held(market)
+    assert left > 0
+    market.now = order.session.expiry + 61
+    all_have_looked = asyncio.Barrier(3)
+
+    class Late(MemoryLedger):
+        async def submit(self, action: Message, key: SigningKey) -> Proven:
+            await all_have_looked.wait()
+            return await super().submit(action, key)
+
+    market.ledger.__class__ = Late
+    journals = [market.journal, *(VoucherStore(market.folder / "client") for _ in range(2))]
+    back = await asyncio.gather(
+        *(reclaim(market.ledger, each, market.client_key, grace_s=60, now=market.now) for each in journals)
+    )
+    assert sorted(back) == [0, 0, left]
+    assert held(market) == 0
+    assert await market.journal.all() == {}
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_another_process_has_done_with_is_passed_over(tmp_path: Path) -> None:
+    store = VoucherStore(tmp_path)
+    stored = StoredVoucher(session=SmallMarket(tmp_path / "market").order(1, 1).session, opened_at=1, pay=None)
+    await store.put(b"\x01" * 32, stored)
+    (tmp_path / f"{'02' * 32}.voucher").symlink_to(tmp_path / "gone")  # listed, but no longer there when it is read
+    assert await store.all() == {b"\x01" * 32: stored}
 
 
 @pytest.mark.asyncio
