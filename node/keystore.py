@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.durable import create_file
 from protocol.errors import KeystoreError, MalformedError
 from protocol.ids import Address, parse_address
 from protocol.signing import SigningKey, address_of_public_key
@@ -157,7 +157,7 @@ class Keystore:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
-            if not _write_new(path, data):
+            if not create_file(path, data):
                 raise _taken(name, path)
         except OSError as error:
             raise KeystoreError(f"cannot write {path}: {error.strerror}") from None
@@ -197,26 +197,3 @@ class Keystore:
 def _taken(name: str, path: Path) -> KeystoreError:
     hint = "choose another with --name; a key file is never overwritten"
     return KeystoreError(f"there is a key {name!r} already ({path})", code="key-exists", hint=hint)
-
-
-def _write_new(path: Path, data: bytes) -> bool:
-    """Write a new file, in order: content, durable; its name; folder, durable. False when the name is taken."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # A crash here leaves a hidden draft, no key: nobody has been told of it.
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return True

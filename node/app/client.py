@@ -18,6 +18,7 @@ from node.app.clock import clock
 from node.app.models import fetch_manifest, fetch_tokenizer
 from node.app.report import JobReport, build_report
 from node.config import ClientConfig
+from node.durable import replace_file
 from node.ledger import LedgerClient
 from node.p2p.direct import DataPlane
 from node.p2p.identity import peer_id_of
@@ -180,7 +181,7 @@ class Client:
         verified = _verified(bundle)
         answered = text.decode(result.tab.tokens[len(tokens) :]).strip()
         if bundle is not None and receipt_file is not None:
-            write_whole(receipt_file, dump_bundle(bundle, text=(prompt, answered)))
+            _keep_receipt(receipt_file, dump_bundle(bundle, text=(prompt, answered)))
         report = build_report(
             result,
             found,
@@ -312,13 +313,10 @@ def _require_writable(path: Path) -> None:
         raise LocalError(f"cannot write {path}: no such folder, or not yours", hint="give --receipt another place")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file for its owner's eyes so that it is there whole or not at all. Raises LocalError."""
-    aside = path.with_name(path.name + ".new")
+def _keep_receipt(path: Path, text: str) -> None:
+    """Raises LocalError."""
     try:
-        with open(aside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(text)
-        aside.replace(path)
+        replace_file(path, text.encode())
     except OSError as error:
         raise LocalError(f"cannot write {path}: {error.strerror}", hint="give --receipt another place") from None
 

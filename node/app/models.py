@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from node.app.topics import MODEL_PROTOCOL
+from node.durable import replace_file
 from node.ports import Requests
 from protocol.catalog import CLIENT_FILES, MAX_FILE_BYTES, FileRequest, ManifestRequest
 from protocol.codec import decode, encode
@@ -54,15 +55,14 @@ async def _ask(requests: Requests, peers: Sequence[str], question: bytes, what: 
 async def fetch_manifest(requests: Requests, peers: Sequence[str], root: ModelRoot, cache: Path) -> ModelManifest:
     """The manifest with this root, from the cache or from a provider. Raises DishonestError, UnreachableError."""
     path = cache / root.hex() / "manifest"
-    if path.exists():
-        manifest = decode(path.read_bytes(), ModelManifest)
-    else:
-        manifest = decode(
-            await _ask(requests, peers, encode(ManifestRequest(model=root)), "the manifest"), ModelManifest
-        )
+    kept = _kept_manifest(path)
+    if kept is not None and kept.root == root:
+        return kept
+    reply = await _ask(requests, peers, encode(ManifestRequest(model=root)), "the manifest")
+    manifest = decode(reply, ModelManifest)
     if manifest.root != root:
         raise DishonestError("a provider handed out the manifest of another model")
-    _keep(path, encode(manifest))
+    _keep(path, reply)
     return manifest
 
 
@@ -84,15 +84,20 @@ async def fetch_tokenizer(requests: Requests, peers: Sequence[str], manifest: Mo
     return Text(content)
 
 
+def _kept_manifest(path: Path) -> ModelManifest | None:
+    try:
+        return decode(path.read_bytes(), ModelManifest)
+    except (OSError, MalformedError):
+        return None
+
+
 def _matches(file: ModelFile, content: bytes) -> bool:
     return len(content) == file.size and hashlib.sha256(content).digest() == file.sha256
 
 
 def _keep(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new")
-    aside.write_bytes(content)
-    aside.replace(path)
+    replace_file(path, content)
 
 
 class Text:

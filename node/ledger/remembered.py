@@ -5,13 +5,11 @@ Without it a ledger could show every run another history; with it, one that rewr
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.durable import replace_file
 from protocol.checkpoint import Checkpoint, open_checkpoint
 from protocol.errors import ConfigurationError, PeerError
 from protocol.note import VerifierKey
@@ -63,21 +61,6 @@ class Memory:
         content = json.dumps({"verifier_key": str(self.verifier), "checkpoint": note.decode()}, indent=1)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(self.path, content + "\n")
+            replace_file(self.path, (content + "\n").encode())
         except OSError as error:
             raise ConfigurationError(f"cannot remember the ledger in {self.path}: {error.strerror}") from error
-
-
-def _replace(path: Path, content: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # A crash here leaves the old file and a stray temporary one.
-        Path(name).replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

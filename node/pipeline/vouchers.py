@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from node.durable import replace_file
 from protocol.codec import Message, decode, encode, message
 from protocol.errors import MalformedError
 from protocol.frames import Pay
@@ -62,23 +62,8 @@ class VoucherStore:
         return self._path(session).exists()
 
     def _write(self, session: bytes, stored: StoredVoucher) -> None:
-        """Written aside, flushed, renamed over the old one, and the folder flushed.
-
-        A crash before the last of these may leave the older voucher; the peer has had no answer to the newer one.
-        """
-        path = self._path(session)
-        aside = path.with_suffix(".new")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode(stored))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # A crash may leave the older voucher; the peer has had no answer to the newer one.
+        replace_file(self._path(session), encode(stored))
 
     def _read_all(self) -> dict[bytes, StoredVoucher]:
         found = {}

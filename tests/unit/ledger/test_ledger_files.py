@@ -72,7 +72,7 @@ def test_a_failed_write_keeps_the_old_memory(tmp_path: Path, monkeypatch: pytest
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("node.ledger.remembered.os.fsync", fail)
+    monkeypatch.setattr("node.durable.os.fsync", fail)
     with pytest.raises(ConfigurationError, match="No space left"):
         memory.remember(sign_checkpoint(Checkpoint("log.example", 2, bytes(32)), key))
     assert path.read_bytes() == before
