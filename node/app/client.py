@@ -69,6 +69,7 @@ class Client:
         self._join = join
         self._events = events
         self._cache = config.data_dir / "models"
+        self._journals: dict[bytes, VoucherStore] = {}
 
     async def _jobs(self) -> JobClient:
         network, plane = await self._join()
@@ -109,7 +110,9 @@ class Client:
         return await reclaim(self.ledger, journal, self.key, grace_s=rules.grace_s, now=clock())
 
     def _journal(self, address: bytes) -> VoucherStore:
-        return VoucherStore(self.config.data_dir / "sessions" / checksum_address(address))
+        if address not in self._journals:  # each has a thread of its own
+            self._journals[address] = VoucherStore(self.config.data_dir / "sessions" / checksum_address(address))
+        return self._journals[address]
 
     # Offers
 
