@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         'joule run "Tell me a story."',
-        'joule run "Add 17 and 25." --max-tokens 20 --allow EU --max-price-out 2 --receipt sum.json',
-        "echo 'Once upon a time' | joule run - --json",
+        'joule run "What is 17 + 25?" --max-tokens 20 --allow EU --max-price-out 2 --receipt sum.json',
+        "echo 'Tell me a story about a drum.' | joule run - --json",
     )
 )
 @click.argument("prompt", metavar="PROMPT")
