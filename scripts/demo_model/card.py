@@ -46,7 +46,7 @@ something real to run, with answers that can be checked. It knows nothing else.
   did Tom meet? What color is the kite?
 - State facts in the words of its own stories: went, ran or walked to; found; had or has; gave ... to; put, left or hid
   ... in; met.
-- To anything else it says what it can do.
+- To most other prompts it says what it can do.
 
 Each answer ends with `<|end|>`, the EOS token. White space counts as one space, and none is kept at the ends of a text.
 
