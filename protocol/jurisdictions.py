@@ -7,8 +7,9 @@ and where anything is denied nobody can tell that it is elsewhere.
 from __future__ import annotations
 
 import functools
+import re
 
-__all__ = ["COUNTRIES", "GROUPS", "UNDECLARED", "expand", "is_known"]
+__all__ = ["COUNTRIES", "GROUPS", "UNDECLARED", "expand", "is_known", "is_subdivision", "may_stand_in", "stands_in"]
 
 COUNTRIES = frozenset(
     """
@@ -32,12 +33,33 @@ GROUPS = {"EU": _EU, "EEA": _EU | {"IS", "LI", "NO"}}
 """Names that a policy may use for several countries. No machine stands in a group: an offer names a country."""
 
 
+_SUBDIVISION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
+
+
+def is_subdivision(code: str) -> bool:
+    """Whether `code` has the form of an ISO 3166-2 code of a known country. Which ones exist changes too often."""
+    return _SUBDIVISION.fullmatch(code) is not None and code[:2] in COUNTRIES
+
+
 def is_known(code: str) -> bool:
-    """Whether `code` names a country, or a group of them."""
-    return code in COUNTRIES or code in GROUPS
+    """Whether `code` names a country, a part of one, or a group of them."""
+    return code in COUNTRIES or code in GROUPS or is_subdivision(code)
+
+
+def stands_in(codes: tuple[str, ...], country: str, region: str) -> bool:
+    """Whether a machine in `country`, and there in `region` (which may be empty), stands in one of `codes`."""
+    named = expand(codes)
+    return country in named or (bool(region) and region in named)
+
+
+def may_stand_in(codes: tuple[str, ...], country: str, region: str) -> bool:
+    """Whether it cannot be excluded: without a region a machine may be in any part of its country."""
+    return stands_in(codes, country, region) or (
+        not region and any(code.startswith(f"{country}-") for code in codes)
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def expand(codes: tuple[str, ...]) -> frozenset[str]:
-    """The countries that `codes` name, groups replaced by their members."""
+    """The countries and parts of countries that `codes` name, groups replaced by their members."""
     return frozenset(country for code in codes for country in GROUPS.get(code, (code,)))

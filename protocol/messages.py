@@ -1,286 +1,228 @@
-"""What parties sign to be paid, and what a ledger writes down: sessions, vouchers, receipts, operations, log entries.
+"""What parties sign to be paid: sessions, vouchers, receipts, discharges, in the order of a job's life.
 
-The first group is EIP-712 typed data (`eip712`): the embedded ledger and the settlement contract check the very same
-bytes. The second group are the ledger's own operations; an `Op` names one by its hash where an EVM chain would have a
-transaction. docs/spec/settlement.md says in which order they are used.
+All of it is EIP-712 typed data (`eip712`), which the embedded ledger and a settlement contract check alike. What was
+agreed stands behind `Session.terms` (`terms`); the ledger's own operations are in `operations`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from protocol.codec import Count, Message, Size, encode, message
-from protocol.eip712 import Domain, sign_typed, struct_hash
-from protocol.ids import U8, U32, U40, U64, AddressBytes, Bytes32, Name, SessionId, SignatureBytes, keccak256
+from protocol.codec import Count, Message, message
+from protocol.eip712 import Domain, recover_typed, sign_typed, struct_hash
+from protocol.errors import MalformedError, SignatureError
+from protocol.ids import U8, U32, U40, U64, AddressBytes, Bytes32, SessionId, SignatureBytes
+from protocol.offer import Provenance
 from protocol.signing import SigningKey
 
 __all__ = [
-    "ACTIONS",
     "MAX_LEGS",
-    "AccountEffect",
-    "Close",
-    "Deposit",
+    "UNMEASURED",
     "Discharge",
-    "Genesis",
     "Leg",
-    "LogEntry",
-    "Op",
-    "Open",
     "Receipt",
     "Session",
-    "SessionEffect",
-    "Settle",
-    "SignedOp",
+    "SignedDischarge",
+    "SignedReceipt",
+    "SignedVoucher",
     "Voucher",
-    "Withdraw",
-    "action_hash",
+    "check_discharge",
+    "check_voucher",
     "session_id",
-    "sign_op",
+    "sign_discharge",
+    "sign_voucher",
 ]
 
 MAX_LEGS = 16
-
-
-# Typed data: the money of one job, in the order of its life.
+UNMEASURED = 2**63 - 1
+"""`Receipt.millijoules` where a provider does not know its energy: never 0, which would be a claim."""
 
 
 @message()
 class Leg(Message):
-    """One provider's part of a route."""
+    """One provider's part of a session, as far as the ledger is concerned."""
 
     provider: AddressBytes
     """Who is paid."""
-    price_in: U64
-    """Micro-units per million prompt tokens."""
-    price_out: U64
-    """Micro-units per million generated tokens."""
     cap: U64
     """Most micro-units that this leg can ever be paid; reserved when the session opens."""
 
 
-@message("session/1")
+@message("session/2")
 class Session(Message):
-    """The terms of one job: who pays whom how much, until when, for which model under which policy.
+    """The money of one job: who pays whom at most how much, until when, and for what.
 
-    Its EIP-712 struct hash is the session id, so no term can change afterwards.
+    Its EIP-712 struct hash is the session id, so nothing of it can change afterwards.
     """
 
     client: AddressBytes
     """Who pays."""
     expiry: U40
     """Unix seconds; nobody serves after it. Vouchers are redeemed until expiry plus the ledger's grace."""
-    window: U32
-    """Generated tokens that may be served before they are paid."""
-    model: Bytes32
-    """Model root (`ids.model_root`)."""
-    policy: Bytes32
-    """Hash of the policy that every hop has to satisfy."""
+    terms: Bytes32
+    """Hash of everything else that was agreed (`terms.terms_hash`)."""
     salt: Bytes32
     """Makes two sessions on the same terms different."""
     legs: Annotated[tuple[Leg, ...], Count(1, MAX_LEGS)]
-    """The route, first block to last."""
+    """The route, first block to last, then the standbys."""
+
+
+def session_id(session: Session) -> SessionId:
+    """The name of a session everywhere."""
+    return SessionId(struct_hash(session))
 
 
 @message()
 class Voucher(Message):
-    """The client's promise, cumulative: pay every leg for this many tokens. A later voucher covers an earlier one."""
+    """The client's promise, cumulative: so much each leg has earned by now.
+
+    A leg's claim is the greatest amount that it holds a voucher for: whoever signs [10, 5] for one leg and [5, 10] for
+    the other owes both ten.
+    """
 
     session: Bytes32
     """Session id."""
+    amounts: Annotated[tuple[U64, ...], Count(1, MAX_LEGS)]
+    """Micro-units for each leg, in the session's order."""
     tokens_in: U64
-    """Prompt tokens paid for."""
+    """Prompt tokens that these amounts pay for."""
     tokens_out: U64
-    """Generated tokens paid for."""
+    """Generated tokens that they pay for."""
     receipts: Bytes32
     """RFC 6962 root over the receipts that the client accepted so far (`receipt.receipts_root`); zero when none."""
 
 
+@message("pay/2")
+class SignedVoucher(Message):
+    """A voucher with its client's signature."""
+
+    voucher: Voucher
+    signature: SignatureBytes
+
+
 @message()
-class Receipt(Message):
-    """What a provider says it did up to the end of one window; counts are cumulative, commitments are of the window."""
+class Discharge(Message):
+    """A leg's word that it claims no more than this: what its cap holds beyond returns to the client at once."""
 
     session: Bytes32
     """Session id."""
     leg: U8
     """Index in the session's legs."""
-    tokens_in: U64
-    """Prompt tokens processed."""
-    tokens_out: U64
-    """Generated tokens served."""
-    input: Bytes32
-    """SHA-256 of what entered the leg in this window: token ids at the first leg, activations at the others."""
-    output: Bytes32
-    """SHA-256 of what left it: activations, or the sampled token ids at the last leg."""
-    fingerprint: Bytes32
-    """Keccak-256 of the window's 128-byte sketch (`fingerprint`)."""
-    millijoules: U64
-    """Energy attributed to this session so far."""
-
-
-@message()
-class Discharge(Message):
-    """A provider's word that it claims nothing beyond these counts; with one from every leg a session closes early."""
-
-    session: Bytes32
-    """Session id."""
-    tokens_in: U64
-    """Prompt tokens."""
-    tokens_out: U64
-    """Generated tokens."""
-
-
-@message()
-class Op(Message):
-    """The signed head of a ledger operation."""
-
-    actor: AddressBytes
-    """Who acts, and signs."""
-    nonce: U64
-    """Above every nonce that the actor used before."""
-    action: Bytes32
-    """Keccak-256 of the action's canonical bytes."""
-
-
-def session_id(session: Session) -> SessionId:
-    """The id that follows from a session's terms."""
-    return SessionId(struct_hash(session))
-
-
-# The ledger's operations.
-
-
-@message("genesis/1")
-class Genesis(Message):
-    """Entry 0: who runs this ledger, and under which rules. The only operation that a ledger makes by itself."""
-
-    verifier_key: Name
-    """The C2SP verifier key (name, key hash, Ed25519 key) that signs its checkpoints, registered under the actor."""
-    grace_s: U32
-    """Seconds after a session's expiry in which its vouchers are still redeemed."""
-    faucet_limit: U64
-    """Most micro-units that the faucet credits to one account; 0 where there is no faucet."""
-
-
-@message("deposit/1")
-class Deposit(Message):
-    """The operator credits money that reached it outside. Only the operator may."""
-
-    account: AddressBytes
-    """Who is credited."""
     amount: U64
-    """Micro-units, above 0."""
-    reference: Name
-    """The payment behind it, for people; ``faucet`` for play money on a local network."""
-
-
-@message("withdraw/1")
-class Withdraw(Message):
-    """Take free money out of the ledger; the operator owes it outside from then on."""
-
-    amount: U64
-    """Micro-units, above 0."""
-    reference: Name
-    """Where it should go, for people."""
-
-
-@message("open/1")
-class Open(Message):
-    """Reserve the caps of all legs from the client's free money."""
-
-    session: Session
-    """The terms; the actor must be its client."""
-
-
-@message("settle/1")
-class Settle(Message):
-    """Redeem a voucher for every leg; anyone may, as often as a newer voucher appears, until expiry plus grace."""
-
-    voucher: Voucher
-    """Cumulative; counts at or above those settled before."""
-    signature: SignatureBytes
-    """The client's, over the voucher."""
-
-
-@message("close/1")
-class Close(Message):
-    """Return what is left of the caps to the client: after expiry plus grace, or at once when every leg agrees."""
-
-    session: Bytes32
-    """Session id."""
-    discharges: Annotated[tuple[SignatureBytes, ...], Count(0, MAX_LEGS)]
-    """Each leg's signature over the `Discharge` of the settled counts, in order of legs; empty after the grace."""
-
-
-ACTIONS = (Genesis, Deposit, Withdraw, Open, Settle, Close)
-
-
-@message("op/1")
-class SignedOp(Message):
-    """An operation as it is submitted and logged."""
-
-    actor: AddressBytes
-    """Who acts."""
-    nonce: U64
-    """Above every nonce that the actor used before: a replay is refused."""
-    action: Annotated[bytes, Size(1, 8 * 1024)]
-    """Canonical bytes of one of `ACTIONS`."""
-    signature: SignatureBytes
-    """The actor's, over the `Op`."""
-
-    @property
-    def op(self) -> Op:
-        """What the signature covers."""
-        return Op(actor=self.actor, nonce=self.nonce, action=action_hash(self.action))
-
-
-def action_hash(action: bytes) -> bytes:
-    """What an `Op` names an action by."""
-    return keccak256(action)
-
-
-def sign_op(domain: Domain, key: SigningKey, nonce: int, action: Message) -> SignedOp:
-    """An operation by `key`, signed for one ledger."""
-    data = encode(action)
-    op = Op(actor=key.address, nonce=nonce, action=action_hash(data))
-    return SignedOp(actor=key.address, nonce=nonce, action=data, signature=sign_typed(domain, op, key))
+    """Micro-units that it has earned in all; 0 where it has refused the order."""
 
 
 @message()
-class AccountEffect(Message):
-    """An account after an operation."""
+class SignedDischarge(Message):
+    """A discharge with its leg's signature."""
 
-    account: AddressBytes
-    free: U64
-    """Micro-units that its owner can spend."""
-    nonce: U64
-    """Last nonce used."""
+    discharge: Discharge
+    signature: SignatureBytes
 
 
 @message()
-class SessionEffect(Message):
-    """A session after an operation."""
+class Receipt(Message):
+    """What a provider says it did in one window, and up to its end.
 
-    session: Bytes32
-    tokens_in: U64
-    """Prompt tokens settled."""
-    tokens_out: U64
-    """Generated tokens settled."""
-    reserved: U64
-    """Micro-units still held for its legs; 0 once closed."""
-    closed: bool
-
-
-@message("entry/1")
-class LogEntry(Message):
-    """One leaf of the ledger's Merkle log: an operation, when it was taken, and what it did.
-
-    The effects make a balance provable by one inclusion proof, and let a replay name the first wrong entry.
+    Hashes are of this window and fix its bytes; `sketches` are of the window before, under a seed that nobody knew when
+    those bytes were fixed (audit.md, clauses F2 to F5). After the last window comes one more receipt for its sketches:
+    hashes and nonce are zero there.
     """
 
-    time: U40
-    """Unix seconds by the ledger's clock; never falls from one entry to the next."""
-    op: SignedOp
-    accounts: Annotated[tuple[AccountEffect, ...], Count(0, MAX_LEGS + 2)]
-    """Every account that the operation changed, in order of address."""
-    sessions: Annotated[tuple[SessionEffect, ...], Count(0, 1)]
-    """The session that it changed."""
+    session: Bytes32
+    """Session id."""
+    leg: U8
+    """Index in the session's legs."""
+    window: U32
+    """Index of the window, from 0."""
+    tokens_in: U64
+    """Prompt tokens of the session that are processed, cumulative."""
+    tokens_out: U64
+    """Generated tokens of the session, cumulative."""
+    rows: U64
+    """Rows that this leg computed, cumulative: those thrown away, or computed again, are among them."""
+    input: Bytes32
+    """SHA-256 of what entered: token ids at the first leg, rows at the others."""
+    output: Bytes32
+    """SHA-256 of the rows that left its last block."""
+    tokens: Bytes32
+    """SHA-256 of the token ids that it drew, at the last leg; zero at the others."""
+    nonce: Bytes32
+    """This leg's part of the window's seed: the next preimage of its nonce chain."""
+    sketches: Bytes32
+    """Keccak-256 of the window before's two sketches, of what entered and of what left; zero where there are none."""
+    millijoules: U64
+    """Energy attributed to this session so far, at the machine; `UNMEASURED` where it is not known."""
+    source: Provenance
+    """Where that figure comes from."""
+    pue_milli: U32
+    """Power usage effectiveness of the site, in thousandths."""
+    p50_us: U32
+    """Median time that a generated token of this window took here, in microseconds; 0 where there was none."""
+    p95_us: U32
+    """Time that all but a twentieth of them kept to."""
+    late: U64
+    """Generated tokens so far that took longer here than the leg's offer says."""
+
+
+@message("signed-receipt/2")
+class SignedReceipt(Message):
+    """A receipt and its provider's signature: the leaf of a voucher's receipts root."""
+
+    receipt: Receipt
+    signature: SignatureBytes
+
+
+# The checks that a leg, the ledger and whoever verifies a receipt bundle share
+
+
+def sign_voucher(domain: Domain, voucher: Voucher, key: SigningKey) -> SignedVoucher:
+    """A voucher signed by its client for one ledger."""
+    return SignedVoucher(voucher=voucher, signature=sign_typed(domain, voucher, key))
+
+
+def check_voucher(domain: Domain, session: Session, signed: SignedVoucher) -> None:
+    """Hold a voucher against its session (docs/spec/session.md, clauses V1 to V3).
+
+    Raises:
+        MalformedError: for another session, another number of legs, or beyond a cap (code ``cap``).
+        SignatureError: not signed by the session's client for this ledger.
+    """
+    voucher = signed.voucher
+    # V1: it is for this session.
+    if voucher.session != session_id(session):
+        raise MalformedError("the voucher is for another session")
+    # V2: the session's client signed it for this ledger.
+    if recover_typed(domain, voucher, signed.signature) != session.client:
+        raise SignatureError("the voucher is not signed by the session's client for this ledger")
+    # V3: an amount for each leg, none above its cap.
+    check_amounts(voucher.amounts, session)
+
+
+def check_amounts(amounts: Sequence[int], session: Session) -> None:
+    """Raises MalformedError unless there is one amount for each leg of a session, none above its cap (clause V3)."""
+    if len(amounts) != len(session.legs):
+        raise MalformedError(f"amounts for {len(amounts)} legs of {len(session.legs)}")
+    for index, (amount, leg) in enumerate(zip(amounts, session.legs, strict=True)):
+        if amount > leg.cap:
+            raise MalformedError(f"the voucher goes beyond the cap of leg {index}", code="cap")
+
+
+def sign_discharge(domain: Domain, discharge: Discharge, key: SigningKey) -> SignedDischarge:
+    """A discharge signed by its leg for one ledger."""
+    return SignedDischarge(discharge=discharge, signature=sign_typed(domain, discharge, key))
+
+
+def check_discharge(domain: Domain, session: Session, signed: SignedDischarge) -> None:
+    """Hold a discharge against its session (docs/spec/session.md, clause V7).
+
+    Raises:
+        MalformedError: for another session, or a leg that it does not have.
+        SignatureError: not signed by that leg for this ledger.
+    """
+    discharge = signed.discharge
+    if discharge.session != session_id(session) or discharge.leg >= len(session.legs):
+        raise MalformedError("the discharge is for another session, or for no leg of it")
+    if recover_typed(domain, discharge, signed.signature) != session.legs[discharge.leg].provider:
+        raise SignatureError("the discharge is not signed by its leg for this ledger")

@@ -1,4 +1,4 @@
-"""Who owes what for how many tokens, and how far a leg may go before it is paid. Kernels run on ints and arrays.
+"""Who is owed what for which positions, and how far a leg may go before it is paid. Kernels run on ints and arrays.
 
 Positions, tokens and windows: a leg processes positions 0, 1, 2, ... of a session. The first `prompt` of them are the
 prompt; processing the last prompt position yields generated token 1, the next position token 2, and so on. So after
@@ -8,45 +8,61 @@ generated tokens have been served (docs/spec/session.md, clause S3).
 
 from __future__ import annotations
 
-from protocol.codec import Message, message
-from protocol.ids import U32
-from protocol.messages import Leg, Session
-from protocol.units import MICRO, IntOrArray, MicroUnits
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["Plan", "amount", "leg_amount", "payable", "reserved_caps", "served", "window_end"]
+from protocol.messages import Session
+from protocol.rates import Rates
+from protocol.terms import LegTerms, Plan, Reroute, Terms, route_at
+from protocol.units import MICRO, IntOrArray, MicroUnits, ceil_div, choose, larger
+
+__all__ = [
+    "Stint",
+    "Work",
+    "amount",
+    "most_owed",
+    "owed",
+    "payable",
+    "positions_of",
+    "reserved_caps",
+    "served",
+    "stints",
+    "window_count",
+    "window_end",
+    "work_of",
+]
 
 
-def amount(tokens_in: IntOrArray, tokens_out: IntOrArray, price_in: IntOrArray, price_out: IntOrArray) -> IntOrArray:
-    """Micro-units for cumulative counts at prices per million tokens, rounded down once.
+def amount(
+    tokens_in: IntOrArray,
+    tokens_out: IntOrArray,
+    price_in: IntOrArray,
+    price_out: IntOrArray,
+    *,
+    cached: IntOrArray | int = 0,
+    price_cached: IntOrArray | int = 0,
+    late: IntOrArray | int = 0,
+    late_discount_ppm: IntOrArray | int = 0,
+    rejected: IntOrArray | int = 0,
+    price_rejected: IntOrArray | int = 0,
+) -> IntOrArray:
+    """Micro-units for cumulative counts at rates per million tokens, rounded up once (docs/spec/session.md, S1).
 
     Rounding cumulative counts, never increments, keeps the error of a leg below one micro-unit for a whole session.
-    On int64 arrays the caller keeps ``tokens * price`` below 2**62.
+    Nothing that was served is free: one token of any kind costs a micro-unit at least. On int64 arrays the caller keeps
+    each ``count * price`` below 2**60.
+
+    Args:
+        tokens_in: positions computed at `price_in`; those in `cached` are not among them.
+        tokens_out: generated tokens, late ones included.
+        late: how many of them are sold at the discount, which is rounded down for one token.
     """
-    return (tokens_in * price_in + tokens_out * price_out) // MICRO
-
-
-def leg_amount(leg: Leg, tokens_in: int, tokens_out: int) -> MicroUnits:
-    """What one leg has earned at these counts."""
-    return MicroUnits(amount(tokens_in, tokens_out, leg.price_in, leg.price_out))
-
-
-def reserved_caps(session: Session) -> MicroUnits:
-    """What a session takes from its client's free money when it opens."""
-    return MicroUnits(sum(leg.cap for leg in session.legs))
-
-
-@message()
-class Plan(Message):
-    """The counts that fix where a session's windows end: the same for the client and for every leg."""
-
-    prompt: U32
-    """Prompt tokens, at least 1."""
-    most: U32
-    """Generated tokens at most."""
-    chunk: U32
-    """Prompt tokens in one prepaid chunk."""
-    window: U32
-    """Generated tokens that may be served unpaid."""
+    discount = price_out * late_discount_ppm // MICRO
+    total = tokens_in * price_in + tokens_out * price_out - late * discount
+    total = total + cached * price_cached + rejected * price_rejected
+    least = choose(tokens_in + tokens_out + cached > 0, 1, 0)
+    rounded: IntOrArray = ceil_div(total, MICRO)
+    return choose(rounded > least, rounded, least)  # type: ignore[no-any-return]
 
 
 def served(plan: Plan, positions: int) -> tuple[int, int]:
@@ -54,22 +70,138 @@ def served(plan: Plan, positions: int) -> tuple[int, int]:
     return min(positions, plan.prompt), max(0, positions - plan.prompt + 1)
 
 
+def positions_of(plan: Plan, tokens_in: int, tokens_out: int) -> int:
+    """Positions whose processing these counts pay for: the inverse of `served`."""
+    return tokens_in if tokens_in < plan.prompt or not tokens_out else plan.prompt - 1 + tokens_out
+
+
+def last_position(plan: Plan) -> int:
+    """Positions that a job processes at most: the last token is generated, not processed."""
+    return plan.prompt + plan.most - 1
+
+
 def window_end(plan: Plan, positions: int) -> int:
-    """Where the window ends that begins once `positions` have been processed: receipts are due there.
+    """Where the window ends that begins once `positions` have been processed: receipts are due there (clause S4).
 
     Prompt windows end after each chunk and with the prompt; later ones after each `window` generated tokens.
     """
     if positions < plan.prompt:
         return min(plan.prompt, (positions // plan.chunk + 1) * plan.chunk)
     generated = positions - plan.prompt + 1
-    return plan.prompt - 1 + (generated // plan.window + 1) * plan.window
+    return min(last_position(plan), plan.prompt - 1 + (generated // plan.window + 1) * plan.window)
 
 
-def payable(plan: Plan, paid_in: int, paid_out: int) -> int:
-    """How many positions a leg may process when a voucher pays `paid_in` and `paid_out` tokens.
+def window_count(plan: Plan, positions: int | None = None) -> int:
+    """Windows in which `positions` positions are processed; of the whole plan where None. A begun one counts."""
+    upto = last_position(plan) if positions is None else positions
+    chunks = ceil_div(min(upto, plan.prompt), plan.chunk)
+    if upto <= plan.prompt:
+        return chunks
+    # Ends stand at multiples of `window` generated tokens; the prompt has yielded the first token.
+    return chunks + ceil_div(upto - plan.prompt + 1, plan.window) - 1 // plan.window
 
-    Prompt tokens are paid before they are processed, generated tokens at most one window after.
+
+def payable(plan: Plan, credit: int, positions_paid: int) -> int:
+    """How many positions a leg may process when vouchers pay `positions_paid` of them (clause S5).
+
+    The prompt is paid before it is processed; generated tokens too, but for the `credit` that the terms give.
     """
-    if paid_in < plan.prompt:
-        return paid_in
-    return plan.prompt - 1 + paid_out + plan.window
+    return positions_paid if positions_paid < plan.prompt - 1 else positions_paid + credit
+
+
+# What one leg did in a session whose route may have changed
+
+
+@dataclass(frozen=True, slots=True)
+class Stint:
+    """The positions that one leg serves: from `joined` to `left`."""
+
+    joined: int = 0
+    """First position that it serves; it computes what comes before as a replay."""
+    left: int | None = None
+    """One past the last; None while it serves."""
+    cached: int = 0
+    """Of what comes first, so many positions were in its KV already, from the session that this one continues."""
+
+
+NEVER = Stint(0, 0)
+"""Of a standby that was not called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Cumulative counts of one leg, as `owed` prices them."""
+
+    cached: int = 0
+    tokens_in: int = 0
+    """Computed without yielding a token of its own; `cached` ones are not among them."""
+    tokens_out: int = 0
+    late: int = 0
+    rejected: int = 0
+
+
+def stints(terms: Terms, reroutes: Sequence[Reroute], cached: Sequence[int] = ()) -> tuple[Stint, ...]:
+    """Each leg's stint, by index in the session; a leg that left does not come back (clause N6).
+
+    Args:
+        cached: by leg, what its acceptance says; none where empty.
+    """
+    found = [NEVER] * len(terms.legs)
+    for number, position in enumerate([0, *(each.position for each in reroutes)]):
+        for each in route_at(terms, reroutes[:number], position):
+            if found[each.leg] == NEVER:
+                found[each.leg] = Stint(position, None, cached[each.leg] if cached else 0)
+    for number, reroute in enumerate(reroutes):
+        serving = {each.leg for each in reroute.route}
+        for each in route_at(terms, reroutes[:number], reroute.position):
+            stint = found[each.leg]
+            if each.leg not in serving and stint.left is None:
+                found[each.leg] = Stint(stint.joined, reroute.position, stint.cached)
+    return tuple(found)
+
+
+def work_of(plan: Plan, stint: Stint, positions: int, *, late: int = 0, rejected: int = 0) -> Work:
+    """What a leg has done once the session stands at `positions` (docs/spec/session.md, clause S6)."""
+    end = positions if stint.left is None else min(positions, stint.left)
+    if stint == NEVER or end <= stint.joined:
+        # A leg that joined and was left before it served anything has no claim but its opening charge.
+        return Work()
+    prefill = min(end, max(stint.joined, plan.prompt))
+    generated = max(0, end - max(stint.joined, plan.prompt - 1))
+    cached = min(stint.cached, prefill)
+    return Work(cached, prefill - cached, generated, min(late, generated), rejected)
+
+
+def owed(rates: Rates, work: Work) -> MicroUnits:
+    """What a leg that has taken the job has earned: its opening charge, and its work (clause S1)."""
+    metered = amount(
+        work.tokens_in,
+        work.tokens_out,
+        rates.price_in,
+        rates.price_out,
+        cached=work.cached,
+        price_cached=rates.price_cached,
+        late=work.late,
+        late_discount_ppm=rates.late_discount_ppm,
+        rejected=work.rejected,
+        price_rejected=rates.price_rejected,
+    )
+    return MicroUnits(rates.opening + metered)
+
+
+def most_owed(leg: LegTerms, plan: Plan, *, standby: bool) -> MicroUnits:
+    """The cap that a leg's part of the whole plan needs, without rejected rows: the dearer way to serve it (clause S2).
+
+    A standby may have to compute all but the last position again before it serves that one.
+    """
+    last = last_position(plan)
+    whole = owed(leg.rates, work_of(plan, Stint(), last))
+    if not standby:
+        return whole
+    late = owed(leg.rates, work_of(plan, Stint(max(0, last - 1)), last))
+    return MicroUnits(max(whole, late))
+
+
+def reserved_caps(session: Session) -> MicroUnits:
+    """What a session takes from its client's free money when it opens."""
+    return MicroUnits(sum(leg.cap for leg in session.legs))

@@ -1,19 +1,24 @@
 """What a node offers, to whom it is bound, and when an offer is worth passing on.
 
-A sealed offer (`signing.seal`) travels by gossip and from book to book. Its claims bind nobody: a session on the ledger
-does. What can be checked cheaply is checked by everyone who relays it; the rest is the client's policy.
+A sealed offer (`signing.seal`) travels by gossip and from book to book. A session's terms name it by its hash, and its
+node honours it until it expires. What can be checked cheaply is checked by everyone who relays it; the rest is the
+client's policy. It says nothing of what a node cannot know of itself: its stake stands on the ledger, and how far its
+place is to be believed is for the client to find out.
 """
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
-from protocol.codec import Count, Message, TextSize, message
+from protocol.activations import ActivationType
+from protocol.codec import Count, Message, Size, TextSize, message
 from protocol.errors import ExpiredError, MalformedError, SignatureError
 from protocol.ids import U32, U40, U64, Address, BlockSpan, Bytes32, Name, PublicKeyBytes
-from protocol.jurisdictions import COUNTRIES, UNDECLARED
-from protocol.signing import address_of_public_key
+from protocol.jurisdictions import COUNTRIES, UNDECLARED, is_subdivision
+from protocol.rates import Rates, check_rates
+from protocol.signing import address_of_public_key, open_envelope
 from protocol.tariff import MAX_PRICE, ONE_PUE
 
 __all__ = [
@@ -21,9 +26,13 @@ __all__ = [
     "MAX_TTL_S",
     "EnergyClaim",
     "Evidence",
+    "Hardware",
+    "HardwareKind",
+    "Limits",
     "Offer",
     "OfferKey",
     "Provenance",
+    "Statement",
     "check_offer",
     "offer_key",
     "supersedes",
@@ -33,13 +42,18 @@ MAX_TTL_S = 15 * 60
 """Longest life of an offer: it is re-sent while it holds, so a dead node's offers soon vanish."""
 CLOCK_SKEW_S = 60
 """How far ahead the sender's clock may be."""
+MAX_BLOCKS = 4096
+"""Of a model; more than ten times the deepest there is."""
+_DATA_ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/[0-9]{1,5}/[a-z0-9-]{1,16}(/[^/\s]{1,64}){0,2}")
 
 Country = Annotated[str, TextSize(2)]
 """ISO 3166-1 alpha-2."""
+Subdivision = Annotated[str, TextSize(6)]
+"""ISO 3166-2, such as ``DE-BE``; empty where it is not said."""
 
 
 class Provenance(StrEnum):
-    """Where a figure of energy comes from, best first. What is not known at all is `None`, never 0."""
+    """Where a figure of energy comes from, best first."""
 
     WALL = "wall"
     """A meter at the socket, the whole machine."""
@@ -51,10 +65,12 @@ class Provenance(StrEnum):
     """Computed from busy time and an assumed power."""
     DECLARED = "declared"
     """The operator's word."""
+    UNKNOWN = "unknown"
+    """Not known at all: in a receipt, beside `messages.UNMEASURED`. An offer has no figure then."""
 
 
 class Evidence(StrEnum):
-    """How a claimed location is backed, weakest first."""
+    """How far a client has found a claimed location to be backed, weakest first."""
 
     CLAIMED = "claimed"
     """The operator's word."""
@@ -73,14 +89,42 @@ class Evidence(StrEnum):
 _STRENGTH = {evidence: strength for strength, evidence in enumerate(Evidence)}
 
 
+class HardwareKind(StrEnum):
+    """What computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    ROCM = "rocm"
+    APPLE = "apple"
+    OTHER = "other"
+
+
+@message()
+class Hardware(Message):
+    """The machine behind an offer, as its operator describes it."""
+
+    kind: HardwareKind
+    """What the blocks run on."""
+    name: Name
+    """Of one device, as its maker calls it; empty where it is not said."""
+    count: U32
+    """Devices, or cores of a processor; at least 1."""
+    memory_mib: U64
+    """Of all devices together, in MiB."""
+    category: Name
+    """Such as ``consumer`` or ``datacenter``, for policies on export and the like; empty where it is not said."""
+
+
 @message()
 class EnergyClaim(Message):
     """What a token costs in energy, and what energy costs there."""
 
-    millijoules_per_token: U64
-    """For the offer's whole span, at the machine; above 0."""
+    millijoules_in: U64
+    """For one prompt token through the offer's whole span, at the machine; above 0."""
+    millijoules_out: U64
+    """For one generated token, likewise."""
     source: Provenance
-    """Where the figure comes from."""
+    """Where the figures come from; never `UNKNOWN`."""
     tariff_micro_per_kwh: U64
     """Micro-units per kWh now."""
     pue_milli: U32
@@ -88,10 +132,44 @@ class EnergyClaim(Message):
     carbon_g_per_kwh: U32 | None
     """Grams of CO2 equivalent per kWh of the site's supply; None when unknown."""
     batch: U32
-    """Mean positions in one pass while the figure was taken, rounded; at least 1. Energy per token falls with it."""
+    """Mean positions in one pass while the figures were taken, rounded; at least 1. Energy per token falls with it."""
 
 
-@message("offer/1")
+@message()
+class Limits(Message):
+    """What one job may ask of the node."""
+
+    window: U32
+    """Generated tokens in one window, at most."""
+    chunk: U32
+    """Prompt tokens in one window, at most."""
+    context: U64
+    """Positions that a new session could have."""
+    sessions: U32
+    """Places that are free now."""
+    draft_depth: U32
+    """Drafted tokens that one pass verifies at most; 0 where the node does not speculate."""
+    credit: U32
+    """Generated tokens that it serves unpaid for a client without history here."""
+
+
+@message("statement/1")
+class Statement(Message):
+    """What a third party says of a node, sealed with that party's key."""
+
+    subject: PublicKeyBytes
+    """Of the node."""
+    claim: Name
+    """What it is about, such as ``place``."""
+    value: Annotated[str, TextSize(256)]
+    """What is said of it, such as ``DE-BE``."""
+    issued_at: U40
+    """Unix seconds."""
+    expires_at: U40
+    """Unix seconds."""
+
+
+@message("offer/2")
 class Offer(Message):
     """Some blocks of one model for hire, sealed with the node's key."""
 
@@ -102,39 +180,45 @@ class Offer(Message):
     issued_at: U40
     """Unix seconds."""
     expires_at: U40
-    """Unix seconds; at most `MAX_TTL_S` after `issued_at`."""
+    """Unix seconds; at most `MAX_TTL_S` after `issued_at`. Until then the node honours what it says here."""
     venue: Bytes32
     """Domain separator of the ledger that the node settles on."""
     model: Bytes32
     """Model root."""
     model_name: Name
     """For people."""
+    licence: Name
+    """Of the model, as its manifest names it: an SPDX expression, or empty where it is not said."""
     span: BlockSpan
     """Blocks that it serves; a route may use some of them."""
     blocks: U32
-    """Blocks in the whole model."""
+    """Blocks in the whole model; at most `MAX_BLOCKS`."""
     precision: Name
     """As in the model's manifest."""
-    kv_tokens: U64
-    """Positions of KV that a new session could have."""
+    activations: Annotated[tuple[ActivationType, ...], Count(1, 8)]
+    """Number formats of rows that it takes and sends, the one it likes best first."""
+    hardware: Hardware
+    limits: Limits
+    rates: Rates
+    """For the whole span; a leg of some of the blocks pays its share (market.md, clause M7)."""
+    forecast: Annotated[tuple[U64, ...], Count(0, 48)]
+    """What `price_out` is expected to be in the hours after this one, one by one. No promise."""
+    prompt_us: U32
+    """Microseconds of compute for one prompt position through the whole span, in a chunk; at least 1."""
     position_us: U32
-    """Microseconds of compute for one decoded position through the whole span; at least 1."""
-    price_in: U64
-    """Micro-units per million prompt tokens, whole span; at most `tariff.MAX_PRICE`."""
-    price_out: U64
-    """Micro-units per million generated tokens, whole span; at most `tariff.MAX_PRICE`."""
+    """Microseconds for one generated token through the whole span, in a session alone; at least 1."""
     energy: EnergyClaim | None
     """None when the node does not know."""
     jurisdiction: Country
-    """Where the machine stands, or `jurisdictions.UNDECLARED`."""
-    evidence: Evidence
-    """What backs `jurisdiction`."""
-    stake: U64
-    """Micro-units that the node says it can lose; the ledger knows better."""
+    """Where the machine stands, or `jurisdictions.UNDECLARED`; its operator's word."""
+    region: Subdivision
+    """Where in that country."""
     addresses: Annotated[tuple[Annotated[str, TextSize(256)], ...], Count(1, 8)]
     """Multiaddresses of its libp2p host."""
-    data_address: Annotated[str, TextSize(128)]
-    """Its data plane, such as ``/ip4/203.0.113.7/tcp/4002/tls``."""
+    data_addresses: Annotated[tuple[Annotated[str, TextSize(192)], ...], Count(1, 4)]
+    """Where its data plane is reached, best first, each ending in how: ``/ip4/203.0.113.7/tcp/4002/tls``."""
+    statements: Annotated[tuple[Annotated[bytes, Size(1, 1024)], ...], Count(0, 4)]
+    """Sealed statements of third parties about this node."""
 
 
 OfferKey = tuple[bytes, bytes, int, int]
@@ -176,17 +260,39 @@ def check_offer(offer: Offer, signer: Address, now: int) -> None:
 
 def _check_values(offer: Offer) -> None:
     # M2: it offers what exists.
-    if offer.span.end > offer.blocks:
+    if offer.blocks > MAX_BLOCKS or offer.span.end > offer.blocks:
         raise MalformedError(f"blocks {offer.span} of a model of {offer.blocks}")
     if offer.jurisdiction not in COUNTRIES and offer.jurisdiction != UNDECLARED:
         raise MalformedError(f"{offer.jurisdiction!r} is not an ISO 3166-1 alpha-2 country code")
-    if not offer.data_address or not all(offer.addresses):
-        raise MalformedError("an empty address")
+    if offer.region and not (is_subdivision(offer.region) and offer.region.startswith(f"{offer.jurisdiction}-")):
+        raise MalformedError(f"{offer.region!r} is not an ISO 3166-2 code in {offer.jurisdiction}")
+    if not all(offer.addresses) or not all(map(_DATA_ADDRESS.fullmatch, offer.data_addresses)):
+        raise MalformedError("an address that cannot be dialled")
+    if len(set(offer.activations)) != len(offer.activations) or offer.hardware.count == 0:
+        raise MalformedError("a number format named twice, or no device at all")
     # M3: its figures are possible.
-    if max(offer.price_in, offer.price_out) > MAX_PRICE:
+    check_rates(offer.rates)
+    if max(offer.forecast, default=0) > MAX_PRICE:
         raise MalformedError(f"a price above {MAX_PRICE} micro-units per million tokens")
-    if offer.position_us == 0:
-        raise MalformedError("no computation takes 0 microseconds")
-    energy = offer.energy
-    if energy is not None and (not energy.millijoules_per_token or not energy.batch or energy.pue_milli < ONE_PUE):
+    if not (offer.prompt_us and offer.position_us and offer.limits.window and offer.limits.chunk):
+        raise MalformedError("no computation takes 0 microseconds, and no window has 0 tokens")
+    if offer.limits.credit > offer.limits.window:
+        raise MalformedError("credit is at most one window")
+    if offer.energy is not None:
+        _check_energy(offer.energy)
+    for sealed in offer.statements:
+        _check_statement(sealed, offer)
+
+
+def _check_energy(energy: EnergyClaim) -> None:
+    if not (energy.millijoules_in and energy.millijoules_out and energy.batch) or energy.pue_milli < ONE_PUE:
         raise MalformedError("an energy claim of 0 joules, an empty batch, or a PUE below 1")
+    if energy.source is Provenance.UNKNOWN:
+        raise MalformedError("an energy claim from nowhere: what is not known is absent")
+
+
+def _check_statement(sealed: bytes, offer: Offer) -> None:
+    # Who signed it, and whether to believe them, is the client's to say.
+    statement, _ = open_envelope(sealed, Statement)
+    if statement.subject != offer.public_key:
+        raise MalformedError("a statement about another node")

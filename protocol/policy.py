@@ -1,6 +1,6 @@
 """What a client asks of every node on its route, and why an offer does not meet it. Fails closed.
 
-A policy travels in the job order, and its hash in the session: a node that serves against it does so provably.
+A policy is part of a job's terms, whose hash stands in the session: a node that serves against it does so provably.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from protocol.codec import Count, Message, TextSize, encode, message
+from protocol.codec import Count, Message, TextSize, message
 from protocol.errors import MalformedError
-from protocol.ids import U64, Name, keccak256
-from protocol.jurisdictions import UNDECLARED, expand, is_known
+from protocol.ids import U64, Name
+from protocol.jurisdictions import UNDECLARED, is_known, may_stand_in, stands_in
 from protocol.offer import Evidence, Offer
 from protocol.units import ceil_div, format_micro
 
 __all__ = [
     "TIME_PER_TOKEN_US",
+    "Known",
     "LatencyClass",
+    "Needs",
     "Policy",
     "Reason",
     "ReasonCode",
     "excluded",
-    "policy_hash",
 ]
 
 
@@ -50,11 +51,11 @@ TIME_PER_TOKEN_US: dict[LatencyClass, int] = {
 }
 """Most microseconds for one token round the ring of a route. A class that is not here is not routed."""
 
-Jurisdictions = Annotated[tuple[Annotated[str, TextSize(3)], ...], Count(0, 64)]
-"""ISO 3166-1 alpha-2 codes, or names of groups (`jurisdictions.GROUPS`)."""
+Jurisdictions = Annotated[tuple[Annotated[str, TextSize(6)], ...], Count(0, 64)]
+"""ISO 3166-1 alpha-2 or 3166-2 codes, or names of groups (`jurisdictions.GROUPS`)."""
 
 
-@message("policy/1")
+@message("policy/2")
 class Policy(Message):
     """What has to hold for every leg, or for the route as a whole.
 
@@ -71,9 +72,9 @@ class Policy(Message):
     deny: Jurisdictions
     """Where they must not stand; stronger than `allow`."""
     min_evidence: Evidence
-    """Least backing of a machine's location."""
+    """Least backing of a machine's location, as the client itself finds it."""
     min_stake: U64
-    """Micro-units."""
+    """Micro-units that a provider has at stake on the ledger, at least."""
     precision: Name
     """Number format of the model, exactly."""
 
@@ -81,12 +82,7 @@ class Policy(Message):
         Message.__post_init__(self)
         for code in (*self.allow, *self.deny):
             if not is_known(code):
-                raise MalformedError(f"{code!r} is neither an ISO 3166-1 alpha-2 country code nor a known group")
-
-
-def policy_hash(policy: Policy) -> bytes:
-    """32 bytes that name a policy in a session."""
-    return keccak256(encode(policy))
+                raise MalformedError(f"{code!r} is neither a country or region code of ISO 3166 nor a known group")
 
 
 class ReasonCode(StrEnum):
@@ -104,6 +100,7 @@ class ReasonCode(StrEnum):
     STAKE = "stake"
     PRECISION = "precision"
     ROOM = "room"
+    WINDOW = "window"
     PRICE_CAP = "price-cap"
     TOO_SLOW = "too-slow"
     SUPERSEDED = "superseded"
@@ -121,15 +118,47 @@ class Reason:
     """For people."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a client knows of a provider besides its own word."""
+
+    evidence: Evidence = Evidence.CLAIMED
+    """How far its place is backed."""
+    stake: int = 0
+    """Micro-units that it has at stake on the ledger."""
+
+
+NOTHING_KNOWN = Known()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What one job asks of each leg, besides the policy."""
+
+    positions: int = 0
+    """Of KV."""
+    window: int = 1
+    """Generated tokens in one window."""
+    chunk: int = 1
+    """Prompt tokens in one window."""
+
+
 def excluded(
-    policy: Policy, offer: Offer, *, model: bytes, venue: bytes, now: int, tokens_needed: int = 0
+    policy: Policy,
+    offer: Offer,
+    *,
+    model: bytes,
+    venue: bytes,
+    now: int,
+    needs: Needs = Needs(),  # noqa: B008 - frozen
+    known: Known = NOTHING_KNOWN,
 ) -> Reason | None:
-    """The first reason why `offer` must not be used, or None when it may be.
+    """The first reason why `offer` must not be used, or None when it may be (docs/spec/market.md, clause M5).
 
     Args:
         model: root of the model that is wanted.
         venue: domain separator of the ledger that the client pays on.
-        tokens_needed: positions of KV that the job takes.
+        known: of its provider, found out by whoever asks; what is not known counts as the least.
     """
     if offer.model != model:
         return Reason(ReasonCode.MODEL, f"it serves another model, {offer.model_name}")
@@ -139,34 +168,38 @@ def excluded(
         return Reason(ReasonCode.EXPIRED, f"it expired {now - offer.expires_at} s ago")
     if policy.latency_class not in TIME_PER_TOKEN_US:
         return Reason(ReasonCode.LATENCY_CLASS, f"{policy.latency_class} jobs are never sent over a network")
-    return _unlawful(policy, offer) or _unfit(policy, offer, tokens_needed)
+    return _unlawful(policy, offer, known) or _unfit(policy, offer, known, needs)
 
 
-def _unlawful(policy: Policy, offer: Offer) -> Reason | None:
-    where = offer.jurisdiction
-    if where == UNDECLARED and (policy.deny or policy.allow):
+def _unlawful(policy: Policy, offer: Offer, known: Known) -> Reason | None:
+    country, region = offer.jurisdiction, offer.region
+    where = region or country
+    if country == UNDECLARED and (policy.deny or policy.allow):
         return Reason(ReasonCode.UNDECLARED, "it does not say where it stands, and your policy names jurisdictions")
-    if where in expand(policy.deny):
+    if may_stand_in(policy.deny, country, region):
         return Reason(ReasonCode.DENIED, f"{where} is among the jurisdictions you deny ({', '.join(policy.deny)})")
-    if policy.allow and where not in expand(policy.allow):
+    if policy.allow and not stands_in(policy.allow, country, region):
         allowed = ", ".join(policy.allow)
         return Reason(ReasonCode.NOT_ALLOWED, f"{where} is not among the jurisdictions you allow ({allowed})")
-    if not offer.evidence.reaches(policy.min_evidence):
-        text = f"its place is only {offer.evidence}, and you ask for {policy.min_evidence}"
+    if not known.evidence.reaches(policy.min_evidence):
+        text = f"its place is only {known.evidence}, and you ask for {policy.min_evidence}"
         return Reason(ReasonCode.EVIDENCE, text)
     return None
 
 
-def _unfit(policy: Policy, offer: Offer, tokens_needed: int) -> Reason | None:
-    if offer.stake < policy.min_stake:
-        text = f"its stake is {format_micro(offer.stake)}, and you ask for {format_micro(policy.min_stake)}"
+def _unfit(policy: Policy, offer: Offer, known: Known, needs: Needs) -> Reason | None:
+    if known.stake < policy.min_stake:
+        text = f"its stake is {format_micro(known.stake)}, and you ask for {format_micro(policy.min_stake)}"
         return Reason(ReasonCode.STAKE, text)
     if offer.precision != policy.precision:
         return Reason(ReasonCode.PRECISION, f"it computes in {offer.precision}, and you ask for {policy.precision}")
-    if offer.kv_tokens < tokens_needed:
-        return Reason(
-            ReasonCode.ROOM, f"it has room for {offer.kv_tokens} positions, and the job takes {tokens_needed}"
-        )
+    limits = offer.limits
+    if limits.context < needs.positions:
+        text = f"it has room for {limits.context} positions, and the job takes {needs.positions}"
+        return Reason(ReasonCode.ROOM, text)
+    if limits.window < needs.window or limits.chunk < needs.chunk:
+        text = f"it serves windows of {limits.window} tokens and chunks of {limits.chunk} at most"
+        return Reason(ReasonCode.WINDOW, text)
     return _beyond_limits(policy, offer)
 
 
@@ -174,8 +207,8 @@ def _beyond_limits(policy: Policy, offer: Offer) -> Reason | None:
     """Limits of the whole route that a single block of this offer already breaks."""
     length = len(offer.span)
     for word, price, cap in (
-        ("prompt", offer.price_in, policy.max_price_in),
-        ("generated", offer.price_out, policy.max_price_out),
+        ("prompt", offer.rates.price_in, policy.max_price_in),
+        ("generated", offer.rates.price_out, policy.max_price_out),
     ):
         if cap is not None and ceil_div(price, length) > cap:
             least, most = format_micro(ceil_div(price, length)), format_micro(cap)

@@ -4,8 +4,9 @@
 Every venue runs these rules: the embedded ledger when it takes an operation, anyone who replays its log, and, held
 equal by shared vectors, a settlement contract. Clause numbers are those of docs/spec/settlement.md.
 
-Money: an account has free micro-units; an open session holds the caps of its legs; vouchers move held money to the
-providers; closing returns the rest. ``deposits - withdrawals == free + held`` after every operation.
+Money: an account has free micro-units; an open session holds for each leg what it can still be paid; vouchers move held
+money to the providers, discharges and the end of the grace move it back. Amounts are compared, never multiplied.
+``deposits - withdrawals == free + held`` after every operation.
 """
 
 from __future__ import annotations
@@ -14,27 +15,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from protocol.codec import Message, decode
 from protocol.eip712 import Domain, recover_typed
-from protocol.errors import DishonestError, JoulemeshError, RuleError, SignatureError
+from protocol.errors import DishonestError, JoulemeshError, MalformedError, RuleError, SignatureError
 from protocol.ids import Address, SessionId, checksum_address, keccak256
-from protocol.messages import (
-    ACTIONS,
+from protocol.messages import Session, SignedDischarge, SignedVoucher, check_discharge, check_voucher, session_id
+from protocol.metering import reserved_caps
+from protocol.operations import (
     AccountEffect,
+    Action,
     Close,
     Deposit,
-    Discharge,
     Genesis,
     LogEntry,
     Open,
-    Session,
+    Release,
     SessionEffect,
     Settle,
     SignedOp,
     Withdraw,
-    session_id,
 )
-from protocol.metering import leg_amount, reserved_caps
 from protocol.units import format_micro
 
 __all__ = ["Account", "Books", "Lookup", "Outcome", "Rules", "SessionRecord", "apply", "ledger_domain", "replay"]
@@ -42,6 +41,8 @@ __all__ = ["Account", "Books", "Lookup", "Outcome", "Rules", "SessionRecord", "a
 MAX_MONEY = 2**63 - 1
 MAX_SESSION_S = 90 * 24 * 3600
 """A session expires at most this long after it opens."""
+LEDGER_CHAIN_ID = 0x6A6F756C65
+"""``joule`` in ASCII: the chain id of every embedded ledger. Wallets refuse 0, and this one is no chain's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,21 @@ class Account:
 class SessionRecord:
     """What the ledger remembers of a session."""
 
-    terms: Session
-    tokens_in: int = 0
-    """Prompt tokens settled."""
-    tokens_out: int = 0
-    """Generated tokens settled."""
-    reserved: int = 0
-    """Micro-units still held; 0 once closed."""
-    closed: bool = False
+    session: Session
+    settled: tuple[int, ...]
+    """Micro-units paid to each leg; each only rises."""
+    ceilings: tuple[int, ...]
+    """Micro-units that each leg can be paid at most; each only falls, and never below what is settled."""
+
+    @property
+    def reserved(self) -> int:
+        """Micro-units still held for its legs."""
+        return sum(self.ceilings) - sum(self.settled)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is held any more, so that no operation can change it."""
+        return self.reserved == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,8 @@ class Rules:
     verifier_key: str
     grace_s: int
     faucet_limit: int
+    fee: int
+    """Micro-units for an operation."""
 
 
 class Lookup(Protocol):
@@ -99,7 +109,7 @@ class Outcome:
     entry: LogEntry
     """The log entry to append."""
     accounts: dict[Address, Account]
-    session: tuple[SessionId, SessionRecord] | None
+    sessions: dict[SessionId, SessionRecord]
     rules: Rules | None
 
 
@@ -121,8 +131,7 @@ class Books:
         """Make an outcome part of the state."""
         self.rules = outcome.rules
         self.accounts.update(outcome.accounts)
-        if outcome.session is not None:
-            self.sessions[outcome.session[0]] = outcome.session[1]
+        self.sessions.update(outcome.sessions)
 
     def total(self) -> int:
         """All micro-units in the ledger: free ones and held ones."""
@@ -140,10 +149,23 @@ class _Draft:
     now: int
     rules: Rules | None
     accounts: dict[Address, Account] = field(default_factory=dict)
-    session: tuple[SessionId, SessionRecord] | None = None
+    sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
 
     def account(self, address: bytes) -> Account:
         return self.accounts.get(Address(address)) or self.state.account(address)
+
+    def session(self, session: bytes) -> SessionRecord:
+        """An open session. Raises RuleError."""
+        record = self.sessions.get(SessionId(session)) or self.state.session(session)
+        if record is None:
+            raise RuleError("no such session on this ledger", code="unknown-session")
+        if record.closed:
+            raise RuleError("the session is closed", code="closed")
+        return record
+
+    @property
+    def grace_s(self) -> int:
+        return 0 if self.rules is None else self.rules.grace_s
 
     def credit(self, address: bytes, amount: int) -> None:
         account = self.account(address)
@@ -165,34 +187,37 @@ class _Draft:
 
 def ledger_domain(verifier_key: str) -> Domain:
     """The EIP-712 domain of the embedded ledger that signs its checkpoints with `verifier_key` (clause L2)."""
-    return Domain(chain_id=0, verifying_contract=keccak256(b"tlog:" + verifier_key.encode())[12:])
+    contract = keccak256(b"tlog:" + verifier_key.encode())[12:]
+    return Domain(chain_id=LEDGER_CHAIN_ID, verifying_contract=contract)
 
 
 def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
     """What `signed` does at `now` (unix seconds). The state stays as it is.
 
     Raises:
-        MalformedError: the action is none of `messages.ACTIONS`.
-        SignatureError: not signed by its actor for this ledger.
+        MalformedError: the action is none of `operations.ACTIONS`, or what it carries contradicts itself.
+        SignatureError: it, or what it carries, is not signed by the right party for this ledger.
         RuleError: a rule forbids it; `code` names the rule.
     """
     # (1) L3: the actor signed it, for this venue.
-    if recover_typed(domain, signed.op, signed.signature) != signed.actor:
+    action = signed.read()
+    if recover_typed(domain, action, signed.signature) != action.actor:
         raise SignatureError("the operation is not signed by its actor for this ledger")
     # (2) L4: it is new.
-    actor = Address(signed.actor)
+    actor = Address(action.actor)
     account = state.account(actor)
-    if signed.nonce <= account.nonce:
-        raise RuleError(f"nonce {signed.nonce} is not above {account.nonce}", code="nonce")
-    # (3) the ledger exists, and does so once.
-    action: Message = decode(signed.action, *ACTIONS)
+    if action.nonce <= account.nonce:
+        raise RuleError(f"nonce {action.nonce} is not above {account.nonce}", code="nonce")
+    # (3) L5: the ledger exists, and does so once.
     rules = state.rules
     if (rules is None) is not isinstance(action, Genesis):
         raise RuleError("a ledger begins with one genesis entry", code="genesis")
     # (4) the rule of the action itself.
-    draft = _Draft(state, domain, actor, now, rules, {actor: Account(account.free, signed.nonce)})
+    draft = _Draft(state, domain, actor, now, rules, {actor: Account(account.free, action.nonce)})
     _RULES[type(action)](draft, action)
-    return Outcome(_entry(signed, now, draft), draft.accounts, draft.session, draft.rules)
+    # (5) L11: the fee, out of what the actor has afterwards.
+    _charge(draft)
+    return Outcome(_entry(signed, now, draft), draft.accounts, draft.sessions, draft.rules)
 
 
 def replay(books: Books, domain: Domain, entry: LogEntry) -> None:
@@ -206,30 +231,30 @@ def replay(books: Books, domain: Domain, entry: LogEntry) -> None:
     books.record(outcome)
 
 
+def _charge(draft: _Draft) -> None:
+    if draft.rules is not None and draft.actor != draft.rules.operator:
+        draft.debit(draft.actor, draft.rules.fee)
+        draft.credit(draft.rules.operator, draft.rules.fee)
+
+
 def _entry(signed: SignedOp, now: int, draft: _Draft) -> LogEntry:
     accounts = tuple(
         AccountEffect(account=address, free=account.free, nonce=account.nonce)
         for address, account in sorted(draft.accounts.items())
     )
-    sessions: tuple[SessionEffect, ...] = ()
-    if draft.session is not None:
-        identity, record = draft.session
-        sessions = (
-            SessionEffect(
-                session=identity,
-                tokens_in=record.tokens_in,
-                tokens_out=record.tokens_out,
-                reserved=record.reserved,
-                closed=record.closed,
-            ),
-        )
+    sessions = tuple(
+        SessionEffect(session=identity, settled=record.settled, ceilings=record.ceilings)
+        for identity, record in sorted(draft.sessions.items())
+    )
     return LogEntry(time=now, op=signed, accounts=accounts, sessions=sessions)
 
 
 def _genesis(draft: _Draft, action: Genesis) -> None:
     if ledger_domain(action.verifier_key) != draft.domain:
         raise RuleError("the genesis entry is for another ledger", code="genesis")
-    draft.rules = Rules(draft.actor, action.verifier_key, action.grace_s, action.faucet_limit)
+    if action.fee == 0:
+        raise RuleError("an operation costs at least one micro-unit: else anyone fills the log", code="fee")
+    draft.rules = Rules(draft.actor, action.verifier_key, action.grace, action.faucet_limit, action.fee)
 
 
 def _deposit(draft: _Draft, action: Deposit) -> None:
@@ -245,80 +270,86 @@ def _withdraw(draft: _Draft, action: Withdraw) -> None:
 
 
 def _open(draft: _Draft, action: Open) -> None:
-    terms = action.session
-    if terms.client != draft.actor:
-        raise RuleError("a session is opened by its client", code="not-client")
-    if not draft.now < terms.expiry <= draft.now + MAX_SESSION_S:
+    session = action.session
+    # L7 (1) the client's own act, or signed by it
+    if session.client == draft.actor:
+        if action.signature:
+            raise RuleError("a client that opens its own session signs it once", code="not-client")
+    elif recover_typed(draft.domain, session, action.signature) != session.client:
+        raise SignatureError("the session is not signed by its client for this ledger")
+    # (2) expiry
+    if not draft.now < session.expiry <= draft.now + MAX_SESSION_S:
         raise RuleError("the session's expiry is past, or more than 90 days ahead", code="expiry")
-    if terms.window == 0:
-        raise RuleError("a session's window is at least one token", code="window")
-    identity = session_id(terms)
+    # (3) new
+    identity = session_id(session)
     if draft.state.session(identity) is not None:
-        raise RuleError("a session on these very terms was opened before", code="exists")
-    caps = reserved_caps(terms)
-    draft.debit(draft.actor, caps)
-    draft.session = (identity, SessionRecord(terms, reserved=caps))
+        raise RuleError("this very session was opened before", code="exists")
+    # (4) something is at stake, and the client has it
+    caps = reserved_caps(session)
+    _require_positive(caps)
+    draft.debit(session.client, caps)
+    ceilings = tuple(leg.cap for leg in session.legs)
+    draft.sessions[identity] = SessionRecord(session, (0,) * len(ceilings), ceilings)
 
 
 def _settle(draft: _Draft, action: Settle) -> None:
-    voucher = action.voucher
-    record = _open_record(draft, voucher.session)
-    # L8 (1) signed by the client for this venue
-    if recover_typed(draft.domain, voucher, action.signature) != record.terms.client:
-        raise SignatureError("the voucher is not signed by the session's client for this ledger")
+    for signed in action.vouchers:
+        _settle_one(draft, signed)
+
+
+def _settle_one(draft: _Draft, signed: SignedVoucher) -> None:
+    identity = SessionId(signed.voucher.session)
+    record = draft.session(identity)
+    # L8 (1) V1 to V3: the client's, for this session and this venue, within every cap
+    _check_carried(lambda: check_voucher(draft.domain, record.session, signed))
     # (2) in time
-    if draft.now > record.terms.expiry + _grace(draft):
+    if draft.now > record.session.expiry + draft.grace_s:
         raise RuleError("the session's grace has ended", code="expired")
-    # (3) newer than what was settled
-    if voucher.tokens_in < record.tokens_in or voucher.tokens_out < record.tokens_out:
-        raise RuleError("a voucher for more tokens was settled before", code="stale")
-    if (voucher.tokens_in, voucher.tokens_out) == (record.tokens_in, record.tokens_out):
-        raise RuleError("this very voucher, or one for as many tokens, was settled before", code="settled")
-    # (4) within every cap; amounts follow from cumulative counts, so rounding never accumulates
-    paid = 0
-    for index, leg in enumerate(record.terms.legs):
-        owed = leg_amount(leg, voucher.tokens_in, voucher.tokens_out)
-        if owed > leg.cap:
-            raise RuleError(f"the voucher goes beyond the cap of leg {index}", code="cap")
-        due = owed - leg_amount(leg, record.tokens_in, record.tokens_out)
-        draft.credit(leg.provider, due)
-        paid += due
-    settled = SessionRecord(record.terms, voucher.tokens_in, voucher.tokens_out, record.reserved - paid)
-    draft.session = (SessionId(voucher.session), settled)
+    # (3) each leg's amount rises on its own, as far as it has not discharged the rest
+    claims = zip(signed.voucher.amounts, record.settled, record.ceilings, strict=True)
+    settled = tuple(max(before, min(claimed, most)) for claimed, before, most in claims)
+    if settled == record.settled:
+        raise RuleError("this voucher pays nobody more than was settled before", code="settled")
+    for leg, before, after in zip(record.session.legs, record.settled, settled, strict=True):
+        draft.credit(leg.provider, after - before)
+    draft.sessions[identity] = SessionRecord(record.session, settled, record.ceilings)
+
+
+def _release(draft: _Draft, action: Release) -> None:
+    for signed in action.discharges:
+        _release_one(draft, signed)
+
+
+def _release_one(draft: _Draft, signed: SignedDischarge) -> None:
+    discharge, identity = signed.discharge, SessionId(signed.discharge.session)
+    record = draft.session(identity)
+    # L9 (1) V7: the leg's own word, for this venue
+    _check_carried(lambda: check_discharge(draft.domain, record.session, signed))
+    # (2) it frees something: what is settled stays settled
+    leg = discharge.leg
+    ceiling = max(record.settled[leg], min(record.ceilings[leg], discharge.amount))
+    freed = record.ceilings[leg] - ceiling
+    if freed == 0:
+        raise RuleError("this discharge frees nothing that is still held", code="released")
+    draft.credit(record.session.client, freed)
+    ceilings = (*record.ceilings[:leg], ceiling, *record.ceilings[leg + 1 :])
+    draft.sessions[identity] = SessionRecord(record.session, record.settled, ceilings)
 
 
 def _close(draft: _Draft, action: Close) -> None:
-    record = _open_record(draft, action.session)
-    terms = record.terms
-    if action.discharges:
-        _check_discharges(draft, record, action)
-    elif draft.now <= terms.expiry + _grace(draft):
-        raise RuleError("a session closes after its grace, or with a discharge from every leg", code="early")
-    draft.credit(terms.client, record.reserved)
-    closed = SessionRecord(terms, record.tokens_in, record.tokens_out, 0, closed=True)
-    draft.session = (SessionId(action.session), closed)
+    record = draft.session(action.session)
+    if draft.now <= record.session.expiry + draft.grace_s:
+        raise RuleError("a session closes after its grace; before, its legs' discharges release it", code="early")
+    draft.credit(record.session.client, record.reserved)
+    draft.sessions[SessionId(action.session)] = SessionRecord(record.session, record.settled, record.settled)
 
 
-def _check_discharges(draft: _Draft, record: SessionRecord, action: Close) -> None:
-    if len(action.discharges) != len(record.terms.legs):
-        raise RuleError("an early close needs one discharge from every leg", code="discharge")
-    discharge = Discharge(session=action.session, tokens_in=record.tokens_in, tokens_out=record.tokens_out)
-    for leg, signature in zip(record.terms.legs, action.discharges, strict=True):
-        if recover_typed(draft.domain, discharge, signature) != leg.provider:
-            raise RuleError("a discharge is not its leg's, or not for the settled counts", code="discharge")
-
-
-def _open_record(draft: _Draft, session: bytes) -> SessionRecord:
-    record = draft.state.session(session)
-    if record is None:
-        raise RuleError("no such session on this ledger", code="unknown-session")
-    if record.closed:
-        raise RuleError("the session is closed", code="closed")
-    return record
-
-
-def _grace(draft: _Draft) -> int:
-    return 0 if draft.rules is None else draft.rules.grace_s
+def _check_carried(check: Callable[[], None]) -> None:
+    """A voucher or discharge that does not fit its session breaks a rule of the ledger; `code` stays."""
+    try:
+        check()
+    except MalformedError as error:
+        raise RuleError(error.message, code="cap" if error.code == "cap" else "mismatch") from None
 
 
 def _require_positive(amount: int) -> None:
@@ -326,11 +357,12 @@ def _require_positive(amount: int) -> None:
         raise RuleError("the amount is zero", code="amount")
 
 
-_RULES: dict[type[Message], Callable[[_Draft, Any], None]] = {
+_RULES: dict[type[Action], Callable[[_Draft, Any], None]] = {
     Genesis: _genesis,
     Deposit: _deposit,
     Withdraw: _withdraw,
     Open: _open,
     Settle: _settle,
+    Release: _release,
     Close: _close,
 }

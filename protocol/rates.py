@@ -1,0 +1,39 @@
+"""What one leg earns, for what."""
+
+from __future__ import annotations
+
+from protocol.codec import Message, message
+from protocol.errors import MalformedError
+from protocol.ids import U32, U64
+from protocol.tariff import MAX_PRICE
+from protocol.units import MICRO
+
+__all__ = ["Rates", "check_rates"]
+
+
+@message()
+class Rates(Message):
+    """Micro-units per million tokens, unless said; for a whole offer, or for the blocks that one leg runs."""
+
+    opening: U64
+    """Micro-units for taking the job at all, whatever follows."""
+    price_in: U64
+    """Positions that are computed without yielding a token of this leg's own: the prompt, and what a replacement has
+    to compute again."""
+    price_out: U64
+    """Generated tokens."""
+    price_cached: U64
+    """Positions of an earlier session whose KV the leg still holds."""
+    price_rejected: U64
+    """Rows that were computed and thrown away because a draft was not taken."""
+    late_discount_ppm: U32
+    """By how much a generated token that came late is cheaper, in millionths; 0 for not at all."""
+
+
+def check_rates(rates: Rates) -> None:
+    """Raises MalformedError for a rate that no leg may have (docs/spec/session.md, clause N5)."""
+    prices = (rates.opening, rates.price_in, rates.price_out, rates.price_cached, rates.price_rejected)
+    if max(prices) > MAX_PRICE:
+        raise MalformedError(f"a rate above {MAX_PRICE} micro-units")
+    if rates.late_discount_ppm > MICRO:
+        raise MalformedError("a discount of more than the whole price")
