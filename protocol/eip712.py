@@ -1,19 +1,23 @@
 """EIP-712 typed data, derived from the same declarations as the wire form.
 
-A message whose fields are uints, addresses, 32-byte hashes and lists of such messages has one EIP-712 type: its class
-name, and its field names in camelCase. https://eips.ethereum.org/EIPS/eip-712
+A message has one EIP-712 type: its class name, and its field names in camelCase. Every declared field has a type there
+but an optional one, which raises TypeError when its message is first used so. https://eips.ethereum.org/EIPS/eip-712
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from protocol.codec import (
+    BoolShape,
     BytesShape,
+    EnumShape,
     ListShape,
     Message,
     MessageShape,
     Shape,
+    TextShape,
     UintShape,
     message,
     once_per_class,
@@ -22,7 +26,7 @@ from protocol.codec import (
 from protocol.ids import U64, Address, AddressBytes, Name, keccak256
 from protocol.signing import SigningKey, recover
 
-__all__ = ["Domain", "encode_type", "recover_typed", "sign_typed", "struct_hash", "typed_digest"]
+__all__ = ["Domain", "encode_type", "recover_typed", "sign_typed", "struct_hash", "type_hash", "typed_digest"]
 
 _DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
@@ -32,7 +36,7 @@ class Domain(Message):
     """The one venue in which a typed signature counts; the same terms in another venue need another signature."""
 
     name: Name = "joulemesh"
-    version: Name = "1"
+    version: Name = "2"
     chain_id: U64
     """0 for an embedded ledger, else the EVM chain id."""
     verifying_contract: AddressBytes
@@ -62,12 +66,14 @@ def _camel_case(name: str) -> str:
 
 def _type_name(shape: Shape) -> str:
     match shape:
-        case UintShape():
+        case UintShape() if shape.uint.bits % 8 == 0:
             return f"uint{shape.uint.bits}"
-        case BytesShape() if shape.size.low == 20:
-            return "address"
-        case BytesShape() if shape.size.low == 32:
-            return "bytes32"
+        case BytesShape():
+            return {20: "address", 32: "bytes32"}.get(_exact_length(shape), "bytes")
+        case TextShape() | EnumShape():
+            return "string"
+        case BoolShape():
+            return "bool"
         case MessageShape():
             return shape.cls.__name__
         case ListShape():
@@ -75,10 +81,17 @@ def _type_name(shape: Shape) -> str:
     raise TypeError(f"{shape} has no EIP-712 type")
 
 
+def _exact_length(shape: BytesShape) -> int:
+    """The only length that the bytes may have; 0 where there are several."""
+    return shape.size.low if shape.size.high in (None, shape.size.low) else 0
+
+
 def _nested(cls: type[Message]) -> set[type[Message]]:
     found: set[type[Message]] = set()
     for _, shape in shapes(cls):
-        inner = shape.inner if isinstance(shape, ListShape) else shape
+        inner = shape
+        while isinstance(inner, ListShape):
+            inner = inner.inner
         if isinstance(inner, MessageShape):
             found |= {inner.cls} | _nested(inner.cls)
     return found
@@ -86,8 +99,13 @@ def _nested(cls: type[Message]) -> set[type[Message]]:
 
 @once_per_class
 def encode_type(cls: type[Message]) -> str:
-    """EIP-712 ``encodeType``: the type itself, then the types it refers to in order of name."""
+    """EIP-712 ``encodeType``: the type itself, then the types it refers to in order of name.
+
+    Raises TypeError where a field has no EIP-712 type, or two types in it have one name.
+    """
     others = sorted(_nested(cls) - {cls}, key=lambda nested: nested.__name__)
+    if len({each.__name__ for each in (cls, *others)}) != 1 + len(others):
+        raise TypeError(f"two EIP-712 types in {cls.__name__} have one name")
     return "".join(
         f"{each.__name__}({','.join(f'{_type_name(shape)} {_camel_case(name)}' for name, shape in shapes(each))})"
         for each in (cls, *others)
@@ -95,27 +113,34 @@ def encode_type(cls: type[Message]) -> str:
 
 
 @once_per_class
-def _type_hash(cls: type[Message]) -> bytes:
+def type_hash(cls: type[Message]) -> bytes:
+    """EIP-712 ``typeHash``: 32 bytes."""
     return keccak256(encode_type(cls).encode())
 
 
-def _encode_value(shape: Shape, value: object) -> bytes:
-    if isinstance(value, int):
-        return value.to_bytes(32, "big")
-    if isinstance(value, bytes):
-        return value.rjust(32, b"\0")
-    if isinstance(value, Message):
-        return struct_hash(value)
-    if isinstance(shape, ListShape) and isinstance(value, tuple):
-        return keccak256(b"".join(_encode_value(shape.inner, item) for item in value))
-    raise TypeError(f"{type(value).__name__} has no EIP-712 encoding")
+def _encode_value(shape: Shape, value: Any) -> bytes:
+    """EIP-712 ``encodeData`` of one field: 32 bytes. What is longer than 32 bytes, or may be, stands as its hash."""
+    match shape:
+        case UintShape() | BoolShape():
+            return int(value).to_bytes(32, "big")
+        case BytesShape() if _exact_length(shape) in (20, 32):
+            return bytes(value).rjust(32, b"\0")
+        case BytesShape():
+            return keccak256(value)
+        case TextShape() | EnumShape():
+            return keccak256(str(value).encode())
+        case MessageShape():
+            return struct_hash(value)
+        case ListShape():
+            return keccak256(b"".join(_encode_value(shape.inner, item) for item in value))
+    raise TypeError(f"{shape} has no EIP-712 encoding")
 
 
 def struct_hash(value: Message) -> bytes:
     """EIP-712 ``hashStruct``: 32 bytes."""
     cls = type(value)
     fields = b"".join(_encode_value(shape, getattr(value, name)) for name, shape in shapes(cls))
-    return keccak256(_type_hash(cls) + fields)
+    return keccak256(type_hash(cls) + fields)
 
 
 def typed_digest(domain: Domain, value: Message) -> bytes:
