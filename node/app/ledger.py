@@ -7,13 +7,13 @@ from pathlib import Path
 
 from node.app.clock import clock
 from node.app.network import open_network
-from node.app.topics import CHECKPOINTS_TOPIC
 from node.config import LedgerConfig
 from node.ledger import LedgerClient, LedgerSettings, Progress, Report, verify_database, verify_url
 from node.ledger import run_ledger as run_embedded_ledger
 from node.p2p.gossip import Announcer
 from node.ports import Events
 from protocol.ids import checksum_address
+from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
 
 __all__ = ["run_ledger", "verify_ledger"]

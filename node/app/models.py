@@ -9,13 +9,13 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from node.app.topics import MODEL_PROTOCOL
 from node.durable import replace_file
 from node.ports import Requests
 from protocol.catalog import CLIENT_FILES, MAX_FILE_BYTES, FileRequest, ManifestRequest
 from protocol.codec import decode, encode
 from protocol.errors import DishonestError, JoulemeshError, MalformedError, ModelError, RefusedError, UnreachableError
 from protocol.ids import ModelFile, ModelManifest, ModelRoot
+from protocol.names import MODEL_PROTOCOL
 
 __all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer"]
 

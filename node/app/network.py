@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from node.app.clock import clock
-from node.app.topics import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, OFFERS_TOPIC
 from node.ledger import LedgerClient
 from node.market import OfferBook, validate_offer
 from node.p2p.host import P2PHost
@@ -17,6 +16,7 @@ from node.ports import Events
 from protocol.catalog import OfferList, OffersRequest
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, DishonestError, JoulemeshError, PeerError, UnreachableError
+from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, OFFERS_TOPIC
 from protocol.note import parse_note
 from protocol.offer import Offer
 from protocol.routing import UNKNOWN_RTT_US

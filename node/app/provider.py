@@ -14,7 +14,6 @@ from node.app.clock import clock
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
 from node.app.terms import Site, Terms
-from node.app.topics import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
 from node.config import NodeConfig
 from node.energy import Energy, Pricing, choose_energy
 from node.ledger import LedgerClient
@@ -29,6 +28,7 @@ from node.pipeline.vouchers import VoucherStore
 from node.ports import Events, Link, StepInput
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
+from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
 from protocol.signing import SigningKey
 from protocol.tariff import FlatTariff
 from protocol.units import MICRO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -88,10 +89,9 @@ class Advertiser:
         while True:
             self._changed.clear()
             await self._send(self.sealed())
-            try:
-                await asyncio.wait_for(self._changed.wait(), self._interval_s)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._changed.wait()
 
     async def withdraw(self) -> None:
         """Replace the offer by one that expires in a second: the node is going."""

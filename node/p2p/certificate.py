@@ -22,11 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from node.p2p.identity import protobuf_of, public_key_of_protobuf
 from protocol.errors import MalformedError, SignatureError
+from protocol.names import DATA_ALPN
 
-__all__ = ["ALPN", "authenticate", "client_context", "identity_extension", "new_certificate", "server_context"]
-
-ALPN = "joulemesh-data/1"
-"""Negotiated in the handshake, so that no other protocol of the same key is mistaken for this one."""
+__all__ = ["authenticate", "client_context", "identity_extension", "new_certificate", "server_context"]
 
 _OID = x509.ObjectIdentifier("1.3.6.1.4.1.53594.1.1")
 _SIGNED_PREFIX = b"libp2p-tls-handshake:"
@@ -118,7 +116,7 @@ def _context(role: int, certificate: bytes, key: bytes) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([DATA_ALPN])
     context.load_verify_locations(cadata=_authority().public_bytes(serialization.Encoding.PEM).decode())
     with tempfile.TemporaryDirectory() as folder:  # ssl reads a key from a file only; 0700, and gone at once
         path = Path(folder) / "peer.pem"

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from node.p2p.address import data_address, parse_data_address
-from node.p2p.certificate import ALPN, authenticate, client_context, new_certificate, server_context
+from node.p2p.certificate import authenticate, client_context, new_certificate, server_context
 from node.p2p.link import MAX_PAYLOAD_BYTES, READ_BUFFER_BYTES, Link
 from protocol.errors import JoulemeshError, ListenError, PeerError, SignatureError, UnreachableError
+from protocol.names import DATA_ALPN
 
 __all__ = ["DataPlane", "Link", "OnLink"]
 
@@ -216,7 +217,7 @@ class DataPlane:
 
 def _peer_of(writer: asyncio.StreamWriter) -> bytes:
     connection = writer.get_extra_info("ssl_object")
-    if not isinstance(connection, ssl.SSLObject) or connection.selected_alpn_protocol() != ALPN:
+    if not isinstance(connection, ssl.SSLObject) or connection.selected_alpn_protocol() != DATA_ALPN:
         raise SignatureError("the peer speaks another protocol")
     return authenticate(connection.getpeercert(binary_form=True))
 

@@ -7,6 +7,7 @@ be known is said again until it expires (`Announcer`), and a subscription drops 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -155,10 +156,9 @@ class Announcer:
                 await self._host.publish(self._topic, earliest.data)
 
     async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
 
 def check_size(data: bytes) -> None:

@@ -28,13 +28,13 @@ from protocol.errors import (
 from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Pay, Prompt, Receipted, Sampled
 from protocol.ids import keccak256
 from protocol.messages import Discharge, Voucher
+from protocol.names import ORDER_PROTOCOL
 from protocol.order import Acceptance, Hop, JobOrder, Refusal
 from protocol.receipt import token_bytes
 from protocol.signing import SigningKey, open_envelope
 
 __all__ = ["ClientSide", "Conversation", "JobResult", "loop_time"]
 
-ORDER_PROTOCOL = "/joulemesh/order/1"
 MAX_UNREAD = 256
 """Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
 STALL_S = 30.0

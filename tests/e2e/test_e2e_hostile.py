@@ -18,7 +18,6 @@ import pytest_asyncio
 from hand_client import NOISE
 from local_network import LocalNetwork, voucher_beyond
 
-from node.app.topics import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
 from node.ledger import LedgerClient
 from node.model_directory import model_manifest
 from node.p2p.direct import DataPlane
@@ -46,6 +45,7 @@ from protocol.frames import (
 from protocol.ids import ModelManifest
 from protocol.messages import Discharge, Leg, Open, Receipt, Session, Voucher, session_id
 from protocol.metering import Plan
+from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
 from protocol.offer import Evidence, Offer
 from protocol.order import Acceptance, Hop, JobOrder, Refusal, SamplingTerms
 from protocol.policy import LatencyClass, Policy, policy_hash

@@ -102,6 +102,24 @@ async def test_a_change_is_sent_without_waiting() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_stop_right_after_a_change_is_not_lost(turns: int) -> None:
+    """The trap: on Python 3.11 `asyncio.wait_for` returns when both come in one turn, and forgets the stop."""
+    world = World()
+    node = world.node(interval_s=60)
+    task = asyncio.create_task(node.run())
+    await sent(world)
+    await asyncio.sleep(0)
+    node.renew()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=5)
+    assert done
+    assert task.cancelled()
+
+
+@pytest.mark.asyncio
 async def test_a_restarted_node_is_heard_at_once() -> None:
     world = World()
     for price in (1, 2):

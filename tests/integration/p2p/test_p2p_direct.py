@@ -26,6 +26,7 @@ from protocol.errors import (
     UnpaidError,
     UnreachableError,
 )
+from protocol.names import DATA_ALPN
 from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
@@ -303,7 +304,7 @@ def context_with(role: int, chain: tuple[bytes, bytes] | None, folder) -> ssl.SS
     context = ssl.SSLContext(role)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols([certificate.ALPN])
+    context.set_alpn_protocols([DATA_ALPN])
     if chain is not None:
         path = folder / "attacker.pem"
         path.write_bytes(chain[0] + chain[1])

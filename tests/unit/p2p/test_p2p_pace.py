@@ -95,6 +95,24 @@ async def test_an_announcer_repeats_until_expiry_and_replaces():
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_stop_right_after_an_announcement_is_not_lost(turns):
+    host = Recorder()
+    announcer = Announcer(host, TOPIC, interval_s=60)
+    running = asyncio.create_task(announcer.run())
+    announcer.announce(b"k", b"first", ttl_s=60)
+    await host.wait_for(1)
+    await asyncio.sleep(0)
+    announcer.announce(b"k", b"second", ttl_s=60)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait({running}, timeout=5)
+    assert done
+    assert running.cancelled()
+
+
+@pytest.mark.asyncio
 async def test_an_announcer_ends_with_the_error_of_its_host():
     class Dead:
         async def publish(self, topic: str, data: bytes) -> None:

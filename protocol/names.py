@@ -1,0 +1,28 @@
+"""Names on the network: gossip topics, request protocols, and what the data plane is called.
+
+A change of what travels under a name is a new number (docs/spec/wire.md, clause W5).
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BOOK_PROTOCOL",
+    "CHECKPOINTS_TOPIC",
+    "DATA_ALPN",
+    "MODEL_PROTOCOL",
+    "OFFERS_TOPIC",
+    "ORDER_PROTOCOL",
+]
+
+OFFERS_TOPIC = "joulemesh/offers/2"
+"""Sealed offers, re-sent until they expire."""
+CHECKPOINTS_TOPIC = "joulemesh/checkpoints/1"
+"""Signed checkpoints of ledgers, so that one that shows different people different histories is caught."""
+BOOK_PROTOCOL = "/joulemesh/offers/2"
+"""Ask a peer for every offer that it knows."""
+MODEL_PROTOCOL = "/joulemesh/model/2"
+"""Ask a provider for its model's manifest, or for one of the files that a client needs."""
+ORDER_PROTOCOL = "/joulemesh/order/2"
+"""Send a provider a signed order."""
+DATA_ALPN = "joulemesh-data/2"
+"""Negotiated in the data plane's handshake, so that no other protocol of the same key is mistaken for it."""
