@@ -27,7 +27,6 @@ __all__ = [
     "Proven",
     "Requests",
     "Settlement",
-    "Sketch",
     "SpanEngine",
     "StepInput",
     "StepOutput",
@@ -97,16 +96,6 @@ class StepOutput:
     """The token drawn, where one was asked for."""
 
 
-class Sketch(Protocol):
-    """A running fingerprint of one window's activations."""
-
-    def add(self, rows: Activations) -> None:
-        """Take in the next rows of the window."""
-
-    def digest(self) -> bytes:
-        """128 bytes (`protocol.fingerprint`)."""
-
-
 class SpanEngine(Protocol):
     """Some blocks of a model, and the KV of the sessions that run through them. Used from one thread."""
 
@@ -120,9 +109,6 @@ class SpanEngine(Protocol):
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         """One packed pass. A bad item gives a PeerError in its place and leaves the others alone."""
-
-    def sketch(self) -> Sketch:
-        """An empty fingerprint."""
 
 
 class EnergyAccount(Protocol):

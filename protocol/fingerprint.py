@@ -1,21 +1,36 @@
-"""When two fingerprints of the same window's activations count as equal.
+"""The fingerprint of a window's activations, and when two of them count as equal.
 
-A fingerprint is 64 IEEE 754 half-precision numbers, little-endian: a signed count-sketch of the rows that left a leg
-in one window (docs/spec/audit.md, clause F1; `node.engine.fingerprint` makes it). Sums of activations computed in
-another batch or in one prefill differ in their last bits, so equality is a distance below a tolerance. The rule is
-exact: a half is an integer multiple of 2**-24, and the distance is computed in integers (clause F2).
+A fingerprint is 64 IEEE 754 half-precision numbers, little-endian: a count-sketch of rows under a seed that nobody
+knew while the rows were made (docs/spec/audit.md, clause F1). Two sketches of the same bytes under one seed are equal
+to the bit on every machine: all roundings are prescribed, and what is summed in any order is integers. Sketches of
+rows that were computed again, in another batch or in one prefill, differ in their last bits, so their equality is a
+distance below a tolerance (clause F2): a half is a multiple of 2**-24, so that the distance is exact too.
 
-It does not say who lied, and draws no windows.
+It does not say who lied, and draws no seeds.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
-from protocol.errors import MalformedError
+import numpy as np
 
-__all__ = ["BUCKETS", "FP32_TOLERANCE_PPM", "SKETCH_BYTES", "distance_ppm", "matches", "parse"]
+from protocol.errors import ConfigurationError, MalformedError
+
+__all__ = [
+    "BUCKETS",
+    "FP32_TOLERANCE_PPM",
+    "SEED_BYTES",
+    "SKETCH_BYTES",
+    "UNSEEDED",
+    "distance_ppm",
+    "matches",
+    "most_rows",
+    "parse",
+    "sketch",
+]
 
 BUCKETS = 64
 """Numbers in a fingerprint."""
@@ -23,15 +38,101 @@ BUCKETS = 64
 SKETCH_BYTES = 2 * BUCKETS
 """Its length on the wire."""
 
+SEED_BYTES = 32
+"""Length of the seed of a window (`protocol.draws`)."""
+
+UNSEEDED = bytes(SEED_BYTES)
+"""What a job without seeds uses."""
+
 FP32_TOLERANCE_PPM = 1000
-"""Relative distance up to which fp32 fingerprints match.
+"""Relative distance up to which fp32 fingerprints match (clause F2)."""
 
-Honest ones are at most one step of each half apart, 2**-10 of it or 977 ppm; the subtlest cheat that saves anything,
-int8 weights, was measured at 1,509 and above (clause F2).
-"""
-
-_HALF_UNITS = 1 << 24  # the smallest subnormal half is 2**-24
+_UNITS = 1 << 24  # of a scaled entry, and of a half: the smallest subnormal half is 2**-24
+_LARGEST = float(1 << 20)  # of a scaled entry
+_LARGEST_HALF = 65504.0
+_MOST_TERMS = 1 << 18  # of 44 bits each in one 64-bit sum, with a bit for the sign and one to spare
 _MILLION = 1_000_000
+_CACHED = 1 << 14  # numbers worked on at a time
+
+_Rows = np.ndarray[Any, np.dtype[np.float32]]
+_Words = np.ndarray[Any, np.dtype[np.uint64]]
+_Bits = np.ndarray[Any, np.dtype[np.uint8]]
+_Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def most_rows(width: int) -> int:
+    """Rows of `width` numbers that one fingerprint can be taken of; no sum of theirs leaves 64 bits."""
+    return _MOST_TERMS // -(-width // BUCKETS)
+
+
+def sketch(rows: _Rows, seed: bytes) -> bytes:
+    """The fingerprint of a window: 128 bytes, the same on every machine (docs/spec/audit.md, clause F1).
+
+    Args:
+        rows: fp32, ``[n, width]``, all finite, in order of position; none at all gives zeros.
+        seed: 32 bytes.
+
+    Raises:
+        ConfigurationError: more than `most_rows` of them.
+        ValueError: rows of another type or shape, or not finite, or a seed of another length.
+    """
+    if rows.ndim != 2 or rows.dtype != np.float32 or rows.shape[1] == 0:
+        raise ValueError(f"rows of {rows.dtype} {list(rows.shape)}, not fp32 [n, width]")
+    if len(seed) != SEED_BYTES:
+        raise ValueError(f"a seed of {len(seed)} bytes, not {SEED_BYTES}")
+    count, width = rows.shape
+    if count == 0:
+        return bytes(SKETCH_BYTES)
+    if count > most_rows(width):
+        raise ConfigurationError(
+            f"{count} rows of {width} numbers are too many for one fingerprint",
+            hint=f"use windows of at most {most_rows(width)} positions",
+        )
+    signs = _signs(count, width, seed)
+    columns = np.zeros(width, dtype=np.int64)
+    step = max(1, _CACHED // width)
+    for at in range(0, count, step):
+        entries = _scaled(rows[at : at + step])
+        # Minus where the bit is set: all of them less twice those.
+        columns += entries.sum(axis=0) - 2 * (entries * signs[at : at + step]).sum(axis=0)
+    sums = np.zeros(BUCKETS, dtype=np.int64)
+    np.add.at(sums, _buckets(width, seed), columns)
+    numbers = sums.astype(np.float64) / (_UNITS * math.sqrt(count))
+    return bytes(np.clip(numbers, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").tobytes())
+
+
+def _scaled(rows: _Rows) -> _Integers:
+    """Each row divided by the root of its root mean square, in units of 2**-24."""
+    exact = rows.astype(np.float64)
+    # Added up from the left, one rounding a step: `np.sum` adds in an order of its own.
+    squares = np.add.accumulate(exact * exact, axis=1)[:, -1:]
+    if not np.isfinite(squares).all():
+        raise ValueError("rows with a number that is not finite")
+    rms = np.sqrt(squares / rows.shape[1])
+    exact /= np.sqrt(np.where(rms > 0, rms, 1.0))
+    np.clip(exact, -_LARGEST, _LARGEST, out=exact)
+    exact *= _UNITS
+    return np.rint(exact, out=exact).astype(np.int64)
+
+
+def _signs(count: int, width: int, seed: bytes) -> _Bits:
+    """1 where the sign is minus, ``[count, width]``: one of its own for each row and dimension."""
+    words = _stream(seed, 1, count * -(-width // BUCKETS)).astype("<u8", copy=False)
+    return np.unpackbits(words.view(np.uint8).reshape(count, -1), axis=1, count=width, bitorder="little")
+
+
+def _buckets(width: int, seed: bytes) -> _Integers:
+    """Each dimension's bucket: dimensions sorted by a random word, cut into 64 runs."""
+    order = np.argsort(_stream(seed, 0, width), kind="stable")
+    buckets = np.empty(width, dtype=np.int64)
+    buckets[order] = np.arange(width, dtype=np.int64) * BUCKETS // width
+    return buckets
+
+
+def _stream(seed: bytes, stream: int, words: int) -> _Words:
+    """Words of Philox 4x64-10 from the block with counter (1, stream, 0, 0); numpy counts up before each block."""
+    key = np.array([int.from_bytes(seed[at : at + 8], "little") for at in (0, 8)], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=np.array([0, stream, 0, 0], dtype=np.uint64)).random_raw(words)
 
 
 def parse(sketch: bytes) -> tuple[int, ...]:
@@ -41,7 +142,7 @@ def parse(sketch: bytes) -> tuple[int, ...]:
     values = struct.unpack(f"<{BUCKETS}e", sketch)
     if not all(map(math.isfinite, values)):
         raise MalformedError("a fingerprint with a number that is not finite")
-    return tuple(int(value * _HALF_UNITS) for value in values)
+    return tuple(int(value * _UNITS) for value in values)
 
 
 def distance_ppm(a: bytes, b: bytes) -> int:

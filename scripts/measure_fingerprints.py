@@ -17,11 +17,10 @@ import torch
 from tokenizers import Tokenizer
 
 from node.engine.engine import Engine
-from node.engine.fingerprint import sketch
 from node.engine.span import Span
 from node.model_directory import model_facts
 from node.ports import Activations, StepInput, StepOutput
-from protocol.fingerprint import FP32_TOLERANCE_PPM, distance_ppm
+from protocol.fingerprint import FP32_TOLERANCE_PPM, UNSEEDED, distance_ppm, sketch
 
 DEMO_MODEL = Path("node/demo/model")
 PROMPTS = """Write a story about Mia and a red kite in the park.
@@ -112,7 +111,7 @@ def altered(ids: Sequence[int]) -> tuple[int, ...]:
 def distances(here: Rows, there: Rows) -> list[int]:
     """Of all windows of all sizes."""
     return [
-        distance_ppm(sketch(rows[at : at + size]), sketch(there[session][at : at + size]))
+        distance_ppm(sketch(rows[at : at + size], UNSEEDED), sketch(there[session][at : at + size], UNSEEDED))
         for session, rows in here.items()
         for size in WINDOWS
         for at in range(0, len(rows) - size + 1, size)

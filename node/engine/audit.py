@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from node.engine.engine import Engine
-from node.engine.fingerprint import sketch
 from node.engine.kv import PAGE_TOKENS
 from node.engine.sampling import Sampling, draw, scores
 from node.ports import StepInput, StepOutput
 from protocol.errors import MalformedError
+from protocol.fingerprint import UNSEEDED, sketch
 
 __all__ = ["Drawn", "Replayed", "replay"]
 
@@ -53,6 +53,7 @@ def replay(
     token_ids: Sequence[int],
     window: tuple[int, int],
     *,
+    seed: bytes = UNSEEDED,
     sampling: Sampling | None = None,
     dtype: str = "fp32",
     threads: int = 1,
@@ -64,6 +65,7 @@ def replay(
         end: one past the audited leg's last block.
         token_ids: the sequence from its first token, prompt and answer; those from `b` on are not run.
         window: a and b, positions.
+        seed: the window's, 32 bytes.
         sampling: the session's, to draw the tokens again.
 
     Raises:
@@ -84,7 +86,7 @@ def replay(
     drawn: tuple[Drawn, ...] = ()
     if sampling is not None and engine.span.is_last:
         drawn = _draw_again(engine, rows, first, token_ids, sampling)
-    return Replayed(sketch(rows), drawn)
+    return Replayed(sketch(rows, seed), drawn)
 
 
 def _draw_again(

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from node.engine.fingerprint import Sketcher
 from node.engine.kv import PAGE_TOKENS, Batch, KvBook, Segment
 from node.engine.loader import load_span
 from node.engine.sampling import Sampling, draw
@@ -124,10 +123,6 @@ class Engine:
     def rollback(self, session: bytes, length: int) -> None:
         """Forget a session's positions from `length` on. Raises MalformedError when there are fewer."""
         self._book.rollback(session, length)
-
-    def sketch(self) -> Sketcher:
-        """An empty fingerprint."""
-        return Sketcher()
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         """Run items of different sessions packed together.

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from node.ports import Activations, Sketch, StepInput, StepOutput
+from node.ports import Activations, StepInput, StepOutput
 from protocol.codec import Message
 from protocol.eip712 import Domain, recover_typed, sign_typed
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
+from protocol.fingerprint import UNSEEDED, sketch
 from protocol.frames import Discharged, Pay, Receipted, Sampled, Step
 from protocol.ids import keccak256
 from protocol.job import JobEvent, JobState, next_state
@@ -33,7 +34,7 @@ __all__ = ["LegJob", "WindowEnd"]
 class Window:
     """What passed through the leg since its last receipt."""
 
-    sketch: Sketch
+    rows: list[Activations] = field(default_factory=list)
     input: WindowCommitment = field(default_factory=WindowCommitment)
     output: WindowCommitment = field(default_factory=WindowCommitment)
 
@@ -64,7 +65,6 @@ class LegJob:
         order: checked with `protocol.order.check_order`.
         key: the provider's.
         domain: of the ledger that the session is on.
-        new_sketch: an empty fingerprint for the next window.
         millijoules_for: energy of that many positions, None while unknown.
         stop_tokens: ids that end the answer.
     """
@@ -75,7 +75,6 @@ class LegJob:
         key: SigningKey,
         domain: Domain,
         *,
-        new_sketch: Callable[[], Sketch],
         millijoules_for: Callable[[int], int | None],
         stop_tokens: tuple[int, ...],
     ) -> None:
@@ -91,10 +90,9 @@ class LegJob:
         """True once no further position can come: a stop token, the last allowed one, or the client's word."""
         self._key = key
         self._domain = domain
-        self._new_sketch = new_sketch
         self._millijoules_for = millijoules_for
         self._stop_tokens = stop_tokens
-        self._window = Window(new_sketch())
+        self._window = Window()
         self._waiting: deque[Arrived] = deque()
         self._arrived = 0
         self._receipted = 0
@@ -205,7 +203,7 @@ class LegJob:
             self._window.output.add(_raw(output.hidden))
         elif output.token is not None:
             self._window.output.add(token_bytes((output.token,)))
-        self._window.sketch.add(output.hidden)
+        self._window.rows.append(output.hidden)
         window_closes = window_end(self.order.plan, self.processed)
         self.processed += piece.length
         energy = self._millijoules_for(piece.length)
@@ -233,7 +231,7 @@ class LegJob:
 
     def _receipt(self) -> WindowEnd:
         tokens_in, tokens_out = self.served
-        sketch = self._window.sketch.digest()
+        fingerprint = sketch(np.concatenate(self._window.rows), UNSEEDED)
         receipt = Receipt(
             session=self.session,
             leg=self.order.leg,
@@ -241,12 +239,12 @@ class LegJob:
             tokens_out=tokens_out,
             input=self._window.input.digest(),
             output=self._window.output.digest(),
-            fingerprint=keccak256(sketch),
+            fingerprint=keccak256(fingerprint),
             millijoules=UNMEASURED if self._millijoules is None else self._millijoules,
         )
-        self._window = Window(self._new_sketch())
+        self._window = Window()
         self._receipted = self.processed
-        return WindowEnd(Receipted(receipt=receipt, signature=self._sign(receipt)), sketch)
+        return WindowEnd(Receipted(receipt=receipt, signature=self._sign(receipt)), fingerprint)
 
     def _sign(self, value: Message) -> bytes:
         return sign_typed(self._domain, value, self._key)

@@ -123,7 +123,6 @@ class Provider:
             order,
             self._key,
             self._settlement.domain,
-            new_sketch=self._engine.sketch,
             millijoules_for=partial(self._millijoules_for, order.hops[order.leg].span),
             stop_tokens=self._manifest.stop_tokens,
         )

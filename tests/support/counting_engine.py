@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from node.ports import Activations, StepInput, StepOutput
+from node.ports import StepInput, StepOutput
 from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.ids import BlockSpan
 
@@ -21,18 +21,6 @@ VOCABULARY = 50
 def next_token(token: int, position: int) -> int:
     """The token after `token` at `position`, when no seed is given; 0 is the stop token and never comes by itself."""
     return (token * 31 + position * 7) % (VOCABULARY - 1) + 1
-
-
-class CountingSketch:
-    def __init__(self) -> None:
-        self._sum = np.zeros(64, dtype=np.float64)
-
-    def add(self, rows: Activations) -> None:
-        for row in rows:
-            self._sum[:WIDTH] += row
-
-    def digest(self) -> bytes:
-        return self._sum.astype("<f2").tobytes()
 
 
 class CountingEngine:
@@ -55,9 +43,6 @@ class CountingEngine:
     @property
     def sessions(self) -> int:
         return len(self._lengths)
-
-    def sketch(self) -> CountingSketch:
-        return CountingSketch()
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         self.passes.append(len(items))

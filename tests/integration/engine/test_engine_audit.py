@@ -17,12 +17,11 @@ from engine_ring import Ring, ok
 
 from node.engine.audit import replay
 from node.engine.engine import Engine
-from node.engine.fingerprint import sketch
 from node.engine.sampling import Sampling
 from node.engine.span import Span
 from node.ports import StepInput
 from protocol.errors import MalformedError
-from protocol.fingerprint import FP32_TOLERANCE_PPM, distance_ppm, matches
+from protocol.fingerprint import FP32_TOLERANCE_PPM, UNSEEDED, distance_ppm, matches, sketch
 
 CUTS = (0, 1, 3, 4)
 SAMPLING = Sampling(800, 5)
@@ -57,7 +56,7 @@ def served(checkpoint) -> Served:
 def test_every_window_of_an_honest_leg_matches(served: Served, leg: int) -> None:
     for first, last in served.windows:
         again = replay(served.directory, CUTS[leg + 1], served.tokens, (first, last))
-        assert distance_ppm(again.sketch, sketch(served.rows[leg][first:last])) < FP32_TOLERANCE_PPM
+        assert distance_ppm(again.sketch, sketch(served.rows[leg][first:last], UNSEEDED)) < FP32_TOLERANCE_PPM
         assert again.drawn == ()
 
 
@@ -136,7 +135,7 @@ def test_every_window_of_a_cheat_fails(
     rows = cheated_rows(served, change, dtype, tokens)
     for first, last in served.windows:
         again = replay(served.directory, 3, served.tokens, (first, last))
-        assert not matches(again.sketch, sketch(rows[first:last])), (first, last)
+        assert not matches(again.sketch, sketch(rows[first:last], UNSEEDED)), (first, last)
 
 
 def test_windows_before_an_altered_token_still_match(served: Served) -> None:
@@ -146,7 +145,9 @@ def test_windows_before_an_altered_token_still_match(served: Served) -> None:
     verdicts = []
     for first, last in served.windows:
         verdicts.append(
-            matches(replay(served.directory, 3, served.tokens, (first, last)).sketch, sketch(rows[first:last]))
+            matches(
+                replay(served.directory, 3, served.tokens, (first, last)).sketch, sketch(rows[first:last], UNSEEDED)
+            )
         )
     assert verdicts == [True, True, False, False, False]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hand_client import OTHER_LEDGER, STRANGER, Hand
 from small_market import SmallMarket
@@ -16,20 +14,11 @@ from protocol.messages import session_id
 pytestmark = pytest.mark.asyncio
 
 
-class NoSketch:
-    def add(self, rows: Any) -> None:
-        pass
-
-    def digest(self) -> bytes:
-        return bytes(128)
-
-
 def leg_job(hand: Hand) -> LegJob:
     return LegJob(
         hand.order,
         hand.market.nodes[0].key,
         hand.market.ledger.domain,
-        new_sketch=NoSketch,
         millijoules_for=lambda positions: None,
         stop_tokens=(0,),
     )
