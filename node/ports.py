@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -148,7 +148,3 @@ class Settlement(Protocol):
 
     async def session(self, session: bytes) -> tuple[Proven, Proven] | None:
         """The entry that opened a session and the latest one that changed it; None when it is unknown."""
-
-
-Events = Callable[[str, Mapping[str, Any]], None]
-"""Told of what happens, by name with details: the command line prints it."""

@@ -19,13 +19,14 @@ from node.app.models import fetch_manifest, fetch_tokenizer
 from node.app.report import JobReport, build_report
 from node.config import ClientConfig
 from node.durable import replace_file
+from node.events import Events
 from node.ledger import LedgerClient
 from node.p2p.direct import DataPlane
 from node.p2p.identity import peer_id_of
 from node.pipeline.client import JobClient, JobResult
 from node.pipeline.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Events, Proven
+from node.ports import Proven
 from protocol.bundle import Bundle, LedgerProof, Verified, dump_bundle, verify_bundle
 from protocol.errors import ConfigurationError, FundsError, JoulemeshError, LocalError, PeerError
 from protocol.ids import ModelManifest, checksum_address

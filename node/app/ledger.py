@@ -8,11 +8,10 @@ from pathlib import Path
 from node.app.clock import clock
 from node.app.network import open_network
 from node.config import LedgerConfig
+from node.events import Events, LedgerReady
 from node.ledger import LedgerClient, LedgerSettings, Progress, Report, verify_database, verify_url
 from node.ledger import run_ledger as run_embedded_ledger
 from node.p2p.gossip import Announcer
-from node.ports import Events
-from protocol.ids import checksum_address
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
 
@@ -41,14 +40,13 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
         peers = network.host.addresses
         async with run_embedded_ledger(settings, key, clock, peers=peers) as ledger:
             on_event(
-                "ledger ready",
-                {
-                    "url": ledger.url,
-                    "peer": peers[0],
-                    "operator": checksum_address(key.address),
-                    "verifier_key": ledger.verifier_key,
-                    "faucet": config.faucet_limit > 0,
-                },
+                LedgerReady(
+                    url=ledger.url,
+                    peer=peers[0],
+                    operator=key.address,
+                    verifier_key=ledger.verifier_key,
+                    faucet=config.faucet_limit > 0,
+                )
             )
             await network.join(config.peers)
             announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from node.app.clock import clock
+from node.app.presence import Presence
+from node.events import CheckpointNotCompared, Events, LedgerContradiction, OfferRefused, PeerUnreached
 from node.ledger import LedgerClient
 from node.market import OfferBook, validate_offer
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
-from node.ports import Events
 from protocol.catalog import OfferList, OffersRequest
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, DishonestError, JoulemeshError, PeerError, UnreachableError
@@ -48,7 +50,7 @@ class Network:
         joined = 0
         for peer, result in zip(peers, results, strict=True):
             if isinstance(result, JoulemeshError):
-                self._events("peer not reached", {"peer": peer, "reason": result.message})
+                self._events(PeerUnreached(peer=peer, reason=result.message))
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -57,12 +59,18 @@ class Network:
 
     async def stay_joined(self, ledger: LedgerClient, peers: Sequence[str]) -> None:
         """Join again, until cancelled, whatever bootstrap peer was lost: a restarted ledger may have a new address."""
+        presence = Presence(ledger.url, self._events, time.monotonic)
+        wanted: tuple[str, ...] = tuple(peers)
         while True:
             await asyncio.sleep(REJOIN_S)
-            with contextlib.suppress(UnreachableError):  # the ledger is down: asked again at the next turn
+            try:
                 wanted = (*(await ledger.info()).peers, *peers)
-                connected = await self.host.peers()
-                await self.join([peer for peer in wanted if peer.rpartition("/p2p/")[2] not in connected])
+                presence.ledger_answered()
+            except UnreachableError as error:  # asked again at the next turn
+                presence.ledger_silent(error.message)
+            connected = await self.host.peers()
+            presence.peers(len(connected))
+            await self.join([peer for peer in wanted if peer.rpartition("/p2p/")[2] not in connected])
 
     async def _join(self, peer: str) -> None:
         try:
@@ -84,7 +92,7 @@ class Network:
             try:
                 await self.fetch_book(peer)
             except JoulemeshError as error:
-                self._events("peer not reached", {"peer": peer, "reason": error.message})
+                self._events(PeerUnreached(peer=peer, reason=error.message))
 
     async def round_trips(self, offers: Sequence[Offer]) -> dict[bytes, int]:
         """Measured round trips to the nodes behind these offers: microseconds by public key, without the silent."""
@@ -99,7 +107,7 @@ class Network:
                 async with asyncio.timeout(ANSWER_S):
                     return await self._ping(await self.host.connect(address))
             except (JoulemeshError, TimeoutError) as error:
-                self._events("peer not reached", {"peer": address, "reason": str(error) or "no answer in time"})
+                self._events(PeerUnreached(peer=address, reason=str(error) or "no answer in time"))
         return None
 
     async def _ping(self, peer: str) -> int:
@@ -120,9 +128,9 @@ class Network:
             try:
                 await ledger.compare(note)
             except DishonestError as error:
-                self._events("ledger contradicts itself", {"reason": error.message, "note": note.decode()})
+                self._events(LedgerContradiction(reason=error.message, note=note.decode()))
             except JoulemeshError as error:
-                self._events("checkpoint not compared", {"reason": error.message})
+                self._events(CheckpointNotCompared(reason=error.message))
 
     async def watch(self) -> None:
         """Until the host ends. Raises LocalError when it died."""
@@ -144,7 +152,7 @@ class Network:
             if self.book.add(sealed):
                 self.heard.set()
         except PeerError as error:
-            self._events("offer refused", {"code": error.code, "reason": error.message})
+            self._events(OfferRefused(code=error.code, reason=error.message))
 
     @staticmethod
     def _validate(data: bytes) -> None:

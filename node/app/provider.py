@@ -16,6 +16,7 @@ from node.app.network import Network, open_network
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
 from node.energy import Energy, Pricing, choose_energy
+from node.events import Events, NodeReady, Starting
 from node.ledger import LedgerClient
 from node.market import Advertiser
 from node.model_directory import model_manifest
@@ -25,7 +26,7 @@ from node.pipeline.admission import Admission, ProviderLimits
 from node.pipeline.provider import Provider
 from node.pipeline.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Events, Link, StepInput
+from node.ports import Link, StepInput
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
@@ -56,10 +57,13 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
+        on_event(Starting(step=f"asking the ledger at {config.ledger}"))
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         info = await ledger.info()
+        on_event(Starting(step=f"hashing the model in {config.model}"))
         manifest = await asyncio.to_thread(model_manifest, config.model)
         span = _span(config, manifest)
+        on_event(Starting(step=f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the CPU"))
         engine, energy, position_us = await asyncio.to_thread(_load, config, manifest, span)
         network = await stack.enter_async_context(open_network(key, config.listen, on_event, announce=config.announce))
         limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
@@ -123,8 +127,9 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
             now_ms=lambda: time.time_ns() // 1_000_000,
             events=on_event,
         )
+        on_event(Starting(step="joining the network"))
         await network.join((*info.peers, *config.peers))
-        on_event("node ready", _facts(key, manifest, span, terms, network, time.monotonic() - began))
+        on_event(_ready(key, manifest, terms, network, config, time.monotonic() - began))
         await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine))
 
 
@@ -265,20 +270,23 @@ def _pricing(config: NodeConfig) -> Pricing:
     )
 
 
-def _facts(
-    key: SigningKey, manifest: ModelManifest, span: BlockSpan, terms: Terms, network: Network, start_s: float
-) -> dict[str, object]:
+def _ready(
+    key: SigningKey, manifest: ModelManifest, terms: Terms, network: Network, config: NodeConfig, start_s: float
+) -> NodeReady:
     offer = terms.offer()
     claim = offer.energy
-    return {
-        "provider": checksum_address(key.address),
-        "peer": network.host.addresses[0],
-        "data": offer.data_address,
-        "model": manifest.name,
-        "blocks": str(span),
-        "ask": offer.price_out,
-        "millijoules_per_token": None if claim is None else claim.millijoules_per_token,
-        "energy_source": None if claim is None else str(claim.source),
-        "position_us": offer.position_us,
-        "start_s": round(start_s, 2),
-    }
+    return NodeReady(
+        provider=key.address,
+        peer=network.host.addresses[0],
+        data=offer.data_address,
+        model=manifest.name,
+        blocks=str(terms.span),
+        device=f"CPU, {config.threads} thread{'' if config.threads == 1 else 's'}",
+        precision=manifest.precision,
+        price_in_micro=offer.price_in,
+        price_out_micro=offer.price_out,
+        millijoules_per_token=None if claim is None else claim.millijoules_per_token,
+        energy_source=None if claim is None else str(claim.source),
+        position_us=offer.position_us,
+        start_s=round(start_s, 2),
+    )

@@ -11,9 +11,10 @@ import click
 
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import event_printer, money, print_facts, print_json
+from node.cli.output import EventPrinter, money, print_facts, print_json
 from node.cli.running import serve
 from node.config import LedgerConfig
+from node.events import Level
 
 
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
@@ -34,7 +35,7 @@ def run(config: LedgerConfig, passphrase_file: Path | None, as_json: bool) -> No
     """
     from node.app.ledger import run_ledger
 
-    serve(run_ledger(config, unlocked(config, passphrase_file), event_printer(as_json)))
+    serve(run_ledger(config, unlocked(config, passphrase_file), EventPrinter(Level.INFO, as_json=as_json)))
 
 
 @ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli.options import configured, examples, json_option
-from node.cli.output import event_printer, money, print_json, print_table
+from node.cli.output import EventPrinter, money, print_json, print_table
 from node.cli.running import run_job
 from node.config import ClientConfig
+from node.events import Level
 
 if TYPE_CHECKING:
     from protocol.offer import Offer
@@ -62,7 +63,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
 async def _collect(config: ClientConfig, wait_s: float) -> list[Offer]:
     from node.app.client import open_client
 
-    async with open_client(config, None, event_printer(False, err=True)) as client:
+    async with open_client(config, None, EventPrinter(Level.WARNING, err=True)) as client:
         return await client.offers(wait_s)
 
 

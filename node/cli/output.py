@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from node.ports import Events
+from node.events import Event, Level
+from node.screen import json_text, screen_line
 
-__all__ = ["event_printer", "money", "per_million", "print_facts", "print_json", "print_table"]
+__all__ = ["EventPrinter", "money", "per_million", "print_facts", "print_json", "print_table"]
+
+_STYLES: dict[Level, dict[str, Any]] = {
+    Level.DEBUG: {"dim": True},
+    Level.INFO: {},
+    Level.WARNING: {"fg": "yellow"},
+    Level.ERROR: {"fg": "red", "bold": True},
+}
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_text(value, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -34,7 +40,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         numeric = bool(rows) and all(re.fullmatch(r"-?\d+(\.\d+)?( s)?|\?", row[index]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(screen_line, row))
     Console(highlight=False, markup=False, width=None if terminal else 240).print(table)
 
 
@@ -42,7 +48,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
     """Names and values, aligned."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(f"{name:<{width}}  {screen_line(value)}")
 
 
 def money(micro: int) -> str:
@@ -57,28 +63,29 @@ def per_million(micro: int) -> str:
     return f"${money(micro)}/1M"
 
 
-def event_printer(as_json: bool, *, err: bool = False) -> Events:
-    """Prints what a running service tells: a line with the time each, or a JSON object each."""
-    show: Callable[[str, Mapping[str, Any]], str] = _event_json if as_json else _event_line
+class EventPrinter:
+    """Prints what a process tells: a line each for people, or a JSON object each for programs.
 
-    def print_event(name: str, details: Mapping[str, Any]) -> None:
-        click.echo(show(name, details), err=err)
+    Args:
+        level: events below it are left out; it may be changed at any time.
+        err: whether to print on stderr, where stdout is for results.
+    """
 
-    return print_event
+    def __init__(self, level: Level, *, as_json: bool = False, err: bool = False) -> None:
+        self.level = level
+        self._as_json = as_json
+        self._err = err
+
+    def __call__(self, event: Event) -> None:
+        if event.level >= self.level:
+            click.echo(_event_json(event) if self._as_json else _event_line(event), err=self._err)
 
 
-def _event_json(name: str, details: Mapping[str, Any]) -> str:
-    return json.dumps({"time": int(time.time()), "event": name, **details}, ensure_ascii=False, default=str)
+def _event_json(event: Event) -> str:
+    return json_text({"time": int(time.time()), "event": event.name, "level": event.level.word, **event.to_json()})
 
 
-def _event_line(name: str, details: Mapping[str, Any]) -> str:
-    shown = "  ".join(f"{key}={_short(value)}" for key, value in details.items() if value is not None)
-    return f"{time.strftime('%H:%M:%S')}  {name:<18}  {shown}".rstrip()
-
-
-def _short(value: Any) -> str:
-    """A value on one line; ids in hex are cut, as the JSON form has them whole."""
-    text = str(value)
-    if len(text) == 64 and all(digit in "0123456789abcdef" for digit in text):
-        return text[:12] + "..."
-    return text if text.isprintable() else repr(text)
+def _event_line(event: Event) -> str:
+    """Coloured by level; `click.echo` takes the colour away where there is no terminal."""
+    line = f"{time.strftime('%H:%M:%S')}  {event.level.word:<7}  {screen_line(event.sentence())}"
+    return click.style(line, **_STYLES[event.level])

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import event_printer
+from node.cli.output import EventPrinter
 from node.cli.running import serve
 from node.config import NodeConfig
+from node.events import Level
 from node.settings import template
 from protocol.errors import ConfigurationError
 
@@ -36,7 +37,7 @@ def run(config: NodeConfig, passphrase_file: Path | None, as_json: bool) -> None
     """
     from node.app.provider import run_node
 
-    serve(run_node(config, unlocked(config, passphrase_file), event_printer(as_json)))
+    serve(run_node(config, unlocked(config, passphrase_file), EventPrinter(Level.INFO, as_json=as_json)))
 
 
 @node.command(epilog=examples("joule node init", "joule node init --out node.toml"))

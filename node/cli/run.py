@@ -11,14 +11,15 @@ import click
 
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import event_printer, print_json
+from node.cli.output import EventPrinter, print_json
 from node.cli.running import run_job
 from node.config import ClientConfig
+from node.events import Level
 from protocol.errors import LocalError
 
 if TYPE_CHECKING:
     from node.app.report import JobReport
-    from node.ports import Events
+    from node.events import Events
     from protocol.signing import SigningKey
 
 
@@ -59,7 +60,7 @@ def run(
     asked = sys.stdin.read() if prompt == "-" else prompt
     key = unlocked(config, passphrase_file)
     file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
-    events = event_printer(False, err=True) if verbose else lambda _name, _details: None
+    events = EventPrinter(Level.DEBUG if verbose else Level.WARNING, as_json=as_json, err=True)
     report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
     if as_json:
         print_json(report.to_json())

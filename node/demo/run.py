@@ -6,16 +6,16 @@ import asyncio
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
 from node.app.client import Client, open_client
 from node.app.report import JobReport
 from node.config import ClientConfig
 from node.demo.processes import JouleProcess, ProcessGroup
+from node.events import unheard
 from node.keystore import LIGHT, Keystore, generate
 from protocol.audit import Verdict
 from protocol.offer import Offer
@@ -117,7 +117,7 @@ async def _run(prompt: str, home: _Home, say: Callable[[str], None], write: Call
     url = (await ledger.event("ledger ready"))["url"]
     processes = await asyncio.gather(*(home.start_node(node, url) for node in NODES))
     config = ClientConfig(ledger=url, data_dir=home.folder / "client", max_tokens=MAX_TOKENS)
-    async with open_client(config, generate(), _ignore) as client:
+    async with open_client(config, generate(), unheard) as client:
         for node, process in zip(NODES, processes, strict=True):
             serving = await process.event("node ready")
             say(
@@ -137,10 +137,6 @@ async def _ask(client: Client, prompt: str, say: Callable[[str], None], write: C
         return DemoResult(report, None)
     say("\nSpot check: executing one drawn window of one leg again ...")
     return DemoResult(report, await asyncio.to_thread(audit_bundle, bundle, BUNDLED_MODEL))
-
-
-def _ignore(_name: str, _details: Mapping[str, Any]) -> None:
-    """What the client does along the way is told by the report."""
 
 
 def _all_here(offers: Sequence[Offer]) -> bool:

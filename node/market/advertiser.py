@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
-from node.ports import Events
+from node.events import Events, OfferNotSent
 from protocol.errors import LocalError, PeerError
 from protocol.offer import MAX_TTL_S, Offer
 from protocol.signing import SigningKey, seal
@@ -102,4 +102,4 @@ class Advertiser:
             self._keep(sealed)
             await self._publisher.publish(self._topic, sealed)
         except (PeerError, LocalError) as error:
-            self._events("offer not sent", {"code": error.code, "reason": error.message})
+            self._events(OfferNotSent(code=error.code, reason=error.message))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from node.events import Events, JobBegun, OrderRefused
 from node.pipeline.redeem import Redeemer
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Clock, Events, Settlement
+from node.ports import Clock, Settlement
 from protocol.eip712 import sign_typed
 from protocol.errors import PeerError, RefusedError, StaleError, UnreachableError
 from protocol.ids import BlockSpan, ModelManifest, keccak256
@@ -74,15 +75,14 @@ class Admission:
             await self.begin(order)
         except (PeerError, UnreachableError) as error:
             return self._refuse(order, data, error)
-        self.events(
-            "order accepted", {"session": session.hex(), "leg": order.leg, "blocks": str(order.hops[order.leg].span)}
-        )
+        blocks = str(order.hops[order.leg].span)
+        self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=blocks))
         return seal(Acceptance(order=keccak256(data), session=session, leg=order.leg), self.key)
 
     def _refuse(self, order: JobOrder, data: bytes, error: PeerError | UnreachableError) -> bytes:
         session = session_id(order.session)
         self.redeemer.redeem_soon(session)
-        self.events("order refused", {"session": session.hex(), "code": error.code, "reason": error.message})
+        self.events(OrderRefused(client=order.session.client, session=session, code=error.code, reason=error.message))
         nothing = Discharge(session=session, tokens_in=0, tokens_out=0)
         refusal = Refusal(
             order=keccak256(data),

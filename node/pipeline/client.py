@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from node.events import Closed, Events, SessionOpened, Settled
 from node.pipeline.conversation import ClientSide, Conversation, JobResult, loop_time
 from node.pipeline.tab import Tab
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
-from node.ports import Clock, Connect, Events, Proven, Requests, Settlement
+from node.ports import Clock, Connect, Proven, Requests, Settlement
 from protocol.errors import JoulemeshError, LostPeerError, RuleError
 from protocol.frames import Pay
 from protocol.ids import ModelManifest
 from protocol.messages import Close, Open, Settle
+from protocol.metering import leg_amount
 from protocol.order import JobOrder
 from protocol.signing import SigningKey, seal
 
@@ -70,7 +72,8 @@ class JobClient:
             # Refused for certain. After any other error the ledger may hold the session: the journal keeps it.
             await self._side.journal.remove(tab.session)
             raise
-        self._side.events("session open", {"session": tab.session.hex(), "entry": result.opened.index})
+        reserved = sum(leg.cap for leg in order.session.legs)
+        self._side.events(SessionOpened(session=tab.session, reserved_micro=reserved))
         result.times.append(loop_time())
         conversation = Conversation(self._side, result, on_token)
         try:
@@ -95,11 +98,12 @@ class JobClient:
         session, legs = result.tab.session, result.order.session.legs
         if result.pay is not None and any(result.tab.paid):
             result.settled = await self._settle_voucher(result.pay)
-            self._side.events("settled", {"session": session.hex(), "entry": result.settled.index})
+            paid = sum(leg_amount(leg, *result.tab.paid) for leg in legs)
+            self._side.events(Settled(session=session, amount_micro=paid))
         if len(discharges) == len(legs):
             close = Close(session=session, discharges=tuple(discharges[leg] for leg in range(len(legs))))
             result.closed = await self._side.settlement.submit(close, self._side.key)
-            self._side.events("closed", {"session": session.hex(), "entry": result.closed.index})
+            self._side.events(Closed(session=session))
             await self._side.journal.remove(session)
 
     async def _settle_voucher(self, pay: Pay) -> Proven:

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from node.events import DischargeRefused, Events, VoucherSigned
 from node.pipeline.tab import Tab
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
-from node.ports import Clock, Connect, Events, Link, Proven, Requests, Settlement
+from node.ports import Clock, Connect, Link, Proven, Requests, Settlement
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import recover_typed, sign_typed
 from protocol.errors import (
@@ -28,6 +29,7 @@ from protocol.errors import (
 from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Pay, Prompt, Receipted, Sampled
 from protocol.ids import keccak256
 from protocol.messages import Discharge, Voucher
+from protocol.metering import leg_amount
 from protocol.names import ORDER_PROTOCOL
 from protocol.order import Acceptance, Hop, JobOrder, Refusal
 from protocol.receipt import token_bytes
@@ -227,8 +229,11 @@ class Conversation:
         stored = StoredVoucher(session=self._tab.terms, opened_at=side.clock(), pay=pay)
         await side.journal.put(self._tab.session, stored)
         self._result.pay = pay
-        counts = {"tokens_in": voucher.tokens_in, "tokens_out": voucher.tokens_out}
-        side.events("voucher signed", {"session": self._tab.session.hex(), **counts})
+        counts = (voucher.tokens_in, voucher.tokens_out)
+        amount = sum(leg_amount(leg, *counts) for leg in self._tab.terms.legs)
+        side.events(
+            VoucherSigned(session=self._tab.session, tokens_in=counts[0], tokens_out=counts[1], amount_micro=amount)
+        )
         await self._send_all(pay)
 
     async def _step(self, timeout_s: float) -> None:
@@ -301,7 +306,7 @@ class Conversation:
         if valid:
             self._discharges[leg] = signature
         else:
-            self._side.events("discharge refused", {"session": self._tab.session.hex(), "leg": leg})
+            self._side.events(DischargeRefused(session=self._tab.session, leg=leg))
         return valid
 
 

@@ -118,6 +118,11 @@ class LegJob:
         """Prompt and generated tokens that have gone through."""
         return served(self.order.plan, self.processed)
 
+    @property
+    def millijoules(self) -> int | None:
+        """What the receipts say up to here; None once a piece could not be measured."""
+        return self._millijoules
+
     def may_send(self, kind: type[Message], sender: bytes) -> bool:
         """Whether the peer with this public key has the part that sends such frames (session.md, clause D1)."""
         hops, leg = self.order.hops, self.order.leg

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from node.events import Events, JobFailed, JobServed, LinkRefused
 from node.pipeline.admission import ProviderLimits
 from node.pipeline.compute import ComputeLoop
 from node.pipeline.leg import LegJob, WindowEnd
@@ -26,7 +27,6 @@ from node.ports import (
     Clock,
     Connect,
     EnergyAccount,
-    Events,
     Link,
     Settlement,
     SpanEngine,
@@ -49,8 +49,9 @@ from protocol.frames import (
     Step,
     StepItem,
 )
-from protocol.ids import BlockSpan, ModelManifest, checksum_address
+from protocol.ids import BlockSpan, ModelManifest
 from protocol.job import JobEvent, JobState
+from protocol.metering import leg_amount
 from protocol.order import JobOrder
 from protocol.signing import SigningKey, address_of_public_key
 from protocol.units import ceil_div
@@ -165,8 +166,8 @@ class Provider:
 
     async def _hang_up(self, outbox: Outbox, error: PeerError) -> None:
         """The peer sends what nobody in its place may send: say so, and end its link."""
-        peer = checksum_address(address_of_public_key(outbox.link.public_key))
-        self._events("link refused", {"peer": peer, "code": error.code, "reason": error.message})
+        peer = address_of_public_key(outbox.link.public_key)
+        self._events(LinkRefused(peer=peer, code=error.code, reason=error.message))
         self._link_lost(outbox, error)
         with contextlib.suppress(LostPeerError):
             outbox.post(Failed(session=NO_SESSION, leg=0, code=error.code, reason=error.message[:500]))
@@ -239,7 +240,7 @@ class Provider:
         await self._redeemer.remember(job.session, stored)
         if job.state is JobState.FINISHED:
             self._to_client(job, job.discharge())
-            self._events("job served", self._figures(job))
+            self._events(self._served(job))
             self._end(job)
         else:
             self._compute.poke(job)
@@ -346,7 +347,7 @@ class Provider:
         if outbox is not None:
             failed = Failed(session=job.session, leg=job.order.leg, code=error.code, reason=error.message[:500])
             self._post_or_lose(outbox, failed)
-        self._events("job failed", {**self._figures(job), "code": error.code, "reason": error.message})
+        self._events(self._failed(job, error))
         self._end(job)
 
     def _end(self, job: LegJob) -> None:
@@ -359,8 +360,31 @@ class Provider:
         freeing.add_done_callback(self._freeing.discard)
         self._redeemer.redeem_soon(job.session)
 
-    def _figures(self, job: LegJob) -> dict[str, object]:
-        return {"session": job.session.hex(), "leg": job.order.leg, "served": job.served, "paid": job.paid}
+    def _served(self, job: LegJob) -> JobServed:
+        tokens_in, tokens_out = job.served
+        return JobServed(
+            client=job.order.session.client,
+            session=job.session,
+            leg=job.order.leg,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            earned_micro=leg_amount(job.order.session.legs[job.order.leg], *job.paid),
+            millijoules=job.millijoules,
+            seconds=float(self._clock() - job.order.issued_at),
+        )
+
+    def _failed(self, job: LegJob, error: PeerError) -> JobFailed:
+        tokens_in, tokens_out = job.served
+        return JobFailed(
+            client=job.order.session.client,
+            session=job.session,
+            leg=job.order.leg,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            paid_micro=leg_amount(job.order.session.legs[job.order.leg], *job.paid),
+            code=error.code,
+            reason=error.message,
+        )
 
     async def _give_up_idle_jobs(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+from node.events import Events, VoucherNotRedeemable, VoucherRedeemed
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
-from node.ports import Clock, Events, Settlement
+from node.ports import Clock, Settlement
 from protocol.errors import JoulemeshError, RuleError
 from protocol.messages import Settle
+from protocol.metering import leg_amount
 from protocol.signing import SigningKey
 
 __all__ = ["Redeemer"]
@@ -82,11 +84,10 @@ class Redeemer:
             except RuleError as error:
                 if error.code == "settled":
                     continue  # by the client, a moment ago
-                self._events("voucher not redeemable", {"session": session.hex(), "reason": error.message})
+                self._events(VoucherNotRedeemable(session=session, reason=error.message))
                 await self._store.remove(session)
-            except JoulemeshError as error:
-                self._events("ledger not reached", {"reason": error.message})
-                return
+            except JoulemeshError:
+                return  # the ledger is down, which is told by whoever watches it; the next round tries again
 
     async def _redeem(self, session: bytes, stored: StoredVoucher) -> None:
         found = await self._settlement.session(session)
@@ -102,7 +103,9 @@ class Redeemer:
         voucher = stored.pay.voucher
         if (effect.tokens_in, effect.tokens_out) != (voucher.tokens_in, voucher.tokens_out):
             settle = Settle(voucher=voucher, signature=stored.pay.signature)
-            proven = await self._settlement.submit(settle, self._key)
-            self._events("voucher redeemed", {"session": session.hex(), "entry": proven.index})
+            await self._settlement.submit(settle, self._key)
+            mine = [leg for leg in stored.session.legs if leg.provider == self._key.address]
+            amount = sum(leg_amount(leg, voucher.tokens_in, voucher.tokens_out) for leg in mine)
+            self._events(VoucherRedeemed(session=session, amount_micro=amount))
         elif stored.session.expiry < self._clock():
             await self._store.remove(session)

@@ -107,13 +107,14 @@ class LocalNetwork:
 
 
 async def voucher_beyond(process: asyncio.subprocess.Process, tokens: int) -> None:
-    """Wait until a client with ``--verbose`` has signed for more than so many generated tokens."""
+    """Wait until a client with ``--verbose --json`` has signed for more than so many generated tokens."""
     if process.stderr is None:
         raise ValueError("nobody listens to the client")
     told = []
     async with asyncio.timeout(60):
         while line := (await process.stderr.readline()).decode():
             told.append(line)
-            if "voucher signed" in line and int(line.split("tokens_out=")[1].split()[0]) > tokens:
+            event = json.loads(line)
+            if event["event"] == "voucher signed" and event["tokens_out"] > tokens:
                 return
     raise AssertionError(f"the job ended before: {told}")

@@ -7,13 +7,14 @@ tests/e2e with the real parts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
 
+from node.events import Event, unheard
 from node.pipeline.admission import Admission, ProviderLimits
 from node.pipeline.client import JobClient
 from node.pipeline.provider import Provider
@@ -138,10 +139,10 @@ class SmallNode:
         self.address = f"memory/{number}"
         self.span = BlockSpan(start=start, end=end)
         self.engine = CountingEngine(start, end, BLOCKS)
-        self.events: list[tuple[str, Mapping[str, Any]]] = []
+        self.events: list[Event] = []
         self.store = VoucherStore(market.folder / f"node{number}")
         connect = market.network.connect_as(self.key.public_key)
-        note = lambda name, details: self.events.append((name, details))  # noqa: E731
+        note = self.events.append
         self.redeemer = Redeemer(market.ledger, self.store, self.key, market.clock, note, patience_s=0.0)
         self.provider = Provider(
             self.key,
@@ -209,7 +210,7 @@ class SmallMarket:
             journal,
             peer_id_of=lambda public_key: public_key.hex(),
             clock=self.clock,
-            events=lambda name, details: None,
+            events=unheard,
         )
 
     def order(

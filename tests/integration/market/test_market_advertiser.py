@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from market_offers import NOW, an_offer, key_of
 
+from node.events import Event
 from node.market import Advertiser, OfferBook
 from protocol.errors import ConfigurationError, JoulemeshError, LostPeerError, SignatureError
 from protocol.offer import MAX_TTL_S, Offer
@@ -48,8 +49,8 @@ class World:
         return an_offer(0, sequence=0, issued_at=0, expires_at=0, price_in=self.price)
 
     def node(self, describe: Callable[[], Offer] | None = None, number: int = 0, **settings: Any) -> Advertiser:
-        def heard(name: str, details: Mapping[str, Any]) -> None:
-            self.events.append(f"{name}: {details['code']}")
+        def heard(event: Event) -> None:
+            self.events.append(f"{event.name}: {event.to_json()['code']}")
 
         return Advertiser(
             key_of(number),

@@ -1,0 +1,117 @@
+"""A client's side of a job, from opening a session to what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from node.events.base import Event, Level, dollars, short
+
+__all__ = [
+    "Closed",
+    "DischargeRefused",
+    "Released",
+    "Retrying",
+    "SessionOpened",
+    "Settled",
+    "VoucherSigned",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened(Event):
+    """Money is reserved on the ledger."""
+
+    name: ClassVar[str] = "session opened"
+    session: bytes
+    reserved_micro: int
+    """Micro-units over all legs: the most that the job can cost."""
+
+    def sentence(self) -> str:
+        return f"opened the session {short(self.session)}: {dollars(self.reserved_micro)} reserved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoucherSigned(Event):
+    """A promise to pay, newer than those before it and instead of them."""
+
+    name: ClassVar[str] = "voucher signed"
+    session: bytes
+    tokens_in: int
+    """Prompt tokens that it pays for, in all."""
+    tokens_out: int
+    """Generated tokens that it pays for, in all."""
+    amount_micro: int
+    """Micro-units over all legs, in all."""
+
+    def sentence(self) -> str:
+        return (
+            f"signed a voucher for {self.tokens_in} prompt and {self.tokens_out} generated tokens, "
+            f"{dollars(self.amount_micro)} in all (session {short(self.session)})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying(Event):
+    """A provider refused or did not answer, and the client tries another way."""
+
+    name: ClassVar[str] = "retrying"
+    level: ClassVar[Level] = Level.WARNING
+    code: str
+    """Why it did not go on: the refusal's or the error's code."""
+    reason: str
+    attempt: int
+    """The one that follows, counted from 1."""
+
+    def sentence(self) -> str:
+        return f"trying another offer or route (attempt {self.attempt}): {self.reason} [{self.code}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(Event):
+    """The last voucher stands on the ledger: providers have their money."""
+
+    name: ClassVar[str] = "settled"
+    session: bytes
+    amount_micro: int
+    """Micro-units over all legs."""
+
+    def sentence(self) -> str:
+        return f"settled {dollars(self.amount_micro)} (session {short(self.session)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released(Event):
+    """What was reserved and not spent came back."""
+
+    name: ClassVar[str] = "released"
+    session: bytes
+    amount_micro: int
+    """Micro-units that came back."""
+
+    def sentence(self) -> str:
+        return f"had {dollars(self.amount_micro)} back (session {short(self.session)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed(Event):
+    """Nothing of the session is open any more."""
+
+    name: ClassVar[str] = "closed"
+    session: bytes
+
+    def sentence(self) -> str:
+        return f"closed the session {short(self.session)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DischargeRefused(Event):
+    """A leg's word that it wants no more is not valid: its share comes back only after the grace."""
+
+    name: ClassVar[str] = "discharge refused"
+    level: ClassVar[Level] = Level.WARNING
+    session: bytes
+    leg: int
+
+    def sentence(self) -> str:
+        return f"leg {self.leg} gave no valid discharge (session {short(self.session)}); its rest comes back later"

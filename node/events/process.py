@@ -1,0 +1,114 @@
+"""The life of any process: how it starts, follows its settings, and ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from node.events.base import Event, Level, short
+
+__all__ = [
+    "LedgerReady",
+    "RestartNeeded",
+    "SettingsChanged",
+    "SettingsRefused",
+    "Starting",
+    "Stopped",
+    "Stopping",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starting(Event):
+    """A step of starting has begun; it may take seconds."""
+
+    name: ClassVar[str] = "starting"
+    step: str
+    """What is being done, such as ``loading blocks 0:2 of joule-demo``."""
+
+    def sentence(self) -> str:
+        return f"starting: {self.step}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReady(Event):
+    """A ledger serves."""
+
+    name: ClassVar[str] = "ledger ready"
+    url: str
+    """Where it serves HTTP."""
+    peer: str
+    """The multiaddr of its libp2p host, through which others find each other."""
+    operator: bytes
+    """Address of the key that signs its checkpoints."""
+    verifier_key: str
+    """What readers check its checkpoints with."""
+    faucet: bool
+    """Whether it gives away play money."""
+
+    def sentence(self) -> str:
+        money = ", with play money from its faucet" if self.faucet else ""
+        return f"the ledger is ready at {self.url}, run by {short(self.operator)}{money}; peer {self.peer}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged(Event):
+    """Settings were read again, and some are now different."""
+
+    name: ClassVar[str] = "settings changed"
+    settings: tuple[str, ...]
+    """Keys of those that changed; empty where the file says what is in force already."""
+
+    def sentence(self) -> str:
+        if not self.settings:
+            return "read the settings again: nothing has changed"
+        return f"read the settings again: {', '.join(self.settings)} changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartNeeded(Event):
+    """Settings were read again, and some that differ count at start only."""
+
+    name: ClassVar[str] = "restart needed"
+    level: ClassVar[Level] = Level.WARNING
+    settings: tuple[str, ...]
+    """Keys of those that differ; what they said at start stays in force."""
+
+    def sentence(self) -> str:
+        return f"needs a restart: {', '.join(self.settings)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsRefused(Event):
+    """Settings could not be read again; those before stay in force."""
+
+    name: ClassVar[str] = "settings refused"
+    level: ClassVar[Level] = Level.ERROR
+    reason: str
+    """What is wrong with them."""
+    hint: str
+    """What to do; may be empty."""
+
+    def sentence(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"the settings stay as they were: {self.reason}{hint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping(Event):
+    """A signal came, and the process ends what it has begun."""
+
+    name: ClassVar[str] = "stopping"
+
+    def sentence(self) -> str:
+        return "stopping: ending what was begun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Event):
+    """The last event of a process that was stopped."""
+
+    name: ClassVar[str] = "stopped"
+
+    def sentence(self) -> str:
+        return "stopped"

@@ -1,0 +1,257 @@
+"""A provider's side: offers, orders, jobs, and what they earn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from node.events.base import Event, Level, dollars, joules, short
+
+__all__ = [
+    "JobBegun",
+    "JobFailed",
+    "JobServed",
+    "LinkRefused",
+    "NodeReady",
+    "OfferNotSent",
+    "OfferPublished",
+    "OfferSeen",
+    "OfferUnseen",
+    "OfferWithdrawn",
+    "OrderRefused",
+    "VoucherNotRedeemable",
+    "VoucherRedeemed",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReady(Event):
+    """A node serves, and its first offer is about to go out."""
+
+    name: ClassVar[str] = "node ready"
+    provider: bytes
+    """Address that jobs are paid to."""
+    peer: str
+    """The multiaddr of its libp2p host."""
+    data: str
+    """Where activations come in."""
+    model: str
+    blocks: str
+    """``START:END``, the end not included."""
+    device: str
+    """What computes, such as ``CPU, 2 threads``."""
+    precision: str
+    """Number format of the weights."""
+    price_in_micro: int
+    """Micro-units per million prompt tokens, for these blocks."""
+    price_out_micro: int
+    """Micro-units per million generated tokens, for these blocks."""
+    millijoules_per_token: int | None
+    """None where it is not known."""
+    energy_source: str | None
+    """Where that figure comes from."""
+    position_us: int
+    """Microseconds for one token through these blocks, measured at start."""
+    start_s: float
+    """Seconds from start to here."""
+
+    def sentence(self) -> str:
+        energy = "" if self.millijoules_per_token is None else f", {self.millijoules_per_token} mJ a token"
+        return (
+            f"ready after {self.start_s:.1f} s: blocks {self.blocks} of {self.model} in {self.precision} on "
+            f"{self.device}; asks {dollars(self.price_out_micro)} per million tokens{energy} ({self.energy_source}); "
+            f"paid to {short(self.provider)}; peer {self.peer}, data {self.data}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferPublished(Event):
+    """The node's offer went out, anew."""
+
+    name: ClassVar[str] = "offer published"
+    level: ClassVar[Level] = Level.DEBUG
+    sequence: int
+    """Rises with each offer."""
+    expires_at: int
+    """Unix seconds."""
+    price_in_micro: int
+    """Micro-units per million prompt tokens."""
+    price_out_micro: int
+    """Micro-units per million generated tokens."""
+
+    def sentence(self) -> str:
+        return f"published an offer at {dollars(self.price_out_micro)} per million generated tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferNotSent(Event):
+    """The node's offer could not be sent; it is tried again."""
+
+    name: ClassVar[str] = "offer not sent"
+    level: ClassVar[Level] = Level.WARNING
+    code: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"could not send the offer: {self.reason} [{self.code}]; it is tried again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferWithdrawn(Event):
+    """The node takes itself off the market."""
+
+    name: ClassVar[str] = "offer withdrawn"
+
+    def sentence(self) -> str:
+        return "withdrew the offer: no new jobs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferUnseen(Event):
+    """The node looked for its own offer at a peer, and did not find it."""
+
+    name: ClassVar[str] = "offer not seen"
+    level: ClassVar[Level] = Level.WARNING
+    seconds: float
+    """Since it was last seen, or first sent."""
+
+    def sentence(self) -> str:
+        return f"nobody on the network shows this node's offer, for {self.seconds:.0f} s: no jobs will come"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferSeen(Event):
+    """After `OfferUnseen`: the offer is to be found again."""
+
+    name: ClassVar[str] = "offer seen again"
+
+    def sentence(self) -> str:
+        return "the network shows this node's offer again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRefused(Event):
+    """A client's order was not taken."""
+
+    name: ClassVar[str] = "order refused"
+    client: bytes
+    """Its address."""
+    session: bytes
+    code: str
+    """As it was answered."""
+    reason: str
+
+    def sentence(self) -> str:
+        return f"refused an order of {short(self.client)}: {self.reason} [{self.code}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRefused(Event):
+    """A peer sent what nobody in its place may send, and its link was ended."""
+
+    name: ClassVar[str] = "link refused"
+    level: ClassVar[Level] = Level.WARNING
+    peer: bytes
+    """Its address."""
+    code: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"ended a link of {short(self.peer)}: {self.reason} [{self.code}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobBegun(Event):
+    """An order was accepted."""
+
+    name: ClassVar[str] = "job begun"
+    client: bytes
+    """Its address."""
+    session: bytes
+    leg: int
+    """This node's place in the chain, from 0."""
+    blocks: str
+    """``START:END`` that it runs for this job."""
+
+    def sentence(self) -> str:
+        return f"began a job of {short(self.client)}: leg {self.leg}, blocks {self.blocks} ({short(self.session)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobServed(Event):
+    """A job came to its end, and is paid for by voucher."""
+
+    name: ClassVar[str] = "job served"
+    client: bytes
+    """Its address."""
+    session: bytes
+    leg: int
+    tokens_in: int
+    """Prompt tokens served."""
+    tokens_out: int
+    """Generated tokens served."""
+    earned_micro: int
+    """Micro-units that the last voucher promises to this leg."""
+    millijoules: int | None
+    """Energy by this leg's receipts; None where it is not measured."""
+    seconds: float
+    """From the order to the end."""
+
+    def sentence(self) -> str:
+        return (
+            f"served a job of {short(self.client)}: {self.tokens_in} prompt and {self.tokens_out} generated tokens, "
+            f"earned {dollars(self.earned_micro)}, {joules(self.millijoules)}, {self.seconds:.1f} s "
+            f"({short(self.session)})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(Event):
+    """A job ended before its time; what was paid until then is redeemed."""
+
+    name: ClassVar[str] = "job failed"
+    level: ClassVar[Level] = Level.WARNING
+    client: bytes
+    """Its address."""
+    session: bytes
+    leg: int
+    tokens_in: int
+    """Prompt tokens served."""
+    tokens_out: int
+    """Generated tokens served."""
+    paid_micro: int
+    """Micro-units that the last voucher promises to this leg."""
+    code: str
+    reason: str
+
+    def sentence(self) -> str:
+        return (
+            f"a job of {short(self.client)} failed after {self.tokens_out} tokens: {self.reason} [{self.code}]; "
+            f"{dollars(self.paid_micro)} is paid ({short(self.session)})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoucherRedeemed(Event):
+    """The node settled a voucher that its client had not settled."""
+
+    name: ClassVar[str] = "voucher redeemed"
+    session: bytes
+    amount_micro: int
+    """Micro-units for this node, in all."""
+
+    def sentence(self) -> str:
+        return f"redeemed a voucher: {dollars(self.amount_micro)} ({short(self.session)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoucherNotRedeemable(Event):
+    """The ledger refuses a voucher for good."""
+
+    name: ClassVar[str] = "voucher not redeemable"
+    level: ClassVar[Level] = Level.ERROR
+    session: bytes
+    reason: str
+
+    def sentence(self) -> str:
+        return f"the ledger refuses a voucher for good: {self.reason} ({short(self.session)})"
