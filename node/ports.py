@@ -14,8 +14,8 @@ import numpy as np
 from protocol.codec import Message
 from protocol.eip712 import Domain
 from protocol.ids import BlockSpan
-from protocol.messages import LogEntry
-from protocol.session import Account
+from protocol.messages import Session, SignedDischarge, SignedVoucher
+from protocol.session import Account, SessionRecord
 from protocol.signing import SigningKey
 
 __all__ = [
@@ -24,12 +24,12 @@ __all__ = [
     "Connect",
     "EnergyAccount",
     "Link",
-    "Proven",
     "Requests",
     "Settlement",
     "SpanEngine",
     "StepInput",
     "StepOutput",
+    "VenueRules",
 ]
 
 Activations = np.ndarray[Any, np.dtype[np.float32]]
@@ -122,29 +122,50 @@ class EnergyAccount(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """A ledger entry and the proof that it stands in the log."""
+class VenueRules:
+    """What a settlement venue fixed for good."""
 
-    entry: LogEntry
-    index: int
-    proof: tuple[bytes, ...]
-    """RFC 6962 inclusion hashes, leaf to root."""
-    checkpoint: bytes
-    """The signed note that the proof ends in."""
+    grace_s: int
+    """Seconds after a session's expiry in which vouchers are redeemed."""
+    fee: int
+    """Micro-units that an operation costs whoever submits it; 0 where the venue charges in another way."""
 
 
 class Settlement(Protocol):
-    """The ledger as the rest of a node sees it: everything that it returns is verified against a checkpoint."""
+    """Where sessions are opened and vouchers redeemed, as the rest of a node sees it: an embedded ledger, or a contract.
+
+    What it returns is verified before. *Evidence* is bytes that convince a third party (`protocol.evidence`); those who
+    carry it do not look inside. Every method raises UnreachableError where the venue does not answer, and RuleError,
+    with the code of the rule, where its rules forbid the operation.
+    """
 
     @property
     def domain(self) -> Domain:
-        """What typed signatures for this ledger carry."""
+        """What typed signatures for this venue carry."""
 
-    async def submit(self, action: Message, key: SigningKey) -> Proven:
-        """Submit an operation; returns once it is in a signed checkpoint. Raises RuleError, UnreachableError."""
+    async def rules(self) -> VenueRules:
+        """What the venue fixed for good."""
+
+    async def open(self, session: Session, key: SigningKey) -> bytes:
+        """Reserve a session's caps; evidence that it is open, once that is final."""
+
+    def check_opened(self, session: Session, evidence: bytes) -> None:
+        """That a session was opened here, without asking anybody. Raises PeerError."""
+
+    async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
+        """Redeem vouchers; evidence. RuleError ``settled``: somebody was quicker."""
+
+    async def release(self, discharges: Sequence[SignedDischarge], key: SigningKey) -> bytes:
+        """Return what legs do not claim to the client; evidence."""
+
+    async def close(self, session: bytes, key: SigningKey) -> bytes:
+        """After the grace: return what is left to the client; evidence."""
 
     async def account(self, address: bytes) -> Account:
-        """An account as of the last entry that changed it."""
+        """An account as it stands."""
 
-    async def session(self, session: bytes) -> tuple[Proven, Proven] | None:
-        """The entry that opened a session and the latest one that changed it; None when it is unknown."""
+    async def session(self, session: bytes) -> SessionRecord | None:
+        """A session as it stands; None where it was never opened."""
+
+    async def evidence(self, session: bytes) -> bytes:
+        """Evidence of the last operation that changed a session."""
