@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from protocol.codec import Count, Message, TextSize, encode, message
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 from protocol.ids import U64, Name, keccak256
 from protocol.jurisdictions import UNDECLARED, expand, is_known
 from protocol.offer import Evidence, Offer
@@ -81,7 +81,7 @@ class Policy(Message):
         Message.__post_init__(self)
         for code in (*self.allow, *self.deny):
             if not is_known(code):
-                raise MalformedError(f"{code!r} is neither an ISO 3166-1 alpha-2 country code nor a known group")
+                raise InvalidError(f"{code!r} is neither an ISO 3166-1 alpha-2 country code nor a known group")
 
 
 def policy_hash(policy: Policy) -> bytes:
