@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from protocol.codec import Message
 from protocol.eip712 import Domain
 from protocol.ids import BlockSpan
 from protocol.messages import Session, SignedDischarge, SignedVoucher
@@ -24,12 +23,14 @@ __all__ = [
     "Connect",
     "EnergyAccount",
     "Link",
+    "Randomness",
     "Requests",
     "Settlement",
     "SpanEngine",
     "StepInput",
     "StepOutput",
     "VenueRules",
+    "Worker",
 ]
 
 Activations = np.ndarray[Any, np.dtype[np.float32]]
@@ -37,6 +38,21 @@ Activations = np.ndarray[Any, np.dtype[np.float32]]
 
 Clock = Callable[[], int]
 """Unix seconds now."""
+
+Randomness = Callable[[int], bytes]
+"""So many unpredictable bytes."""
+
+T = TypeVar("T")
+
+
+class Worker(Protocol):
+    """Where calls run that take long or wait for a disk: one at a time, in the order in which they were given."""
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """What `call` returns or raises. A caller that is cancelled stops waiting; the call runs all the same."""
+
+    def close(self) -> None:
+        """End after what it is doing and what waits."""
 
 
 class Link(Protocol):

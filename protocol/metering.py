@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from protocol.messages import Session
 from protocol.rates import Rates
 from protocol.terms import LegTerms, Plan, Reroute, Terms, route_at
-from protocol.units import MICRO, IntOrArray, MicroUnits, ceil_div, choose, larger
+from protocol.units import MICRO, IntOrArray, MicroUnits, ceil_div, choose
 
 __all__ = [
     "Stint",

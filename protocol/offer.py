@@ -103,7 +103,7 @@ class HardwareKind(StrEnum):
 class Hardware(Message):
     """The machine behind an offer, as its operator describes it."""
 
-    kind: HardwareKind
+    device: HardwareKind
     """What the blocks run on."""
     name: Name
     """Of one device, as its maker calls it; empty where it is not said."""
@@ -270,6 +270,12 @@ def _check_values(offer: Offer) -> None:
         raise MalformedError("an address that cannot be dialled")
     if len(set(offer.activations)) != len(offer.activations) or offer.hardware.count == 0:
         raise MalformedError("a number format named twice, or no device at all")
+    _check_figures(offer)
+    for sealed in offer.statements:
+        _check_statement(sealed, offer)
+
+
+def _check_figures(offer: Offer) -> None:
     # M3: its figures are possible.
     check_rates(offer.rates)
     if max(offer.forecast, default=0) > MAX_PRICE:
@@ -280,8 +286,6 @@ def _check_values(offer: Offer) -> None:
         raise MalformedError("credit is at most one window")
     if offer.energy is not None:
         _check_energy(offer.energy)
-    for sealed in offer.statements:
-        _check_statement(sealed, offer)
 
 
 def _check_energy(energy: EnergyClaim) -> None:

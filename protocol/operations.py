@@ -16,13 +16,13 @@ from protocol.signing import SigningKey
 
 __all__ = [
     "ACTIONS",
+    "MAX_SETTLED",
     "AccountEffect",
     "Action",
     "Close",
     "Deposit",
     "Genesis",
     "LogEntry",
-    "MAX_SETTLED",
     "Open",
     "Release",
     "SessionEffect",

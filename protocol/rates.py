@@ -6,9 +6,9 @@ from protocol.codec import Message, message
 from protocol.errors import MalformedError
 from protocol.ids import U32, U64
 from protocol.tariff import MAX_PRICE
-from protocol.units import MICRO
+from protocol.units import MICRO, ceil_div
 
-__all__ = ["Rates", "check_rates"]
+__all__ = ["Rates", "check_rates", "share"]
 
 
 @message()
@@ -37,3 +37,14 @@ def check_rates(rates: Rates) -> None:
         raise MalformedError(f"a rate above {MAX_PRICE} micro-units")
     if rates.late_discount_ppm > MICRO:
         raise MalformedError("a discount of more than the whole price")
+
+
+def share(rates: Rates, used: int, held: int) -> Rates:
+    """The rates for `used` of the `held` blocks of an offer, each rounded up (docs/spec/market.md, clause M7)."""
+    return rates.replace(
+        opening=ceil_div(rates.opening * used, held),
+        price_in=ceil_div(rates.price_in * used, held),
+        price_out=ceil_div(rates.price_out * used, held),
+        price_cached=ceil_div(rates.price_cached * used, held),
+        price_rejected=ceil_div(rates.price_rejected * used, held),
+    )
