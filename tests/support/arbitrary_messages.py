@@ -22,7 +22,7 @@ from protocol.codec import (
     UintShape,
     shapes,
 )
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 
 for _module in pkgutil.iter_modules(protocol.__path__):
     importlib.import_module(f"protocol.{_module.name}")
@@ -70,7 +70,7 @@ def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
     def build(values: dict[str, Any]) -> Message | None:
         try:
             return cls(**values)
-        except MalformedError:
+        except InvalidError:
             return None
 
     if "start" in fields and "end" in fields:  # a span: the end is above the start

@@ -16,7 +16,7 @@ import numpy as np
 from node.ports import Activations, StepInput, StepOutput
 from protocol.codec import Message
 from protocol.eip712 import Domain, recover_typed, sign_typed
-from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
+from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError, peers_fault
 from protocol.fingerprint import UNSEEDED, sketch
 from protocol.frames import Discharged, Pay, Receipted, Sampled, Step
 from protocol.ids import keccak256
@@ -134,7 +134,8 @@ class LegJob:
 
     def advance(self, event: JobEvent) -> None:
         """Move the life cycle on. Raises MalformedError where the table forbids it."""
-        self.state = next_state(self.state, event)
+        with peers_fault():
+            self.state = next_state(self.state, event)
 
     def arrive(self, position: int, data: tuple[int, ...] | Activations) -> None:
         """Take in rows from the client or the leg before.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.eip712 import Domain, encode_type, recover_typed, sign_typed
-from protocol.errors import MalformedError, SignatureError
+from protocol.errors import InvalidError, MalformedError, SignatureError
 from protocol.ids import checksum_address, keccak256, parse_address
 from protocol.messages import Leg, Session, Voucher
 from protocol.signing import SigningKey, address_of_public_key, open_envelope, recover, seal
@@ -41,7 +41,7 @@ def test_the_address_of_private_key_one_is_the_known_one() -> None:
 
 @pytest.mark.parametrize("secret", [b"", b"\x01" * 31, bytes(32), b"\xff" * 32])
 def test_a_secret_out_of_range_is_refused(secret: bytes) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(InvalidError):
         SigningKey(secret)
 
 
@@ -50,10 +50,19 @@ def test_a_key_never_shows_its_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0x", "0x12", "0x" + "g" * 40, "0x7e5F4552091A69125d5DfCb7b8C2659029395Bdf", "0x" + "1" * 41]
+    "text",
+    [
+        "",
+        "0x",
+        "0x12",
+        "0x" + "g" * 40,
+        "0x7e5F4552091A69125d5DfCb7b8C2659029395Bdf",
+        "0x" + "1" * 41,
+        "0x" + "11 " * 20,
+    ],
 )
 def test_a_bad_address_is_refused(text: str) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(InvalidError):
         parse_address(text)
 
 
