@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from protocol.errors import DishonestError, InvalidError, MalformedError, peers_fault
 from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, leaf_hash, verify_inclusion
 from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, sign_note
+from protocol.text import is_plain_text
 
 __all__ = ["Checkpoint", "format_checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint", "verify_entry"]
 
@@ -32,7 +33,7 @@ class Checkpoint:
     """32 bytes: RFC 6962 root over them."""
 
     def __post_init__(self) -> None:
-        if not self.origin or not self.origin.isprintable():
+        if not self.origin or not is_plain_text(self.origin):
             raise InvalidError("a checkpoint names its log in one line")
         if not 0 <= self.size < MAX_SIZE:
             raise InvalidError(f"a checkpoint with a size of {self.size}")

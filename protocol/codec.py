@@ -25,6 +25,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 import msgpack
 
 from protocol.errors import InvalidError, MalformedError
+from protocol.text import is_plain_text
 
 __all__ = [
     "Count",
@@ -128,7 +129,7 @@ class TextShape(Shape):
             raise InvalidError("text that is not valid Unicode") from None
         if length > self.size.high:
             raise InvalidError(f"text of {length} bytes where {self.size.high} are allowed")
-        if not value.isprintable():
+        if not is_plain_text(value):
             raise InvalidError("text with a character that no message may hold")
 
 

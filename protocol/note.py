@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protocol.errors import InvalidError, MalformedError, SignatureError, peers_fault
+from protocol.text import is_plain_text
 
 __all__ = [
     "MAX_NOTE_BYTES",
@@ -78,7 +79,7 @@ class VerifierKey:
     """32 bytes, Ed25519."""
 
     def __post_init__(self) -> None:
-        if not _is_name(self.name) or not self.name.isprintable():
+        if not _is_name(self.name) or not is_plain_text(self.name):
             raise InvalidError(f"{self.name[:40]!r} is not a key name", hint="a key name has no spaces and no +")
         if len(self.key) != _KEY_BYTES:
             raise InvalidError(f"an Ed25519 key has 32 bytes, not {len(self.key)}")
