@@ -1,6 +1,6 @@
 """JSON read strictly: one spelling that two readers cannot understand differently (docs/spec/wire.md, clause W13).
 
-Python's reader takes the last of two equal keys, makes floats of some numbers, guesses UTF-16, accepts NaN, and recurses
+Python's reader takes the last of two equal keys, makes floats of some numbers, guesses UTF-16, takes NaN, and recurses
 as deep as the text is nested. One in another language does otherwise, and the two would say yes to different things.
 Nothing here knows a layout: which keys there are is for the caller, who asks with `exact_keys` and `int_text`.
 """
