@@ -42,7 +42,7 @@ HEAD = """<!-- Written by scripts/gen_messages.py. -->
 
 # Messages
 
-Normative. Every message, as its declaration says it: what a type means on the wire is in [W1 and W2](wire.md#w2-types),
+Normative. Every message, as its declaration says it: a type on the wire is that of [W1 and W2](wire.md#w2-types),
 typed data in [W8](wire.md#w8-typed-data). Fields stand in the order of the wire. A message with a kind travels by
 itself, one without stands inside another. The bounds of bytes and text are their lengths in bytes.
 """
