@@ -65,10 +65,12 @@ class RefusalCode(StrEnum):
     """Blocks that this node does not hold."""
     CONTEXT = "context"
     """Prompt and answer do not fit the model's context."""
+    PRECISION = "precision"
+    """The model is served in another number format than the order's policy demands."""
     CAP = "cap"
     """The leg's cap does not pay for it."""
     WINDOW = "window"
-    """A window or chunk above this node's limits; on a ledger, a session with a window of no token."""
+    """A window or chunk above this node's limits."""
     CREDIT = "credit"
     """More tokens before they are paid than this node grants the client."""
     BELOW_FLOOR = "below-floor"
@@ -144,9 +146,13 @@ class RefusalCode(StrEnum):
     CLOSED = "closed"
     """The session is closed."""
     EARLY = "early"
-    """The session's grace has not ended, and there is no word of every leg."""
-    DISCHARGE = "discharge"
-    """A discharge is missing, not its leg's, or not for what was settled."""
+    """The session's grace has not ended."""
+    RELEASED = "released"
+    """A discharge that frees nothing which is still held."""
+    MISMATCH = "mismatch"
+    """A voucher or discharge inside the operation is not for its session."""
+    FEE = "fee"
+    """A ledger without a fee, in its genesis entry."""
     NOT_FOUND = "not-found"
     """The log does not reach that far."""
     HTTP = "http"
@@ -165,7 +171,17 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     ),
     Way.REQUEST: (
         *_EARLY_CHECKS,
-        *(_C.CAP, _C.UNKNOWN_SESSION, _C.USED_SESSION, _C.REFUSED, _C.UNREACHABLE, _C.DISHONEST, _C.TOO_LONG),
+        *(
+            _C.PRECISION,
+            _C.CAP,
+            _C.UNPAID,
+            _C.UNKNOWN_SESSION,
+            _C.USED_SESSION,
+            _C.REFUSED,
+            _C.UNREACHABLE,
+            _C.DISHONEST,
+            _C.TOO_LONG,
+        ),
         *(_C.BUSY, _C.TIMEOUT, _C.INTERNAL, _C.CLOSING, _C.FILE),
     ),
     Way.FRAME: (
@@ -174,9 +190,21 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
         *(_C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.SHUTDOWN),
     ),
     Way.LEDGER: (
-        *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.BUSY, _C.INTERNAL, _C.EXPIRED, _C.STALE, _C.CAP, _C.WINDOW),
+        *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.BUSY, _C.INTERNAL, _C.EXPIRED, _C.CAP),
         *(_C.UNKNOWN_SESSION, _C.RULE, _C.NONCE, _C.GENESIS, _C.NOT_OPERATOR, _C.NOT_CLIENT, _C.AMOUNT, _C.BALANCE),
-        *(_C.OVERFLOW, _C.FAUCET, _C.EXPIRY, _C.EXISTS, _C.SETTLED, _C.CLOSED, _C.EARLY, _C.DISCHARGE, _C.NOT_FOUND),
+        *(
+            _C.OVERFLOW,
+            _C.FAUCET,
+            _C.EXPIRY,
+            _C.EXISTS,
+            _C.SETTLED,
+            _C.CLOSED,
+            _C.EARLY,
+            _C.RELEASED,
+            _C.MISMATCH,
+            _C.FEE,
+            _C.NOT_FOUND,
+        ),
         *(_C.HTTP, _C.LEDGER_STOPPED),
     ),
 }

@@ -30,8 +30,12 @@ for _module in pkgutil.iter_modules(protocol.__path__):
 
 def wire_messages() -> list[type[Message]]:
     """Every message that travels by itself, in order of kind."""
-    found = [cls for cls in Message.__subclasses__() if cls.kind and cls.__module__.startswith("protocol.")]
+    found = [cls for cls in _below(Message) if cls.kind and cls.__module__.startswith("protocol.")]
     return sorted(found, key=lambda cls: cls.kind)
+
+
+def _below(cls: type[Message]) -> list[type[Message]]:
+    return [each for direct in cls.__subclasses__() for each in (direct, *_below(direct))]
 
 
 def _texts(most: int) -> st.SearchStrategy[str]:
