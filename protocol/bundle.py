@@ -206,9 +206,7 @@ def _check_acceptances(bundle: Bundle) -> dict[int, Acceptance]:
     }
 
 
-def _check_entries(
-    bundle: Bundle, verifier: VerifierKey
-) -> tuple[LogEntry, LogEntry, LogEntry, list[Checkpoint], int]:
+def _check_entries(bundle: Bundle, verifier: VerifierKey) -> tuple[LogEntry, LogEntry, LogEntry, list[Checkpoint], int]:
     proofs = [
         decode(evidence, LogProof)
         for evidence in (bundle.opened, bundle.settled, bundle.released)
@@ -261,7 +259,8 @@ def _check_windows(
         _require(end == window_end(plan, book.positions) or _is_last(rows, number), "a window ends before it should")
         book.take_window(route, end, bundle.tokens, row)
     _require(
-        all(each.position <= book.positions for each in reroutes), "a reroute begins where nobody has signed for anything"
+        all(each.position <= book.positions for each in reroutes),
+        "a reroute begins where nobody has signed for anything",
     )
     cover = book.positions + (1 if book.positions >= plan.prompt else 0)
     _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
@@ -289,8 +288,7 @@ def _check_nonces(bundle: Bundle, book: ReceiptBook) -> tuple[bytes, ...]:
     check_nonce(bundle.terms.nonces, bundle.nonce, steps=len(windows))
     nonces = nonces_up_to(bundle.nonce, len(windows))
     return tuple(
-        window_seed(session_id(bundle.session), window.index, nonces[window.index], window.nonces)
-        for window in windows
+        window_seed(session_id(bundle.session), window.index, nonces[window.index], window.nonces) for window in windows
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 
 __all__ = ["TRANSITIONS", "JobEvent", "JobState", "next_state"]
 
@@ -50,8 +50,8 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = _PATH | _FAILURES
 
 
 def next_state(state: JobState, event: JobEvent) -> JobState:
-    """The state after `event`. Raises MalformedError where the table has no such transition."""
+    """The state after `event`. Raises InvalidError where the table has no such transition."""
     following = TRANSITIONS.get((state, event))
     if following is None:
-        raise MalformedError(f"a {state} job cannot {event}", code="out-of-order")
+        raise InvalidError(f"a {state} job cannot {event}", code="out-of-order")
     return following

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from protocol.errors import ConfigurationError, JoulemeshError, RoutingError
+from protocol.errors import ConfigurationError, InvalidError, JoulemeshError, RoutingError
 
 __all__ = ["EXTRAS", "FAILED", "Interrupted", "extra_for", "report", "wants_json"]
 
@@ -65,6 +65,8 @@ def report(error: BaseException, *, as_json: bool, crash_folder: Path) -> int:
             return FAILED
         case click.ClickException() as usage:
             return _usage(usage, as_json)
+        case InvalidError() as defect:  # read from nobody: a value that we made ourselves
+            return _defect(defect, as_json, crash_folder)
         case JoulemeshError() as known:
             _tell(known, as_json)
             return FAILED
@@ -87,11 +89,15 @@ def extra_for(missing: ModuleNotFoundError) -> JoulemeshError | None:
 def _cause(error: BaseException) -> BaseException:
     """The one error behind a group of them, where all in the group are errors that Joulemesh knows."""
     while isinstance(error, BaseExceptionGroup):
-        unknown = error.split(JoulemeshError)[1]
+        unknown = error.split(_is_known)[1]
         if unknown is not None and len(unknown.exceptions) > 1:
             return error
         error = (unknown or error).exceptions[0]
     return error
+
+
+def _is_known(error: BaseException) -> bool:
+    return isinstance(error, JoulemeshError) and not isinstance(error, InvalidError)
 
 
 def _tell(error: JoulemeshError, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from node.cli.options import examples, json_option, keystore, passphrase_option,
 from node.cli.output import print_facts, print_json, print_table
 from node.config import default_data_dir
 from node.keystore import LIGHT, STANDARD, KeyFile, generate, parse_keyfile
-from protocol.errors import KeystoreError, MalformedError
+from protocol.errors import InvalidError, KeystoreError
 from protocol.ids import checksum_address
 from protocol.signing import SigningKey
 
@@ -186,7 +186,7 @@ def _bare_key(file: Path | None) -> SigningKey:
         raise click.UsageError("give either a keystore FILE or --secret-file")
     try:
         return SigningKey(bytes.fromhex(_read(file).decode("ascii").strip().removeprefix("0x")))
-    except (ValueError, MalformedError):
+    except (ValueError, InvalidError):
         raise KeystoreError(f"{file} does not hold a secret key", hint="it is 64 hex digits") from None
 
 

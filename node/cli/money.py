@@ -14,8 +14,9 @@ from node.cli.running import run_job
 from node.config import ClientConfig
 from node.events import Level
 from node.setting_kinds import Fixed
-from protocol.errors import ConfigurationError, KeystoreError
-from protocol.ids import checksum_address, parse_address
+from protocol.codec import shape_of
+from protocol.errors import ConfigurationError, InvalidError, KeystoreError
+from protocol.ids import Address, Name, checksum_address, parse_address
 
 if TYPE_CHECKING:
     from node.pipeline.reclaim import OpenSession
@@ -34,13 +35,28 @@ def _parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -
         raise ConfigurationError(str(error), hint="write an amount like 2.50") from None
 
 
+def _parse_reference(_ctx: click.Context, _parameter: click.Parameter, text: str) -> str:
+    try:
+        shape_of(Name).check(text)
+    except InvalidError as error:
+        raise ConfigurationError(f"--reference: {error.message}", hint="write it shorter, on one line") from None
+    return text
+
+
+def _parse_address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except InvalidError as error:
+        raise ConfigurationError(error.message, hint=error.hint) from None
+
+
 @click.command(epilog=examples("joule balance", "joule balance 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --json"))
 @click.argument("address", metavar="[ADDRESS]", required=False)
 @configured(ClientConfig, only=_ACCOUNT)
 @json_option
 def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
     """Show what an account has free, proven against the ledger's checkpoint; your own where no ADDRESS is given."""
-    whose = key_file(config).address if address is None else parse_address(address)
+    whose = key_file(config).address if address is None else _parse_address(address)
     if whose is None:
         raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
     (account, left_open), status = run_job(_balance(config, whose))
@@ -88,7 +104,13 @@ def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_j
 
 @click.command(epilog=examples("joule withdraw 2.50 --reference 'IBAN DE02 1203 0000 0000 2020 51'"))
 @click.argument("amount", metavar="AMOUNT", callback=_parse_amount)
-@click.option("--reference", metavar="TEXT", default="", help="Where the money should go, for the ledger's operator.")
+@click.option(
+    "--reference",
+    metavar="TEXT",
+    default="",
+    callback=_parse_reference,
+    help="Where the money should go, for the ledger's operator.",
+)
 @configured(ClientConfig, only=_ACCOUNT)
 @passphrase_option
 @json_option

@@ -19,7 +19,7 @@ from protocol.claim import Claim
 from protocol.codec import Message
 from protocol.draws import NonceChain
 from protocol.eip712 import Domain, sign_typed
-from protocol.errors import MalformedError, UnpaidError
+from protocol.errors import MalformedError, UnpaidError, peers_fault
 from protocol.fingerprint import SKETCH_BYTES, sketch
 from protocol.frames import Discharged, Draw, Receipted, Sampled, Step
 from protocol.ids import keccak256
@@ -187,7 +187,8 @@ class LegJob:
 
     def advance(self, event: JobEvent) -> None:
         """Move the life cycle on. Raises MalformedError where the table forbids it."""
-        self.state = next_state(self.state, event)
+        with peers_fault():
+            self.state = next_state(self.state, event)
 
     # Rows
 

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from node.cli.entry import CommandTree
-from protocol.errors import FundsError, LostPeerError, MalformedError
+from protocol.errors import FundsError, InvalidError, LostPeerError, MalformedError
 
 Joule = Callable[..., Any]
 TIMEOUT_S = 60
@@ -75,6 +75,27 @@ def test_a_defect_writes_a_crash_report_and_one_line(
 def test_a_defect_among_known_errors_is_still_a_defect(joule: Joule, failing: Callable[[BaseException], None]) -> None:
     failing(ExceptionGroup("tasks", [FundsError("known"), KeyError("x"), ValueError("y")]))
     assert joule("x").status == 70
+
+
+def test_a_wrong_value_of_our_own_is_a_defect(joule: Joule, failing: Callable[[BaseException], None]) -> None:
+    failing(InvalidError("Leg.cap: -1 is outside 0..2^63-1"))
+    outcome = joule("x")
+    assert outcome.status == 70
+    assert outcome.err.startswith("error: a defect in Joulemesh (InvalidError); details are in ")
+    failing(ExceptionGroup("tasks", [FundsError("known"), InvalidError("ours")]))
+    assert joule("x").status == 70
+
+
+def test_a_wrong_value_that_a_user_wrote_is_told_to_the_user(joule: Joule) -> None:
+    assert joule("balance", "0x12") == (
+        1,
+        "",
+        "error: '0x12' is not an address\nhint: an address is 0x and 40 hex digits\n",
+    )
+    for reference in ("x" * 97, "a\x1b[31m", "a\u202eb"):
+        outcome = joule("withdraw", "1", "--reference", reference)
+        assert outcome.status == 1
+        assert outcome.err.startswith("error: --reference: text ")
 
 
 def test_a_missing_extra_names_what_to_install(joule: Joule, failing: Callable[[BaseException], None]) -> None:
