@@ -1,6 +1,6 @@
 """The receipt bundle: all that a client keeps of a job, and the check that needs nothing else and nobody's help.
 
-`verify_bundle` follows docs/spec/receipt.md, clauses R1 to R11; `bundle_file` reads and writes the JSON that people keep.
+`verify_bundle` follows docs/spec/receipt.md, clauses R1 to R11; `bundle_file` reads and writes it as JSON.
 A bundle holds the prompt and the answer as token ids: whoever has it can read both.
 """
 
