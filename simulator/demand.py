@@ -10,7 +10,8 @@ import numpy as np
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
 from simulator.draws import draws_for
-from simulator.population import HOURS_A_DAY, HOURS_A_YEAR, Ints, Population
+from simulator.exact import Ints
+from simulator.population import HOURS_A_DAY, HOURS_A_YEAR, Population
 from simulator.scenario import Demand, Settings
 
 __all__ = ["Classes", "draw_classes", "wanted"]

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from protocol.errors import ConfigurationError, LocalError
+from simulator.exact import Ints
 from simulator.metrics import Records
-from simulator.population import Ints
 from simulator.scenario import Scenario
 
 __all__ = [
