@@ -18,6 +18,7 @@ from typing import Any
 
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
+from simulator.law import check_list, check_place
 from simulator.settings import choice, decimal, read_named, read_table, text, unknown_key, whole, words
 
 __all__ = [
@@ -89,7 +90,7 @@ class Region:
     share: int = whole(1, 1_000_000)
     """Weight in the draw of a provider's region."""
     jurisdiction: str = text()
-    """What a demand's `allow` and `deny` lists name."""
+    """The country, by its ISO 3166-1 code, or a made-up name. A demand's `allow` and `deny` lists go by it."""
     energy_price: int = decimal(MICRO, "0", "25")
     """Micro-units per kWh, mean of the tariff."""
     shape: str = choice(SHAPES, "flat")
@@ -145,9 +146,9 @@ class Demand:
     price_cap: int = decimal(MICRO, "0", "10000")
     """Micro-units per million tokens, prompt and output together, above which a request goes unserved."""
     allow: tuple[str, ...] = words()
-    """Jurisdictions that may serve it; empty: all."""
+    """Countries, groups of them (EU, EEA) or made-up names that may serve it; empty: all."""
     deny: tuple[str, ...] = words()
-    """Jurisdictions that may not."""
+    """Those that may not."""
     utc_offset: int = whole(-12, 14, 0)
     """Hours that local time is ahead of UTC."""
     peak_hour: int = whole(0, 23, 15)
@@ -297,14 +298,11 @@ def _settings(table: Mapping[str, Any]) -> Settings:
 def _check_across(settings: Settings) -> None:
     if settings.run.providers * settings.run.hours > _LARGEST_RUN:
         raise ConfigurationError("too many providers for so many hours", hint=f"at most {_LARGEST_RUN:,} together")
-    known = sorted({region.jurisdiction for region in settings.regions.values()})
+    for name, region in settings.regions.items():
+        check_place(region.jurisdiction, f"region.{name}.jurisdiction")
+    places = [region.jurisdiction for region in settings.regions.values()]
     for name, demand in settings.demand.items():
-        for jurisdiction in (*demand.allow, *demand.deny):
-            if jurisdiction not in known:
-                raise ConfigurationError(
-                    f"demand.{name} names jurisdiction {jurisdiction!r}, where no region is",
-                    hint="known: " + ", ".join(known),
-                )
+        check_list((*demand.allow, *demand.deny), places, f"demand.{name}")
         if demand.elasticity and not demand.reference_price:
             raise ConfigurationError(f"demand.{name}.reference_price is missing", hint="elasticity is relative to it")
 
