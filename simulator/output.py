@@ -110,7 +110,11 @@ def complete_folder(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def tidy(outcomes: dict[str, Records]) -> Tidy:
-    """All runs' figures as rows: by run, then entity and metric in the scenario's order, then hour."""
+    """All runs' figures as rows: by run, entity and metric, each kind of name in order, then by hour.
+
+    The order of the tables in a file is not in them: one outcome has one digest.
+    """
+    outcomes = dict(sorted(outcomes.items()))
     series = [
         (run, t, entity, metric, values)
         for run, records in enumerate(outcomes.values())

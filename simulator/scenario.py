@@ -169,13 +169,20 @@ class Demand:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One run's worth: the file, with one variant's keys replaced."""
+    """One run's worth: the file, with one variant's keys replaced.
+
+    Tables are kept in order of their names, however they are given: no draw, tie or turn may depend on that.
+    """
 
     run: Run
     market: Market
     regions: dict[str, Region]
     hardware: dict[str, Hardware]
     demand: dict[str, Demand]
+
+    def __post_init__(self) -> None:
+        for name in ("regions", "hardware", "demand"):
+            object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +201,7 @@ class Scenario:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that the outcome follows from except the seed."""
+        """SHA-256, in hex, of every value that the outcome follows from except the seed; tables go by name."""
         plain = dataclasses.asdict(self)["runs"]
         for settings in plain.values():
             del settings["run"]["seed"]
