@@ -71,7 +71,9 @@ def check_extra() -> None:
     missing = [name for name in ("pyarrow", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(
-            f"{' and '.join(missing)} not installed", code="missing-extra", hint="pip install 'joulemesh[sim]'"
+            f"{' and '.join(missing)} not installed",
+            code="missing-extra",
+            hint="in the checkout: pip install --editable '.[sim]'",
         )
 
 

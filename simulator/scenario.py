@@ -192,6 +192,7 @@ class Scenario:
     title: str
     about: str
     shows: str
+    """What an example, unchanged, was seen to show with its own seed; `load_scenario` takes no other file's word."""
     runs: dict[str, Settings]
 
     @property
@@ -242,7 +243,7 @@ def find_scenario(name_or_path: str | Path) -> Path:
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Read and check a scenario file.
+    """Read and check a scenario file. What it `shows` is dropped unless it is an example, to the byte.
 
     Raises:
         ConfigurationError: unreadable, not TOML, or a key that is unknown, missing, ill-typed or out of range.
@@ -250,15 +251,18 @@ def load_scenario(path: Path) -> Scenario:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ConfigurationError(f"{path} is larger than 1 MiB", hint="is this a scenario?")
-        document = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        document = content.decode("utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text", hint="is this a scenario?") from error
     try:
-        return parse_scenario(document)
+        scenario = parse_scenario(document)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path.name}: {error.message}", hint=error.hint) from error
+    shipped = any(content == example.read_bytes() for example in BUNDLED.glob("*.toml"))
+    return scenario if shipped else dataclasses.replace(scenario, shows="")
 
 
 def parse_scenario(document: str) -> Scenario:
