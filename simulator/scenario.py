@@ -90,7 +90,7 @@ class Region:
     share: int = whole(1, 1_000_000)
     """Weight in the draw of a provider's region."""
     jurisdiction: str = text()
-    """The country, by its ISO 3166-1 code, or a made-up name. A demand's `allow` and `deny` lists go by it."""
+    """A country or part of one, by its ISO 3166 code, or a made-up name: what `allow` and `deny` go by."""
     energy_price: int = decimal(MICRO, "0", "25")
     """Micro-units per kWh, mean of the tariff."""
     shape: str = choice(SHAPES, "flat")
@@ -146,7 +146,7 @@ class Demand:
     price_cap: int = decimal(MICRO, "0", "10000")
     """Micro-units per million tokens, prompt and output together, above which a request goes unserved."""
     allow: tuple[str, ...] = words()
-    """Countries, groups of them (EU, EEA) or made-up names that may serve it; empty: all."""
+    """Countries, their parts, groups (EU, EEA) or made-up names that may serve it; empty: all."""
     deny: tuple[str, ...] = words()
     """Those that may not."""
     utc_offset: int = whole(-12, 14, 0)

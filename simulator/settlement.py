@@ -146,6 +146,6 @@ def _spent(count_in: Ints, count_out: Ints, price_in: Ints, price_out: Ints) -> 
 
 
 def _check_products(count_in: Ints, count_out: Ints, dearest: int) -> None:
-    """Raise `ConfigurationError` where a count times the largest price might reach 2**62."""
-    if (magnitude(count_in) + magnitude(count_out)) * dearest >= LARGEST:
-        raise ConfigurationError("an hour's amounts outgrow 62-bit integers", hint="lower prices or units per provider")
+    """Raise `ConfigurationError` where a count times the largest price might reach 2**60, which `amount` asks for."""
+    if (magnitude(count_in) + magnitude(count_out)) * dearest >= LARGEST >> 2:
+        raise ConfigurationError("an hour's amounts outgrow 60-bit integers", hint="lower prices or units per provider")

@@ -30,6 +30,13 @@ from simulator.population import draw_population
         (("north-land",), (), "north-lan", False),
         (("EU",), (), "north-land", False),
         ((), ("EU",), "north-land", True),
+        ((), ("north-land-east",), "north-land", True),
+        (("EU",), (), "DE-BE", True),
+        (("DE-BE",), (), "DE-BE", True),
+        (("DE-BE",), (), "DE-BY", False),
+        (("DE-BE",), (), "DE", False),
+        ((), ("DE-BE",), "DE-BY", True),
+        ((), ("DE-BE",), "DE", False),
         ((), (), UNDECLARED, True),
         (("EU",), (), UNDECLARED, False),
         ((), ("US",), UNDECLARED, False),
@@ -42,25 +49,25 @@ def test_groups_hold_their_countries_and_names_only_themselves(
 
 
 def test_machines_stand_in_countries_and_made_up_places() -> None:
-    for place in (*COUNTRIES, UNDECLARED, "north-land", "eu-west", "Mars", "zone 7"):
+    for place in (*COUNTRIES, "DE-BE", "US-CA", UNDECLARED, "north-land", "eu-west", "Mars", "zone 7"):
         check_place(place, "region.x.jurisdiction")
 
 
-@pytest.mark.parametrize("place", ["", *GROUPS, "XX", "UK", "de", "eu", "USA", "DE-BE", "ZY"])
+@pytest.mark.parametrize("place", ["", *GROUPS, "XX", "UK", "de", "eu", "USA", "EU-1", "ZY"])
 def test_no_machine_stands_where_a_code_names_nothing_or_many(place: str) -> None:
     with pytest.raises(ConfigurationError, match=r"region\.x\.jurisdiction"):
         check_place(place, "region.x.jurisdiction")
 
 
-@pytest.mark.parametrize("code", ["XX", "UK", "de", "Eu", "EUR", "DE-BE", UNDECLARED])
+@pytest.mark.parametrize("code", ["XX", "UK", "de", "Eu", "EUR", "XX-1", UNDECLARED])
 def test_lists_name_no_unknown_code(code: str) -> None:
     with pytest.raises(ConfigurationError, match="not a known code"):
         check_list([code], ["DE", "NO"], "demand.x")
 
 
 def test_lists_name_only_where_some_region_is() -> None:
-    check_list(["EU", "DE", "NO", "EEA", "moon"], ["DE", "NO", "moon"], "demand.x")
-    for code in ("FR", "EU", "north-land"):
+    check_list(["EU", "DE", "DE-BE", "NO", "EEA", "moon"], ["DE", "NO", "moon"], "demand.x")
+    for code in ("FR", "EU", "DE-BE", "north-land"):
         with pytest.raises(ConfigurationError, match="where no region is"):
             check_list([code], ["NO", "moon"], "demand.x")
 

@@ -88,11 +88,11 @@ def test_money_that_outgrows_62_bits_is_refused_and_its_neighbour_is_exact() -> 
     def plan(hours: int) -> Settings:
         cheap = _enormous(classes=1, hours=hours)
         kind = dataclasses.replace(cheap.hardware["n0"], tokens_in_per_s=10**6, tokens_out_per_s=10**6, most_units=1)
-        market = dataclasses.replace(cheap.market, overhead=10**9)
+        market = dataclasses.replace(cheap.market, overhead=10**8 * 5 // 2)
         return dataclasses.replace(cheap, market=market, hardware={"n0": kind})
 
     with pytest.raises(ConfigurationError, match="the run's total of money outgrows 62-bit integers"):
-        simulate(plan(1500))
+        simulate(plan(6000))
     _check(simulate(plan(100)))
 
 
