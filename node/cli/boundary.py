@@ -6,7 +6,6 @@ Exit statuses: 0 done; 1 an error that Joulemesh knows; 2 wrong usage; 70 a defe
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,9 +16,10 @@ from typing import Any
 
 import click
 
+from node.screen import json_text, screen_line
 from protocol.errors import ConfigurationError, JoulemeshError, RoutingError
 
-__all__ = ["EXTRAS", "FAILED", "Interrupted", "extra_for", "report", "wants_json"]
+__all__ = ["EXTRAS", "FAILED", "Interrupted", "extra_for", "install_hint", "report", "wants_json"]
 
 FAILED = 1
 USAGE = 2
@@ -80,8 +80,13 @@ def extra_for(missing: ModuleNotFoundError) -> JoulemeshError | None:
     package = (missing.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
-    hint = f"pip install 'joulemesh[{EXTRAS[package]}]'"
+    hint = install_hint(EXTRAS[package])
     return ConfigurationError(f"this needs {package}, which is not installed", code="missing-extra", hint=hint)
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra. There is no published package: it comes from the checkout."""
+    return f"in the folder of Joulemesh's source: pip install '.[{extra}]'"
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -99,13 +104,12 @@ def _tell(error: JoulemeshError, as_json: bool) -> None:
         details = {"reasons": reasons} if (reasons := _reasons(error)) else {}
         _print_json({"code": error.code, "message": error.message, "hint": error.hint, **details})
         return
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {screen_line(error.message)}", err=True)
     for each in _reasons(error):
-        click.echo(
-            f"  {each['provider']} ({each['jurisdiction']}, blocks {each['blocks']}): {each['reason']}", err=True
-        )
+        line = f"{each['provider']} ({each['jurisdiction']}, blocks {each['blocks']}): {each['reason']}"
+        click.echo(f"  {screen_line(line)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {screen_line(error.hint)}", err=True)
 
 
 def _reasons(error: JoulemeshError) -> list[dict[str, str]]:
@@ -157,7 +161,7 @@ def _defect(error: BaseException, as_json: bool, folder: Path) -> int:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json_text(value))
 
 
 def _stop_writing() -> None:

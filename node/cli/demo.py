@@ -10,6 +10,7 @@ from node.cli.boundary import FAILED
 from node.cli.options import examples, json_option
 from node.cli.output import print_json
 from node.cli.running import run_job
+from node.screen import screen_text
 
 if TYPE_CHECKING:
     from node.app.audit import AuditReport
@@ -43,7 +44,7 @@ def _say(text: str) -> None:
 
 
 def _write(piece: str) -> None:
-    click.echo(piece, nl=False)
+    click.echo(screen_text(piece), nl=False)
 
 
 def _ignore(_text: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.boundary import EXTRAS, FAILED
+from node.cli.boundary import EXTRAS, FAILED, install_hint
 from node.cli.options import PASSPHRASE_VARIABLE, examples, json_option, keystore
 from node.cli.output import print_json, print_table
 from node.config import ClientConfig, LedgerConfig, NodeConfig, default_data_dir
@@ -81,8 +81,7 @@ def _extras() -> list[Finding]:
     findings = []
     for package, extra in sorted(EXTRAS.items(), key=lambda item: (item[1], item[0])):
         if importlib.util.find_spec(package) is None:
-            hint = f"not installed; pip install 'joulemesh[{extra}]'"
-            findings.append(Finding("note", package, hint))
+            findings.append(Finding("note", package, f"not installed; {install_hint(extra)}"))
         else:
             findings.append(Finding("ok", package, _version_of(package)))
     return findings

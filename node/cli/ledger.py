@@ -11,10 +11,9 @@ import click
 
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import EventPrinter, money, print_facts, print_json
-from node.cli.running import serve
+from node.cli.output import money, print_facts, print_json, tell
+from node.cli.running import serve, survive_hangups
 from node.config import LedgerConfig
-from node.events import Level
 
 
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
@@ -25,17 +24,23 @@ def ledger() -> None:
 @ledger.command(
     epilog=examples("joule ledger run --key operator --faucet-limit 100", "joule ledger run --config l.toml")
 )
-@configured(LedgerConfig)
+@configured(LedgerConfig, again=True)
 @passphrase_option
 @json_option
-def run(config: LedgerConfig, passphrase_file: Path | None, as_json: bool) -> None:
+def run(config: LedgerConfig, read: Callable[[], LedgerConfig], passphrase_file: Path | None, as_json: bool) -> None:
     """Run a ledger until it is stopped; the first run begins it.
 
     It serves HTTP for jobs and readers, and is the peer through which nodes and clients find each other.
     """
     from node.app.ledger import run_ledger
+    from node.app.reload import Reload
 
-    serve(run_ledger(config, unlocked(config, passphrase_file), EventPrinter(Level.INFO, as_json=as_json)))
+    survive_hangups()
+    events = tell(config, as_json=as_json)
+    reload = Reload(config, read, events)
+    reload.follow(events.follow)
+    key = unlocked(config, passphrase_file)
+    serve(run_ledger(config, key, events), events=events, reload=reload)
 
 
 @ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))

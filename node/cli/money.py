@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli.options import configured, examples, json_option, key_file, passphrase_option, unlocked
-from node.cli.output import EventPrinter, money, print_json
+from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.events import Level
 from node.setting_kinds import Fixed
 from protocol.errors import ConfigurationError, KeystoreError
 from protocol.ids import checksum_address, parse_address
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from protocol.signing import SigningKey
 
 _AMOUNT = Fixed("$", 6, "0.000001", "1000000000")
-_ACCOUNT = ("ledger", "key", "data_dir")
+_ACCOUNT = ("ledger", "key", "data_dir", "log_level")
 
 
 def _parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -111,26 +110,26 @@ def _print_entry(done: str, entry: Proven, as_json: bool) -> None:
 async def _balance(config: ClientConfig, address: bytes) -> tuple[Account, list[OpenSession]]:
     from node.app.client import open_client
 
-    async with open_client(config, None, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, None, tell(config, err=True)) as client:
         return await client.balance(address), await client.open_sessions(address)
 
 
 async def _reclaim(config: ClientConfig, key: SigningKey) -> int:
     from node.app.client import open_client
 
-    async with open_client(config, key, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, key, tell(config, err=True)) as client:
         return await client.reclaim()
 
 
 async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Proven:
     from node.app.client import open_client
 
-    async with open_client(config, key, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, key, tell(config, err=True)) as client:
         return await client.faucet(amount)
 
 
 async def _withdraw(config: ClientConfig, key: SigningKey, amount: int, reference: str) -> Proven:
     from node.app.client import open_client
 
-    async with open_client(config, key, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, key, tell(config, err=True)) as client:
         return await client.withdraw(amount, reference)

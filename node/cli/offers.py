@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli.options import configured, examples, json_option
-from node.cli.output import EventPrinter, money, print_json, print_table
+from node.cli.output import money, print_json, print_table, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.events import Level
 
 if TYPE_CHECKING:
     from protocol.offer import Offer
 
 
 @click.command(epilog=examples("joule offers", "joule offers --wait 10 --json"))
-@configured(ClientConfig, only=("ledger", "peers", "data_dir"))
+@configured(ClientConfig, only=("ledger", "peers", "data_dir", "log_level"))
 @click.option(
     "--wait",
     "wait_s",
@@ -63,7 +62,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
 async def _collect(config: ClientConfig, wait_s: float) -> list[Offer]:
     from node.app.client import open_client
 
-    async with open_client(config, None, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, None, tell(config, err=True)) as client:
         return await client.offers(wait_s)
 
 

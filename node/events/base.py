@@ -28,6 +28,11 @@ class Level(IntEnum):
         """As settings and JSON spell it."""
         return self.name.lower()
 
+    @classmethod
+    def of(cls, word: str) -> Level:
+        """The level that settings spell so."""
+        return cls[word.upper()]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
