@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -14,6 +15,40 @@ from node.cli.options import configured, examples, json_option, passphrase_optio
 from node.cli.output import money, print_facts, print_json, tell
 from node.cli.running import serve, survive_hangups
 from node.config import LedgerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """The first entry that breaks a rule."""
+
+    entry: int | None
+    """Its index; null where the fault is not that of one entry."""
+    reason: str
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What replaying a whole ledger found."""
+
+    sound: bool
+    """Whether every entry follows the rules, and the signed checkpoint fits."""
+    entries: int
+    """How many were verified."""
+    fault: Fault | None
+    """Null where there is none."""
+    verifier_key: str | None
+    """That the ledger registers, or that was asked for."""
+    size: int | None
+    """Entries under the newest checkpoint."""
+    root: bytes | None
+    """Of that checkpoint, 32 bytes."""
+    deposited: int
+    """Micro-units that came in, over all entries."""
+    withdrawn: int
+    """Micro-units that went out."""
+    held: int
+    """Micro-units that are on the books."""
 
 
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
@@ -57,18 +92,19 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
     found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=_progress()))
     sound = found.fault is None
     if as_json:
+        fault = None if found.fault is None else Fault(entry=found.fault.index, reason=found.fault.reason)
         print_json(
-            {
-                "sound": sound,
-                "entries": found.entries,
-                "fault": None if found.fault is None else {"entry": found.fault.index, "reason": found.fault.reason},
-                "verifier_key": found.verifier_key,
-                "size": None if found.checkpoint is None else found.checkpoint.size,
-                "root": None if found.checkpoint is None else found.checkpoint.root.hex(),
-                "deposited": found.deposited,
-                "withdrawn": found.withdrawn,
-                "held": found.held,
-            }
+            Replayed(
+                sound=sound,
+                entries=found.entries,
+                fault=fault,
+                verifier_key=found.verifier_key,
+                size=None if found.checkpoint is None else found.checkpoint.size,
+                root=None if found.checkpoint is None else found.checkpoint.root,
+                deposited=found.deposited,
+                withdrawn=found.withdrawn,
+                held=found.held,
+            )
         )
     else:
         print_facts(

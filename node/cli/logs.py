@@ -35,6 +35,8 @@ class _Shown(logging.Handler):
         self._last[kind] = now
         try:
             text = record.getMessage().partition("\n")[0]
+            if record.exc_info and record.exc_info[1] is not None:
+                text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
             click.echo(
                 f"{time.strftime('%H:%M:%S')}  {record.levelname.lower():<7}  {record.name}: {screen_line(text)}",
                 err=True,

@@ -14,6 +14,7 @@ import click
 from node.cli.logs import follow_logs
 from node.config import ClientConfig, LedgerConfig, NodeConfig
 from node.events import Event, Level
+from node.json_values import plain
 from node.screen import json_text, screen_line
 
 __all__ = ["EventPrinter", "money", "per_million", "print_facts", "print_json", "print_table", "tell"]
@@ -27,8 +28,8 @@ _STYLES: dict[Level, dict[str, Any]] = {
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json_text(value, indent=2))
+    """One JSON document on stdout: the fields of `value`, or of each in a list (`json_values.plain`)."""
+    click.echo(json_text(plain(value), indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

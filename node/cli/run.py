@@ -65,7 +65,7 @@ def run(
     events = tell(dataclasses.replace(config, log_level="info") if verbose else config, as_json=as_json, err=True)
     report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
     if as_json:
-        print_json(report.to_json())
+        print_json(report)
     else:
         from node.cli.report import print_report
 
