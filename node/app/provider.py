@@ -7,12 +7,14 @@ import contextlib
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from node.app.clock import clock
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
+from node.app.reload import Reload
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
 from node.energy import Energy, Pricing, choose_energy
@@ -46,7 +48,7 @@ REDEEM_S = 5.0
 """Seconds that a stopping node gives the ledger; what is left is redeemed at its next start."""
 
 
-async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> None:
+async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload: Reload[NodeConfig]) -> None:
     """Serve until cancelled, then end the jobs and redeem what they earned.
 
     Raises:
@@ -128,6 +130,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
             events=on_event,
         )
         on_event(Starting(step="joining the network"))
+        reload.follow(partial(_reprice, terms, advertiser))
         await network.join((*info.peers, *config.peers))
         on_event(_ready(key, manifest, terms, network, config, time.monotonic() - began))
         await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine))
@@ -229,7 +232,7 @@ def _load(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple
         dtype=manifest.precision,
         threads=config.threads,
     )
-    energy = choose_energy(declared_mj=config.joules_per_token, milliwatts_per_core=config.watts_per_core)
+    energy = choose_energy(declared_mj=config.millijoules_per_token, milliwatts_per_core=config.milliwatts_per_core)
     if energy is None:
         raise ConfigurationError(
             "what a token costs in energy is not known here", hint="declare it with --joules-per-token"
@@ -262,12 +265,18 @@ def _decode_once(engine: Engine, span: BlockSpan, times: list[float]) -> int:
 
 def _pricing(config: NodeConfig) -> Pricing:
     return Pricing(
-        tariff=FlatTariff(config.energy_price),
-        pue_milli=config.pue,
-        overhead=config.overhead_price,
-        margin_ppm=config.margin * (MICRO // 100),
-        capital=config.capital_price,
+        tariff=FlatTariff(config.energy_price_micro_per_kwh),
+        pue_milli=config.pue_milli,
+        overhead=config.overhead_price_micro,
+        margin_ppm=config.margin_percent * (MICRO // 100),
+        capital=config.capital_price_micro,
     )
+
+
+def _reprice(terms: Terms, advertiser: Advertiser, config: NodeConfig) -> None:
+    """Take over prices that were read again: the next offer has them, and older ones are honoured."""
+    terms.pricing = _pricing(config)
+    advertiser.renew()
 
 
 def _ready(
