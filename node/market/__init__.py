@@ -6,6 +6,6 @@ Trust: whoever holds this can withhold offers or flood the book up to its bounds
 from __future__ import annotations
 
 from node.market.advertiser import Advertiser
-from node.market.book import OfferBook, validate_offer
+from node.market.book import OfferBook, VerifiedOffer, verify_offer
 
-__all__ = ["Advertiser", "OfferBook", "validate_offer"]
+__all__ = ["Advertiser", "OfferBook", "VerifiedOffer", "verify_offer"]

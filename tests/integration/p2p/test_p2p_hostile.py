@@ -134,7 +134,7 @@ def garbage_rpcs() -> list[bytes]:
 
 async def test_garbage_on_its_streams_costs_the_peer_its_stream_only(new_host):
     host, honest = await new_host(), await new_host()
-    heard = await host.subscribe(TOPIC, lambda data: None)
+    heard = await host.subscribe(TOPIC, lambda data: data)
     host.serve(ECHO, echo, max_request=1000)
     await honest.connect(host.addresses[0])
 
