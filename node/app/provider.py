@@ -18,7 +18,7 @@ from node.app.terms import Site, Terms
 from node.config import NodeConfig
 from node.energy import Energy, Pricing, choose_energy
 from node.ledger import LedgerClient
-from node.market import Advertiser
+from node.market import Advertiser, Lookout
 from node.model_directory import model_manifest
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.direct import DataPlane, Listener
@@ -125,8 +125,9 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
         )
         await network.join((*info.peers, *config.peers))
         on_event("node ready", _facts(key, manifest, span, terms, network, time.monotonic() - began))
+        lookout = Lookout(advertiser, lambda: network.offers_by(key.public_key), now=clock, events=on_event)
         accept = partial(plane.serve, listener, provider.on_link)
-        await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine), accept)
+        await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine), lookout, accept)
 
 
 async def _serve(
@@ -137,6 +138,7 @@ async def _serve(
     ledger: LedgerClient,
     peers: Sequence[str],
     room: _Room,
+    lookout: Lookout,
     accept: Callable[[], Coroutine[Any, Any, NoReturn]],
 ) -> None:
     try:
@@ -149,6 +151,7 @@ async def _serve(
             group.create_task(network.stay_joined(ledger, peers), name="bootstrap")
             group.create_task(network.watch(), name="network")
             group.create_task(accept(), name="data plane")
+            group.create_task(lookout.run(), name="lookout")
     finally:
         with contextlib.suppress(JoulemeshError, TimeoutError):
             async with asyncio.timeout(REDEEM_S):
