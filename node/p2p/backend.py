@@ -28,6 +28,7 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
+from node.p2p.door import Door
 from node.p2p.muxer import OnlyGuardedYamux
 from node.p2p.pubsub import GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
@@ -167,6 +168,7 @@ def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> An
     )
     network = host.get_network()
     network.upgrader.muxer_multistream = OnlyGuardedYamux()
+    network._handle_inbound_connection = Door(network)
     network.set_stream_handler(_guarded(network.common_stream_handler))
     return host
 

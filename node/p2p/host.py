@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
+import trio
+
 from node.p2p.address import check_announced, check_bindable, check_listen, check_peer_address
 from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
 from node.p2p.gossip import DEFAULT_QUEUE, Subscription, check_size
 from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.lifetime import Lifetime
-from node.p2p.pace import Pace
+from node.p2p.pace import Pace, Paces
 from node.p2p.requests import ask
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import JoulemeshError, LocalError, LostPeerError, RefusedError, UnreachableError
@@ -137,11 +139,25 @@ class P2PHost:
             raise LostPeerError(f"no answer from {peer} within {timeout_s:g} s") from None
 
     def serve(
-        self, protocol: str, handler: Handler, *, max_request: int = 1024 * 1024, timeout_s: float = 60.0
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        max_request: int = 1024 * 1024,
+        timeout_s: float = 60.0,
+        rate: float = 20.0,
+        burst: int = 100,
     ) -> None:
-        """Answer requests. What the handler raises of JoulemeshError is told to the asker; other errors are logged."""
+        """Answer requests. What the handler raises of JoulemeshError is told to the asker; other errors are logged.
+
+        One asker gets `burst` answers at once and `rate` a second in the long run; what is beyond is refused (code
+        `busy`).
+        """
+        paces = Paces[bytes](rate, burst)
 
         async def answer(asker: bytes, question: bytes) -> bytes:
+            if not paces.allows(asker, trio.current_time()):
+                raise RefusedError("too many requests in a short time", code="busy")
             return await self._bridge.ask_asyncio(self._handle, protocol, handler, timeout_s, asker, question)
 
         self._bridge.post(self._backend.serve, protocol, answer, max_request)

@@ -205,6 +205,21 @@ async def test_one_peer_cannot_take_every_handler(new_host):
     assert outcomes.count(b"done") >= 32
 
 
+async def test_one_peer_cannot_ask_without_end(new_host):
+    one, other = await pair(new_host)
+    third = await new_host()
+    await third.connect(other.addresses[0])
+    other.serve(ECHO, echo, rate=0.001, burst=3)
+    other.serve("/test/other/1", echo)
+    for _ in range(3):
+        assert await one.request(other.peer_id, ECHO, b"question") == b"question"
+    with pytest.raises(RefusedError) as caught:
+        await one.request(other.peer_id, ECHO, b"question")
+    assert caught.value.code == "busy"
+    assert await third.request(other.peer_id, ECHO, b"question") == b"question"
+    assert await one.request(other.peer_id, "/test/other/1", b"question") == b"question"
+
+
 async def test_a_busy_event_loop_does_not_reset_its_streams(runtime, new_host):
     """The trap: a stream whose reader does not read for 5 s is reset. So nothing waits for the event loop to read."""
     one = await new_host()
