@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from protocol.codec import Count, Message, Size, TextSize, message
-from protocol.ids import Bytes32, Name
+from protocol.ids import Bytes32, Name, PublicKeyBytes
 
 __all__ = [
     "CLIENT_FILES",
@@ -22,12 +22,14 @@ CLIENT_FILES = ("tokenizer.json", "tokenizer_config.json")
 MAX_FILE_BYTES = 32 * 1024 * 1024
 
 
-@message("offers-request/1")
+@message("offers-request/2")
 class OffersRequest(Message):
     """Which offers do you know?"""
 
     model: Bytes32 | None
     """Only for this model; None for all."""
+    node: PublicKeyBytes | None
+    """Only by this node; None for all. A node asks for its own, to know whether it is seen."""
 
 
 @message("offer-list/1")

@@ -53,7 +53,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
             async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:
                 group.create_task(ledger.wait(), name="ledger writer")
                 group.create_task(announcer.run(), name="checkpoint gossip")
-                group.create_task(network.watch(), name="libp2p host")
+                group.create_task(network.watch(), name="network")
                 group.create_task(_announce_checkpoints(own, announcer), name="checkpoints")
 
 
