@@ -104,10 +104,12 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _limit_this_process() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    for none in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC):
-        resource.setrlimit(none, (0, 0))
+    none = (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC)
+    most = {resource.RLIMIT_CPU: CPU_S, resource.RLIMIT_AS: MAX_MEMORY_BYTES, **dict.fromkeys(none, 0)}
+    for what, limit in most.items():
+        _, hard = resource.getrlimit(what)  # whoever started us may have set a lower one
+        own = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(what, (own, own))
 
 
 def _rendered(template: str, variables: dict[str, Any]) -> dict[str, str]:
