@@ -46,12 +46,19 @@ def doctor(as_json: bool) -> int:
     The exit status is 1 where something will not work.
     """
     folder = default_data_dir()
-    findings = [*_versions(), *_origins(), *_extras(), _compute(), *_data_dir(folder), *_variables(), *_ports()]
+    findings = [*_versions(), *_origins(), *_extras(), _device(), *_data_dir(folder), *_variables(), *_ports()]
     if as_json:
         print_json(findings)
     else:
         print_table(("", "what", "detail"), [[each.level, each.what, each.detail] for each in findings])
     return FAILED if any(each.level == "fail" for each in findings) else 0
+
+
+def _device() -> Finding:
+    """Which device would run a node's blocks: a GPU in the machine is not used."""
+    from node.engine.device import compute_device
+
+    return Finding("ok", "computes on", str(compute_device()))
 
 
 def _versions() -> list[Finding]:
