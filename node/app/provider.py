@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -215,7 +215,7 @@ def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
         yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"
 
 
-def _site(config: NodeConfig, device: Device, addresses: list[str], data_at: str) -> Site:
+def _site(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
     hardware = Hardware(
         device=HardwareKind(device.kind),
         name=device.name[:96],

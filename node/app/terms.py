@@ -99,7 +99,7 @@ class Terms:
             venue=self.venue,
             model=self.manifest.root,
             model_name=self.manifest.name,
-            licence=self.manifest.licence,
+            license=self.manifest.license,
             span=self.span,
             blocks=self.manifest.blocks,
             precision=precision,

@@ -98,16 +98,6 @@ def _extras() -> list[Finding]:
     return findings
 
 
-def _compute() -> Finding:
-    """Which device computes: said plainly, as a GPU in the machine suggests another answer."""
-    if importlib.util.find_spec("torch") is None:
-        return Finding(
-            "note", "compute", f"nothing: torch, which models run on, is not installed; {install_hint('engine')}"
-        )
-    idle = ", and the GPU of this machine is not used" if NVIDIA_DRIVER.exists() else ""
-    return Finding("ok", "compute", f"on the CPU, {os.cpu_count()} cores: models are computed on the CPU today{idle}")
-
-
 def _version_of(package: str) -> str:
     try:
         return version(package)
