@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from node.durable import create_file
-from protocol.errors import KeystoreError, MalformedError
+from protocol.errors import InvalidError, KeystoreError, MalformedError
 from protocol.ids import Address, parse_address
 from protocol.signing import SigningKey, address_of_public_key
 
@@ -70,7 +70,7 @@ class KeyFile:
             raise KeystoreError(
                 f"wrong passphrase for the key {self.name!r}", code="passphrase", hint="a lost one cannot be recovered"
             ) from None
-        except (KeyError, TypeError, AttributeError, MalformedError) as error:
+        except (KeyError, TypeError, AttributeError, InvalidError) as error:
             raise KeystoreError(f"the key {self.name!r} is damaged ({type(error).__name__})") from None
         if self.address not in (None, key.address) or self.public_key not in (None, key.public_key):
             raise KeystoreError(f"the key {self.name!r} is not the key of the address that its file names")
@@ -116,7 +116,7 @@ def parse_keyfile(data: bytes, name: str, path: Path | None = None) -> KeyFile:
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise KeystoreError(f"{path or name} is not a keystore file: {what}") from None
-    except MalformedError as error:
+    except (InvalidError, MalformedError) as error:
         raise KeystoreError(f"{path or name} is not a keystore file: {error.message}") from None
     return KeyFile(name, path, document, address, public_key)
 

@@ -13,9 +13,10 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocol.errors import DishonestError, MalformedError
+from protocol.errors import DishonestError, InvalidError, MalformedError, peers_fault
 from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, leaf_hash, verify_inclusion
 from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, sign_note
+from protocol.text import is_plain_text
 
 __all__ = ["Checkpoint", "format_checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint", "verify_entry"]
 
@@ -32,14 +33,14 @@ class Checkpoint:
     """32 bytes: RFC 6962 root over them."""
 
     def __post_init__(self) -> None:
-        if not self.origin or not self.origin.isprintable():
-            raise MalformedError("a checkpoint names its log in one line")
+        if not self.origin or not is_plain_text(self.origin):
+            raise InvalidError("a checkpoint names its log in one line")
         if not 0 <= self.size < MAX_SIZE:
-            raise MalformedError(f"a checkpoint with a size of {self.size}")
+            raise InvalidError(f"a checkpoint with a size of {self.size}")
         if len(self.root) != HASH_BYTES:
-            raise MalformedError(f"a checkpoint's root has 32 bytes, not {len(self.root)}")
+            raise InvalidError(f"a checkpoint's root has 32 bytes, not {len(self.root)}")
         if self.size == 0 and self.root != EMPTY_ROOT:
-            raise MalformedError("a checkpoint of an empty tree with a root that is not the empty tree's")
+            raise InvalidError("a checkpoint of an empty tree with a root that is not the empty tree's")
 
     def __str__(self) -> str:
         return f"{self.origin} with {self.size} entries and root {self.root.hex()}"
@@ -61,13 +62,14 @@ def parse_checkpoint(text: str) -> Checkpoint:
     origin, size, root, *_ = lines
     if not (size.isascii() and size.isdecimal()) or (size[0] == "0" and size != "0") or len(size) > 19:
         raise MalformedError(f"a checkpoint with a size of {size[:40]!r}")
-    return Checkpoint(origin, int(size), decode_base64(root))
+    with peers_fault():
+        return Checkpoint(origin, int(size), decode_base64(root))
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: NoteKey) -> bytes:
-    """The signed note of a checkpoint. Raises MalformedError when the key bears another name than the log."""
+    """The signed note of a checkpoint. Raises InvalidError when the key bears another name than the log."""
     if key.verifier.name != checkpoint.origin:
-        raise MalformedError(f"a checkpoint of {checkpoint.origin} is not for {key.verifier.name} to sign")
+        raise InvalidError(f"a checkpoint of {checkpoint.origin} is not for {key.verifier.name} to sign")
     return sign_note(format_checkpoint(checkpoint), [key])
 
 

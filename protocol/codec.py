@@ -24,7 +24,8 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import msgpack
 
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError, MalformedError
+from protocol.text import is_plain_text
 
 __all__ = [
     "Count",
@@ -80,7 +81,7 @@ class Count:
 
 
 class Shape:
-    """How one annotated type is checked, encoded and decoded. Each check raises `MalformedError`."""
+    """How one annotated type is checked, encoded and decoded. Each check raises `InvalidError`."""
 
     def check(self, value: Any) -> None:
         raise TypeError(f"{type(self).__name__} does not check values")
@@ -98,9 +99,9 @@ class UintShape(Shape):
 
     def check(self, value: Any) -> None:
         if type(value) is not int:
-            raise MalformedError(f"expected an integer, got {type(value).__name__}")
+            raise InvalidError(f"expected an integer, got {type(value).__name__}")
         if not 0 <= value < self.uint.limit:
-            raise MalformedError(f"{value} is outside 0..2^{min(self.uint.bits, 63)}-1")
+            raise InvalidError(f"{value} is outside 0..2^{min(self.uint.bits, 63)}-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,10 @@ class BytesShape(Shape):
 
     def check(self, value: Any) -> None:
         if type(value) is not bytes:
-            raise MalformedError(f"expected bytes, got {type(value).__name__}")
+            raise InvalidError(f"expected bytes, got {type(value).__name__}")
         high = self.size.low if self.size.high is None else self.size.high
         if not self.size.low <= len(value) <= high:
-            raise MalformedError(f"{len(value)} bytes where {self.size.low} to {high} are allowed")
+            raise InvalidError(f"{len(value)} bytes where {self.size.low} to {high} are allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +122,21 @@ class TextShape(Shape):
 
     def check(self, value: Any) -> None:
         if type(value) is not str:
-            raise MalformedError(f"expected text, got {type(value).__name__}")
+            raise InvalidError(f"expected text, got {type(value).__name__}")
         try:
             length = len(value.encode())
         except UnicodeEncodeError:
-            raise MalformedError("text that is not valid Unicode") from None
+            raise InvalidError("text that is not valid Unicode") from None
         if length > self.size.high:
-            raise MalformedError(f"text of {length} bytes where {self.size.high} are allowed")
-        if not value.isprintable():
-            raise MalformedError("text with control characters")
+            raise InvalidError(f"text of {length} bytes where {self.size.high} are allowed")
+        if not is_plain_text(value):
+            raise InvalidError("text with a character that no message may hold")
 
 
 class BoolShape(Shape):
     def check(self, value: Any) -> None:
         if type(value) is not bool:
-            raise MalformedError(f"expected true or false, got {type(value).__name__}")
+            raise InvalidError(f"expected true or false, got {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class EnumShape(Shape):
 
     def check(self, value: Any) -> None:
         if type(value) is not self.enum:
-            raise MalformedError(f"expected one of {', '.join(self.enum)}")
+            raise InvalidError(f"expected one of {', '.join(self.enum)}")
 
     def to_wire(self, value: Any) -> Any:
         return str(value)
@@ -153,7 +154,7 @@ class EnumShape(Shape):
         if type(raw) is str:
             with contextlib.suppress(ValueError):
                 return self.enum(raw)
-        raise MalformedError(f"expected one of {', '.join(self.enum)}")
+        raise InvalidError(f"expected one of {', '.join(self.enum)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,21 +179,21 @@ class ListShape(Shape):
 
     def check(self, value: Any) -> None:
         if type(value) is not tuple:
-            raise MalformedError(f"expected a list, got {type(value).__name__}")
+            raise InvalidError(f"expected a list, got {type(value).__name__}")
         self._check_count(len(value))
         for item in value:
             self.inner.check(item)
 
     def _check_count(self, length: int) -> None:
         if not self.count.low <= length <= self.count.high:
-            raise MalformedError(f"{length} items where {self.count.low} to {self.count.high} are allowed")
+            raise InvalidError(f"{length} items where {self.count.low} to {self.count.high} are allowed")
 
     def to_wire(self, value: Any) -> Any:
         return [self.inner.to_wire(item) for item in value]
 
     def from_wire(self, raw: Any) -> Any:
         if type(raw) is not list:
-            raise MalformedError(f"expected a list, got {type(raw).__name__}")
+            raise InvalidError(f"expected a list, got {type(raw).__name__}")
         self._check_count(len(raw))
         return tuple(self.inner.from_wire(item) for item in raw)
 
@@ -203,14 +204,14 @@ class MessageShape(Shape):
 
     def check(self, value: Any) -> None:
         if type(value) is not self.cls:
-            raise MalformedError(f"expected {self.cls.__name__}, got {type(value).__name__}")
+            raise InvalidError(f"expected {self.cls.__name__}, got {type(value).__name__}")
 
     def to_wire(self, value: Any) -> Any:
         return fields_to_wire(value)
 
     def from_wire(self, raw: Any) -> Any:
         if type(raw) is not list:
-            raise MalformedError(f"expected the fields of {self.cls.__name__} as a list")
+            raise InvalidError(f"expected the fields of {self.cls.__name__} as a list")
         return _build(self.cls, raw)
 
 
@@ -247,17 +248,21 @@ def _annotated_shape(base: Any, bound: Any) -> Shape:
 
 
 class Message:
-    """Base of every wire message. Its subclasses are declared with `@message`, and are checked when built."""
+    """Base of every wire message. Its subclasses are declared with `@message`, and are checked when built.
+
+    A value that does not fit raises `InvalidError`: here nobody knows yet who made it.
+    """
 
     __slots__ = ()
     kind: ClassVar[str] = ""
+    typed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, shape in shapes(type(self)):
             try:
                 shape.check(getattr(self, name))
-            except MalformedError as error:
-                raise MalformedError(f"{type(self).__name__}.{name}: {error.message}") from None
+            except InvalidError as error:
+                raise InvalidError(f"{type(self).__name__}.{name}: {error.message}") from None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like any other."""
@@ -268,15 +273,16 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def message(kind: str = "") -> Callable[[type[M]], type[M]]:
+def message(kind: str = "", *, typed: bool = False) -> Callable[[type[M]], type[M]]:
     """Declare a message: a frozen, slotted, keyword-only dataclass whose `kind` names it and its version on the wire.
 
-    A message without a kind can only travel inside another one.
+    A message without a kind can only travel inside another one. One that is `typed` may be signed or hashed as
+    EIP-712 typed data.
     """
 
     def declare(cls: type[M]) -> type[M]:
         made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
-        made.kind = kind
+        made.kind, made.typed = kind, typed
         return made
 
     return declare
@@ -313,13 +319,13 @@ def fields_to_wire(value: Message) -> list[Any]:
 def _build(cls: type[M], raw: list[Any]) -> M:
     expected = shapes(cls)
     if len(raw) != len(expected):
-        raise MalformedError(f"{cls.__name__} has {len(expected)} fields, got {len(raw)}")
+        raise InvalidError(f"{cls.__name__} has {len(expected)} fields, got {len(raw)}")
     values = {}
     for (name, shape), item in zip(expected, raw, strict=True):
         try:
             values[name] = shape.from_wire(item)
-        except MalformedError as error:
-            raise MalformedError(f"{cls.__name__}.{name}: {error.message}") from None
+        except InvalidError as error:
+            raise InvalidError(f"{cls.__name__}.{name}: {error.message}") from None
     return cls(**values)
 
 
@@ -347,7 +353,10 @@ def decode(data: bytes, *accepted: type[M], limit: int = MAX_MESSAGE_BYTES) -> M
         raise MalformedError("not a message: expected a list that begins with a kind")
     for cls in accepted:
         if cls.kind == raw[0]:
-            decoded = _build(cls, raw[1:])
+            try:
+                decoded = _build(cls, raw[1:])
+            except InvalidError as error:
+                raise error.by_peer() from None
             if encode(decoded) != data:
                 raise MalformedError(f"{cls.__name__} is not canonically encoded")
             return decoded

@@ -12,6 +12,7 @@
     |   +-- RefusedError     a peer's own, reasoned refusal
     |   +-- DishonestError   commitments, counts or log heads that contradict each other
     |   +-- LostPeerError    the peer went away, or stayed silent past its time
+    +-- InvalidError         a value that no message or table allows; whose fault it is depends on where it came from
     +-- RuleError            the settlement rules reject an operation; `code` says which rule
     +-- RoutingError         no route satisfies the policy; carries the reason for every offer
     +-- LocalError           something on this machine that its user can mend
@@ -23,10 +24,16 @@
         +-- FundsError       a balance too low for what was asked
 
 `code` is stable and travels on the wire; `message` is for people; `hint` says what to do next.
+
+Whose fault a wrong value is, only its reader knows. Messages, tables and other values raise `InvalidError`. Whoever
+reads what a peer sent turns it into a `MalformedError` (`codec.decode` does, elsewhere `peers_fault`); whoever reads
+what a user wrote turns it into a `LocalError`. One that nobody turned is about a value of our own: a defect.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 __all__ = [
@@ -34,6 +41,7 @@ __all__ = [
     "DishonestError",
     "ExpiredError",
     "FundsError",
+    "InvalidError",
     "JoulemeshError",
     "KeystoreError",
     "ListenError",
@@ -49,6 +57,7 @@ __all__ = [
     "StaleError",
     "UnpaidError",
     "UnreachableError",
+    "peers_fault",
 ]
 
 
@@ -117,6 +126,26 @@ class LostPeerError(PeerError):
     """The connection ended, or the peer stayed silent past its time."""
 
     default_code = "lost-peer"
+
+
+class InvalidError(JoulemeshError):
+    """A value that no message or table allows, wherever it came from."""
+
+    default_code = "invalid"
+
+    def by_peer(self) -> MalformedError:
+        """The same, once it is known that a peer sent the value."""
+        code = None if self.code == self.default_code else self.code
+        return MalformedError(self.message, code=code, hint=self.hint)
+
+
+@contextlib.contextmanager
+def peers_fault() -> Iterator[None]:
+    """Where values come from a peer: an `InvalidError` within is raised as the peer's `MalformedError`."""
+    try:
+        yield
+    except InvalidError as error:
+        raise error.by_peer() from None
 
 
 class RuleError(JoulemeshError):

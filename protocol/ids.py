@@ -7,7 +7,7 @@ from typing import Annotated, NewType
 from Crypto.Hash import keccak
 
 from protocol.codec import Count, Message, Size, TextSize, Uint, encode, message
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 
 __all__ = [
     "U8",
@@ -70,16 +70,16 @@ def checksum_address(address: bytes) -> str:
 
 
 def parse_address(text: str) -> Address:
-    """The address that `text` writes in hex; mixed case must carry a right EIP-55 checksum. Raises MalformedError."""
+    """The address that `text` writes in hex; mixed case must carry a right EIP-55 checksum. Raises InvalidError."""
     digits = text.removeprefix("0x")
     try:
         address = Address(bytes.fromhex(digits))
     except ValueError:
-        raise MalformedError(f"{text!r} is not an address", hint="an address is 0x and 40 hex digits") from None
-    if len(address) != 20:
-        raise MalformedError(f"{text!r} is not an address", hint="an address is 0x and 40 hex digits")
+        raise InvalidError(f"{text!r} is not an address", hint="an address is 0x and 40 hex digits") from None
+    if (len(digits), len(address)) != (40, 20):  # fromhex passes over spaces
+        raise InvalidError(f"{text!r} is not an address", hint="an address is 0x and 40 hex digits")
     if digits not in (digits.lower(), digits.upper()) and checksum_address(address) != "0x" + digits:
-        raise MalformedError(f"{text!r} has a wrong checksum", hint="compare it with where you copied it from")
+        raise InvalidError(f"{text!r} has a wrong checksum", hint="compare it with where you copied it from")
     return address
 
 
@@ -95,7 +95,7 @@ class BlockSpan(Message):
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         if self.start >= self.end:
-            raise MalformedError(f"block span {self.start}:{self.end} is empty")
+            raise InvalidError(f"block span {self.start}:{self.end} is empty")
 
     def __str__(self) -> str:
         return f"{self.start}:{self.end}"

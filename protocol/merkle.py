@@ -2,7 +2,7 @@
 
 A *node* ``(level, index)`` is the root of the complete subtree over leaves ``[index << level, (index + 1) << level)``.
 Proofs are made by looking nodes up one at a time, so whoever makes one decides where the nodes come from: memory, a
-database, or tiles read from a log that need not be trusted (`tiles`). docs/spec/ledger.md, clauses M1 to M4.
+database, or tiles read from a log that need not be trusted (`tiles`). docs/spec/ledger.md, clauses T1 to T4.
 
 It does not sign, and does not know what a leaf means.
 """

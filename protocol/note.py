@@ -15,13 +15,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from protocol.errors import MalformedError, SignatureError
+from protocol.errors import InvalidError, MalformedError, SignatureError, peers_fault
+from protocol.text import is_plain_text
 
 __all__ = [
     "MAX_NOTE_BYTES",
@@ -42,6 +44,8 @@ MAX_SIGNATURES = 100
 _ED25519 = 0x01
 _KEY_BYTES = 32
 _DASH = "— "
+_NOT_IN_NAMES = re.compile("[+\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+"""Plus, and the code points of Unicode's property White_Space, which Go's note package goes by too."""
 _SECRET_PREFIX = "PRIVATE+KEY+"  # noqa: S105 - a label, not a secret
 
 
@@ -56,9 +60,9 @@ def decode_base64(text: str) -> bytes:
     return data
 
 
-def _check_name(name: str) -> None:
-    if not name or "+" in name or any(character.isspace() or not character.isprintable() for character in name):
-        raise MalformedError(f"{name[:40]!r} is not a key name", hint="a key name has no spaces and no +")
+def _is_name(name: str) -> bool:
+    """C2SP signed-note: not empty, and without any Unicode space and plus."""
+    return bool(name) and _NOT_IN_NAMES.search(name) is None
 
 
 def _key_id(name: str, typed_key: bytes) -> bytes:
@@ -75,9 +79,10 @@ class VerifierKey:
     """32 bytes, Ed25519."""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        if not _is_name(self.name) or not is_plain_text(self.name):
+            raise InvalidError(f"{self.name[:40]!r} is not a key name", hint="a key name has no spaces and no +")
         if len(self.key) != _KEY_BYTES:
-            raise MalformedError(f"an Ed25519 key has 32 bytes, not {len(self.key)}")
+            raise InvalidError(f"an Ed25519 key has 32 bytes, not {len(self.key)}")
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
@@ -89,7 +94,8 @@ class VerifierKey:
         typed_key = decode_base64(encoded)
         if len(typed_key) != 1 + _KEY_BYTES or typed_key[0] != _ED25519:
             raise MalformedError(f"the verifier key of {name[:40]!r} is not an Ed25519 key")
-        found = cls(name, typed_key[1:])
+        with peers_fault():
+            found = cls(name, typed_key[1:])
         if found.key_id.hex() != key_id:
             raise MalformedError(f"the verifier key of {name[:40]!r} does not match its key id")
         return found
@@ -117,7 +123,7 @@ class NoteKey:
 
     def __init__(self, name: str, seed: bytes) -> None:
         if len(seed) != _KEY_BYTES:
-            raise MalformedError(f"an Ed25519 seed has 32 bytes, not {len(seed)}")
+            raise InvalidError(f"an Ed25519 seed has 32 bytes, not {len(seed)}")
         self._seed = seed
         self._secret = Ed25519PrivateKey.from_private_bytes(seed)
         self.verifier = VerifierKey(name, self._secret.public_key().public_bytes_raw())
@@ -127,17 +133,20 @@ class NoteKey:
 
     @classmethod
     def parse(cls, text: str) -> NoteKey:
-        """The key that `encoded` wrote. Raises MalformedError, which never quotes the text."""
+        """The key that `encoded` wrote. Raises InvalidError, which never quotes the text."""
         parts = text.removeprefix(_SECRET_PREFIX).split("+", 2)
         if not text.startswith(_SECRET_PREFIX) or len(parts) != 3:
-            raise MalformedError("not a note signing key")
+            raise InvalidError("not a note signing key")
         name, key_id, encoded = parts
-        typed_seed = decode_base64(encoded)
+        try:
+            typed_seed = decode_base64(encoded)
+        except MalformedError as error:
+            raise InvalidError(error.message) from None
         if typed_seed[:1] != bytes([_ED25519]):
-            raise MalformedError("not an Ed25519 note signing key")
+            raise InvalidError("not an Ed25519 note signing key")
         key = cls(name, typed_seed[1:])
         if key.verifier.key_id.hex() != key_id:
-            raise MalformedError("the note signing key does not match its key id")
+            raise InvalidError("the note signing key does not match its key id")
         return key
 
     @property
@@ -200,7 +209,8 @@ def _parse_signature(line: str) -> NoteSignature:
     name, separator, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not separator:
         raise MalformedError("a note with a line that is no signature")
-    _check_name(name)
+    if not _is_name(name):
+        raise MalformedError(f"{name[:40]!r} is not a key name")
     payload = decode_base64(encoded)
     if len(payload) < 5:
         raise MalformedError("a note with a signature that is too short")
@@ -229,9 +239,13 @@ def open_note(data: bytes, *known: VerifierKey) -> tuple[str, tuple[VerifierKey,
 
 
 def sign_note(text: str, keys: Sequence[NoteKey]) -> bytes:
-    """A note of `text` (which ends with a newline), signed by `keys`. Raises MalformedError."""
+    """A note of `text` (which ends with a newline), signed by `keys`. Raises InvalidError."""
     lines = tuple(NoteSignature(key.verifier.name, key.verifier.key_id, key.sign(text)) for key in keys)
     data = bytes(Note(text, lines))
-    if parse_note(data).text != text:
-        raise MalformedError("a note's text is one or more lines, each ended by a newline")
+    try:
+        kept = parse_note(data).text == text
+    except MalformedError as error:
+        raise InvalidError(error.message) from None
+    if not kept:
+        raise InvalidError("a note's text is one or more lines, each ended by a newline")
     return data

@@ -207,6 +207,9 @@ class Offer(Message):
     """Microseconds of compute for one prompt position through the whole span, in a chunk; at least 1."""
     position_us: U32
     """Microseconds for one generated token through the whole span, in a session alone; at least 1."""
+    late_us: U32
+    """Microseconds after which a generated token counts as late here, however many sessions are served; at least
+    `position_us`."""
     energy: EnergyClaim | None
     """None when the node does not know."""
     jurisdiction: Country
@@ -280,6 +283,8 @@ def _check_figures(offer: Offer) -> None:
     check_rates(offer.rates)
     if max(offer.forecast, default=0) > MAX_PRICE:
         raise MalformedError(f"a price above {MAX_PRICE} micro-units per million tokens")
+    if offer.late_us < offer.position_us:
+        raise MalformedError("an offer that is late by its own figures")
     if not (offer.prompt_us and offer.position_us and offer.limits.window and offer.limits.chunk):
         raise MalformedError("no computation takes 0 microseconds, and no window has 0 tokens")
     if offer.limits.credit > offer.limits.window:

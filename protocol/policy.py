@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from protocol.codec import Count, Message, TextSize, message
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 from protocol.ids import U64, Name
 from protocol.jurisdictions import UNDECLARED, is_known, may_stand_in, stands_in
 from protocol.offer import Evidence, Offer
@@ -83,7 +83,7 @@ class Policy(Message):
         Message.__post_init__(self)
         for code in (*self.allow, *self.deny):
             if not is_known(code):
-                raise MalformedError(f"{code!r} is neither a country or region code of ISO 3166 nor a known group")
+                raise InvalidError(f"{code!r} is neither a country or region code of ISO 3166 nor a known group")
 
 
 class ReasonCode(StrEnum):

@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 import coincurve
 
 from protocol.codec import Message, Size, decode, encode, message
-from protocol.errors import MalformedError, SignatureError
+from protocol.errors import InvalidError, MalformedError, SignatureError
 from protocol.ids import Address, SignatureBytes, address_of, keccak256
 
 __all__ = ["Envelope", "SigningKey", "address_of_public_key", "open_envelope", "recover", "seal"]
@@ -24,18 +24,18 @@ class SigningKey:
     """A party's secret. Its representation never shows it.
 
     Raises:
-        MalformedError: when the 32 bytes are not a valid secp256k1 secret.
+        InvalidError: when the 32 bytes are not a valid secp256k1 secret.
     """
 
     __slots__ = ("_key", "address", "public_key")
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != 32:
-            raise MalformedError(f"a secret key has 32 bytes, not {len(secret)}")
+            raise InvalidError(f"a secret key has 32 bytes, not {len(secret)}")
         try:
             self._key = coincurve.PrivateKey(secret)
         except ValueError:
-            raise MalformedError("not a valid secp256k1 secret key") from None
+            raise InvalidError("not a valid secp256k1 secret key") from None
         self.public_key: bytes = self._key.public_key.format()
         """33 bytes, compressed; the libp2p peer id follows from it."""
         self.address: Address = address_of(self._key.public_key.format(compressed=False))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError, MalformedError, peers_fault
 from protocol.merkle import HASH_BYTES, MAX_SIZE, Frontier, HashAt, Node, node_hash, range_nodes
 
 __all__ = [
@@ -50,9 +50,9 @@ class Tile:
 
     def __post_init__(self) -> None:
         if self.level is not None and not 0 <= self.level <= MAX_TILE_LEVEL:
-            raise MalformedError(f"no tile level {self.level}")
+            raise InvalidError(f"no tile level {self.level}")
         if not 0 <= self.index < MAX_SIZE or not 1 <= self.width <= TILE_WIDTH:
-            raise MalformedError(f"no tile {self.index} with {self.width} hashes")
+            raise InvalidError(f"no tile {self.index} with {self.width} hashes")
 
 
 def tile_path(tile: Tile) -> str:
@@ -74,7 +74,8 @@ def parse_tile_path(path: str) -> Tile:
         raise MalformedError(f"{path[:80]!r} is not a tile path")
     level, index, width = match.groups()
     number = int(index.replace("x", "").replace("/", ""))
-    tile = Tile(None if level == "entries" else int(level), number, TILE_WIDTH if width is None else int(width))
+    with peers_fault():
+        tile = Tile(None if level == "entries" else int(level), number, TILE_WIDTH if width is None else int(width))
     if tile_path(tile) != path:
         raise MalformedError(f"{path[:80]!r} is not the canonical path of a tile")
     return tile
@@ -87,11 +88,11 @@ def bundle_of(index: int, size: int) -> Tile:
 
 
 def encode_bundle(entries: Iterable[bytes]) -> bytes:
-    """Entries, each behind its length as a big-endian uint16. Raises MalformedError when one is too long."""
+    """Entries, each behind its length as a big-endian uint16. Raises InvalidError when one is too long."""
     parts = []
     for entry in entries:
         if len(entry) > _MAX_ENTRY_BYTES:
-            raise MalformedError(f"an entry of {len(entry)} bytes where {_MAX_ENTRY_BYTES} are allowed")
+            raise InvalidError(f"an entry of {len(entry)} bytes where {_MAX_ENTRY_BYTES} are allowed")
         parts += [struct.pack(">H", len(entry)), entry]
     return b"".join(parts)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from node.model_directory import model_manifest
 from protocol.audit import Verdict, draw
@@ -28,26 +27,27 @@ class AuditReport:
     """What a spot check found."""
 
     verdict: Verdict
+    """What it comes to."""
     window: int
     """Index of the window that was drawn."""
     windows: int
     """How many there were."""
     leg: int
+    """That was drawn."""
     provider: str
+    """Its address."""
     blocks: str
+    """``START:END``, the end not included."""
     positions: str
     """First and last position of the window, as ``a:b``."""
     distance_ppm: int
     """Between the signed sketch and the one made again, in millionths."""
     tolerance_ppm: int
+    """How far apart honest ones may be."""
     tokens_redrawn: int | None
     """Tokens that were drawn again; None where the leg draws none."""
     tokens_differing: int | None
     """Those whose score lies further below the best one than rounding explains."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:

@@ -210,7 +210,7 @@ class Client:
             venue=self.ledger.domain.separator,
             now=clock(),
             rtt_us=round_trips,
-            latency_weight=self.config.latency_weight,
+            latency_weight=self.config.latency_weight_micro_per_ms,
             tokens_needed=prompt + most,
             prompt_milli=1000 * prompt // (prompt + most),
         )
@@ -220,8 +220,8 @@ class Client:
         config = self.config
         return Policy(
             latency_class=LatencyClass(config.latency_class),
-            max_price_in=config.max_price_in,
-            max_price_out=config.max_price_out,
+            max_price_in=config.max_price_in_micro,
+            max_price_out=config.max_price_out_micro,
             allow=config.allow,
             deny=config.deny,
             min_evidence=Evidence(config.min_evidence),
@@ -262,7 +262,7 @@ class Client:
             hops=hops,
             plan=plan,
             policy=policy,
-            sampling=SamplingTerms(temperature_milli=self.config.temperature, seed=self.config.seed),
+            sampling=SamplingTerms(temperature_milli=self.config.temperature_milli, seed=self.config.seed),
             issued_at=now,
         )
 

@@ -5,28 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from node.app.clock import clock
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
+from node.app.reload import Reload
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
 from node.energy import Energy, Pricing, choose_energy
 from node.events import Events, NodeReady, Starting
 from node.ledger import LedgerClient
-from node.market import Advertiser
+from node.market import Advertiser, Lookout
 from node.model_directory import model_manifest
 from node.p2p.address import data_address, parse_data_address
-from node.p2p.direct import DataPlane
+from node.p2p.direct import DataPlane, Listener
 from node.pipeline.admission import Admission, ProviderLimits
 from node.pipeline.provider import Provider
 from node.pipeline.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Link, StepInput
+from node.ports import StepInput
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
@@ -46,7 +48,7 @@ REDEEM_S = 5.0
 """Seconds that a stopping node gives the ledger; what is left is redeemed at its next start."""
 
 
-async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> None:
+async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload: Reload[NodeConfig]) -> None:
     """Serve until cancelled, then end the jobs and redeem what they earned.
 
     Raises:
@@ -69,7 +71,8 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
         limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
         vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
         redeemer = Redeemer(ledger, VoucherStore(vouchers), key, clock, on_event)
-        links = _Links(key)
+        plane = await stack.enter_async_context(DataPlane(key.secret))
+        listener, data_at = stack.enter_context(_listen_for_data(config))
         provider = Provider(
             key,
             manifest,
@@ -78,18 +81,16 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
             energy=energy,
             settlement=ledger,
             redeemer=redeemer,
-            connect=links.plane.connect,
+            connect=plane.connect,
             clock=clock,
             events=on_event,
             limits=limits,
         )
-        links.provider = provider
-        stack.push_async_callback(links.plane.close)
         site = Site(
             jurisdiction=config.jurisdiction,
             carbon_g_per_kwh=config.carbon_g_per_kwh,
             addresses=network.host.addresses,
-            data_address=await _listen_for_data(links.plane, config),
+            data_address=data_at,
         )
         terms = Terms(
             public_key=key.public_key,
@@ -128,9 +129,12 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
             events=on_event,
         )
         on_event(Starting(step="joining the network"))
+        reload.follow(partial(_reprice, terms, advertiser))
         await network.join((*info.peers, *config.peers))
         on_event(_ready(key, manifest, terms, network, config, time.monotonic() - began))
-        await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine))
+        lookout = Lookout(advertiser, lambda: network.offers_by(key.public_key), now=clock, events=on_event)
+        accept = partial(plane.serve, listener, provider.on_link)
+        await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine), lookout, accept)
 
 
 async def _serve(
@@ -141,6 +145,8 @@ async def _serve(
     ledger: LedgerClient,
     peers: Sequence[str],
     room: _Room,
+    lookout: Lookout,
+    accept: Callable[[], Coroutine[Any, Any, NoReturn]],
 ) -> None:
     try:
         async with asyncio.TaskGroup() as group:
@@ -150,7 +156,9 @@ async def _serve(
             group.create_task(_follow_room(room, advertiser), name="room")
             group.create_task(network.follow_checkpoints(ledger), name="checkpoints")
             group.create_task(network.stay_joined(ledger, peers), name="bootstrap")
-            group.create_task(network.watch(), name="libp2p host")
+            group.create_task(network.watch(), name="network")
+            group.create_task(accept(), name="data plane")
+            group.create_task(lookout.run(), name="lookout")
     finally:
         with contextlib.suppress(JoulemeshError, TimeoutError):
             async with asyncio.timeout(REDEEM_S):
@@ -183,29 +191,19 @@ async def _follow_room(room: _Room, advertiser: Advertiser) -> None:
             advertiser.renew()
 
 
-class _Links:
-    """Breaks the circle: the data plane serves links to the provider, which dials through the data plane."""
-
-    def __init__(self, key: SigningKey) -> None:
-        self.plane = DataPlane(key.secret, self._on_link)
-        self.provider: Provider | None = None
-
-    async def _on_link(self, link: Link) -> None:
-        if self.provider is not None:
-            await self.provider.on_link(link)
-
-
-async def _listen_for_data(plane: DataPlane, config: NodeConfig) -> str:
-    """Accept links; returns the address to offer. Raises ListenError, ConfigurationError."""
+@contextlib.contextmanager
+def _listen_for_data(config: NodeConfig) -> Iterator[tuple[Listener, str]]:
+    """A bound port, and the address to offer for it. Raises ListenError, ConfigurationError."""
     if config.data_announce is None and config.data_host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         raise ConfigurationError(
             f"listening for activations on {config.data_host} does not say where others reach this machine",
             hint="add --data-announce ADDRESS",
         )
-    bound = await plane.listen(config.data_host, config.data_port)
-    if config.data_announce is None:
-        return bound
-    return data_address(config.data_announce, parse_data_address(bound).port)
+    with Listener.open(config.data_host, config.data_port) as listener:
+        if config.data_announce is None:
+            yield listener, listener.address
+        else:
+            yield listener, data_address(config.data_announce, parse_data_address(listener.address).port)
 
 
 def _span(config: NodeConfig, manifest: ModelManifest) -> BlockSpan:
@@ -229,7 +227,7 @@ def _load(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple
         dtype=manifest.precision,
         threads=config.threads,
     )
-    energy = choose_energy(declared_mj=config.joules_per_token, milliwatts_per_core=config.watts_per_core)
+    energy = choose_energy(declared_mj=config.millijoules_per_token, milliwatts_per_core=config.milliwatts_per_core)
     if energy is None:
         raise ConfigurationError(
             "what a token costs in energy is not known here", hint="declare it with --joules-per-token"
@@ -262,12 +260,18 @@ def _decode_once(engine: Engine, span: BlockSpan, times: list[float]) -> int:
 
 def _pricing(config: NodeConfig) -> Pricing:
     return Pricing(
-        tariff=FlatTariff(config.energy_price),
-        pue_milli=config.pue,
-        overhead=config.overhead_price,
-        margin_ppm=config.margin * (MICRO // 100),
-        capital=config.capital_price,
+        tariff=FlatTariff(config.energy_price_micro_per_kwh),
+        pue_milli=config.pue_milli,
+        overhead=config.overhead_price_micro,
+        margin_ppm=config.margin_percent * (MICRO // 100),
+        capital=config.capital_price_micro,
     )
+
+
+def _reprice(terms: Terms, advertiser: Advertiser, config: NodeConfig) -> None:
+    """Take over prices that were read again: the next offer has them, and older ones are honoured."""
+    terms.pricing = _pricing(config)
+    advertiser.renew()
 
 
 def _ready(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -11,10 +12,10 @@ import click
 
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import EventPrinter, print_json
+from node.cli.output import print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.events import Level
+from node.screen import screen_text
 from protocol.errors import LocalError
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     "receipt_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where to keep the receipt.  [default: a new file among the receipts in the data directory]",
+    help="Where to keep the receipt; a new file.  [default: a new file among the receipts in the data directory]",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Tell each step on stderr.")
+@click.option("--verbose", "-v", is_flag=True, help="Tell each step on stderr: --log-level info.")
 @passphrase_option
 @json_option
 def run(
@@ -57,13 +58,14 @@ def run(
     PROMPT is the text to answer; - reads it from standard input. The answer goes to stdout, the report to stderr; with
     --json there is only the report, on stdout. The exit status is 1 where the answer is not complete, or not settled.
     """
+    file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
+    _require_absent(file)
     asked = sys.stdin.read() if prompt == "-" else prompt
     key = unlocked(config, passphrase_file)
-    file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
-    events = EventPrinter(Level.DEBUG if verbose else Level.WARNING, as_json=as_json, err=True)
+    events = tell(dataclasses.replace(config, log_level="info") if verbose else config, as_json=as_json, err=True)
     report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
     if as_json:
-        print_json(report.to_json())
+        print_json(report)
     else:
         from node.cli.report import print_report
 
@@ -83,11 +85,18 @@ async def _run(
 
 
 def _write(piece: str) -> None:
-    click.echo(piece, nl=False)
+    click.echo(screen_text(piece), nl=False)
 
 
 def _ignore(_piece: str) -> None:
     pass
+
+
+def _require_absent(file: Path) -> None:
+    """Raises LocalError for a file that exists: it may be the evidence of another job that was paid for."""
+    if file.exists() or file.is_symlink():
+        hint = "choose another name, or move it away: receipts are never overwritten"
+        raise LocalError(f"{file} exists already", code="exists", hint=hint)
 
 
 def _new_receipt_file(folder: Path) -> Path:

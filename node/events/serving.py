@@ -36,6 +36,7 @@ class NodeReady(Event):
     data: str
     """Where activations come in."""
     model: str
+    """Its name."""
     blocks: str
     """``START:END``, the end not included."""
     device: str
@@ -90,7 +91,9 @@ class OfferNotSent(Event):
     name: ClassVar[str] = "offer not sent"
     level: ClassVar[Level] = Level.WARNING
     code: str
+    """Why, for programs."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"could not send the offer: {self.reason} [{self.code}]; it is tried again"
@@ -137,9 +140,11 @@ class OrderRefused(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     code: str
     """As it was answered."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"refused an order of {short(self.client)}: {self.reason} [{self.code}]"
@@ -154,7 +159,9 @@ class LinkRefused(Event):
     peer: bytes
     """Its address."""
     code: str
+    """Why, for programs."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"ended a link of {short(self.peer)}: {self.reason} [{self.code}]"
@@ -168,6 +175,7 @@ class JobBegun(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
     """This node's place in the chain, from 0."""
     blocks: str
@@ -185,7 +193,9 @@ class JobServed(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
+    """Its place in the chain, from 0."""
     tokens_in: int
     """Prompt tokens served."""
     tokens_out: int
@@ -214,7 +224,9 @@ class JobFailed(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
+    """Its place in the chain, from 0."""
     tokens_in: int
     """Prompt tokens served."""
     tokens_out: int
@@ -222,7 +234,9 @@ class JobFailed(Event):
     paid_micro: int
     """Micro-units that the last voucher promises to this leg."""
     code: str
+    """Why, for programs."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return (
@@ -237,6 +251,7 @@ class VoucherRedeemed(Event):
 
     name: ClassVar[str] = "voucher redeemed"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     amount_micro: int
     """Micro-units for this node, in all."""
 
@@ -251,7 +266,9 @@ class VoucherNotRedeemable(Event):
     name: ClassVar[str] = "voucher not redeemable"
     level: ClassVar[Level] = Level.ERROR
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"the ledger refuses a voucher for good: {self.reason} ({short(self.session)})"

@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from protocol.errors import KeystoreError, MalformedError
+from protocol.errors import InvalidError, KeystoreError
 from protocol.note import NoteKey
 
 __all__ = ["create_log_key", "read_log_key"]
@@ -44,5 +44,5 @@ def read_log_key(path: Path) -> NoteKey:
     except OSError as error:
         hint = "it was made together with the ledger: restore it beside the database"
         raise KeystoreError(f"cannot read the log key {path}: {error.strerror}", hint=hint) from error
-    except (MalformedError, UnicodeDecodeError) as error:
+    except (InvalidError, UnicodeDecodeError) as error:
         raise KeystoreError(f"{path} is not a log key", hint="restore it from a backup") from error

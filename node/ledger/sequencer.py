@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from node.ledger.store import Store
 from node.ledger.working_copy import FAUCET_REFERENCE, WorkingCopy, recover
 from node.ports import Clock
-from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, RuleError
+from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, PeerError, RuleError
 from protocol.ids import Address, checksum_address
 from protocol.messages import Deposit, Genesis, SignedOp, sign_op
 from protocol.note import NoteKey
@@ -181,7 +181,7 @@ class Sequencer:
     def _apply(self, submission: _Submission, now: int) -> Outcome | JoulemeshError:
         try:
             outcome = apply(self._copy.books, self.domain, submission.make(), now)
-        except JoulemeshError as error:
+        except (PeerError, RuleError, LocalError) as error:
             return error
         except Exception:  # noqa: BLE001
             # One hostile operation that finds a fault in the rules must not stop the ledger for everybody, and

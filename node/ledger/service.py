@@ -28,8 +28,8 @@ from node.ledger.sequencer import Appended, Sequencer
 from node.ledger.store import Store
 from node.ledger.wire import MAX_OP_BYTES, LedgerInfo, error_to_json, json_object, status_of
 from protocol.codec import decode
-from protocol.errors import JoulemeshError, MalformedError, RefusedError
-from protocol.ids import parse_address
+from protocol.errors import JoulemeshError, MalformedError, RefusedError, peers_fault
+from protocol.ids import Address, parse_address
 from protocol.merkle import MAX_SIZE
 from protocol.messages import SignedOp
 from protocol.tiles import TILE_WIDTH, Tile, encode_bundle, parse_tile_path
@@ -84,7 +84,7 @@ class _Routes:
         return _json(info.to_json())
 
     async def account(self, request: web.Request) -> web.Response:
-        row = await self._store.account(parse_address(request.match_info["address"]))
+        row = await self._store.account(_parse_address(request.match_info["address"]))
         if row is None:
             return _json({"free": 0, "nonce": 0, "entry": None})
         return _json({"free": row.account.free, "nonce": row.account.nonce, "entry": row.entry})
@@ -106,7 +106,7 @@ class _Routes:
         account, amount = body["account"], body["amount"]
         if type(account) is not str or type(amount) is not int or not 0 < amount < MAX_SIZE:
             raise MalformedError("the account is text, the amount a whole number of micro-units above zero")
-        return _appended(await self._sequencer.faucet(parse_address(account), amount))
+        return _appended(await self._sequencer.faucet(_parse_address(account), amount))
 
 
 def build_app(store: Store, sequencer: Sequencer, peers: Sequence[str]) -> web.Application:
@@ -157,6 +157,11 @@ def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:
 
 def _appended(appended: Appended) -> web.Response:
     return _json({"index": appended.index, "size": appended.size})
+
+
+def _parse_address(text: str) -> Address:
+    with peers_fault():
+        return parse_address(text)
 
 
 def _parse_session(text: str) -> bytes:

@@ -191,7 +191,7 @@ class _Replay:
         return Fault(index, reason)
 
     def _check_entry(self, index: int, data: bytes) -> None:
-        """Check one entry under the rules (docs/spec/ledger.md, clause V1). Raises a PeerError."""
+        """Check one entry under the rules (docs/spec/ledger.md, clause E1). Raises a PeerError."""
         report = self._report
         # (1) canonical
         entry = decode(data, LogEntry)

@@ -19,6 +19,7 @@ from protocol.errors import (
     RuleError,
     SignatureError,
     UnreachableError,
+    peers_fault,
 )
 from protocol.ids import Address, checksum_address, parse_address
 from protocol.merkle import MAX_SIZE
@@ -87,9 +88,11 @@ class LedgerInfo:
         peers = body.get("peers")
         if not isinstance(peers, list) or len(peers) > _MAX_PEERS:
             raise MalformedError("the ledger's list of peers cannot be read")
+        with peers_fault():
+            operator = parse_address(_text(body.get("operator")))
         return cls(
             verifier_key=_text(body.get("verifier_key")),
-            operator=parse_address(_text(body.get("operator"))),
+            operator=operator,
             grace_s=int_field(body, "grace_s"),
             faucet_limit=int_field(body, "faucet_limit"),
             peers=tuple(map(_text, peers)),

@@ -22,7 +22,7 @@ from protocol.codec import (
     UintShape,
     shapes,
 )
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 
 for _module in pkgutil.iter_modules(protocol.__path__):
     importlib.import_module(f"protocol.{_module.name}")
@@ -30,8 +30,12 @@ for _module in pkgutil.iter_modules(protocol.__path__):
 
 def wire_messages() -> list[type[Message]]:
     """Every message that travels by itself, in order of kind."""
-    found = [cls for cls in Message.__subclasses__() if cls.kind and cls.__module__.startswith("protocol.")]
+    found = [cls for cls in _below(Message) if cls.kind and cls.__module__.startswith("protocol.")]
     return sorted(found, key=lambda cls: cls.kind)
+
+
+def _below(cls: type[Message]) -> list[type[Message]]:
+    return [each for direct in cls.__subclasses__() for each in (direct, *_below(direct))]
 
 
 def _texts(most: int) -> st.SearchStrategy[str]:
@@ -70,7 +74,7 @@ def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
     def build(values: dict[str, Any]) -> Message | None:
         try:
             return cls(**values)
-        except MalformedError:
+        except InvalidError:
             return None
 
     if "start" in fields and "end" in fields:  # a span: the end is above the start

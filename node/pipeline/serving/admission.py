@@ -6,29 +6,37 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from node.events import Events, JobBegun, OrderRefused
-from node.pipeline.redeem import Redeemer
+from node.pipeline.serving.leg import LegJob, Meter
+from node.pipeline.serving.neighbours import Next
+from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Clock, Settlement
+from node.ports import Clock, Randomness, Settlement
+from protocol.draws import NonceChain
 from protocol.eip712 import sign_typed
 from protocol.errors import PeerError, RefusedError, StaleError, UnreachableError
 from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.messages import Discharge, session_id
-from protocol.order import Acceptance, JobOrder, Refusal, check_order
+from protocol.metering import window_count
+from protocol.offer import Offer
+from protocol.order import Acceptance, JobOrder, Refusal, check_offer_of, check_order
 from protocol.signing import SigningKey, open_envelope, seal
+from protocol.terms import terms_hash
 
 __all__ = ["Admission", "ProviderLimits"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ProviderLimits:
-    """What a provider puts at risk."""
+    """What a provider puts at risk. Its operator may change it while the node runs."""
 
     max_sessions: int = 64
     """Jobs at once."""
     max_window: int = 64
-    """Generated tokens that it serves unpaid."""
+    """Generated tokens in one window."""
     max_chunk: int = 512
-    """Prompt tokens in one prepaid chunk; also the most rows in one pass."""
+    """Prompt tokens in one window; also the most rows in one pass."""
+    credit: int = 0
+    """Generated tokens that it serves unpaid for a client without history."""
     idle_s: float = 30.0
     """Seconds without a frame after which a job is given up."""
 
@@ -42,15 +50,16 @@ class Admission:
 
     key: SigningKey
     manifest: ModelManifest
-    span: BlockSpan
     settlement: Settlement
     redeemer: Redeemer
-    suits: Callable[[JobOrder], None]
-    """Raises RefusedError where the order's policy or price does not suit this node."""
-    begin: Callable[[JobOrder], Awaitable[None]]
+    meter: Callable[[BlockSpan], Meter]
+    """What it says of the energy that so many of its blocks take."""
+    suits: Callable[[JobOrder, Offer], None]
+    """Raises RefusedError where the order's policy does not suit this node as it is now."""
+    begin: Callable[[LegJob, Next | None], Awaitable[None]]
     """Reserves what the job needs. Raises RefusedError where there is no room or no way on."""
-    limits: ProviderLimits
     clock: Clock
+    randomness: Randomness
     events: Events
 
     async def answer(self, _peer: bytes, data: bytes) -> bytes:
@@ -58,57 +67,87 @@ class Admission:
 
         Which peer brings it does not matter: the seal says whose it is, and only that client can attach to the job.
 
-        Raises PeerError where there is no order to answer: malformed, stale, not its client's, or not on the ledger.
+        Raises PeerError where there is no order to answer: malformed, not its client's, seen before, or without
+        evidence that its session is open.
         """
         order, signer = open_envelope(data, JobOrder)
-        me, venue = self.key.public_key, self.settlement.domain.separator
-        check_order(order, signer, me=me, venue=venue, manifest=self.manifest, now=self.clock())
+        me, domain = self.key.public_key, self.settlement.domain
+        check_order(order, signer, me=me, domain=domain, manifest=self.manifest, now=self.clock())
+        # O8: the session is open; what reserves this leg's cap only this leg can give up.
+        self.settlement.check_opened(order.session, order.opened)
         session = session_id(order.session)
-        self._require_new(session)
-        await self._require_open(session)
-        self._require_new(session)  # once more: the ledger took its time, and the next line claims the session
-        # On disk before any answer: whatever we sign next, this session is not taken a second time.
-        await self.redeemer.remember(session, StoredVoucher(session=order.session, opened_at=self.clock(), pay=None))
+        if self.redeemer.knows(session):
+            raise StaleError("this session was ordered here before")
+        # On disk before any answer: this session is not taken a second time, and the first voucher is safe.
+        stored = StoredVoucher(
+            session=order.session, opened_at=self.clock(), leg=order.leg, pay=order.pay, discharges=()
+        )
+        await self.redeemer.remember(session, stored)
         try:
-            self._check_shape(order)
-            self.suits(order)
-            await self.begin(order)
+            return await self._accept(order)
         except (PeerError, UnreachableError) as error:
-            return self._refuse(order, data, error)
-        blocks = str(order.hops[order.leg].span)
-        self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=blocks))
-        return seal(Acceptance(order=keccak256(data), session=session, leg=order.leg), self.key)
+            return await self._refuse(order, stored, error)
 
-    def _refuse(self, order: JobOrder, data: bytes, error: PeerError | UnreachableError) -> bytes:
+    async def _accept(self, order: JobOrder) -> bytes:
+        terms, session = order.terms, session_id(order.session)
+        if order.leg >= len(terms.route):
+            raise RefusedError("this node does not wait as a standby", code="standby")
+        leg = terms.legs[order.leg]
+        offer = check_offer_of(leg, order.offer, terms, now=self.clock())
+        _check_shape(order, offer)
+        self.suits(order, offer)
+        chain = NonceChain(self.randomness(32), window_count(terms.plan) + 1)
+        job = LegJob(
+            order,
+            offer,
+            self.key,
+            self.settlement.domain,
+            chain=chain,
+            meter=self.meter(leg.span),
+            width=self.manifest.hidden_size,
+            stop_tokens=self.manifest.stop_tokens,
+        )
+        await self.begin(job, _next_of(order))
+        self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=str(leg.span)))
+        acceptance = Acceptance(session=session, leg=order.leg, terms=terms_hash(terms), cached=0, nonces=chain.anchor)
+        return seal(acceptance, self.key)
+
+    async def _refuse(self, order: JobOrder, stored: StoredVoucher, error: PeerError | UnreachableError) -> bytes:
         session = session_id(order.session)
+        # What is discharged is not redeemed: the first voucher is given up before the word is out.
+        await self.redeemer.remember(session, stored.replace(pay=None))
         self.redeemer.redeem_soon(session)
         self.events(OrderRefused(client=order.session.client, session=session, code=error.code, reason=error.message))
-        nothing = Discharge(session=session, tokens_in=0, tokens_out=0)
+        nothing = Discharge(session=session, leg=order.leg, amount=0)
         refusal = Refusal(
-            order=keccak256(data),
+            session=session,
+            leg=order.leg,
             code=error.code,
             reason=error.message[:400],
             discharge=sign_typed(self.settlement.domain, nothing, self.key),
         )
         return seal(refusal, self.key)
 
-    def _require_new(self, session: bytes) -> None:
-        if self.redeemer.knows(session):
-            raise StaleError("this session was ordered here before")
 
-    async def _require_open(self, session: bytes) -> None:
-        """Raises RefusedError for a session that is not open and unused on the ledger, in a verified checkpoint."""
-        found = await self.settlement.session(session)
-        if found is None:
-            raise RefusedError("the session is not on the ledger", code="unknown-session")
-        effect = found[1].entry.sessions[0]
-        if effect.closed or effect.tokens_in or effect.tokens_out:
-            raise RefusedError("the session is closed or already used", code="used-session")
+def _check_shape(order: JobOrder, offer: Offer) -> None:
+    """That the order asks for no more than was offered (docs/spec/session.md, clause O10). Raises RefusedError."""
+    plan, limits, terms = order.terms.plan, offer.limits, order.terms
+    if plan.window > limits.window or plan.chunk > limits.chunk:
+        most = f"windows of {limits.window} tokens and chunks of {limits.chunk}"
+        raise RefusedError(f"this node serves {most} at most", code="window")
+    if terms.credit > limits.credit:
+        raise RefusedError(f"this node serves {limits.credit} tokens unpaid at most", code="credit")
+    if terms.speculation.depth > limits.draft_depth:
+        raise RefusedError(f"this node verifies {limits.draft_depth} drafted tokens at most", code="speculation")
 
-    def _check_shape(self, order: JobOrder) -> None:
-        span, limits = order.hops[order.leg].span, self.limits
-        if not (self.span.start <= span.start and span.end <= self.span.end):
-            raise RefusedError(f"this node serves blocks {self.span}, not {span}", code="span")
-        if order.plan.window > limits.max_window or order.plan.chunk > limits.max_chunk:
-            most = f"{limits.max_window} tokens a window and {limits.max_chunk} a chunk"
-            raise RefusedError(f"this node serves at most {most}", code="window")
+
+def _next_of(order: JobOrder) -> Next | None:
+    """Where the leg after this one is dialled: what its own offer says, and nothing else. Raises PeerError."""
+    terms = order.terms
+    if len(terms.route) == 1:
+        return None
+    leg = terms.route[(order.leg + 1) % len(terms.route)]
+    if keccak256(order.next_offer) != leg.offer:
+        raise RefusedError("the next leg's offer is not the one in the terms", code="next-unreachable")
+    offer = check_offer_of(leg, order.next_offer, terms, now=None)
+    return Next(leg.public_key, offer.data_addresses)

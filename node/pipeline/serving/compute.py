@@ -1,18 +1,16 @@
 """The one place where waiting pieces of many sessions become one forward pass after another.
 
-Continuous batching: whatever is ready when the compute thread is free runs together, decode steps before prompt chunks,
-within a bound on rows. The engine runs in one thread of its own; everything else here belongs to the event loop.
+Continuous batching: whatever is ready when the engine is free runs together, as the scheduler says. The engine runs in
+a worker of its own; everything else here belongs to the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
-from node.pipeline.leg import LegJob
-from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput
+from node.pipeline.serving.leg import LegJob
+from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Worker
 
 __all__ = ["ComputeLoop"]
 
@@ -24,17 +22,20 @@ class ComputeLoop:
 
     Args:
         finished: called in the event loop with each pass's results.
+        worker: the only one that touches the engine.
         max_rows: most positions in one pass; more than there can be sessions, so that prompts are never shut out.
     """
 
-    def __init__(self, engine: SpanEngine, energy: EnergyAccount, finished: Finished, *, max_rows: int) -> None:
+    def __init__(
+        self, engine: SpanEngine, energy: EnergyAccount, finished: Finished, *, worker: Worker, max_rows: int
+    ) -> None:
         self._engine = engine
         self._energy = energy
         self._finished = finished
+        self._worker = worker
         self._max_rows = max_rows
         self._ready: dict[bytes, LegJob] = {}
         self._wake = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
     def poke(self, job: LegJob) -> None:
         """Something arrived or was paid: look at this job again."""
@@ -50,18 +51,21 @@ class ComputeLoop:
             if not batch:
                 self._wake.clear()
                 continue
-            outputs = await loop.run_in_executor(self._thread, self._forward, [piece for _, piece in batch])
+            pieces = [piece for _, piece in batch]
+            began = loop.time()
+            outputs = await self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
+            self._note_energy(batch, loop.time() - began)
             for job, _ in batch:
                 job.running = False
             self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
 
-    def close(self) -> None:
-        """End the engine's thread, after what it is doing."""
-        self._thread.shutdown(wait=True)
+    async def with_engine(self, call: Callable[[], T]) -> T:
+        """Run an engine call between passes."""
+        return await self._worker.run(call)
 
-    async def in_thread(self, call: Callable[[], None]) -> None:
-        """Run an engine call in the engine's thread, between passes."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def close(self) -> None:
+        """End the worker, after what it is doing."""
+        self._worker.close()
 
     def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
         """Decode steps first, then prompt chunks, each kind in order of arrival; a chunk is cut to the room left."""
@@ -78,8 +82,9 @@ class ComputeLoop:
                 batch.append((job, piece))
         return batch
 
-    def _forward(self, pieces: list[StepInput]) -> list[StepOutput | Exception]:
-        began = time.thread_time()
-        outputs = self._engine.forward(pieces)
-        self._energy.record(sum(piece.length for piece in pieces), time.thread_time() - began)
-        return outputs
+    def _note_energy(self, batch: list[tuple[LegJob, StepInput]], seconds: float) -> None:
+        rows = sum(piece.length for _, piece in batch)
+        generated = sum(
+            max(0, piece.position + piece.length - max(piece.position, job.plan.prompt)) for job, piece in batch
+        )
+        self._energy.record(rows - generated, generated, seconds)

@@ -12,8 +12,6 @@ from node.events import Events, VoucherNotRedeemable, VoucherRedeemed
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, Settlement
 from protocol.errors import JoulemeshError, RuleError
-from protocol.messages import Settle
-from protocol.metering import leg_amount
 from protocol.signing import SigningKey
 
 __all__ = ["Redeemer"]
@@ -23,7 +21,7 @@ RETRY_S = 15.0
 
 
 class Redeemer:
-    """Settles the newest voucher of every session that is over.
+    """Settles the stored voucher of every session that is over.
 
     Args:
         patience_s: how long a client has to settle before this node does it.
@@ -87,25 +85,24 @@ class Redeemer:
                 self._events(VoucherNotRedeemable(session=session, reason=error.message))
                 await self._store.remove(session)
             except JoulemeshError:
-                return  # the ledger is down, which is told by whoever watches it; the next round tries again
+                return  # the ledger is away: what it says of that is told by whoever watches it
 
     async def _redeem(self, session: bytes, stored: StoredVoucher) -> None:
-        found = await self._settlement.session(session)
-        effect = None if found is None else found[1].entry.sessions[0]
-        if effect is None or effect.closed:
-            await self._store.remove(session)
-            return
-        if stored.pay is None:
-            # Nothing was promised; remembered until its expiry so that it is not served a second time.
-            if stored.session.expiry < self._clock():
+        expired = stored.session.expiry < self._clock()
+        if stored.pay is None or stored.leg is None:
+            # Nothing was promised, so nothing is asked; remembered until its expiry so that it is not served later.
+            if expired:
                 await self._store.remove(session)
             return
-        voucher = stored.pay.voucher
-        if (effect.tokens_in, effect.tokens_out) != (voucher.tokens_in, voucher.tokens_out):
-            settle = Settle(voucher=voucher, signature=stored.pay.signature)
-            await self._settlement.submit(settle, self._key)
-            mine = [leg for leg in stored.session.legs if leg.provider == self._key.address]
-            amount = sum(leg_amount(leg, voucher.tokens_in, voucher.tokens_out) for leg in mine)
-            self._events(VoucherRedeemed(session=session, amount_micro=amount))
-        elif stored.session.expiry < self._clock():
+        record = await self._settlement.session(session)
+        if record is None or record.closed:
+            if record is not None or expired:
+                await self._store.remove(session)
+            return
+        leg = stored.leg
+        promised = min(stored.pay.voucher.amounts[leg], record.ceilings[leg])
+        if promised > record.settled[leg]:
+            await self._settlement.settle((stored.pay,), self._key)
+            self._events(VoucherRedeemed(session=session, amount_micro=promised))
+        elif expired:
             await self._store.remove(session)

@@ -41,10 +41,10 @@ async def test_addresses_name_the_real_port_and_the_key(new_host):
 
 async def test_announced_addresses_replace_the_bound_ones(new_host):
     host = await new_host(announce=["/dns4/node.example.org/tcp/4001", "/ip4/192.0.2.1/tcp/4001"])
-    assert host.addresses == [
+    assert host.addresses == (
         f"/dns4/node.example.org/tcp/4001/p2p/{host.peer_id}",
         f"/ip4/192.0.2.1/tcp/4001/p2p/{host.peer_id}",
-    ]
+    )
     for bad in ("/ip4/192.0.2.1", "/ip4/192.0.2.1/tcp/0", f"/ip4/192.0.2.1/tcp/4001/p2p/{host.peer_id}"):
         with pytest.raises(ListenError):
             await new_host(announce=[bad])
@@ -129,15 +129,14 @@ async def test_an_address_of_another_machine_cannot_be_listened_on(new_host):
 
 
 async def test_a_port_is_free_again_after_close(runtime):
-    async with P2PHost(runtime, os.urandom(32)) as first:
+    async with P2PHost.open(runtime, os.urandom(32)) as first:
         listen = first.addresses[0].partition("/p2p/")[0]
-    async with P2PHost(runtime, os.urandom(32), listen) as second:
+    async with P2PHost.open(runtime, os.urandom(32), listen) as second:
         assert second.addresses[0].startswith(listen)
 
 
-async def test_closing_is_prompt_with_many_connections(runtime, new_host):
-    host = P2PHost(runtime, os.urandom(32))
-    await host.start()
+async def test_closing_is_prompt_with_many_connections(new_host):
+    host = await new_host()
     for other in [await new_host() for _ in range(6)]:
         await other.connect(host.addresses[0])
     begun = time.monotonic()
@@ -147,7 +146,7 @@ async def test_closing_is_prompt_with_many_connections(runtime, new_host):
     await host.wait_closed()
 
 
-async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
+async def test_calls_after_close_and_pending_ones_raise(new_host):
     answering = asyncio.Event()
 
     async def never(_asker: bytes, _question: bytes) -> bytes:
@@ -157,7 +156,7 @@ async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
 
     other = await new_host()
     other.serve("/test/never/1", never)
-    host = await P2PHost(runtime, os.urandom(32)).start()
+    host = await new_host()
     await host.connect(other.addresses[0])
     pending = asyncio.create_task(host.request(other.peer_id, "/test/never/1", b""))
     await answering.wait()
@@ -168,7 +167,7 @@ async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
         await host.peers()
 
 
-async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
+async def test_running_handlers_are_cancelled_by_close(new_host):
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def endless(_asker: bytes, _question: bytes) -> bytes:
@@ -179,7 +178,7 @@ async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
             cancelled.set()
         return b""
 
-    host = await P2PHost(runtime, os.urandom(32)).start()
+    host = await new_host()
     host.serve("/test/endless/1", endless)
     asker = await new_host()
     await asker.connect(host.addresses[0])
@@ -192,20 +191,41 @@ async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
 
 
 async def test_a_host_whose_thread_ends_says_so():
-    runtime = await TrioRuntime().start()
-    host = await P2PHost(runtime, os.urandom(32)).start()
-    subscription = await host.subscribe("test", lambda data: None)
-    await runtime.stop()
-    with pytest.raises(LocalError, match="network thread ended") as caught:
-        await host.wait_closed()
-    assert caught.value.code == "host-died"
-    with pytest.raises(LocalError):
-        await anext(subscription)
-    with pytest.raises(LocalError):
-        await host.peers()
-    with pytest.raises(LocalError, match="not running"):
-        await P2PHost(runtime, os.urandom(32)).start()
-    await host.close()
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, os.urandom(32)) as host:
+        subscription = await host.subscribe("test", lambda data: data)
+        await runtime.stop()
+        with pytest.raises(LocalError, match="network thread ended") as caught:
+            await host.wait_closed()
+        assert caught.value.code == "host-died"
+        with pytest.raises(LocalError):
+            await anext(subscription)
+        with pytest.raises(LocalError):
+            await host.peers()
+        with pytest.raises(LocalError, match="not running"):
+            async with P2PHost.open(runtime, os.urandom(32)):
+                pass
+
+
+async def test_an_opening_that_is_given_up_leaves_no_thread_and_no_port(runtime):
+    before = set(threading.enumerate())
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+
+    async def open_both() -> None:
+        async with TrioRuntime.open() as other, P2PHost.open(other, os.urandom(32), f"/ip4/127.0.0.1/tcp/{port}"):
+            await asyncio.Event().wait()
+
+    for turns in range(0, 12, 3):
+        task = asyncio.create_task(open_both())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert set(threading.enumerate()) - before == set()
+        async with P2PHost.open(runtime, os.urandom(32), f"/ip4/127.0.0.1/tcp/{port}"):
+            pass
 
 
 async def test_one_crashing_host_leaves_the_others_alone(new_host, monkeypatch):
@@ -214,25 +234,11 @@ async def test_one_crashing_host_leaves_the_others_alone(new_host, monkeypatch):
     async def crash() -> None:
         raise RuntimeError("planted")
 
-    crashing._runtime.post(crashing._backend.nursery.start_soon, crash)
+    crashing._bridge.post(crashing._backend.nursery.start_soon, crash)
     with pytest.raises(LocalError, match="planted"):
         await crashing.wait_closed()
     await other.connect(third.addresses[0])
     assert await other.ping(third.peer_id) > 0
-
-
-async def test_a_lost_peer_is_reconnected(runtime, new_host):
-    secret = os.urandom(32)
-    host = await new_host()
-    first = await P2PHost(runtime, secret).start()
-    (address,) = first.addresses
-    keeper = asyncio.create_task(host.stay_connected(address, retry_s=0.05))
-    await until(lambda: connected(host, first.peer_id))
-    await first.close()
-    await until(lambda: disconnected(host, first.peer_id))
-    await new_host(secret, listen=address.partition("/p2p/")[0])
-    await until(lambda: connected(host, first.peer_id))
-    keeper.cancel()
 
 
 class Network:
@@ -307,17 +313,13 @@ async def test_starting_and_stopping_again_and_again_leaves_no_threads():
     before = set(threading.enumerate())
     for _ in range(3):
         async with (
-            TrioRuntime() as first,
-            TrioRuntime() as second,
-            P2PHost(first, os.urandom(32)) as one,
-            P2PHost(second, os.urandom(32)) as other,
+            TrioRuntime.open() as first,
+            TrioRuntime.open() as second,
+            P2PHost.open(first, os.urandom(32)) as one,
+            P2PHost.open(second, os.urandom(32)) as other,
         ):
             await one.connect(other.addresses[0])
     assert set(threading.enumerate()) - before == set()
-
-
-async def test_a_runtime_that_was_never_started_stops():
-    await TrioRuntime().stop()
 
 
 PROGRAM = """
@@ -327,14 +329,16 @@ from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import RefusedError, UnreachableError
 
+KEY = os.urandom(32)
+
 async def main():
-    async with TrioRuntime() as trio, P2PHost(trio, os.urandom(32)) as one, P2PHost(trio, os.urandom(32)) as two:
+    async with TrioRuntime.open() as trio, P2PHost.open(trio, KEY) as one, P2PHost.open(trio, os.urandom(32)) as two:
         await one.connect(two.addresses[0])
         try:
             await one.request(two.peer_id, "/unknown/1", b"")
         except RefusedError:
             logging.getLogger("node.p2p.test").warning("ours")
-    async with TrioRuntime() as runtime, P2PHost(runtime, os.urandom(32)) as one:
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, os.urandom(32)) as one:
         try:
             await one.connect(two.addresses[0])
         except UnreachableError:

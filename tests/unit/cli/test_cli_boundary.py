@@ -14,7 +14,7 @@ import click
 import pytest
 
 from node.cli.entry import CommandTree
-from protocol.errors import FundsError, LostPeerError, MalformedError
+from protocol.errors import FundsError, InvalidError, LostPeerError, MalformedError
 
 Joule = Callable[..., Any]
 TIMEOUT_S = 60
@@ -77,11 +77,35 @@ def test_a_defect_among_known_errors_is_still_a_defect(joule: Joule, failing: Ca
     assert joule("x").status == 70
 
 
+def test_a_wrong_value_of_our_own_is_a_defect(joule: Joule, failing: Callable[[BaseException], None]) -> None:
+    failing(InvalidError("Leg.cap: -1 is outside 0..2^63-1"))
+    outcome = joule("x")
+    assert outcome.status == 70
+    assert outcome.err.startswith("error: a defect in Joulemesh (InvalidError); details are in ")
+    failing(ExceptionGroup("tasks", [FundsError("known"), InvalidError("ours")]))
+    assert joule("x").status == 70
+
+
+def test_a_wrong_value_that_a_user_wrote_is_told_to_the_user(joule: Joule) -> None:
+    assert joule("balance", "0x12") == (
+        1,
+        "",
+        "error: '0x12' is not an address\nhint: an address is 0x and 40 hex digits\n",
+    )
+    for reference in ("x" * 97, "a\x1b[31m", "a\u202eb"):
+        outcome = joule("withdraw", "1", "--reference", reference)
+        assert outcome.status == 1
+        assert outcome.err.startswith("error: --reference: text ")
+
+
 def test_a_missing_extra_names_what_to_install(joule: Joule, failing: Callable[[BaseException], None]) -> None:
     failing(ModuleNotFoundError("No module named 'torch'", name="torch.nn"))
     outcome = joule("x")
     assert outcome.status == 1
-    assert outcome.err == "error: this needs torch, which is not installed\nhint: pip install 'joulemesh[engine]'\n"
+    assert outcome.err == (
+        "error: this needs torch, which is not installed\n"
+        "hint: in the folder of Joulemesh's source: pip install '.[engine]'\n"
+    )
 
 
 def test_another_missing_module_is_a_defect(joule: Joule, failing: Callable[[BaseException], None]) -> None:
@@ -156,7 +180,8 @@ async def work(answer):
 
 try:
     if sys.argv[1] == "serve":
-        serve(work(False))
+        tell = lambda event: print(event.name, flush=True)
+        serve(work(False), events=tell, reload=lambda: print("reloaded", flush=True))
         sys.exit(0)
     result, status = run_job(work(sys.argv[1] == "answer"))
     print(result, flush=True)
@@ -169,8 +194,8 @@ except Interrupted as stop:
 @pytest.mark.parametrize(
     ("mode", "number", "status", "said"),
     [
-        ("serve", signal.SIGINT, 0, "cleaned up\n"),
-        ("serve", signal.SIGTERM, 0, "cleaned up\n"),
+        ("serve", signal.SIGINT, 0, "stopping\ncleaned up\nstopped\n"),
+        ("serve", signal.SIGTERM, 0, "stopping\ncleaned up\nstopped\n"),
         ("job", signal.SIGINT, 130, "cleaned up\n"),
         ("job", signal.SIGTERM, 143, "cleaned up\n"),
         ("answer", signal.SIGINT, 130, "cleaned up\npartial\n"),
@@ -186,3 +211,24 @@ def test_a_signal_cancels_cleans_up_and_sets_the_status(
         os.kill(process.pid, number)
         out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out, err) == (status, said, "")
+
+
+def test_a_hangup_makes_a_service_read_its_settings_and_never_ends_it() -> None:
+    command = [sys.executable, "-c", WORK, "serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGHUP)
+            assert process.stdout.readline() == "reloaded\n"
+        os.kill(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out, err) == (0, "stopping\ncleaned up\nstopped\n", "")
+
+
+def test_what_others_wrote_into_an_error_is_only_shown(joule: Joule, failing: Callable[[BaseException], None]) -> None:
+    failing(MalformedError("bad\x1b[2J\u202e", hint="\x9b1m"))
+    assert joule("x").err == "error: bad␛[2J<U+202E>\nhint: <U+009B>1m\n"
+    outcome = joule("x", "--json")
+    assert (outcome.json["message"], outcome.json["hint"]) == ("bad\x1b[2J\u202e", "\x9b1m")
+    assert outcome.out.removesuffix("\n").isprintable()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from market_offers import NOW, an_offer, key_of
 
-from protocol.errors import ExpiredError, MalformedError, PeerError, SignatureError
+from protocol.errors import ExpiredError, InvalidError, MalformedError, PeerError, SignatureError
 from protocol.ids import BlockSpan
 from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, EnergyClaim, Evidence, Provenance, check_offer, supersedes
 from protocol.tariff import MAX_PRICE
@@ -80,7 +80,7 @@ def test_only_the_node_itself_speaks_for_it() -> None:
 
 @pytest.mark.parametrize("addresses", [(), ("/ip4/127.0.0.1/tcp/1",) * 9])
 def test_one_to_eight_addresses(addresses: tuple[str, ...]) -> None:
-    with pytest.raises(MalformedError, match="addresses"):
+    with pytest.raises(InvalidError, match="addresses"):
         an_offer(addresses=addresses)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer
 
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError
 from protocol.jurisdictions import COUNTRIES, GROUPS, expand
 from protocol.offer import Evidence
 from protocol.policy import LatencyClass, Reason, ReasonCode, excluded, policy_hash
@@ -133,7 +133,7 @@ def test_jobs_for_the_own_device_are_never_routed() -> None:
 @pytest.mark.parametrize("code", ["XX", "de", "", "ZZ", "EUR"])
 def test_a_policy_names_known_places_only(code: str) -> None:
     for field in ("allow", "deny"):
-        with pytest.raises(MalformedError, match="neither"):
+        with pytest.raises(InvalidError, match="neither"):
             a_policy(**{field: (code,)})
 
 

@@ -9,7 +9,8 @@ import msgpack
 import pytest
 
 from protocol.codec import Count, Message, Size, TextSize, Uint, decode, encode, message
-from protocol.errors import MalformedError
+from protocol.errors import InvalidError, MalformedError, PeerError, peers_fault
+from protocol.ids import BlockSpan
 
 
 class Colour(StrEnum):
@@ -75,7 +76,7 @@ def test_a_message_survives_the_wire() -> None:
     ],
 )
 def test_a_message_out_of_bounds_cannot_be_built(changes: dict[str, object]) -> None:
-    with pytest.raises(MalformedError, match="Sample"):
+    with pytest.raises(InvalidError, match="Sample"):
         sample(**changes)
 
 
@@ -116,6 +117,31 @@ def test_the_wire_form_is_what_the_spec_says() -> None:
 def test_other_bytes_are_malformed(data: bytes) -> None:
     with pytest.raises(MalformedError):
         decode(data, Sample)
+
+
+@message("even/1")
+class Even(Message):
+    half: Annotated[int, Uint(8)]
+    inner: Inner
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        if self.half % 2:
+            raise InvalidError("an odd half", code="odd", hint="double it")
+
+
+def test_a_wrong_value_is_a_peers_fault_only_where_it_was_read_from_one() -> None:
+    with pytest.raises(InvalidError) as ours:
+        Even(half=1, inner=Inner(number=1))
+    assert not isinstance(ours.value, PeerError)
+    with pytest.raises(MalformedError) as theirs:
+        decode(msgpack.packb(["even/1", 1, [1]]), Even)
+    assert (theirs.value.message, theirs.value.code, theirs.value.hint) == ("an odd half", "odd", "double it")
+    with pytest.raises(MalformedError, match=r"Even\.inner: Inner\.number: 256 is outside") as nested:
+        decode(msgpack.packb(["even/1", 2, [256]]), Even)
+    assert nested.value.code == "malformed"
+    with pytest.raises(MalformedError, match="empty"), peers_fault():
+        BlockSpan(start=3, end=3)
 
 
 def test_a_message_without_a_kind_does_not_travel_alone() -> None:

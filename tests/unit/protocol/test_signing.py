@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.eip712 import Domain, encode_type, recover_typed, sign_typed
-from protocol.errors import MalformedError, SignatureError
+from protocol.errors import InvalidError, MalformedError, SignatureError
 from protocol.ids import checksum_address, keccak256, parse_address
 from protocol.messages import Leg, Session, Voucher
 from protocol.signing import SigningKey, address_of_public_key, open_envelope, recover, seal
@@ -22,15 +22,13 @@ secrets = st.integers(min_value=1, max_value=2**250).map(lambda number: number.t
 
 
 def voucher(**changes: object) -> Voucher:
-    values = {"session": b"s" * 32, "tokens_in": 3, "tokens_out": 4, "receipts": bytes(32)}
+    values = {"session": b"s" * 32, "amounts": (1, 2), "tokens_in": 3, "tokens_out": 4, "receipts": bytes(32)}
     return Voucher(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def session() -> Session:
-    leg = Leg(provider=OTHER.address, price_in=10, price_out=20, cap=30)
-    return Session(
-        client=KEY.address, expiry=2**39, window=8, model=b"m" * 32, policy=b"p" * 32, salt=b"s" * 32, legs=(leg, leg)
-    )
+    leg = Leg(provider=OTHER.address, cap=30)
+    return Session(client=KEY.address, expiry=2**39, terms=b"t" * 32, salt=b"s" * 32, legs=(leg, leg))
 
 
 def test_the_address_of_private_key_one_is_the_known_one() -> None:
@@ -41,7 +39,7 @@ def test_the_address_of_private_key_one_is_the_known_one() -> None:
 
 @pytest.mark.parametrize("secret", [b"", b"\x01" * 31, bytes(32), b"\xff" * 32])
 def test_a_secret_out_of_range_is_refused(secret: bytes) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(InvalidError):
         SigningKey(secret)
 
 
@@ -50,10 +48,19 @@ def test_a_key_never_shows_its_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0x", "0x12", "0x" + "g" * 40, "0x7e5F4552091A69125d5DfCb7b8C2659029395Bdf", "0x" + "1" * 41]
+    "text",
+    [
+        "",
+        "0x",
+        "0x12",
+        "0x" + "g" * 40,
+        "0x7e5F4552091A69125d5DfCb7b8C2659029395Bdf",
+        "0x" + "1" * 41,
+        "0x" + "11 " * 20,
+    ],
 )
 def test_a_bad_address_is_refused(text: str) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(InvalidError):
         parse_address(text)
 
 
@@ -99,20 +106,19 @@ def test_what_is_no_signature_is_refused(signature: bytes) -> None:
 
 def test_the_type_strings_are_those_of_the_design() -> None:
     assert encode_type(Session) == (
-        "Session(address client,uint40 expiry,uint32 window,bytes32 model,bytes32 policy,bytes32 salt,Leg[] legs)"
-        "Leg(address provider,uint64 priceIn,uint64 priceOut,uint64 cap)"
+        "Session(address client,uint40 expiry,bytes32 terms,bytes32 salt,Leg[] legs)Leg(address provider,uint64 cap)"
     )
-    assert encode_type(Voucher) == "Voucher(bytes32 session,uint64 tokensIn,uint64 tokensOut,bytes32 receipts)"
+    assert encode_type(Voucher) == (
+        "Voucher(bytes32 session,uint64[] amounts,uint64 tokensIn,uint64 tokensOut,bytes32 receipts)"
+    )
 
 
 TYPES = {
-    "Leg": [("provider", "address"), ("priceIn", "uint64"), ("priceOut", "uint64"), ("cap", "uint64")],
+    "Leg": [("provider", "address"), ("cap", "uint64")],
     "Session": [
         ("client", "address"),
         ("expiry", "uint40"),
-        ("window", "uint32"),
-        ("model", "bytes32"),
-        ("policy", "bytes32"),
+        ("terms", "bytes32"),
         ("salt", "bytes32"),
         ("legs", "Leg[]"),
     ],
@@ -120,12 +126,12 @@ TYPES = {
 
 
 @settings(max_examples=25, deadline=None)
-@given(secret=secrets, expiry=st.integers(0, 2**40 - 1), price=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
-def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, price: int, legs: int) -> None:
+@given(secret=secrets, expiry=st.integers(0, 2**40 - 1), cap=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
+def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, cap: int, legs: int) -> None:
     key = SigningKey(secret)
-    leg = Leg(provider=OTHER.address, price_in=price, price_out=2, cap=3)
+    leg = Leg(provider=OTHER.address, cap=cap)
     value = session().replace(expiry=expiry, legs=(leg,) * legs)
-    leg_data = {"provider": leg.provider, "priceIn": price, "priceOut": 2, "cap": 3}
+    leg_data = {"provider": leg.provider, "cap": cap}
     signable = encode_typed_data(
         domain_data={
             "name": DOMAIN.name,
@@ -139,9 +145,7 @@ def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int
         message_data={
             "client": value.client,
             "expiry": expiry,
-            "window": value.window,
-            "model": value.model,
-            "policy": value.policy,
+            "terms": value.terms,
             "salt": value.salt,
             "legs": [leg_data] * legs,
         },
