@@ -38,7 +38,7 @@ class Tab:
     """Counts one session from the client's side.
 
     Args:
-        acceptances: of the legs, by their index in the session.
+        acceptances: of the legs, by their index in the session; a leg that has not accepted is owed nothing.
         chain: the client's nonces; its anchor is the terms'.
         prompt: token ids, at least one.
         stop_tokens: ids that end the answer.
@@ -68,7 +68,7 @@ class Tab:
         """The receipts after the last window, first leg first; empty until they are in."""
         self._chain = chain
         self._stop_tokens = frozenset(stop_tokens)
-        self._cached = [acceptances[leg].cached if leg in acceptances else 0 for leg in range(len(terms.legs))]
+        self._cached = {leg: each.cached for leg, each in acceptances.items()}
         self._route = route_at(terms, (), 0)
         self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self._route}
         self._paid = window_end(terms.plan, 0)
@@ -187,6 +187,8 @@ class Tab:
         )
 
     def _owed(self, leg: int, positions: int) -> int:
+        if leg not in self._cached:
+            return 0
         stint = Stint(cached=self._cached[leg]) if leg < len(self.terms.route) else stints(self.terms, ())[leg]
         work = work_of(self.terms.plan, stint, positions, late=self.book.late(leg))
         return owed(self.terms.legs[leg].rates, work)

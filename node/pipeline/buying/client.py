@@ -3,128 +3,173 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
 
-from node.events import Closed, Events, SessionOpened, Settled
-from node.pipeline.conversation import ClientSide, Conversation, JobResult, loop_time
-from node.pipeline.tab import Tab
-from node.pipeline.vouchers import StoredVoucher, VoucherStore
-from node.ports import Clock, Connect, Proven, Requests, Settlement
-from protocol.errors import JoulemeshError, LostPeerError, RuleError
-from protocol.frames import Pay
-from protocol.ids import ModelManifest
-from protocol.messages import Close, Open, Settle
-from protocol.metering import leg_amount
-from protocol.order import JobOrder
-from protocol.signing import SigningKey, seal
+from node.events import Closed, Released, SessionOpened, Settled
+from node.pipeline.buying.conversation import Conversation, loop_time
+from node.pipeline.buying.job import ClientSide, Deal, JobResult
+from node.pipeline.buying.reclaim import freed_by, worth_having
+from node.pipeline.vouchers import StoredVoucher
+from protocol.errors import JoulemeshError, LocalError, RuleError
+from protocol.messages import SignedDischarge, SignedVoucher
+from protocol.metering import reserved_caps
+from protocol.tab import Tab
 
-__all__ = ["JobClient", "JobResult"]
+__all__ = ["Job", "JobClient"]
+
+_SETTLED_BY_OTHERS = ("settled", "closed")
+_RELEASED_BY_OTHERS = ("released", "closed")
 
 
 class JobClient:
-    """Runs jobs for one key.
+    """Runs jobs for one key."""
 
-    Args:
-        journal: keeps every open session, so that a later run can claim what a crashed one left reserved.
-        peer_id_of: libp2p id of a public key, for requests.
+    def __init__(self, side: ClientSide) -> None:
+        self._side = side
+
+    def start(self, deal: Deal) -> Job:
+        """A job on these terms, for one ``async with``."""
+        return Job(self._side, deal)
+
+
+class Job:
+    """One job: an async context manager, and in it an iterator over the ids of generated tokens as they come.
+
+    Entering opens the session; what stands against that is raised, and nothing is reserved then (RuleError), or it is
+    not known (UnreachableError: the journal keeps the session). Errors of the job itself end the iteration and are in
+    `result.error`. Leaving pays for what came and takes the rest back, whatever happens meanwhile, and is bounded; a
+    caller that was cancelled sees its cancellation again afterwards.
+
+    Whoever stops reading stops paying: legs serve no further than the window that is paid.
     """
 
-    def __init__(
-        self,
-        key: SigningKey,
-        settlement: Settlement,
-        requests: Requests,
-        connect: Connect,
-        journal: VoucherStore,
-        *,
-        peer_id_of: Callable[[bytes], str],
-        clock: Clock,
-        events: Events,
-    ) -> None:
-        self._side = ClientSide(
-            key=key,
-            settlement=settlement,
-            requests=requests,
-            connect=connect,
-            journal=journal,
-            peer_id_of=peer_id_of,
-            clock=clock,
-            events=events,
+    def __init__(self, side: ClientSide, deal: Deal) -> None:
+        self._side = side
+        tab = Tab(
+            deal.session,
+            deal.terms,
+            side.settlement.domain,
+            acceptances={},
+            chain=deal.chain,
+            prompt=deal.prompt,
+            stop_tokens=deal.stop_tokens,
         )
+        self.result = JobResult(deal, tab)
+        self._conversation = Conversation(side, self.result)
 
-    async def run(
-        self, order: JobOrder, manifest: ModelManifest, prompt: Sequence[int], on_token: Callable[[int], None]
-    ) -> JobResult:
-        """Run one job to its end on the ledger; `order` is the one for leg 0.
-
-        A cancelled run still pays for what came and takes the rest back. Errors of the job itself are in the result;
-        only what happens before money is reserved is raised (RuleError, UnreachableError).
-        """
-        tab = Tab(order.session, self._side.settlement.domain, order.plan, prompt, manifest.stop_tokens)
-        orders = [seal(order.replace(leg=leg), self._side.key) for leg in range(len(order.hops))]
-        result = JobResult(order, orders, tab, times=[loop_time()])
-        stored = StoredVoucher(session=order.session, opened_at=self._side.clock(), pay=None)
-        await self._side.journal.put(tab.session, stored)
+    async def __aenter__(self) -> Self:
+        side, result = self._side, self.result
+        session, identity = result.deal.session, result.tab.id
+        result.started_s = loop_time()
+        stored = StoredVoucher(session=session, opened_at=side.clock(), leg=None, pay=None, discharges=())
+        await side.journal.put(identity, stored)
         try:
-            result.opened = await self._side.settlement.submit(Open(session=order.session), self._side.key)
+            result.opened = await side.settlement.open(session, side.key)
         except RuleError:
             # Refused for certain. After any other error the ledger may hold the session: the journal keeps it.
-            await self._side.journal.remove(tab.session)
+            await side.journal.remove(identity)
             raise
-        reserved = sum(leg.cap for leg in order.session.legs)
-        self._side.events(SessionOpened(session=tab.session, reserved_micro=reserved))
-        result.times.append(loop_time())
-        conversation = Conversation(self._side, result, on_token)
-        try:
-            await conversation.talk()
-        except JoulemeshError as error:
-            result.error = error
-        except asyncio.CancelledError:
-            result.error = LostPeerError("stopped before the answer was complete", code="cancelled")
-        await _see_through(self._end(conversation, result))
-        return result
+        result.operations += 1
+        result.funded_s = loop_time()
+        side.events(SessionOpened(session=identity, reserved_micro=reserved_caps(session)))
+        return self
 
-    async def _end(self, conversation: Conversation, result: JobResult) -> None:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
         try:
-            discharges = await conversation.wind_down()
-            await self._settle(result, discharges)
+            token = await self._conversation.next_token()
         except JoulemeshError as error:
-            result.settle_error = error
+            self.result.error, token = error, None
+        if token is None:
+            raise StopAsyncIteration
+        return token
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.result.error is None and not self.result.tab.ended:
+            self.result.error = LocalError("stopped before the answer was complete", code="cancelled")
+        await _see_through(self._end())
+
+    async def _end(self) -> None:
+        try:
+            discharges = await self._conversation.wind_down()
+            await self._settle(discharges)
+        except JoulemeshError as error:
+            self.result.settle_error = error
         finally:
-            await conversation.close()
+            await self._conversation.close()
 
-    async def _settle(self, result: JobResult, discharges: dict[int, bytes]) -> None:
-        session, legs = result.tab.session, result.order.session.legs
-        if result.pay is not None and any(result.tab.paid):
+    async def _settle(self, discharges: tuple[SignedDischarge, ...]) -> None:
+        """Redeem the last voucher, show the ledger the discharges, and forget the session once nothing is held."""
+        side, result = self._side, self.result
+        stored = StoredVoucher(
+            session=result.deal.session, opened_at=side.clock(), leg=None, pay=result.pay, discharges=discharges
+        )
+        # First: if the ledger does not answer now, a later run shows it what the legs have signed.
+        await side.journal.put(result.tab.id, stored)
+        if result.pay is not None and any(result.pay.voucher.amounts):
             result.settled = await self._settle_voucher(result.pay)
-            paid = sum(leg_amount(leg, *result.tab.paid) for leg in legs)
-            self._side.events(Settled(session=session, amount_micro=paid))
-        if len(discharges) == len(legs):
-            close = Close(session=session, discharges=tuple(discharges[leg] for leg in range(len(legs))))
-            result.closed = await self._side.settlement.submit(close, self._side.key)
-            self._side.events(Closed(session=session))
-            await self._side.journal.remove(session)
+        await self._look()
+        if result.settled is not None and result.record is not None:
+            side.events(Settled(session=result.tab.id, amount_micro=sum(result.record.settled)))
+        await self._release(discharges)
+        fee = (await side.settlement.rules()).fee
+        if result.record is not None and not worth_having(result.record.reserved, fee):
+            await side.journal.remove(result.tab.id)
+            side.events(Closed(session=result.tab.id))
 
-    async def _settle_voucher(self, pay: Pay) -> Proven:
-        """Settle the last voucher, unless a provider was quicker; the entry that did."""
+    async def _look(self) -> None:
+        self.result.record = await self._side.settlement.session(self.result.tab.id)
+
+    async def _settle_voucher(self, pay: SignedVoucher) -> bytes:
+        """Evidence that it is settled; of a provider's doing where that was quicker."""
+        settlement = self._side.settlement
         try:
-            return await self._side.settlement.submit(
-                Settle(voucher=pay.voucher, signature=pay.signature), self._side.key
-            )
+            evidence = await settlement.settle([pay], self._side.key)
         except RuleError as error:
-            found = None if error.code != "settled" else await self._side.settlement.session(pay.voucher.session)
-            if found is None:
+            if error.code not in _SETTLED_BY_OTHERS:
                 raise
-            return found[1]
+            return await settlement.evidence(pay.voucher.session)
+        self.result.operations += 1
+        return evidence
+
+    async def _release(self, discharges: tuple[SignedDischarge, ...]) -> None:
+        side, result = self._side, self.result
+        record = result.record
+        if record is None:
+            return
+        shown, freed = freed_by(discharges, record)
+        if not worth_having(freed, (await side.settlement.rules()).fee):
+            return
+        try:
+            result.released = await side.settlement.release(shown, side.key)
+        except RuleError as error:
+            if error.code not in _RELEASED_BY_OTHERS:
+                raise
+            result.released = await side.settlement.evidence(result.tab.id)
+        else:
+            result.operations += 1
+            side.events(Released(session=result.tab.id, amount_micro=freed))
+        await self._look()
 
 
 async def _see_through(ending: Coroutine[Any, Any, None]) -> None:
-    """Run to the end whatever is cancelled meanwhile: money is moving, and all waits in it are bounded."""
+    """Run to the end whatever is cancelled meanwhile, and only then raise the cancellation.
+
+    Money is moving, and all waits in it are bounded.
+    """
     task = asyncio.create_task(ending, name="end of job")
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
+        except asyncio.CancelledError as error:
+            cancelled = error
     task.result()
+    if cancelled is not None:
+        raise cancelled
