@@ -103,6 +103,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
                 root=None if found.checkpoint is None else found.checkpoint.root,
                 deposited=found.deposited,
                 withdrawn=found.withdrawn,
+                fees=found.fees,
                 held=found.held,
             )
         )
@@ -112,6 +113,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
                 "ledger": found.verifier_key or "unknown",
                 "entries": f"{found.entries} verified" + ("" if sound else " before the fault"),
                 "money": f"{money(found.deposited)} in, {money(found.withdrawn)} out, {money(found.held)} on the books",
+                "fees": f"{money(found.fees)} paid to the operator",
                 "result": "every entry follows the rules" if sound else f"NOT SOUND: {found.fault}",
             }
         )
