@@ -111,6 +111,12 @@ class NodeConfig:
     blocks: tuple[int, int] | None = setting(
         Span(), table="model", default=None, example='"0:2"', about="The blocks to serve; all of them when left out."
     )
+    precision: str = setting(
+        Choice(("fp32", "bf16")),
+        table="model",
+        default="fp32",
+        about="The number format to compute in. Each is a product of its own; there is no spot check for bf16 yet.",
+    )
 
     ledger: str = _ledger()
     peers: tuple[str, ...] = _peers()
@@ -137,6 +143,19 @@ class NodeConfig:
         default=UNDECLARED,
         about="Where the machine stands. It is published as claimed, without proof. ZZ declares nothing, "
         "and is not used by clients whose policy names countries.",
+    )
+    region: str | None = setting(
+        Text("an ISO 3166-2 code of that country", metavar="CODE", pattern=r"[A-Z]{2}-[A-Z0-9]{1,3}"),
+        table="place",
+        default=None,
+        example='"DE-BE"',
+        about="Where in that country. Clients may allow or deny single regions; left out, the machine may be in any.",
+    )
+    hardware_category: str = setting(
+        Text("a word of at most 32 letters", metavar="WORD", pattern=r"[a-z0-9-]{0,32}"),
+        table="place",
+        default="",
+        about="What kind of machine this is, such as consumer or datacenter, for policies on export and the like.",
     )
 
     energy_price_micro_per_kwh: int = setting(
@@ -205,6 +224,30 @@ class NodeConfig:
         default=20,
         reloadable=True,
         about="Profit asked above the floor.",
+    )
+    opening_price_micro: int = setting(
+        Fixed("$ per job", 6, "0", "1000"),
+        name="opening_price",
+        table="price",
+        default=1,
+        reloadable=True,
+        about="What taking a job costs, however little is asked for then: places are not for nothing.",
+    )
+    late_discount_percent: int = setting(
+        Whole("percent of the price", 0, 100),
+        name="late_discount",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="By how much generated tokens are cheaper that came later than the offer says.",
+    )
+    credit_tokens: int = setting(
+        Whole("tokens", 0, 4_096),
+        name="credit",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="Generated tokens to serve before they are paid, for clients without history here; at most a window.",
     )
 
     kv_tokens: int = setting(

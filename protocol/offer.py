@@ -187,7 +187,7 @@ class Offer(Message):
     """Model root."""
     model_name: Name
     """For people."""
-    licence: Name
+    license: Name
     """Of the model, as its manifest names it: an SPDX expression, or empty where it is not said."""
     span: BlockSpan
     """Blocks that it serves; a route may use some of them."""

@@ -46,12 +46,19 @@ def doctor(as_json: bool) -> int:
     The exit status is 1 where something will not work.
     """
     folder = default_data_dir()
-    findings = [*_versions(), *_origins(), *_extras(), _compute(), *_data_dir(folder), *_variables(), *_ports()]
+    findings = [*_versions(), *_origins(), *_extras(), _device(), *_data_dir(folder), *_variables(), *_ports()]
     if as_json:
         print_json(findings)
     else:
         print_table(("", "what", "detail"), [[each.level, each.what, each.detail] for each in findings])
     return FAILED if any(each.level == "fail" for each in findings) else 0
+
+
+def _device() -> Finding:
+    """Which device would run a node's blocks: a GPU in the machine is not used."""
+    from node.engine.device import compute_device
+
+    return Finding("ok", "computes on", str(compute_device()))
 
 
 def _versions() -> list[Finding]:
@@ -89,16 +96,6 @@ def _extras() -> list[Finding]:
         else:
             findings.append(Finding("ok", package, _version_of(package)))
     return findings
-
-
-def _compute() -> Finding:
-    """Which device computes: said plainly, as a GPU in the machine suggests another answer."""
-    if importlib.util.find_spec("torch") is None:
-        return Finding(
-            "note", "compute", f"nothing: torch, which models run on, is not installed; {install_hint('engine')}"
-        )
-    idle = ", and the GPU of this machine is not used" if NVIDIA_DRIVER.exists() else ""
-    return Finding("ok", "compute", f"on the CPU, {os.cpu_count()} cores: models are computed on the CPU today{idle}")
 
 
 def _version_of(package: str) -> str:

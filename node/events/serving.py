@@ -11,6 +11,7 @@ __all__ = [
     "JobBegun",
     "JobFailed",
     "JobServed",
+    "KeyInUse",
     "LinkRefused",
     "NodeReady",
     "OfferNotSent",
@@ -111,15 +112,29 @@ class OfferWithdrawn(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferUnseen(Event):
-    """The node looked for its own offer at a peer, and did not find it."""
+    """The node looked for its own offer at some peers, more than once, and did not find it."""
 
     name: ClassVar[str] = "offer not seen"
     level: ClassVar[Level] = Level.WARNING
-    seconds: float
-    """Since it was last seen, or first sent."""
+    peers: int
+    """How many were asked and answered."""
 
     def sentence(self) -> str:
-        return f"nobody on the network shows this node's offer, for {self.seconds:.0f} s: no jobs will come"
+        where = f"none of {self.peers} peers shows" if self.peers else "no peer answers that could show"
+        return f"{where} this node's offer: no jobs will come"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyInUse(Event):
+    """Somebody else's offers carry this node's key: the two take each other off the market."""
+
+    name: ClassVar[str] = "key in use elsewhere"
+    level: ClassVar[Level] = Level.ERROR
+    addresses: tuple[str, ...]
+    """Where the other one serves."""
+
+    def sentence(self) -> str:
+        return f"another node sends offers under this key, from {', '.join(self.addresses)}: stop one of the two"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from node.events import Events, KeyInUse, OfferSeen, OfferUnseen
 from node.market.advertiser import Advertiser
 from node.market.book import verify_offer
-from node.ports import Clock, Events
+from node.ports import Clock
 from protocol.errors import PeerError
 from protocol.offer import Offer
 
@@ -64,13 +65,12 @@ class Lookout:
         self._tell_of_rivals([offer for offer in offers if self._advertiser.is_rival(offer)])
         if any(self._advertiser.has_made(offer) for offer in offers):
             if self._missed >= PATIENCE:
-                self._events("offer seen again", {})
+                self._events(OfferSeen())
             self._missed = 0
             return True
         self._missed += 1
         if self._missed == PATIENCE:
-            reason = f"none of {len(answers)} peers has it" if answers else "no peer answers"
-            self._events("offer not seen", {"reason": reason})
+            self._events(OfferUnseen(peers=len(answers)))
         self._advertiser.renew()
         return False
 
@@ -86,6 +86,6 @@ class Lookout:
 
     def _tell_of_rivals(self, rivals: Sequence[Offer]) -> None:
         if rivals and not self._rivalled:
-            where = sorted({rival.data_address for rival in rivals})
-            self._events("key in use elsewhere", {"reason": "another node sends offers under this key", "at": where})
+            where = sorted({address for rival in rivals for address in rival.data_addresses})
+            self._events(KeyInUse(addresses=tuple(where)))
         self._rivalled = bool(rivals)
