@@ -10,7 +10,6 @@ import numpy as np
 
 from protocol.errors import ConfigurationError
 from protocol.ids import ModelRoot
-from protocol.lattice import MAX_BLOCKS
 from protocol.offer import Offer
 from protocol.policy import Reason, ReasonCode
 from protocol.routing import NoRouteError, Route
@@ -25,6 +24,7 @@ __all__ = [
     "no_node_left",
     "route_among",
     "shortlist",
+    "silent",
 ]
 
 SILENT = Reason(ReasonCode.UNREACHABLE, "its node does not answer")
@@ -113,17 +113,13 @@ def _complete(offers: Sequence[Offer]) -> bool:
     return end >= blocks
 
 
-def shortlist(offers: Sequence[Offer], *, blocks: int, prompt_milli: int) -> list[Offer]:
-    """The cheapest of some usable offers, some for each block: those whose nodes are worth a connection.
+def shortlist(offers: Sequence[Offer], *, prompt_milli: int) -> list[Offer]:
+    """The cheapest of some usable offers of one model, some for each block: those that are worth a connection.
 
     Args:
-        offers: of one model, none of which a policy excludes.
-        blocks: in the whole model; 1 to `lattice.MAX_BLOCKS`.
         prompt_milli: thousandths of the job's tokens that are prompt.
     """
-    if not 1 <= blocks <= MAX_BLOCKS:
-        raise ConfigurationError(f"a model of {blocks} blocks; routes are found through 1 to {MAX_BLOCKS}")
-    ways = np.zeros(blocks, dtype=np.int64)
+    ways = np.zeros(max((offer.span.end for offer in offers), default=0), dtype=np.int64)
     found: list[Offer] = []
 
     def per_block(offer: Offer) -> tuple[int, bytes]:
@@ -133,7 +129,7 @@ def shortlist(offers: Sequence[Offer], *, blocks: int, prompt_milli: int) -> lis
 
     for offer in sorted(offers, key=per_block):
         part = ways[offer.span.start : offer.span.end]
-        if len(found) < MOST and part.size and part.min() < WAYS:
+        if len(found) < MOST and part.min(initial=WAYS) < WAYS:
             part += 1
             found.append(offer)
     return found
@@ -160,6 +156,11 @@ def route_among(
         everything = (*error.explanations, *others)
         raise NoRouteError(error.message, code=error.code, hint=error.hint, explanations=everything) from None
     return replace(found, explanations=(*found.explanations, *others))
+
+
+def silent(offers: Sequence[Offer]) -> tuple[tuple[Offer, Reason], ...]:
+    """Offers of nodes of which none answers, with that as the reason."""
+    return tuple((offer, SILENT) for offer in offers)
 
 
 def no_node_left(reasons: Sequence[tuple[Offer, Reason]]) -> NoRouteError:

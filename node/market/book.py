@@ -85,6 +85,10 @@ class OfferBook:
         self._by_peer[offer.public_key] = self._by_peer.get(offer.public_key, 0) + 1
         return True
 
+    def verified(self, model: bytes | None = None) -> list[VerifiedOffer]:
+        """Offers in force, of one model or of all, in order of their keys, with the bytes that an order names."""
+        return self._in_force(model)
+
     def offers(self, model: bytes | None = None) -> list[Offer]:
         """Offers in force, of one model or of all, in order of their keys."""
         return [entry.offer for entry in self._in_force(model)]
