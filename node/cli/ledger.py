@@ -47,6 +47,8 @@ class Replayed:
     """Micro-units that came in, over all entries."""
     withdrawn: int
     """Micro-units that went out."""
+    fees: int
+    """Micro-units that operations cost those who submitted them; the operator has them."""
     held: int
     """Micro-units that are on the books."""
 
