@@ -17,7 +17,7 @@ __all__ = [
     "RequestRefused",
 ]
 
-CLIENT_FILES = ("tokenizer.json", "tokenizer_config.json")
+CLIENT_FILES = ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
 """The files of a model that a client needs and may ask a provider for; weights are not among them."""
 MAX_FILE_BYTES = 32 * 1024 * 1024
 
