@@ -111,6 +111,12 @@ class NodeConfig:
     blocks: tuple[int, int] | None = setting(
         Span(), table="model", default=None, example='"0:2"', about="The blocks to serve; all of them when left out."
     )
+    precision: str = setting(
+        Choice(("fp32", "bf16")),
+        table="model",
+        default="fp32",
+        about="The number format to compute in. Each is a product of its own; there is no spot check for bf16 yet.",
+    )
 
     ledger: str = _ledger()
     peers: tuple[str, ...] = _peers()

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from node.app.clock import clock
+from node.app.held_model import held_model
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
 from node.app.reload import Reload
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
 from node.energy import Energy, Pricing, choose_energy
+from node.engine.device import compute_device
 from node.events import Events, NodeReady, Starting
 from node.ledger import LedgerClient
 from node.market import Advertiser, Lookout
-from node.model_directory import model_manifest
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.direct import DataPlane, Listener
 from node.pipeline.admission import Admission, ProviderLimits
@@ -29,6 +30,7 @@ from node.pipeline.provider import Provider
 from node.pipeline.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
 from node.ports import StepInput
+from protocol.activations import FORMATS, ActivationType
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
@@ -62,10 +64,10 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         on_event(Starting(step=f"asking the ledger at {config.ledger}"))
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         info = await ledger.info()
-        on_event(Starting(step=f"hashing the model in {config.model}"))
-        manifest = await asyncio.to_thread(model_manifest, config.model)
-        span = _span(config, manifest)
-        on_event(Starting(step=f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the CPU"))
+        on_event(Starting(step=f"reading and hashing the model in {config.model}, unless its hashes are remembered"))
+        manifest, span = await asyncio.to_thread(held_model, config)
+        for step in _steps(manifest, span):
+            on_event(Starting(step=step))
         engine, energy, position_us = await asyncio.to_thread(_load, config, manifest, span)
         network = await stack.enter_async_context(open_network(key, config.listen, on_event, announce=config.announce))
         limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
@@ -206,13 +208,11 @@ def _listen_for_data(config: NodeConfig) -> Iterator[tuple[Listener, str]]:
             yield listener, data_address(config.data_announce, parse_data_address(listener.address).port)
 
 
-def _span(config: NodeConfig, manifest: ModelManifest) -> BlockSpan:
-    start, end = config.blocks or (0, manifest.blocks)
-    if end > manifest.blocks:
-        raise ConfigurationError(
-            f"blocks {start}:{end} of a model of {manifest.blocks}", hint=f"choose within 0:{manifest.blocks}"
-        )
-    return BlockSpan(start=start, end=end)
+def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
+    """What a node says before it loads its blocks: which device computes, and what clients cannot do with them."""
+    yield f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the {compute_device()}"
+    if FORMATS[ActivationType(manifest.precision)].tolerance_ppm is None:
+        yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"
 
 
 def _load(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple[Engine, Energy, int]:
@@ -227,7 +227,11 @@ def _load(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple
         dtype=manifest.precision,
         threads=config.threads,
     )
-    energy = choose_energy(declared_mj=config.millijoules_per_token, milliwatts_per_core=config.milliwatts_per_core)
+    energy = choose_energy(
+        declared_mj=config.millijoules_per_token,
+        milliwatts_per_core=config.milliwatts_per_core,
+        gpu=compute_device().is_gpu,
+    )
     if energy is None:
         raise ConfigurationError(
             "what a token costs in energy is not known here", hint="declare it with --joules-per-token"
@@ -285,7 +289,7 @@ def _ready(
         data=offer.data_address,
         model=manifest.name,
         blocks=str(terms.span),
-        device=f"CPU, {config.threads} thread{'' if config.threads == 1 else 's'}",
+        device=f"{compute_device()}, {config.threads} thread{'' if config.threads == 1 else 's'} used",
         precision=manifest.precision,
         price_in_micro=offer.price_in,
         price_out_micro=offer.price_out,

@@ -97,8 +97,11 @@ def _compute() -> Finding:
         return Finding(
             "note", "compute", f"nothing: torch, which models run on, is not installed; {install_hint('engine')}"
         )
-    idle = ", and the GPU of this machine is not used" if NVIDIA_DRIVER.exists() else ""
-    return Finding("ok", "compute", f"on the CPU, {os.cpu_count()} cores: models are computed on the CPU today{idle}")
+    from node.engine.device import compute_device
+
+    device = compute_device()
+    idle = "; the GPU of this machine is not used" if NVIDIA_DRIVER.exists() and not device.is_gpu else ""
+    return Finding("ok", "compute", f"on the {device}{idle}")
 
 
 def _version_of(package: str) -> str:
