@@ -16,6 +16,7 @@ from urllib.parse import quote
 from node.app.choice import choose_model, covers, covers_some_model, require_answers, route_among
 from node.app.clock import clock
 from node.app.models import fetch_manifest, fetch_tokenizer
+from node.app.prompt import Prompt
 from node.app.report import JobReport, build_report
 from node.config import ClientConfig
 from node.durable import replace_file
@@ -137,7 +138,7 @@ class Client:
 
     async def run(
         self,
-        prompt: str,
+        prompt: Prompt,
         on_text: Callable[[str], None],
         *,
         model: str | None = None,
@@ -163,7 +164,7 @@ class Client:
         holders = [peer_id_of(public_key) for public_key in round_trips]
         manifest = await fetch_manifest(network.host, holders, root, self._cache)
         text = await fetch_tokenizer(network.host, holders, manifest, self._cache)
-        tokens = text.encode(prompt)
+        tokens = await asyncio.to_thread(text.prompt_ids, prompt)
         most = min(self.config.max_tokens, manifest.max_context - len(tokens))
         if not tokens or most < 1:
             raise ConfigurationError(
@@ -185,12 +186,12 @@ class Client:
         verified = _verified(bundle)
         answered = text.decode(result.tab.tokens[len(tokens) :]).strip()
         if bundle is not None and receipt_file is not None:
-            _keep_receipt(receipt_file, dump_bundle(bundle, text=(prompt, answered)))
+            _keep_receipt(receipt_file, dump_bundle(bundle, text=(prompt.shown, answered)))
         report = build_report(
             result,
             found,
             model=manifest.name,
-            text=(prompt, answered),
+            text=(prompt.shown, answered),
             balances=(before, await self._balance_or_none()),
             grace_s=rules.grace_s,
             receipt_file=receipt_file if bundle is not None else None,

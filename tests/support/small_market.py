@@ -13,12 +13,12 @@ from typing import Any
 
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
-
-from node.events import Event, unheard
 from node.pipeline.admission import Admission, ProviderLimits
 from node.pipeline.client import JobClient
 from node.pipeline.provider import Provider
 from node.pipeline.redeem import Redeemer
+
+from node.events import Event, unheard
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Proven
 from protocol.checkpoint import Checkpoint, sign_checkpoint
