@@ -118,7 +118,7 @@ class ModelFile(Message):
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         if self.name in ("", ".", "..") or "/" in self.name or "\\" in self.name:
-            raise MalformedError(f"ModelFile.name: {self.name!r} is not the name of a file in a folder")
+            raise InvalidError(f"ModelFile.name: {self.name!r} is not the name of a file in a folder")
 
 
 @message("model/1")
@@ -148,7 +148,7 @@ class ModelManifest(Message):
         Message.__post_init__(self)
         names = [file.name for file in self.files]
         if names != sorted(set(names)):
-            raise MalformedError("ModelManifest.files: not in ascending order of name, each once")
+            raise InvalidError("ModelManifest.files: not in ascending order of name, each once")
 
     @property
     def root(self) -> ModelRoot:
