@@ -68,6 +68,7 @@ class Tab:
         """The receipts after the last window, first leg first; empty until they are in."""
         self._chain = chain
         self._stop_tokens = frozenset(stop_tokens)
+        self._accepted = frozenset(acceptances)
         self._cached = [acceptances[leg].cached if leg in acceptances else 0 for leg in range(len(terms.legs))]
         self._route = route_at(terms, (), 0)
         self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self._route}
@@ -187,6 +188,8 @@ class Tab:
         )
 
     def _owed(self, leg: int, positions: int) -> int:
+        if leg not in self._accepted:
+            return 0
         stint = Stint(cached=self._cached[leg]) if leg < len(self.terms.route) else stints(self.terms, ())[leg]
         work = work_of(self.terms.plan, stint, positions, late=self.book.late(leg))
         return owed(self.terms.legs[leg].rates, work)
