@@ -1,7 +1,8 @@
 """Every setting of the node, the ledger and the client: what it means, its unit, its bounds and its default.
 
-Money is held in micro-units, fractions in thousandths, energy in millijoules: the file and the flags take the decimal
-numbers that people write. `node.settings` reads and writes these declarations.
+Money is held in micro-units, fractions in thousandths, energy in millijoules, and the fields say so: the file and the
+flags take the decimal numbers that people write, under names without the unit. What `reloadable` settings say is taken
+over by a node that runs, on SIGHUP. `node.settings` reads and writes these declarations.
 """
 
 # ruff: noqa: RUF009 - `setting` makes a dataclass field, as `dataclasses.field` does
@@ -11,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.events import Level
 from node.setting_kinds import Choice, Country, Fixed, Folder, Jurisdictions, Multiaddrs, Span, Text, WebAddress, Whole
 from node.settings import setting
 from protocol.jurisdictions import UNDECLARED
@@ -48,6 +50,16 @@ def _data_dir() -> Path:
 def _key() -> str:
     return setting(  # type: ignore[no-any-return]
         _KEY_NAME, table="local", default="default", about="The key to act with: its name in the keystore, or a file."
+    )
+
+
+def _log_level(default: str) -> str:
+    return setting(  # type: ignore[no-any-return]
+        Choice(tuple(level.word for level in Level)),
+        table="local",
+        default=default,
+        reloadable=True,
+        about="How much is told: everything, what happens, what may be wrong, or what is.",
     )
 
 
@@ -99,6 +111,12 @@ class NodeConfig:
     blocks: tuple[int, int] | None = setting(
         Span(), table="model", default=None, example='"0:2"', about="The blocks to serve; all of them when left out."
     )
+    precision: str = setting(
+        Choice(("fp32", "bf16")),
+        table="model",
+        default="fp32",
+        about="The number format to compute in. Each is a product of its own; there is no spot check for bf16 yet.",
+    )
 
     ledger: str = _ledger()
     peers: tuple[str, ...] = _peers()
@@ -126,28 +144,52 @@ class NodeConfig:
         about="Where the machine stands. It is published as claimed, without proof. ZZ declares nothing, "
         "and is not used by clients whose policy names countries.",
     )
-
-    energy_price: int = setting(
-        Fixed("$ per kWh", 6, "0", "25"), table="energy", default=100_000, about="What a kilowatt-hour costs."
+    region: str | None = setting(
+        Text("an ISO 3166-2 code of that country", metavar="CODE", pattern=r"[A-Z]{2}-[A-Z0-9]{1,3}"),
+        table="place",
+        default=None,
+        example='"DE-BE"',
+        about="Where in that country. Clients may allow or deny single regions; left out, the machine may be in any.",
     )
-    pue: int = setting(
+    hardware_category: str = setting(
+        Text("a word of at most 32 letters", metavar="WORD", pattern=r"[a-z0-9-]{0,32}"),
+        table="place",
+        default="",
+        about="What kind of machine this is, such as consumer or datacenter, for policies on export and the like.",
+    )
+
+    energy_price_micro_per_kwh: int = setting(
+        Fixed("$ per kWh", 6, "0", "25"),
+        name="energy_price",
+        table="energy",
+        default=100_000,
+        reloadable=True,
+        about="What a kilowatt-hour costs.",
+    )
+    pue_milli: int = setting(
         Fixed("watts drawn for each watt computed with", 3, "1", "10"),
+        name="pue",
         table="energy",
         default=1_000,
+        reloadable=True,
         about="Power usage effectiveness: what cooling and conversion add.",
     )
-    joules_per_token: int | None = setting(
+    millijoules_per_token: int | None = setting(
         Fixed("joules", 3, "0.001", "10000"),
+        name="joules_per_token",
         table="energy",
         default=None,
         example="10.8",
+        reloadable=True,
         about="Energy of one token through the served blocks, as declared. Left out, it is measured, "
         "or modelled where nothing can be measured.",
     )
-    watts_per_core: int = setting(
+    milliwatts_per_core: int = setting(
         Fixed("watts", 3, "0.1", "1000"),
+        name="watts_per_core",
         table="energy",
         default=10_000,
+        reloadable=True,
         about="What one busy core draws, for the modelled figure where there is no meter.",
     )
     carbon_g_per_kwh: int | None = setting(
@@ -155,17 +197,57 @@ class NodeConfig:
         table="energy",
         default=None,
         example="380",
+        reloadable=True,
         about="Carbon intensity of the supply. Left out, it is published as unknown.",
     )
 
-    overhead_price: int = setting(
-        _PER_MILLION, table="price", default=0, about="Cost besides energy, part of the floor that no job goes below."
+    overhead_price_micro: int = setting(
+        _PER_MILLION,
+        name="overhead_price",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="Cost besides energy, part of the floor that no job goes below.",
     )
-    capital_price: int = setting(
-        _PER_MILLION, table="price", default=20_000, about="Share of what the hardware cost, asked above the floor."
+    capital_price_micro: int = setting(
+        _PER_MILLION,
+        name="capital_price",
+        table="price",
+        default=20_000,
+        reloadable=True,
+        about="Share of what the hardware cost, asked above the floor.",
     )
-    margin: int = setting(
-        Whole("percent of the floor", 0, 400), table="price", default=20, about="Profit asked above the floor."
+    margin_percent: int = setting(
+        Whole("percent of the floor", 0, 400),
+        name="margin",
+        table="price",
+        default=20,
+        reloadable=True,
+        about="Profit asked above the floor.",
+    )
+    opening_price_micro: int = setting(
+        Fixed("$ per job", 6, "0", "1000"),
+        name="opening_price",
+        table="price",
+        default=1,
+        reloadable=True,
+        about="What taking a job costs, however little is asked for then: places are not for nothing.",
+    )
+    late_discount_percent: int = setting(
+        Whole("percent of the price", 0, 100),
+        name="late_discount",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="By how much generated tokens are cheaper that came later than the offer says.",
+    )
+    credit_tokens: int = setting(
+        Whole("tokens", 0, 4_096),
+        name="credit",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="Generated tokens to serve before they are paid, for clients without history here; at most a window.",
     )
 
     kv_tokens: int = setting(
@@ -175,12 +257,17 @@ class NodeConfig:
         about="Room in the attention cache, over all sessions together.",
     )
     max_sessions: int = setting(
-        Whole("sessions", 1, 4_096), table="capacity", default=16, about="Jobs served at the same time."
+        Whole("sessions", 1, 4_096),
+        table="capacity",
+        default=16,
+        reloadable=True,
+        about="Jobs served at the same time.",
     )
     window: int = setting(
         Whole("tokens", 1, 4_096),
         table="capacity",
         default=16,
+        reloadable=True,
         about="Most generated tokens to serve before they are paid for; orders with a larger window are refused.",
     )
     threads: int = setting(
@@ -189,6 +276,7 @@ class NodeConfig:
 
     key: str = _key()
     data_dir: Path = _data_dir()
+    log_level: str = _log_level("info")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,15 +307,17 @@ class LedgerConfig:
         about="How long after a session's expiry its vouchers are still redeemed. It cannot be changed once the "
         "ledger exists.",
     )
-    faucet_limit: int = setting(
+    faucet_limit_micro: int = setting(
         Fixed("$ of play money per account", 6, "0", "1000000"),
+        name="faucet_limit",
         table="ledger",
         default=0,
         about="What the faucet credits to each account at most. 0 switches it off; use it on local networks only. "
         "It cannot be changed once the ledger exists.",
     )
-    fee: int = setting(
+    fee_micro: int = setting(
         Fixed("$ per operation", 6, "0.000001", "1"),
+        name="fee",
         table="ledger",
         default=1,
         about="What every accepted operation costs whoever submits it, paid to the operator, whose own are free. "
@@ -239,6 +329,7 @@ class LedgerConfig:
     peers: tuple[str, ...] = _peers()
     key: str = _key()
     data_dir: Path = _data_dir()
+    log_level: str = _log_level("info")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,8 +342,9 @@ class ClientConfig:
     max_tokens: int = setting(
         Whole("tokens", 1, 1_000_000), table="job", default=128, about="Tokens to generate at most."
     )
-    temperature: int = setting(
+    temperature_milli: int = setting(
         Fixed("degrees of randomness", 3, "0", "10"),
+        name="temperature",
         table="job",
         default=0,
         about="How freely tokens are drawn. 0 always takes the likeliest.",
@@ -286,15 +378,17 @@ class ClientConfig:
     deny: tuple[str, ...] = setting(
         Jurisdictions(), table="policy", default=(), about="Countries where machines must not stand."
     )
-    max_price_in: int | None = setting(
+    max_price_in_micro: int | None = setting(
         _PER_MILLION,
+        name="max_price_in",
         table="policy",
         default=None,
         example="1.00",
         about="Most to pay for prompt tokens over the whole route. No limit when left out.",
     )
-    max_price_out: int | None = setting(
+    max_price_out_micro: int | None = setting(
         _PER_MILLION,
+        name="max_price_out",
         table="policy",
         default=None,
         example="2.00",
@@ -313,8 +407,12 @@ class ClientConfig:
         default="claimed",
         about="Least evidence of where a provider stands, in rising order.",
     )
-    min_stake: int = setting(
-        Fixed("$", 6, "0", "1000000000"), table="policy", default=0, about="Least stake of every provider."
+    min_stake_micro: int = setting(
+        Fixed("$", 6, "0", "1000000000"),
+        name="min_stake",
+        table="policy",
+        default=0,
+        about="Least stake of every provider.",
     )
     precision: str | None = setting(
         Text("a precision's name, such as fp32", pattern="[a-z0-9_-]{1,16}"),
@@ -323,8 +421,9 @@ class ClientConfig:
         example='"fp32"',
         about="The number format to insist on. The model's own when left out.",
     )
-    latency_weight: int = setting(
+    latency_weight_micro_per_ms: int = setting(
         Fixed("$ per million tokens for each millisecond", 6, "0", "1000"),
+        name="latency_weight",
         table="policy",
         default=1_000,
         about="What a millisecond less per token is worth when routes are compared.",
@@ -332,3 +431,4 @@ class ClientConfig:
 
     key: str = _key()
     data_dir: Path = _data_dir()
+    log_level: str = _log_level("warning")

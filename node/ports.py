@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from protocol.codec import Message
 from protocol.eip712 import Domain
 from protocol.ids import BlockSpan
 from protocol.messages import Session, SignedDischarge, SignedVoucher
+from protocol.offer import Provenance
 from protocol.session import Account, SessionRecord
 from protocol.signing import SigningKey
 
@@ -24,12 +24,15 @@ __all__ = [
     "Connect",
     "EnergyAccount",
     "Link",
+    "Randomness",
     "Requests",
     "Settlement",
     "SpanEngine",
+    "Spawn",
     "StepInput",
     "StepOutput",
     "VenueRules",
+    "Worker",
 ]
 
 Activations = np.ndarray[Any, np.dtype[np.float32]]
@@ -37,6 +40,25 @@ Activations = np.ndarray[Any, np.dtype[np.float32]]
 
 Clock = Callable[[], int]
 """Unix seconds now."""
+
+Randomness = Callable[[int], bytes]
+"""So many unpredictable bytes."""
+
+T = TypeVar("T")
+
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+"""Start a task under a name, in the care of somebody who ends with its reason if it fails."""
+
+
+class Worker(Protocol):
+    """Where calls run that take long or wait for a disk: one at a time, in the order in which they were given."""
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """What `call` returns or raises. A caller that is cancelled stops waiting; the call runs all the same."""
+
+    def close(self) -> None:
+        """End after what it is doing and what waits."""
 
 
 class Link(Protocol):
@@ -79,8 +101,8 @@ class StepInput:
     length: int
     data: Sequence[int] | Activations
     """Token ids at the first span, else activations ``[length, hidden_size]``."""
-    sample: bool
-    """Last span: draw a token after the last row."""
+    draws: int
+    """Last span: draw a token after each of so many of the last rows; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +114,12 @@ class StepOutput:
     length: int
     hidden: Activations
     """The last block's output; what the next leg receives, and what the sketch is taken of."""
-    token: int | None
-    """The token drawn, where one was asked for."""
+    tokens: tuple[int, ...]
+    """The tokens drawn, as many as were asked for."""
 
 
 class SpanEngine(Protocol):
-    """Some blocks of a model, and the KV of the sessions that run through them. Used from one thread."""
+    """Some blocks of a model, and the KV of the sessions that run through them. Used from one worker."""
 
     def open(
         self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
@@ -107,6 +129,12 @@ class SpanEngine(Protocol):
     def close(self, session: bytes) -> None:
         """Free a session's KV; unknown sessions are ignored."""
 
+    def length(self, session: bytes) -> int:
+        """Positions of a session that are in the KV. Raises MalformedError for one that is not open."""
+
+    def rollback(self, session: bytes, length: int) -> None:
+        """Forget a session's positions from `length` on. Raises MalformedError when there are fewer."""
+
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         """One packed pass. A bad item gives a PeerError in its place and leaves the others alone."""
 
@@ -114,11 +142,15 @@ class SpanEngine(Protocol):
 class EnergyAccount(Protocol):
     """Attributes measured joules to the work done."""
 
-    def record(self, tokens: int, seconds: float) -> None:
-        """`tokens` positions were processed in a pass of `seconds` of CPU time."""
+    @property
+    def source(self) -> Provenance:
+        """Where its figures come from; `UNKNOWN` while there are none."""
 
-    def millijoules_for(self, tokens: int) -> int | None:
-        """What that many positions cost by the latest figure; None while nothing is known."""
+    def record(self, prompt: int, generated: int, seconds: float) -> None:
+        """A pass that took `seconds` on the clock has just ended; so many prompt and generated positions were in it."""
+
+    def millijoules_for(self, prompt: int, generated: int) -> int | None:
+        """What so many positions cost by the latest figures; None while nothing is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +164,7 @@ class VenueRules:
 
 
 class Settlement(Protocol):
-    """Where sessions are opened and vouchers redeemed, as the rest of a node sees it: an embedded ledger, or a contract.
+    """Where sessions are opened and vouchers redeemed, as others see it: an embedded ledger, or a contract.
 
     What it returns is verified before. *Evidence* is bytes that convince a third party (`protocol.evidence`); those who
     carry it do not look inside. Every method raises UnreachableError where the venue does not answer, and RuleError,

@@ -1,9 +1,10 @@
 """How settings are declared, read and written: one declaration gives the TOML key, the variable and the flag.
 
-A setting is a field of a frozen dataclass, made by `setting`. `load` fills the dataclass from a TOML file, the
-environment and command line flags, each overriding the one before. `template` writes a commented file with every
-setting at its default. docs/reference/configuration.md and ``--help`` come from the same declarations. Which settings
-there are is in `node.config`; what kinds of value they take is in `node.setting_kinds`.
+A setting is a field of a frozen dataclass, made by `setting`. The field's name carries the unit that it is held in, and
+the key, variable and flag that people use have a name of their own where that reads better. `load` fills the dataclass
+from a TOML file, the environment and command line flags, each overriding the one before. `template` writes a commented
+file with every setting at its default. docs/reference/configuration.md and ``--help`` come from the same declarations.
+Which settings there are is in `node.config`; what kinds of value they take is in `node.setting_kinds`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 from node.setting_kinds import Folder, Kind
 from protocol.errors import ConfigurationError
 
-__all__ = ["Setting", "declared", "load", "setting", "template"]
+__all__ = ["Setting", "declared", "differences", "load", "setting", "template"]
 
 T = TypeVar("T")
 
@@ -31,7 +32,9 @@ class Setting:
     """One declared setting."""
 
     name: str
-    """Of the dataclass field, and of the key in the TOML table."""
+    """As people know it: the key in the TOML table, from which flag and variable follow."""
+    field: str
+    """Of the dataclass."""
     table: str
     """The TOML table that it stands in."""
     kind: Kind
@@ -46,6 +49,8 @@ class Setting:
     """Such as ``--energy-price``."""
     variable: str
     """Such as ``JOULE_ENERGY_PRICE``."""
+    reloadable: bool
+    """Whether a service that runs takes over a change; else it counts from the next start."""
 
     @property
     def required(self) -> bool:
@@ -74,8 +79,10 @@ def setting(
     default: Any = MISSING,
     factory: Callable[[], Any] | None = None,
     example: str = "",
+    name: str = "",
     flag: str = "",
     variable: str = "",
+    reloadable: bool = False,
 ) -> Any:
     """Declare a setting as a dataclass field.
 
@@ -83,10 +90,12 @@ def setting(
         default: the value as the dataclass holds it (integers in the smallest unit).
         factory: computes the default, for one that depends on the machine.
         example: TOML literal to show where there is no default to write.
-        flag: where it is not ``--`` and the field's name.
-        variable: where it is not ``JOULE_`` and the field's name.
+        name: what people call it, where it is not the field's name.
+        flag: where it is not ``--`` and the name.
+        variable: where it is not ``JOULE_`` and the name.
+        reloadable: whether a service that runs takes over a change (on SIGHUP).
     """
-    metadata = {"setting": (kind, table, about, example, flag, variable)}
+    metadata = {"setting": (kind, table, about, example, name, flag, variable, reloadable)}
     if factory is not None:
         return dataclasses.field(default_factory=factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -96,19 +105,22 @@ def declared(cls: type[Any]) -> tuple[Setting, ...]:
     """The settings of a configuration dataclass, in the order of their declaration."""
     found = []
     for field in dataclasses.fields(cls):
-        kind, table, about, example, flag, variable = field.metadata["setting"]
+        kind, table, about, example, name, flag, variable, reloadable = field.metadata["setting"]
+        name = name or field.name
         default = field.default if field.default_factory is MISSING else field.default_factory
         shown = example if default is MISSING or default is None or callable(default) else kind.show(default)
         found.append(
             Setting(
-                name=field.name,
+                name=name,
+                field=field.name,
                 table=table,
                 kind=kind,
                 about=about,
                 default=default,
                 shown=shown,
-                flag=flag or "--" + field.name.replace("_", "-"),
-                variable=variable or "JOULE_" + field.name.upper(),
+                flag=flag or "--" + name.replace("_", "-"),
+                variable=variable or "JOULE_" + name.upper(),
+                reloadable=reloadable,
             )
         )
     return tuple(found)
@@ -121,7 +133,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> T:
-    """A configuration: defaults, then the TOML `file`, then the `environment`, then `flags` (by field name).
+    """A configuration: defaults, then the TOML `file`, then the `environment`, then `flags` (by setting name).
 
     Relative paths in a file are meant from the file's folder; elsewhere from the working directory.
 
@@ -143,7 +155,12 @@ def load(
         if each.required and each.name not in values:
             ways = f"{each.flag} {each.kind.metavar}, {each.variable}, or {each.name} in [{each.table}] of a file"
             raise ConfigurationError(f"{each.name} is not set. {each.about}", hint=f"give {ways}")
-    return cls(**values)
+    return cls(**{each.field: values[each.name] for each in settings if each.name in values})
+
+
+def differences(old: Any, new: Any) -> tuple[Setting, ...]:
+    """The settings in which two configurations of one class differ."""
+    return tuple(each for each in declared(type(old)) if getattr(old, each.field) != getattr(new, each.field))
 
 
 def _from_file(settings: Iterable[Setting], file: Path) -> dict[str, Any]:

@@ -1,53 +1,62 @@
 """The receipt bundle: all that a client keeps of a job, and the check that needs nothing else and nobody's help.
 
-It is a JSON file, so that people can look into it; each value that counts is the canonical bytes of a message, in
-base64. The check follows docs/spec/receipt.md, clauses R1 to R9. A bundle holds the prompt and the answer as token ids:
-whoever has it can read both.
+`verify_bundle` follows docs/spec/receipt.md, clauses R1 to R11; `bundle_file` reads and writes it as JSON.
+A bundle holds the prompt and the answer as token ids: whoever has it can read both.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from protocol.checkpoint import Checkpoint, open_checkpoint
-from protocol.codec import decode, encode
-from protocol.eip712 import Domain, recover_typed
+from protocol.bundle_ledger import check_opening, check_settlement, read_evidence
+from protocol.checkpoint import Checkpoint
+from protocol.codec import Message, message
+from protocol.draws import check_nonce, nonces_up_to, window_seed
+from protocol.eip712 import Domain
 from protocol.errors import DishonestError, MalformedError
-from protocol.frames import Pay
-from protocol.ids import ModelManifest, keccak256
-from protocol.merkle import leaf_hash, verify_inclusion
-from protocol.messages import Close, LogEntry, Open, SessionEffect, Settle, session_id
-from protocol.metering import leg_amount, served, window_end
+from protocol.ids import Bytes32, ModelManifest
+from protocol.messages import (
+    UNMEASURED,
+    Session,
+    SignedReceipt,
+    SignedVoucher,
+    check_voucher,
+    session_id,
+)
+from protocol.metering import (
+    last_position,
+    owed,
+    positions_of,
+    reserved_caps,
+    served,
+    stints,
+    window_end,
+    work_of,
+)
 from protocol.note import VerifierKey
-from protocol.order import JobOrder
-from protocol.policy import policy_hash
-from protocol.receipt import SKETCH_BYTES, UNMEASURED, SignedReceipt, check_receipt, check_window, receipts_root
+from protocol.offer import Offer
+from protocol.order import Acceptance, check_acceptance, check_offer_of
+from protocol.policy import Known, Needs, excluded
+from protocol.receipt import Accepted, ReceiptBook, Window
 from protocol.session import ledger_domain
-from protocol.signing import open_envelope
+from protocol.signing import SigningKey, open_envelope, seal
+from protocol.terms import Reroute, Terms, check_terms, open_reroutes, route_at
 
-__all__ = ["Bundle", "LedgerProof", "Verified", "dump_bundle", "load_bundle", "verify_bundle"]
-
-FORMAT = "joulemesh-receipt/1"
-MAX_BUNDLE_BYTES = 16 * 1024 * 1024
-MAX_DEPTH = 8
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
-"""Strings, to be skipped, and brackets."""
+__all__ = ["Bundle", "Transcript", "Verified", "seal_transcript", "verify_bundle"]
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerProof:
-    """One ledger entry and the proof that it stands in the log."""
+@message("transcript/1")
+class Transcript(Message):
+    """What a client says the token ids read as, sealed with its key."""
 
-    entry: LogEntry
-    index: int
-    proof: tuple[bytes, ...]
-    checkpoint: bytes
-    """Signed note."""
+    session: Bytes32
+    """Session id."""
+    prompt: Bytes32
+    """SHA-256 of the prompt's text in UTF-8."""
+    answer: Bytes32
+    """SHA-256 of the answer's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,260 +66,268 @@ class Bundle:
     verifier_key: str
     """Of the ledger."""
     manifest: ModelManifest
-    order: bytes
-    """The sealed order of leg 0: terms, route, counts, policy, sampling."""
+    terms: Terms
+    session: Session
+    offers: tuple[bytes, ...]
+    """By leg: its sealed offer, which the terms name."""
+    acceptances: tuple[bytes, ...]
+    """By leg: its sealed acceptance; empty bytes for a leg that accepted nothing."""
+    reroutes: tuple[bytes, ...] = ()
+    """Sealed by the client, in order."""
     tokens: tuple[int, ...]
-    """Token ids, prompt first."""
+    """Token ids, prompt first, as far as receipts cover them."""
     windows: tuple[tuple[tuple[SignedReceipt, bytes], ...], ...]
-    """For each window, each leg's receipt and its 128-byte sketch."""
-    pay: Pay
+    """For each window, each leg's receipt and the sketches that it shows; then, where there is one, the closing row."""
+    nonce: bytes | None
+    """The client's nonce of the last window; None without windows."""
+    pay: SignedVoucher
     """The last voucher."""
-    opened: LedgerProof
-    settled: LedgerProof
-    closed: LedgerProof | None
+    opened: bytes
+    """Evidence that the session was opened."""
+    settled: bytes
+    """Evidence of the operation that settled it, or of a later one."""
+    released: bytes | None = None
+    """Evidence of the last operation on it, where that is another one."""
+    transcript: bytes | None = None
+    """Sealed `Transcript`."""
+    text: tuple[str, str] | None = None
+    """Prompt and answer for people; held against the transcript."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
     """What a bundle proves once `verify_bundle` has returned."""
 
-    order: JobOrder
+    terms: Terms
+    session: Session
     domain: Domain
+    offers: tuple[Offer, ...]
     tokens_in: int
+    """Prompt tokens that were paid for."""
     tokens_out: int
+    """Generated tokens that were paid for."""
     amounts: tuple[int, ...]
     """Micro-units paid to each leg."""
     millijoules: tuple[int | None, ...]
-    """What each leg says it spent; None where it did not measure."""
-    windows: int
-    refunded: int | None
-    """Micro-units that went back to the client; None while the session is open."""
+    """What each leg says it spent; None where it did not measure, or served nothing."""
+    windows: tuple[Window, ...]
+    sketches: tuple[dict[int, bytes], ...]
+    """For each window whose sketches are in: by leg, of what entered and of what left."""
+    seeds: tuple[bytes, ...]
+    """For each window, what it was sketched under."""
+    complete: bool
+    """Whether the sketches of the last window are in, too."""
+    refunded: int
+    """Micro-units that went back to the client."""
+    held: int
+    """Micro-units that are still reserved."""
     checkpoint: Checkpoint
     """The newest one that the proofs end in."""
     proof_bytes: int
     """Size of all inclusion proofs together."""
 
 
-def window_bounds(order: JobOrder, positions: int) -> list[tuple[int, int]]:
-    """The position ranges of the windows of a job in which `positions` positions were processed."""
-    bounds, start = [], 0
-    while start < positions:
-        end = min(window_end(order.plan, start), positions)
-        bounds.append((start, end))
-        start = end
-    return bounds
+def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) -> bytes:
+    """The client's word on prompt and answer."""
+    prompt, answer = (hashlib.sha256(part.encode()).digest() for part in text)
+    return seal(Transcript(session=session_id(session), prompt=prompt, answer=answer), key)
 
 
 def verify_bundle(bundle: Bundle) -> Verified:
     """Hold a bundle against itself. The caller still owes one thing: that it trusts `bundle.verifier_key`.
 
     Raises:
-        MalformedError, SignatureError, DishonestError: the first thing that does not hold.
+        MalformedError, SignatureError, DishonestError, ExpiredError: the first thing that does not hold.
     """
     verifier, domain = VerifierKey.parse(bundle.verifier_key), ledger_domain(bundle.verifier_key)
-    # R1: the client signed the order; it is for this ledger, this model and this policy.
-    order, client = open_envelope(bundle.order, JobOrder)
-    terms, session = order.session, session_id(order.session)
-    _require(client == terms.client, "the order is not signed by the session's client")
-    _require(order.venue == domain.separator, "the order is for another ledger")
-    _require(terms.model == bundle.manifest.root, "the manifest is not that of the model in the session")
-    _require(terms.policy == policy_hash(order.policy), "the policy is not the one in the session")
-    _require(len(order.hops) == len(terms.legs), "the route does not match the session's legs")
-    _require(order.plan.window == terms.window, "the order's window is not the session's")
-    _require(min(order.plan.chunk, order.plan.window, order.plan.prompt) > 0, "a window of no tokens")
-    # R2 to R4: the ledger's entries stand in its log, and are the ones that this job needs.
-    checkpoints = [_check_proof(proof, verifier) for proof in _proofs(bundle)]
-    _require(_action(bundle.opened, Open).session == terms, "the session that was opened has other terms")
-    settle = _action(bundle.settled, Settle)
-    _require(settle.voucher == bundle.pay.voucher, "the voucher that was settled is another one")
-    effect = _effect(bundle.settled, session)
-    counts = (bundle.pay.voucher.tokens_in, bundle.pay.voucher.tokens_out)
-    _require((effect.tokens_in, effect.tokens_out) == counts, "the ledger settled other counts")
-    # R5: the voucher is the client's.
-    signer = recover_typed(domain, bundle.pay.voucher, bundle.pay.signature)
-    _require(bundle.pay.voucher.session == session and signer == client, "the voucher is not the client's")
-    # R6 to R8: every window's receipts are signed, meet their neighbours' and the tokens, and are the voucher's.
-    _check_windows(bundle, order, domain, session)
-    receipts = [signed for window in bundle.windows for signed, _ in window]
-    _require(receipts_root(receipts) == bundle.pay.voucher.receipts, "the voucher names other receipts")
-    # R9: what was left went back.
-    refunded = None if bundle.closed is None else _check_close(bundle, session)
+    terms, session = bundle.terms, bundle.session
+    # R1: the terms are the session's, for this ledger and this model, and hold together.
+    _require(terms.venue == domain.separator, "the terms are for another ledger")
+    _require(terms.model == bundle.manifest.root, "the manifest is not that of the model in the terms")
+    _require(terms.policy.precision == bundle.manifest.precision, "the model is in another precision than was asked")
+    check_terms(terms, session, blocks=bundle.manifest.blocks)
+    _require(
+        terms.plan.prompt + terms.plan.most <= bundle.manifest.max_context, "the plan does not fit the model's context"
+    )
+    # R2: each leg's rates come from its own offer, which the policy admits; each leg that served agreed to all of it.
+    offers = _check_offers(bundle)
+    acceptances = _check_acceptances(bundle)
+    # R3: the ledger's entries stand in its log, and no two of its checkpoints contradict each other.
+    proven = read_evidence((bundle.opened, bundle.settled, bundle.released), verifier, session)
+    # R4: the opening entry opened this very session, with its caps reserved, while all its offers were in force.
+    check_opening(proven.entries[0], session, offers)
+    # R5 to R8: every window's receipts are signed, meet their neighbours' and the tokens, and show their sketches.
+    reroutes = open_reroutes(bundle.reroutes, terms, session, blocks=bundle.manifest.blocks)
+    book, complete = _check_windows(bundle, domain, reroutes, acceptances)
+    seeds = _check_nonces(bundle, book)
+    # R9: the voucher is the client's, names exactly these receipts, and pays for what they show.
+    check_voucher(domain, session, bundle.pay)
+    _check_payment(bundle, book, reroutes, acceptances)
+    # R10: it was settled; what was left went back, or is still reserved.
+    final = check_settlement(proven.entries, session, bundle.pay.voucher, domain)
+    # R11: the text is what the client says that the tokens read as.
+    _check_text(bundle)
+    counts = bundle.pay.voucher
     return Verified(
-        order=order,
+        terms=terms,
+        session=session,
         domain=domain,
-        tokens_in=counts[0],
-        tokens_out=counts[1],
-        amounts=tuple(leg_amount(leg, *counts) for leg in terms.legs),
-        millijoules=_energy(bundle),
-        windows=len(bundle.windows),
-        refunded=refunded,
-        checkpoint=max(checkpoints, key=lambda checkpoint: checkpoint.size),
-        proof_bytes=sum(len(part) for proof in _proofs(bundle) for part in proof.proof),
+        offers=offers,
+        tokens_in=counts.tokens_in,
+        tokens_out=counts.tokens_out,
+        amounts=final.settled,
+        millijoules=_energy(bundle, len(terms.legs)),
+        windows=tuple(book.windows),
+        sketches=tuple(book.sketches),
+        seeds=seeds,
+        complete=complete,
+        refunded=reserved_caps(session) - sum(final.ceilings),
+        held=sum(final.ceilings) - sum(final.settled),
+        checkpoint=proven.newest,
+        proof_bytes=proven.proof_bytes,
     )
 
 
-def _check_windows(bundle: Bundle, order: JobOrder, domain: Domain, session: bytes) -> None:
-    positions = 0
-    if bundle.windows:
-        last = bundle.windows[-1][0][0].receipt
-        positions = last.tokens_in if not last.tokens_out else order.plan.prompt - 1 + last.tokens_out
-    _require(positions < len(bundle.tokens), "the receipts count more tokens than there are")
-    bounds = window_bounds(order, positions)
-    _require(len(bounds) == len(bundle.windows), "the windows do not add up to the counts")
-    for (start, end), window in zip(bounds, bundle.windows, strict=True):
-        _require(len(window) == len(order.session.legs), "a window lacks the receipt of a leg")
-        for signed, sketch in window:
-            check_receipt(domain, order.session, signed)
-            _require(keccak256(sketch) == signed.receipt.fingerprint, "a sketch is not the one that was signed")
-        receipts = [signed.receipt for signed, _ in window]
-        check_window(order.plan, start, end, bundle.tokens, receipts, session)
-    # A complete answer is paid to its last token; one that was cut short, at most one window beyond its receipts.
-    voucher = bundle.pay.voucher
-    receipted = served(order.plan, positions)[1] if positions else 0
-    _require(voucher.tokens_out <= receipted + order.plan.window, "the voucher pays far beyond the receipts")
+def _check_offers(bundle: Bundle) -> tuple[Offer, ...]:
+    terms = bundle.terms
+    _require(len(bundle.offers) == len(terms.legs), "an offer is missing")
+    offers = []
+    for leg, (agreed, sealed) in enumerate(zip(terms.legs, bundle.offers, strict=True)):
+        offer = check_offer_of(agreed, sealed, terms, now=None)
+        _require(offer.blocks == bundle.manifest.blocks, f"the offer of leg {leg} is for another number of blocks")
+        limits, drafts = offer.limits, terms.speculation.depth
+        fits = terms.credit <= limits.credit and drafts <= limits.draft_depth
+        _require(fits, f"leg {leg} was asked for more than it offered")
+        _check_policy(terms, leg, offer)
+        offers.append(offer)
+    for word, most in (("price_in", terms.policy.max_price_in), ("price_out", terms.policy.max_price_out)):
+        price = sum(getattr(leg.rates, word) for leg in terms.route)
+        _require(most is None or price <= most, "the route costs more than the policy allows")
+    return tuple(offers)
 
 
-def _check_close(bundle: Bundle, session: bytes) -> int:
-    if bundle.closed is None:
-        raise TypeError("there is no close to check")
-    _require(_action(bundle.closed, Close).session == session, "the session that was closed is another one")
-    before, after = _effect(bundle.settled, session), _effect(bundle.closed, session)
-    _require(after.closed, "the session is not closed")
-    return before.reserved
+def _check_policy(terms: Terms, leg: int, offer: Offer) -> None:
+    """What an offer itself shows. Evidence and stake are what the client knew, which no bundle proves."""
+    policy, plan = terms.policy, terms.plan
+    reason = excluded(
+        policy,
+        offer,
+        model=terms.model,
+        venue=terms.venue,
+        now=offer.issued_at,
+        needs=Needs(positions=last_position(plan), window=plan.window, chunk=plan.chunk),
+        known=Known(evidence=policy.min_evidence, stake=policy.min_stake),
+    )
+    _require(reason is None, f"the policy does not admit leg {leg}: {'' if reason is None else reason.sentence}")
 
 
-def _energy(bundle: Bundle) -> tuple[int | None, ...]:
-    if not bundle.windows:
+def _check_acceptances(bundle: Bundle) -> dict[int, Acceptance]:
+    terms, session = bundle.terms, bundle.session
+    _require(len(bundle.acceptances) == len(terms.legs), "an acceptance is missing")
+    return {
+        leg: check_acceptance(sealed, session, terms, leg)
+        for leg, sealed in enumerate(bundle.acceptances)
+        if sealed or leg < len(terms.route)
+    }
+
+
+def _check_windows(
+    bundle: Bundle, domain: Domain, reroutes: Sequence[Reroute], acceptances: dict[int, Acceptance]
+) -> tuple[ReceiptBook, bool]:
+    plan = bundle.terms.plan
+    anchors = {leg: each.nonces for leg, each in acceptances.items()}
+    book = ReceiptBook(domain, bundle.session, plan, anchors)
+    rows = [tuple(Accepted(*each) for each in row) for row in bundle.windows]
+    for number, row in enumerate(rows):
+        if not row:
+            raise MalformedError(f"window {number} has no receipts at all")
+        if row[0].signed.receipt.window != len(book.windows) or row[0].signed.receipt.nonce == bytes(32):
+            _require(number == len(rows) - 1, "a closing row of receipts stands before the end")
+            book.take_closing(row)
+            break
+        for reroute in reroutes:
+            inside = book.positions < reroute.position < window_end(plan, book.positions)
+            _require(not inside, "a reroute begins inside of a window")
+        route = route_at(bundle.terms, reroutes, book.positions)
+        end = min(window_end(plan, book.positions), _said_positions(bundle, row))
+        _require(end > book.positions, f"window {number} is empty")
+        _require(end == window_end(plan, book.positions) or _is_last(rows, number), "a window ends before it should")
+        book.take_window(route, end, bundle.tokens, row)
+    _require(
+        all(each.position <= book.positions for each in reroutes),
+        "a reroute begins where nobody has signed for anything",
+    )
+    cover = book.positions + (1 if book.positions >= plan.prompt else 0)
+    _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
+    _require(max(bundle.tokens, default=0) < bundle.manifest.vocabulary, "a token that the model does not have")
+    _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
+    return book, bool(rows) and len(book.windows) < len(rows)
+
+
+def _said_positions(bundle: Bundle, row: Sequence[Accepted]) -> int:
+    receipt = row[0].signed.receipt
+    return positions_of(bundle.terms.plan, receipt.tokens_in, receipt.tokens_out)
+
+
+def _is_last(rows: Sequence[Sequence[Accepted]], number: int) -> bool:
+    """Whether no window follows: at most the closing row does."""
+    rest = rows[number + 1 :]
+    return not rest or (len(rest) == 1 and bool(rest[0]) and rest[0][0].signed.receipt.nonce == bytes(32))
+
+
+def _check_nonces(bundle: Bundle, book: ReceiptBook) -> tuple[bytes, ...]:
+    """The seed of each window, from the client's nonces and the legs'."""
+    windows = book.windows
+    _require((bundle.nonce is None) is (not windows), "the client's nonce is missing, or of no window")
+    if bundle.nonce is None:
         return ()
-    figures = (signed.receipt.millijoules for signed, _ in bundle.windows[-1])
-    return tuple(None if figure == UNMEASURED else figure for figure in figures)
+    check_nonce(bundle.terms.nonces, bundle.nonce, steps=len(windows))
+    nonces = nonces_up_to(bundle.nonce, len(windows))
+    return tuple(
+        window_seed(session_id(bundle.session), window.index, nonces[window.index], window.nonces) for window in windows
+    )
 
 
-def _proofs(bundle: Bundle) -> list[LedgerProof]:
-    return [proof for proof in (bundle.opened, bundle.settled, bundle.closed) if proof is not None]
+def _check_payment(
+    bundle: Bundle, book: ReceiptBook, reroutes: Sequence[Reroute], acceptances: dict[int, Acceptance]
+) -> None:
+    voucher, plan, terms = bundle.pay.voucher, bundle.terms.plan, bundle.terms
+    _require(voucher.receipts == book.root, "the voucher names other receipts")
+    positions = positions_of(plan, voucher.tokens_in, voucher.tokens_out)
+    _require((voucher.tokens_in, voucher.tokens_out) == served(plan, positions), "the voucher counts no job's tokens")
+    limit = window_end(plan, window_end(plan, book.positions))
+    _require(book.positions <= positions, "the voucher pays for less than every leg has signed for")
+    _require(positions <= min(limit, last_position(plan)), "the voucher pays far beyond the receipts")
+    cached = [acceptances[leg].cached if leg in acceptances else 0 for leg in range(len(terms.legs))]
+    for leg, stint in enumerate(stints(terms, reroutes, cached)):
+        if leg not in acceptances:
+            _require(voucher.amounts[leg] == 0, f"leg {leg} is paid and has accepted nothing")
+            continue
+        work = work_of(plan, stint, positions, late=book.late(leg))
+        price = owed(terms.legs[leg].rates, work)
+        _require(voucher.amounts[leg] == price, f"leg {leg} is paid {voucher.amounts[leg]} where it has earned {price}")
 
 
-def _check_proof(proof: LedgerProof, verifier: VerifierKey) -> Checkpoint:
-    checkpoint = open_checkpoint(proof.checkpoint, verifier)
-    verify_inclusion(proof.index, checkpoint.size, leaf_hash(encode(proof.entry)), proof.proof, checkpoint.root)
-    return checkpoint
+def _check_text(bundle: Bundle) -> None:
+    if bundle.text is None and bundle.transcript is None:
+        return
+    if bundle.text is None or bundle.transcript is None:
+        raise DishonestError("the text is there without its client's word, or the word without the text")
+    transcript, signer = open_envelope(bundle.transcript, Transcript)
+    _require(signer == bundle.session.client, "the transcript is not sealed by the session's client")
+    _require(transcript.session == session_id(bundle.session), "the transcript is of another session")
+    hashes = tuple(hashlib.sha256(part.encode(errors="surrogatepass")).digest() for part in bundle.text)
+    _require((transcript.prompt, transcript.answer) == hashes, "the text is not the one that the client sealed")
 
 
-def _effect(proof: LedgerProof, session: bytes) -> SessionEffect:
-    effects = proof.entry.sessions
-    _require(len(effects) == 1 and effects[0].session == session, f"entry {proof.index} is about another session")
-    return effects[0]
-
-
-def _action(proof: LedgerProof, kind: type[Any]) -> Any:
-    return decode(proof.entry.op.action, kind)
+def _energy(bundle: Bundle, legs: int) -> tuple[int | None, ...]:
+    newest: dict[int, int] = {}
+    for row in bundle.windows:
+        for signed, _ in row:
+            newest[signed.receipt.leg] = signed.receipt.millijoules
+    return tuple(None if newest.get(leg, UNMEASURED) == UNMEASURED else newest[leg] for leg in range(legs))
 
 
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise DishonestError(otherwise)
-
-
-# The file
-
-
-def dump_bundle(bundle: Bundle, *, text: tuple[str, str]) -> str:
-    """The bundle as JSON; `text` is prompt and answer for people, and proves nothing."""
-    value = {
-        "format": FORMAT,
-        "about": "Evidence of one paid inference job. Check it with: joule receipt verify FILE",
-        "prompt": text[0],
-        "answer": text[1],
-        "verifier_key": bundle.verifier_key,
-        "manifest": _b64(encode(bundle.manifest)),
-        "order": _b64(bundle.order),
-        "tokens": list(bundle.tokens),
-        "windows": [
-            [{"receipt": _b64(encode(signed)), "sketch": _b64(sketch)} for signed, sketch in window]
-            for window in bundle.windows
-        ],
-        "voucher": _b64(encode(bundle.pay)),
-        "ledger": {
-            "opened": _proof_json(bundle.opened),
-            "settled": _proof_json(bundle.settled),
-            "closed": None if bundle.closed is None else _proof_json(bundle.closed),
-        },
-    }
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def load_bundle(data: bytes) -> Bundle:
-    """The bundle in a file's bytes. Raises MalformedError; what it says is still to be verified."""
-    if len(data) > MAX_BUNDLE_BYTES:
-        raise MalformedError(f"a receipt of {len(data)} bytes is too large")
-    _require_shallow(data)
-    try:
-        value = json.loads(data)
-        if value["format"] != FORMAT:
-            raise MalformedError(f"this is a {value['format']!r} file, not {FORMAT!r}")
-        ledger = value["ledger"]
-        tokens = tuple(value["tokens"])
-        if not all(type(token) is int and 0 <= token < 2**32 for token in tokens):
-            raise MalformedError("a token id that is not a 32-bit number")
-        return Bundle(
-            verifier_key=str(value["verifier_key"]),
-            manifest=decode(_raw(value["manifest"]), ModelManifest),
-            order=_raw(value["order"]),
-            tokens=tokens,
-            windows=tuple(
-                tuple((decode(_raw(each["receipt"]), SignedReceipt), _sketch(each["sketch"])) for each in window)
-                for window in value["windows"]
-            ),
-            pay=decode(_raw(value["voucher"]), Pay),
-            opened=_proof(ledger["opened"]),
-            settled=_proof(ledger["settled"]),
-            closed=None if ledger["closed"] is None else _proof(ledger["closed"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise MalformedError(
-            f"not a receipt file: {type(error).__name__} {error}", hint="give the file that `joule run` wrote"
-        ) from None
-
-
-def _require_shallow(data: bytes) -> None:
-    """Raises MalformedError for JSON nested deeper than a receipt: the parser recurses, and can run out of stack."""
-    depth = 0
-    for mark in _BRACKETS.finditer(data):
-        depth += 1 if mark.group() in b"[{" else -1 if mark.group() in b"]}" else 0
-        if depth > MAX_DEPTH:
-            raise MalformedError("not a receipt file: it is nested too deeply")
-
-
-def _proof_json(proof: LedgerProof) -> dict[str, Any]:
-    return {
-        "index": proof.index,
-        "entry": _b64(encode(proof.entry)),
-        "proof": [_b64(part) for part in proof.proof],
-        "checkpoint": proof.checkpoint.decode(),
-    }
-
-
-def _proof(value: dict[str, Any]) -> LedgerProof:
-    index = value["index"]
-    if type(index) is not int or index < 0:
-        raise MalformedError("an entry's index that is not a number")
-    parts = tuple(_raw(part) for part in value["proof"])
-    return LedgerProof(decode(_raw(value["entry"]), LogEntry), index, parts, value["checkpoint"].encode())
-
-
-def _sketch(text: str) -> bytes:
-    sketch = _raw(text)
-    if len(sketch) != SKETCH_BYTES:
-        raise MalformedError(f"a sketch of {len(sketch)} bytes, not {SKETCH_BYTES}")
-    return sketch
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _raw(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise MalformedError("a value that is not base64") from None

@@ -1,25 +1,35 @@
-"""Two questions that peers ask one another: which offers do you know, and what is this model made of."""
+"""What peers ask one another: which offers do you know, what is this model made of; and how a question is refused."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from protocol.codec import Count, Message, Size, TextSize, message
-from protocol.ids import Bytes32
+from protocol.ids import Bytes32, Name, PublicKeyBytes
 
-__all__ = ["CLIENT_FILES", "MAX_FILE_BYTES", "FileRequest", "ManifestRequest", "OfferList", "OffersRequest"]
+__all__ = [
+    "CLIENT_FILES",
+    "MAX_FILE_BYTES",
+    "FileRequest",
+    "ManifestRequest",
+    "OfferList",
+    "OffersRequest",
+    "RequestRefused",
+]
 
-CLIENT_FILES = ("tokenizer.json", "tokenizer_config.json")
+CLIENT_FILES = ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
 """The files of a model that a client needs and may ask a provider for; weights are not among them."""
 MAX_FILE_BYTES = 32 * 1024 * 1024
 
 
-@message("offers-request/1")
+@message("offers-request/2")
 class OffersRequest(Message):
     """Which offers do you know?"""
 
     model: Bytes32 | None
     """Only for this model; None for all."""
+    node: PublicKeyBytes | None
+    """Only by this node; None for all. A node asks for its own, to know whether it is seen."""
 
 
 @message("offer-list/1")
@@ -45,3 +55,13 @@ class FileRequest(Message):
     """Model root."""
     name: Annotated[str, TextSize(96)]
     """One of `CLIENT_FILES`."""
+
+
+@message("request-refused/1")
+class RequestRefused(Message):
+    """Why a question gets no answer; signed by nobody."""
+
+    code: Name
+    """One of `refusals.RefusalCode`."""
+    reason: Annotated[str, TextSize(512)]
+    """For people."""

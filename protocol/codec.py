@@ -255,6 +255,7 @@ class Message:
 
     __slots__ = ()
     kind: ClassVar[str] = ""
+    typed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, shape in shapes(type(self)):
@@ -272,15 +273,16 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def message(kind: str = "") -> Callable[[type[M]], type[M]]:
+def message(kind: str = "", *, typed: bool = False) -> Callable[[type[M]], type[M]]:
     """Declare a message: a frozen, slotted, keyword-only dataclass whose `kind` names it and its version on the wire.
 
-    A message without a kind can only travel inside another one.
+    A message without a kind can only travel inside another one. One that is `typed` may be signed or hashed as
+    EIP-712 typed data.
     """
 
     def declare(cls: type[M]) -> type[M]:
         made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
-        made.kind = kind
+        made.kind, made.typed = kind, typed
         return made
 
     return declare

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from protocol.errors import DishonestError
 from protocol.ids import keccak256
 
-__all__ = ["NonceChain", "check_nonce", "window_seed"]
+__all__ = ["NonceChain", "check_nonce", "nonces_up_to", "window_seed"]
 
 _LINK = b"joulemesh nonce\n"
 _SEED = b"joulemesh seed\n"
@@ -65,6 +65,14 @@ def check_nonce(known: bytes, nonce: bytes, *, steps: int = 1) -> None:
         found = _link(found)
     if found != known:
         raise DishonestError("a nonce is not the one that was committed to before the job")
+
+
+def nonces_up_to(newest: bytes, count: int) -> tuple[bytes, ...]:
+    """The nonces of windows 0 to ``count - 1`` of a chain whose newest one is that of the last."""
+    nonces = [newest]
+    while len(nonces) < count:
+        nonces.append(_link(nonces[-1]))
+    return tuple(reversed(nonces))
 
 
 def window_seed(session: bytes, window: int, client_nonce: bytes, leg_nonces: Sequence[bytes]) -> bytes:

@@ -130,14 +130,20 @@ def _encode_value(shape: Shape, value: Any) -> bytes:
         case TextShape() | EnumShape():
             return keccak256(str(value).encode())
         case MessageShape():
-            return struct_hash(value)
+            return _hash_struct(value)
         case ListShape():
             return keccak256(b"".join(_encode_value(shape.inner, item) for item in value))
     raise TypeError(f"{shape} has no EIP-712 encoding")
 
 
 def struct_hash(value: Message) -> bytes:
-    """EIP-712 ``hashStruct``: 32 bytes."""
+    """EIP-712 ``hashStruct``: 32 bytes. Raises TypeError for a message that is not declared `typed`."""
+    if not value.typed:
+        raise TypeError(f"{type(value).__name__} is not declared as typed data: @message(..., typed=True)")
+    return _hash_struct(value)
+
+
+def _hash_struct(value: Message) -> bytes:
     cls = type(value)
     fields = b"".join(_encode_value(shape, getattr(value, name)) for name, shape in shapes(cls))
     return keccak256(type_hash(cls) + fields)

@@ -1,10 +1,10 @@
 """The fingerprint of a window's activations, and when two of them count as equal.
 
-A fingerprint is 64 IEEE 754 half-precision numbers, little-endian: a count-sketch of rows under a seed that nobody
-knew while the rows were made (docs/spec/audit.md, clause F1). Two sketches of the same bytes under one seed are equal
-to the bit on every machine: all roundings are prescribed, and what is summed in any order is integers. Sketches of
-rows that were computed again, in another batch or in one prefill, differ in their last bits, so their equality is a
-distance below a tolerance (clause F2): a half is a multiple of 2**-24, so that the distance is exact too.
+A fingerprint is 64 fp32 numbers, little-endian: sums of all numbers in a window's rows, each with random signs from a
+seed that nobody knew while the rows were made (docs/spec/audit.md, clause F1). Two fingerprints of the same bytes under
+one seed are equal to the bit on every machine: all roundings are prescribed, and what is summed in any order is
+integers. Those of rows that were computed again, in another batch or in one prefill, differ in their last bits, so
+equality is a distance below a tolerance, computed exactly (clause F2).
 
 It does not say who lied, and draws no seeds.
 """
@@ -20,8 +20,8 @@ import numpy as np
 from protocol.errors import ConfigurationError, MalformedError
 
 __all__ = [
-    "BUCKETS",
     "FP32_TOLERANCE_PPM",
+    "NUMBERS",
     "SEED_BYTES",
     "SKETCH_BYTES",
     "UNSEEDED",
@@ -32,10 +32,10 @@ __all__ = [
     "sketch",
 ]
 
-BUCKETS = 64
+NUMBERS = 64
 """Numbers in a fingerprint."""
 
-SKETCH_BYTES = 2 * BUCKETS
+SKETCH_BYTES = 4 * NUMBERS
 """Its length on the wire."""
 
 SEED_BYTES = 32
@@ -44,29 +44,33 @@ SEED_BYTES = 32
 UNSEEDED = bytes(SEED_BYTES)
 """What a job without seeds uses."""
 
-FP32_TOLERANCE_PPM = 1000
+FP32_TOLERANCE_PPM = 20
 """Relative distance up to which fp32 fingerprints match (clause F2)."""
 
-_UNITS = 1 << 24  # of a scaled entry, and of a half: the smallest subnormal half is 2**-24
-_LARGEST = float(1 << 20)  # of a scaled entry
-_LARGEST_HALF = 65504.0
-_MOST_TERMS = 1 << 18  # of 44 bits each in one 64-bit sum, with a bit for the sign and one to spare
+_UNITS = 1 << 22  # of a scaled entry
+_LARGEST = float(1 << 16)  # of a scaled entry; so 38 bits and a sign in all
+_SMALLEST = 149  # every finite fp32 number is a multiple of 2**-149
+_MOST_ENTRIES = 1 << 24  # of 38 bits each in one 64-bit sum, with a bit for the sign and one to spare
 _MILLION = 1_000_000
-_CACHED = 1 << 14  # numbers worked on at a time
+
+# Rows and dimensions multiplied at a time: sums of 2**8 * 2**38 are exact in double precision in any order, and
+# products of this size stay in the calling thread.
+_ROWS, _DIMENSIONS = 16, 256
+_CACHED = 1 << 15  # numbers scaled at a time
 
 _Rows = np.ndarray[Any, np.dtype[np.float32]]
-_Words = np.ndarray[Any, np.dtype[np.uint64]]
-_Bits = np.ndarray[Any, np.dtype[np.uint8]]
+_Signs = np.ndarray[Any, np.dtype[np.int8]]
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def most_rows(width: int) -> int:
     """Rows of `width` numbers that one fingerprint can be taken of; no sum of theirs leaves 64 bits."""
-    return _MOST_TERMS // -(-width // BUCKETS)
+    return _MOST_ENTRIES // width
 
 
 def sketch(rows: _Rows, seed: bytes) -> bytes:
-    """The fingerprint of a window: 128 bytes, the same on every machine (docs/spec/audit.md, clause F1).
+    """The fingerprint of a window: 256 bytes, the same on every machine (docs/spec/audit.md, clause F1).
 
     Args:
         rows: fp32, ``[n, width]``, all finite, in order of position; none at all gives zeros.
@@ -88,21 +92,34 @@ def sketch(rows: _Rows, seed: bytes) -> bytes:
             f"{count} rows of {width} numbers are too many for one fingerprint",
             hint=f"use windows of at most {most_rows(width)} positions",
         )
-    signs = _signs(count, width, seed)
-    columns = np.zeros(width, dtype=np.int64)
+    numbers = _sums(rows, seed).astype(np.float64) / (_UNITS * math.sqrt(count * width))
+    return bytes(numbers.astype("<f4").tobytes())
+
+
+def _sums(rows: _Rows, seed: bytes) -> _Integers:
+    """The 64 sums of clause F1, step 3."""
+    count, width = rows.shape
+    padded = -(-width // _DIMENSIONS) * _DIMENSIONS
+    of_dimensions = np.zeros((padded, NUMBERS))
+    of_dimensions[:width] = _signs(seed, 0, width, NUMBERS)
+    of_dimensions = of_dimensions.reshape(-1, _DIMENSIONS, NUMBERS)
+    of_rows = _signs(seed, 1, count, NUMBERS).astype(np.int64)
+    of_entries = _signs(seed, 2, count, width)
+    sums = np.zeros(NUMBERS, dtype=np.int64)
     step = max(1, _CACHED // width)
-    for at in range(0, count, step):
-        entries = _scaled(rows[at : at + step])
-        # Minus where the bit is set: all of them less twice those.
-        columns += entries.sum(axis=0) - 2 * (entries * signs[at : at + step]).sum(axis=0)
-    sums = np.zeros(BUCKETS, dtype=np.int64)
-    np.add.at(sums, _buckets(width, seed), columns)
-    numbers = sums.astype(np.float64) / (_UNITS * math.sqrt(count))
-    return bytes(np.clip(numbers, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").tobytes())
+    for start in range(0, count, _ROWS):
+        some = slice(start, min(start + _ROWS, count))
+        entries = np.zeros((some.stop - start, padded))
+        entries[:, :width] = of_entries[some]
+        for at in range(start, some.stop, step):
+            entries[at - start : at - start + step, :width] *= _scaled(rows[at : min(at + step, some.stop)])
+        parts = entries.reshape(some.stop - start, -1, _DIMENSIONS).transpose(1, 0, 2) @ of_dimensions
+        sums += (parts.astype(np.int64).sum(axis=0) * of_rows[some]).sum(axis=0)
+    return sums
 
 
-def _scaled(rows: _Rows) -> _Integers:
-    """Each row divided by the root of its root mean square, in units of 2**-24."""
+def _scaled(rows: _Rows) -> _Floats:
+    """Each row divided by the root of its root mean square, in units of 2**-22: integers, as doubles."""
     exact = rows.astype(np.float64)
     # Added up from the left, one rounding a step: `np.sum` adds in an order of its own.
     squares = np.add.accumulate(exact * exact, axis=1)[:, -1:]
@@ -112,37 +129,29 @@ def _scaled(rows: _Rows) -> _Integers:
     exact /= np.sqrt(np.where(rms > 0, rms, 1.0))
     np.clip(exact, -_LARGEST, _LARGEST, out=exact)
     exact *= _UNITS
-    return np.rint(exact, out=exact).astype(np.int64)
+    return np.rint(exact, out=exact)
 
 
-def _signs(count: int, width: int, seed: bytes) -> _Bits:
-    """1 where the sign is minus, ``[count, width]``: one of its own for each row and dimension."""
-    words = _stream(seed, 1, count * -(-width // BUCKETS)).astype("<u8", copy=False)
-    return np.unpackbits(words.view(np.uint8).reshape(count, -1), axis=1, count=width, bitorder="little")
+def _signs(seed: bytes, stream: int, count: int, width: int) -> _Signs:
+    """``[count, width]`` of +1 and -1: minus where the bit is set, in whole words a row, lowest bit first.
 
-
-def _buckets(width: int, seed: bytes) -> _Integers:
-    """Each dimension's bucket: dimensions sorted by a random word, cut into 64 runs."""
-    order = np.argsort(_stream(seed, 0, width), kind="stable")
-    buckets = np.empty(width, dtype=np.int64)
-    buckets[order] = np.arange(width, dtype=np.int64) * BUCKETS // width
-    return buckets
-
-
-def _stream(seed: bytes, stream: int, words: int) -> _Words:
-    """Words of Philox 4x64-10 from the block with counter (1, stream, 0, 0); numpy counts up before each block."""
+    The words are those of Philox 4x64-10 from the block with counter (1, stream, 0, 0); numpy counts up before each.
+    """
     key = np.array([int.from_bytes(seed[at : at + 8], "little") for at in (0, 8)], dtype=np.uint64)
-    return np.random.Philox(key=key, counter=np.array([0, stream, 0, 0], dtype=np.uint64)).random_raw(words)
+    philox = np.random.Philox(key=key, counter=np.array([0, stream, 0, 0], dtype=np.uint64))
+    words = philox.random_raw(count * -(-width // 64)).astype("<u8", copy=False)
+    bits = np.unpackbits(words.view(np.uint8).reshape(count, -1), axis=1, count=width, bitorder="little")
+    return 1 - 2 * bits.view(np.int8)
 
 
 def parse(sketch: bytes) -> tuple[int, ...]:
-    """The 64 numbers in units of 2**-24, exactly. Raises MalformedError for another length or a number not finite."""
+    """The 64 numbers in units of 2**-149, exactly. Raises MalformedError for another length or a number not finite."""
     if len(sketch) != SKETCH_BYTES:
         raise MalformedError(f"a fingerprint of {len(sketch)} bytes, not {SKETCH_BYTES}")
-    values = struct.unpack(f"<{BUCKETS}e", sketch)
+    values = struct.unpack(f"<{NUMBERS}f", sketch)
     if not all(map(math.isfinite, values)):
         raise MalformedError("a fingerprint with a number that is not finite")
-    return tuple(int(value * _UNITS) for value in values)
+    return tuple(int(math.ldexp(value, _SMALLEST)) for value in values)
 
 
 def distance_ppm(a: bytes, b: bytes) -> int:

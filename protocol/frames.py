@@ -1,16 +1,17 @@
 """What travels on the data plane while a job runs: headers; activations and sketches follow as raw payload bytes.
 
 A link joins two authenticated peers and carries the frames of many sessions. Which side may send what is in
-docs/spec/session.md, clauses D1 to D9; a frame that its sender may not send ends the session, not the process.
+docs/spec/session.md, clauses D1 to D10; a frame that its sender may not send ends the session, not the process.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
+from protocol.activations import ActivationType
 from protocol.codec import Count, Message, TextSize, message
-from protocol.ids import U8, U32, U64, Bytes32, Name, SignatureBytes
-from protocol.messages import Discharge, Receipt, Voucher
+from protocol.ids import U8, U32, U64, Bytes32, Name
+from protocol.messages import SignedDischarge, SignedReceipt, SignedVoucher
 
 __all__ = [
     "CLIENT_FRAMES",
@@ -18,9 +19,9 @@ __all__ = [
     "PEER_FRAMES",
     "Attach",
     "Discharged",
+    "Draw",
     "Failed",
     "Finish",
-    "Pay",
     "Prompt",
     "Receipted",
     "Sampled",
@@ -33,22 +34,14 @@ MAX_ITEMS = 256
 """Sessions in one pipeline step."""
 
 
-@message("attach/1")
+@message("attach/2")
 class Attach(Message):
     """Client to leg, first of all: tokens, receipts and errors of this session go to this link."""
 
     session: Bytes32
 
 
-@message("pay/1")
-class Pay(Message):
-    """Client to every leg: a voucher."""
-
-    voucher: Voucher
-    signature: SignatureBytes
-
-
-@message("prompt/1")
+@message("prompt/2")
 class Prompt(Message):
     """Client to the first leg; payload: `length` token ids as little-endian 32-bit integers."""
 
@@ -69,10 +62,12 @@ class StepItem(Message):
     """Rows."""
 
 
-@message("step/1")
+@message("step/2")
 class Step(Message):
-    """Leg to next leg; payload: the rows of all items in order, each row `hidden_size` little-endian fp32 numbers."""
+    """Leg to next leg; payload: the rows of all items in order, each of `hidden_size` numbers of the named type."""
 
+    activations: ActivationType
+    """As in the terms of every session in it."""
     items: Annotated[tuple[StepItem, ...], Count(1, MAX_ITEMS)]
 
 
@@ -86,22 +81,32 @@ class SampledToken(Message):
     token: U32
 
 
-@message("sampled/1")
+@message("sampled/2")
 class Sampled(Message):
     """Last leg to the client, and to the first leg, which feeds the tokens back into the ring."""
 
     tokens: Annotated[tuple[SampledToken, ...], Count(1, MAX_ITEMS)]
 
 
-@message("receipted/1")
+@message("receipted/2")
 class Receipted(Message):
-    """Leg to client at the end of a window; payload: the window's 128-byte sketch."""
+    """Leg to client at the end of a window, and once more after the last; payload: the sketches that it names."""
 
-    receipt: Receipt
-    signature: SignatureBytes
+    signed: SignedReceipt
 
 
-@message("finish/1")
+@message("draw/2")
+class Draw(Message):
+    """Client to every leg, once all receipts for a window are in: the seed under which it is sketched."""
+
+    session: Bytes32
+    window: U32
+    """Index of the window."""
+    seed: Bytes32
+    """`draws.window_seed`; whoever verifies the receipts later computes it again."""
+
+
+@message("finish/2")
 class Finish(Message):
     """Client to every leg: no more tokens are wanted. The leg answers with a receipt for a window it has begun."""
 
@@ -110,16 +115,14 @@ class Finish(Message):
     """Generated tokens that the client has seen."""
 
 
-@message("discharged/1")
+@message("discharged/2")
 class Discharged(Message):
     """Leg to client, after the last voucher: the leg claims nothing beyond it."""
 
-    discharge: Discharge
-    leg: U8
-    signature: SignatureBytes
+    signed: SignedDischarge
 
 
-@message("failed/1")
+@message("failed/2")
 class Failed(Message):
     """Leg to client: this session ends here, and why."""
 
@@ -129,7 +132,7 @@ class Failed(Message):
     reason: Annotated[str, TextSize(512)]
 
 
-CLIENT_FRAMES = (Attach, Pay, Prompt, Finish)
+CLIENT_FRAMES = (Attach, SignedVoucher, Prompt, Draw, Finish)
 """What a client may send to a leg."""
 PEER_FRAMES = (Step, Sampled)
 """What a leg may send to another leg."""

@@ -115,6 +115,11 @@ class ModelFile(Message):
     sha256: Bytes32
     """SHA-256 of its content."""
 
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        if self.name in ("", ".", "..") or "/" in self.name or "\\" in self.name:
+            raise InvalidError(f"ModelFile.name: {self.name!r} is not the name of a file in a folder")
+
 
 @message("model/1")
 class ModelManifest(Message):
@@ -122,6 +127,8 @@ class ModelManifest(Message):
 
     name: Name
     """A name for people; part of the root, so one root has one name."""
+    license: Name = ""
+    """The model's licence, an SPDX expression, as stated by whoever made the manifest; empty where it is not stated."""
     precision: Name
     """Number format of weights and activations: ``fp32``, ``bf16``; quantized forms are other products."""
     blocks: U32
@@ -135,7 +142,13 @@ class ModelManifest(Message):
     stop_tokens: Annotated[tuple[U32, ...], Count(0, 16)]
     """Token ids that end an answer."""
     files: Annotated[tuple[ModelFile, ...], Count(1, 256)]
-    """Configuration, tokenizer and weights, in order of name."""
+    """Configuration, tokenizer and weights, in ascending order of name, each once."""
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        names = [file.name for file in self.files]
+        if names != sorted(set(names)):
+            raise InvalidError("ModelManifest.files: not in ascending order of name, each once")
 
     @property
     def root(self) -> ModelRoot:

@@ -54,9 +54,7 @@ def stands_in(codes: tuple[str, ...], country: str, region: str) -> bool:
 
 def may_stand_in(codes: tuple[str, ...], country: str, region: str) -> bool:
     """Whether it cannot be excluded: without a region a machine may be in any part of its country."""
-    return stands_in(codes, country, region) or (
-        not region and any(code.startswith(f"{country}-") for code in codes)
-    )
+    return stands_in(codes, country, region) or (not region and any(code.startswith(f"{country}-") for code in codes))
 
 
 @functools.lru_cache(maxsize=256)

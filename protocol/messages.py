@@ -49,7 +49,7 @@ class Leg(Message):
     """Most micro-units that this leg can ever be paid; reserved when the session opens."""
 
 
-@message("session/2")
+@message("session/2", typed=True)
 class Session(Message):
     """The money of one job: who pays whom at most how much, until when, and for what.
 
@@ -73,7 +73,7 @@ def session_id(session: Session) -> SessionId:
     return SessionId(struct_hash(session))
 
 
-@message()
+@message(typed=True)
 class Voucher(Message):
     """The client's promise, cumulative: so much each leg has earned by now.
 
@@ -101,7 +101,7 @@ class SignedVoucher(Message):
     signature: SignatureBytes
 
 
-@message()
+@message(typed=True)
 class Discharge(Message):
     """A leg's word that it claims no more than this: what its cap holds beyond returns to the client at once."""
 
@@ -121,7 +121,7 @@ class SignedDischarge(Message):
     signature: SignatureBytes
 
 
-@message()
+@message(typed=True)
 class Receipt(Message):
     """What a provider says it did in one window, and up to its end.
 

@@ -44,7 +44,9 @@ CLOCK_SKEW_S = 60
 """How far ahead the sender's clock may be."""
 MAX_BLOCKS = 4096
 """Of a model; more than ten times the deepest there is."""
-_DATA_ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/[0-9]{1,5}/[a-z0-9-]{1,16}(/[^/\s]{1,64}){0,2}")
+_DATA_ADDRESS = re.compile(
+    r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/([1-9][0-9]{0,4})/[a-z0-9-]{1,16}(/[^/\s]{1,64}){0,2}"
+)
 
 Country = Annotated[str, TextSize(2)]
 """ISO 3166-1 alpha-2."""
@@ -103,7 +105,7 @@ class HardwareKind(StrEnum):
 class Hardware(Message):
     """The machine behind an offer, as its operator describes it."""
 
-    kind: HardwareKind
+    device: HardwareKind
     """What the blocks run on."""
     name: Name
     """Of one device, as its maker calls it; empty where it is not said."""
@@ -187,7 +189,7 @@ class Offer(Message):
     """Model root."""
     model_name: Name
     """For people."""
-    licence: Name
+    license: Name
     """Of the model, as its manifest names it: an SPDX expression, or empty where it is not said."""
     span: BlockSpan
     """Blocks that it serves; a route may use some of them."""
@@ -207,6 +209,9 @@ class Offer(Message):
     """Microseconds of compute for one prompt position through the whole span, in a chunk; at least 1."""
     position_us: U32
     """Microseconds for one generated token through the whole span, in a session alone; at least 1."""
+    late_us: U32
+    """Microseconds after which a generated token counts as late here, however many sessions are served; at least
+    `position_us`."""
     energy: EnergyClaim | None
     """None when the node does not know."""
     jurisdiction: Country
@@ -266,22 +271,33 @@ def _check_values(offer: Offer) -> None:
         raise MalformedError(f"{offer.jurisdiction!r} is not an ISO 3166-1 alpha-2 country code")
     if offer.region and not (is_subdivision(offer.region) and offer.region.startswith(f"{offer.jurisdiction}-")):
         raise MalformedError(f"{offer.region!r} is not an ISO 3166-2 code in {offer.jurisdiction}")
-    if not all(offer.addresses) or not all(map(_DATA_ADDRESS.fullmatch, offer.data_addresses)):
+    if not all(offer.addresses) or not all(map(_can_be_dialled, offer.data_addresses)):
         raise MalformedError("an address that cannot be dialled")
     if len(set(offer.activations)) != len(offer.activations) or offer.hardware.count == 0:
         raise MalformedError("a number format named twice, or no device at all")
+    _check_figures(offer)
+    for sealed in offer.statements:
+        _check_statement(sealed, offer)
+
+
+def _can_be_dialled(address: str) -> bool:
+    found = _DATA_ADDRESS.fullmatch(address)
+    return found is not None and int(found[2]) < 1 << 16
+
+
+def _check_figures(offer: Offer) -> None:
     # M3: its figures are possible.
     check_rates(offer.rates)
     if max(offer.forecast, default=0) > MAX_PRICE:
         raise MalformedError(f"a price above {MAX_PRICE} micro-units per million tokens")
+    if offer.late_us < offer.position_us:
+        raise MalformedError("an offer that is late by its own figures")
     if not (offer.prompt_us and offer.position_us and offer.limits.window and offer.limits.chunk):
         raise MalformedError("no computation takes 0 microseconds, and no window has 0 tokens")
     if offer.limits.credit > offer.limits.window:
         raise MalformedError("credit is at most one window")
     if offer.energy is not None:
         _check_energy(offer.energy)
-    for sealed in offer.statements:
-        _check_statement(sealed, offer)
 
 
 def _check_energy(energy: EnergyClaim) -> None:

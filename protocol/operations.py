@@ -16,13 +16,13 @@ from protocol.signing import SigningKey
 
 __all__ = [
     "ACTIONS",
+    "MAX_SETTLED",
     "AccountEffect",
     "Action",
     "Close",
     "Deposit",
     "Genesis",
     "LogEntry",
-    "MAX_SETTLED",
     "Open",
     "Release",
     "SessionEffect",
@@ -44,7 +44,7 @@ class Action(Message):
     nonce: int
 
 
-@message("genesis/2")
+@message("genesis/2", typed=True)
 class Genesis(Action):
     """The first entry: whose ledger this is, and its rules for good."""
 
@@ -61,7 +61,7 @@ class Genesis(Action):
     """Micro-units that every operation costs its actor, at least 1; the operator's own are free."""
 
 
-@message("deposit/2")
+@message("deposit/2", typed=True)
 class Deposit(Action):
     """Credit money that reached the operator outside. Only the operator may."""
 
@@ -75,7 +75,7 @@ class Deposit(Action):
     """The payment behind it, for people; ``faucet`` for play money on a local network."""
 
 
-@message("withdraw/2")
+@message("withdraw/2", typed=True)
 class Withdraw(Action):
     """Take free money out of the ledger; the operator owes it outside from then on."""
 
@@ -87,7 +87,7 @@ class Withdraw(Action):
     """Where it should go, for people."""
 
 
-@message("open/2")
+@message("open/2", typed=True)
 class Open(Action):
     """Reserve the caps of all legs from the client's free money. Anyone may submit it who pays the fee."""
 
@@ -98,7 +98,7 @@ class Open(Action):
     """The client's, over the `Session`; empty where the actor is the client."""
 
 
-@message("settle/2")
+@message("settle/2", typed=True)
 class Settle(Action):
     """Redeem vouchers, one for each session; anyone may, as often as one raises something, until expiry plus grace."""
 
@@ -107,7 +107,7 @@ class Settle(Action):
     vouchers: Annotated[tuple[SignedVoucher, ...], Count(1, MAX_SETTLED)]
 
 
-@message("release/2")
+@message("release/2", typed=True)
 class Release(Action):
     """Return to the client what legs have signed that they do not claim; anyone may submit it."""
 
@@ -116,7 +116,7 @@ class Release(Action):
     discharges: Annotated[tuple[SignedDischarge, ...], Count(1, MAX_LEGS)]
 
 
-@message("close/2")
+@message("close/2", typed=True)
 class Close(Action):
     """After expiry plus grace: what is left of the caps returns to the client; anyone may submit it."""
 

@@ -17,6 +17,7 @@ from protocol.offer import Evidence, Offer
 from protocol.units import ceil_div, format_micro
 
 __all__ = [
+    "NOTHING_KNOWN",
     "TIME_PER_TOKEN_US",
     "Known",
     "LatencyClass",
@@ -150,7 +151,7 @@ def excluded(
     model: bytes,
     venue: bytes,
     now: int,
-    needs: Needs = Needs(),  # noqa: B008 - frozen
+    needs: Needs = Needs(),
     known: Known = NOTHING_KNOWN,
 ) -> Reason | None:
     """The first reason why `offer` must not be used, or None when it may be (docs/spec/market.md, clause M5).
@@ -194,6 +195,8 @@ def _unfit(policy: Policy, offer: Offer, known: Known, needs: Needs) -> Reason |
     if offer.precision != policy.precision:
         return Reason(ReasonCode.PRECISION, f"it computes in {offer.precision}, and you ask for {policy.precision}")
     limits = offer.limits
+    if limits.sessions == 0:
+        return Reason(ReasonCode.ROOM, "all its places are taken")
     if limits.context < needs.positions:
         text = f"it has room for {limits.context} positions, and the job takes {needs.positions}"
         return Reason(ReasonCode.ROOM, text)

@@ -6,9 +6,9 @@ from protocol.codec import Message, message
 from protocol.errors import MalformedError
 from protocol.ids import U32, U64
 from protocol.tariff import MAX_PRICE
-from protocol.units import MICRO
+from protocol.units import MICRO, ceil_div
 
-__all__ = ["Rates", "check_rates"]
+__all__ = ["Rates", "check_rates", "share"]
 
 
 @message()
@@ -23,7 +23,7 @@ class Rates(Message):
     price_out: U64
     """Generated tokens."""
     price_cached: U64
-    """Positions of an earlier session whose KV the leg still holds."""
+    """Positions of an earlier session whose KV the leg still holds; at most `price_in`, so that caps suffice."""
     price_rejected: U64
     """Rows that were computed and thrown away because a draft was not taken."""
     late_discount_ppm: U32
@@ -35,5 +35,18 @@ def check_rates(rates: Rates) -> None:
     prices = (rates.opening, rates.price_in, rates.price_out, rates.price_cached, rates.price_rejected)
     if max(prices) > MAX_PRICE:
         raise MalformedError(f"a rate above {MAX_PRICE} micro-units")
+    if rates.price_cached > rates.price_in:
+        raise MalformedError("a position that is held already costs more than one that is computed")
     if rates.late_discount_ppm > MICRO:
         raise MalformedError("a discount of more than the whole price")
+
+
+def share(rates: Rates, used: int, held: int) -> Rates:
+    """The rates for `used` of the `held` blocks of an offer, each rounded up (docs/spec/market.md, clause M7)."""
+    return rates.replace(
+        opening=ceil_div(rates.opening * used, held),
+        price_in=ceil_div(rates.price_in * used, held),
+        price_out=ceil_div(rates.price_out * used, held),
+        price_cached=ceil_div(rates.price_cached * used, held),
+        price_rejected=ceil_div(rates.price_rejected * used, held),
+    )

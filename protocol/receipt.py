@@ -1,65 +1,61 @@
-"""Receipts: what they commit to, whether neighbours' receipts meet, and the root that a voucher names them by.
+"""Receipts held against one another: the same check for a client while a job runs and for a verifier years later.
 
-A window's commitments are SHA-256 over the raw bytes that entered and left a leg in that window, in order of position:
-little-endian 32-bit token ids at the two ends of the route, little-endian fp32 rows between legs. Both neighbours hash
-the same bytes, so where their commitments differ one of the two signed something untrue.
+In every window all legs sign for the bytes that entered and left; what one says it sent, the next says it received. So
+where two differ one of them signed something untrue. With the receipt after that come the sketches of those bytes under
+a seed that nobody knew then (`draws`), and neighbours' sketches are equal to the bit.
+docs/spec/receipt.md, clauses R5 to R8, and docs/spec/audit.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-from protocol.codec import Message, encode, message
+from protocol.codec import encode
+from protocol.draws import check_nonce
 from protocol.eip712 import Domain, recover_typed
-from protocol.errors import DishonestError, SignatureError
-from protocol.ids import SignatureBytes
-from protocol.merkle import leaf_hash, root_of
-from protocol.messages import Receipt, Session
-from protocol.metering import Plan, served
+from protocol.errors import DishonestError, MalformedError, SignatureError
+from protocol.fingerprint import SKETCH_BYTES
+from protocol.ids import keccak256
+from protocol.merkle import Frontier, leaf_hash
+from protocol.messages import UNMEASURED, Session, SignedReceipt, session_id
+from protocol.metering import served
+from protocol.offer import Provenance
+from protocol.tariff import ONE_PUE
+from protocol.terms import Assignment, Plan
 
 __all__ = [
-    "UNMEASURED",
-    "SignedReceipt",
-    "WindowCommitment",
+    "NO_HASH",
+    "NO_RECEIPTS",
+    "SKETCHES_BYTES",
+    "Accepted",
+    "ReceiptBook",
+    "Window",
+    "bytes_hash",
     "check_receipt",
-    "check_window",
-    "receipts_root",
     "token_bytes",
+    "yielded_by",
 ]
 
-UNMEASURED = 2**63 - 1
-"""`Receipt.millijoules` where a provider does not know its energy: never 0, which would be a claim."""
-
-SKETCH_BYTES = 128
+SKETCHES_BYTES = 2 * SKETCH_BYTES
+"""Of what a receipt reveals of the window before: the sketch of what entered, then of what left."""
+NO_HASH = bytes(32)
 NO_RECEIPTS = bytes(32)
+"""What a voucher says before any receipt."""
+NO_SKETCH = bytes(SKETCH_BYTES)
+"""Of what entered the first leg: token ids have none."""
+_PREFIX = b"joulemesh window\n"
 
 
-@message("signed-receipt/1")
-class SignedReceipt(Message):
-    """A receipt and its provider's signature: the leaf of a voucher's receipts root."""
-
-    receipt: Receipt
-    signature: SignatureBytes
-
-
-class WindowCommitment:
-    """The hash of what passed one boundary in one window, taken in as it passes."""
-
-    __slots__ = ("_hash",)
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256(b"joulemesh window\n")
-
-    def add(self, data: bytes | memoryview) -> None:
-        """Take in the next bytes."""
-        self._hash.update(data)
-
-    def digest(self) -> bytes:
-        """32 bytes; more may still be added."""
-        return self._hash.digest()
+def bytes_hash(*parts: bytes) -> bytes:
+    """What a receipt names the bytes of a window by: SHA-256, over rows or token ids as they travel."""
+    digest = hashlib.sha256(_PREFIX)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def token_bytes(tokens: Sequence[int]) -> bytes:
@@ -67,55 +63,223 @@ def token_bytes(tokens: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(tokens)}I", *tokens)
 
 
-def commitment_of(tokens: Sequence[int]) -> bytes:
-    """The commitment of a window in which these token ids passed."""
-    commitment = WindowCommitment()
-    commitment.add(token_bytes(tokens))
-    return commitment.digest()
+def yielded_by(plan: Plan, tokens: Sequence[int], start: int, end: int) -> Sequence[int]:
+    """The tokens that positions ``[start, end)`` yield: the one after each, from the last prompt position on."""
+    return tokens[max(start, plan.prompt - 1) + 1 : end + 1]
 
 
-def check_receipt(domain: Domain, terms: Session, signed: SignedReceipt) -> None:
+def check_receipt(domain: Domain, session: Session, signed: SignedReceipt) -> None:
     """Hold one receipt's signature against the leg that it speaks for. Raises SignatureError or DishonestError."""
     receipt = signed.receipt
-    if receipt.leg >= len(terms.legs):
-        raise DishonestError(f"a receipt for leg {receipt.leg} of {len(terms.legs)}")
-    if recover_typed(domain, receipt, signed.signature) != terms.legs[receipt.leg].provider:
+    if receipt.leg >= len(session.legs) or receipt.session != session_id(session):
+        raise DishonestError(f"a receipt for leg {receipt.leg} of another session, or of {len(session.legs)} legs")
+    if recover_typed(domain, receipt, signed.signature) != session.legs[receipt.leg].provider:
         raise SignatureError(f"the receipt of leg {receipt.leg} is not signed by its provider for this ledger")
 
 
-def check_window(
-    plan: Plan, start: int, end: int, tokens: Sequence[int], receipts: Sequence[Receipt], session: bytes
-) -> None:
-    """Hold the receipts of all legs for positions ``[start, end)`` against one another and against the tokens.
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A receipt, and what it reveals of the window before."""
+
+    signed: SignedReceipt
+    sketches: bytes
+    """`SKETCHES_BYTES`, or none where the leg did not serve that window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One window that every leg has signed for."""
+
+    index: int
+    start: int
+    """First position."""
+    end: int
+    """One past the last."""
+    route: tuple[Assignment, ...]
+    """Who served it."""
+    receipts: tuple[Accepted, ...]
+    """In the order of the route."""
+
+    @property
+    def nonces(self) -> tuple[bytes, ...]:
+        """The legs' parts of its seed, in the order of the route."""
+        return tuple(each.signed.receipt.nonce for each in self.receipts)
+
+
+@dataclass(slots=True)
+class _Leg:
+    """What a leg has said so far."""
+
+    nonce: bytes
+    window: int = -1
+    """Of the newest nonce; -1 where it is the anchor."""
+    millijoules: int = 0
+    rows: int = 0
+    late: int = 0
+
+
+class ReceiptBook:
+    """Takes the windows of one session in order, and refuses the first thing that does not hold.
 
     Args:
-        tokens: token ids of the whole sequence, prompt first, with at least ``end`` of them; the token that position
-            ``end - 1`` yields stands at ``end``.
-        receipts: one a leg, first leg first; their signatures are checked already (`check_receipt`).
+        anchors: by leg, of its nonce chain, as its acceptance says; legs that are not here cannot sign for anything.
 
-    Raises:
-        DishonestError: names the first leg, or the pair of neighbours, whose word does not hold.
+    What it raises is what all its methods raise:
+        SignatureError: a receipt is not its leg's.
+        DishonestError: it names the first leg, or the pair of neighbours, whose word does not hold.
+        MalformedError: sketches of another length.
     """
-    counts = served(plan, end)
-    for leg, receipt in enumerate(receipts):
-        if (receipt.session, receipt.leg) != (session, leg):
-            raise DishonestError(f"the receipt in place {leg} is for another leg or session")
+
+    def __init__(self, domain: Domain, session: Session, plan: Plan, anchors: Mapping[int, bytes]) -> None:
+        self.windows: list[Window] = []
+        self.sketches: list[dict[int, bytes]] = []
+        """For each window whose sketches are in: by leg, what entered and what left."""
+        self._domain = domain
+        self._session = session
+        self._id = session_id(session)
+        self._plan = plan
+        self._legs = {leg: _Leg(anchor) for leg, anchor in anchors.items()}
+        self._tree = Frontier()
+
+    @property
+    def positions(self) -> int:
+        """Positions that every leg has signed for."""
+        return self.windows[-1].end if self.windows else 0
+
+    @property
+    def root(self) -> bytes:
+        """What a voucher names the receipts so far by: RFC 6962, by window and place in the route."""
+        return self._tree.root if self._tree.size else NO_RECEIPTS
+
+    def late(self, leg: int) -> int:
+        """Tokens that a leg has signed were late."""
+        return self._legs[leg].late if leg in self._legs else 0
+
+    def rows(self, leg: int) -> int:
+        """Rows that a leg has signed it computed."""
+        return self._legs[leg].rows if leg in self._legs else 0
+
+    def take_window(
+        self, route: Sequence[Assignment], end: int, tokens: Sequence[int], receipts: Sequence[Accepted]
+    ) -> Window:
+        """Book the next window, which ends at position `end`.
+
+        Args:
+            route: who served it, first block to last.
+            tokens: token ids of the whole sequence, prompt first; the one that position ``end - 1`` yields is among
+                them.
+            receipts: one for each leg of the route, in its order.
+        """
+        window = Window(
+            index=len(self.windows), start=self.positions, end=end, route=tuple(route), receipts=tuple(receipts)
+        )
+        if len(receipts) != len(route):
+            raise DishonestError(f"window {window.index} lacks the receipt of a leg")
+        for assignment, accepted in zip(route, receipts, strict=True):
+            self._check(assignment.leg, window.index, window.end, accepted)
+            self._check_nonce(assignment.leg, window.index, accepted.signed.receipt.nonce)
+        self._check_bytes(window, tokens)
+        self._take_sketches(route, receipts)
+        self._append(receipts)
+        self.windows.append(window)
+        return window
+
+    def take_closing(self, receipts: Sequence[Accepted]) -> None:
+        """Book the receipts after the last window: they bring its sketches, and fix no bytes."""
+        if not self.windows:
+            raise DishonestError("there is no window to close")
+        last = self.windows[-1]
+        if len(receipts) != len(last.route):
+            raise DishonestError("the closing receipt of a leg is missing")
+        for assignment, accepted in zip(last.route, receipts, strict=True):
+            receipt = accepted.signed.receipt
+            self._check(assignment.leg, last.index + 1, last.end, accepted)
+            if {receipt.input, receipt.output, receipt.tokens, receipt.nonce} != {NO_HASH}:
+                raise DishonestError(f"the closing receipt of leg {assignment.leg} fixes bytes of no window")
+        self._take_sketches(last.route, receipts)
+        self._append(receipts)
+
+    def _check(self, leg: int, window: int, end: int, accepted: Accepted) -> None:
+        receipt, before = accepted.signed.receipt, self._legs.get(leg)
+        check_receipt(self._domain, self._session, accepted.signed)
+        if before is None or receipt.leg != leg or receipt.window != window:
+            raise DishonestError(f"the receipt in the place of leg {leg} is for another leg or window")
+        counts = served(self._plan, end)
         if (receipt.tokens_in, receipt.tokens_out) != counts:
-            raise DishonestError(
-                f"leg {leg} counts {receipt.tokens_in}+{receipt.tokens_out} tokens, not {counts[0]}+{counts[1]}"
-            )
-    if receipts[0].input != commitment_of(tokens[start:end]):
-        raise DishonestError("leg 0 signed for another prompt than it was sent")
-    for leg, (left, right) in enumerate(pairwise(receipts)):
-        if left.output != right.input:
-            raise DishonestError(f"what leg {leg} says it sent is not what leg {leg + 1} says it received")
-    yielded = tokens[max(start, plan.prompt - 1) + 1 : end + 1]
-    if receipts[-1].output != commitment_of(yielded):
-        raise DishonestError(f"leg {len(receipts) - 1} signed for other tokens than it sent")
+            said = f"{receipt.tokens_in}+{receipt.tokens_out}"
+            raise DishonestError(f"leg {leg} counts {said} tokens, not {counts[0]}+{counts[1]}")
+        if receipt.millijoules < before.millijoules or receipt.rows < before.rows or receipt.late < before.late:
+            raise DishonestError(f"leg {leg} takes back energy, rows or late tokens that it has signed for")
+        if (receipt.millijoules == UNMEASURED) is not (receipt.source is Provenance.UNKNOWN):
+            raise DishonestError(f"leg {leg} gives energy without a source, or a source without energy")
+        if receipt.late - before.late > receipt.tokens_out - served(self._plan, self.positions)[1]:
+            raise DishonestError(f"leg {leg} says that more tokens were late than there are")
+        if receipt.pue_milli < ONE_PUE or receipt.p50_us > receipt.p95_us:
+            raise DishonestError(f"leg {leg} signs for a PUE below 1, or for a median above the slowest times")
+        before.millijoules, before.rows, before.late = receipt.millijoules, receipt.rows, receipt.late
+
+    def _check_nonce(self, leg: int, window: int, nonce: bytes) -> None:
+        before = self._legs[leg]
+        try:
+            check_nonce(before.nonce, nonce, steps=window - before.window)
+        except DishonestError as error:
+            raise DishonestError(f"leg {leg}: {error.message}") from None
+        before.nonce, before.window = nonce, window
+
+    def _check_bytes(self, window: Window, tokens: Sequence[int]) -> None:
+        receipts = [each.signed.receipt for each in window.receipts]
+        if window.end >= len(tokens) and window.end >= self._plan.prompt:
+            raise DishonestError("the receipts count more tokens than there are")
+        if receipts[0].input != bytes_hash(token_bytes(tokens[window.start : window.end])):
+            raise DishonestError(f"leg {receipts[0].leg} signed for other tokens than it was sent")
+        for left, right in pairwise(receipts):
+            if left.output != right.input:
+                raise DishonestError(f"what leg {left.leg} says it sent is not what leg {right.leg} says it received")
+            if left.tokens != NO_HASH:
+                raise DishonestError(f"leg {left.leg} draws no tokens, and signs for some")
+        drawn = yielded_by(self._plan, tokens, window.start, window.end)
+        if receipts[-1].tokens != bytes_hash(token_bytes(drawn)):
+            raise DishonestError(f"leg {receipts[-1].leg} signed for other tokens than it sent")
+
+    def _take_sketches(self, route: Sequence[Assignment], receipts: Sequence[Accepted]) -> None:
+        """The sketches of the window before, of those who served both: a leg that was left has none to show."""
+        if not self.windows:
+            if any(each.sketches or each.signed.receipt.sketches != NO_HASH for each in receipts):
+                raise DishonestError("there is nothing before the first window to show a sketch of")
+            return
+        last = self.windows[-1]
+        shown = {}
+        for assignment, accepted in zip(route, receipts, strict=True):
+            served_before = any(each.leg == assignment.leg for each in last.route)
+            _check_sketches(assignment.leg, accepted, served_before=served_before)
+            if served_before:
+                shown[assignment.leg] = accepted.sketches
+        if last.route[0].leg in shown and shown[last.route[0].leg][:SKETCH_BYTES] != NO_SKETCH:
+            raise DishonestError("the first leg shows a sketch of token ids")
+        for left, right in pairwise(last.route):
+            if left.leg in shown and right.leg in shown:
+                _check_meeting(left.leg, shown[left.leg], right.leg, shown[right.leg])
+        self.sketches.append(shown)
+
+    def _append(self, receipts: Sequence[Accepted]) -> None:
+        for each in receipts:
+            self._tree.append(leaf_hash(encode(each.signed)))
 
 
-def receipts_root(receipts: Sequence[SignedReceipt]) -> bytes:
-    """What a voucher names its receipts by: RFC 6962 root, by window and leg; zero when there are none."""
-    if not receipts:
-        return NO_RECEIPTS
-    return root_of([leaf_hash(encode(receipt)) for receipt in receipts])
+def _check_sketches(leg: int, accepted: Accepted, *, served_before: bool) -> None:
+    named = accepted.signed.receipt.sketches
+    if not served_before:
+        if accepted.sketches or named != NO_HASH:
+            raise DishonestError(f"leg {leg} shows sketches of a window that it did not serve")
+        return
+    if len(accepted.sketches) != SKETCHES_BYTES:
+        raise MalformedError(f"sketches of {len(accepted.sketches)} bytes, not {SKETCHES_BYTES}")
+    if keccak256(accepted.sketches) != named:
+        raise DishonestError(f"leg {leg} shows other sketches than it signed")
+
+
+def _check_meeting(left: int, sent: bytes, right: int, received: bytes) -> None:
+    if sent[SKETCH_BYTES:] != received[:SKETCH_BYTES]:
+        raise DishonestError(
+            f"the sketches of legs {left} and {right} differ: one of them is not of the bytes signed for"
+        )

@@ -13,8 +13,10 @@ client's `latency_weight`. `lattice` is the exact dynamic programme, `search` ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from protocol.errors import ConfigurationError, RoutingError
 from protocol.ids import BlockSpan
 from protocol.lattice import MAX_BLOCKS, Ints, costs_through
 from protocol.offer import Offer, OfferKey, offer_key
-from protocol.policy import TIME_PER_TOKEN_US, Policy, Reason, ReasonCode, excluded
+from protocol.policy import NOTHING_KNOWN, TIME_PER_TOKEN_US, Known, Needs, Policy, Reason, ReasonCode, excluded
 from protocol.search import (
     MAX_LATENCY_WEIGHT,
     Candidates,
@@ -116,7 +118,8 @@ def route(
     now: int,
     rtt_us: Mapping[bytes, int],
     latency_weight: int,
-    tokens_needed: int,
+    needs: Needs = Needs(),  # noqa: B008 - frozen
+    known: Mapping[bytes, Known] = MappingProxyType({}),
     prompt_milli: int = 500,
     regions: Regions = ONE_REGION,
 ) -> Route:
@@ -127,7 +130,8 @@ def route(
         now: unix seconds.
         rtt_us: measured round trips by public key; `UNKNOWN_RTT_US` is assumed of the others.
         latency_weight: micro-units per million tokens that a millisecond less per token is worth; 0 for price alone.
-        tokens_needed: positions of KV that the job takes.
+        needs: what the job asks of each leg besides the policy.
+        known: what the client has found out of providers, by public key; of others it knows nothing.
         prompt_milli: thousandths of the job's tokens that are prompt; weighs `price_in` against `price_out`.
 
     Raises:
@@ -135,7 +139,8 @@ def route(
         ConfigurationError: an argument out of range.
     """
     _check_arguments(blocks, latency_weight, prompt_milli)
-    reasons = _unusable(offers, policy, model=model, blocks=blocks, venue=venue, now=now, tokens_needed=tokens_needed)
+    judge = partial(excluded, policy, model=model, venue=venue, now=now, needs=needs)
+    reasons = _unusable(offers, judge, blocks=blocks, known=known)
     usable = sorted(
         (at for at in range(len(offers)) if at not in reasons),
         key=lambda at: (regions.of.get(offers[at].public_key, 0), offer_key(offers[at])),
@@ -173,21 +178,14 @@ def _check_arguments(blocks: int, latency_weight: int, prompt_milli: int) -> Non
 
 
 def _unusable(
-    offers: Sequence[Offer],
-    policy: Policy,
-    *,
-    model: bytes,
-    blocks: int,
-    venue: bytes,
-    now: int,
-    tokens_needed: int,
+    offers: Sequence[Offer], judge: Callable[..., Reason | None], *, blocks: int, known: Mapping[bytes, Known]
 ) -> dict[int, Reason]:
     """Why offers cannot be in any route, by position."""
     reasons = dict(_superseded(offers))
     for at, offer in enumerate(offers):
         if at in reasons:
             continue
-        reason = excluded(policy, offer, model=model, venue=venue, now=now, tokens_needed=tokens_needed)
+        reason = judge(offer, known=known.get(offer.public_key, NOTHING_KNOWN))
         if reason is None and offer.blocks != blocks:
             reason = Reason(ReasonCode.BLOCKS, f"it says that the model has {offer.blocks} blocks, not {blocks}")
         if reason is not None:
@@ -219,8 +217,8 @@ def _columns(offers: Sequence[Offer], blocks: int, rtt_us: Mapping[bytes, int], 
             providers[offer.public_key],
             offer.span.start,
             offer.span.end,
-            offer.price_in,
-            offer.price_out,
+            offer.rates.price_in,
+            offer.rates.price_out,
             offer.position_us,
             ceil_div(min(rtt_us.get(offer.public_key, UNKNOWN_RTT_US), MAX_RTT_US), 2),
             regions.of.get(offer.public_key, 0),
@@ -251,8 +249,8 @@ def _finished(candidates: Candidates, found: Found, offers: Sequence[Offer], exp
             RouteLeg(
                 offer,
                 BlockSpan(start=start, end=end),
-                price_in=ceil_div(offer.price_in * used, len(offer.span)),
-                price_out=ceil_div(offer.price_out * used, len(offer.span)),
+                price_in=ceil_div(offer.rates.price_in * used, len(offer.span)),
+                price_out=ceil_div(offer.rates.price_out * used, len(offer.span)),
             )
         )
     return Route(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from protocol.eip712 import Domain, recover_typed
-from protocol.errors import DishonestError, JoulemeshError, MalformedError, RuleError, SignatureError
+from protocol.errors import DishonestError, MalformedError, PeerError, RuleError, SignatureError
 from protocol.ids import Address, SessionId, checksum_address, keccak256
 from protocol.messages import Session, SignedDischarge, SignedVoucher, check_discharge, check_voucher, session_id
 from protocol.metering import reserved_caps
@@ -240,7 +240,7 @@ def replay(books: Books, domain: Domain, entry: LogEntry) -> None:
     """Apply a logged entry to `books`. Raises DishonestError when the log says something that the rules do not."""
     try:
         outcome = apply(books, domain, entry.op, entry.time)
-    except JoulemeshError as error:
+    except (PeerError, RuleError) as error:
         raise DishonestError(f"the rules reject it: {error.message}") from error
     if outcome.entry != entry:
         raise DishonestError("its effects are not those that the rules give")

@@ -1,1 +1,1 @@
-"""The economics of the market on a virtual clock, driven by the same rules that nodes run."""
+"""The economics of the market on a virtual clock, on the price and amount kernels that nodes run."""

@@ -11,14 +11,12 @@ import numpy as np
 
 from protocol.errors import ConfigurationError
 from simulator.demand import Classes
-from simulator.population import Ints
+from simulator.exact import LARGEST, Ints
 
 __all__ = ["HOUR_US", "MeritOrder", "clear", "merit_order", "quotes"]
 
 HOUR_US = 3_600_000_000
 """Microseconds in an hour: the time that a site has to give."""
-
-_LARGEST_KEY = 2**62
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ def merit_order(quote: Ints, tie_rank: Ints) -> MeritOrder:
     """
     hours, providers = quote.shape
     bits = max(1, (providers - 1).bit_length())
-    if int(quote.max()) >= _LARGEST_KEY >> bits or int(quote.min()) < 0:
+    if int(quote.max()) >= LARGEST >> bits or int(quote.min()) < 0:
         raise ConfigurationError("prices outgrow 62-bit integers", hint="lower prices, margins or tokens per request")
     by_rank = np.empty(providers, dtype=np.int64)
     by_rank[tie_rank] = np.arange(providers)

@@ -23,7 +23,7 @@ def _example(line: str) -> str:
 
 @click.group(epilog=_example("joule sim run energy-share"))
 def sim() -> None:
-    """Simulate the market: years of hours, with the rules that nodes run."""
+    """Simulate the market: years of hours, with the price and amount kernels of nodes."""
 
 
 @sim.command(epilog=_example("joule sim run residency --seed 7 --out results/residency"))

@@ -10,7 +10,9 @@ import numpy as np
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
 from simulator.draws import draws_for
-from simulator.population import HOURS_A_DAY, HOURS_A_YEAR, Ints, Population
+from simulator.exact import Ints
+from simulator.law import may_serve
+from simulator.population import HOURS_A_DAY, HOURS_A_YEAR, Population
 from simulator.scenario import Demand, Settings
 
 __all__ = ["Classes", "draw_classes", "wanted"]
@@ -45,7 +47,7 @@ class Classes:
     """(C,) micro-units per million tokens."""
 
     def turns(self, day: int) -> list[int]:
-        """The order in which classes take capacity: the highest price cap first, equals taking turns by the day."""
+        """The order in which classes take capacity: the highest price cap first, equals by name and taking turns."""
         rotated = (np.arange(len(self.names)) + day) % len(self.names)
         return [int(c) for c in np.lexsort((rotated, -self.price_cap))]
 
@@ -56,7 +58,7 @@ def draw_classes(settings: Settings, population: Population) -> Classes:
     tokens_in, tokens_out = _column(demands, "tokens_in"), _column(demands, "tokens_out")
     price_cap = _column(demands, "price_cap")
     places = [region.jurisdiction for region in settings.regions.values()]
-    lawful = np.array([[_may_serve(demand, place) for place in places] for demand in demands])
+    lawful = np.array([[may_serve(demand.allow, demand.deny, place) for place in places] for demand in demands])
     busy_us = -(-tokens_in[:, None] * MICRO // population.tokens_in_per_s) - (
         -tokens_out[:, None] * MICRO // population.tokens_out_per_s
     )
@@ -97,10 +99,6 @@ def _arrivals(settings: Settings, name: str, demand: Demand) -> Ints:
     if float(mean.max()) > _MOST_REQUESTS:
         raise ConfigurationError(f"demand.{name} outgrows {_MOST_REQUESTS:,} requests an hour", hint="lower its growth")
     return np.rint(mean).astype(np.int64)
-
-
-def _may_serve(demand: Demand, jurisdiction: str) -> bool:
-    return jurisdiction not in demand.deny and (not demand.allow or jurisdiction in demand.allow)
 
 
 def _column(demands: list[Demand], field: str) -> Ints:

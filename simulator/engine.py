@@ -13,9 +13,10 @@ from protocol.units import MICRO
 from simulator.clearing import HOUR_US, MeritOrder, clear, merit_order, quotes
 from simulator.demand import Classes, draw_classes, wanted
 from simulator.draws import draws_for
+from simulator.exact import Ints, ratio
 from simulator.habits import adapt, first_state
-from simulator.metrics import Recorder, Records, ratio
-from simulator.population import HOURS_A_DAY, Ints, draw_population, tariffs
+from simulator.metrics import Recorder, Records
+from simulator.population import HOURS_A_DAY, draw_population, tariffs
 from simulator.pricing import Prices, hour_prices
 from simulator.scenario import Settings
 from simulator.settlement import Books, Day, settle
@@ -30,7 +31,7 @@ def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: N
         progress: called after each simulated day with the share that is done.
 
     Raises:
-        ConfigurationError: prices or amounts that outgrow 62-bit integers.
+        ConfigurationError: prices, amounts or totals that outgrow 62-bit integers.
         RuleError: the books do not balance, which would be a fault of this program.
     """
     population, tariff = draw_population(settings), tariffs(settings)
@@ -47,7 +48,7 @@ def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: N
         orders = _orders(classes, prices, np.roll(ties, today))
         served = clear(classes, classes.turns(today), want, present, orders)
         day = settle(classes, population, present, served, prices)
-        books.post(day)
+        books.post(day)  # refuses totals that the sums below could not hold
         recorder.enter(hours, present, want, served, day)
         price = _mean_price(classes, served, day)
         use = day.busy_us.sum(axis=0) * MICRO // (HOUR_US * want.shape[1])

@@ -12,7 +12,8 @@ import numpy as np
 
 from protocol.units import MICRO
 from simulator.draws import draws_for
-from simulator.population import Ints, Population
+from simulator.exact import Ints
+from simulator.population import Population
 from simulator.scenario import Market, Settings
 
 __all__ = ["State", "adapt", "first_state"]

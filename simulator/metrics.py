@@ -10,14 +10,14 @@ import dataclasses
 
 import numpy as np
 
-from protocol.units import MICRO
 from simulator.clearing import HOUR_US
 from simulator.demand import Classes
-from simulator.population import Ints, Population
+from simulator.exact import Ints, ratio
+from simulator.population import Population
 from simulator.scenario import Settings
 from simulator.settlement import Day
 
-__all__ = ["Recorder", "Records", "ratio"]
+__all__ = ["Recorder", "Records"]
 
 _TOKENS = ("tokens_in", "tokens_out")
 _MONEY = ("revenue_micro", "work_cost_micro", "idle_cost_micro", "other_cost_micro")
@@ -27,7 +27,7 @@ _PROVIDER_SUMS = ("hours_present", *_REGION_SUMS[1:])
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Every figure of one run. Entities are in the scenario's order, providers by region."""
+    """Every figure of one run. Entities are in order of their names, providers by region."""
 
     region_names: tuple[str, ...]
     class_names: tuple[str, ...]
@@ -41,12 +41,6 @@ class Records:
     """Metric -> (T,)."""
     providers: dict[str, Ints]
     """Metric -> (N,), over the whole run."""
-
-
-def ratio(above: Ints, below: Ints, scale: int = MICRO) -> Ints:
-    """``above * scale / below`` to the nearest integer, 0 where `below` is 0."""
-    quotient = np.divide(above * float(scale), below, out=np.zeros(np.shape(above)), where=np.asarray(below) != 0)
-    return np.asarray(np.rint(quotient), dtype=np.int64)
 
 
 class Recorder:

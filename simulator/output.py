@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from protocol.errors import ConfigurationError, LocalError
+from simulator.exact import Ints
 from simulator.metrics import Records
-from simulator.population import Ints
 from simulator.scenario import Scenario
 
 __all__ = [
@@ -71,7 +71,9 @@ def check_extra() -> None:
     missing = [name for name in ("pyarrow", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(
-            f"{' and '.join(missing)} not installed", code="missing-extra", hint="pip install 'joulemesh[sim]'"
+            f"{' and '.join(missing)} not installed",
+            code="missing-extra",
+            hint="in the checkout: pip install --editable '.[sim]'",
         )
 
 
@@ -110,7 +112,11 @@ def complete_folder(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def tidy(outcomes: dict[str, Records]) -> Tidy:
-    """All runs' figures as rows: by run, then entity and metric in the scenario's order, then hour."""
+    """All runs' figures as rows: by run, entity and metric, each kind of name in order, then by hour.
+
+    The order of the tables in a file is not in them: one outcome has one digest.
+    """
+    outcomes = dict(sorted(outcomes.items()))
     series = [
         (run, t, entity, metric, values)
         for run, records in enumerate(outcomes.values())

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from protocol.units import MICRO
+from simulator.exact import Ints
 from simulator.metrics import Records
-from simulator.population import HOURS_A_DAY, Ints
+from simulator.population import HOURS_A_DAY
 from simulator.scenario import Scenario
 from simulator.summary import RunFigures
 

@@ -14,11 +14,10 @@ from protocol.errors import ConfigurationError
 from protocol.tariff import MAX_TARIFF
 from protocol.units import MICRO
 from simulator.draws import draws_for
+from simulator.exact import Ints, magnitude
 from simulator.scenario import MILLI, Region, Settings
 
-__all__ = ["HOURS_A_DAY", "HOURS_A_YEAR", "SECONDS_AN_HOUR", "Ints", "Population", "draw_population", "tariffs"]
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+__all__ = ["HOURS_A_DAY", "HOURS_A_YEAR", "SECONDS_AN_HOUR", "Population", "draw_population", "tariffs"]
 
 HOURS_A_DAY = 24
 SECONDS_AN_HOUR = 3600
@@ -97,7 +96,7 @@ def tariffs(settings: Settings) -> Ints:
         course = course + region.noise / MICRO * _slow_noise(settings, name)
         price = np.rint(course * region.energy_price).astype(np.int64) * scale // MILLI
         rows.append(price if region.shape == "spot" else np.maximum(price, 0))
-    if max(int(np.abs(row).max()) for row in rows) > MAX_TARIFF:
+    if magnitude(*rows) > MAX_TARIFF:
         raise ConfigurationError("an hour's tariff is out of range", hint="lower energy_price, noise or energy_scale")
     return np.stack(rows)
 

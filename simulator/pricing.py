@@ -8,7 +8,8 @@ import numpy as np
 
 from protocol.tariff import ask_price, energy_price, floor_price
 from protocol.units import MICRO, IntOrArray
-from simulator.population import SECONDS_AN_HOUR, Ints, Population
+from simulator.exact import Ints
+from simulator.population import SECONDS_AN_HOUR, Population
 from simulator.scenario import Market
 
 __all__ = ["Prices", "capital_price", "hour_prices"]

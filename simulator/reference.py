@@ -1,7 +1,7 @@
 """One day of the market on Python ints, provider by provider: the plain reading of what the arrays do.
 
 Tests hold the arrays to it, and `scripts/bench_simulator.py` says how much faster they are. It calls the kernels just
-as a node does, one value at a time, and shares no other code with the vectorised day.
+as a node does, one value at a time, and shares nothing but `capital_price` and `cost` with the vectorised day.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from simulator.demand import Classes
 from simulator.population import Population
 from simulator.pricing import capital_price
 from simulator.scenario import MILLI, Market
+from simulator.settlement import cost
 
 __all__ = ["Site", "SiteHour", "plain_hour", "sites"]
 
@@ -122,7 +123,7 @@ def _serve(sites: list[Site], hours: list[SiteHour], classes: Classes, c: int, t
 
 def _close(site: Site, hour: SiteHour, tariff: int) -> None:
     idle_mj = hour.left_us * site.idle_watts // MILLI
-    hour.work_cost = amount(hour.tokens_in, hour.tokens_out, hour.energy_in, hour.energy_out)
-    hour.idle_cost = amount(idle_mj // MILLI, 0, energy_price(MILLI, site.pue, tariff), 0)
+    hour.work_cost = cost(hour.tokens_in, hour.tokens_out, hour.energy_in, hour.energy_out)
+    hour.idle_cost = cost(idle_mj // MILLI, 0, energy_price(MILLI, site.pue, tariff), 0)
     machine_mj = hour.tokens_in * site.joules_in + hour.tokens_out * site.joules_out + idle_mj
     hour.energy = ceil_div(machine_mj * site.pue, MILLI)

@@ -18,6 +18,7 @@ from typing import Any
 
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
+from simulator.law import check_list, check_place
 from simulator.settings import choice, decimal, read_named, read_table, text, unknown_key, whole, words
 
 __all__ = [
@@ -89,7 +90,7 @@ class Region:
     share: int = whole(1, 1_000_000)
     """Weight in the draw of a provider's region."""
     jurisdiction: str = text()
-    """What a demand's `allow` and `deny` lists name."""
+    """A country or part of one, by its ISO 3166 code, or a made-up name: what `allow` and `deny` go by."""
     energy_price: int = decimal(MICRO, "0", "25")
     """Micro-units per kWh, mean of the tariff."""
     shape: str = choice(SHAPES, "flat")
@@ -145,9 +146,9 @@ class Demand:
     price_cap: int = decimal(MICRO, "0", "10000")
     """Micro-units per million tokens, prompt and output together, above which a request goes unserved."""
     allow: tuple[str, ...] = words()
-    """Jurisdictions that may serve it; empty: all."""
+    """Countries, their parts, groups (EU, EEA) or made-up names that may serve it; empty: all."""
     deny: tuple[str, ...] = words()
-    """Jurisdictions that may not."""
+    """Those that may not."""
     utc_offset: int = whole(-12, 14, 0)
     """Hours that local time is ahead of UTC."""
     peak_hour: int = whole(0, 23, 15)
@@ -168,13 +169,20 @@ class Demand:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One run's worth: the file, with one variant's keys replaced."""
+    """One run's worth: the file, with one variant's keys replaced.
+
+    Tables are kept in order of their names, however they are given: no draw, tie or turn may depend on that.
+    """
 
     run: Run
     market: Market
     regions: dict[str, Region]
     hardware: dict[str, Hardware]
     demand: dict[str, Demand]
+
+    def __post_init__(self) -> None:
+        for name in ("regions", "hardware", "demand"):
+            object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +192,7 @@ class Scenario:
     title: str
     about: str
     shows: str
+    """What an example, unchanged, was seen to show with its own seed; `load_scenario` takes no other file's word."""
     runs: dict[str, Settings]
 
     @property
@@ -193,7 +202,7 @@ class Scenario:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that the outcome follows from except the seed."""
+        """SHA-256, in hex, of every value that the outcome follows from except the seed; tables go by name."""
         plain = dataclasses.asdict(self)["runs"]
         for settings in plain.values():
             del settings["run"]["seed"]
@@ -234,7 +243,7 @@ def find_scenario(name_or_path: str | Path) -> Path:
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Read and check a scenario file.
+    """Read and check a scenario file. What it `shows` is dropped unless it is an example, to the byte.
 
     Raises:
         ConfigurationError: unreadable, not TOML, or a key that is unknown, missing, ill-typed or out of range.
@@ -242,15 +251,18 @@ def load_scenario(path: Path) -> Scenario:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ConfigurationError(f"{path} is larger than 1 MiB", hint="is this a scenario?")
-        document = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        document = content.decode("utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text", hint="is this a scenario?") from error
     try:
-        return parse_scenario(document)
+        scenario = parse_scenario(document)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path.name}: {error.message}", hint=error.hint) from error
+    shipped = any(content == example.read_bytes() for example in BUNDLED.glob("*.toml"))
+    return scenario if shipped else dataclasses.replace(scenario, shows="")
 
 
 def parse_scenario(document: str) -> Scenario:
@@ -297,14 +309,11 @@ def _settings(table: Mapping[str, Any]) -> Settings:
 def _check_across(settings: Settings) -> None:
     if settings.run.providers * settings.run.hours > _LARGEST_RUN:
         raise ConfigurationError("too many providers for so many hours", hint=f"at most {_LARGEST_RUN:,} together")
-    known = sorted({region.jurisdiction for region in settings.regions.values()})
+    for name, region in settings.regions.items():
+        check_place(region.jurisdiction, f"region.{name}.jurisdiction")
+    places = [region.jurisdiction for region in settings.regions.values()]
     for name, demand in settings.demand.items():
-        for jurisdiction in (*demand.allow, *demand.deny):
-            if jurisdiction not in known:
-                raise ConfigurationError(
-                    f"demand.{name} names jurisdiction {jurisdiction!r}, where no region is",
-                    hint="known: " + ", ".join(known),
-                )
+        check_list((*demand.allow, *demand.deny), places, f"demand.{name}")
         if demand.elasticity and not demand.reference_price:
             raise ConfigurationError(f"demand.{name}.reference_price is missing", hint="elasticity is relative to it")
 

@@ -33,7 +33,7 @@ def whole(low: int, high: int, default: Any = _REQUIRED) -> Any:
         _check_bounds(value, key, low, high, str)
         return value
 
-    return _setting(read, default)
+    return _setting(read, default, bounds=(low, high))
 
 
 def decimal(scale: int, low: str, high: str, default: Any = _REQUIRED) -> Any:
@@ -52,7 +52,7 @@ def decimal(scale: int, low: str, high: str, default: Any = _REQUIRED) -> Any:
             raise ConfigurationError(f"{key} = {value}: finer than 1/{scale}", hint=f"round it to 1/{scale}")
         return int(scaled)
 
-    return _setting(read, default if default is _REQUIRED else int(Decimal(default) * scale))
+    return _setting(read, default if default is _REQUIRED else int(Decimal(default) * scale), bounds=(lowest, highest))
 
 
 def text(default: Any = _REQUIRED) -> Any:
@@ -69,7 +69,7 @@ def choice(options: Iterable[str], default: Any = _REQUIRED) -> Any:
             raise ConfigurationError(f"{key} = {value!r} is not known", hint="one of: " + ", ".join(known))
         return str(value)
 
-    return _setting(read, default)
+    return _setting(read, default, options=known)
 
 
 def words(default: tuple[str, ...] = ()) -> Any:
@@ -107,7 +107,7 @@ def read_table(kind: type[T], table: Any, where: str) -> T:
 
 
 def read_named(kind: type[T], tables: Any, where: str) -> dict[str, T]:
-    """One `kind` for each sub-table of `tables`, by name, in the order of the file; at least one."""
+    """One `kind` for each sub-table of `tables`, by name; at least one."""
     if not isinstance(tables, Mapping) or not tables:
         raise ConfigurationError(f"no {where} is given", hint=f"add a table [{where}.NAME]")
     for name in tables:
@@ -124,10 +124,11 @@ def unknown_key(path: str, key: str, known: Iterable[str]) -> ConfigurationError
     return ConfigurationError(f"unknown key {path}", hint=hint)
 
 
-def _setting(read: Reader, default: Any) -> Any:
+def _setting(read: Reader, default: Any, **about: Any) -> Any:
+    """A field; its metadata also holds what may be in it: `bounds` in the integer's own unit, or `options`."""
     if default is _REQUIRED:
-        return dataclasses.field(metadata={"read": read})
-    return dataclasses.field(default=default, metadata={"read": read})
+        return dataclasses.field(metadata={"read": read, **about})
+    return dataclasses.field(default=default, metadata={"read": read, **about})
 
 
 def _read_text(value: Any, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Money for what was served, by the amount kernel, and the books that must balance to the unit.
+"""Money for what was served, by the amount kernel, what it cost, and the books that must balance to the unit.
 
 Each class has one session a day and hour with each provider that serves it, at the price asked in that hour; what is
 paid follows from the session's cumulative counts, as a voucher's amount does. Arrays are (hours, providers).
@@ -12,16 +12,16 @@ import numpy as np
 
 from protocol.errors import ConfigurationError, RuleError
 from protocol.metering import amount
-from protocol.units import ceil_div
+from protocol.units import MICRO, IntOrArray, ceil_div
 from simulator.clearing import HOUR_US
 from simulator.demand import Classes
-from simulator.population import Ints, Population
+from simulator.exact import LARGEST, Ints, exact_sum, magnitude
+from simulator.population import Population
 from simulator.pricing import Prices
 from simulator.scenario import MILLI
 
-__all__ = ["Books", "Day", "settle"]
+__all__ = ["Books", "Day", "cost", "settle"]
 
-_LARGEST = 2**62
 _NOTHING = np.zeros(1, dtype=np.int64)
 
 
@@ -64,10 +64,11 @@ def settle(classes: Classes, population: Population, present: Ints, served: Ints
     """
     tokens_in, tokens_out = np.zeros(served.shape[1:], np.int64), np.zeros(served.shape[1:], np.int64)
     busy_us, revenue, paid = np.zeros_like(tokens_in), np.zeros_like(tokens_in), []
-    dearest_ask, dearest_joules = _largest(prices.ask_in, prices.ask_out), _largest(prices.energy_in, prices.energy_out)
+    dearest_ask = magnitude(prices.ask_in, prices.ask_out)
     for c, requests in enumerate(served):
         session_in, session_out = requests * classes.tokens_in[c], requests * classes.tokens_out[c]
-        earned = _charge(session_in, session_out, prices.ask_in, prices.ask_out, dearest_ask)
+        _check_products(session_in, session_out, dearest_ask)
+        earned = amount(session_in, session_out, prices.ask_in, prices.ask_out)
         paid.append(earned.sum(axis=1))
         revenue += earned
         tokens_in += session_in
@@ -81,9 +82,9 @@ def settle(classes: Classes, population: Population, present: Ints, served: Ints
         tokens_out=tokens_out,
         busy_us=busy_us,
         revenue=revenue,
-        work_cost=_charge(tokens_in, tokens_out, prices.energy_in, prices.energy_out, dearest_joules),
-        idle_cost=_charge(idle_j, _NOTHING, prices.joule, prices.joule, _largest(prices.joule)),
-        overhead=_charge(tokens_in, tokens_out, prices.overhead, prices.overhead, _largest(prices.overhead)),
+        work_cost=_spent(tokens_in, tokens_out, prices.energy_in, prices.energy_out),
+        idle_cost=_spent(idle_j, _NOTHING, prices.joule, prices.joule),
+        overhead=_spent(tokens_in, tokens_out, prices.overhead, prices.overhead),
         hourly_cost=np.broadcast_to(population.hourly_cost * present, revenue.shape),
         energy=ceil_div(machine_mj * population.pue, MILLI),
         paid=np.stack(paid),
@@ -98,8 +99,7 @@ class Books:
         self.clients = dict.fromkeys(classes.names, 0)
         self.providers = 0
         self.suppliers = 0
-        self._turnover = 0.0
-        self._energy = 0.0
+        self._totals = dict.fromkeys(("money", "tokens", "energy"), 0)
 
     def post(self, day: Day) -> None:
         """Enter a day: clients pay providers, providers pay for energy, overhead and presence.
@@ -107,15 +107,14 @@ class Books:
         Raises:
             ConfigurationError: totals that a column of 64-bit integers might not hold.
         """
-        for name, paid in zip(self._names, day.paid.sum(axis=1).tolist(), strict=True):
-            self.clients[name] -= paid
-        self.providers += int(day.profit.sum(axis=0).sum())
         costs = day.work_cost + day.idle_cost + day.overhead + day.hourly_cost
-        self.suppliers += int(costs.sum())
-        self._turnover += sum(float(np.abs(figure).sum(dtype=np.float64)) for figure in (day.revenue, costs))
-        self._energy += float(day.energy.sum(dtype=np.float64))
-        if max(self._turnover, self._energy) >= _LARGEST:
-            raise ConfigurationError("the run's totals outgrow 62-bit integers", hint="fewer providers or hours")
+        self._check_total("money", day.revenue, costs)
+        self._check_total("tokens", day.tokens_in, day.tokens_out)
+        self._check_total("energy", day.energy)
+        for name, paid in zip(self._names, day.paid, strict=True):
+            self.clients[name] -= exact_sum(paid)
+        self.providers += exact_sum(day.profit)
+        self.suppliers += exact_sum(costs)
 
     def check(self) -> None:
         """Raise `RuleError` unless what went in came out, to the unit."""
@@ -123,14 +122,30 @@ class Books:
         if missing:
             raise RuleError(f"the books do not balance: {missing} micro-units too many", code="conservation")
 
+    def _check_total(self, what: str, *figures: Ints) -> None:
+        """Every sum over some hours, providers or classes of a run is at most this one."""
+        self._totals[what] += sum(exact_sum(np.abs(figure)) for figure in figures)
+        if self._totals[what] >= LARGEST:
+            raise ConfigurationError(
+                f"the run's total of {what} outgrows 62-bit integers",
+                hint="simulate fewer providers or hours, or smaller machines, requests or prices",
+            )
 
-def _charge(tokens_in: Ints, tokens_out: Ints, price_in: Ints, price_out: Ints, dearest: int) -> Ints:
-    """`amount`, once it is sure that no product reaches 2**62; `dearest` is the largest of the prices."""
-    if (int(tokens_in.max()) + int(tokens_out.max())) * dearest >= _LARGEST:
-        raise ConfigurationError("an hour's amounts outgrow 62-bit integers", hint="lower prices or units per provider")
-    return amount(tokens_in, tokens_out, price_in, price_out)
+
+def cost(count_in: IntOrArray, count_out: IntOrArray, price_in: IntOrArray, price_out: IntOrArray) -> IntOrArray:
+    """Micro-units that a provider spends on so many tokens (or joules) at prices per million, rounded up once.
+
+    No node reckons so: what a provider spends is on no ledger. Below 0 where energy is.
+    """
+    return ceil_div(count_in * price_in + count_out * price_out, MICRO)
 
 
-def _largest(*prices: Ints) -> int:
-    """The largest magnitude in any of the arrays."""
-    return max(abs(int(bound)) for price in prices for bound in (price.min(), price.max()))
+def _spent(count_in: Ints, count_out: Ints, price_in: Ints, price_out: Ints) -> Ints:
+    _check_products(count_in, count_out, magnitude(price_in, price_out))
+    return cost(count_in, count_out, price_in, price_out)
+
+
+def _check_products(count_in: Ints, count_out: Ints, dearest: int) -> None:
+    """Raise `ConfigurationError` where a count times the largest price might reach 2**60, which `amount` asks for."""
+    if (magnitude(count_in) + magnitude(count_out)) * dearest >= LARGEST >> 2:
+        raise ConfigurationError("an hour's amounts outgrow 60-bit integers", hint="lower prices or units per provider")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from protocol.units import MICRO, format_micro
-from simulator.metrics import Records, ratio
-from simulator.population import Ints
+from simulator.exact import Ints, ratio
+from simulator.metrics import Records
 
 __all__ = ["ClassFigures", "RegionFigures", "RunFigures", "Summary", "run_figures", "summary_lines"]
 
@@ -60,6 +60,7 @@ class Summary:
 
     title: str
     shows: str
+    """What an example says that it shows; empty for any other file or seed."""
     seed: int
     scenario_hash: str
     outcome_hash: str

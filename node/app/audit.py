@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from node.model_directory import model_manifest
+from node.model_directory import AUDITED, check_model
 from protocol.audit import Verdict, draw
 from protocol.bundle import Bundle, verify_bundle, window_bounds
 from protocol.checkpoint import open_checkpoint
 from protocol.errors import ConfigurationError, ModelError
 from protocol.fingerprint import FP32_TOLERANCE_PPM, distance_ppm
-from protocol.ids import checksum_address
+from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.messages import session_id
 from protocol.note import VerifierKey
 
@@ -28,26 +27,27 @@ class AuditReport:
     """What a spot check found."""
 
     verdict: Verdict
+    """What it comes to."""
     window: int
     """Index of the window that was drawn."""
     windows: int
     """How many there were."""
     leg: int
+    """That was drawn."""
     provider: str
+    """Its address."""
     blocks: str
+    """``START:END``, the end not included."""
     positions: str
     """First and last position of the window, as ``a:b``."""
     distance_ppm: int
     """Between the signed sketch and the one made again, in millionths."""
     tolerance_ppm: int
+    """How far apart honest ones may be."""
     tokens_redrawn: int | None
     """Tokens that were drawn again; None where the leg draws none."""
     tokens_differing: int | None
     """Those whose score lies further below the best one than rounding explains."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
@@ -66,16 +66,11 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
 
     directory = BUNDLED_MODEL if model is None else model
     order = verify_bundle(bundle).order
-    manifest = model_manifest(directory, precision=bundle.manifest.precision)
-    if manifest.precision != "fp32":
+    manifest = bundle.manifest
+    if manifest.precision not in AUDITED:
         raise ConfigurationError(
             f"a {manifest.precision} model cannot be judged: its honest noise has not been measured",
             hint="spot checks work for models that are served in fp32",
-        )
-    if manifest.root != bundle.manifest.root:
-        raise ModelError(
-            f"{directory} holds {manifest.name}, not the model of the receipt ({bundle.manifest.name})",
-            hint="give the directory of the very same model with --model",
         )
     seed = open_checkpoint(bundle.settled.checkpoint, VerifierKey.parse(bundle.verifier_key)).root
     legs = len(order.session.legs)
@@ -85,6 +80,7 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
     end = last.tokens_in if not last.tokens_out else order.plan.prompt - 1 + last.tokens_out
     start, end = window_bounds(order, end)[drawn.window]
     hop = order.hops[drawn.leg]
+    _require_same_model(directory, manifest, hop.span.end)
     is_last = drawn.leg == legs - 1
     again = replay(
         directory,
@@ -111,3 +107,14 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
         tokens_redrawn=len(yielded) if is_last else None,
         tokens_differing=len(differing) if is_last else None,
     )
+
+
+def _require_same_model(directory: Path, manifest: ModelManifest, end: int) -> None:
+    """Hold the blocks up to `end`, which the check executes, against the receipt's manifest. Raises ModelError."""
+    try:
+        check_model(directory, manifest, BlockSpan(start=0, end=end))
+    except ModelError as error:
+        raise ModelError(
+            f"{directory} does not hold the model of the receipt ({manifest.name}): {error.message}",
+            hint="give the directory of the very same model with --model",
+        ) from None

@@ -1,56 +1,61 @@
-"""A client: offers, jobs, balances for one key. `joule offers`, `joule run` and the demo are thin layers over this."""
+"""A client: offers, jobs, balances for one key. Commands, the demo and gateways are layers over this.
+
+A job is three steps: `plan` decides, `execute` hands out tokens and sees to the money, `keep` writes the receipt. They
+speak of token ids; `asking` is the way from text to text. What was learnt on the way, manifests, tokenizers and round
+trips, stays for the next job.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from node.app.choice import choose_model, covers, covers_some_model, require_answers, route_among
 from node.app.clock import clock
-from node.app.models import fetch_manifest, fetch_tokenizer
-from node.app.report import JobReport, build_report
+from node.app.execution import Execution
+from node.app.models import Text, fetch_manifest, fetch_tokenizer
+from node.app.planning import LEAST_CAP, JobPlan, Market, Request, require_funds, require_possible
+from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.config import ClientConfig
-from node.durable import replace_file
 from node.events import Events
-from node.ledger import LedgerClient
+from node.ledger import LedgerClient, Proven
 from node.p2p.direct import DataPlane
 from node.p2p.identity import peer_id_of
-from node.pipeline.client import JobClient, JobResult
-from node.pipeline.reclaim import OpenSession, open_sessions, reclaim
+from node.pipeline.buying.client import JobClient
+from node.pipeline.buying.job import ClientSide, JobResult
+from node.pipeline.buying.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Proven
-from protocol.bundle import Bundle, LedgerProof, Verified, dump_bundle, verify_bundle
-from protocol.errors import ConfigurationError, FundsError, JoulemeshError, LocalError, PeerError
-from protocol.ids import ModelManifest, checksum_address
-from protocol.messages import Leg, Session, Withdraw
-from protocol.metering import Plan, leg_amount
-from protocol.offer import Evidence, Offer
-from protocol.order import Hop, JobOrder, SamplingTerms
-from protocol.policy import LatencyClass, Policy, policy_hash
-from protocol.routing import Route, route
+from node.ports import Randomness, Worker
+from node.worker import ThreadWorker
+from protocol.choice import choose_model, covers, covers_some_model, no_node_left, shortlist, silent
+from protocol.errors import JoulemeshError, RefusedError
+from protocol.ids import ModelManifest, ModelRoot, checksum_address
+from protocol.metering import reserved_caps
+from protocol.offer import Offer
+from protocol.operations import Withdraw
 from protocol.session import Account
-from protocol.signing import SigningKey, address_of_public_key
-from protocol.units import format_micro
+from protocol.signing import SigningKey
 
 if TYPE_CHECKING:
     from node.app.network import Network
 
 __all__ = ["Client", "open_client"]
 
-PROMPT_CHUNK = 256
-"""Prompt tokens in one prepaid chunk."""
 COLLECT_S = 5.0
 """Seconds to wait for offers that cover a model."""
+ASK_AGAIN_S = 0.5
+"""Seconds without an offer after which peers are asked for their books."""
+ROUNDS = 3
+"""Shortlists that are measured for one plan, where nodes do not answer."""
 LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
 """A client dials; nobody has to reach it."""
+_OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
+"""Codes of refusals that no other provider would spare this client."""
 
 
 class Client:
@@ -63,27 +68,21 @@ class Client:
         ledger: LedgerClient,
         join: Callable[[], Awaitable[tuple[Network, DataPlane]]],
         events: Events,
+        *,
+        worker: Worker,
+        randomness: Randomness = secrets.token_bytes,
     ) -> None:
         self.config = config
         self.key = key
         self.ledger = ledger
         self._join = join
         self._events = events
+        self._worker = worker
+        self._randomness = randomness
         self._cache = config.data_dir / "models"
         self._journals: dict[bytes, VoucherStore] = {}
-
-    async def _jobs(self) -> JobClient:
-        network, plane = await self._join()
-        return JobClient(
-            self.key,
-            self.ledger,
-            network.host,
-            plane.connect,
-            self._journal(self.key.address),
-            peer_id_of=peer_id_of,
-            clock=clock,
-            events=self._events,
-        )
+        self._manifests: dict[bytes, ModelManifest] = {}
+        self._texts: dict[bytes, Text] = {}
 
     # Money
 
@@ -91,238 +90,159 @@ class Client:
         """An account on the ledger, proven; this client's own by default."""
         return await self.ledger.account(self.key.address if address is None else address)
 
-    async def faucet(self, amount: int) -> Proven:
-        """Play money on a local network, micro-units."""
-        return await self.ledger.faucet(self.key.address, amount)
+    async def faucet(self, amount_micro: int) -> Proven:
+        """Play money on a local network."""
+        return await self.ledger.faucet(self.key.address, amount_micro)
 
-    async def withdraw(self, amount: int, reference: str) -> Proven:
-        """Take free money out of the ledger, micro-units."""
-        return await self.ledger.submit(Withdraw(amount=amount, reference=reference), self.key)
+    async def withdraw(self, amount_micro: int, reference: str) -> Proven:
+        """Take free money out of the ledger."""
+        action = Withdraw(actor=self.key.address, nonce=0, amount=amount_micro, reference=reference)
+        return await self.ledger.submit(action, self.key)
 
     async def open_sessions(self, address: bytes) -> list[OpenSession]:
         """What jobs of this account, run from here, left open on the ledger."""
-        rules = await self.ledger.connect()
-        return await open_sessions(self.ledger, self._journal(address), grace_s=rules.grace_s, now=clock())
+        return await open_sessions(self.ledger, self._journal(address), now=clock())
 
     async def reclaim(self) -> int:
-        """Have back what expired sessions still hold; micro-units. A job does so too, before it starts."""
-        rules = await self.ledger.connect()
-        journal = self._journal(self.key.address)
-        return await reclaim(self.ledger, journal, self.key, grace_s=rules.grace_s, now=clock())
+        """Have back what unfinished sessions hold and can be had now; micro-units. A plan does so too, before all."""
+        return await reclaim(self.ledger, self._journal(self.key.address), self.key, now=clock())
 
     def _journal(self, address: bytes) -> VoucherStore:
-        if address not in self._journals:  # each has a thread of its own
-            self._journals[address] = VoucherStore(self.config.data_dir / "sessions" / checksum_address(address))
+        if address not in self._journals:
+            folder = self.config.data_dir / "sessions" / checksum_address(address)
+            self._journals[address] = VoucherStore(folder, self._worker)
         return self._journals[address]
 
-    # Offers
+    # What is on offer
 
     async def offers(
-        self, wait_s: float = COLLECT_S, *, enough: Callable[[Sequence[Offer]], bool] | None = None
+        self, wait_s: float = COLLECT_S, *, enough: Callable[[Sequence[Offer]], bool] = covers_some_model
     ) -> list[Offer]:
         """Offers heard so far; waits until they are `enough` (by default: cover any model), or for `wait_s`."""
         network, _ = await self._join()
-        deadline = time.monotonic() + wait_s
-        done = covers_some_model if enough is None else enough
-        while not done(found := network.book.offers()) and (left := deadline - time.monotonic()) > 0:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        while not enough(found := network.book.offers()) and (left := deadline - loop.time()) > 0:
             network.heard.clear()
             try:
-                async with asyncio.timeout(min(left, 0.5)):
+                async with asyncio.timeout(min(left, ASK_AGAIN_S)):
                     await network.heard.wait()
             except TimeoutError:
                 await network.ask_books()
-        return list(found)
+        return found
+
+    async def model(self, name: str | None) -> ModelManifest:
+        """The model that is meant by a name or the beginning of a root; by None, the only one that can be served.
+
+        Raises:
+            NoRouteError: nobody offers it, or nobody who does answers.
+            ConfigurationError: several are meant.
+            DishonestError, UnreachableError: no provider hands out its manifest.
+        """
+        root = choose_model(await self.offers(enough=lambda found: covers(found, name)), name)
+        if root not in self._manifests:
+            network, _ = await self._join()
+            holders = await self._holders(root)
+            self._manifests[root] = await fetch_manifest(network.host, holders, root, self._cache)
+        return self._manifests[root]
+
+    async def text(self, manifest: ModelManifest) -> Text:
+        """A model's tokenizer, for one prompt and its answer. Raises DishonestError, ModelError, UnreachableError."""
+        root = manifest.root
+        if root not in self._texts:
+            network, _ = await self._join()
+            self._texts[root] = await fetch_tokenizer(network.host, await self._holders(root), manifest, self._cache)
+        return self._texts[root].again()
+
+    async def _holders(self, root: ModelRoot) -> list[str]:
+        """Peer ids of nodes that offer a model and answer. Raises NoRouteError."""
+        network, _ = await self._join()
+        offers = network.book.offers(root)
+        asked = shortlist(offers, prompt_milli=500)
+        round_trips = await network.round_trips(asked)
+        if not round_trips:
+            raise no_node_left(silent(offers))
+        return [peer_id_of(public_key) for public_key in round_trips]
 
     # Jobs
 
-    async def run(
-        self,
-        prompt: str,
-        on_text: Callable[[str], None],
-        *,
-        model: str | None = None,
-        receipt_file: Path | None = None,
-    ) -> tuple[JobReport, JobResult, Bundle | None]:
-        """Route, open, run, pay, settle, and keep the receipt.
+    async def plan(self, request: Request) -> JobPlan:
+        """What a request comes to on the offers of now: route, terms, session. Nothing is reserved yet.
 
         Raises:
             RoutingError: no offers, gaps, or every offer excluded; says which and why.
-            FundsError: the balance does not cover the caps.
-            UnreachableError, RuleError: the ledger is down or refuses.
+            ConfigurationError: the prompt does not fit the model, or several models are meant.
+            FundsError: the balance does not cover the caps and the ledger's fees.
+            UnreachableError: the ledger or the network does not answer.
         """
-        if receipt_file is not None:
-            _require_writable(receipt_file)
-        jobs, rules = await self._jobs(), await self.ledger.connect()
+        require_possible(request, self.config)
         await self.reclaim()
+        rules, free = await self.ledger.rules(), (await self.balance()).free
+        require_funds(LEAST_CAP, rules, free)
+        manifest = await self.model(request.model)
         network, _ = await self._join()
-        offers = await self.offers(enough=lambda found: covers(found, model))
-        root = choose_model(offers, model)
-        offers = [offer for offer in offers if offer.model == root]
-        round_trips = await network.round_trips(offers)
-        require_answers(offers, round_trips)
-        holders = [peer_id_of(public_key) for public_key in round_trips]
-        manifest = await fetch_manifest(network.host, holders, root, self._cache)
-        text = await fetch_tokenizer(network.host, holders, manifest, self._cache)
-        tokens = text.encode(prompt)
-        most = min(self.config.max_tokens, manifest.max_context - len(tokens))
-        if not tokens or most < 1:
-            raise ConfigurationError(
-                f"the prompt has {len(tokens)} tokens; the model takes 1 to {manifest.max_context - 1}",
-                hint="shorten the prompt" if tokens else "write something to ask",
-            )
-        found = self._route(offers, round_trips, manifest, (len(tokens), most))
-        order = self._order(found, manifest, len(tokens), most)
-        before = await self._require_funds(order.session)
-        answer: list[str] = []
+        offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
+        market = Market(request, self.config, manifest, offers, venue=self.ledger.domain.separator, clock=clock)
+        for _ in range(ROUNDS):
+            asked = market.worth_asking()
+            if market.hear(asked, await network.round_trips(asked)):
+                break
+        route = market.route()
+        deal = market.deal(route, client=self.key.address, randomness=self._randomness)
+        require_funds(reserved_caps(deal.session), rules, free)
+        return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
 
-        def on_token(token: int) -> None:
-            piece = text.piece(token)
-            on_text(piece.lstrip() if not any(answer) else piece)
-            answer.append(piece)
+    async def execute(self, plan: JobPlan) -> Execution:
+        """The answer to a plan's request, to be entered with ``async with`` and read with ``async for``."""
+        network, plane = await self._join()
+        side = ClientSide(
+            key=self.key,
+            settlement=self.ledger,
+            requests=network.host,
+            connect=plane.connect,
+            journal=self._journal(self.key.address),
+            peer_id_of=peer_id_of,
+            clock=clock,
+            events=self._events,
+        )
+        return Execution(plan, JobClient(side), self._elsewhere, self._events)
 
-        result = await jobs.run(order, manifest, tokens, on_token)
-        bundle = await self._bundle(result, manifest)
-        verified = _verified(bundle)
-        answered = text.decode(result.tab.tokens[len(tokens) :]).strip()
-        if bundle is not None and receipt_file is not None:
-            _keep_receipt(receipt_file, dump_bundle(bundle, text=(prompt, answered)))
-        report = build_report(
-            result,
-            found,
-            model=manifest.name,
-            text=(prompt, answered),
-            balances=(before, await self._balance_or_none()),
-            grace_s=rules.grace_s,
-            receipt_file=receipt_file if bundle is not None else None,
-            verified=verified,
-        )
-        return report, result, bundle
+    async def keep(self, job: Execution, *, text: tuple[str, str] | None = None, file: Path | None = None) -> Kept:
+        """The receipt of what was served, written to a file that does not exist yet. Raises LocalError.
 
-    def _route(
-        self, offers: Sequence[Offer], round_trips: Mapping[bytes, int], manifest: ModelManifest, job: tuple[int, int]
-    ) -> Route:
-        prompt, most = job  # tokens of the prompt, and of the longest answer
-        find = partial(
-            route,
-            policy=self._policy(manifest),
-            model=manifest.root,
-            blocks=manifest.blocks,
-            venue=self.ledger.domain.separator,
-            now=clock(),
-            rtt_us=round_trips,
-            latency_weight=self.config.latency_weight,
-            tokens_needed=prompt + most,
-            prompt_milli=1000 * prompt // (prompt + most),
-        )
-        return route_among(offers, round_trips, find)
+        Args:
+            text: prompt and answer, for people.
+        """
+        if job.result is None:
+            return keep_bundle(None, file)
+        verifier_key = self.ledger.verifier_key
+        bundle = make_bundle(job.result, job.plan.manifest, verifier_key=verifier_key, key=self.key, text=text)
+        return keep_bundle(bundle, file)
 
-    def _policy(self, manifest: ModelManifest) -> Policy:
-        config = self.config
-        return Policy(
-            latency_class=LatencyClass(config.latency_class),
-            max_price_in=config.max_price_in,
-            max_price_out=config.max_price_out,
-            allow=config.allow,
-            deny=config.deny,
-            min_evidence=Evidence(config.min_evidence),
-            min_stake=0,
-            precision=manifest.precision if config.precision is None else config.precision,
-        )
+    async def _elsewhere(self, plan: JobPlan, result: JobResult) -> JobPlan | None:
+        """Another plan for a job that failed before its first token, and through no fault of this client's.
 
-    def _order(self, found: Route, manifest: ModelManifest, prompt: int, most: int) -> JobOrder:
-        policy = self._policy(manifest)
-        plan = Plan(prompt=prompt, most=most, chunk=PROMPT_CHUNK, window=self.config.window)
-        legs = tuple(
-            Leg(
-                provider=address_of_public_key(leg.offer.public_key),
-                price_in=leg.price_in,
-                price_out=leg.price_out,
-                cap=0,
-            )
-            for leg in found.legs
-        )
-        now = clock()
-        terms = Session(
-            client=self.key.address,
-            expiry=now + self.config.session_s,
-            window=self.config.window,
-            model=manifest.root,
-            policy=policy_hash(policy),
-            salt=secrets.token_bytes(32),
-            legs=tuple(leg.replace(cap=leg_amount(leg, prompt, most)) for leg in legs),
-        )
-        hops = tuple(
-            Hop(public_key=leg.offer.public_key, data_address=leg.offer.data_address, span=leg.span)
-            for leg in found.legs
-        )
-        return JobOrder(
-            venue=self.ledger.domain.separator,
-            session=terms,
-            leg=0,
-            hops=hops,
-            plan=plan,
-            policy=policy,
-            sampling=SamplingTerms(temperature_milli=self.config.temperature, seed=self.config.seed),
-            issued_at=now,
-        )
-
-    async def _require_funds(self, terms: Session) -> int:
-        free = (await self.balance()).free
-        needed = sum(leg.cap for leg in terms.legs)
-        if free < needed:
-            raise FundsError(
-                f"balance too low: the job reserves up to {format_micro(needed)}, {format_micro(free)} is free, "
-                f"{format_micro(needed - free)} is missing",
-                hint="deposit the missing amount (`joule faucet` on a local network), or lower --max-tokens",
-            )
-        return free
-
-    async def _balance_or_none(self) -> int | None:
+        A provider that refused is asked again only with an offer that it has made since.
+        """
+        error = result.error
+        if result.tab.generated or not result.failures or error is None or error.code in _OWN_FAULTS:
+            return None
+        network, _ = await self._join()
+        left_out = set(plan.request.exclude)
+        for leg, reason in result.failures.items():
+            chosen = plan.deal.legs[leg]
+            node = chosen.leg.offer.public_key
+            if isinstance(reason, RefusedError):
+                with suppress(JoulemeshError):
+                    await network.fetch_book(peer_id_of(node))
+            known = network.book.sealed(plan.manifest.root, node)
+            if not isinstance(reason, RefusedError) or not known or chosen.sealed in known:
+                left_out.add(node)
         try:
-            return (await self.ledger.account(self.key.address)).free
+            root = plan.manifest.root.hex()
+            return await self.plan(replace(plan.request, model=root, exclude=frozenset(left_out)))
         except JoulemeshError:
-            return None
-
-    async def _bundle(self, result: JobResult, manifest: ModelManifest) -> Bundle | None:
-        """The receipt bundle; None where nothing was settled."""
-        if result.opened is None or result.settled is None or result.pay is None:
-            return None
-        return Bundle(
-            verifier_key=(await self.ledger.connect()).verifier_key,
-            manifest=manifest,
-            order=result.sealed_orders[0],
-            tokens=tuple(result.tab.tokens),
-            windows=tuple(result.tab.windows),
-            pay=result.pay,
-            opened=_proof(result.opened),
-            settled=_proof(result.settled),
-            closed=None if result.closed is None else _proof(result.closed),
-        )
-
-
-def _proof(proven: Proven) -> LedgerProof:
-    return LedgerProof(proven.entry, proven.index, proven.proof, proven.checkpoint)
-
-
-def _verified(bundle: Bundle | None) -> Verified | None:
-    try:
-        return None if bundle is None else verify_bundle(bundle)
-    except PeerError:
-        return None
-
-
-def _require_writable(path: Path) -> None:
-    """Raises LocalError for a place where no file can be made: before the job is paid, not after."""
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise LocalError(f"cannot write {path}: no such folder, or not yours", hint="give --receipt another place")
-
-
-def _keep_receipt(path: Path, text: str) -> None:
-    """Raises LocalError."""
-    try:
-        replace_file(path, text.encode())
-    except OSError as error:
-        raise LocalError(f"cannot write {path}: {error.strerror}", hint="give --receipt another place") from None
+            return None  # the first failure says more than that there is no way round it
 
 
 @asynccontextmanager
@@ -335,6 +255,8 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
     own = SigningKey(secrets.token_bytes(32)) if key is None else key
     remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
     async with AsyncExitStack() as stack:
+        worker = ThreadWorker("journal")
+        stack.callback(worker.close)
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         joining = asyncio.Lock()
         joined: list[tuple[Network, DataPlane]] = []
@@ -349,9 +271,8 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
                     passing = SigningKey(secrets.token_bytes(32))
                     network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events))
                     await network.join((*info.peers, *config.peers))
-                    plane = DataPlane(own.secret)
-                    stack.push_async_callback(plane.close)
+                    plane = await stack.enter_async_context(DataPlane(own.secret))
                     joined.append((network, plane))
                 return joined[0]
 
-        yield Client(config, own, ledger, join, events)
+        yield Client(config, own, ledger, join, events, worker=worker)

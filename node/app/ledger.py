@@ -34,8 +34,8 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
         port=config.port,
         origin=config.name,
         grace_s=config.grace_s,
-        faucet_limit=config.faucet_limit,
-        fee=config.fee,
+        faucet_limit=config.faucet_limit_micro,
+        fee=config.fee_micro,
     )
     async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
@@ -46,7 +46,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
                     peer=peers[0],
                     operator=key.address,
                     verifier_key=ledger.verifier_key,
-                    faucet=config.faucet_limit > 0,
+                    faucet=config.faucet_limit_micro > 0,
                 )
             )
             await network.join(config.peers)
@@ -54,7 +54,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
             async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:
                 group.create_task(ledger.wait(), name="ledger writer")
                 group.create_task(announcer.run(), name="checkpoint gossip")
-                group.create_task(network.watch(), name="libp2p host")
+                group.create_task(network.watch(), name="network")
                 group.create_task(_announce_checkpoints(own, announcer), name="checkpoints")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from node.app.chat import ChatTemplate, find_template
+from node.app.prompt import Prompt
 from node.durable import replace_file
+from node.model_directory import read_text_file
 from node.ports import Requests
 from protocol.catalog import CLIENT_FILES, MAX_FILE_BYTES, FileRequest, ManifestRequest
 from protocol.codec import decode, encode
@@ -25,8 +29,9 @@ class ModelServer:
 
     def __init__(self, directory: Path, manifest: ModelManifest) -> None:
         self._directory = directory
-        self._manifest = manifest
+        self._manifest = encode(manifest)
         self._root = manifest.root
+        self._files = {file.name: file for file in manifest.files if file.name in CLIENT_FILES}
 
     async def answer(self, _peer: bytes, data: bytes) -> bytes:
         """The manifest, or the content of one of `CLIENT_FILES`. Raises RefusedError."""
@@ -34,11 +39,20 @@ class ModelServer:
         if question.model != self._root:  # type: ignore[attr-defined]
             raise RefusedError("this node serves another model", code="model")
         if isinstance(question, FileRequest):
-            known = {file.name for file in self._manifest.files}
-            if question.name not in CLIENT_FILES or question.name not in known:
+            if question.name not in self._files:
                 raise RefusedError(f"this node does not hand out {question.name!r}", code="file")
-            return (self._directory / question.name).read_bytes()
-        return encode(self._manifest)
+            return await asyncio.to_thread(self._content, self._files[question.name])
+        return self._manifest
+
+    def _content(self, file: ModelFile) -> bytes:
+        """A file, if it is here and still the one that was hashed at the start. Raises RefusedError."""
+        try:
+            content = read_text_file(self._directory / file.name, min(file.size, MAX_FILE_BYTES))
+        except ModelError:
+            content = b""
+        if not _matches(file, content):
+            raise RefusedError(f"this node does not have the model's {file.name}", code="file")
+        return content
 
 
 async def _ask(requests: Requests, peers: Sequence[str], question: bytes, what: str) -> bytes:
@@ -67,21 +81,36 @@ async def fetch_manifest(requests: Requests, peers: Sequence[str], root: ModelRo
 
 
 async def fetch_tokenizer(requests: Requests, peers: Sequence[str], manifest: ModelManifest, cache: Path) -> Text:
-    """The model's tokenizer, held against the manifest. Raises DishonestError, ModelError, UnreachableError."""
-    name = "tokenizer.json"
-    file = next((each for each in manifest.files if each.name == name), None)
-    if file is None:
+    """The model's tokenizer and chat template, held against the manifest, from the cache or from providers.
+
+    Raises DishonestError, MalformedError, ModelError, UnreachableError.
+    """
+    files = {file.name: file for file in manifest.files if file.name in CLIENT_FILES}
+    if "tokenizer.json" not in files:
         raise ModelError(
-            f"{manifest.name} has no {name}", hint="only models with a fast tokenizer can be asked in text"
+            f"{manifest.name} has no tokenizer.json", hint="only models with a fast tokenizer can be asked in text"
         )
-    path = cache / manifest.root.hex() / name
-    if path.exists() and _matches(file, path.read_bytes()):
-        return Text(path.read_bytes())
-    content = await _ask(requests, peers, encode(FileRequest(model=manifest.root, name=name)), name)
+    content = {name: await _fetch_file(requests, peers, manifest.root, files[name], cache) for name in sorted(files)}
+    return Text(
+        content["tokenizer.json"],
+        config=content.get("tokenizer_config.json"),
+        template=content.get("chat_template.jinja"),
+    )
+
+
+async def _fetch_file(requests: Requests, peers: Sequence[str], root: ModelRoot, file: ModelFile, cache: Path) -> bytes:
+    path = cache / root.hex() / file.name
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        kept = b""
+    if _matches(file, kept):
+        return kept
+    content = await _ask(requests, peers, encode(FileRequest(model=root, name=file.name)), file.name)
     if not _matches(file, content):
-        raise DishonestError(f"a provider handed out a {name} that is not the model's")
+        raise DishonestError(f"a provider handed out a {file.name} that is not the model's")
     _keep(path, content)
-    return Text(content)
+    return content
 
 
 def _kept_manifest(path: Path) -> ModelManifest | None:
@@ -101,14 +130,50 @@ def _keep(path: Path, content: bytes) -> None:
 
 
 class Text:
-    """Prompts to token ids and token ids to text, piece by piece."""
+    """Prompts to token ids and token ids to text, piece by piece: of one answer, since pieces depend on those before.
 
-    def __init__(self, tokenizer_json: bytes) -> None:
+    Args:
+        tokenizer_json, config, template: contents of tokenizer.json, tokenizer_config.json and chat_template.jinja.
+    """
+
+    def __init__(self, tokenizer_json: bytes, *, config: bytes | None = None, template: bytes | None = None) -> None:
         try:
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception for a file that it cannot read
             raise MalformedError(f"the model's tokenizer cannot be read: {error}") from None
+        self._tokenizer.no_truncation()  # a tokenizer may have been saved with a bound that would cut prompts short
+        self._tokenizer.no_padding()
+        self._files = config, template
         self._stream = DecodeStream(skip_special_tokens=True)
+
+    def again(self) -> Text:
+        """The same tokenizer, for another answer."""
+        other = object.__new__(Text)
+        other._tokenizer, other._files = self._tokenizer, self._files
+        other._stream = DecodeStream(skip_special_tokens=True)
+        return other
+
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, if it has one. Raises ModelError for one that cannot be used."""
+        return find_template(*self._files)
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt: through the chat template where the model has one, unless raw text is asked for.
+
+        It may take a tenth of a second and more: call it in a thread.
+
+        Raises:
+            ConfigurationError: the template refuses the messages.
+            ModelError: the template does not work, or is needed and missing.
+        """
+        template = None if prompt.raw is not None else self.template()
+        if template is not None:
+            # The template has written all special tokens that are wanted.
+            ids: list[int] = self._tokenizer.encode(template.render(prompt.messages), add_special_tokens=False).ids
+            return ids
+        if prompt.plain is None:
+            raise ModelError("the model has no chat template", hint="ask one question, without --system or --messages")
+        return self.encode(prompt.plain)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids, with the special tokens that the model wants around a prompt."""

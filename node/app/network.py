@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from node.app.clock import clock
 from node.app.presence import Presence
+from node.app.round_trips import FRESH_S, RoundTrips
 from node.events import CheckpointNotCompared, Events, LedgerContradiction, OfferRefused, PeerUnreached
 from node.ledger import LedgerClient
-from node.market import OfferBook, validate_offer
+from node.market import OfferBook, VerifiedOffer, verify_offer
+from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.catalog import OfferList, OffersRequest
@@ -32,17 +35,25 @@ REJOIN_S = 10.0
 ANSWER_S = 5.0
 """Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
 PING_ATTEMPTS = 3
+LOOKOUT_PEERS = 4
+"""Peers that are asked at once whether they see an offer."""
 
 
 class Network:
-    """A host that has joined the gossip, and the offers that it has heard."""
+    """A host that has joined the gossip, and the offers that it has heard; made by `open_network`."""
 
-    def __init__(self, host: P2PHost, events: Events) -> None:
+    def __init__(self, host: P2PHost, events: Events, checkpoints: Subscription[bytes]) -> None:
         self.host = host
         self.book = OfferBook(clock)
         self.heard = asyncio.Event()
         """Set whenever an offer came in; whoever waits clears it."""
         self._events = events
+        self._checkpoints = checkpoints
+        self._round_trips = RoundTrips(self._measure)
+        self._asked = 0
+        """Peers that were asked for this node's own offers, so that each has its turn."""
+        self._ended = asyncio.Event()
+        self._failure: Exception | None = None
 
     async def join(self, peers: Sequence[str]) -> int:
         """Connect to peers and take over their books; how many answered. Those that do not are reported, not fatal."""
@@ -81,10 +92,24 @@ class Network:
 
     async def fetch_book(self, peer_id: str) -> None:
         """Ask one peer for all offers that it knows; each is checked like one from gossip."""
-        question = encode(OffersRequest(model=None))
-        reply = await self.host.request(peer_id, BOOK_PROTOCOL, question, timeout_s=JOIN_S, max_reply=MAX_BOOK_BYTES)
-        for sealed in decode(reply, OfferList, limit=MAX_BOOK_BYTES).sealed:
-            self._take(sealed)
+        self._require_alive()
+        for sealed in await self._ask_book(peer_id, OffersRequest(model=None, node=None)):
+            self._take(partial(self.book.add, sealed))
+
+    async def offers_by(self, public_key: bytes) -> list[tuple[bytes, ...]]:
+        """What a few connected peers, others at each call, show of a node's offers: one item for each that answers."""
+        peers = sorted(await self.host.peers())
+        chosen = [peers[(self._asked + turn) % len(peers)] for turn in range(min(LOOKOUT_PEERS, len(peers)))]
+        self._asked += len(chosen)
+        question = OffersRequest(model=None, node=public_key)
+        answers = await asyncio.gather(*(self._ask_book(peer, question) for peer in chosen), return_exceptions=True)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def _ask_book(self, peer_id: str, question: OffersRequest) -> tuple[bytes, ...]:
+        reply = await self.host.request(
+            peer_id, BOOK_PROTOCOL, encode(question), timeout_s=JOIN_S, max_reply=MAX_BOOK_BYTES
+        )
+        return decode(reply, OfferList, limit=MAX_BOOK_BYTES).sealed
 
     async def ask_books(self) -> None:
         """Ask every connected peer for its book; those that do not answer are reported."""
@@ -94,13 +119,16 @@ class Network:
             except JoulemeshError as error:
                 self._events(PeerUnreached(peer=peer, reason=error.message))
 
-    async def round_trips(self, offers: Sequence[Offer]) -> dict[bytes, int]:
-        """Measured round trips to the nodes behind these offers: microseconds by public key, without the silent."""
-        nodes = {offer.public_key: offer for offer in offers}
-        measured = await asyncio.gather(*(self._round_trip(offer) for offer in nodes.values()))
-        return {key: each for key, each in zip(nodes, measured, strict=True) if each is not None}
+    async def round_trips(self, offers: Sequence[Offer], *, fresh_s: float = FRESH_S) -> dict[bytes, int]:
+        """Round trips to the nodes behind these offers: microseconds by public key, without the silent.
 
-    async def _round_trip(self, offer: Offer) -> int | None:
+        What was measured within `fresh_s` is reused; a node that was silent is tried again much sooner. Hand over a
+        shortlist: each node that is not known costs a connection.
+        """
+        self._require_alive()
+        return await self._round_trips.to(offers, fresh_s=fresh_s)
+
+    async def _measure(self, offer: Offer) -> int | None:
         """To the node behind an offer, in microseconds; None where nobody proves its key in time."""
         for address in offer.addresses:
             try:
@@ -117,11 +145,6 @@ class Network:
                 return await self.host.ping(peer)
         return UNKNOWN_RTT_US
 
-    async def follow_offers(self) -> None:
-        """Take in offers from gossip until cancelled."""
-        async for sealed in self._offers:
-            self._take(sealed)
-
     async def follow_checkpoints(self, ledger: LedgerClient) -> None:
         """Hold every checkpoint that is gossiped against what the ledger shows here, until cancelled."""
         async for note in self._checkpoints:
@@ -133,34 +156,55 @@ class Network:
                 self._events(CheckpointNotCompared(reason=error.message))
 
     async def watch(self) -> None:
-        """Until the host ends. Raises LocalError when it died."""
-        await self.host.wait_closed()
-
-    async def start(self) -> None:
-        """Join the gossip, relaying what is well formed."""
-        self._offers = await self.host.subscribe(OFFERS_TOPIC, self._validate)
-        self._checkpoints = await self.host.subscribe(CHECKPOINTS_TOPIC, self._validate_note)
-        self.host.serve(BOOK_PROTOCOL, self.serve_book, max_request=1024)
+        """Until the network ends. Raises LocalError when the host died, and whatever else ended it."""
+        await self._ended.wait()
+        self._require_alive()
 
     async def serve_book(self, _peer: bytes, data: bytes) -> bytes:
         """Answer an `OffersRequest`."""
-        wanted = decode(data, OffersRequest).model
-        return encode(OfferList(sealed=tuple(self.book.sealed(wanted))[:4096]))
+        wanted = decode(data, OffersRequest)
+        return encode(OfferList(sealed=tuple(self.book.sealed(wanted.model, wanted.node))[:4096]))
 
-    def _take(self, sealed: bytes) -> None:
+    @asynccontextmanager
+    async def following(self, offers: Subscription[VerifiedOffer]) -> AsyncIterator[None]:
+        """Take in offers from gossip, and measure round trips, while the block runs."""
+        async with self._round_trips:
+            follower = asyncio.create_task(self._follow(offers), name="offers")
+            try:
+                yield
+            finally:
+                follower.cancel()
+                await asyncio.gather(follower, return_exceptions=True)
+
+    async def _follow(self, offers: Subscription[VerifiedOffer]) -> None:
         try:
-            if self.book.add(sealed):
+            async for verified in offers:
+                self._take(partial(self.book.take, verified))
+        except Exception as error:  # noqa: BLE001 - the task's owner is `watch`, which raises it
+            self._failure = error
+        finally:
+            self._ended.set()
+
+    def _require_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _take(self, take: Callable[[], bool]) -> None:
+        """Let `take` put an offer in the book; tell those who wait, or why it was refused."""
+        try:
+            if take():
                 self.heard.set()
         except PeerError as error:
             self._events(OfferRefused(code=error.code, reason=error.message))
 
-    @staticmethod
-    def _validate(data: bytes) -> None:
-        validate_offer(data, clock())
 
-    @staticmethod
-    def _validate_note(data: bytes) -> None:
-        parse_note(data)
+def _heard_offer(data: bytes) -> VerifiedOffer:
+    return verify_offer(data, clock())
+
+
+def _heard_note(data: bytes) -> bytes:
+    parse_note(data)
+    return data
 
 
 @asynccontextmanager
@@ -178,14 +222,12 @@ async def open_network(
             f"listening on {listen} does not say where others reach this machine",
             hint="add --announce /ip4/ADDRESS/tcp/PORT",
         )
-    async with TrioRuntime() as runtime:
-        host = P2PHost(runtime, key.secret, listen, announce=announce)
-        async with host:
-            network = Network(host, events)
-            await network.start()
-            follower = asyncio.create_task(network.follow_offers(), name="offers")
-            try:
-                yield network
-            finally:
-                follower.cancel()
-                await asyncio.gather(follower, return_exceptions=True)
+    async with (
+        TrioRuntime.open() as runtime,
+        P2PHost.open(runtime, key.secret, listen, announce=announce) as host,
+    ):
+        offers = await host.subscribe(OFFERS_TOPIC, _heard_offer)
+        network = Network(host, events, await host.subscribe(CHECKPOINTS_TOPIC, _heard_note))
+        host.serve(BOOK_PROTOCOL, network.serve_book, max_request=1024)
+        async with network.following(offers):
+            yield network

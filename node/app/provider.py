@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from node.app.clock import clock
+from node.app.held_model import held_model
+from node.app.lock import sole_use
+from node.app.measure import load_and_measure
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
+from node.app.reload import Reload
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
-from node.energy import Energy, Pricing, choose_energy
+from node.engine.device import Device, compute_device
 from node.events import Events, NodeReady, Starting
 from node.ledger import LedgerClient
-from node.market import Advertiser
-from node.model_directory import model_manifest
+from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
-from node.p2p.direct import DataPlane
-from node.pipeline.admission import Admission, ProviderLimits
-from node.pipeline.provider import Provider
-from node.pipeline.redeem import Redeemer
+from node.p2p.direct import DataPlane, Listener
+from node.pipeline.serving.admission import Admission, ProviderLimits
+from node.pipeline.serving.provider import Provider
+from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Link, StepInput
+from node.tasks import owned_tasks
+from node.worker import ThreadWorker
+from protocol.activations import FORMATS, ActivationType
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
+from protocol.offer import Hardware, HardwareKind
+from protocol.pricing import Pricing
 from protocol.signing import SigningKey
 from protocol.tariff import FlatTariff
 from protocol.units import MICRO
@@ -37,83 +47,81 @@ from protocol.units import MICRO
 if TYPE_CHECKING:
     from node.engine.engine import Engine
 
-__all__ = ["run_node"]
+__all__ = ["pricing_of", "run_node"]
 
-MEASURED_POSITIONS = 16
 ROOM_S = 1.0
 """Seconds between looks at the room that is left."""
 REDEEM_S = 5.0
 """Seconds that a stopping node gives the ledger; what is left is redeemed at its next start."""
 
 
-async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> None:
+async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload: Reload[NodeConfig]) -> None:
     """Serve until cancelled, then end the jobs and redeem what they earned.
 
     Raises:
         ModelError: the model directory cannot be served from.
         ListenError, ConfigurationError: an address, or a price, that does not work.
         UnreachableError: the ledger does not answer at start.
+        LocalError: another node with this key is running.
     """
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
+        stack.enter_context(sole_use(config.data_dir, key.address))
         on_event(Starting(step=f"asking the ledger at {config.ledger}"))
+        remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         info = await ledger.info()
         on_event(Starting(step=f"hashing the model in {config.model}"))
-        manifest = await asyncio.to_thread(model_manifest, config.model)
-        span = _span(config, manifest)
-        on_event(Starting(step=f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the CPU"))
-        engine, energy, position_us = await asyncio.to_thread(_load, config, manifest, span)
+        manifest, span = await asyncio.to_thread(held_model, config)
+        for step in _steps(manifest, span):
+            on_event(Starting(step=step))
+        engine, energy, speed = await asyncio.to_thread(load_and_measure, config, manifest, span)
         network = await stack.enter_async_context(open_network(key, config.listen, on_event, announce=config.announce))
-        limits = ProviderLimits(max_sessions=config.max_sessions, max_window=config.window)
+        plane = await stack.enter_async_context(DataPlane(key.secret))
+        listener, data_at = stack.enter_context(_listen_for_data(config))
+        tasks = await stack.enter_async_context(owned_tasks())
+        limits = _limits(config)
         vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
-        redeemer = Redeemer(ledger, VoucherStore(vouchers), key, clock, on_event)
-        links = _Links(key)
+        store = VoucherStore(vouchers, ThreadWorker("vouchers"))
+        redeemer = Redeemer(ledger, store, key, clock, on_event)
         provider = Provider(
-            key,
             manifest,
-            span,
             engine=engine,
             energy=energy,
-            settlement=ledger,
             redeemer=redeemer,
-            connect=links.plane.connect,
+            connect=plane.connect,
             clock=clock,
             events=on_event,
             limits=limits,
-        )
-        links.provider = provider
-        stack.push_async_callback(links.plane.close)
-        site = Site(
-            jurisdiction=config.jurisdiction,
-            carbon_g_per_kwh=config.carbon_g_per_kwh,
-            addresses=network.host.addresses,
-            data_address=await _listen_for_data(links.plane, config),
+            spawn=tasks.spawn,
+            compute=ThreadWorker("engine"),
+            sketching=ThreadWorker("sketches"),
         )
         terms = Terms(
             public_key=key.public_key,
             manifest=manifest,
             span=span,
             venue=ledger.domain.separator,
-            site=site,
+            site=_site(config, compute_device(), network.host.addresses, data_at),
             energy=energy,
-            pricing=_pricing(config),
-            position_us=position_us,
+            pricing=pricing_of(config),
+            speed=speed,
+            limits=limits,
             kv_room=lambda: engine.kv_free,
-            utilisation_ppm=lambda: provider.active * MICRO // limits.max_sessions,
+            active=lambda: provider.active,
+            utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
             clock=clock,
         )
         admission = Admission(
             key=key,
             manifest=manifest,
-            span=span,
             settlement=ledger,
             redeemer=redeemer,
+            meter=terms.meter,
             suits=terms.suits,
             begin=provider.begin,
-            limits=limits,
             clock=clock,
+            randomness=secrets.token_bytes,
             events=on_event,
         )
         network.host.serve(ORDER_PROTOCOL, admission.answer)
@@ -122,56 +130,58 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events) -> Non
             key,
             network.host,
             OFFERS_TOPIC,
-            terms.describe,
+            terms.offer,
             keep=network.book.add,
             now_ms=lambda: time.time_ns() // 1_000_000,
             events=on_event,
         )
+        reload.follow(partial(_take_over, terms, limits, advertiser))
         on_event(Starting(step="joining the network"))
         await network.join((*info.peers, *config.peers))
-        on_event(_ready(key, manifest, terms, network, config, time.monotonic() - began))
-        await _serve(provider, redeemer, advertiser, network, ledger, config.peers, _Room(engine))
+        on_event(_ready(key, terms, network, time.monotonic() - began))
+        lookout = Lookout(advertiser, lambda: network.offers_by(key.public_key), now=clock, events=on_event)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, work in (
+                    ("provider", provider.run()),
+                    ("redeemer", redeemer.run()),
+                    ("advertiser", advertiser.run()),
+                    ("room", _follow_room(_Room(engine, provider), advertiser)),
+                    ("checkpoints", network.follow_checkpoints(ledger)),
+                    ("bootstrap", network.stay_joined(ledger, config.peers)),
+                    ("network", network.watch()),
+                    ("data plane", plane.serve(listener, provider.on_link)),
+                    ("lookout", lookout.run()),
+                    ("job tasks", tasks.watch()),
+                ):
+                    group.create_task(work, name=name)
+        finally:
+            await _wind_up(provider, redeemer, advertiser)
 
 
-async def _serve(
-    provider: Provider,
-    redeemer: Redeemer,
-    advertiser: Advertiser,
-    network: Network,
-    ledger: LedgerClient,
-    peers: Sequence[str],
-    room: _Room,
-) -> None:
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(provider.run(), name="provider")
-            group.create_task(redeemer.run(), name="redeemer")
-            group.create_task(advertiser.run(), name="advertiser")
-            group.create_task(_follow_room(room, advertiser), name="room")
-            group.create_task(network.follow_checkpoints(ledger), name="checkpoints")
-            group.create_task(network.stay_joined(ledger, peers), name="bootstrap")
-            group.create_task(network.watch(), name="libp2p host")
-    finally:
-        with contextlib.suppress(JoulemeshError, TimeoutError):
-            async with asyncio.timeout(REDEEM_S):
-                await advertiser.withdraw()
-                await provider.stop()
-                await redeemer.redeem_all()
+async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertiser) -> None:
+    with contextlib.suppress(JoulemeshError, TimeoutError):
+        async with asyncio.timeout(REDEEM_S):
+            await advertiser.withdraw()
+            await provider.stop()
+            await redeemer.redeem_all()
 
 
 class _Room:
-    """Tells when an offer's KV room has become misleading."""
+    """Tells when what an offer says of free room and places has become misleading."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, provider: Provider) -> None:
         self._engine = engine
-        self._offered = engine.kv_free
+        self._provider = provider
+        self._offered = (engine.kv_free, provider.active)
 
     def changed(self) -> bool:
-        """Whether a quarter of the capacity was taken or given back since this last said so."""
-        free = self._engine.kv_free
-        if abs(free - self._offered) * 4 < self._engine.kv_capacity:
+        """Whether a quarter of the room, or some places, were taken or given back since this last said so."""
+        free, active = self._engine.kv_free, self._provider.active
+        room, places = abs(free - self._offered[0]) * 4, abs(active - self._offered[1])
+        if room < self._engine.kv_capacity and places * 4 < max(4, self._offered[1]):
             return False
-        self._offered = free
+        self._offered = (free, active)
         return True
 
 
@@ -183,109 +193,88 @@ async def _follow_room(room: _Room, advertiser: Advertiser) -> None:
             advertiser.renew()
 
 
-class _Links:
-    """Breaks the circle: the data plane serves links to the provider, which dials through the data plane."""
-
-    def __init__(self, key: SigningKey) -> None:
-        self.plane = DataPlane(key.secret, self._on_link)
-        self.provider: Provider | None = None
-
-    async def _on_link(self, link: Link) -> None:
-        if self.provider is not None:
-            await self.provider.on_link(link)
-
-
-async def _listen_for_data(plane: DataPlane, config: NodeConfig) -> str:
-    """Accept links; returns the address to offer. Raises ListenError, ConfigurationError."""
+@contextlib.contextmanager
+def _listen_for_data(config: NodeConfig) -> Iterator[tuple[Listener, str]]:
+    """A bound port, and the address to offer for it. Raises ListenError, ConfigurationError."""
     if config.data_announce is None and config.data_host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         raise ConfigurationError(
             f"listening for activations on {config.data_host} does not say where others reach this machine",
             hint="add --data-announce ADDRESS",
         )
-    bound = await plane.listen(config.data_host, config.data_port)
-    if config.data_announce is None:
-        return bound
-    return data_address(config.data_announce, parse_data_address(bound).port)
+    with Listener.open(config.data_host, config.data_port) as listener:
+        if config.data_announce is None:
+            yield listener, listener.address
+        else:
+            yield listener, data_address(config.data_announce, parse_data_address(listener.address).port)
 
 
-def _span(config: NodeConfig, manifest: ModelManifest) -> BlockSpan:
-    start, end = config.blocks or (0, manifest.blocks)
-    if end > manifest.blocks:
-        raise ConfigurationError(
-            f"blocks {start}:{end} of a model of {manifest.blocks}", hint=f"choose within 0:{manifest.blocks}"
-        )
-    return BlockSpan(start=start, end=end)
+def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
+    """What a node says before it loads its blocks: which device computes, and what clients cannot do with them."""
+    yield f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the {compute_device()}"
+    if FORMATS[ActivationType(manifest.precision)].tolerance_ppm is None:
+        yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"
 
 
-def _load(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple[Engine, Energy, int]:
-    """The engine, its energy figure and its speed; in a thread of its own, since it takes seconds."""
-    from node.engine.engine import Engine
-
-    engine = Engine.load(
-        config.model,
-        span.start,
-        span.end,
-        kv_tokens=config.kv_tokens,
-        dtype=manifest.precision,
-        threads=config.threads,
+def _site(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
+    hardware = Hardware(
+        device=HardwareKind(device.kind),
+        name=device.name[:96],
+        count=device.count,
+        memory_mib=device.memory_bytes >> 20,
+        category=config.hardware_category,
     )
-    energy = choose_energy(declared_mj=config.joules_per_token, milliwatts_per_core=config.watts_per_core)
-    if energy is None:
-        raise ConfigurationError(
-            "what a token costs in energy is not known here", hint="declare it with --joules-per-token"
-        )
-    times: list[float] = []
-    energy.calibrate(lambda: _decode_once(engine, span, times))
-    while not times:
-        _decode_once(engine, span, times)
-    return engine, energy, max(1, round(min(times) * 1e6 / MEASURED_POSITIONS))
+    return Site(
+        jurisdiction=config.jurisdiction,
+        region=config.region or "",
+        carbon_g_per_kwh=config.carbon_g_per_kwh,
+        hardware=hardware,
+        addresses=addresses,
+        data_addresses=(data_at,),
+    )
 
 
-def _decode_once(engine: Engine, span: BlockSpan, times: list[float]) -> int:
-    """Decode some positions one by one, as a lone session would."""
-    import numpy as np
-
-    session = b"measurement"
-    engine.open(session, max_tokens=MEASURED_POSITIONS, temperature_milli=0, seed=0)
-    row = np.zeros((1, engine.facts.hidden_size), dtype="<f4")
-    data = (0,) if span.start == 0 else row
-    try:
-        began = time.perf_counter()
-        for position in range(MEASURED_POSITIONS):
-            sample = span.end == engine.facts.blocks
-            engine.forward([StepInput(session=session, position=position, length=1, data=data, sample=sample)])
-        times.append(time.perf_counter() - began)
-    finally:
-        engine.close(session)
-    return MEASURED_POSITIONS
+def _limits(config: NodeConfig) -> ProviderLimits:
+    return ProviderLimits(
+        max_sessions=config.max_sessions, max_window=config.window, credit=min(config.credit_tokens, config.window)
+    )
 
 
-def _pricing(config: NodeConfig) -> Pricing:
+def pricing_of(config: NodeConfig) -> Pricing:
+    """What the settings say of prices. Raises ConfigurationError for values out of range."""
     return Pricing(
-        tariff=FlatTariff(config.energy_price),
-        pue_milli=config.pue,
-        overhead=config.overhead_price,
-        margin_ppm=config.margin * (MICRO // 100),
-        capital=config.capital_price,
+        tariff=FlatTariff(config.energy_price_micro_per_kwh),
+        pue_milli=config.pue_milli,
+        overhead=config.overhead_price_micro,
+        margin_ppm=config.margin_percent * (MICRO // 100),
+        capital=config.capital_price_micro,
+        opening=config.opening_price_micro,
+        late_discount_ppm=config.late_discount_percent * (MICRO // 100),
     )
 
 
-def _ready(
-    key: SigningKey, manifest: ModelManifest, terms: Terms, network: Network, config: NodeConfig, start_s: float
-) -> NodeReady:
-    offer = terms.offer()
+def _take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:
+    """Take over settings that were read again: the next offer has them, and older ones are honoured."""
+    terms.pricing = pricing_of(config)
+    terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
+    wanted = _limits(config)
+    limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
+    advertiser.renew()
+
+
+def _ready(key: SigningKey, terms: Terms, network: Network, start_s: float) -> NodeReady:
+    offer, manifest = terms.offer(), terms.manifest
     claim = offer.energy
     return NodeReady(
         provider=key.address,
         peer=network.host.addresses[0],
-        data=offer.data_address,
+        data=offer.data_addresses[0],
         model=manifest.name,
         blocks=str(terms.span),
-        device=f"CPU, {config.threads} thread{'' if config.threads == 1 else 's'}",
+        device=str(compute_device()),
         precision=manifest.precision,
-        price_in_micro=offer.price_in,
-        price_out_micro=offer.price_out,
-        millijoules_per_token=None if claim is None else claim.millijoules_per_token,
+        price_in_micro=offer.rates.price_in,
+        price_out_micro=offer.rates.price_out,
+        millijoules_per_token=None if claim is None else claim.millijoules_out,
         energy_source=None if claim is None else str(claim.source),
         position_us=offer.position_us,
         start_s=round(start_s, 2),

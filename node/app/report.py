@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from node.pipeline.client import JobResult
 from protocol.bundle import Verified
@@ -22,19 +21,23 @@ class LegReport:
     """One leg as it was served."""
 
     provider: str
+    """Its address."""
     jurisdiction: str
+    """Where it says that it stands: ISO 3166-1 alpha-2, or ``ZZ``."""
     blocks: str
+    """``START:END``, the end not included."""
     price_in: int
-    """Micro-units per million tokens."""
+    """Micro-units per million prompt tokens."""
     price_out: int
-    """Micro-units per million tokens."""
+    """Micro-units per million generated tokens."""
     paid: int
-    """Micro-units."""
+    """Micro-units by the last voucher."""
     millijoules: int | None
     """What the provider's receipts say; None where it does not measure."""
     energy_source: str | None
     """Where its figure comes from; None where it offers none."""
     millijoules_per_token: float | None
+    """By the receipts, over all positions; None where it does not measure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +45,13 @@ class NotTaken:
     """An offer that the route does without, and why."""
 
     provider: str
+    """Its address."""
     jurisdiction: str
+    """Where it says that it stands."""
     blocks: str
+    """``START:END``, the end not included."""
     reason: str
+    """For people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +59,31 @@ class JobReport:
     """Everything that people ask about a job afterwards."""
 
     model: str
+    """Its name."""
     prompt: str
+    """As it was asked."""
     answer: str
+    """As far as it came."""
     session: str
+    """Its id on the ledger, in hex."""
     legs: tuple[LegReport, ...]
+    """In the order in which tokens pass them."""
     not_taken: tuple[NotTaken, ...]
+    """The other offers of the model."""
     tokens_in: int
+    """Prompt tokens."""
     tokens_out: int
+    """Generated tokens that came."""
     paid_tokens: tuple[int, int]
     """Prompt and generated tokens that the last voucher pays."""
     price_in: int
+    """Micro-units per million prompt tokens, over all legs."""
     price_out: int
+    """Micro-units per million generated tokens, over all legs."""
     paid: int
     """Micro-units, over all legs."""
     balance_before: int
+    """Micro-units that were free."""
     balance_after: int | None
     """Micro-units; None where the ledger could not be asked."""
     held: int
@@ -73,19 +91,25 @@ class JobReport:
     held_until: int | None
     """Unix seconds when the rest can be had back; None once it is."""
     seconds_to_open: float
+    """From the start until the session was open."""
     seconds_to_first_token: float | None
+    """From the start; None where none came."""
     tokens_per_second: float | None
+    """From the first token to the last; None where there was one at most."""
     windows: int
+    """That every leg signed a receipt for."""
     receipt_file: str | None
+    """Where the receipt is kept; None where nothing was settled."""
     verified: bool
+    """Whether the receipt verifies offline."""
     proof_bytes: int | None
+    """Of all inclusion proofs together; None where it does not verify."""
     log_size: int | None
+    """Entries in the ledger that the proofs end in."""
     error: dict[str, str] | None
+    """``code``, ``message`` and ``hint`` where the answer did not come whole."""
     settle_error: dict[str, str] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    """Likewise where what was served could not be settled yet."""
 
 
 def build_report(

@@ -1,36 +1,62 @@
-"""What a node offers now, and whether an order suits it: its policy, its price and its floor."""
+"""What a node offers now, and whether an order suits it as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from node.energy import Energy, Pricing, check_floor
+from node.energy import Energy
+from node.pipeline.serving.admission import ProviderLimits
+from node.pipeline.serving.leg import Meter
 from node.ports import Clock
-from protocol.errors import RefusedError
+from protocol.activations import ActivationType
+from protocol.errors import ConfigurationError, RefusedError
 from protocol.ids import BlockSpan, ModelManifest
-from protocol.offer import EnergyClaim, Evidence, Offer
+from protocol.offer import EnergyClaim, Evidence, Hardware, Limits, Offer
 from protocol.order import JobOrder
-from protocol.policy import excluded
-from protocol.units import ceil_div, format_micro
+from protocol.policy import Known, excluded
+from protocol.pricing import Costs, Pricing
+from protocol.units import ceil_div
 
-__all__ = ["Site", "Terms"]
+__all__ = ["Site", "Speed", "Terms"]
+
+ANYTHING = Known(evidence=Evidence.ATTESTED, stake=2**63 - 1)
+"""How far a client believes a node is the client's affair: the node holds an order against the rest of its policy."""
+LATE_FACTOR = 10
+LATE_LEAST_US = 250_000
+"""A token counts as late after ten times what it takes alone, and never before a quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where a node stands and how it is reached."""
+    """Where a node stands, what it is made of, and how it is reached."""
 
     jurisdiction: str
+    region: str
+    """ISO 3166-2, or empty."""
     carbon_g_per_kwh: int | None
+    hardware: Hardware
     addresses: Sequence[str]
     """libp2p multiaddrs."""
-    data_address: str
+    data_addresses: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Measured at start, in a session alone, through the whole span."""
+
+    prompt_us: int
+    """For one prompt position in a chunk; at least 1."""
+    position_us: int
+    """For one generated token; at least 1."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Terms:
-    """Makes a node's offers, and remembers the prices that it has published and still has to honour."""
+    """Makes a node's offers. A sealed offer is honoured until it expires: an order brings it along.
+
+    `pricing` and `site` may be replaced while the node runs.
+    """
 
     public_key: bytes
     manifest: ModelManifest
@@ -39,40 +65,32 @@ class Terms:
     site: Site
     energy: Energy
     pricing: Pricing
-    position_us: int
-    """Microseconds for one decoded position through the span, measured at start."""
+    speed: Speed
+    limits: ProviderLimits
     kv_room: Callable[[], int]
+    active: Callable[[], int]
+    """Jobs that are being served."""
     utilisation_ppm: Callable[[], int]
     clock: Clock
-    published: list[tuple[int, int]] = field(default_factory=list)
-    """(expiry, ask) of offers that are still in force."""
 
-    def describe(self) -> Offer:
-        """The offer to publish now; the advertiser fills in its times. Its price is remembered, to be honoured.
+    def offer(self) -> Offer:
+        """What this node could offer now, dated with the second that it is made in; the advertiser fills in its times.
 
         Raises ConfigurationError where no price is safe.
         """
-        offer, now = self.offer(), self.clock()
-        self.published = [*(each for each in self.published if each[0] > now), (now + HONOUR_S, offer.price_out)]
-        return offer
-
-    def offer(self) -> Offer:
-        """What this node could offer now, dated with the second that it is made in."""
-        figure = self.energy.figure()
-        quote = self.pricing.quote(
-            None if figure is None else figure.millijoules_per_token, utilisation_ppm=self.utilisation_ppm()
-        )
-        claim = None
-        if figure is not None:
-            claim = EnergyClaim(
-                millijoules_per_token=figure.millijoules_per_token,
-                source=figure.source,
-                tariff_micro_per_kwh=self.pricing.tariff.micro_per_kwh,
-                pue_milli=self.pricing.pue_milli,
-                carbon_g_per_kwh=self.site.carbon_g_per_kwh,
-                batch=figure.batch,
+        figure = self.energy.offered()
+        if figure is None:
+            raise ConfigurationError(
+                "what a token costs in energy is not known here, so no price would be safe",
+                hint="declare it with --joules-per-token",
             )
-        now = self.clock()
+        costs = Costs(
+            millijoules_in=figure.millijoules_in,
+            millijoules_out=figure.millijoules_out,
+            prompt_us=self.speed.prompt_us,
+            position_us=self.speed.position_us,
+        )
+        now, precision = self.clock(), self.manifest.precision
         return Offer(
             public_key=self.public_key,
             sequence=0,
@@ -81,44 +99,64 @@ class Terms:
             venue=self.venue,
             model=self.manifest.root,
             model_name=self.manifest.name,
+            license=self.manifest.license,
             span=self.span,
             blocks=self.manifest.blocks,
-            precision=self.manifest.precision,
-            kv_tokens=self.kv_room(),
-            position_us=self.position_us,
-            price_in=quote.ask,
-            price_out=quote.ask,
-            energy=claim,
+            precision=precision,
+            activations=(ActivationType(precision),) if precision in set(ActivationType) else (ActivationType.FP32,),
+            hardware=self.site.hardware,
+            limits=self._limits(),
+            rates=self.pricing.rates(costs, utilisation_ppm=self.utilisation_ppm()),
+            forecast=(),
+            prompt_us=self.speed.prompt_us,
+            position_us=self.speed.position_us,
+            late_us=max(LATE_LEAST_US, LATE_FACTOR * self.speed.position_us),
+            energy=EnergyClaim(
+                millijoules_in=figure.millijoules_in,
+                millijoules_out=figure.millijoules_out,
+                source=figure.source,
+                tariff_micro_per_kwh=self.pricing.tariff.micro_per_kwh,
+                pue_milli=self.pricing.pue_milli,
+                carbon_g_per_kwh=self.site.carbon_g_per_kwh,
+                batch=figure.batch,
+            ),
             jurisdiction=self.site.jurisdiction,
-            evidence=Evidence.CLAIMED,
-            stake=0,
+            region=self.site.region,
             addresses=tuple(self.site.addresses)[:8],
-            data_address=self.site.data_address,
+            data_addresses=tuple(self.site.data_addresses)[:4],
+            statements=(),
         )
 
-    def suits(self, order: JobOrder) -> None:
-        """Hold an admitted order against this node's own terms.
+    def _limits(self) -> Limits:
+        limits = self.limits
+        return Limits(
+            window=limits.max_window,
+            chunk=limits.max_chunk,
+            context=min(self.kv_room(), self.manifest.max_context),
+            sessions=max(0, limits.max_sessions - self.active()),
+            draft_depth=0,
+            credit=min(limits.credit, limits.max_window),
+        )
 
-        A job that goes through some of the blocks pays that share of the price for all.
+    def suits(self, order: JobOrder, offer: Offer) -> None:
+        """Hold an order against this node as it is now: it may have moved since it made that offer.
 
-        Raises RefusedError: its policy excludes this node, or it pays below the floor or below every ask in force.
+        Raises RefusedError: the order's policy excludes this node.
         """
-        leg, now = order.session.legs[order.leg], self.clock()
-        used, held = len(order.hops[order.leg].span), len(self.span)
-        figure = self.energy.figure()
-        quote = self.pricing.quote(None if figure is None else figure.millijoules_per_token)
-        check_floor(leg, ceil_div(quote.floor * used, held))
-        asks = [ceil_div(ask * used, held) for expiry, ask in self.published if expiry > now]
-        paid = min(leg.price_in, leg.price_out)
-        if asks and paid < min(asks):
-            raise RefusedError(
-                f"the session pays {format_micro(paid)} per 1M tokens, and this node asks {format_micro(min(asks))}",
-                code="below-ask",
-            )
-        reason = excluded(order.policy, self.offer(), model=self.manifest.root, venue=self.venue, now=now)
+        moved = offer.replace(jurisdiction=self.site.jurisdiction, region=self.site.region)
+        reason = excluded(
+            order.terms.policy, moved, model=self.manifest.root, venue=self.venue, now=self.clock(), known=ANYTHING
+        )
         if reason is not None:
             raise RefusedError(f"the job's policy excludes this node: {reason.sentence}", code=str(reason.code))
 
+    def meter(self, used: BlockSpan) -> Meter:
+        """What it says of the energy that some of its blocks take."""
 
-HONOUR_S = 130
-"""Seconds for which an offer's price is honoured: its time to live, and some for clocks and the way."""
+        def millijoules_for(prompt: int, generated: int) -> int | None:
+            through_all = self.energy.millijoules_for(prompt, generated)
+            return None if through_all is None else ceil_div(through_all * len(used), len(self.span))
+
+        return Meter(
+            millijoules_for=millijoules_for, source=lambda: self.energy.source, pue_milli=self.pricing.pue_milli
+        )

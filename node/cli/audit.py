@@ -10,6 +10,7 @@ from node.cli.boundary import FAILED
 from node.cli.options import examples, json_option
 from node.cli.output import print_facts, print_json
 from node.cli.receipt import file_argument, read_bundle
+from node.json_values import plain
 
 
 @click.command(epilog=examples("joule audit story.json --model ./model"))
@@ -30,9 +31,9 @@ def audit(file: Path, model: Path | None, as_json: bool) -> int:
     from protocol.audit import Verdict
 
     found = audit_bundle(read_bundle(file), model)
-    facts = found.to_json()
     if as_json:
-        print_json(facts)
+        print_json(found)
     else:
+        facts = plain(found)
         print_facts({name.replace("_", " "): str(value) for name, value in facts.items() if value is not None})
     return 0 if found.verdict is Verdict.MATCH else FAILED

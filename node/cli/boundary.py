@@ -6,20 +6,21 @@ Exit statuses: 0 done; 1 an error that Joulemesh knows; 2 wrong usage; 70 a defe
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
+from node.json_values import plain
+from node.screen import json_text, screen_line
 from protocol.errors import ConfigurationError, InvalidError, JoulemeshError, RoutingError
 
-__all__ = ["EXTRAS", "FAILED", "Interrupted", "extra_for", "report", "wants_json"]
+__all__ = ["EXTRAS", "FAILED", "Failure", "Interrupted", "extra_for", "install_hint", "report", "wants_json"]
 
 FAILED = 1
 USAGE = 2
@@ -35,6 +36,36 @@ EXTRAS = {
     "zeus": "energy",
 }
 """The extra of our distribution that brings an optional package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotUsable:
+    """An offer that a route cannot use."""
+
+    provider: bytes
+    """Its address."""
+    jurisdiction: str
+    """Where it says that it stands."""
+    blocks: str
+    """``START:END``, the end not included."""
+    code: str
+    """Why, for programs."""
+    reason: str
+    """Why, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a command did not do what it should."""
+
+    code: str
+    """Stable, for programs: ``usage`` for wrong usage, ``defect`` for a defect of ours."""
+    message: str
+    """For people."""
+    hint: str
+    """What to do; may be empty."""
+    reasons: tuple[NotUsable, ...] = ()
+    """Where there is no route: why each offer cannot be used."""
 
 
 class Interrupted(Exception):
@@ -82,8 +113,13 @@ def extra_for(missing: ModuleNotFoundError) -> JoulemeshError | None:
     package = (missing.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
-    hint = f"pip install 'joulemesh[{EXTRAS[package]}]'"
+    hint = install_hint(EXTRAS[package])
     return ConfigurationError(f"this needs {package}, which is not installed", code="missing-extra", hint=hint)
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra. There is no published package: it comes from the checkout."""
+    return f"in the folder of Joulemesh's source: pip install '.[{extra}]'"
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -102,42 +138,39 @@ def _is_known(error: BaseException) -> bool:
 
 def _tell(error: JoulemeshError, as_json: bool) -> None:
     if as_json:
-        details = {"reasons": reasons} if (reasons := _reasons(error)) else {}
-        _print_json({"code": error.code, "message": error.message, "hint": error.hint, **details})
+        _print_json(Failure(code=error.code, message=error.message, hint=error.hint, reasons=_reasons(error)))
         return
-    click.echo(f"error: {error.message}", err=True)
+    click.echo(f"error: {screen_line(error.message)}", err=True)
     for each in _reasons(error):
-        click.echo(
-            f"  {each['provider']} ({each['jurisdiction']}, blocks {each['blocks']}): {each['reason']}", err=True
-        )
+        line = f"{plain(each.provider)} ({each.jurisdiction}, blocks {each.blocks}): {each.reason}"
+        click.echo(f"  {screen_line(line)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {screen_line(error.hint)}", err=True)
 
 
-def _reasons(error: JoulemeshError) -> list[dict[str, str]]:
+def _reasons(error: JoulemeshError) -> tuple[NotUsable, ...]:
     """Why each offer cannot be used, where there is no route."""
     if not isinstance(error, RoutingError):
-        return []
-    from protocol.ids import checksum_address
+        return ()
     from protocol.routing import NoRouteError
     from protocol.signing import address_of_public_key
 
     explanations = error.explanations if isinstance(error, NoRouteError) else ()
-    return [
-        {
-            "provider": checksum_address(address_of_public_key(offer.public_key)),
-            "jurisdiction": offer.jurisdiction,
-            "blocks": str(offer.span),
-            "code": str(reason.code),
-            "reason": reason.sentence,
-        }
+    return tuple(
+        NotUsable(
+            provider=address_of_public_key(offer.public_key),
+            jurisdiction=offer.jurisdiction,
+            blocks=str(offer.span),
+            code=str(reason.code),
+            reason=reason.sentence,
+        )
         for offer, reason in explanations
-    ]
+    )
 
 
 def _usage(error: click.ClickException, as_json: bool) -> int:
     if as_json:
-        _print_json({"code": "usage", "message": error.format_message(), "hint": "see --help"})
+        _print_json(Failure(code="usage", message=error.format_message(), hint="see --help"))
     else:
         error.show()
     return error.exit_code
@@ -156,14 +189,17 @@ def _defect(error: BaseException, as_json: bool, folder: Path) -> int:
         where = "details are above"
     message = f"a defect in Joulemesh ({type(error).__name__}); {where}"
     if as_json:
-        _print_json({"code": "defect", "message": message, "hint": "please report it"})
+        _print_json(Failure(code="defect", message=message, hint="please report it"))
     else:
         click.echo(f"error: {message}", err=True)
     return DEFECT
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+def _print_json(failure: Failure) -> None:
+    facts = plain(failure)
+    if not failure.reasons:
+        del facts["reasons"]
+    click.echo(json_text(facts))
 
 
 def _stop_writing() -> None:

@@ -10,6 +10,8 @@ from node.cli.boundary import FAILED
 from node.cli.options import examples, json_option
 from node.cli.output import print_json
 from node.cli.running import run_job
+from node.json_values import plain
+from node.screen import screen_text
 
 if TYPE_CHECKING:
     from node.app.audit import AuditReport
@@ -29,8 +31,7 @@ def demo(prompt: str | None, as_json: bool) -> int:
     say, write = (_ignore, _ignore) if as_json else (_say, _write)
     result, interrupted = run_job(run_demo(prompt, say=say, write=write))
     if as_json:
-        audit = None if result.audit is None else result.audit.to_json()
-        print_json({**result.report.to_json(), "audit": audit})
+        print_json({**plain(result.report), "audit": plain(result.audit)})
     else:
         from node.cli.report import print_report
 
@@ -43,7 +44,7 @@ def _say(text: str) -> None:
 
 
 def _write(piece: str) -> None:
-    click.echo(piece, nl=False)
+    click.echo(screen_text(piece), nl=False)
 
 
 def _ignore(_text: str) -> None:

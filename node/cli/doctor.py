@@ -7,13 +7,13 @@ import os
 import socket
 import stat
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import click
 
-from node.cli.boundary import EXTRAS, FAILED
+from node.cli.boundary import EXTRAS, FAILED, install_hint
 from node.cli.options import PASSPHRASE_VARIABLE, examples, json_option, keystore
 from node.cli.output import print_json, print_table
 from node.config import ClientConfig, LedgerConfig, NodeConfig, default_data_dir
@@ -22,6 +22,8 @@ from protocol.errors import KeystoreError
 
 OWN_PACKAGES = ("node", "protocol", "simulator")
 """Top-level names that other distributions use too: whichever comes first on the path wins."""
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+"""Where its driver is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class Finding:
     level: str
     """``ok``, ``note`` (works without it) or ``fail`` (something will not work)."""
     what: str
+    """What was looked at."""
     detail: str
+    """What was found, or what to do."""
 
 
 @click.command(epilog=examples("joule doctor", "joule doctor --json"))
@@ -42,12 +46,19 @@ def doctor(as_json: bool) -> int:
     The exit status is 1 where something will not work.
     """
     folder = default_data_dir()
-    findings = [*_versions(), *_origins(), *_extras(), *_data_dir(folder), *_variables(), *_ports()]
+    findings = [*_versions(), *_origins(), *_extras(), _device(), *_data_dir(folder), *_variables(), *_ports()]
     if as_json:
-        print_json([asdict(each) for each in findings])
+        print_json(findings)
     else:
         print_table(("", "what", "detail"), [[each.level, each.what, each.detail] for each in findings])
     return FAILED if any(each.level == "fail" for each in findings) else 0
+
+
+def _device() -> Finding:
+    """Which device would run a node's blocks: a GPU in the machine is not used."""
+    from node.engine.device import compute_device
+
+    return Finding("ok", "computes on", str(compute_device()))
 
 
 def _versions() -> list[Finding]:
@@ -81,8 +92,7 @@ def _extras() -> list[Finding]:
     findings = []
     for package, extra in sorted(EXTRAS.items(), key=lambda item: (item[1], item[0])):
         if importlib.util.find_spec(package) is None:
-            hint = f"not installed; pip install 'joulemesh[{extra}]'"
-            findings.append(Finding("note", package, hint))
+            findings.append(Finding("note", package, f"not installed; {install_hint(extra)}"))
         else:
             findings.append(Finding("ok", package, _version_of(package)))
     return findings

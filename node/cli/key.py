@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import click
 from node.cli.options import examples, json_option, keystore, passphrase_option, read_passphrase
 from node.cli.output import print_facts, print_json, print_table
 from node.config import default_data_dir
+from node.json_values import plain
 from node.keystore import LIGHT, STANDARD, KeyFile, generate, parse_keyfile
 from protocol.errors import InvalidError, KeystoreError
-from protocol.ids import checksum_address
 from protocol.signing import SigningKey
 
 data_dir_option = click.option(
@@ -35,17 +36,33 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("name", metavar="[NAME|PATH]", envvar="JOULE_KEY", default="default")(command)
 
 
-def describe(key: KeyFile) -> dict[str, str | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFacts:
     """What may be shown of a key without its passphrase."""
+
+    name: str
+    """In the keystore."""
+    address: bytes | None
+    """On Ethereum and on the ledger; null where the file does not say it."""
+    peer_id: str | None
+    """On libp2p; null until the key is imported."""
+    public_key: bytes | None
+    """Compressed secp256k1, 33 bytes; null until the key is imported."""
+    path: Path | None
+    """Where its file is."""
+
+
+def describe(key: KeyFile) -> KeyFacts:
+    """A key's facts; needs no passphrase."""
     from node.p2p.identity import peer_id_of
 
-    return {
-        "name": key.name,
-        "address": None if key.address is None else checksum_address(key.address),
-        "peer_id": None if key.public_key is None else peer_id_of(key.public_key),
-        "public_key": None if key.public_key is None else key.public_key.hex(),
-        "path": None if key.path is None else str(key.path),
-    }
+    return KeyFacts(
+        name=key.name,
+        address=key.address,
+        peer_id=None if key.public_key is None else peer_id_of(key.public_key),
+        public_key=key.public_key,
+        path=key.path,
+    )
 
 
 def _print_key(key: KeyFile, as_json: bool) -> None:
@@ -53,7 +70,8 @@ def _print_key(key: KeyFile, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_facts({label.replace("_", " "): value or "unknown until imported" for label, value in facts.items()})
+        shown = plain(facts)
+        print_facts({label.replace("_", " "): value or "unknown until imported" for label, value in shown.items()})
 
 
 @click.group(epilog=examples("joule key new", "joule key show"))
@@ -95,9 +113,8 @@ def list_keys(data_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json(keys)
     elif keys:
-        print_table(
-            ("name", "address", "peer id"), [[each[k] or "?" for k in ("name", "address", "peer_id")] for each in keys]
-        )
+        rows = [[each.name, plain(each.address) or "?", each.peer_id or "?"] for each in keys]
+        print_table(("name", "address", "peer id"), rows)
     else:
         click.echo("no keys yet: make one with `joule key new`")
 

@@ -5,16 +5,52 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import EventPrinter, money, print_facts, print_json
-from node.cli.running import serve
+from node.cli.output import money, print_facts, print_json, tell
+from node.cli.running import serve, survive_hangups
 from node.config import LedgerConfig
-from node.events import Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """The first entry that breaks a rule."""
+
+    entry: int | None
+    """Its index; null where the fault is not that of one entry."""
+    reason: str
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What replaying a whole ledger found."""
+
+    sound: bool
+    """Whether every entry follows the rules, and the signed checkpoint fits."""
+    entries: int
+    """How many were verified."""
+    fault: Fault | None
+    """Null where there is none."""
+    verifier_key: str | None
+    """That the ledger registers, or that was asked for."""
+    size: int | None
+    """Entries under the newest checkpoint."""
+    root: bytes | None
+    """Of that checkpoint, 32 bytes."""
+    deposited: int
+    """Micro-units that came in, over all entries."""
+    withdrawn: int
+    """Micro-units that went out."""
+    fees: int
+    """Micro-units that operations cost those who submitted them; the operator has them."""
+    held: int
+    """Micro-units that are on the books."""
 
 
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
@@ -25,17 +61,23 @@ def ledger() -> None:
 @ledger.command(
     epilog=examples("joule ledger run --key operator --faucet-limit 100", "joule ledger run --config l.toml")
 )
-@configured(LedgerConfig)
+@configured(LedgerConfig, again=True)
 @passphrase_option
 @json_option
-def run(config: LedgerConfig, passphrase_file: Path | None, as_json: bool) -> None:
+def run(config: LedgerConfig, read: Callable[[], LedgerConfig], passphrase_file: Path | None, as_json: bool) -> None:
     """Run a ledger until it is stopped; the first run begins it.
 
     It serves HTTP for jobs and readers, and is the peer through which nodes and clients find each other.
     """
     from node.app.ledger import run_ledger
+    from node.app.reload import Reload
 
-    serve(run_ledger(config, unlocked(config, passphrase_file), EventPrinter(Level.INFO, as_json=as_json)))
+    survive_hangups()
+    events = tell(config, as_json=as_json)
+    reload = Reload(config, read, events)
+    reload.follow(events.follow)
+    key = unlocked(config, passphrase_file)
+    serve(run_ledger(config, key, events), events=events, reload=reload)
 
 
 @ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))
@@ -52,19 +94,20 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
     found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=_progress()))
     sound = found.fault is None
     if as_json:
+        fault = None if found.fault is None else Fault(entry=found.fault.index, reason=found.fault.reason)
         print_json(
-            {
-                "sound": sound,
-                "entries": found.entries,
-                "fault": None if found.fault is None else {"entry": found.fault.index, "reason": found.fault.reason},
-                "verifier_key": found.verifier_key,
-                "size": None if found.checkpoint is None else found.checkpoint.size,
-                "root": None if found.checkpoint is None else found.checkpoint.root.hex(),
-                "deposited": found.deposited,
-                "withdrawn": found.withdrawn,
-                "fees": found.fees,
-                "held": found.held,
-            }
+            Replayed(
+                sound=sound,
+                entries=found.entries,
+                fault=fault,
+                verifier_key=found.verifier_key,
+                size=None if found.checkpoint is None else found.checkpoint.size,
+                root=None if found.checkpoint is None else found.checkpoint.root,
+                deposited=found.deposited,
+                withdrawn=found.withdrawn,
+                fees=found.fees,
+                held=found.held,
+            )
         )
     else:
         print_facts(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.options import configured, examples, json_option, key_file, passphrase_option, unlocked
-from node.cli.output import EventPrinter, money, print_json
+from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.events import Level
 from node.setting_kinds import Fixed
 from protocol.codec import shape_of
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError
@@ -25,7 +25,45 @@ if TYPE_CHECKING:
     from protocol.signing import SigningKey
 
 _AMOUNT = Fixed("$", 6, "0.000001", "1000000000")
-_ACCOUNT = ("ledger", "key", "data_dir")
+_ACCOUNT = ("ledger", "key", "data_dir", "log_level")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What an account has."""
+
+    address: bytes
+    """Whose it is."""
+    free: int
+    """Micro-units that it can spend, proven against the ledger's checkpoint."""
+    held: int
+    """Micro-units that unfinished sessions, opened from here, still hold."""
+    held_until: int | None
+    """Unix seconds from which all of that can be had back; null where nothing is held."""
+    nonce: int
+    """Operations of this account that the ledger has taken down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """What came back from expired sessions."""
+
+    address: bytes
+    """Whose it is."""
+    returned: int
+    """Micro-units."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Money that went into or out of the ledger."""
+
+    entry: int
+    """The ledger entry that says so."""
+    time: int
+    """Of that entry, Unix seconds."""
+    free: dict[str, int]
+    """Micro-units that each account in the entry has free after it, by address."""
 
 
 def _parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -63,8 +101,7 @@ def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
     held = sum(each.reserved for each in left_open)
     back_from = max((each.back_from for each in left_open), default=None)
     if as_json:
-        amounts = {"free": account.free, "held": held, "held_until": back_from, "nonce": account.nonce}
-        print_json({"address": checksum_address(whose), **amounts})
+        print_json(Balance(address=whose, free=account.free, held=held, held_until=back_from, nonce=account.nonce))
         return status
     click.echo(f"{checksum_address(whose)}  ${money(account.free)} free")
     if back_from is not None:
@@ -83,7 +120,7 @@ def reclaim(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -
     key = unlocked(config, passphrase_file)
     returned, status = run_job(_reclaim(config, key))
     if as_json:
-        print_json({"address": checksum_address(key.address), "returned": returned})
+        print_json(Reclaimed(address=key.address, returned=returned))
     else:
         click.echo(f"${money(returned)} came back to {checksum_address(key.address)}")
     return status
@@ -125,7 +162,7 @@ def withdraw(config: ClientConfig, amount: int, reference: str, passphrase_file:
 def _print_entry(done: str, entry: Proven, as_json: bool) -> None:
     if as_json:
         accounts = {checksum_address(each.account): each.free for each in entry.entry.accounts}
-        print_json({"entry": entry.index, "time": entry.entry.time, "free": accounts})
+        print_json(Moved(entry=entry.index, time=entry.entry.time, free=accounts))
     else:
         click.echo(f"{done} (ledger entry {entry.index})")
 
@@ -133,26 +170,26 @@ def _print_entry(done: str, entry: Proven, as_json: bool) -> None:
 async def _balance(config: ClientConfig, address: bytes) -> tuple[Account, list[OpenSession]]:
     from node.app.client import open_client
 
-    async with open_client(config, None, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, None, tell(config, err=True)) as client:
         return await client.balance(address), await client.open_sessions(address)
 
 
 async def _reclaim(config: ClientConfig, key: SigningKey) -> int:
     from node.app.client import open_client
 
-    async with open_client(config, key, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, key, tell(config, err=True)) as client:
         return await client.reclaim()
 
 
 async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Proven:
     from node.app.client import open_client
 
-    async with open_client(config, key, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, key, tell(config, err=True)) as client:
         return await client.faucet(amount)
 
 
 async def _withdraw(config: ClientConfig, key: SigningKey, amount: int, reference: str) -> Proven:
     from node.app.client import open_client
 
-    async with open_client(config, key, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, key, tell(config, err=True)) as client:
         return await client.withdraw(amount, reference)

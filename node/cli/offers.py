@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.options import configured, examples, json_option
-from node.cli.output import EventPrinter, money, print_json, print_table
+from node.cli.output import money, print_json, print_table, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.events import Level
+from node.json_values import plain
 
 if TYPE_CHECKING:
     from protocol.offer import Offer
 
 
 @click.command(epilog=examples("joule offers", "joule offers --wait 10 --json"))
-@configured(ClientConfig, only=("ledger", "peers", "data_dir"))
+@configured(ClientConfig, only=("ledger", "peers", "data_dir", "log_level"))
 @click.option(
     "--wait",
     "wait_s",
@@ -37,7 +37,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
     found, status = run_job(_collect(config, wait_s))
     found = sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.price_out))
     if as_json:
-        print_json([_as_json(offer) for offer in found])
+        print_json([{"provider": _provider(offer), **plain(offer)} for offer in found])
     elif found:
         print_table(
             (
@@ -63,7 +63,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
 async def _collect(config: ClientConfig, wait_s: float) -> list[Offer]:
     from node.app.client import open_client
 
-    async with open_client(config, None, EventPrinter(Level.WARNING, err=True)) as client:
+    async with open_client(config, None, tell(config, err=True)) as client:
         return await client.offers(wait_s)
 
 
@@ -89,38 +89,3 @@ def _row(offer: Offer, now: int) -> list[str]:
         _provider(offer),
         f"{max(0, offer.expires_at - now)} s",
     ]
-
-
-def _as_json(offer: Offer) -> dict[str, Any]:
-    energy = offer.energy
-    return {
-        "provider": _provider(offer),
-        "public_key": offer.public_key.hex(),
-        "model": offer.model.hex(),
-        "model_name": offer.model_name,
-        "start": offer.span.start,
-        "end": offer.span.end,
-        "blocks": offer.blocks,
-        "precision": offer.precision,
-        "price_in": offer.price_in,
-        "price_out": offer.price_out,
-        "kv_tokens": offer.kv_tokens,
-        "position_us": offer.position_us,
-        "energy": None
-        if energy is None
-        else {
-            "millijoules_per_token": energy.millijoules_per_token,
-            "source": str(energy.source),
-            "tariff_micro_per_kwh": energy.tariff_micro_per_kwh,
-            "pue_milli": energy.pue_milli,
-            "carbon_g_per_kwh": energy.carbon_g_per_kwh,
-            "batch": energy.batch,
-        },
-        "jurisdiction": offer.jurisdiction,
-        "evidence": str(offer.evidence),
-        "stake": offer.stake,
-        "addresses": list(offer.addresses),
-        "data_address": offer.data_address,
-        "issued_at": offer.issued_at,
-        "expires_at": offer.expires_at,
-    }

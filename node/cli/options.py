@@ -48,11 +48,12 @@ passphrase_option = click.option(
 )
 
 
-def configured(cls: type[Any], *, only: Iterable[str] = ()) -> Callable[[Command], Command]:
+def configured(cls: type[Any], *, only: Iterable[str] = (), again: bool = False) -> Callable[[Command], Command]:
     """Give a command ``--config`` and a flag for each setting of `cls`, and pass it the result as ``config``.
 
     Args:
         only: names of the settings that this command uses, where it uses few; no others become flags.
+        again: pass ``read`` too, which reads file, environment and flags once more.
     """
     chosen = frozenset(only)
 
@@ -63,8 +64,10 @@ def configured(cls: type[Any], *, only: Iterable[str] = ()) -> Callable[[Command
         def wrapped(*args: Any, **values: Any) -> Any:
             file = values.pop("config_file")
             flags = {each.name: values.pop(each.name) for each in settings}
-            config = load(cls, file=file, environment=os.environ, flags=flags)
-            return command(*args, config=config, **values)
+            read = functools.partial(load, cls, file=file, environment=os.environ, flags=flags)
+            if again:
+                values["read"] = read
+            return command(*args, config=read(), **values)
 
         for each in reversed(settings):
             wrapped = _flag(each)(wrapped)

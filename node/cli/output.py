@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import time
@@ -10,10 +11,13 @@ from typing import Any
 
 import click
 
+from node.cli.logs import follow_logs
+from node.config import ClientConfig, LedgerConfig, NodeConfig
 from node.events import Event, Level
+from node.json_values import plain
 from node.screen import json_text, screen_line
 
-__all__ = ["EventPrinter", "money", "per_million", "print_facts", "print_json", "print_table"]
+__all__ = ["EventPrinter", "money", "per_million", "print_facts", "print_json", "print_table", "tell"]
 
 _STYLES: dict[Level, dict[str, Any]] = {
     Level.DEBUG: {"dim": True},
@@ -24,8 +28,8 @@ _STYLES: dict[Level, dict[str, Any]] = {
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json_text(value, indent=2))
+    """One JSON document on stdout: the fields of `value`, or of each in a list (`json_values.plain`)."""
+    click.echo(json_text(plain(value), indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -63,6 +67,13 @@ def per_million(micro: int) -> str:
     return f"${money(micro)}/1M"
 
 
+def tell(config: NodeConfig | LedgerConfig | ClientConfig, *, as_json: bool = False, err: bool = False) -> EventPrinter:
+    """A printer of events at the configured level, which libraries' logs follow too."""
+    level = Level.of(config.log_level)
+    follow_logs(level)
+    return EventPrinter(level, as_json=as_json, err=err)
+
+
 class EventPrinter:
     """Prints what a process tells: a line each for people, or a JSON object each for programs.
 
@@ -75,10 +86,22 @@ class EventPrinter:
         self.level = level
         self._as_json = as_json
         self._err = err
+        self._gone = False
+
+    def follow(self, config: NodeConfig | LedgerConfig) -> None:
+        """Take over a level that has changed while the service runs."""
+        self.level = Level.of(config.log_level)
+        follow_logs(self.level)
 
     def __call__(self, event: Event) -> None:
-        if event.level >= self.level:
+        if event.level < self.level or self._gone:
+            return
+        try:
             click.echo(_event_json(event) if self._as_json else _event_line(event), err=self._err)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._gone = True  # the terminal was closed, which is no reason for a service to end
 
 
 def _event_json(event: Event) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import EventPrinter
-from node.cli.running import serve
+from node.cli.output import tell
+from node.cli.running import serve, survive_hangups
 from node.config import NodeConfig
-from node.events import Level
 from node.settings import template
 from protocol.errors import ConfigurationError
 
@@ -27,17 +27,23 @@ def node() -> None:
         "joule node run --config node.toml --json",
     )
 )
-@configured(NodeConfig)
+@configured(NodeConfig, again=True)
 @passphrase_option
 @json_option
-def run(config: NodeConfig, passphrase_file: Path | None, as_json: bool) -> None:
+def run(config: NodeConfig, read: Callable[[], NodeConfig], passphrase_file: Path | None, as_json: bool) -> None:
     """Serve blocks of a model until stopped: offer them, take jobs, and redeem what they earn.
 
     Stopping it finishes no jobs; what they have earned is redeemed at the next start at the latest.
     """
     from node.app.provider import run_node
+    from node.app.reload import Reload
 
-    serve(run_node(config, unlocked(config, passphrase_file), EventPrinter(Level.INFO, as_json=as_json)))
+    survive_hangups()
+    events = tell(config, as_json=as_json)
+    reload = Reload(config, read, events)
+    reload.follow(events.follow)
+    key = unlocked(config, passphrase_file)
+    serve(run_node(config, key, events, reload), events=events, reload=reload)
 
 
 @node.command(epilog=examples("joule node init", "joule node init --out node.toml"))

@@ -1,23 +1,27 @@
-"""`joule receipt`: look into a receipt, and verify it offline."""
+"""`joule receipt`: list receipts, look into one, and verify it offline."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import examples, json_option
-from node.cli.output import money, print_facts, print_json
-from protocol.errors import DishonestError, LocalError
+from node.cli.options import configured, examples, json_option
+from node.cli.output import money, print_facts, print_json, print_table
+from node.cli.receipt_facts import ListedReceipt, claims, proven
+from node.config import ClientConfig
+from node.json_values import plain
+from protocol.errors import DishonestError, JoulemeshError, LocalError
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle, Verified
+    from protocol.bundle import Bundle
 
 file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 
 
-@click.group(epilog=examples("joule receipt verify story.json", "joule receipt show story.json"))
+@click.group(epilog=examples("joule receipt verify story.json", "joule receipt list"))
 def receipt() -> None:
     """Receipts: the evidence of a paid job."""
 
@@ -51,7 +55,7 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
         raise DishonestError(f"the receipt is from another ledger: {bundle.verifier_key}", code="other-ledger")
     verified = verify_bundle(bundle)
     if as_json:
-        print_json({"verified": True, **_facts(bundle), **_proven(verified)})
+        print_json({**plain(claims(bundle)), **plain(proven(verified))})
         return
     print_facts(
         {
@@ -72,10 +76,11 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
 @json_option
 def show(file: Path, as_json: bool) -> None:
     """Show what a receipt says. This verifies nothing."""
-    facts = _facts(read_bundle(file))
+    found = claims(read_bundle(file))
     if as_json:
-        print_json(facts)
+        print_json(found)
         return
+    facts = plain(found)
     legs = facts.pop("legs")
     shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
     for index, leg in enumerate(legs):
@@ -85,49 +90,57 @@ def show(file: Path, as_json: bool) -> None:
     click.echo("\nnot verified; for that: joule receipt verify FILE")
 
 
+@receipt.command("list", epilog=examples("joule receipt list", "joule receipt list --json"))
+@configured(ClientConfig, only=("data_dir",))
+@json_option
+def list_receipts(config: ClientConfig, as_json: bool) -> None:
+    """List the receipts in the data directory, newest first, each verified offline.
+
+    Those that were kept elsewhere, with `joule run --receipt FILE`, are not among them.
+    """
+    folder = config.data_dir / "receipts"
+    found = sorted(map(listed, folder.glob("*.json")), key=lambda each: (each.time, str(each.file)), reverse=True)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(("when", "model", "in", "out", "paid $", "verified", "file"), [_row(each) for each in found])
+    else:
+        click.echo(f"no receipts in {folder}: `joule run` keeps them there")
+
+
+def _row(each: ListedReceipt) -> list[str]:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.time))
+    paid = "?" if each.paid is None else money(each.paid)
+    tokens = ["?" if count is None else str(count) for count in (each.tokens_in, each.tokens_out)]
+    verified = "yes" if each.error is None else f"NO: {each.error['message']}"
+    return [when, each.model or "?", *tokens, paid, verified, str(each.file)]
+
+
+def listed(file: Path) -> ListedReceipt:
+    """A receipt as it stands in the list, whatever is in the file."""
+    from protocol.bundle import verify_bundle
+
+    written, model = int(file.stat().st_mtime), None
+    try:
+        bundle = read_bundle(file)
+        model = bundle.manifest.name
+        verified = verify_bundle(bundle)
+    except JoulemeshError as error:
+        told = {"code": error.code, "message": error.message, "hint": error.hint}
+        return ListedReceipt(
+            file=file, time=written, model=model, tokens_in=None, tokens_out=None, paid=None, verified=False, error=told
+        )
+    return ListedReceipt(
+        file=file,
+        time=bundle.settled.entry.time,
+        model=model,
+        tokens_in=verified.tokens_in,
+        tokens_out=verified.tokens_out,
+        paid=sum(verified.amounts),
+        verified=True,
+        error=None,
+    )
+
+
 def _joules(millijoules: int | None) -> str:
     return "not measured" if millijoules is None else f"{millijoules / 1000:.3f} J"
-
-
-def _facts(bundle: Bundle) -> dict[str, Any]:
-    """What a bundle claims; sums in micro-units."""
-    from protocol.ids import checksum_address
-    from protocol.messages import session_id
-    from protocol.order import JobOrder
-    from protocol.signing import open_envelope
-
-    order, _ = open_envelope(bundle.order, JobOrder)
-    return {
-        "session": session_id(order.session).hex(),
-        "client": checksum_address(order.session.client),
-        "model": bundle.manifest.name,
-        "model_root": bundle.manifest.root.hex(),
-        "verifier_key": bundle.verifier_key,
-        "tokens_in": bundle.pay.voucher.tokens_in,
-        "tokens_out": bundle.pay.voucher.tokens_out,
-        "windows": len(bundle.windows),
-        "opened_entry": bundle.opened.index,
-        "settled_entry": bundle.settled.index,
-        "closed_entry": None if bundle.closed is None else bundle.closed.index,
-        "legs": [
-            {
-                "provider": checksum_address(leg.provider),
-                "blocks": str(hop.span),
-                "price_in": leg.price_in,
-                "price_out": leg.price_out,
-                "cap": leg.cap,
-            }
-            for leg, hop in zip(order.session.legs, order.hops, strict=False)
-        ],
-    }
-
-
-def _proven(verified: Verified) -> dict[str, Any]:
-    return {
-        "amounts": list(verified.amounts),
-        "millijoules": list(verified.millijoules),
-        "refunded": verified.refunded,
-        "checkpoint_size": verified.checkpoint.size,
-        "checkpoint_root": verified.checkpoint.root.hex(),
-        "proof_bytes": verified.proof_bytes,
-    }

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from node.app.report import JobReport, LegReport
+from node.screen import screen_line
 from protocol.units import format_micro
 
 __all__ = ["print_report"]
@@ -33,7 +34,7 @@ def print_report(report: JobReport, *, audit: str | None = None) -> None:
     for what, error in (("the answer is not complete", report.error), ("not settled yet", report.settle_error)):
         if error is not None:
             console.print(f"\n[bold red]{what}:[/] ", end="")
-            console.print(Text(error["message"]))
+            console.print(Text(screen_line(error["message"])))
 
 
 def _heading(text: str) -> Text:
@@ -67,7 +68,7 @@ def _route(report: JobReport) -> Padding:
             format_micro(leg.price_in),
             format_micro(leg.price_out),
             _joules_per_token(leg),
-            leg.energy_source or "unknown",
+            screen_line(leg.energy_source or "unknown"),
             format_micro(leg.paid),
         )
     return _indented(table)
@@ -79,7 +80,9 @@ def _not_taken(report: JobReport) -> list[Padding]:
         return [_indented(Text(f"Chosen because it is the only way through all blocks: {count} offers, {count} legs."))]
     lines = Text("Cheapest way through all blocks. Not taken:\n")
     for each in report.not_taken[:8]:
-        lines.append(f"  {_short(each.provider)} ({each.jurisdiction}, blocks {each.blocks}): {each.reason}\n")
+        lines.append(
+            f"  {_short(each.provider)} ({each.jurisdiction}, blocks {each.blocks}): {screen_line(each.reason)}\n"
+        )
     if len(report.not_taken) > 8:
         lines.append(f"  and {len(report.not_taken) - 8} more; --json lists all\n")
     lines.rstrip()
@@ -96,7 +99,7 @@ def _served(report: JobReport) -> Padding:
     lines = [
         f"{report.tokens_in} tokens in, {report.tokens_out} tokens out{rate}{waited}",
         f"energy by the legs' signed receipts: {joules}",
-        f"model {report.model}, {report.windows} windows, every leg's commitments met its neighbours'",
+        f"model {screen_line(report.model)}, {report.windows} windows, every leg's commitments met its neighbours'",
     ]
     return _indented(Text("\n".join(lines)))
 

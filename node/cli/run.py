@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.app.prompt import MAX_PROMPT_BYTES, Prompt, load_messages
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import EventPrinter, print_json
+from node.cli.output import print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.events import Level
-from protocol.errors import LocalError
+from node.screen import screen_text
+from protocol.errors import ConfigurationError, LocalError
 
 if TYPE_CHECKING:
     from node.app.report import JobReport
@@ -27,26 +29,40 @@ if TYPE_CHECKING:
     epilog=examples(
         'joule run "Tell me a story."',
         'joule run "What is 17 + 25?" --max-tokens 20 --allow EU --max-price-out 2 --receipt sum.json',
+        'joule run "Why is the sky blue?" --system "Answer in one sentence."',
+        "joule run --messages conversation.json",
         "echo 'Tell me a story about a drum.' | joule run - --json",
     )
 )
-@click.argument("prompt", metavar="PROMPT")
+@click.argument("prompt", metavar="[PROMPT]", required=False)
 @configured(ClientConfig)
 @click.option("--model", metavar="NAME|ROOT", help="The model to use; needed where several are on offer.")
+@click.option("--raw", is_flag=True, help="Send PROMPT as it is, without the model's chat template.")
+@click.option("--system", metavar="TEXT", help="Tell a chat model how to answer.")
+@click.option(
+    "--messages",
+    "messages_file",
+    metavar="FILE",
+    help='Ask with a whole conversation instead of PROMPT: a JSON list of {"role": ..., "content": ...}; '
+    "roles are system, user and assistant. - reads it from standard input.",
+)
 @click.option(
     "--receipt",
     "receipt_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where to keep the receipt.  [default: a new file among the receipts in the data directory]",
+    help="Where to keep the receipt; a new file.  [default: a new file among the receipts in the data directory]",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Tell each step on stderr.")
+@click.option("--verbose", "-v", is_flag=True, help="Tell each step on stderr: --log-level info.")
 @passphrase_option
 @json_option
 def run(
     config: ClientConfig,
-    prompt: str,
+    prompt: str | None,
     model: str | None,
+    raw: bool,
+    system: str | None,
+    messages_file: str | None,
     receipt_file: Path | None,
     verbose: bool,
     passphrase_file: Path | None,
@@ -54,16 +70,19 @@ def run(
 ) -> int:
     """Run a job: choose a route, open a funded session, stream the answer, pay for it, and keep the receipt.
 
-    PROMPT is the text to answer; - reads it from standard input. The answer goes to stdout, the report to stderr; with
-    --json there is only the report, on stdout. The exit status is 1 where the answer is not complete, or not settled.
+    PROMPT is what to ask; - reads it from standard input. A model with a chat template is asked through it; another
+    one goes on from the text. The answer goes to stdout, the report to stderr; with --json there is only the report,
+    on stdout. The exit status is 1 where the answer is not complete, or not settled.
     """
-    asked = sys.stdin.read() if prompt == "-" else prompt
-    key = unlocked(config, passphrase_file)
+    asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
-    events = EventPrinter(Level.DEBUG if verbose else Level.WARNING, as_json=as_json, err=True)
+    _require_absent(file)
+    asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
+    key = unlocked(config, passphrase_file)
+    events = tell(dataclasses.replace(config, log_level="info") if verbose else config, as_json=as_json, err=True)
     report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
     if as_json:
-        print_json(report.to_json())
+        print_json(report)
     else:
         from node.cli.report import print_report
 
@@ -73,7 +92,14 @@ def run(
 
 
 async def _run(
-    config: ClientConfig, key: SigningKey, prompt: str, model: str | None, file: Path, events: Events, *, stream: bool
+    config: ClientConfig,
+    key: SigningKey,
+    prompt: Prompt,
+    model: str | None,
+    file: Path,
+    events: Events,
+    *,
+    stream: bool,
 ) -> JobReport:
     from node.app.client import open_client
 
@@ -82,12 +108,55 @@ async def _run(
         return report
 
 
+def _prompt(text: str | None, *, raw: bool, system: str | None, messages_file: str | None) -> Prompt:
+    """What is asked, out of the flags. Raises ConfigurationError, and UsageError for flags that contradict."""
+    if messages_file is not None:
+        for given, what in ((text is not None, "PROMPT"), (system is not None, "--system"), (raw, "--raw")):
+            if given:
+                raise click.UsageError(f"--messages and {what} exclude each other: the file says all that is asked")
+        return Prompt(messages=load_messages(_content(messages_file)))
+    if text is None:
+        raise click.UsageError("Missing argument 'PROMPT', or --messages FILE.")
+    if raw and system is not None:
+        raise click.UsageError(
+            "--raw and --system exclude each other: only a chat template knows where a system's goes"
+        )
+    asked = _decoded(_content("-")) if text == "-" else text
+    return Prompt(raw=asked) if raw else Prompt.question(asked, system=system)
+
+
+def _content(file: str) -> bytes:
+    """A file's content, or standard input's for ``-``; at most one byte more than a prompt may have."""
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_PROMPT_BYTES + 1)
+    except OSError as error:
+        hint = "give a JSON file of messages, or - for standard input"
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}", code="prompt", hint=hint) from None
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError("the prompt is not valid Unicode", code="prompt", hint="give it in UTF-8") from None
+
+
 def _write(piece: str) -> None:
-    click.echo(piece, nl=False)
+    click.echo(screen_text(piece), nl=False)
 
 
 def _ignore(_piece: str) -> None:
     pass
+
+
+def _require_absent(file: Path) -> None:
+    """Raises LocalError for a file that exists: it may be the evidence of another job that was paid for."""
+    if file.exists() or file.is_symlink():
+        hint = "choose another name, or move it away: receipts are never overwritten"
+        raise LocalError(f"{file} exists already", code="exists", hint=hint)
 
 
 def _new_receipt_file(folder: Path) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from node.cli.boundary import Interrupted
+from node.events import Events, Stopped, Stopping, unheard
 
-__all__ = ["run_job", "serve"]
+__all__ = ["run_job", "serve", "survive_hangups"]
 
 T = TypeVar("T")
 
@@ -18,8 +19,10 @@ T = TypeVar("T")
 class _Signals:
     """The signal that came, while the loop runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events = unheard, reload: Callable[[], None] | None = None) -> None:
         self.received: int | None = None
+        self._events = events
+        self._reload = reload
 
     def watch(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -30,9 +33,12 @@ class _Signals:
                 loop.remove_signal_handler(each)
             if task is not None:
                 task.cancel()
+            self._events(Stopping())
 
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, stop, each)
+        if self._reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
 
 
 async def _watched(signals: _Signals, work: Coroutine[Any, Any, T]) -> T:
@@ -40,14 +46,25 @@ async def _watched(signals: _Signals, work: Coroutine[Any, Any, T]) -> T:
     return await work
 
 
-def serve(work: Coroutine[Any, Any, None]) -> None:
-    """Run a service until it ends or is stopped by a signal; being stopped is how it should end."""
-    signals = _Signals()
+def survive_hangups() -> None:
+    """From here on SIGHUP does not end this process: a service that is still starting reads its settings anyway."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def serve(work: Coroutine[Any, Any, None], *, events: Events, reload: Callable[[], None]) -> None:
+    """Run a service until it ends or is stopped by a signal; being stopped is how it should end.
+
+    Args:
+        events: told of the end.
+        reload: called on SIGHUP; it raises nothing.
+    """
+    signals = _Signals(events, reload)
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_watched(signals, work))
         return
     if signals.received is None:
         raise RuntimeError("the service was cancelled, but not by a signal")
+    events(Stopped())
 
 
 def run_job(work: Coroutine[Any, Any, T]) -> tuple[T, int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
 from node.app.client import Client, open_client
+from node.app.prompt import Prompt
 from node.app.report import JobReport
 from node.config import ClientConfig
 from node.demo.processes import JouleProcess, ProcessGroup
@@ -131,7 +132,7 @@ async def _run(prompt: str, home: _Home, say: Callable[[str], None], write: Call
 
 async def _ask(client: Client, prompt: str, say: Callable[[str], None], write: Callable[[str], None]) -> DemoResult:
     say(f"\nAsking: {prompt}\n")
-    report, _, bundle = await client.run(prompt, write)
+    report, _, bundle = await client.run(Prompt.question(prompt), write)
     write("\n")
     if bundle is None:
         return DemoResult(report, None)

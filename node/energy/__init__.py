@@ -1,4 +1,4 @@
-"""Joules: where they are read, how they become a figure per token, and what that makes a node ask.
+"""Joules: where they are read, and how they become figures per token.
 
 What is not known is `None`, never 0: a price of nothing would follow from it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from node.energy.attribution import DeclaredEnergy, Energy, Figure, MeteredEnergy
 from node.energy.meter import Meter, ProcessorTime, find_counter
-from node.energy.pricing import Pricing, Quote, check_floor
 from node.energy.source import choose_energy
 
 __all__ = [
@@ -16,10 +15,7 @@ __all__ = [
     "Figure",
     "Meter",
     "MeteredEnergy",
-    "Pricing",
     "ProcessorTime",
-    "Quote",
-    "check_floor",
     "choose_energy",
     "find_counter",
 ]

@@ -78,7 +78,7 @@ def replay(
     engine = Engine.load(directory, 0, end, kv_tokens=last + PAGE_TOKENS, dtype=dtype, threads=threads)
     engine.open(_SESSION, max_tokens=last, temperature_milli=0, seed=0)
     ids = tuple(token_ids[:last])
-    item = StepInput(session=_SESSION, position=0, length=last, data=ids, sample=False)
+    item = StepInput(session=_SESSION, position=0, length=last, data=ids, draws=0)
     (output,) = engine.forward([item])
     if not isinstance(output, StepOutput):
         raise output

@@ -180,14 +180,19 @@ class Engine:
             # Finite rows that overflow inside the blocks: passed on, they would look like this node's own fault.
             self._book.rollback(item.session, item.position)
             return MalformedError("the activations overflow", code="not-finite")
-        token = None
-        if item.sample and self._blocks[item.session].stop == self.facts.blocks:
-            logits = self.span.logits(hidden[-1:])[0]
-            token = draw(logits, self._sampling[item.session], item.position + item.length)
-        return StepOutput(session=item.session, position=item.position, length=item.length, hidden=hidden, token=token)
+        tokens: tuple[int, ...] = ()
+        if item.draws and self._blocks[item.session].stop == self.facts.blocks:
+            first, sampling = item.position + item.length - item.draws + 1, self._sampling[item.session]
+            logits = self.span.logits(hidden[-item.draws :])
+            tokens = tuple(draw(row, sampling, at) for at, row in enumerate(logits, first))
+        return StepOutput(
+            session=item.session, position=item.position, length=item.length, hidden=hidden, tokens=tokens
+        )
 
     def _checked(self, item: StepInput) -> Activations | Sequence[int]:
         self._book.check(item.session, item.position, item.length)
+        if not 0 <= item.draws <= item.length:
+            raise MalformedError(f"{item.draws} tokens to draw after {item.length} rows")
         if self._blocks[item.session].start == 0:
             return self._checked_tokens(item)
         rows = item.data

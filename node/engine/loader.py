@@ -17,14 +17,19 @@ from torch import nn
 
 from node.engine.attention import ATTENTION, register
 from node.engine.span import DTYPES, LayerShape, Span
-from node.model_directory import ARCHITECTURES, ModelFacts, load_config, model_facts, tensor_places
+from node.model_directory import (
+    ARCHITECTURES,
+    EMBEDDING,
+    HEAD,
+    NORM,
+    ModelFacts,
+    load_config,
+    model_facts,
+    tensor_places,
+)
 from protocol.errors import ModelError
 
 __all__ = ["load_span"]
-
-EMBEDDING = "model.embed_tokens.weight"
-NORM = "model.norm.weight"
-HEAD = "lm_head.weight"
 
 STORED_DTYPES = ("F32", "F16", "BF16")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar
 
+from node.json_values import ADDRESS_BYTES, plain
 from protocol.ids import checksum_address
 
 __all__ = ["Event", "Events", "Level", "dollars", "joules", "short", "unheard"]
-
-ADDRESS_BYTES = 20
 
 
 class Level(IntEnum):
@@ -27,6 +25,11 @@ class Level(IntEnum):
     def word(self) -> str:
         """As settings and JSON spell it."""
         return self.name.lower()
+
+    @classmethod
+    def of(cls, word: str) -> Level:
+        """The level that settings spell so."""
+        return cls[word.upper()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,8 @@ class Event:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON has them: addresses with their checksum, all other bytes in hex, nothing cut."""
-        return {each.name: _plain(getattr(self, each.name)) for each in dataclasses.fields(self)}
+        fields: dict[str, Any] = plain(self)
+        return fields
 
 
 Events = Callable[[Event], None]
@@ -55,12 +59,6 @@ Events = Callable[[Event], None]
 
 def unheard(_event: Event) -> None:
     """For those who want to hear nothing."""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return checksum_address(value) if len(value) == ADDRESS_BYTES else value.hex()
-    return list(value) if isinstance(value, tuple) else value
 
 
 def short(value: bytes) -> str:

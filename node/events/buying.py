@@ -24,6 +24,7 @@ class SessionOpened(Event):
 
     name: ClassVar[str] = "session opened"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     reserved_micro: int
     """Micro-units over all legs: the most that the job can cost."""
 
@@ -37,6 +38,7 @@ class VoucherSigned(Event):
 
     name: ClassVar[str] = "voucher signed"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     tokens_in: int
     """Prompt tokens that it pays for, in all."""
     tokens_out: int
@@ -60,6 +62,7 @@ class Retrying(Event):
     code: str
     """Why it did not go on: the refusal's or the error's code."""
     reason: str
+    """For people; it may come from a peer."""
     attempt: int
     """The one that follows, counted from 1."""
 
@@ -73,6 +76,7 @@ class Settled(Event):
 
     name: ClassVar[str] = "settled"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     amount_micro: int
     """Micro-units over all legs."""
 
@@ -86,6 +90,7 @@ class Released(Event):
 
     name: ClassVar[str] = "released"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     amount_micro: int
     """Micro-units that came back."""
 
@@ -99,6 +104,7 @@ class Closed(Event):
 
     name: ClassVar[str] = "closed"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
 
     def sentence(self) -> str:
         return f"closed the session {short(self.session)}"
@@ -111,7 +117,9 @@ class DischargeRefused(Event):
     name: ClassVar[str] = "discharge refused"
     level: ClassVar[Level] = Level.WARNING
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
+    """Its place in the chain, from 0."""
 
     def sentence(self) -> str:
         return f"leg {self.leg} gave no valid discharge (session {short(self.session)}); its rest comes back later"

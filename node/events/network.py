@@ -27,6 +27,7 @@ class PeerUnreached(Event):
     peer: str
     """Its multiaddr, or its id."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"the peer {self.peer} is not reached: {self.reason}"
@@ -62,7 +63,9 @@ class LedgerLost(Event):
     name: ClassVar[str] = "ledger lost"
     level: ClassVar[Level] = Level.WARNING
     url: str
+    """Of the ledger."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"the ledger {self.url} does not answer ({self.reason}); what was earned is kept and redeemed later"
@@ -74,6 +77,7 @@ class LedgerBack(Event):
 
     name: ClassVar[str] = "ledger back"
     url: str
+    """Of the ledger."""
     seconds: float
     """How long it was away."""
 
@@ -88,6 +92,7 @@ class LedgerContradiction(Event):
     name: ClassVar[str] = "ledger contradicts itself"
     level: ClassVar[Level] = Level.ERROR
     reason: str
+    """For people; it may come from a peer."""
     note: str
     """The signed checkpoint that does not fit, whole: keep it."""
 
@@ -101,6 +106,7 @@ class CheckpointNotCompared(Event):
 
     name: ClassVar[str] = "checkpoint not compared"
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"a checkpoint from a peer could not be compared: {self.reason}"
@@ -115,6 +121,7 @@ class OfferRefused(Event):
     code: str
     """The refusal's code."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"refused an offer from the network: {self.reason} [{self.code}]"

@@ -11,6 +11,7 @@ __all__ = [
     "JobBegun",
     "JobFailed",
     "JobServed",
+    "KeyInUse",
     "LinkRefused",
     "NodeReady",
     "OfferNotSent",
@@ -36,6 +37,7 @@ class NodeReady(Event):
     data: str
     """Where activations come in."""
     model: str
+    """Its name."""
     blocks: str
     """``START:END``, the end not included."""
     device: str
@@ -90,7 +92,9 @@ class OfferNotSent(Event):
     name: ClassVar[str] = "offer not sent"
     level: ClassVar[Level] = Level.WARNING
     code: str
+    """Why, for programs."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"could not send the offer: {self.reason} [{self.code}]; it is tried again"
@@ -108,15 +112,29 @@ class OfferWithdrawn(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferUnseen(Event):
-    """The node looked for its own offer at a peer, and did not find it."""
+    """The node looked for its own offer at some peers, more than once, and did not find it."""
 
     name: ClassVar[str] = "offer not seen"
     level: ClassVar[Level] = Level.WARNING
-    seconds: float
-    """Since it was last seen, or first sent."""
+    peers: int
+    """How many were asked and answered."""
 
     def sentence(self) -> str:
-        return f"nobody on the network shows this node's offer, for {self.seconds:.0f} s: no jobs will come"
+        where = f"none of {self.peers} peers shows" if self.peers else "no peer answers that could show"
+        return f"{where} this node's offer: no jobs will come"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyInUse(Event):
+    """Somebody else's offers carry this node's key: the two take each other off the market."""
+
+    name: ClassVar[str] = "key in use elsewhere"
+    level: ClassVar[Level] = Level.ERROR
+    addresses: tuple[str, ...]
+    """Where the other one serves."""
+
+    def sentence(self) -> str:
+        return f"another node sends offers under this key, from {', '.join(self.addresses)}: stop one of the two"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +155,11 @@ class OrderRefused(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     code: str
     """As it was answered."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"refused an order of {short(self.client)}: {self.reason} [{self.code}]"
@@ -154,7 +174,9 @@ class LinkRefused(Event):
     peer: bytes
     """Its address."""
     code: str
+    """Why, for programs."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"ended a link of {short(self.peer)}: {self.reason} [{self.code}]"
@@ -168,6 +190,7 @@ class JobBegun(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
     """This node's place in the chain, from 0."""
     blocks: str
@@ -185,7 +208,9 @@ class JobServed(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
+    """Its place in the chain, from 0."""
     tokens_in: int
     """Prompt tokens served."""
     tokens_out: int
@@ -214,7 +239,9 @@ class JobFailed(Event):
     client: bytes
     """Its address."""
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     leg: int
+    """Its place in the chain, from 0."""
     tokens_in: int
     """Prompt tokens served."""
     tokens_out: int
@@ -222,7 +249,9 @@ class JobFailed(Event):
     paid_micro: int
     """Micro-units that the last voucher promises to this leg."""
     code: str
+    """Why, for programs."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return (
@@ -237,6 +266,7 @@ class VoucherRedeemed(Event):
 
     name: ClassVar[str] = "voucher redeemed"
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     amount_micro: int
     """Micro-units for this node, in all."""
 
@@ -251,7 +281,9 @@ class VoucherNotRedeemable(Event):
     name: ClassVar[str] = "voucher not redeemable"
     level: ClassVar[Level] = Level.ERROR
     session: bytes
+    """Its id on the ledger, 32 bytes."""
     reason: str
+    """For people; it may come from a peer."""
 
     def sentence(self) -> str:
         return f"the ledger refuses a voucher for good: {self.reason} ({short(self.session)})"

@@ -132,7 +132,11 @@ def make_engine(url: URL, *, writer: bool) -> AsyncEngine:
     try:
         engine = create_async_engine(url, **options)
     except (ImportError, SQLAlchemyError) as error:
-        hint = "pip install 'joulemesh[postgres]'" if url.get_backend_name() == "postgresql" else None
+        hint = (
+            "in the folder of Joulemesh's source: pip install '.[postgres]'"
+            if url.get_backend_name() == "postgresql"
+            else None
+        )
         raise ConfigurationError(f"cannot use {url.get_backend_name()}: {error}", hint=hint) from error
     if url.get_backend_name() == "sqlite":
         _prepare_sqlite(engine, writer=writer)

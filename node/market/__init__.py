@@ -1,4 +1,4 @@
-"""Offers: the book of those heard, and the advertiser that makes and renews a node's own.
+"""Offers: the book of those heard, the advertiser that makes and renews a node's own, and the lookout for it.
 
 Trust: whoever holds this can withhold offers or flood the book up to its bounds; it can forge none.
 """
@@ -6,6 +6,7 @@ Trust: whoever holds this can withhold offers or flood the book up to its bounds
 from __future__ import annotations
 
 from node.market.advertiser import Advertiser
-from node.market.book import OfferBook, validate_offer
+from node.market.book import OfferBook, VerifiedOffer, verify_offer
+from node.market.lookout import Lookout
 
-__all__ = ["Advertiser", "OfferBook", "validate_offer"]
+__all__ = ["Advertiser", "Lookout", "OfferBook", "VerifiedOffer", "verify_offer"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,6 +18,8 @@ __all__ = ["Advertiser", "Publisher"]
 INTERVAL_S = 20.0
 TTL_S = 120
 """An offer outlives several lost messages, and a dead node by two minutes at most."""
+_REMEMBERED = 1024
+"""Offers that are known as one's own: of well over the time that any stays in force."""
 
 
 class Publisher(Protocol):
@@ -62,7 +65,8 @@ class Advertiser:
         self._events = events
         self._interval_s = interval_s
         self._ttl_s = ttl_s
-        self._sequence = 0
+        self._made: deque[int] = deque(maxlen=_REMEMBERED)
+        """Sequences of this advertiser's own offers, oldest first."""
         self._changed = asyncio.Event()
 
     def renew(self) -> None:
@@ -72,14 +76,24 @@ class Advertiser:
     def sealed(self, *, ttl_s: int | None = None) -> bytes:
         """A fresh sealed offer. Raises what `describe` raises."""
         now_ms = self._now_ms()
-        self._sequence = max(self._sequence + 1, now_ms)
+        sequence = max(self._made[-1] + 1, now_ms) if self._made else now_ms
         issued_at = now_ms // 1000
         offer = self._describe().replace(
-            sequence=self._sequence,
+            sequence=sequence,
             issued_at=issued_at,
             expires_at=issued_at + (self._ttl_s if ttl_s is None else ttl_s),
         )
+        self._made.append(sequence)
         return seal(offer, self._key)
+
+    def has_made(self, offer: Offer) -> bool:
+        """Whether a valid offer is one of those that this advertiser made lately."""
+        return offer.public_key == self._key.public_key and offer.sequence in self._made
+
+    def is_rival(self, offer: Offer) -> bool:
+        """Whether a valid offer was made with this key by somebody else, while this advertiser was at work."""
+        own = offer.public_key == self._key.public_key
+        return own and bool(self._made) and offer.sequence > self._made[0] and offer.sequence not in self._made
 
     async def run(self) -> None:
         """Send at once, then at every interval and change, until cancelled.

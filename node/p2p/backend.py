@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
 
 import trio
 from libp2p import new_host
@@ -27,15 +28,19 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
+from node.p2p.door import Door
 from node.p2p.muxer import OnlyGuardedYamux
 from node.p2p.pubsub import GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
 from node.p2p.requests import Answer, answer_stream, open_stream, reset
+from node.p2p.succession import Succession
 from protocol.errors import ListenError, LostPeerError, MalformedError, SignatureError, UnreachableError
 
 __all__ = ["Backend"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 quiet_libp2p()
 
@@ -49,46 +54,42 @@ _CLOSE_LIMIT_S = 3.0
 
 
 class Backend:
-    """A host from `run` to `stop`; every other method is to be awaited in the trio thread while it runs."""
+    """A host that listens; made by `open`. Its methods are to be awaited in the trio thread while it is open."""
 
-    def __init__(self, secret: bytes, listen: str, announce: Sequence[str]) -> None:
-        self._key_pair = create_new_key_pair(secret)
-        self._listen = Multiaddr(listen)
-        self._announce = [Multiaddr(address) for address in announce]
-        self._stop = trio.Event()
-        self.host: Any = None
-        self.nursery: Any = None
+    def __init__(self, host: Any, pubsub: GuardedPubsub, nursery: Any) -> None:
+        self.addresses: tuple[str, ...] = tuple(str(address) for address in host.get_addrs())
+        """Multiaddrs with the real port and /p2p/ID."""
+        self.host = host
+        self.pubsub = pubsub
+        self.nursery = nursery
         """Where tasks on behalf of this host belong."""
-        self._pubsub: Any = None
 
-    async def run(self, on_ready: Callable[[list[str]], None]) -> None:
-        """Listen, tell `on_ready` the addresses, and serve until `stop`.
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, secret: bytes, listen: str, announce: Sequence[str]) -> AsyncIterator[Self]:
+        """Listen, and close every connection when the block ends.
 
         Raises:
             ListenError: the address cannot be listened on.
         """
-        self.host = self._new_host()
+        host = _new_host(secret, Multiaddr(listen), [Multiaddr(address) for address in announce])
         router = new_router()
-        self._pubsub = GuardedPubsub(self.host, router)
-        async with self.host.run([self._listen]):
+        pubsub = GuardedPubsub(host, router)
+        async with host.run([Multiaddr(listen)]):
             try:
-                if not self.host.get_transport_addrs():
-                    raise ListenError(f"cannot listen on {self._listen}", hint="choose another address or port")
-                async with background_trio_service(router), background_trio_service(self._pubsub):
-                    await self._pubsub.wait_until_ready()
-                    async with trio.open_nursery() as self.nursery:
-                        on_ready([str(address) for address in self.host.get_addrs()])
-                        await self._stop.wait()
-                        self.nursery.cancel_scope.cancel()
+                if not host.get_transport_addrs():
+                    raise ListenError(f"cannot listen on {listen}", hint="choose another address or port")
+                async with background_trio_service(router), background_trio_service(pubsub):
+                    await pubsub.wait_until_ready()
+                    async with trio.open_nursery() as nursery:
+                        host.get_network().register_notifee(Succession(nursery, pubsub))
+                        yield cls(host, pubsub, nursery)
+                        nursery.cancel_scope.cancel()
             finally:
-                await self._close_host()
-
-    def stop(self) -> None:
-        """Let `run` end."""
-        self._stop.set()
+                await _close(host, pubsub)
 
     async def connect(self, address: str) -> None:
-        """Dial a multiaddr that ends in /p2p/ID, unless that peer is connected already.
+        """Dial a multiaddr that ends in /p2p/ID, unless that peer is connected already and answers.
 
         Raises:
             UnreachableError: nobody answers there, or not with Noise and Yamux.
@@ -96,8 +97,9 @@ class Backend:
         """
         peer = info_from_p2p_addr(Multiaddr(address))
         swarm = self.host.get_network()
-        if any(not connection.is_closed for connection in swarm.get_connections(peer.peer_id)):
-            return
+        for connection in swarm.get_connections(peer.peer_id):
+            if not connection.is_closed and await connection.muxed_conn.answers():
+                return
         try:
             # Not `host.connect`: that waits a quarter of a second, prefers addresses from earlier and, after a
             # failure, does not try again for a minute.
@@ -135,51 +137,55 @@ class Backend:
         """Peer ids of open connections."""
         return [str(peer_id) for peer_id in self.host.get_connected_peers()]
 
-    async def subscribe(self, topic: str, validate: Callable[[bytes], None], deliver: Callable[[bytes], None]) -> None:
+    async def subscribe(self, topic: str, validate: Callable[[bytes], T], deliver: Callable[[bytes, T], None]) -> None:
         """Join a topic; see `GuardedPubsub.join`."""
-        await self._pubsub.join(topic, validate, deliver)
+        await self.pubsub.join(topic, validate, deliver)
 
     async def unsubscribe(self, topic: str) -> None:
         """Leave a topic."""
-        await self._pubsub.leave(topic)
+        await self.pubsub.leave(topic)
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Sign and publish."""
-        await self._pubsub.publish(topic, data)
+        """Sign and publish. Raises PeerError: the topic's own validator refuses it."""
+        await self.pubsub.publish(topic, data)
 
-    def _new_host(self) -> Any:
-        noise_key = create_new_x25519_key_pair().private_key
-        host = new_host(
-            key_pair=self._key_pair,
-            # The defaults also take /plaintext/2.0.0, over which anyone may claim to be anyone.
-            sec_opt={NOISE_PROTOCOL: Noise(self._key_pair, noise_privkey=noise_key)},
-            listen_addrs=[self._listen],
-            connection_config=ConnectionConfig(max_connections=_MAX_CONNECTIONS, high_watermark=_MAX_CONNECTIONS),
-            resource_manager=ResourceManager(
-                limits=ResourceLimits(max_connections=_MAX_CONNECTIONS, max_streams=_MAX_STREAMS),
-                enable_memory_limits=False,  # they judge by the memory of the process, which holds a model
-                enable_circuit_breaker=False,  # hostile connections could open it against honest ones
-                enable_graceful_degradation=False,
-                enable_metrics=False,
-            ),
-            announce_addrs=self._announce or None,
-            disable_identify_address_discovery=True,
-        )
-        network = host.get_network()
-        network.upgrader.muxer_multistream = OnlyGuardedYamux()
-        network.set_stream_handler(_guarded(network.common_stream_handler))
-        return host
 
-    async def _close_host(self) -> None:
-        # The library leaves the listening socket open when its service is cancelled, and closes one connection after
-        # another, a quarter of a second each.
-        with trio.move_on_after(_CLOSE_LIMIT_S) as scope:
-            scope.shield = True
-            async with trio.open_nursery() as nursery:
-                for connection in self.host.get_network().get_connections():
-                    nursery.start_soon(connection.close)
-            await self.host.close()
-        self._pubsub.seen_messages.stop()  # a thread that sweeps a cache
+def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> Any:
+    key_pair = create_new_key_pair(secret)
+    noise_key = create_new_x25519_key_pair().private_key
+    host = new_host(
+        key_pair=key_pair,
+        # The defaults also take /plaintext/2.0.0, over which anyone may claim to be anyone.
+        sec_opt={NOISE_PROTOCOL: Noise(key_pair, noise_privkey=noise_key)},
+        listen_addrs=[listen],
+        connection_config=ConnectionConfig(max_connections=_MAX_CONNECTIONS, high_watermark=_MAX_CONNECTIONS),
+        resource_manager=ResourceManager(
+            limits=ResourceLimits(max_connections=_MAX_CONNECTIONS, max_streams=_MAX_STREAMS),
+            enable_memory_limits=False,  # they judge by the memory of the process, which holds a model
+            enable_circuit_breaker=False,  # hostile connections could open it against honest ones
+            enable_graceful_degradation=False,
+            enable_metrics=False,
+        ),
+        announce_addrs=announce or None,
+        disable_identify_address_discovery=True,
+    )
+    network = host.get_network()
+    network.upgrader.muxer_multistream = OnlyGuardedYamux()
+    network._handle_inbound_connection = Door(network)
+    network.set_stream_handler(_guarded(network.common_stream_handler))
+    return host
+
+
+async def _close(host: Any, pubsub: GuardedPubsub) -> None:
+    # The library leaves the listening socket open when its service is cancelled, and closes one connection after
+    # another, a quarter of a second each.
+    with trio.move_on_after(_CLOSE_LIMIT_S) as scope:
+        scope.shield = True
+        async with trio.open_nursery() as nursery:
+            for connection in host.get_network().get_connections():
+                nursery.start_soon(connection.close)
+        await host.close()
+    pubsub.seen_messages.stop()  # a thread that sweeps a cache
 
 
 def _guarded(handler: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:

@@ -45,6 +45,10 @@ class Bridge:
         except RuntimeError:  # the event loop has been closed, and with it everybody who could care
             log.debug("the event loop is gone")
 
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Run a plain function in the trio thread soon; from the event loop."""
+        self._runtime.post(function, *args)
+
     async def call(self, nursery: Any, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an async function in the trio thread, in `nursery`, and wait for its result.
 

@@ -7,20 +7,25 @@ key is proven, connections are few, short and cost no more than a handshake.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NoReturn, Self, TypeVar
 
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.certificate import authenticate, client_context, new_certificate, server_context
 from node.p2p.link import MAX_PAYLOAD_BYTES, READ_BUFFER_BYTES, Link
+from node.p2p.pace import Paces
 from protocol.errors import JoulemeshError, ListenError, PeerError, SignatureError, UnreachableError
 from protocol.names import DATA_ALPN
 
-__all__ = ["DataPlane", "Link", "OnLink"]
+__all__ = ["DataPlane", "Link", "Listener", "OnLink"]
 
 OnLink = Callable[[Link], Awaitable[None]]
 """Serves an incoming link; the link is closed when it returns or raises."""
@@ -32,66 +37,72 @@ T = TypeVar("T", str, bytes)
 _BACKLOG = 128
 _MAX_HANDSHAKES = 128
 _MAX_HANDSHAKES_PER_HOST = 32
+_LINKS_PER_S = 20.0
+"""New connections a second from one IP address in the long run."""
+_LINKS_AT_ONCE = 200
 _MAX_LINKS = 1024
 _MAX_LINKS_PER_PEER = 32
 _CLOSE_LIMIT_S = 1
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
+"""Reasons for which one connection cannot be accepted, and a later one can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A port that is bound and queues connections until `DataPlane.serve` takes them."""
+
+    socket: socket.socket
+    address: str
+    """With the real port, like "/ip4/127.0.0.1/tcp/4002/tls"."""
+
+    @classmethod
+    @contextmanager
+    def open(cls, host: str = "127.0.0.1", port: int = 0) -> Iterator[Listener]:
+        """Bind, and give the port back when the block ends. Raises ListenError: taken, or not ours."""
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setblocking(False)
+            try:
+                listening.bind((host, port))
+                listening.listen(_BACKLOG)
+            except OSError as error:
+                raise ListenError(
+                    f"cannot listen on {host} port {port}: {error.strerror or error}",
+                    hint="choose another port, or stop what uses it",
+                ) from None
+            bound_host, bound_port, *_ = listening.getsockname()
+            yield cls(listening, data_address(bound_host, bound_port))
 
 
 class DataPlane:
-    """Dials links, and accepts them once `listen` is called.
+    """Dials links, and accepts them where `serve` runs. An async context manager: at its end every link is closed.
 
     Args:
         secret: 32 bytes, the peer's key.
-        on_link: serves each incoming link in a task of its own.
         max_payload: bytes in one frame.
         handshake_s: limit for connecting, or for a caller to prove its key.
     """
 
-    def __init__(
-        self,
-        secret: bytes,
-        on_link: OnLink | None = None,
-        *,
-        max_payload: int = MAX_PAYLOAD_BYTES,
-        handshake_s: float = 5.0,
-    ) -> None:
+    def __init__(self, secret: bytes, *, max_payload: int = MAX_PAYLOAD_BYTES, handshake_s: float = 5.0) -> None:
         certificate, key = new_certificate(secret)
         self._server = server_context(certificate, key)
         self._client = client_context(certificate, key)
-        self._on_link = on_link
         self._max_payload = max_payload
         self._handshake_s = handshake_s
-        self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        """One for each caller: its handshake, then its service. Each ends its own link, and says why."""
         self._links: set[Link] = set()
         self._handshakes: Counter[str] = Counter()
         self._incoming: Counter[bytes] = Counter()
+        self._paces = Paces[str](_LINKS_PER_S, _LINKS_AT_ONCE)
 
-    async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Accept links; returns the address with the real port, like "/ip4/127.0.0.1/tcp/4002/tls".
+    async def __aenter__(self) -> Self:
+        return self
 
-        Raises:
-            ListenError: taken, or not an address of this machine.
-        """
-        if self._on_link is None or self._socket is not None:
-            raise ListenError("a data plane listens once, and needs somebody to serve its links")
-        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.setblocking(False)
-        try:
-            self._socket.bind((host, port))
-            self._socket.listen(_BACKLOG)
-        except OSError as error:
-            self._socket.close()
-            self._socket = None
-            raise ListenError(
-                f"cannot listen on {host} port {port}: {error.strerror or error}",
-                hint="choose another port, or stop what uses it",
-            ) from None
-        bound_host, bound_port, *_ = self._socket.getsockname()
-        self._accepting = asyncio.create_task(self._accept(self._socket), name="data plane")
-        return data_address(bound_host, bound_port)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     async def connect(self, address: str, expected_public_key: bytes) -> Link:
         """Dial, and make sure that the peer with this key answers.
@@ -127,41 +138,50 @@ class DataPlane:
             raise
         return self._new_link(public_key, reader, writer)
 
-    async def close(self) -> None:
-        """Stop listening, close every link and end their tasks."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-        if self._socket is not None:
-            self._socket.close()
-        for link in tuple(self._links):
-            link.abort()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *([self._accepting] if self._accepting else []), return_exceptions=True)
+    async def serve(self, listener: Listener, on_link: OnLink) -> NoReturn:
+        """Accept links until cancelled, each served by `on_link` in a task of its own.
 
-    async def _accept(self, listening: socket.socket) -> None:
+        Links that were accepted outlive it, until `close`: a node that stops still says goodbye on them.
+
+        Raises:
+            ListenError: nothing can be accepted any more.
+        """
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, remote = await loop.sock_accept(listening)
-            except OSError as error:  # out of file descriptors, most likely: others must end first
+                connection, remote = await loop.sock_accept(listener.socket)
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise ListenError(f"cannot accept data links any more: {error.strerror or error}") from None
                 log.warning("cannot accept a data link: %s", error)
                 await asyncio.sleep(0.1)
                 continue
             host = str(remote[0])
-            if (
-                self._handshakes.total() >= _MAX_HANDSHAKES
-                or self._handshakes[host] >= _MAX_HANDSHAKES_PER_HOST
-                or self._incoming.total() >= _MAX_LINKS
-            ):
+            if not self._has_room_for(host):
                 connection.close()
                 continue
             self._handshakes[host] += 1
-            task = asyncio.create_task(self._serve(connection, host), name=f"data link from {host}")
+            task = asyncio.create_task(self._serve(connection, host, on_link), name=f"data link from {host}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, connection: socket.socket, host: str) -> None:
+    async def close(self) -> None:
+        """Close every link and end their tasks. Again does nothing."""
+        for link in tuple(self._links):
+            link.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _has_room_for(self, host: str) -> bool:
+        return (
+            self._handshakes.total() < _MAX_HANDSHAKES
+            and self._handshakes[host] < _MAX_HANDSHAKES_PER_HOST
+            and self._incoming.total() < _MAX_LINKS
+            and self._paces.allows(host, asyncio.get_running_loop().time())
+        )
+
+    async def _serve(self, connection: socket.socket, host: str, on_link: OnLink) -> None:
         try:
             link = await self._greet(connection)
         except (PeerError, OSError, TimeoutError) as error:
@@ -171,8 +191,8 @@ class DataPlane:
             _decrement(self._handshakes, host)
         self._incoming[link.public_key] += 1
         try:
-            if self._incoming[link.public_key] <= _MAX_LINKS_PER_PEER and self._on_link is not None:
-                await self._on_link(link)
+            if self._incoming[link.public_key] <= _MAX_LINKS_PER_PEER:
+                await on_link(link)
         except JoulemeshError as error:
             log.debug("a data link from %s ended: %s", host, error)
         except Exception:
@@ -203,16 +223,9 @@ class DataPlane:
 
     def _new_link(self, public_key: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Link:
         # asyncio sets TCP_NODELAY on every connection: small frames leave at once.
-        link = Link(public_key, reader, writer, self._max_payload)
+        link = Link(public_key, reader, writer, self._max_payload, on_closed=self._links.discard)
         self._links.add(link)
-        task = asyncio.create_task(self._forget(link))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         return link
-
-    async def _forget(self, link: Link) -> None:
-        await link.wait_closed()
-        self._links.discard(link)
 
 
 def _peer_of(writer: asyncio.StreamWriter) -> bytes:

@@ -12,16 +12,18 @@ import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from node.p2p.pubsub import MAX_GOSSIP_BYTES
 from protocol.errors import LocalError
 
-__all__ = ["MAX_GOSSIP_BYTES", "Announcer", "Pace", "Subscription"]
+__all__ = ["MAX_GOSSIP_BYTES", "Announcer", "Subscription"]
 
 _REMEMBERED = 8192
 """Digests of delivered messages that a subscription keeps."""
 DEFAULT_QUEUE = 1024
+
+T = TypeVar("T")
 
 
 class Publisher(Protocol):
@@ -30,41 +32,26 @@ class Publisher(Protocol):
     async def publish(self, topic: str, data: bytes) -> None: ...
 
 
-class Pace:
-    """A token bucket: `rate` a second in the long run, `burst` at once."""
-
-    def __init__(self, rate: float, burst: int, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = float(burst)
-        self._at = now
-
-    def take(self, now: float) -> float:
-        """Take one token, on credit if need be; returns how many seconds to wait before acting on it."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
-        self._at = now
-        return max(0.0, -self._tokens / self._rate)
-
-
-class Subscription:
+class Subscription(Generic[T]):
     """What arrives on one topic, oldest first, each content once; iterate over it with `async for`.
 
-    When the reader falls behind by more than the queue's length the oldest is dropped, and `dropped` counts it.
-    Iteration ends when the subscription or the host is closed, and raises LocalError when the host died.
+    What it yields is what the topic's validator made of a message. When the reader falls behind by more than the
+    queue's length the oldest is dropped, and `dropped` counts it. Iteration ends when the subscription or the host is
+    closed, and raises LocalError when the host died.
     """
 
     def __init__(self, topic: str, loop: asyncio.AbstractEventLoop, queue: int) -> None:
         self.topic = topic
         self.dropped = 0
         self._loop = loop
-        self._queue: deque[bytes] = deque(maxlen=queue)  # appended to by the trio thread, which is safe
+        self._queue: deque[T] = deque(maxlen=queue)  # appended to by the trio thread, which is safe
         self._delivered: OrderedDict[bytes, None] = OrderedDict()  # belongs to the trio thread
         self._arrived = asyncio.Event()
         self._ended = False
         self._failure: LocalError | None = None
 
-    def deliver(self, data: bytes) -> None:
-        """Called in the trio thread with each valid message."""
+    def deliver(self, data: bytes, value: T) -> None:
+        """Called in the trio thread with each valid message, and what its validator made of it."""
         digest = hashlib.sha256(data).digest()
         if digest in self._delivered:
             self._delivered.move_to_end(digest)
@@ -74,7 +61,7 @@ class Subscription:
             self._delivered.popitem(last=False)
         if len(self._queue) == self._queue.maxlen:
             self.dropped += 1
-        self._queue.append(data)
+        self._queue.append(value)
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:  # the event loop is gone, and the host with it
@@ -89,7 +76,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> T:
         while not self._queue:
             if self._failure is not None:
                 raise self._failure

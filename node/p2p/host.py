@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
+
+import trio
 
 from node.p2p.address import check_announced, check_bindable, check_listen, check_peer_address
 from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
-from node.p2p.gossip import DEFAULT_QUEUE, Pace, Subscription, check_size
+from node.p2p.gossip import DEFAULT_QUEUE, Subscription, check_size
 from node.p2p.identity import peer_id_of, public_key_of
+from node.p2p.lifetime import Lifetime
+from node.p2p.pace import Pace, Paces
 from node.p2p.requests import ask
 from node.p2p.runtime import TrioRuntime
-from protocol.errors import JoulemeshError, LocalError, LostPeerError, PeerError, RefusedError, UnreachableError
+from protocol.errors import JoulemeshError, LocalError, LostPeerError, RefusedError, UnreachableError
 from protocol.signing import SigningKey
 
 __all__ = ["Handler", "P2PHost"]
@@ -31,108 +35,72 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_START_LIMIT_S = 15.0
-_STOP_LIMIT_S = 10.0
 _PING_LIMIT_S = 10.0
 _MAX_HANDLERS = 256
 _MAX_HANDLERS_PER_PEER = 32
 
 
 class P2PHost:
-    """One identity on the network.
+    """One identity on the network; made by `open`."""
 
-    Args:
-        runtime: the process's trio thread, running.
-        secret: 32 bytes; also the party's signing key.
-        listen: a TCP multiaddr, port 0 for any free one.
-        announce: multiaddrs that others reach this host at, where they are not the ones it listens on.
-        publish_rate: publications a second on each topic; more than that wait. Neighbours drop what comes faster.
-    """
+    def __init__(self, bridge: Bridge, life: Lifetime, backend: Backend, key: SigningKey, publish_rate: float) -> None:
+        self.public_key: bytes = key.public_key
+        self.peer_id: str = peer_id_of(key.public_key)
+        self.addresses: tuple[str, ...] = backend.addresses
+        """Multiaddrs with the real port and /p2p/ID, for others to connect to."""
+        self._bridge = bridge
+        self._life = life
+        self._backend = backend
+        self._publish_rate = publish_rate
+        self._paces: dict[str, Pace] = {}
+        self._subscriptions: dict[str, Subscription[Any]] = {}
+        self._busy: dict[bytes, int] = {}
+        """Handlers running, for each asker."""
+        life.when_ended(self._end_subscriptions)
 
-    def __init__(
-        self,
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
         runtime: TrioRuntime,
         secret: bytes,
         listen: str = "/ip4/127.0.0.1/tcp/0",
         *,
         announce: Sequence[str] = (),
         publish_rate: float = 10.0,
-    ) -> None:
-        self.public_key: bytes = SigningKey(secret).public_key
-        self.peer_id: str = peer_id_of(self.public_key)
-        self._runtime = runtime
-        self._secret = secret
-        self._listen = listen
-        self._announce = tuple(announce)
-        self._publish_rate = publish_rate
-        self._paces: dict[str, Pace] = {}
-        self._validators: dict[str, Callable[[bytes], None]] = {}
-        self._subscriptions: dict[str, Subscription] = {}
-        self._busy: dict[bytes, int] = {}
-        """Handlers running, for each asker."""
-        self._addresses: list[str] = []
-        self._started = False
-        self._closing = False
-        self._failure: LocalError | None = None
+    ) -> AsyncIterator[Self]:
+        """Listen, and close when the block ends.
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def addresses(self) -> list[str]:
-        """Multiaddrs with the real port and /p2p/ID, for others to connect to."""
-        return list(self._addresses)
-
-    async def start(self) -> Self:
-        """Listen.
+        Args:
+            runtime: the process's trio thread.
+            secret: 32 bytes; also the party's signing key.
+            listen: a TCP multiaddr, port 0 for any free one.
+            announce: multiaddrs that others reach this host at, where they are not the ones it listens on.
+            publish_rate: publications a second on each topic; more than that wait. Neighbours drop what comes faster.
 
         Raises:
             ListenError: a malformed address, or one that is taken or not this machine's.
         """
-        check_listen(self._listen)
-        check_bindable(self._listen)
-        for address in self._announce:
+        check_listen(listen)
+        check_bindable(listen)
+        for address in announce:
             check_announced(address)
-        self._bridge = Bridge(self._runtime)
-        self._ready: asyncio.Future[list[str]] = self._bridge.loop.create_future()
-        self._ended = asyncio.Event()
-        self._backend = Backend(self._secret, self._listen, self._announce)
-        self._runtime.spawn(self._run_backend, name=f"libp2p host {self.peer_id}")
-        self._started = True
+        key = SigningKey(secret)
+        bridge = Bridge(runtime)
+        life = Lifetime(runtime, bridge)
+        backend = await life.begin(secret, listen, announce, peer_id_of(key.public_key))
         try:
-            async with asyncio.timeout(_START_LIMIT_S):
-                self._addresses = await self._ready
-        except TimeoutError:
-            await self.close()
-            raise LocalError("the libp2p host did not start in time") from None
-        except asyncio.CancelledError:
-            await self.close()
-            raise
-        return self
+            yield cls(bridge, life, backend, key, publish_rate)
+        finally:
+            await life.close()
 
     async def close(self) -> None:
-        """Close every connection, subscription and handler. Does nothing when done before."""
-        self._closing = True
-        if not self._started:
-            return
-        await self._bridge.close(LocalError("the host is closed", code="closed"))
-        self._runtime.post(self._backend.stop)
-        try:
-            async with asyncio.timeout(_STOP_LIMIT_S):
-                await self._ended.wait()
-        except TimeoutError:
-            log.warning("the libp2p host of %s did not close in time", self.peer_id)
+        """Close every connection, subscription and handler before the end of the block. Again does nothing."""
+        await self._life.close()
 
     async def wait_closed(self) -> None:
-        """Return once `close` has been called; raise LocalError (code `host-died`) if the host ends by itself."""
-        await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
+        """Return once it was closed; raise LocalError (code `host-died`) if the host ends by itself."""
+        await self._life.wait_ended()
 
     async def connect(self, address: str, *, timeout_s: float = 10.0) -> str:
         """Connect to a multiaddr that ends in /p2p/ID; returns the peer id.
@@ -151,22 +119,6 @@ class P2PHost:
         except TimeoutError:
             raise UnreachableError(f"no answer from {address} within {timeout_s:g} s") from None
         return peer_id
-
-    async def stay_connected(self, address: str, *, retry_s: float = 5.0) -> None:
-        """Keep a connection to a multiaddr, for ever: reconnect when it is lost, try again while nobody answers.
-
-        Raises:
-            MalformedError: not such an address.
-            LocalError: the host has ended.
-        """
-        peer_id = check_peer_address(address)
-        while True:
-            if peer_id not in await self.peers():
-                try:
-                    await self.connect(address)
-                except (UnreachableError, PeerError) as error:
-                    log.info("%s; trying again in %g s", error.message, retry_s)
-            await asyncio.sleep(retry_s)
 
     async def request(
         self, peer: str, protocol: str, data: bytes, *, timeout_s: float = 30.0, max_reply: int = 1024 * 1024
@@ -187,14 +139,28 @@ class P2PHost:
             raise LostPeerError(f"no answer from {peer} within {timeout_s:g} s") from None
 
     def serve(
-        self, protocol: str, handler: Handler, *, max_request: int = 1024 * 1024, timeout_s: float = 60.0
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        max_request: int = 1024 * 1024,
+        timeout_s: float = 60.0,
+        rate: float = 20.0,
+        burst: int = 100,
     ) -> None:
-        """Answer requests. What the handler raises of JoulemeshError is told to the asker; other errors are logged."""
+        """Answer requests. What the handler raises of JoulemeshError is told to the asker; other errors are logged.
+
+        One asker gets `burst` answers at once and `rate` a second in the long run; what is beyond is refused (code
+        `busy`).
+        """
+        paces = Paces[bytes](rate, burst)
 
         async def answer(asker: bytes, question: bytes) -> bytes:
+            if not paces.allows(asker, trio.current_time()):
+                raise RefusedError("too many requests in a short time", code="busy")
             return await self._bridge.ask_asyncio(self._handle, protocol, handler, timeout_s, asker, question)
 
-        self._runtime.post(self._backend.serve, protocol, answer, max_request)
+        self._bridge.post(self._backend.serve, protocol, answer, max_request)
 
     async def ping(self, peer: str) -> int:
         """Round trip to a peer in microseconds, the shortest of a few. Raises UnreachableError, LostPeerError."""
@@ -221,36 +187,32 @@ class P2PHost:
             PeerError: the topic's own validator refuses it.
         """
         check_size(data)
-        if topic in self._validators:
-            self._validators[topic](data)
         now = self._bridge.loop.time()
         pace = self._paces.setdefault(topic, Pace(self._publish_rate, max(1, int(self._publish_rate)), now))
         await asyncio.sleep(pace.take(now))
         await self._call(self._backend.publish, topic, data)
 
     async def subscribe(
-        self, topic: str, validate: Callable[[bytes], None], *, queue: int = DEFAULT_QUEUE
-    ) -> Subscription:
-        """Join a topic and relay it.
+        self, topic: str, validate: Callable[[bytes], T], *, queue: int = DEFAULT_QUEUE
+    ) -> Subscription[T]:
+        """Join a topic and relay it; what `validate` makes of each message is what the subscription yields.
 
-        `validate` raises PeerError for a message that is neither delivered nor relayed. It runs in the network thread
-        for every copy that arrives, so it must be quick and touch nothing that the event loop changes.
+        `validate` raises PeerError for a message that is neither delivered nor relayed. It runs in the network thread,
+        once for every message that arrives, so it must be quick and touch nothing that the event loop changes.
 
         Raises:
             LocalError: subscribed already.
         """
         if topic in self._subscriptions:
             raise LocalError(f"already subscribed to {topic}")
-        subscription = Subscription(topic, self._bridge.loop, queue)
+        subscription = Subscription[T](topic, self._bridge.loop, queue)
         self._subscriptions[topic] = subscription
-        self._validators[topic] = validate
         await self._call(self._backend.subscribe, topic, validate, subscription.deliver)
         return subscription
 
-    async def unsubscribe(self, subscription: Subscription) -> None:
+    async def unsubscribe(self, subscription: Subscription[Any]) -> None:
         """Leave a topic; the subscription's iteration ends after what it holds."""
         if self._subscriptions.pop(subscription.topic, None) is subscription:
-            self._validators.pop(subscription.topic, None)
             subscription.end(None)
             await self._call(self._backend.unsubscribe, subscription.topic)
 
@@ -277,34 +239,6 @@ class P2PHost:
             if not self._busy[asker]:
                 del self._busy[asker]
 
-    async def _run_backend(self) -> None:
-        """In the trio thread, the host's one task there."""
-        failure: BaseException | None = None
-        ended = False
-        try:
-            await self._backend.run(lambda addresses: self._bridge.to_asyncio(self._set_ready, addresses))
-            ended = True
-        except Exception as error:  # noqa: BLE001 - the top of the host's task: `_finish` passes the reason on
-            failure = error
-            ended = True
-        finally:
-            if not ended:  # cancelled, with the whole trio run
-                failure = LocalError(f"the network thread ended: {self._runtime.failure or 'it was stopped'}")
-            self._bridge.to_asyncio(self._finish, failure)
-
-    def _set_ready(self, addresses: list[str]) -> None:
-        if not self._ready.done():
-            self._ready.set_result(addresses)
-
-    def _finish(self, error: BaseException | None) -> None:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if error is not None and not self._closing:
-            text = error.message if isinstance(error, JoulemeshError) else f"{type(error).__name__}: {error}"
-            self._failure = LocalError(f"the libp2p host died: {text}", code="host-died")
-        if not self._ready.done():
-            self._ready.set_exception(error if isinstance(error, LocalError) else LocalError(f"no host: {error}"))
+    def _end_subscriptions(self, failure: LocalError | None) -> None:
         for subscription in self._subscriptions.values():
-            subscription.end(self._failure)
-        self._bridge.fail(self._failure or LocalError("the host is closed", code="closed"))
-        self._ended.set()
+            subscription.end(failure)

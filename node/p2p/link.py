@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ssl
 import struct
+from collections.abc import Callable
 
 from protocol.errors import LocalError, LostPeerError, MalformedError
 
@@ -49,12 +50,19 @@ class Link:
     """Frames to and from the peer that `public_key` names, proven in the handshake. Any number of tasks may send."""
 
     def __init__(
-        self, public_key: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_payload: int
+        self,
+        public_key: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        max_payload: int,
+        *,
+        on_closed: Callable[[Link], None],
     ) -> None:
         self._public_key = public_key
         self._reader = reader
         self._writer = writer
         self._max_payload = max_payload
+        self._on_closed = on_closed
         self._sending = asyncio.Lock()
         self._receiving = asyncio.Lock()
         self._lengths: tuple[int, int] | None = None
@@ -128,7 +136,9 @@ class Link:
     def abort(self) -> None:
         """Drop the connection at once."""
         self._writer.transport.abort()
-        self._closed.set()
+        if not self._closed.is_set():
+            self._closed.set()
+            self._on_closed(self)
 
     async def wait_closed(self) -> None:
         """Return once the link has been closed or found lost on this side."""

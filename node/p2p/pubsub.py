@@ -6,7 +6,10 @@ What is done here and why, each with a test:
   that a restarted node repeats numbers which its peers have seen, and is not heard.
 - Messages go straight to their subscription; the library's own channel holds 32 and drops what is beyond.
 - Validators are synchronous: the library marks a message as seen only after its validators ran, so that asynchronous
-  ones let the same message through many times.
+  ones let the same message through many times. Each message is validated once, and what its validator made of it is
+  what is delivered.
+- No verdict is remembered by sender and sequence number, as the library does for five minutes: a second message under
+  the number of a valid one would pass unread.
 - One message at a time is written to a stream: the library replays, flushes and sends from several tasks, and a
   message longer than a Yamux frame would be torn apart by another.
 - A peer whose gossip stream broke while its connection stands keeps its subscriptions: the library forgets them, and
@@ -23,6 +26,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import trio
+from libp2p.exceptions import ValidationError
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 
@@ -37,8 +41,10 @@ _MAX_SIGNED_BYTES = MAX_GOSSIP_BYTES + 1024
 _MAX_PER_PEER_PER_S = 200.0
 """Messages on one topic that one neighbour may have relayed; far above an honest one, whose publishers are paced."""
 
-Validator = Callable[[bytes], None]
-Deliver = Callable[[bytes], None]
+Validator = Callable[[bytes], Any]
+"""What a message means; raises PeerError for one that is not to be relayed."""
+Deliver = Callable[[bytes, Any], None]
+"""Takes a message's data and what its validator made of it."""
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +70,37 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
     def __init__(self, host: Any, router: Any) -> None:
         super().__init__(host, router, strict_signing=True)
         self.counter = time.time_ns()
-        self._deliver: dict[str, Deliver] = {}
+        self._topics: dict[str, tuple[Validator, Deliver]] = {}
+        self._passed: dict[int, Any] = {}
+        """What validators made of messages that are being pushed, by the identity of the message object."""
         self._writing: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         """A lock for each stream that is written to."""
 
     async def join(self, topic: str, validate: Validator, deliver: Deliver) -> None:
-        """Subscribe: each message that `validate` lets pass is relayed, and its data handed to `deliver`."""
-
-        def is_valid(_forwarder: Any, message: Any) -> bool:
-            return _passes(topic, validate, message.data)
-
-        self.set_topic_validator(topic, is_valid, is_async_validator=False)
-        self._deliver[topic] = deliver
+        """Subscribe: each message that `validate` lets pass is relayed, and handed to `deliver`."""
+        self._topics[topic] = validate, deliver
         await self.subscribe(topic)
 
     async def leave(self, topic: str) -> None:
         """Unsubscribe."""
-        self._deliver.pop(topic, None)
+        self._topics.pop(topic, None)
         await self.unsubscribe(topic)
-        self.remove_topic_validator(topic)
+
+    def forget_stream_on(self, muxed_conn: Any) -> None:
+        """Open another stream to a peer whose stream was on a connection that is closed, while it has a second one.
+
+        The library keeps the dead stream until it writes to it, and a peer that came back never learns what is
+        listened to here.
+        """
+        stream = self.peers.get(muxed_conn.peer_id)
+        if stream is not None and stream.muxed_conn is muxed_conn:
+            self._handle_dead_peer(muxed_conn.peer_id)
+
+    async def stream_handler(self, stream: Any) -> None:
+        if stream.muxed_conn.peer_id == self.my_id:  # another process with our key: its messages would count as ours
+            await stream.reset()
+            return
+        await super().stream_handler(stream)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         if len(msg.data) > MAX_GOSSIP_BYTES or msg.ByteSize() > _MAX_SIGNED_BYTES or len(msg.topicIDs) != 1:
@@ -94,6 +112,23 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
             if msg_forwarder == self.my_id:
                 raise
             log.debug("dropped a gossip message from %s: %s %s", msg_forwarder, type(error).__name__, error)
+        finally:
+            self._passed.pop(id(msg), None)
+
+    async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """Raises ValidationError; to the own host, which publishes what its validator refuses, the PeerError itself."""
+        (topic,) = msg.topicIDs
+        if topic not in self._topics:
+            return
+        validate, _ = self._topics[topic]
+        try:
+            self._passed[id(msg)] = validate(msg.data)
+        except Exception as error:
+            if not isinstance(error, PeerError):
+                log.exception("the validator of %s failed; the message is dropped", topic)
+            if msg_forwarder == self.my_id:
+                raise
+            raise ValidationError(f"{topic}: {type(error).__name__} {error}") from None
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
         async with self._writing.setdefault(stream, trio.Lock()):
@@ -109,19 +144,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
             self._peer_subscription_count[peer_id] = len(topics)
 
     def notify_subscriptions(self, publish_message: Any) -> None:
-        for topic in publish_message.topicIDs:
-            deliver = self._deliver.get(topic)
-            if deliver is not None:
-                deliver(publish_message.data)
-
-
-def _passes(topic: str, validate: Validator, data: bytes) -> bool:
-    try:
-        validate(data)
-    except PeerError as error:
-        log.debug("refused a message on %s: %s", topic, error)
-        return False
-    except Exception:
-        log.exception("the validator of %s failed; the message is dropped", topic)
-        return False
-    return True
+        (topic,) = publish_message.topicIDs
+        if topic in self._topics:
+            _, deliver = self._topics[topic]
+            deliver(publish_message.data, self._passed[id(publish_message)])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Any
 
 import trio
 from libp2p.host.exceptions import StreamFailure
@@ -21,11 +21,12 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 
 from node.p2p.identity import public_key_of
-from protocol.codec import Message, TextSize, decode, encode, message
+from protocol.catalog import RequestRefused
+from protocol.codec import decode, encode
 from protocol.errors import JoulemeshError, LostPeerError, MalformedError, RefusedError, UnreachableError
-from protocol.ids import Name
+from protocol.text import to_plain_text
 
-__all__ = ["Answer", "RequestRefused", "answer_stream", "ask", "open_stream", "refusal_of", "reset"]
+__all__ = ["Answer", "answer_stream", "ask", "open_stream", "refusal_of", "reset"]
 
 Answer = Callable[[bytes, bytes], Awaitable[bytes]]
 """(the asker's public key, the question) -> the answer; raises JoulemeshError to refuse."""
@@ -39,14 +40,6 @@ _READ_LIMIT_S = 30.0
 """For a whole question to arrive, and for an answer to be taken."""
 _LINGER_S = 2.0
 """A refused asker has so long to stop sending before its stream is reset."""
-
-
-@message("request-refused/1")
-class RequestRefused(Message):
-    """Why a question gets no answer."""
-
-    code: Name
-    reason: Annotated[str, TextSize(512)]
 
 
 async def open_stream(host: Any, peer_id: str, protocol: str) -> Any:
@@ -122,7 +115,7 @@ async def answer_stream(stream: Any, answer: Answer, max_request: int) -> None:
 
 def refusal_of(error: JoulemeshError) -> RequestRefused:
     """What is told to the asker of an error: its code and message, cut to what may travel."""
-    return RequestRefused(code=_cut(error.code, 96), reason=_cut(error.message, 512))
+    return RequestRefused(code=to_plain_text(error.code, 96), reason=to_plain_text(error.message, 512))
 
 
 async def reset(stream: Any) -> None:
@@ -177,8 +170,3 @@ async def _read_exactly(stream: Any, size: int) -> bytes:
             raise LostPeerError("the stream ended in the middle of a message")
         data += chunk
     return bytes(data)
-
-
-def _cut(text: str, limit: int) -> str:
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return printable.encode(errors="replace")[:limit].decode(errors="ignore")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from types import TracebackType
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import trio
@@ -23,55 +23,68 @@ _STOP_LIMIT_S = 15.0
 
 
 class TrioRuntime:
-    """The trio thread. Use as an async context manager, or `start` and `stop`.
+    """The trio thread, running; made by `open`.
 
     A host is one task in it that catches its own errors, so that the crash of one leaves the others alone; what
     crashes the whole run (a system task of libp2p) ends every host with the reason.
     """
 
-    def __init__(self) -> None:
-        self.failure: str | None = None
-        """Why the run ended, when it crashed."""
-        self._ready: Future[None] = Future()
-        self._ended: Future[None] = Future()
-        self._token: Any = None
-        self._nursery: Any = None
-        self._thread = threading.Thread(target=self._run, name="trio", daemon=True)
+    def __init__(self, token: Any, nursery: Any, ended: Future[str | None]) -> None:
+        self._token = token
+        self._nursery = nursery
+        self._ended = ended
+        """Set to why the run ended, when it crashed."""
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Self]:
+        """Start the thread, and stop it when the block ends."""
+        ready: Future[Self] = Future()
+        ended: Future[str | None] = Future()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                ready.set_result(cls(trio.lowlevel.current_trio_token(), nursery, ended))
+                await trio.sleep_forever()
 
-    async def start(self) -> Self:
-        """Start the thread; returns once it runs tasks."""
-        self._thread.start()
-        await asyncio.wrap_future(self._ready)
-        return self
+        def run() -> None:
+            reason: str | None = None
+            try:
+                trio.run(main)
+            except BaseException as error:  # noqa: BLE001 - the end of a thread: whoever waits for it is told
+                reason = f"{type(error).__name__}: {error}"
+                if not ready.done():
+                    ready.set_exception(error)
+            finally:
+                ended.set_result(reason)
+
+        thread = threading.Thread(target=run, name="trio", daemon=True)
+        thread.start()
+        # Shielded: a thread that has been started is stopped again, whatever becomes of the task that waits for it.
+        opening = asyncio.wrap_future(ready)
+        try:
+            yield await asyncio.shield(opening)
+        finally:
+            await (await opening).stop()
+            thread.join()  # its last statement has run
 
     async def stop(self) -> None:
-        """Cancel every task and end the thread. Hosts that were not closed before end with a reason."""
-        if self._thread.ident is None:  # never started
-            return
-        self.post(self._cancel)
+        """Cancel every task and wait for the end of the run. Hosts that were not closed before end with a reason."""
+        self.post(self._nursery.cancel_scope.cancel)
         done, _ = await asyncio.wait({asyncio.wrap_future(self._ended)}, timeout=_STOP_LIMIT_S)
         if not done:
             raise LocalError("the network thread did not stop in time")
-        self._thread.join()  # its last statement has run
 
     @property
-    def running(self) -> bool:
-        """Whether tasks can still be started."""
-        return self._ready.done() and not self._ended.done()
+    def failure(self) -> str | None:
+        """Why the run ended, when it crashed."""
+        return self._ended.result() if self._ended.done() else None
 
     def post(self, function: Callable[..., object], *args: Any) -> bool:
         """Run a plain function in the trio thread soon, in order; from any thread. False when the run has ended."""
         try:
             self._token.run_sync_soon(function, *args)
-        except (trio.RunFinishedError, AttributeError):  # ended, or never started
+        except trio.RunFinishedError:
             return False
         return True
 
@@ -81,27 +94,9 @@ class TrioRuntime:
         Raises:
             LocalError: the run has ended.
         """
-        if not self.running or not self.post(self._start, task, name):
+
+        def start() -> None:
+            self._nursery.start_soon(task, name=name)
+
+        if self._ended.done() or not self.post(start):
             raise LocalError(f"the network thread is not running ({self.failure or 'it was stopped'})")
-
-    def _start(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        self._nursery.start_soon(task, name=name)
-
-    def _cancel(self) -> None:
-        self._nursery.cancel_scope.cancel()
-
-    def _run(self) -> None:
-        try:
-            trio.run(self._main)
-        except BaseException as error:  # noqa: BLE001 - the end of a thread: whoever waits for it is told
-            self.failure = f"{type(error).__name__}: {error}"
-            if not self._ready.done():
-                self._ready.set_exception(error)
-        finally:
-            self._ended.set_result(None)
-
-    async def _main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as self._nursery:
-            self._ready.set_result(None)
-            await trio.sleep_forever()

@@ -1,4 +1,5 @@
-"""Jobs: how a node serves its leg of one, and how a client runs and pays one.
+"""Jobs: how a node serves its leg of one (`serving`), and how a client runs and pays one (`buying`).
 
-Reading order: vouchers, leg, compute, outbox, neighbours, redeem, admission, provider; tab, conversation, client.
+The two rooms share `vouchers`, the store of what was promised. What is owed, claimed and proven is decided in
+`protocol` (`tab`, `claim`, `receipt`).
 """

@@ -1,4 +1,4 @@
-"""The newest voucher of every session, on disk before it counts: a crash loses no money that was promised.
+"""The best voucher of every session, on disk before it counts: a crash loses no money that was promised.
 
 One small file a session, replaced as a whole. An attacker who can write here can at worst make a node settle an older
 voucher; one who can read learns what its clients paid.
@@ -6,56 +6,60 @@ voucher; one who can read learns what its clients paid.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from node.durable import replace_file
-from protocol.codec import Message, decode, encode, message
+from node.ports import Worker
+from protocol.codec import Count, Message, decode, encode, message
 from protocol.errors import MalformedError
-from protocol.frames import Pay
-from protocol.ids import U40
-from protocol.messages import Session
+from protocol.ids import U8, U40
+from protocol.messages import MAX_LEGS, Session, SignedDischarge, SignedVoucher
 
 __all__ = ["StoredVoucher", "VoucherStore"]
 
 
-@message("stored-voucher/1")
+@message("stored-voucher/2")
 class StoredVoucher(Message):
-    """What it takes to redeem a session later."""
+    """What it takes to redeem a session later, or to have back what it still holds."""
 
     session: Session
-    """Its terms; they hold the expiry."""
+    """Its expiry says for how long this matters."""
     opened_at: U40
     """Unix seconds."""
-    pay: Pay | None
-    """The newest voucher; None before the first, and for a session whose order was refused."""
+    leg: U8 | None
+    """Index of the leg that this provider serves; None in a client's journal."""
+    pay: SignedVoucher | None
+    """The voucher to redeem; None for a session whose order was refused, and in a journal before the first."""
+    discharges: Annotated[tuple[SignedDischarge, ...], Count(0, MAX_LEGS)]
+    """In a client's journal: the legs' words that are still to be shown to the ledger."""
 
 
 class VoucherStore:
     """A directory of `StoredVoucher` files. A session has one writer; several processes may share the directory.
 
-    All changes go through one thread, in the order of the calls, also where a caller is cancelled while it waits: an
+    All changes go through one worker, in the order of the calls, also where a caller is cancelled while it waits: an
     older voucher never replaces a newer one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, worker: Worker) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vouchers")
+        self._worker = worker
 
     async def put(self, session: bytes, stored: StoredVoucher) -> None:
         """Durable when this returns."""
-        await asyncio.wrap_future(self._thread.submit(self._write, session, stored))
+        await self._worker.run(partial(self._write, session, stored))
 
     async def remove(self, session: bytes) -> None:
         """Forget a session that the ledger has closed, or that nothing was promised in."""
-        await asyncio.wrap_future(self._thread.submit(self._path(session).unlink, missing_ok=True))
+        await self._worker.run(partial(self._path(session).unlink, missing_ok=True))
 
     async def all(self) -> dict[bytes, StoredVoucher]:
         """Every session that is not yet done with, by its id. Files that do not decode are set aside as ``.bad``."""
-        return await asyncio.wrap_future(self._thread.submit(self._read_all))
+        return await self._worker.run(self._read_all)
 
     def knows(self, session: bytes) -> bool:
         """Whether this session was ever accepted or refused here, as far as the store still remembers."""

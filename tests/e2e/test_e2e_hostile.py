@@ -63,11 +63,13 @@ POLICY = Policy(
 class Stranger:
     """One key at a running node's doors."""
 
-    def __init__(self, network: LocalNetwork, model: Path, host: P2PHost, ledger: LedgerClient) -> None:
+    def __init__(
+        self, network: LocalNetwork, model: Path, host: P2PHost, key: SigningKey, ledger: LedgerClient
+    ) -> None:
         self.network, self.host, self.ledger = network, host, ledger
-        self.key = SigningKey(host._secret)
+        self.key = key
         self.manifest: ModelManifest = model_manifest(model)
-        self.plane = DataPlane(host._secret)
+        self.plane = DataPlane(key.secret)
         self.offer: Offer
         self.sealed_offer = b""
         self.peer = ""
@@ -75,7 +77,9 @@ class Stranger:
     async def arrive(self) -> None:
         ready = await self.network.nodes["node0"].event("node ready")
         self.peer = await self.host.connect(ready["peer"])
-        offers = decode(await self.host.request(self.peer, BOOK_PROTOCOL, encode(OffersRequest(model=None))), OfferList)
+        offers = decode(
+            await self.host.request(self.peer, BOOK_PROTOCOL, encode(OffersRequest(model=None, node=None))), OfferList
+        )
         (self.sealed_offer,) = offers.sealed
         self.offer, _ = open_envelope(self.sealed_offer, Offer)
 
@@ -111,12 +115,13 @@ async def stranger(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> A
         await network.start_ledger()
         await network.start_nodes(endless, "0:6", node0=("--kv-tokens", "8192"))
         assert (await network.joule("faucet", "1")).status == 0
+        key = SigningKey(os.urandom(32))
         async with (
             LedgerClient(network.url) as ledger,
-            TrioRuntime() as runtime,
-            P2PHost(runtime, os.urandom(32)) as host,
+            TrioRuntime.open() as runtime,
+            P2PHost.open(runtime, key.secret) as host,
         ):
-            made = Stranger(network, endless, host, ledger)
+            made = Stranger(network, endless, host, key, ledger)
             await made.arrive()
             await ledger.faucet(made.key.address, 1_000_000)
             yield made
@@ -140,7 +145,7 @@ async def test_orders_that_nobody_may_take_get_a_typed_refusal(stranger: Strange
     refusals = {
         "noise": (b"\xc1" * 50, "malformed"),
         "nothing": (b"", "malformed"),
-        "another kind": (seal(OffersRequest(model=None), key), "malformed"),
+        "another kind": (seal(OffersRequest(model=None, node=None), key), "malformed"),
         "not sealed": (encode(good), "malformed"),
         "a message longer than one may be": (b"\x92" + bytes(100_000), "malformed"),
         "a question longer than is read": (bytes(2 * 1024 * 1024), "too-long"),
@@ -185,7 +190,7 @@ async def test_questions_about_models_and_offers_are_held_to_their_form(stranger
     root = stranger.manifest.root
     for protocol, data, code in (
         (MODEL_PROTOCOL, b"\xc1", "malformed"),
-        (MODEL_PROTOCOL, encode(OffersRequest(model=None)), "malformed"),
+        (MODEL_PROTOCOL, encode(OffersRequest(model=None, node=None)), "malformed"),
         (MODEL_PROTOCOL, encode(ManifestRequest(model=bytes(32))), "model"),
         (MODEL_PROTOCOL, encode(FileRequest(model=root, name="model.safetensors")), "file"),
         (MODEL_PROTOCOL, encode(FileRequest(model=root, name="../../ledger/log.key")), "file"),
@@ -225,7 +230,7 @@ async def test_gossip_that_is_not_valid_is_not_taken(stranger: Stranger) -> None
 
 
 async def _book(stranger: Stranger) -> list[bytes]:
-    reply = await stranger.host.request(stranger.peer, BOOK_PROTOCOL, encode(OffersRequest(model=None)))
+    reply = await stranger.host.request(stranger.peer, BOOK_PROTOCOL, encode(OffersRequest(model=None, node=None)))
     return list(decode(reply, OfferList).sealed)
 
 
@@ -253,7 +258,7 @@ def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
             bytes(4 * stranger.manifest.hidden_size),
         ),
         (Sampled(tokens=(SampledToken(session=session, position=3, token=1),)), b""),
-        (Receipted(receipt=receipt, signature=sign_typed(domain, receipt, key)), bytes(128)),
+        (Receipted(receipt=receipt, signature=sign_typed(domain, receipt, key)), bytes(256)),
         (Discharged(discharge=word, leg=0, signature=sign_typed(domain, word, key)), b""),
         (Failed(session=session, leg=0, code="x", reason="y"), b""),
     ]

@@ -30,7 +30,7 @@ def test_run_prints_tables_and_where_the_results_are(
     outcome = CliRunner().invoke(sim, ["run", "small.toml"], catch_exceptions=False)
     assert outcome.exit_code == 0
     assert outcome.stderr == ""
-    assert "Nothing in particular." in outcome.stdout
+    assert "Nothing in particular." not in outcome.stdout, "what the file claims, the run did not show"
     assert "small-seed3" in outcome.stdout
     for word in ("plain", "dear", "north", "lawful", "$/Mtok"):
         assert word in outcome.stdout

@@ -136,7 +136,7 @@ def test_a_missing_extra_is_named_before_anything_runs(
     monkeypatch.setitem(sys.modules, name, None)  # what an import of a package that is not installed finds
     with pytest.raises(ConfigurationError, match=name) as failure:
         run_scenario(scenario_file, out=tmp_path / "out", progress=lambda *_: pytest.fail("it ran"))
-    assert failure.value.hint == "pip install 'joulemesh[sim]'"
+    assert failure.value.hint == "in the checkout: pip install --editable '.[sim]'"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

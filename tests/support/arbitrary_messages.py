@@ -30,13 +30,22 @@ for _module in pkgutil.iter_modules(protocol.__path__):
 
 def wire_messages() -> list[type[Message]]:
     """Every message that travels by itself, in order of kind."""
-    found = [cls for cls in Message.__subclasses__() if cls.kind and cls.__module__.startswith("protocol.")]
+    found = [cls for cls in _below(Message) if cls.kind and cls.__module__.startswith("protocol.")]
     return sorted(found, key=lambda cls: cls.kind)
+
+
+def _below(cls: type[Message]) -> list[type[Message]]:
+    return [each for direct in cls.__subclasses__() for each in (direct, *_below(direct))]
 
 
 def _texts(most: int) -> st.SearchStrategy[str]:
     letters = st.characters(categories=["L", "N", "P"], max_codepoint=0x2FF)
     return st.text(letters, max_size=most // 2)
+
+
+def _in_order(files: Any) -> tuple[Any, ...]:
+    by_name = {file.name: file for file in files}
+    return tuple(by_name[name] for name in sorted(by_name))
 
 
 def of_shape(shape: Shape) -> st.SearchStrategy[Any]:
@@ -77,4 +86,6 @@ def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
         return st.tuples(st.integers(0, 2**31), st.integers(1, 2**30)).map(lambda p: cls(start=p[0], end=p[0] + p[1]))
     if "allow" in fields:  # a policy: jurisdictions that exist
         fields["allow"] = fields["deny"] = st.lists(st.sampled_from(["DE", "FR", "EU"]), max_size=3).map(tuple)
+    if "files" in fields:  # a manifest: names in order, each once
+        fields["files"] = fields["files"].map(_in_order)
     return st.fixed_dictionaries(fields).map(build).filter(lambda value: value is not None)

@@ -25,7 +25,7 @@ PROMPT = [1, 2, 3]
 NOISE = {
     "nothing": b"",
     "noise": b"\xc1" * 40,
-    "a message of another kind": encode(OffersRequest(model=None)),
+    "a message of another kind": encode(OffersRequest(model=None, node=None)),
     "an unknown kind": b"\x92\xa6what/9\xc0",
     "trailing bytes": encode(Attach(session=bytes(32))) + b"\x00",
     "half a message": encode(Attach(session=bytes(32)))[:-3],

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import pytest_asyncio
 
-from node.p2p.direct import DataPlane, OnLink
+from node.p2p.direct import DataPlane, Listener, OnLink
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 
 
 @pytest_asyncio.fixture
 async def runtime() -> AsyncIterator[TrioRuntime]:
-    async with TrioRuntime() as running:
+    async with TrioRuntime.open() as running:
         yield running
 
 
@@ -26,18 +27,42 @@ async def new_host(runtime: TrioRuntime) -> AsyncIterator[Callable[..., Awaitabl
     async with AsyncExitStack() as stack:
 
         async def start(secret: bytes | None = None, **options: Any) -> P2PHost:
-            return await stack.enter_async_context(P2PHost(runtime, secret or os.urandom(32), **options))
+            return await stack.enter_async_context(P2PHost.open(runtime, secret or os.urandom(32), **options))
 
         yield start
 
 
+class ServingPlane(DataPlane):
+    """A data plane with somebody to serve its links."""
+
+    def __init__(self, secret: bytes, on_link: OnLink | None, **options: Any) -> None:
+        super().__init__(secret, **options)
+        self._on_link = on_link
+        self._listeners = ExitStack()
+        self.accepting: list[asyncio.Task[None]] = []
+
+    async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Bind and serve; the address."""
+        assert self._on_link is not None
+        listener = self._listeners.enter_context(Listener.open(host, port))
+        self.accepting.append(asyncio.create_task(self.serve(listener, self._on_link)))
+        return listener.address
+
+    async def close(self) -> None:
+        for task in self.accepting:
+            task.cancel()
+        await asyncio.gather(*self.accepting, return_exceptions=True)
+        self._listeners.close()
+        await super().close()
+
+
 @pytest_asyncio.fixture
-async def new_plane() -> AsyncIterator[Callable[..., DataPlane]]:
+async def new_plane() -> AsyncIterator[Callable[..., ServingPlane]]:
     """Make data planes: ``new_plane(on_link, secret=...)``."""
     async with AsyncExitStack() as stack:
 
-        def make(on_link: OnLink | None = None, *, secret: bytes | None = None, **options: Any) -> DataPlane:
-            plane = DataPlane(secret or os.urandom(32), on_link, **options)
+        def make(on_link: OnLink | None = None, *, secret: bytes | None = None, **options: Any) -> ServingPlane:
+            plane = ServingPlane(secret or os.urandom(32), on_link, **options)
             stack.push_async_callback(plane.close)
             return plane
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from node.p2p import certificate
+from node.p2p import certificate, direct
 from node.p2p.direct import DataPlane, Link
 from node.p2p.link import MAX_HEADER_BYTES
 from protocol.errors import (
@@ -423,3 +423,45 @@ async def test_callers_that_say_nothing_are_few_and_sent_away(new_plane):
     link = await client.connect(address, SigningKey(secret).public_key)
     await link.send(b"still here")
     assert await link.receive() == (b"still here", b"")
+
+
+async def test_callers_from_one_address_come_at_a_bounded_rate(new_plane, monkeypatch):
+    monkeypatch.setattr(direct, "_LINKS_PER_S", 0.001)
+    monkeypatch.setattr(direct, "_LINKS_AT_ONCE", 2)
+    secret = os.urandom(32)
+    plane, client = new_plane(echo, secret=secret), new_plane()
+    address, key = await plane.listen(), SigningKey(secret).public_key
+    links = [await client.connect(address, key) for _ in range(2)]
+    with pytest.raises((SignatureError, UnreachableError)):
+        await client.connect(address, key)
+    for link in links:  # those that came before are served as ever
+        await link.send(b"still here")
+        assert await link.receive() == (b"still here", b"")
+
+
+async def test_a_listener_that_breaks_ends_its_service_with_the_reason(new_plane):
+    with direct.Listener.open() as listener:
+        serving = asyncio.create_task(new_plane().serve(listener, echo))
+        await asyncio.sleep(0)
+        listener.socket.shutdown(socket.SHUT_RDWR)  # as when the operating system takes it away
+        with pytest.raises(ListenError, match="any more"):
+            async with asyncio.timeout(5):
+                await serving
+
+
+async def test_links_outlive_the_service_that_accepted_them(new_plane):
+    """So that a node which stops can still say goodbye."""
+    secret = os.urandom(32)
+    plane, client = new_plane(echo, secret=secret), new_plane()
+    link = await client.connect(await plane.listen(), SigningKey(secret).public_key)
+    await link.send(b"one")
+    assert await link.receive() == (b"one", b"")
+    (accepting,) = plane.accepting
+    accepting.cancel()
+    await asyncio.gather(accepting, return_exceptions=True)
+    await link.send(b"two")
+    assert await link.receive() == (b"two", b"")
+    await plane.close()
+    with pytest.raises(LostPeerError):
+        await link.receive()
+    assert plane._links == plane._tasks == set()

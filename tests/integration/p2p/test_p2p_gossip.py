@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
 
 from node.p2p.gossip import MAX_GOSSIP_BYTES, Announcer, Subscription
 from node.p2p.host import P2PHost
-from protocol.errors import LocalError, MalformedError
+from protocol.errors import LocalError, LostPeerError, MalformedError
 
 pytestmark = pytest.mark.asyncio
 
@@ -19,16 +21,18 @@ TOPIC = "joulemesh/test/1"
 LIMIT_S = 20
 
 
-def anything(_data: bytes) -> None:
+def anything(data: bytes) -> bytes:
     """A validator that lets all pass."""
+    return data
 
 
-def no_lies(data: bytes) -> None:
+def no_lies(data: bytes) -> bytes:
     if data.startswith(b"lie"):
         raise MalformedError("a lie")
+    return data
 
 
-async def take(subscription: Subscription, count: int) -> list[bytes]:
+async def take(subscription: Subscription[bytes], count: int) -> list[bytes]:
     async with asyncio.timeout(LIMIT_S):
         return [await anext(subscription) for _ in range(count)]
 
@@ -73,9 +77,10 @@ async def test_what_a_validator_refuses_is_not_relayed(new_host):
 
 
 async def test_a_validator_with_a_bug_drops_the_message_and_is_logged(new_host, caplog):
-    def broken(data: bytes) -> None:
+    def broken(data: bytes) -> bytes:
         if data == b"bad":
             raise ZeroDivisionError("planted")
+        return data
 
     first, second = await new_host(), await new_host()
     await first.subscribe(TOPIC, anything)
@@ -85,6 +90,44 @@ async def test_a_validator_with_a_bug_drops_the_message_and_is_logged(new_host, 
     await first.publish(TOPIC, b"good")
     assert await take(subscription, 1) == [b"good"]
     assert "planted" in caplog.text
+
+
+async def test_what_a_validator_makes_of_a_message_is_delivered_and_it_is_asked_once(new_host):
+    asked: list[bytes] = []
+
+    def length(data: bytes) -> int:
+        asked.append(data)
+        return len(data)
+
+    first, second = await new_host(), await new_host()
+    own, subscription = await first.subscribe(TOPIC, anything), await second.subscribe(TOPIC, length)
+    await first.connect(second.addresses[0])
+    await first.publish(TOPIC, b"four")
+    assert await take(own, 1) == [b"four"]
+    assert await take(subscription, 1) == [4]
+    assert asked == [b"four"]
+    await second.publish(TOPIC, b"three")
+    assert await take(subscription, 1) == [5]
+    assert asked == [b"four", b"three"]
+
+
+async def test_a_second_message_under_the_number_of_a_valid_one_is_validated_too(new_host):
+    """The trap: the library remembers verdicts by sender and sequence number, longer than it remembers messages."""
+    host = await new_host()
+    subscription = await host.subscribe(TOPIC, no_lies)
+    pubsub = host._backend.pubsub
+    sender = rpc_pb2.Message(from_id=b"somebody", seqno=bytes(8), topicIDs=[TOPIC])
+
+    async def arrive(data: bytes) -> None:
+        message = rpc_pb2.Message()
+        message.CopyFrom(sender)
+        message.data = data
+        await pubsub.validate_msg(ID(b"a neighbour"), message)
+
+    await host._call(arrive, b"truth")
+    with pytest.raises(LostPeerError, match="a lie"):
+        await host._call(arrive, b"lie")
+    assert subscription.dropped == 0
 
 
 async def test_own_publications_pass_the_own_validator(new_host):
@@ -133,7 +176,7 @@ async def test_a_broken_gossip_stream_is_replaced(new_host):
     assert await take(subscription, 1) == [b"before"]
 
     async def break_streams() -> None:
-        for stream in first._backend._pubsub.peers.values():
+        for stream in first._backend.pubsub.peers.values():
             await stream.reset()
 
     await first._call(break_streams)
@@ -148,7 +191,7 @@ async def test_a_restarted_node_is_heard_at_once(runtime, new_host):
     listener = await new_host()
     subscription = await listener.subscribe(TOPIC, anything)
     for life in range(3):
-        async with P2PHost(runtime, secret, publish_rate=100) as host:
+        async with P2PHost.open(runtime, secret, publish_rate=100) as host:
             await host.subscribe(TOPIC, anything)
             await host.connect(listener.addresses[0])
             sent = [b"life %d message %d" % (life, number) for number in range(8)]
@@ -219,8 +262,8 @@ async def test_unsubscribing_ends_the_iteration(new_host):
     assert await take(again, 1) == [b"last"]
 
 
-async def test_closing_ends_the_iteration(runtime):
-    host = await P2PHost(runtime, os.urandom(32)).start()
+async def test_closing_ends_the_iteration(new_host):
+    host = await new_host()
     subscription = await host.subscribe(TOPIC, anything)
     waiting = asyncio.create_task(anext(subscription, None))
     await host.close()

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from node.p2p import muxer
+from node.p2p.gossip import Announcer, Subscription
 from node.p2p.host import P2PHost
 from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.runtime import TrioRuntime
@@ -28,6 +29,8 @@ from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 
+TOPIC = "test"
+
 
 async def test_addresses_name_the_real_port_and_the_key(new_host):
     secret = os.urandom(32)
@@ -41,10 +44,10 @@ async def test_addresses_name_the_real_port_and_the_key(new_host):
 
 async def test_announced_addresses_replace_the_bound_ones(new_host):
     host = await new_host(announce=["/dns4/node.example.org/tcp/4001", "/ip4/192.0.2.1/tcp/4001"])
-    assert host.addresses == [
+    assert host.addresses == (
         f"/dns4/node.example.org/tcp/4001/p2p/{host.peer_id}",
         f"/ip4/192.0.2.1/tcp/4001/p2p/{host.peer_id}",
-    ]
+    )
     for bad in ("/ip4/192.0.2.1", "/ip4/192.0.2.1/tcp/0", f"/ip4/192.0.2.1/tcp/4001/p2p/{host.peer_id}"):
         with pytest.raises(ListenError):
             await new_host(announce=[bad])
@@ -129,15 +132,14 @@ async def test_an_address_of_another_machine_cannot_be_listened_on(new_host):
 
 
 async def test_a_port_is_free_again_after_close(runtime):
-    async with P2PHost(runtime, os.urandom(32)) as first:
+    async with P2PHost.open(runtime, os.urandom(32)) as first:
         listen = first.addresses[0].partition("/p2p/")[0]
-    async with P2PHost(runtime, os.urandom(32), listen) as second:
+    async with P2PHost.open(runtime, os.urandom(32), listen) as second:
         assert second.addresses[0].startswith(listen)
 
 
-async def test_closing_is_prompt_with_many_connections(runtime, new_host):
-    host = P2PHost(runtime, os.urandom(32))
-    await host.start()
+async def test_closing_is_prompt_with_many_connections(new_host):
+    host = await new_host()
     for other in [await new_host() for _ in range(6)]:
         await other.connect(host.addresses[0])
     begun = time.monotonic()
@@ -147,7 +149,7 @@ async def test_closing_is_prompt_with_many_connections(runtime, new_host):
     await host.wait_closed()
 
 
-async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
+async def test_calls_after_close_and_pending_ones_raise(new_host):
     answering = asyncio.Event()
 
     async def never(_asker: bytes, _question: bytes) -> bytes:
@@ -157,7 +159,7 @@ async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
 
     other = await new_host()
     other.serve("/test/never/1", never)
-    host = await P2PHost(runtime, os.urandom(32)).start()
+    host = await new_host()
     await host.connect(other.addresses[0])
     pending = asyncio.create_task(host.request(other.peer_id, "/test/never/1", b""))
     await answering.wait()
@@ -168,7 +170,7 @@ async def test_calls_after_close_and_pending_ones_raise(runtime, new_host):
         await host.peers()
 
 
-async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
+async def test_running_handlers_are_cancelled_by_close(new_host):
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def endless(_asker: bytes, _question: bytes) -> bytes:
@@ -179,7 +181,7 @@ async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
             cancelled.set()
         return b""
 
-    host = await P2PHost(runtime, os.urandom(32)).start()
+    host = await new_host()
     host.serve("/test/endless/1", endless)
     asker = await new_host()
     await asker.connect(host.addresses[0])
@@ -192,20 +194,41 @@ async def test_running_handlers_are_cancelled_by_close(runtime, new_host):
 
 
 async def test_a_host_whose_thread_ends_says_so():
-    runtime = await TrioRuntime().start()
-    host = await P2PHost(runtime, os.urandom(32)).start()
-    subscription = await host.subscribe("test", lambda data: None)
-    await runtime.stop()
-    with pytest.raises(LocalError, match="network thread ended") as caught:
-        await host.wait_closed()
-    assert caught.value.code == "host-died"
-    with pytest.raises(LocalError):
-        await anext(subscription)
-    with pytest.raises(LocalError):
-        await host.peers()
-    with pytest.raises(LocalError, match="not running"):
-        await P2PHost(runtime, os.urandom(32)).start()
-    await host.close()
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, os.urandom(32)) as host:
+        subscription = await host.subscribe("test", lambda data: data)
+        await runtime.stop()
+        with pytest.raises(LocalError, match="network thread ended") as caught:
+            await host.wait_closed()
+        assert caught.value.code == "host-died"
+        with pytest.raises(LocalError):
+            await anext(subscription)
+        with pytest.raises(LocalError):
+            await host.peers()
+        with pytest.raises(LocalError, match="not running"):
+            async with P2PHost.open(runtime, os.urandom(32)):
+                pass
+
+
+async def test_an_opening_that_is_given_up_leaves_no_thread_and_no_port(runtime):
+    before = set(threading.enumerate())
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+
+    async def open_both() -> None:
+        async with TrioRuntime.open() as other, P2PHost.open(other, os.urandom(32), f"/ip4/127.0.0.1/tcp/{port}"):
+            await asyncio.Event().wait()
+
+    for turns in range(0, 12, 3):
+        task = asyncio.create_task(open_both())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert set(threading.enumerate()) - before == set()
+        async with P2PHost.open(runtime, os.urandom(32), f"/ip4/127.0.0.1/tcp/{port}"):
+            pass
 
 
 async def test_one_crashing_host_leaves_the_others_alone(new_host, monkeypatch):
@@ -214,25 +237,11 @@ async def test_one_crashing_host_leaves_the_others_alone(new_host, monkeypatch):
     async def crash() -> None:
         raise RuntimeError("planted")
 
-    crashing._runtime.post(crashing._backend.nursery.start_soon, crash)
+    crashing._bridge.post(crashing._backend.nursery.start_soon, crash)
     with pytest.raises(LocalError, match="planted"):
         await crashing.wait_closed()
     await other.connect(third.addresses[0])
     assert await other.ping(third.peer_id) > 0
-
-
-async def test_a_lost_peer_is_reconnected(runtime, new_host):
-    secret = os.urandom(32)
-    host = await new_host()
-    first = await P2PHost(runtime, secret).start()
-    (address,) = first.addresses
-    keeper = asyncio.create_task(host.stay_connected(address, retry_s=0.05))
-    await until(lambda: connected(host, first.peer_id))
-    await first.close()
-    await until(lambda: disconnected(host, first.peer_id))
-    await new_host(secret, listen=address.partition("/p2p/")[0])
-    await until(lambda: connected(host, first.peer_id))
-    keeper.cancel()
 
 
 class Network:
@@ -283,6 +292,75 @@ async def test_a_connection_that_a_network_swallows_is_given_up_by_both_sides(ne
         assert await one.ping(other.peer_id) > 0
 
 
+async def test_a_peer_that_vanished_without_a_word_and_came_back_is_heard_and_hears_within_seconds(runtime, new_host):
+    """The trap: the connection that it left is still open here, and gossip goes on into it."""
+    secret = os.urandom(32)
+    hub = await new_host()
+    at_hub = await hub.subscribe(TOPIC, anything)
+    network = Network(int(hub.addresses[0].split("/")[4]))
+    async with network as port:
+        async with P2PHost.open(runtime, secret) as first:
+            at_first = await first.subscribe(TOPIC, anything)
+            await first.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{hub.peer_id}")
+            await say_until_heard(first, at_hub, b"first")
+            await say_until_heard(hub, at_first, b"welcome")
+            network.is_cut = True
+        assert first.peer_id in await hub.peers()
+        second = await new_host(secret)
+        at_second = await second.subscribe(TOPIC, anything)
+        await second.connect(hub.addresses[0])
+        async with asyncio.timeout(10):  # far less than until the pings of the lost connection give up
+            await say_until_heard(second, at_hub, b"second")
+            await say_until_heard(hub, at_second, b"back")
+        assert len(hub._backend.host.get_network().get_connections()) == 1
+
+
+async def test_a_peer_that_vanished_without_a_word_is_dialled_anew(runtime, new_host):
+    secret = os.urandom(32)
+    one = await new_host()
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        behind = reserved.getsockname()[1]
+    network = Network(behind)
+    async with network as port:
+        address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_of(SigningKey(secret).public_key)}"
+        async with P2PHost.open(runtime, secret, f"/ip4/127.0.0.1/tcp/{behind}"):
+            await one.connect(address)
+            network.is_cut = True
+        second = await new_host(secret, listen=f"/ip4/127.0.0.1/tcp/{behind}")
+        network.is_cut = False  # new connections pass; the old one leads nowhere
+        async with asyncio.timeout(10):
+            await one.connect(address)
+            assert await one.ping(second.peer_id) > 0
+
+
+async def test_two_peers_that_dial_each_other_at_once_stay_connected(new_host):
+    """A new connection does not end one that lives: each side would end the other's."""
+    one, other = await new_host(), await new_host()
+    await asyncio.gather(one.connect(other.addresses[0]), other.connect(one.addresses[0]))
+    for _ in range(5):
+        assert await one.ping(other.peer_id) > 0
+        assert await other.ping(one.peer_id) > 0
+    assert await one.peers() == [other.peer_id]
+
+
+def anything(data: bytes) -> bytes:
+    return data
+
+
+async def say_until_heard(speaker: P2PHost, listener: Subscription[bytes], word: bytes) -> None:
+    """Say a word again and again, as gossip is, until it is heard."""
+    announcer = Announcer(speaker, TOPIC, interval_s=0.3)
+    announcer.announce(b"", word, ttl_s=60)
+    saying = asyncio.create_task(announcer.run())
+    try:
+        while await anext(listener) != word:
+            pass
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+
+
 async def has_ponged(host: P2PHost, connection: muxer.GuardedYamux, times: int) -> bool:
     """Whether the peer has answered so many of the connection's own pings, and is still connected."""
     assert await host.peers()
@@ -307,34 +385,33 @@ async def test_starting_and_stopping_again_and_again_leaves_no_threads():
     before = set(threading.enumerate())
     for _ in range(3):
         async with (
-            TrioRuntime() as first,
-            TrioRuntime() as second,
-            P2PHost(first, os.urandom(32)) as one,
-            P2PHost(second, os.urandom(32)) as other,
+            TrioRuntime.open() as first,
+            TrioRuntime.open() as second,
+            P2PHost.open(first, os.urandom(32)) as one,
+            P2PHost.open(second, os.urandom(32)) as other,
         ):
             await one.connect(other.addresses[0])
     assert set(threading.enumerate()) - before == set()
 
 
-async def test_a_runtime_that_was_never_started_stops():
-    await TrioRuntime().stop()
-
-
 PROGRAM = """
 import asyncio, logging, os
 from node.p2p import muxer
+from node.p2p.gossip import Announcer, Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import RefusedError, UnreachableError
 
+KEY = os.urandom(32)
+
 async def main():
-    async with TrioRuntime() as trio, P2PHost(trio, os.urandom(32)) as one, P2PHost(trio, os.urandom(32)) as two:
+    async with TrioRuntime.open() as trio, P2PHost.open(trio, KEY) as one, P2PHost.open(trio, os.urandom(32)) as two:
         await one.connect(two.addresses[0])
         try:
             await one.request(two.peer_id, "/unknown/1", b"")
         except RefusedError:
             logging.getLogger("node.p2p.test").warning("ours")
-    async with TrioRuntime() as runtime, P2PHost(runtime, os.urandom(32)) as one:
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, os.urandom(32)) as one:
         try:
             await one.connect(two.addresses[0])
         except UnreachableError:

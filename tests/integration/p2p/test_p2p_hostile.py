@@ -23,6 +23,8 @@ from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTr
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
+from node.p2p import door
+from node.p2p.host import P2PHost
 from node.p2p.identity import peer_id_of
 from protocol.errors import UnreachableError
 from protocol.signing import SigningKey
@@ -134,7 +136,7 @@ def garbage_rpcs() -> list[bytes]:
 
 async def test_garbage_on_its_streams_costs_the_peer_its_stream_only(new_host):
     host, honest = await new_host(), await new_host()
-    heard = await host.subscribe(TOPIC, lambda data: None)
+    heard = await host.subscribe(TOPIC, lambda data: data)
     host.serve(ECHO, echo, max_request=1000)
     await honest.connect(host.addresses[0])
 
@@ -188,6 +190,46 @@ async def test_garbage_on_the_socket(new_host):
         writer.close()
     await honest.connect(host.addresses[0])
     assert await honest.ping(host.peer_id) > 0
+
+
+async def test_connections_that_have_ended_make_room(runtime, new_host, monkeypatch):
+    """The trap: the library gives an incoming connection's place back when the host ends, and not before."""
+    monkeypatch.setattr(door, "_MOST", 3)
+    host = await new_host()
+    for _ in range(8):
+        async with P2PHost.open(runtime, os.urandom(32)) as passing:
+            await passing.connect(host.addresses[0])
+            assert await passing.ping(host.peer_id) > 0
+        async with asyncio.timeout(10):
+            while passing.peer_id in await host.peers():
+                pass
+    staying = [await new_host() for _ in range(3)]
+    for each in staying:
+        await each.connect(host.addresses[0])
+    with pytest.raises(UnreachableError):
+        await (await new_host()).connect(host.addresses[0])
+
+
+async def test_one_address_connects_at_a_bounded_rate(new_host, monkeypatch):
+    monkeypatch.setattr(door, "_PER_S", 0.001)
+    monkeypatch.setattr(door, "_AT_ONCE", 2)
+    host = await new_host()
+    one, other, third = await new_host(), await new_host(), await new_host()
+    await one.connect(host.addresses[0])
+    await other.connect(host.addresses[0])
+    with pytest.raises(UnreachableError):
+        await third.connect(host.addresses[0])
+    assert await one.ping(host.peer_id) > 0
+
+
+async def test_one_address_has_so_many_connections(new_host, monkeypatch):
+    monkeypatch.setattr(door, "_MOST_PER_ADDRESS", 1)
+    host = await new_host()
+    first = await new_host()
+    await first.connect(host.addresses[0])
+    with pytest.raises(UnreachableError):
+        await (await new_host()).connect(host.addresses[0])
+    assert await first.ping(host.peer_id) > 0
 
 
 async def test_a_peer_with_another_kind_of_key_gets_no_answer(new_host):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 
@@ -204,29 +205,44 @@ async def test_one_peer_cannot_take_every_handler(new_host):
     assert outcomes.count(b"done") >= 32
 
 
+async def test_one_peer_cannot_ask_without_end(new_host):
+    one, other = await pair(new_host)
+    third = await new_host()
+    await third.connect(other.addresses[0])
+    other.serve(ECHO, echo, rate=0.001, burst=3)
+    other.serve("/test/other/1", echo)
+    for _ in range(3):
+        assert await one.request(other.peer_id, ECHO, b"question") == b"question"
+    with pytest.raises(RefusedError) as caught:
+        await one.request(other.peer_id, ECHO, b"question")
+    assert caught.value.code == "busy"
+    assert await third.request(other.peer_id, ECHO, b"question") == b"question"
+    assert await one.request(other.peer_id, "/test/other/1", b"question") == b"question"
+
+
 async def test_a_busy_event_loop_does_not_reset_its_streams(runtime, new_host):
     """The trap: a stream whose reader does not read for 5 s is reset. So nothing waits for the event loop to read."""
     one = await new_host()
-    other = P2PHost(runtime, os.urandom(32))
-    ready, finish = threading.Event(), threading.Event()
+    begun_as: Future[tuple[str, str]] = Future()
+    finish = threading.Event()
     blocked_s = 6.0
 
     async def serve() -> None:
-        async with other:
+        async with P2PHost.open(runtime, os.urandom(32)) as other:
             other.serve(ECHO, echo, max_request=4 * MEBIBYTE)
-            ready.set()
+            begun_as.set_result((other.peer_id, other.addresses[0]))
             time.sleep(blocked_s)  # noqa: ASYNC251 - the busy event loop that is tested
             await asyncio.to_thread(finish.wait)
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        ready.wait(5)
-        await one.connect(other.addresses[0])
+        peer, address = begun_as.result(5)
+        await one.connect(address)
         before = connections(one)
         question = os.urandom(3 * MEBIBYTE)
         begun = time.monotonic()
-        answer = await one.request(other.peer_id, ECHO, question, max_reply=4 * MEBIBYTE)
+        answer = await one.request(peer, ECHO, question, max_reply=4 * MEBIBYTE)
         assert time.monotonic() - begun > 5
         assert answer == question
         assert connections(one) == before

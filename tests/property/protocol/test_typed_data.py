@@ -21,7 +21,7 @@ class Hue(StrEnum):
     COLD = "cold"
 
 
-@message()
+@message(typed=True)
 class Grain(Message):
     weight: Annotated[int, Uint(64)]
     hue: Hue
@@ -32,7 +32,7 @@ class Nothing(Message):
     pass
 
 
-@message()
+@message(typed=True)
 class Sack(Message):
     a_label: Annotated[str, TextSize(40)]
     full: bool
@@ -40,7 +40,7 @@ class Sack(Message):
     one_grain: Grain
 
 
-@message()
+@message(typed=True)
 class Cart(Message):
     owner: Annotated[bytes, Size(20)]
     root: Annotated[bytes, Size(32)]
@@ -129,27 +129,27 @@ def test_digests_equal_those_of_an_ethereum_wallet(domain: Domain, value: Messag
     assert keccak256(b"\x19\x01" + signable.header + signable.body) == typed_digest(domain, value)
 
 
-@message()
+@message(typed=True)
 class Maybe(Message):
     maybe: Annotated[int, Uint(64)] | None
 
 
-@message()
+@message(typed=True)
 class HoldsMaybe(Message):
     inner: Maybe
 
 
-@message()
+@message(typed=True)
 class MaybeItems(Message):
     items: Annotated[tuple[Annotated[int, Uint(8)] | None, ...], Count(0, 2)]
 
 
-@message()
+@message(typed=True)
 class Odd(Message):
     bits: Annotated[int, Uint(7)]
 
 
-@message()
+@message(typed=True)
 class Twice(Message):
     sack: Sack
     other: Annotated[tuple[Maybe, ...], Count(0, 1)]
@@ -176,6 +176,11 @@ def _namesake() -> type[Message]:
 def test_what_has_no_type_there_is_refused_at_first_use(value: Message) -> None:
     with pytest.raises(TypeError, match="no EIP-712"):
         struct_hash(value)
+
+
+def test_what_is_not_declared_as_typed_data_is_not_signed_as_such() -> None:
+    with pytest.raises(TypeError, match="not declared"):
+        struct_hash(Nothing())
 
 
 def test_two_types_of_one_name_are_refused() -> None:

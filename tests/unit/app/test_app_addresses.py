@@ -10,16 +10,11 @@ import pytest
 from node.app.network import open_network
 from node.app.provider import _listen_for_data
 from node.config import NodeConfig
-from node.p2p.direct import DataPlane, Link
 from protocol.errors import ConfigurationError
 from protocol.signing import SigningKey
 
 KEY = SigningKey(b"\x21" * 32)
 CONFIG = NodeConfig(model=Path("model"))
-
-
-async def _serve(_link: Link) -> None:
-    """Nobody dials here."""
 
 
 @pytest.mark.asyncio
@@ -37,11 +32,10 @@ async def test_an_announced_address_is_the_one_that_others_are_told() -> None:
         assert [address.partition("/p2p/")[0] for address in network.host.addresses] == [announced]
 
 
-@pytest.mark.asyncio
-async def test_a_data_plane_everywhere_needs_a_host_to_announce() -> None:
-    plane = DataPlane(KEY.secret, _serve)
-    with pytest.raises(ConfigurationError, match="where others reach"):
-        await _listen_for_data(plane, replace(CONFIG, data_host="0.0.0.0"))
-    address = await _listen_for_data(plane, replace(CONFIG, data_host="0.0.0.0", data_announce="192.0.2.7"))
-    assert address.startswith("/ip4/192.0.2.7/tcp/")
-    await plane.close()
+def test_a_data_plane_everywhere_needs_a_host_to_announce() -> None:
+    everywhere = replace(CONFIG, data_host="0.0.0.0")
+    with pytest.raises(ConfigurationError, match="where others reach"), _listen_for_data(everywhere):
+        pass
+    with _listen_for_data(replace(everywhere, data_announce="192.0.2.7")) as (listener, address):
+        port = listener.socket.getsockname()[1]
+        assert address == f"/ip4/192.0.2.7/tcp/{port}/tls"

@@ -102,7 +102,10 @@ def test_a_missing_extra_names_what_to_install(joule: Joule, failing: Callable[[
     failing(ModuleNotFoundError("No module named 'torch'", name="torch.nn"))
     outcome = joule("x")
     assert outcome.status == 1
-    assert outcome.err == "error: this needs torch, which is not installed\nhint: pip install 'joulemesh[engine]'\n"
+    assert outcome.err == (
+        "error: this needs torch, which is not installed\n"
+        "hint: in the folder of Joulemesh's source: pip install '.[engine]'\n"
+    )
 
 
 def test_another_missing_module_is_a_defect(joule: Joule, failing: Callable[[BaseException], None]) -> None:
@@ -177,7 +180,8 @@ async def work(answer):
 
 try:
     if sys.argv[1] == "serve":
-        serve(work(False))
+        tell = lambda event: print(event.name, flush=True)
+        serve(work(False), events=tell, reload=lambda: print("reloaded", flush=True))
         sys.exit(0)
     result, status = run_job(work(sys.argv[1] == "answer"))
     print(result, flush=True)
@@ -190,8 +194,8 @@ except Interrupted as stop:
 @pytest.mark.parametrize(
     ("mode", "number", "status", "said"),
     [
-        ("serve", signal.SIGINT, 0, "cleaned up\n"),
-        ("serve", signal.SIGTERM, 0, "cleaned up\n"),
+        ("serve", signal.SIGINT, 0, "stopping\ncleaned up\nstopped\n"),
+        ("serve", signal.SIGTERM, 0, "stopping\ncleaned up\nstopped\n"),
         ("job", signal.SIGINT, 130, "cleaned up\n"),
         ("job", signal.SIGTERM, 143, "cleaned up\n"),
         ("answer", signal.SIGINT, 130, "cleaned up\npartial\n"),
@@ -207,3 +211,24 @@ def test_a_signal_cancels_cleans_up_and_sets_the_status(
         os.kill(process.pid, number)
         out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out, err) == (status, said, "")
+
+
+def test_a_hangup_makes_a_service_read_its_settings_and_never_ends_it() -> None:
+    command = [sys.executable, "-c", WORK, "serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGHUP)
+            assert process.stdout.readline() == "reloaded\n"
+        os.kill(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out, err) == (0, "stopping\ncleaned up\nstopped\n", "")
+
+
+def test_what_others_wrote_into_an_error_is_only_shown(joule: Joule, failing: Callable[[BaseException], None]) -> None:
+    failing(MalformedError("bad\x1b[2J\u202e", hint="\x9b1m"))
+    assert joule("x").err == "error: bad␛[2J<U+202E>\nhint: <U+009B>1m\n"
+    outcome = joule("x", "--json")
+    assert (outcome.json["message"], outcome.json["hint"]) == ("bad\x1b[2J\u202e", "\x9b1m")
+    assert outcome.out.removesuffix("\n").isprintable()

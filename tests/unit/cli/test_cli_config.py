@@ -63,7 +63,7 @@ def test_a_flag_wins_over_a_variable_over_a_file_over_the_default(tmp_path: Path
         environment={"JOULE_PORT": "2", "JOULE_GRACE_S": "2"},
         flags={"port": "3", "host": None},
     )
-    assert (config.port, config.grace_s, config.host, config.faucet_limit) == (3, 2, "10.0.0.1", 0)
+    assert (config.port, config.grace_s, config.host, config.faucet_limit_micro) == (3, 2, "10.0.0.1", 0)
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -75,7 +75,11 @@ def test_decimal_numbers_become_integers_exactly(tmp_path: Path) -> None:
         tmp_path, '[model]\nmodel = "m"\n[energy]\nenergy_price = 0.08\npue = "1.35"\njoules_per_token = 10.8\n'
     )
     config = load(NodeConfig, file=file)
-    assert (config.energy_price, config.pue, config.joules_per_token) == (80_000, 1_350, 10_800)
+    assert (config.energy_price_micro_per_kwh, config.pue_milli, config.millijoules_per_token) == (
+        80_000,
+        1_350,
+        10_800,
+    )
 
 
 def test_a_relative_path_in_a_file_is_meant_from_its_folder(tmp_path: Path) -> None:

@@ -108,3 +108,16 @@ def test_the_doctor_finds_a_keystore_that_others_can_read(joule: Joule, home: Pa
     outcome = joule("doctor", "--json")
     assert outcome.status == 1
     assert {each["what"] for each in outcome.json if each["level"] == "fail"} == {"keystore", "keys"}
+
+
+def test_a_receipt_that_exists_is_refused_before_anything_else(joule: Joule, tmp_path: Path) -> None:
+    file = tmp_path / "paid.json"
+    file.write_text("evidence")
+    outcome = joule("run", "hi", "--receipt", str(file), "--ledger", "http://127.0.0.1:9", "--json")
+    assert (outcome.status, outcome.json["code"]) == (1, "exists")
+    assert "choose another name" in outcome.json["hint"]
+    assert file.read_text() == "evidence"
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "nowhere.json")
+    assert joule("run", "hi", "--receipt", str(link), "--json").json["code"] == "exists"
+    assert joule("run", "hi", "--receipt", str(tmp_path / "new.json"), "--json").json["code"] == "no-key"

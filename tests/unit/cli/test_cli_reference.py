@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("script", ["gen_cli_reference.py", "gen_diagrams.py"])
+@pytest.mark.parametrize(
+    "script", ["gen_cli_reference.py", "gen_diagrams.py", "gen_json_reference.py", "gen_messages.py"]
+)
 def test_the_reference_is_up_to_date(script: str) -> None:
     outcome = subprocess.run(
         [sys.executable, f"scripts/{script}", "--check"],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from market_offers import MODEL, NOW, an_offer, key_of
 
-from node.market import OfferBook, validate_offer
+from node.market import OfferBook, VerifiedOffer, verify_offer
 from protocol.errors import ExpiredError, MalformedError, RefusedError, SignatureError
 from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer
 from protocol.signing import seal
@@ -46,6 +46,24 @@ def test_one_model_can_be_asked_for() -> None:
     assert book.offers(b"\x66" * 32) == []
 
 
+def test_one_node_can_be_asked_for() -> None:
+    book = OfferBook(Time())
+    book.add(sealed(0))
+    book.add(sealed(1))
+    assert book.sealed(node=key_of(1).public_key) == [sealed(1)]
+    assert book.sealed(MODEL, key_of(0).public_key) == [sealed(0)]
+    assert book.sealed(b"\x66" * 32, key_of(0).public_key) == book.sealed(node=key_of(2).public_key) == []
+
+
+def test_what_was_verified_is_taken_as_it_is() -> None:
+    """Gossip has verified it in its own thread; a second time would cost as much again."""
+    book = OfferBook(Time())
+    assert book.take(verify_offer(sealed(sequence=2), NOW))
+    assert not book.take(verify_offer(sealed(sequence=1), NOW))
+    assert not book.add(sealed(sequence=2))
+    assert book.sealed() == [sealed(sequence=2)]
+
+
 def test_a_later_sequence_replaces_and_an_earlier_one_does_not() -> None:
     book = OfferBook(Time())
     assert book.add(sealed(sequence=5, price_in=5))
@@ -82,13 +100,13 @@ def test_what_is_not_valid_is_refused(data: bytes, error: type[Exception]) -> No
     with pytest.raises(error):
         book.add(data)
     with pytest.raises(error):
-        validate_offer(data, NOW)
+        verify_offer(data, NOW)
     assert book.offers() == []
 
 
 def test_a_valid_one_comes_back_as_it_was() -> None:
     offer: Offer = an_offer(3)
-    assert validate_offer(seal(offer, key_of(3)), NOW) == offer
+    assert verify_offer(seal(offer, key_of(3)), NOW) == VerifiedOffer(offer, seal(offer, key_of(3)))
 
 
 def test_one_node_has_so_many_offers() -> None:

@@ -23,7 +23,7 @@ async def decode(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes]], Except
     async with server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         reader = asyncio.StreamReader()
-        link = Link(b"", reader, writer, MAX_PAYLOAD)
+        link = Link(b"", reader, writer, MAX_PAYLOAD, on_closed=lambda link: None)
         receiving = asyncio.create_task(receive_all(link))
         for piece in pieces:
             reader.feed_data(piece)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.p2p.gossip import MAX_GOSSIP_BYTES, Announcer, Pace, Subscription
+from node.p2p.gossip import MAX_GOSSIP_BYTES, Announcer, Subscription
+from node.p2p.pace import Pace, Paces
 from protocol.errors import LocalError
 
 TOPIC = "test"
@@ -33,20 +34,39 @@ def test_a_burst_passes_and_then_the_rate():
     assert pace.take(10.0) == 0
 
 
+def test_who_asks_too_often_is_refused_until_the_bucket_fills():
+    pace = Pace(10, 3, 0.0)
+    assert [pace.allows(0.0) for _ in range(4)] == [True, True, True, False]
+    assert not pace.allows(0.09)
+    assert pace.allows(0.11), "what was refused took nothing"
+
+
+def test_each_asker_has_a_bucket_and_buckets_are_few():
+    paces = Paces[str](10, 1, most=2)
+    assert paces.allows("one", 0.0)
+    assert not paces.allows("one", 0.0)
+    assert paces.allows("two", 0.0)
+    assert not paces.allows("one", 0.0)
+    assert paces.allows("three", 0.0)
+    assert len(paces) == 2
+    assert not paces.allows("one", 0.0), "the one unused for longest was forgotten, not the one that asks most"
+    assert paces.allows("two", 0.0)
+
+
 @pytest.mark.asyncio
 async def test_a_subscription_delivers_each_content_once_and_keeps_the_newest():
-    subscription = Subscription(TOPIC, asyncio.get_running_loop(), queue=3)
+    subscription = Subscription[bytes](TOPIC, asyncio.get_running_loop(), queue=3)
     for data in (b"a", b"b", b"a", b"c", b"d"):
-        subscription.deliver(data)
+        subscription.deliver(data, data.upper())
     subscription.end(None)
-    assert [data async for data in subscription] == [b"b", b"c", b"d"]
+    assert [data async for data in subscription] == [b"B", b"C", b"D"]
     assert subscription.dropped == 1
 
 
 @pytest.mark.asyncio
 async def test_a_subscription_that_ends_with_a_failure_gives_what_it_holds_first():
-    subscription = Subscription(TOPIC, asyncio.get_running_loop(), queue=3)
-    subscription.deliver(b"a")
+    subscription = Subscription[bytes](TOPIC, asyncio.get_running_loop(), queue=3)
+    subscription.deliver(b"a", b"a")
     subscription.end(LocalError("died"))
     assert await anext(subscription) == b"a"
     with pytest.raises(LocalError, match="died"):

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from counting_engine import next_token
-from small_market import MANIFEST, MemoryLedger, SmallMarket
-
-from node.events import JobFailed
 from node.pipeline.admission import ProviderLimits
 from node.pipeline.client import JobResult
 from node.pipeline.reclaim import reclaim
+from small_market import MANIFEST, MemoryLedger, SmallMarket
+
+from node.events import JobFailed
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Proven
 from protocol.codec import Message

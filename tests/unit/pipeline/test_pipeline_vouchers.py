@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from hand_client import OTHER_LEDGER, STRANGER, Hand
+from node.pipeline.leg import LegJob
 from small_market import SmallMarket
 
-from node.pipeline.leg import LegJob
 from protocol.eip712 import sign_typed
 from protocol.errors import MalformedError, SignatureError, StaleError
 from protocol.messages import session_id

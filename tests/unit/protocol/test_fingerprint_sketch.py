@@ -99,6 +99,19 @@ def test_one_row_of_huge_norm_does_not_drown_the_others() -> None:
     assert distance_ppm(sketch(rows, SEED), sketch(altered, SEED)) > 20_000
 
 
+def test_what_a_few_entries_differ_in_never_cancels() -> None:
+    """Signs of a row, of a dimension and of an entry: with one bucket for a dimension it did, for every other seed."""
+    rows = np.ones((16, 64), dtype=np.float32)
+    for others in ([(2, 5), (9, 5)], [(2, 5), (2, 6)], [(2, 5), (2, 6), (9, 5), (9, 6)]):
+        altered = rows.copy()
+        for row, dimension in others:
+            altered[row, dimension] = -1.0  # of the same norm
+        share = np.sqrt(4 * len(others) / rows.size)
+        apart = [distance_ppm(sketch(rows, bytes([i] * 32)), sketch(altered, bytes([i] * 32))) for i in range(200)]
+        assert min(apart) > 300_000 * share
+        assert 0.8 < np.median(apart) / (1e6 * share) < 1.2
+
+
 @pytest.mark.parametrize("magnitude", [1e-30, 1e30])
 def test_extreme_rows_still_give_a_fingerprint_that_parses(magnitude: float) -> None:
     assert len(parse(sketch(ROWS * np.float32(magnitude), SEED))) == 64

@@ -22,15 +22,13 @@ secrets = st.integers(min_value=1, max_value=2**250).map(lambda number: number.t
 
 
 def voucher(**changes: object) -> Voucher:
-    values = {"session": b"s" * 32, "tokens_in": 3, "tokens_out": 4, "receipts": bytes(32)}
+    values = {"session": b"s" * 32, "amounts": (1, 2), "tokens_in": 3, "tokens_out": 4, "receipts": bytes(32)}
     return Voucher(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def session() -> Session:
-    leg = Leg(provider=OTHER.address, price_in=10, price_out=20, cap=30)
-    return Session(
-        client=KEY.address, expiry=2**39, window=8, model=b"m" * 32, policy=b"p" * 32, salt=b"s" * 32, legs=(leg, leg)
-    )
+    leg = Leg(provider=OTHER.address, cap=30)
+    return Session(client=KEY.address, expiry=2**39, terms=b"t" * 32, salt=b"s" * 32, legs=(leg, leg))
 
 
 def test_the_address_of_private_key_one_is_the_known_one() -> None:
@@ -108,20 +106,19 @@ def test_what_is_no_signature_is_refused(signature: bytes) -> None:
 
 def test_the_type_strings_are_those_of_the_design() -> None:
     assert encode_type(Session) == (
-        "Session(address client,uint40 expiry,uint32 window,bytes32 model,bytes32 policy,bytes32 salt,Leg[] legs)"
-        "Leg(address provider,uint64 priceIn,uint64 priceOut,uint64 cap)"
+        "Session(address client,uint40 expiry,bytes32 terms,bytes32 salt,Leg[] legs)Leg(address provider,uint64 cap)"
     )
-    assert encode_type(Voucher) == "Voucher(bytes32 session,uint64 tokensIn,uint64 tokensOut,bytes32 receipts)"
+    assert encode_type(Voucher) == (
+        "Voucher(bytes32 session,uint64[] amounts,uint64 tokensIn,uint64 tokensOut,bytes32 receipts)"
+    )
 
 
 TYPES = {
-    "Leg": [("provider", "address"), ("priceIn", "uint64"), ("priceOut", "uint64"), ("cap", "uint64")],
+    "Leg": [("provider", "address"), ("cap", "uint64")],
     "Session": [
         ("client", "address"),
         ("expiry", "uint40"),
-        ("window", "uint32"),
-        ("model", "bytes32"),
-        ("policy", "bytes32"),
+        ("terms", "bytes32"),
         ("salt", "bytes32"),
         ("legs", "Leg[]"),
     ],
@@ -129,12 +126,12 @@ TYPES = {
 
 
 @settings(max_examples=25, deadline=None)
-@given(secret=secrets, expiry=st.integers(0, 2**40 - 1), price=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
-def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, price: int, legs: int) -> None:
+@given(secret=secrets, expiry=st.integers(0, 2**40 - 1), cap=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
+def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, cap: int, legs: int) -> None:
     key = SigningKey(secret)
-    leg = Leg(provider=OTHER.address, price_in=price, price_out=2, cap=3)
+    leg = Leg(provider=OTHER.address, cap=cap)
     value = session().replace(expiry=expiry, legs=(leg,) * legs)
-    leg_data = {"provider": leg.provider, "priceIn": price, "priceOut": 2, "cap": 3}
+    leg_data = {"provider": leg.provider, "cap": cap}
     signable = encode_typed_data(
         domain_data={
             "name": DOMAIN.name,
@@ -148,9 +145,7 @@ def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int
         message_data={
             "client": value.client,
             "expiry": expiry,
-            "window": value.window,
-            "model": value.model,
-            "policy": value.policy,
+            "terms": value.terms,
             "salt": value.salt,
             "legs": [leg_data] * legs,
         },

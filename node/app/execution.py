@@ -1,0 +1,76 @@
+"""Carrying a plan out: one job, or a few where providers do not take the first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from node.app.planning import JobPlan
+from node.events import Events, Retrying
+from node.pipeline.buying.client import JobClient
+from node.pipeline.buying.job import JobResult
+
+__all__ = ["Execution"]
+
+ATTEMPTS = 3
+"""Sessions that are opened for one answer, at most."""
+
+Elsewhere = Callable[[JobPlan, JobResult], Awaitable[JobPlan | None]]
+"""Another plan for what a failed job was about; None where there is none, or it would not help."""
+
+
+class Execution:
+    """One answer: an async context manager, and in it an iterator over token ids.
+
+    Where a job fails before its first token it is tried with a newer offer or elsewhere; what the failed session held
+    returns as far as its legs gave it up. Errors of a job are in `result.error`; what stands against opening a session
+    is raised (RuleError, UnreachableError). Leaving pays for what came, however it is left; a caller that is cancelled
+    sees its cancellation again once the money is where it belongs, and finds `results` filled.
+    """
+
+    def __init__(self, plan: JobPlan, jobs: JobClient, elsewhere: Elsewhere, events: Events) -> None:
+        self.plan = plan
+        """The one that is carried out now, or was last."""
+        self.results: list[JobResult] = []
+        """Of each session that was opened, in order."""
+        self._jobs = jobs
+        self._elsewhere = elsewhere
+        self._events = events
+        self._tokens = self._run()
+
+    @property
+    def result(self) -> JobResult | None:
+        """Of the last session; None while there is none."""
+        return self.results[-1] if self.results else None
+
+    @property
+    def fees_micro(self) -> int:
+        """Micro-units that the ledger took for this client's operations so far."""
+        return self.plan.rules.fee * sum(result.operations for result in self.results)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tokens.aclose()
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self._tokens
+
+    async def _run(self) -> AsyncGenerator[int]:
+        while True:
+            async with self._jobs.start(self.plan.deal) as job:
+                self.results.append(job.result)
+                async for token in job:
+                    yield token
+            reason = job.result.error
+            if reason is None or len(self.results) == ATTEMPTS:
+                return
+            other = await self._elsewhere(self.plan, job.result)
+            if other is None:
+                return
+            self._events(Retrying(code=reason.code, reason=reason.message, attempt=len(self.results) + 1))
+            self.plan = other

@@ -1,0 +1,50 @@
+"""The model that a node serves: the blocks that it chose, and its files, held against the manifest."""
+
+from __future__ import annotations
+
+from node.app.models import Text
+from node.config import NodeConfig
+from node.model_directory import HashMemory, held_manifest, model_facts, read_text_file
+from protocol.catalog import MAX_FILE_BYTES
+from protocol.errors import ConfigurationError, MalformedError, ModelError
+from protocol.ids import BlockSpan, ModelManifest
+
+__all__ = ["HASHES_FILE", "held_model"]
+
+HASHES_FILE = "model-hashes.json"
+"""In the data directory: hashes of files that were read before."""
+TOKENIZER = "tokenizer.json"
+
+
+def held_model(config: NodeConfig) -> tuple[ModelManifest, BlockSpan]:
+    """The manifest and the span to serve. Reads what it has not hashed before: at first that is all of the span.
+
+    Raises:
+        ModelError: a file is missing or not the manifest's; the first block without a tokenizer that works.
+        ConfigurationError: blocks that the model does not have.
+    """
+    facts = model_facts(config.model)
+    start, end = config.blocks or (0, facts.blocks)
+    if end > facts.blocks:
+        raise ConfigurationError(
+            f"blocks {start}:{end} of a model of {facts.blocks}", hint=f"choose within 0:{facts.blocks}"
+        )
+    span = BlockSpan(start=start, end=end)
+    hashes = HashMemory(config.data_dir / HASHES_FILE)
+    manifest = held_manifest(config.model, span, precision=config.precision, hashes=hashes)
+    if span.start == 0:
+        _require_tokenizer(config, manifest)
+    return manifest, span
+
+
+def _require_tokenizer(config: NodeConfig, manifest: ModelManifest) -> None:
+    """Clients get the tokenizer from whoever serves the first block."""
+    if TOKENIZER not in {file.name for file in manifest.files}:
+        raise ModelError(
+            f"{config.model} has no {TOKENIZER}: nobody could ask this model anything",
+            hint="save the model's fast tokenizer into the directory; a node without the first block needs none",
+        )
+    try:
+        Text(read_text_file(config.model / TOKENIZER, MAX_FILE_BYTES))
+    except MalformedError as error:
+        raise ModelError(error.message, hint=f"download {TOKENIZER} again") from None

@@ -1,0 +1,230 @@
+"""From what somebody wants to what is agreed: a request, the policy for it, and the plan that it becomes.
+
+Everything here is decided before money moves. `Client.plan` makes plans; `Client.execute` carries them out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+from node.config import ClientConfig
+from node.pipeline.buying.job import Deal, make_deal
+from node.ports import Clock, Randomness, VenueRules
+from protocol.agreement import Chosen
+from protocol.choice import ENOUGH, SILENT, route_among, shortlist
+from protocol.errors import ConfigurationError, FundsError
+from protocol.ids import Address, ModelManifest
+from protocol.metering import reserved_caps
+from protocol.offer import Evidence, Offer
+from protocol.policy import TIME_PER_TOKEN_US, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
+from protocol.routing import Route, route
+from protocol.terms import Plan, SamplingTerms
+from protocol.units import format_micro
+
+__all__ = ["LEAST_CAP", "JobPlan", "Market", "Request", "policy_of", "require_funds", "require_possible"]
+
+PROMPT_CHUNK = 256
+"""Prompt tokens in one window, at most."""
+OPERATIONS = 3
+"""Of one job on the ledger, each for a fee: open, settle, release."""
+LEAST_CAP = 1
+"""Micro-units that any job reserves: nothing that is served is free."""
+_NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One answer that somebody wants. What is None is as the client's settings say."""
+
+    prompt: tuple[int, ...]
+    """Token ids, as the model takes them."""
+    model: str | None = None
+    """A name, or the beginning of a root in hex; None for the only one that can be served."""
+    most: int | None = None
+    """Generated tokens at most; cut to what the model's context leaves."""
+    window: int | None = None
+    """Generated tokens in one window."""
+    sampling: SamplingTerms | None = None
+    policy: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
+    exclude: frozenset[bytes] = frozenset()
+    """Public keys of providers that are not wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """What a request becomes on the offers of now. Nothing is reserved yet; it is carried out once, and soon."""
+
+    request: Request
+    manifest: ModelManifest
+    route: Route
+    deal: Deal
+    rules: VenueRules
+    """Of the ledger; `fee` is charged for each of a job's operations."""
+    free_micro: int
+    """The client's free micro-units when this was made."""
+
+    @property
+    def reserved_micro(self) -> int:
+        """Micro-units that the session reserves: the most that its legs can cost."""
+        return reserved_caps(self.deal.session)
+
+
+def policy_of(config: ClientConfig, manifest: ModelManifest) -> Policy:
+    """What the settings ask of every provider of a model."""
+    return Policy(
+        latency_class=LatencyClass(config.latency_class),
+        max_price_in=config.max_price_in_micro,
+        max_price_out=config.max_price_out_micro,
+        allow=config.allow,
+        deny=config.deny,
+        min_evidence=Evidence(config.min_evidence),
+        min_stake=config.min_stake_micro,
+        precision=manifest.precision if config.precision is None else config.precision,
+    )
+
+
+def require_possible(request: Request, config: ClientConfig) -> None:
+    """Raises ConfigurationError for what no provider could do, before anybody is asked."""
+    if not request.prompt:
+        raise ConfigurationError("the prompt has no tokens", hint="write something to ask")
+    if LatencyClass(config.latency_class) not in TIME_PER_TOKEN_US:
+        raise ConfigurationError(
+            f"{config.latency_class} jobs are never sent over a network",
+            hint="run the model on this machine, or choose --latency-class metro or a slower one",
+        )
+
+
+def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
+    """Raises FundsError where the free money does not pay for a session's caps and the ledger's fees."""
+    fees = OPERATIONS * rules.fee
+    if free_micro < caps_micro + fees:
+        raise FundsError(
+            f"balance too low: the job reserves {format_micro(caps_micro)} at least and costs {format_micro(fees)} in "
+            f"ledger fees, {format_micro(free_micro)} is free, {format_micro(caps_micro + fees - free_micro)} is "
+            "missing",
+            hint="deposit the missing amount (`joule faucet` on a local network), or lower --max-tokens",
+        )
+
+
+class Market:
+    """The offers of one model against one request: who is worth asking, and the route through those who answer.
+
+    Args:
+        config: what the request leaves open.
+        offers: of the model, each with its sealed bytes.
+        venue: domain separator of the ledger.
+
+    Raises:
+        ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
+            is not.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        config: ClientConfig,
+        manifest: ModelManifest,
+        offers: Sequence[tuple[Offer, bytes]],
+        *,
+        venue: bytes,
+        clock: Clock,
+    ) -> None:
+        self._request = request
+        self._config = config
+        self._manifest = manifest
+        self._offers = [offer for offer, _ in offers]
+        self._sealed = {id(offer): sealed for offer, sealed in offers}
+        self._venue = venue
+        self._clock = clock
+        self.plan = self._plan()
+        self.policy = self._policy()
+        self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
+        self._round_trips: dict[bytes, int] = {}
+
+    def _plan(self) -> Plan:
+        prompt, context = len(self._request.prompt), self._manifest.max_context
+        wanted = self._config.max_tokens if self._request.most is None else self._request.most
+        most = min(wanted, context - prompt)
+        if prompt < 1 or most < 1:
+            raise ConfigurationError(
+                f"the prompt has {prompt} tokens; the model takes 1 to {context - 1}, and at least one is generated",
+                hint="shorten the prompt" if prompt else "write something to ask",
+            )
+        window = self._config.window if self._request.window is None else self._request.window
+        return Plan(prompt=prompt, most=most, chunk=min(PROMPT_CHUNK, prompt), window=window)
+
+    def _policy(self) -> Policy:
+        policy = policy_of(self._config, self._manifest)
+        unknown = self._request.policy.keys() - {each.name for each in dataclasses.fields(Policy)}
+        if unknown:
+            raise ConfigurationError(f"a policy has no {', '.join(sorted(unknown))}")
+        return policy.replace(**self._request.policy)
+
+    @property
+    def _needs(self) -> Needs:
+        plan = self.plan
+        return Needs(positions=plan.prompt + plan.most, window=plan.window, chunk=plan.chunk)
+
+    @property
+    def _prompt_milli(self) -> int:
+        return 1000 * self.plan.prompt // (self.plan.prompt + self.plan.most)
+
+    def worth_asking(self) -> list[Offer]:
+        """A shortlist: the cheapest offers that the policy admits, less those whose nodes were found silent."""
+        usable = [offer for offer in self._admitted() if offer.public_key not in self._without]
+        return shortlist(usable, prompt_milli=self._prompt_milli)
+
+    def _admitted(self) -> list[Offer]:
+        judge = partial(
+            excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
+        )
+        blocks = self._manifest.blocks
+        return [offer for offer in self._offers if offer.blocks == blocks and judge(offer) is None]
+
+    def hear(self, asked: Iterable[Offer], round_trips: Mapping[bytes, int]) -> bool:
+        """Take in who of those who were asked answered, in microseconds; whether all of them did."""
+        silent = {offer.public_key for offer in asked} - round_trips.keys()
+        self._without |= dict.fromkeys(silent, SILENT)
+        self._round_trips |= round_trips
+        return not silent
+
+    def route(self) -> Route:
+        """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""
+        asked = self._round_trips.keys()
+        dearer = {offer.public_key for offer in self._admitted() if offer.public_key not in asked}
+        find = partial(
+            route,
+            policy=self.policy,
+            model=self._manifest.root,
+            blocks=self._manifest.blocks,
+            venue=self._venue,
+            now=self._clock(),
+            rtt_us=self._round_trips,
+            latency_weight=self._config.latency_weight_micro_per_ms,
+            needs=self._needs,
+            prompt_milli=self._prompt_milli,
+        )
+        return route_among(self._offers, dict.fromkeys(dearer, ENOUGH) | self._without, find)
+
+    def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
+        """Terms and a session over a route of this market."""
+        config, sampling = self._config, self._request.sampling
+        if sampling is None:
+            sampling = SamplingTerms(temperature_milli=config.temperature_milli, seed=config.seed)
+        return make_deal(
+            [Chosen(leg, self._sealed[id(leg.offer)]) for leg in found.legs],
+            manifest=self._manifest,
+            venue=self._venue,
+            policy=self.policy,
+            plan=self.plan,
+            sampling=sampling,
+            prompt=self._request.prompt,
+            client=client,
+            expiry=self._clock() + config.session_s,
+            randomness=randomness,
+        )

@@ -1,0 +1,88 @@
+"""How far away nodes are: measured when somebody asks, one measurement at a time for each node, and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from protocol.offer import Offer
+from protocol.routing import UNKNOWN_RTT_US
+
+__all__ = ["FRESH_S", "RoundTrips"]
+
+FRESH_S = 600.0
+"""A node does not move: a round trip serves the jobs of so many seconds, unless the caller wants it newer."""
+SILENT_S = 30.0
+"""A node that did not answer, or too busily to be measured, is asked again after so many seconds."""
+MOST_KNOWN = 4096
+MOST_AT_ONCE = 16
+
+Measure = Callable[[Offer], Awaitable[int | None]]
+"""Microseconds to an offer's node; `UNKNOWN_RTT_US` where it answers but cannot be measured, None if it is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    us: int | None
+    at: float
+    """Seconds of the event loop's clock."""
+
+    def holds(self, now: float, fresh_s: float) -> bool:
+        lasts = min(fresh_s, SILENT_S) if self.us in (None, UNKNOWN_RTT_US) else fresh_s
+        return now - self.at < lasts
+
+
+class RoundTrips:
+    """Belongs to one event loop. An async context manager, at whose end running measurements are given up."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._known: OrderedDict[bytes, _Measured] = OrderedDict()
+        self._running: dict[bytes, asyncio.Task[int | None]] = {}
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = tuple(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def to(self, offers: Iterable[Offer], *, fresh_s: float = FRESH_S) -> dict[bytes, int]:
+        """Microseconds by public key to the nodes behind these offers, without the silent; none older than `fresh_s`.
+
+        A caller that is cancelled leaves the measurements to the others who wait for them.
+        """
+        nodes = {offer.public_key: offer for offer in offers}
+        measured = await asyncio.gather(*(self._to(offer, fresh_s) for offer in nodes.values()))
+        return {key: us for key, us in zip(nodes, measured, strict=True) if us is not None}
+
+    async def _to(self, offer: Offer, fresh_s: float) -> int | None:
+        known = self._known.get(offer.public_key)
+        if known is not None and known.holds(asyncio.get_running_loop().time(), fresh_s):
+            return known.us
+        task = self._running.get(offer.public_key)
+        if task is None:
+            task = asyncio.create_task(self._run(offer), name="round trip")
+            self._running[offer.public_key] = task
+        return await asyncio.shield(task)
+
+    async def _run(self, offer: Offer) -> int | None:
+        try:
+            async with self._places:
+                us = await self._measure(offer)
+        finally:
+            del self._running[offer.public_key]
+        self._known[offer.public_key] = _Measured(us, asyncio.get_running_loop().time())
+        self._known.move_to_end(offer.public_key)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        return us

@@ -1,0 +1,114 @@
+"""`joule model`: what a model directory holds, and its manifest."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.options import examples, json_option
+from node.cli.output import print_facts, print_json, print_table
+from node.config import default_data_dir
+
+if TYPE_CHECKING:
+    from node.model_directory import HashMemory
+
+directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.group(epilog=examples("joule model show ./model", "joule model manifest ./model --license Apache-2.0"))
+def model() -> None:
+    """Model directories: what they hold, and what a node needs of them."""
+
+
+@model.command(
+    epilog=examples("joule model manifest ./model", "joule model manifest ./model --license Apache-2.0 --json")
+)
+@directory_argument
+@click.option(
+    "--license",
+    "spdx",
+    metavar="SPDX",
+    help="The model's licence, as an SPDX expression.  [default: what the manifest said before, else not stated]",
+)
+@click.option("--replace", is_flag=True, help="Write over a manifest that says other things.")
+@json_option
+def manifest(directory: Path, spdx: str | None, replace: bool, as_json: bool) -> None:
+    """Write DIR/joulemesh-manifest.json: what the whole model is, with a hash for each file.
+
+    It takes a directory with all files. Copied to other machines, it lets each node hold only the weights of its own
+    blocks. Licence and files are part of the model root: nodes of one model share one manifest.
+    """
+    from node.app.survey import make_manifest
+    from node.model_directory import MANIFEST_FILE, dump_manifest
+
+    if spdx is not None and not re.fullmatch(r"[A-Za-z0-9.+()-][A-Za-z0-9.+() -]{0,95}", spdx):
+        raise click.BadParameter("give an SPDX expression, such as Apache-2.0", param_hint="--license")
+    made, written = make_manifest(directory, spdx=spdx, replace=replace, hashes=_hashes())
+    file = directory / MANIFEST_FILE
+    if as_json:
+        print_json({"file": str(file), "written": written, **json.loads(dump_manifest(made))})
+        return
+    print_facts(
+        {
+            "manifest": f"{file} ({'written' if written else 'it says so already'})",
+            "model": made.name,
+            "license": made.license or "not stated",
+            "files": f"{len(made.files)}, {_size(sum(file.size for file in made.files))}",
+            "root": f"{made.root.hex()} (fp32)",
+        }
+    )
+
+
+@model.command(epilog=examples("joule model show ./model", "joule model show ./model --json"))
+@directory_argument
+@json_option
+def show(directory: Path, as_json: bool) -> None:
+    """Show what a model directory holds: facts, roots, files against the manifest, and what each block needs.
+
+    Files that were not hashed before are read.
+    """
+    from node.app.survey import survey
+
+    found = survey(directory, _hashes())
+    if as_json:
+        print_json(found.to_json())
+        return
+    facts = found.facts
+    print_facts(
+        {
+            "model": found.manifest.name,
+            "license": found.manifest.license or "not stated",
+            "architecture": f"{facts.architecture}, {facts.blocks} blocks of {facts.hidden_size}",
+            "context": f"{facts.max_context} tokens of a vocabulary of {facts.vocabulary}",
+            "manifest": "as its file says" if found.from_file else "made of the files; `joule model manifest` keeps it",
+            **{f"root {precision}": root for precision, root in found.roots.items()},
+        }
+    )
+    click.echo()
+    files = [[each.file.name, _size(each.file.size), each.file.sha256.hex()[:12], each.state] for each in found.files]
+    print_table(("file", "size", "sha256", "state"), files)
+    click.echo()
+    needs = [
+        [str(each.block), "not here" if each.size is None else _size(each.size), " ".join(each.files)]
+        for each in found.blocks
+    ]
+    print_table(("block", "weights", "files"), needs)
+
+
+def _hashes() -> HashMemory:
+    from node.app.held_model import HASHES_FILE
+    from node.model_directory import HashMemory
+
+    return HashMemory(default_data_dir() / HASHES_FILE)
+
+
+def _size(size: int) -> str:
+    """Bytes for people, in decimal units."""
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if size >= 10**power:
+            return f"{size / 10**power:.1f} {unit}"
+    return f"{size} B"

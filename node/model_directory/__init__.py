@@ -1,0 +1,63 @@
+"""A Hugging Face model directory as a node, a client and the command line see it: facts, weights, manifest.
+
+Reading order: `files` (bounded reading of what a stranger wrote), `facts` (config.json), `weights` (which file holds
+which tensor), `hashes` (no file is hashed twice), `manifest` (what exactly is sold, and what a node must have of it).
+
+It needs no torch and runs nothing that the directory holds. Only safetensors weights are known: no pickle is opened.
+"""
+
+from __future__ import annotations
+
+from node.model_directory.facts import ARCHITECTURES, AUDITED, PRECISIONS, ModelFacts, load_config, model_facts
+from node.model_directory.files import json_object, read_text_file
+from node.model_directory.hashes import HashMemory
+from node.model_directory.manifest import (
+    MANIFEST_FILE,
+    check_model,
+    dump_manifest,
+    held_manifest,
+    load_manifest,
+    model_manifest,
+    read_manifest,
+    write_manifest,
+)
+from node.model_directory.weights import (
+    EMBEDDING,
+    HEAD,
+    NORM,
+    TensorPlace,
+    belongs,
+    read_header,
+    span_files,
+    tensor_places,
+    weight_files,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "AUDITED",
+    "EMBEDDING",
+    "HEAD",
+    "MANIFEST_FILE",
+    "NORM",
+    "PRECISIONS",
+    "HashMemory",
+    "ModelFacts",
+    "TensorPlace",
+    "belongs",
+    "check_model",
+    "dump_manifest",
+    "held_manifest",
+    "json_object",
+    "load_config",
+    "load_manifest",
+    "model_facts",
+    "model_manifest",
+    "read_header",
+    "read_manifest",
+    "read_text_file",
+    "span_files",
+    "tensor_places",
+    "weight_files",
+    "write_manifest",
+]

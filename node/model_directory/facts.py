@@ -1,0 +1,129 @@
+"""What config.json and generation_config.json say about a model, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node.model_directory.files import read_json
+from protocol.errors import ModelError
+
+__all__ = ["ARCHITECTURES", "AUDITED", "PRECISIONS", "ModelFacts", "load_config", "model_facts"]
+
+ARCHITECTURES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+"""`model_type` of the supported models, and the prefix of their class names."""
+
+PRECISIONS = ("fp32", "bf16")
+"""Number formats that a model can be served in."""
+
+AUDITED = ("fp32",)
+"""Precisions whose honest noise has been measured, so that a spot check can judge them."""
+
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")
+"""Position embeddings that depend on the position alone. Others change with the longest sequence at hand, so that a
+session's tokens would depend on who shares its batch."""
+
+MAX_NAME_BYTES = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What a model's configuration says about it, checked."""
+
+    architecture: str
+    """Class name of the causal language model, such as ``LlamaForCausalLM``."""
+    model_type: str
+    """Key of `ARCHITECTURES`."""
+    name: str
+    """For people; follows from the files alone, so that every holder of a model calls it the same."""
+    blocks: int
+    """Transformer blocks in the whole model."""
+    hidden_size: int
+    """Width of the activations between blocks."""
+    vocabulary: int
+    """Token ids are below this."""
+    max_context: int
+    """Positions that the model can attend to."""
+    stop_tokens: tuple[int, ...]
+    """Token ids that end an answer, ascending."""
+    tied: bool
+    """Whether the head is the embedding, transposed."""
+
+
+def model_facts(directory: Path) -> ModelFacts:
+    """Read and check a model's configuration. Raises ModelError."""
+    config = load_config(directory)
+    model_type = _check_architecture(config)
+    blocks = _positive(config, "num_hidden_layers")
+    hidden_size = _positive(config, "hidden_size")
+    return ModelFacts(
+        architecture=f"{ARCHITECTURES[model_type]}ForCausalLM",
+        model_type=model_type,
+        name=_name(config, f"{model_type}-{blocks}x{hidden_size}"),
+        blocks=blocks,
+        hidden_size=hidden_size,
+        vocabulary=_positive(config, "vocab_size"),
+        max_context=_positive(config, "max_position_embeddings"),
+        stop_tokens=_stop_tokens(directory, config),
+        tied=config.get("tie_word_embeddings") is True,
+    )
+
+
+def load_config(directory: Path) -> dict[str, Any]:
+    """``config.json``. Raises ModelError when the directory or the file is missing or is not what it should be."""
+    if not directory.is_dir():
+        raise ModelError(f"there is no model directory {directory}", hint="check the path given to --model")
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{directory} holds no config.json", hint="point --model at a Hugging Face model directory with config.json"
+        )
+    return read_json(path)
+
+
+def _check_architecture(config: dict[str, Any]) -> str:
+    model_type = config.get("model_type")
+    named = config.get("architectures") or [f"{ARCHITECTURES.get(str(model_type))}ForCausalLM"]
+    supported = f"supported are {', '.join(f'{prefix}ForCausalLM' for prefix in ARCHITECTURES.values())}"
+    if (
+        not isinstance(model_type, str)
+        or model_type not in ARCHITECTURES
+        or named != [f"{ARCHITECTURES[model_type]}ForCausalLM"]
+    ):
+        what = named[0] if isinstance(named, list) and config.get("architectures") else f"model type {model_type!r}"
+        raise ModelError(f"the model's architecture is not supported: {what}", hint=supported)
+    if config.get("quantization_config") is not None:
+        raise ModelError("the model's weights are quantized", hint="use the unquantized checkpoint of this model")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else None
+    if rope_type not in STATIC_ROPE:
+        hint = f"supported are {', '.join(STATIC_ROPE)}"
+        raise ModelError(f"the model's position embedding is not supported: {rope_type}", hint=hint)
+    return model_type
+
+
+def _positive(config: dict[str, Any], key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+        raise ModelError(f"config.json says {key} = {value!r}", hint=f"{key} must be a positive integer")
+    return value
+
+
+def _name(config: dict[str, Any], default: str) -> str:
+    # Where a checkpoint names itself that name is used, unless it is the path of someone's disk.
+    name = config.get("_name_or_path")
+    if not isinstance(name, str) or not name or not name.isprintable() or name[0] in "./~\\":
+        return default
+    return name if len(name.encode()) <= MAX_NAME_BYTES else default
+
+
+def _stop_tokens(directory: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    path = directory / "generation_config.json"
+    generation = read_json(path) if path.is_file() else {}
+    # As in Hugging Face's generation, the generation configuration wins over the model's.
+    value = generation.get("eos_token_id", config.get("eos_token_id"))
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if len(ids) > 16 or not all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i < 2**31 for i in ids):
+        raise ModelError(f"eos_token_id = {value!r}", hint="it must be a token id, or a list of at most 16")
+    return tuple(sorted(set(ids)))

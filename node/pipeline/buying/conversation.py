@@ -1,0 +1,346 @@
+"""A client's talk with the legs of one job: prompt, tokens, receipts, draws, vouchers, discharges.
+
+Trust: it believes no provider. Tokens count once they arrive; windows are paid once every leg's receipt for them is in,
+signed, and meets its neighbours'. A hostile provider can cost it what is paid ahead: two windows beyond the last one
+that every leg has signed for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from node.events import DischargeRefused, VoucherSigned
+from node.pipeline.buying.job import ClientSide, JobResult, tls_address
+from node.pipeline.buying.orders import Orders
+from node.pipeline.vouchers import StoredVoucher
+from node.ports import Link
+from protocol.codec import Message, decode, encode
+from protocol.errors import (
+    DishonestError,
+    JoulemeshError,
+    LostPeerError,
+    MalformedError,
+    PeerError,
+    SignatureError,
+    UnreachableError,
+)
+from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Prompt, Receipted, Sampled
+from protocol.messages import SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
+from protocol.receipt import token_bytes
+from protocol.tab import Tab, first_voucher
+
+__all__ = ["Conversation", "loop_time"]
+
+MAX_UNREAD = 256
+"""Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
+STALL_S = 30.0
+"""Seconds without a frame from any leg after which a job is given up."""
+WIND_DOWN_S = 5.0
+"""Seconds for one frame to be taken, and for the legs' discharges."""
+PROMPT_PART = 4096
+"""Token ids in one frame."""
+
+_Read = Message | Exception
+
+
+class Conversation:
+    """The links of one job. Its methods are called one after the other, `close` last."""
+
+    def __init__(self, side: ClientSide, result: JobResult) -> None:
+        self._side = side
+        self._result = result
+        self._deal = result.deal
+        self._fresh: deque[int] = deque()
+        """Tokens that came and were not handed out yet."""
+        self._begun = False
+        self._orders = Orders(side, result, self._take_discharge)
+        self._links: dict[int, Link] = {}
+        self._readers: list[asyncio.Task[None]] = []
+        self._inbox: asyncio.Queue[tuple[int, _Read, bytes]] = asyncio.Queue(MAX_UNREAD)
+        self._discharges: dict[int, SignedDischarge] = {}
+        self._lost: set[int] = set()
+        """Legs that nothing can be sent to."""
+        self._silent: set[int] = set()
+        """Legs that have said their last."""
+        self._said_finish = False
+
+    @property
+    def _tab(self) -> Tab:
+        return self._result.tab
+
+    async def next_token(self) -> int | None:
+        """The next token of the answer; None once it is complete and every leg has signed for all of it.
+
+        Raises JoulemeshError, which ends the job; tokens that came before it are handed out first.
+        """
+        if not self._begun:
+            self._begun = True
+            await self._begin()
+        while not self._fresh:
+            if self._tab.complete:
+                return None
+            if self._result.error is not None:
+                raise self._result.error
+            await self._advance()
+        return self._fresh.popleft()
+
+    async def wind_down(self) -> tuple[SignedDischarge, ...]:
+        """Say that it is over, pay what came, and collect the legs' discharges; bounded."""
+        result = self._result
+        await self._orders.end()
+        if self._orders.acceptances and not self._links:
+            self._open_tab()
+        await self._attach_all()
+        await self._hear_out()
+        await self._finish()
+        if self._orders.acceptances:
+            lied = isinstance(result.error, DishonestError | SignatureError | MalformedError)
+            result.pay = await self._pay(self._tab.last_voucher(honest=not lied))
+        await self._collect_discharges()
+        return tuple(self._discharges.values())
+
+    async def _hear_out(self) -> None:
+        """An answer that is whole is signed for to its end, also where its reader has left already."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WIND_DOWN_S):
+                while self._tab.ended and not self._tab.complete and self._result.error is None:
+                    await self._advance()
+
+    async def close(self) -> None:
+        """Close every link. Raises what ended a reader, where nobody had foreseen it."""
+        for reader in self._readers:
+            reader.cancel()
+        ends = await asyncio.gather(*self._readers, return_exceptions=True)
+        for link in self._links.values():
+            await link.close()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _begin(self) -> None:
+        first = await self._keep_and_sign(first_voucher(self._deal.session, self._deal.terms))
+        await self._orders.ask_all(first)
+        self._result.accepted_s = loop_time()
+        self._open_tab()
+        await self._attach_all()
+        if self._result.failures:
+            raise self._result.failures[min(self._result.failures)]
+        await self._pay_what_is_due()
+        await self._send_prompt()
+
+    def _open_tab(self) -> None:
+        deal = self._deal
+        self._result.tab = Tab(
+            deal.session,
+            deal.terms,
+            self._side.settlement.domain,
+            acceptances=self._orders.acceptances,
+            chain=deal.chain,
+            prompt=deal.prompt,
+            stop_tokens=deal.stop_tokens,
+        )
+
+    # Links
+
+    async def _attach_all(self) -> None:
+        """Dial every leg that took the order and was not dialled before; those that are not reached count as lost."""
+        waiting = sorted(self._orders.acceptances.keys() - self._links.keys() - self._lost)
+        await asyncio.gather(*map(self._attach, waiting))
+
+    async def _attach(self, leg: int) -> None:
+        offer = self._deal.offer(leg)
+        try:
+            link = await self._side.connect(tls_address(offer), offer.public_key)
+        except (PeerError, UnreachableError) as error:
+            self._lost.add(leg)
+            why = f"{self._deal.name(leg)} cannot be reached: {error.message}"
+            self._result.blame(leg, LostPeerError(why, code=error.code))
+            return
+        self._links[leg] = link
+        self._readers.append(asyncio.create_task(self._read(leg, link), name=f"leg {leg}"))
+        await self._send(leg, Attach(session=self._tab.id))
+
+    async def _read(self, leg: int, link: Link) -> None:
+        """Hand on what a leg sends until its link ends, and then why."""
+        try:
+            while True:
+                header, payload = await link.receive()
+                frame: Message = decode(header, *LEG_FRAMES)
+                await self._inbox.put((leg, frame, payload))
+        except PeerError as error:
+            await self._inbox.put((leg, error, b""))
+        except Exception as error:
+            # Nobody has foreseen it: it ends the job, and `close` raises it where the job was over before.
+            await self._inbox.put((leg, error, b""))
+            raise
+
+    async def _send_all(self, frame: Message) -> None:
+        await asyncio.gather(*(self._send(leg, frame) for leg in self._links))
+
+    async def _send(self, leg: int, frame: Message, payload: bytes = b"") -> None:
+        """To a leg that is still there; that one is lost is told by its reader, which knows why."""
+        if leg in self._lost:
+            return
+        try:
+            async with asyncio.timeout(WIND_DOWN_S):
+                await self._links[leg].send(encode(frame), payload)
+        except (PeerError, TimeoutError):
+            self._lost.add(leg)
+
+    async def _finish(self) -> None:
+        """Tell every leg, once, that no more tokens are wanted; each answers with the receipt that it still owes."""
+        if not self._said_finish:
+            self._said_finish = True
+            await self._send_all(Finish(session=self._tab.id, tokens_out=self._tab.generated))
+
+    async def _send_prompt(self) -> None:
+        """Prompt tokens go to the first leg at once; it feeds them on as far as each chunk is paid."""
+        prompt = self._deal.prompt
+        for at in range(0, len(prompt), PROMPT_PART):
+            part = prompt[at : at + PROMPT_PART]
+            header = Prompt(session=self._tab.id, position=at, length=len(part))
+            await self._send(0, header, token_bytes(part))
+
+    # Money
+
+    async def _pay_what_is_due(self) -> None:
+        voucher = self._tab.next_voucher()
+        if voucher is not None:
+            await self._pay(voucher)
+
+    async def _pay(self, voucher: Voucher) -> SignedVoucher:
+        signed = await self._keep_and_sign(voucher)
+        await self._send_all(signed)
+        return signed
+
+    async def _keep_and_sign(self, voucher: Voucher) -> SignedVoucher:
+        """In the journal before it is sent: what was promised is known after a crash."""
+        side = self._side
+        signed = sign_voucher(side.settlement.domain, voucher, side.key)
+        stored = StoredVoucher(
+            session=self._deal.session,
+            opened_at=side.clock(),
+            leg=None,
+            pay=signed,
+            discharges=tuple(self._discharges.values()),
+        )
+        await side.journal.put(self._tab.id, stored)
+        side.events(
+            VoucherSigned(
+                session=self._tab.id,
+                tokens_in=voucher.tokens_in,
+                tokens_out=voucher.tokens_out,
+                amount_micro=sum(voucher.amounts),
+            )
+        )
+        return signed
+
+    # What comes
+
+    async def _advance(self) -> None:
+        """Take in one frame, and answer it. What ends the job is kept: tokens before it are still handed out."""
+        try:
+            await self._step()
+            while (draw := self._tab.next_draw()) is not None:
+                await asyncio.gather(*(self._send(leg, draw) for leg in range(len(self._deal.terms.route))))
+            if self._tab.ended:
+                # From here the next voucher is the last one: a leg answers it with its discharge.
+                await self._finish()
+            else:
+                await self._pay_what_is_due()
+        except JoulemeshError as error:
+            self._result.error = error
+
+    async def _step(self) -> None:
+        try:
+            async with asyncio.timeout(STALL_S):  # not wait_for, which may swallow a cancellation on Python 3.11
+                leg, frame, payload = await self._inbox.get()
+        except TimeoutError:
+            raise LostPeerError(f"no leg sent anything for {STALL_S:.0f} s", code="stalled") from None
+        self._take(leg, frame, payload)
+
+    def _take(self, leg: int, frame: _Read, payload: bytes) -> None:
+        """Raises what ends the job."""
+        named = self._deal.name(leg)
+        match frame:
+            case Sampled():
+                self._take_tokens(leg, frame)
+            case Receipted():
+                self._tab.take_receipt(leg, frame.signed, payload)
+            case Discharged():
+                self._take_discharge(leg, frame.signed)
+            case Failed():  # it has ended the session, and answers nothing more
+                raise self._end_of(leg, LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code))
+            case LostPeerError():
+                raise self._end_of(leg, self._gone(leg, frame))
+            case PeerError():
+                unread = MalformedError(f"{named} sent what cannot be read: {frame.message}")
+                raise self._end_of(leg, unread)
+            case Exception():
+                raise frame
+
+    def _take_tokens(self, leg: int, frame: Sampled) -> None:
+        if leg != len(self._deal.terms.route) - 1:
+            raise DishonestError(f"{self._deal.name(leg)} sent tokens; only the last leg draws them")
+        for token in frame.tokens:
+            if token.session == self._tab.id:
+                self._tab.take_token(token)
+                self._result.token_times_s.append(loop_time())
+                self._fresh.append(token.token)
+
+    # The end
+
+    def _end_of(self, leg: int, error: PeerError) -> PeerError:
+        self._lost.add(leg)
+        self._silent.add(leg)
+        self._result.blame(leg, error)
+        return error
+
+    def _gone(self, leg: int, error: LostPeerError) -> LostPeerError:
+        return LostPeerError(f"{self._deal.name(leg)} is gone: {error.message}", code="provider-lost")
+
+    async def _collect_discharges(self) -> None:
+        """Discharges of every leg that gives one in time; what else still comes in is of no use any more."""
+        deadline = loop_time() + WIND_DOWN_S
+        wanted = set(self._links) - self._silent  # also of those that are lost: their readers have yet to say how
+        while wanted - set(self._discharges):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    leg, frame, _ = await self._inbox.get()
+            except TimeoutError:
+                break
+            match frame:
+                case Discharged():
+                    if not self._take_discharge(leg, frame.signed):
+                        wanted.discard(leg)
+                case Failed() | Exception():
+                    wanted.discard(leg)
+                    self._blame(leg, frame)
+
+    def _blame(self, leg: int, frame: Message | Exception) -> None:
+        """A leg may have told of its neighbour's end before that end was seen here: name the one that is gone."""
+        error = self._result.error
+        if isinstance(frame, LostPeerError) and error is not None and error.code == "neighbour-lost":
+            self._result.error = self._gone(leg, frame)
+            self._result.failures = {leg: self._result.error}
+
+    def _take_discharge(self, leg: int, signed: SignedDischarge) -> bool:
+        """Whether it is one. Without it the leg's reserve stays until the grace ends; all else goes on as it should."""
+        try:
+            check_discharge(self._side.settlement.domain, self._deal.session, signed)
+        except PeerError:
+            valid = False
+        else:
+            valid = signed.discharge.leg == leg
+        if valid:
+            self._discharges[leg] = signed
+        else:
+            self._side.events(DischargeRefused(session=self._tab.id, leg=leg))
+        return valid
+
+
+def loop_time() -> float:
+    """Seconds on the running loop's clock."""
+    return asyncio.get_running_loop().time()

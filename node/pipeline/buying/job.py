@@ -1,0 +1,151 @@
+"""What a job is about before any money moves, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from node.events import Events
+from node.pipeline.vouchers import VoucherStore
+from node.ports import Clock, Connect, Randomness, Requests, Settlement
+from protocol.agreement import Chosen, make_session, make_terms
+from protocol.draws import NonceChain
+from protocol.errors import JoulemeshError, LostPeerError
+from protocol.ids import Address, ModelManifest
+from protocol.messages import Session, SignedVoucher
+from protocol.metering import window_count
+from protocol.offer import Offer
+from protocol.policy import Policy
+from protocol.session import SessionRecord
+from protocol.signing import SigningKey
+from protocol.tab import Tab
+from protocol.terms import Plan, SamplingTerms, Terms
+
+__all__ = ["ClientSide", "Deal", "JobResult", "make_deal", "tls_address"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSide:
+    """One key as a client, and what it acts through."""
+
+    key: SigningKey
+    settlement: Settlement
+    requests: Requests
+    connect: Connect
+    journal: VoucherStore
+    """Keeps every open session, so that a later run can claim what a crashed one left reserved."""
+    peer_id_of: Callable[[bytes], str]
+    """libp2p id of a public key, for requests."""
+    clock: Clock
+    events: Events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deal:
+    """Everything that a client has settled on before it opens a session. `make_deal` makes one; each is used once."""
+
+    terms: Terms
+    session: Session
+    chain: NonceChain
+    """The client's nonces; the terms name its anchor."""
+    legs: tuple[Chosen, ...]
+    """By index in the session: the route, then the standbys."""
+    prompt: tuple[int, ...]
+    """Token ids."""
+    stop_tokens: tuple[int, ...]
+    """Ids that end an answer."""
+
+    def offer(self, leg: int) -> Offer:
+        """That of a leg of the session."""
+        return self.legs[leg].leg.offer
+
+    def name(self, leg: int) -> str:
+        """A leg for people."""
+        return f"leg {leg} (blocks {self.legs[leg].leg.span})"
+
+
+def make_deal(
+    route: Sequence[Chosen],
+    *,
+    manifest: ModelManifest,
+    venue: bytes,
+    policy: Policy,
+    plan: Plan,
+    sampling: SamplingTerms,
+    prompt: Sequence[int],
+    client: Address,
+    expiry: int,
+    randomness: Randomness,
+) -> Deal:
+    """Terms and a session over a route, with fresh nonces and a fresh salt.
+
+    Args:
+        venue: domain separator of the ledger.
+        expiry: of the session, Unix seconds.
+
+    Raises RoutingError where the legs have no number format in common.
+    """
+    chain = NonceChain(randomness(32), window_count(plan) + 1)
+    terms = make_terms(
+        route, manifest=manifest, venue=venue, policy=policy, plan=plan, sampling=sampling, nonces=chain.anchor
+    )
+    return Deal(
+        terms=terms,
+        session=make_session(terms, client=client, expiry=expiry, salt=randomness(32)),
+        chain=chain,
+        legs=tuple(route),
+        prompt=tuple(prompt),
+        stop_tokens=tuple(manifest.stop_tokens),
+    )
+
+
+def tls_address(offer: Offer) -> str:
+    """Where a node's data plane is dialled directly: the best address of those that it names.
+
+    Raises LostPeerError where none is of a kind that is known here.
+    """
+    for address in offer.data_addresses:
+        if address.endswith("/tls"):
+            return address
+    raise LostPeerError("its data plane cannot be dialled from here", code="unreachable")
+
+
+@dataclass(slots=True)
+class JobResult:
+    """Everything that is left of one session: what the receipt bundle and the report are made from."""
+
+    deal: Deal
+    tab: Tab
+    """What came, and the receipts that hold."""
+    acceptances: dict[int, bytes] = field(default_factory=dict)
+    """Sealed, by leg, of those that took the order."""
+    failures: dict[int, JoulemeshError] = field(default_factory=dict)
+    """By leg: why it refused, could not be reached, or ended the job."""
+    pay: SignedVoucher | None = None
+    """The last voucher; None before the end, and where no leg took the order."""
+    opened: bytes | None = None
+    """Evidence that the session was opened."""
+    settled: bytes | None = None
+    """Evidence that vouchers were redeemed."""
+    released: bytes | None = None
+    """Evidence that what the legs do not claim came back."""
+    record: SessionRecord | None = None
+    """The session on the ledger after all this; None where that could not be asked."""
+    operations: int = 0
+    """That this client made on the ledger, each for a fee."""
+    error: JoulemeshError | None = None
+    """Why the answer is not complete; None when it is."""
+    settle_error: JoulemeshError | None = None
+    """Why the money is not where it belongs yet; None when it is, or waits for a leg that is gone."""
+    started_s: float = 0.0
+    """On the loop's clock, as the times that follow: when the session was asked for."""
+    funded_s: float | None = None
+    """When it was open."""
+    accepted_s: float | None = None
+    """When all legs had taken the order."""
+    token_times_s: list[float] = field(default_factory=list)
+    """When each token came."""
+
+    def blame(self, leg: int, error: JoulemeshError) -> None:
+        """Take down what ended a leg's part; the first reason stays."""
+        self.failures.setdefault(leg, error)

@@ -1,0 +1,103 @@
+"""The orders of one job: all legs are asked at once, and each takes its own or says why not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from node.pipeline.buying.job import ClientSide, JobResult, tls_address
+from protocol.agreement import make_orders
+from protocol.errors import DishonestError, LostPeerError, PeerError, RefusedError, UnreachableError
+from protocol.messages import Discharge, SignedDischarge, SignedVoucher, session_id
+from protocol.names import ORDER_PROTOCOL
+from protocol.order import Acceptance, JobOrder, Refusal, check_acceptance
+from protocol.signing import open_envelope, seal
+
+__all__ = ["Orders"]
+
+ANSWER_S = 20.0
+"""Seconds that a leg has to answer."""
+END_S = 5.0
+"""Seconds that answers under way still have, once the job is over."""
+
+
+class Orders:
+    """What is asked of the legs before anything flows.
+
+    Args:
+        take_discharge: of a leg that refused.
+    """
+
+    def __init__(
+        self, side: ClientSide, result: JobResult, take_discharge: Callable[[int, SignedDischarge], bool]
+    ) -> None:
+        self.acceptances: dict[int, Acceptance] = {}
+        """By leg, as they come."""
+        self._side = side
+        self._result = result
+        self._deal = result.deal
+        self._session = session_id(result.deal.session)
+        self._take_discharge = take_discharge
+        self._asked: list[asyncio.Task[None]] = []
+
+    async def ask_all(self, first: SignedVoucher) -> None:
+        """Until every leg has answered; `first` is the voucher that goes with the orders.
+
+        Raises RefusedError, or another PeerError, for the first leg of the route that does not take its order.
+        """
+        deal, side = self._deal, self._side
+        orders = make_orders(
+            deal.terms,
+            deal.session,
+            pay=first,
+            opened=self._result.opened or b"",
+            offers=[chosen.sealed for chosen in deal.legs],
+            issued_at=side.clock(),
+        )
+        self._asked = [asyncio.create_task(self._order(order), name=f"order {order.leg}") for order in orders]
+        await asyncio.wait(self._asked)  # leaves them alone where this is cancelled: `end` sees to them
+        for task in self._asked:
+            task.result()
+
+    async def end(self) -> None:
+        """Wait a little for answers that are under way: a leg that takes its order now is told that it is over."""
+        if self._asked:
+            await asyncio.wait(self._asked, timeout=END_S)
+        for task in self._asked:
+            task.cancel()
+        await asyncio.gather(*self._asked, return_exceptions=True)
+
+    async def _order(self, order: JobOrder) -> None:
+        try:
+            await self._ask(order)
+        except PeerError as error:
+            self._result.blame(order.leg, error)
+            raise
+
+    async def _ask(self, order: JobOrder) -> None:
+        leg, deal = order.leg, self._deal
+        reply = await self._reply(order)
+        answer, signer = open_envelope(reply, Acceptance, Refusal)
+        if isinstance(answer, Acceptance):
+            self.acceptances[leg] = check_acceptance(reply, deal.session, deal.terms, leg)
+            self._result.acceptances[leg] = reply
+            return
+        if not isinstance(answer, Refusal) or signer != deal.session.legs[leg].provider:
+            raise DishonestError(f"the answer of {deal.name(leg)} is not its provider's")
+        if (answer.session, answer.leg) != (self._session, leg):
+            raise DishonestError(f"the answer of {deal.name(leg)} is to another order")
+        if answer.discharge is not None:
+            nothing = Discharge(session=self._session, leg=leg, amount=0)
+            self._take_discharge(leg, SignedDischarge(discharge=nothing, signature=answer.discharge))
+        raise RefusedError(f"{deal.name(leg)} refused: {answer.reason}", code=answer.code)
+
+    async def _reply(self, order: JobOrder) -> bytes:
+        side, offer, named = self._side, self._deal.offer(order.leg), self._deal.name(order.leg)
+        try:
+            tls_address(offer)
+            peer = side.peer_id_of(offer.public_key)
+            return await side.requests.request(peer, ORDER_PROTOCOL, seal(order, side.key), timeout_s=ANSWER_S)
+        except RefusedError as error:
+            raise RefusedError(f"{named} refused: {error.message}", code=error.code) from error
+        except (PeerError, UnreachableError) as error:
+            raise LostPeerError(f"{named} cannot be ordered from: {error.message}", code=error.code) from error

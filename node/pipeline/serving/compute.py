@@ -1,0 +1,90 @@
+"""The one place where waiting pieces of many sessions become one forward pass after another.
+
+Continuous batching: whatever is ready when the engine is free runs together, as the scheduler says. The engine runs in
+a worker of its own; everything else here belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from node.pipeline.serving.leg import LegJob
+from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Worker
+
+__all__ = ["ComputeLoop"]
+
+Finished = Callable[[list[tuple[LegJob, StepInput, StepOutput | Exception]]], None]
+
+
+class ComputeLoop:
+    """Runs the pieces of jobs through the engine.
+
+    Args:
+        finished: called in the event loop with each pass's results.
+        worker: the only one that touches the engine.
+        max_rows: most positions in one pass; more than there can be sessions, so that prompts are never shut out.
+    """
+
+    def __init__(
+        self, engine: SpanEngine, energy: EnergyAccount, finished: Finished, *, worker: Worker, max_rows: int
+    ) -> None:
+        self._engine = engine
+        self._energy = energy
+        self._finished = finished
+        self._worker = worker
+        self._max_rows = max_rows
+        self._ready: dict[bytes, LegJob] = {}
+        self._wake = asyncio.Event()
+
+    def poke(self, job: LegJob) -> None:
+        """Something arrived or was paid: look at this job again."""
+        self._ready[job.session] = job
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            batch = self._next_batch()
+            if not batch:
+                self._wake.clear()
+                continue
+            pieces = [piece for _, piece in batch]
+            began = loop.time()
+            outputs = await self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
+            self._note_energy(batch, loop.time() - began)
+            for job, _ in batch:
+                job.running = False
+            self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
+
+    async def with_engine(self, call: Callable[[], T]) -> T:
+        """Run an engine call between passes."""
+        return await self._worker.run(call)
+
+    def close(self) -> None:
+        """End the worker, after what it is doing."""
+        self._worker.close()
+
+    def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
+        """Decode steps first, then prompt chunks, each kind in order of arrival; a chunk is cut to the room left."""
+        jobs = sorted(self._ready.values(), key=lambda job: not job.is_decoding)
+        self._ready.clear()
+        batch: list[tuple[LegJob, StepInput]] = []
+        room = self._max_rows
+        for job in jobs:
+            if room == 0:
+                self._ready[job.session] = job
+            elif (piece := job.next_piece(room)) is not None:
+                room -= piece.length
+                job.running = True
+                batch.append((job, piece))
+        return batch
+
+    def _note_energy(self, batch: list[tuple[LegJob, StepInput]], seconds: float) -> None:
+        rows = sum(piece.length for _, piece in batch)
+        generated = sum(
+            max(0, piece.position + piece.length - max(piece.position, job.plan.prompt)) for job, piece in batch
+        )
+        self._energy.record(rows - generated, generated, seconds)

@@ -1,0 +1,56 @@
+"""Frames on their way out to one peer: posted at once, sent in order by a task that the outbox's owner runs.
+
+So a peer that reads slowly holds up its own sessions and nobody else's; one that does not read at all is dropped when
+its queue is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from node.ports import Link
+from protocol.codec import Message, encode
+from protocol.errors import LostPeerError
+
+__all__ = ["Outbox"]
+
+MAX_QUEUED = 512
+"""Frames; with a window each, far more than an honest peer leaves unread."""
+FLUSH_S = 2.0
+
+
+class Outbox:
+    """The sending side of a link. `run` does the work, and ends with the link."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._queue: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue(MAX_QUEUED)
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send what is posted, until `flush`. Raises LostPeerError when the link ends."""
+        try:
+            while (item := await self._queue.get()) is not None:
+                await self.link.send(*item)
+        finally:
+            self._ended.set()
+
+    def post(self, frame: Message, payload: bytes = b"") -> None:
+        """Queue a frame. Raises LostPeerError when the peer has stopped reading or the link has ended."""
+        if self._ended.is_set():
+            raise LostPeerError("the link to the peer has ended")
+        try:
+            self._queue.put_nowait((encode(frame), payload))
+        except asyncio.QueueFull:
+            raise LostPeerError("the peer does not read what it is sent") from None
+
+    async def flush(self) -> None:
+        """Wait until all that was posted is sent, or the peer has not read it in time; then close the link."""
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                if not self._ended.is_set():
+                    await self._queue.put(None)
+                await self._ended.wait()
+        except TimeoutError:
+            pass
+        await self.link.close()

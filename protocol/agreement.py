@@ -1,0 +1,131 @@
+"""From a route to what is agreed: terms, the session that names them, and the orders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocol.activations import ActivationType
+from protocol.errors import RoutingError
+from protocol.ids import ModelManifest, keccak256
+from protocol.messages import Leg, Session, SignedVoucher
+from protocol.metering import most_owed
+from protocol.offer import Offer
+from protocol.order import JobOrder
+from protocol.policy import Policy
+from protocol.rates import share
+from protocol.routing import RouteLeg
+from protocol.signing import address_of_public_key
+from protocol.terms import Continuation, LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash
+
+__all__ = ["Chosen", "common_activations", "common_credit", "make_orders", "make_session", "make_terms"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One leg of a route, with the offer as its provider sealed it."""
+
+    leg: RouteLeg
+    sealed: bytes
+
+
+def common_activations(offers: Sequence[Offer]) -> ActivationType:
+    """The number format that the first of these offers likes best among those that all of them take.
+
+    Raises RoutingError where there is none.
+    """
+    for kind in offers[0].activations:
+        if all(kind in offer.activations for offer in offers):
+            return kind
+    raise RoutingError("the providers on this route have no number format in common", code="activations")
+
+
+def common_credit(offers: Sequence[Offer], plan: Plan) -> int:
+    """Generated tokens that every leg serves before they are paid."""
+    return min(plan.window, *(offer.limits.credit for offer in offers))
+
+
+def make_terms(
+    route: Sequence[Chosen],
+    *,
+    manifest: ModelManifest,
+    venue: bytes,
+    policy: Policy,
+    plan: Plan,
+    sampling: SamplingTerms,
+    nonces: bytes,
+    standbys: Sequence[Chosen] = (),
+    continues: Continuation | None = None,
+) -> Terms:
+    """The terms of a job over a route, at the rates of its offers.
+
+    Args:
+        venue: domain separator of the ledger.
+        nonces: anchor of the client's nonce chain.
+
+    Raises RoutingError where the legs have no number format in common.
+    """
+    offers = [chosen.leg.offer for chosen in (*route, *standbys)]
+    return Terms(
+        venue=venue,
+        model=manifest.root,
+        policy=policy,
+        route=tuple(map(_leg_terms, route)),
+        standbys=tuple(map(_leg_terms, standbys)),
+        plan=plan,
+        sampling=sampling,
+        activations=common_activations(offers),
+        credit=common_credit(offers, plan),
+        speculation=Speculation(depth=0, flights=0),
+        nonces=nonces,
+        continues=continues,
+    )
+
+
+def _leg_terms(chosen: Chosen) -> LegTerms:
+    offer, span = chosen.leg.offer, chosen.leg.span
+    return LegTerms(
+        public_key=offer.public_key,
+        span=span,
+        rates=share(offer.rates, len(span), len(offer.span)),
+        offer=keccak256(chosen.sealed),
+        offer_expires_at=offer.expires_at,
+    )
+
+
+def make_session(terms: Terms, *, client: bytes, expiry: int, salt: bytes) -> Session:
+    """The session on these terms, with caps that pay for the whole plan."""
+    legs = tuple(
+        Leg(
+            provider=address_of_public_key(leg.public_key),
+            cap=most_owed(leg, terms.plan, standby=index >= len(terms.route)),
+        )
+        for index, leg in enumerate(terms.legs)
+    )
+    return Session(client=client, expiry=expiry, terms=terms_hash(terms), salt=salt, legs=legs)
+
+
+def make_orders(
+    terms: Terms, session: Session, *, pay: SignedVoucher, opened: bytes, offers: Sequence[bytes], issued_at: int
+) -> tuple[JobOrder, ...]:
+    """One order for each leg of the session.
+
+    Args:
+        pay: the first voucher (`tab.first_voucher`).
+        opened: evidence that the session is open.
+        offers: sealed, by leg.
+    """
+    route = len(terms.route)
+    return tuple(
+        JobOrder(
+            terms=terms,
+            session=session,
+            leg=leg,
+            pay=pay,
+            opened=opened,
+            offer=offers[leg],
+            next_offer=offers[(leg + 1) % route] if leg < route and route > 1 else b"",
+            issued_at=issued_at,
+        )
+        for leg in range(len(session.legs))
+    )

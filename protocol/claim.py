@@ -1,0 +1,98 @@
+"""What one leg can claim: the vouchers that it takes, how far they let it work, and what it gives up at the end.
+
+It decides and keeps nothing safe: whoever uses it writes a voucher down before it counts (clause V6).
+"""
+
+from __future__ import annotations
+
+from protocol.eip712 import Domain
+from protocol.errors import MalformedError, StaleError, UnpaidError
+from protocol.messages import Discharge, Session, SignedVoucher, check_voucher, session_id
+from protocol.metering import Stint, owed, payable, positions_of, stints, work_of
+from protocol.terms import Terms
+
+__all__ = ["Claim"]
+
+
+class Claim:
+    """One leg's side of a session's money.
+
+    Args:
+        leg: index in the session.
+        first: the voucher in the order, which `order.check_order` has accepted.
+        cached: positions that the leg's acceptance says it holds already.
+    """
+
+    def __init__(
+        self, domain: Domain, session: Session, terms: Terms, leg: int, first: SignedVoucher, *, cached: int = 0
+    ) -> None:
+        self.stint = Stint(cached=cached) if leg < len(terms.route) else stints(terms, ())[leg]
+        """Which positions this leg serves; a reroute changes it."""
+        self.positions_paid = 0
+        """Positions that the newest voucher pays for."""
+        self.best = first
+        """The voucher that promises this leg most."""
+        self.newest = first
+        self._domain = domain
+        self._session = session
+        self._terms = terms
+        self._leg = leg
+        self._count(first)
+
+    @property
+    def amount(self) -> int:
+        """Micro-units that the best voucher promises."""
+        return self.best.voucher.amounts[self._leg]
+
+    @property
+    def may_process(self) -> int:
+        """Positions that may be processed now (docs/spec/session.md, clause S5)."""
+        return payable(self._terms.plan, self._terms.credit, self.positions_paid)
+
+    def owed(self, positions: int, *, late: int = 0, rejected: int = 0) -> int:
+        """Micro-units that this leg has earned once the session stands at `positions`."""
+        work = work_of(self._terms.plan, self.stint, positions, late=late, rejected=rejected)
+        return owed(self._terms.legs[self._leg].rates, work)
+
+    def take(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> None:
+        """Make a voucher the newest (docs/spec/session.md, clauses V1 to V5).
+
+        Args:
+            late: tokens that this leg has signed were late.
+            rejected: rows that it computed for nothing.
+            last: the answer is over: this one may pay for fewer tokens than one before did ahead of time.
+
+        Raises:
+            MalformedError, SignatureError: V1 to V3, or more tokens than were ordered.
+            StaleError: pays for fewer tokens than an earlier one.
+            UnpaidError: pays this leg less than those tokens cost.
+        """
+        check_voucher(self._domain, self._session, signed)
+        voucher, plan = signed.voucher, self._terms.plan
+        # V4: no more tokens than were ordered, and no fewer than before.
+        if voucher.tokens_in > plan.prompt or voucher.tokens_out > plan.most:
+            raise MalformedError("the voucher pays for more tokens than were ordered")
+        positions = positions_of(plan, voucher.tokens_in, voucher.tokens_out)
+        if positions < self.positions_paid and not last:
+            raise StaleError("the voucher pays for fewer tokens than an earlier one")
+        # V5: this leg gets what they cost.
+        price = self.owed(positions, late=late, rejected=rejected)
+        if voucher.amounts[self._leg] < price:
+            raise UnpaidError(f"the voucher pays {voucher.amounts[self._leg]} micro-units where {price} are owed")
+        self._count(signed)
+
+    def _count(self, signed: SignedVoucher) -> None:
+        voucher = signed.voucher
+        self.newest = signed
+        self.positions_paid = positions_of(self._terms.plan, voucher.tokens_in, voucher.tokens_out)
+        if voucher.amounts[self._leg] >= self.amount:
+            self.best = signed
+
+    def discharge(self, positions: int, *, late: int = 0, rejected: int = 0) -> Discharge:
+        """What to sign once nothing more is served: it claims what it has earned, as far as a voucher promises it."""
+        claimed = min(self.owed(positions, late=late, rejected=rejected), self.amount)
+        return Discharge(session=session_id(self._session), leg=self._leg, amount=claimed)
+
+    def redeemable(self, claimed: int) -> SignedVoucher:
+        """The voucher to redeem after a discharge of `claimed` micro-units: no larger a promise than that needs."""
+        return self.newest if self.newest.voucher.amounts[self._leg] >= claimed else self.best

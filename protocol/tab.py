@@ -1,0 +1,194 @@
+"""What a client owes in one job: the tokens that came, the receipts that hold, the vouchers that follow from them.
+
+It decides; whoever uses it sends and keeps. Paying ahead hides the way to the legs: a voucher pays at most one window
+of tokens beyond those that came, and at most two windows beyond the last one that every leg has signed for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from protocol.draws import NonceChain, window_seed
+from protocol.eip712 import Domain
+from protocol.errors import DishonestError, MalformedError
+from protocol.frames import Draw, SampledToken
+from protocol.messages import Session, SignedReceipt, Voucher, session_id
+from protocol.metering import Stint, last_position, owed, served, stints, window_end, work_of
+from protocol.order import Acceptance
+from protocol.receipt import NO_RECEIPTS, Accepted, ReceiptBook
+from protocol.terms import Terms, route_at
+
+__all__ = ["Tab", "first_voucher"]
+
+
+def first_voucher(session: Session, terms: Terms) -> Voucher:
+    """The voucher that goes with the order: each leg's opening charge, and the first window (clause O7)."""
+    plan, identity = terms.plan, session_id(session)
+    positions = window_end(plan, 0)
+    counts = served(plan, positions)
+    amounts = tuple(
+        owed(leg.rates, work_of(plan, stint, positions))
+        for leg, stint in zip(terms.legs, stints(terms, ()), strict=True)
+    )
+    return Voucher(session=identity, amounts=amounts, tokens_in=counts[0], tokens_out=counts[1], receipts=NO_RECEIPTS)
+
+
+class Tab:
+    """Counts one session from the client's side.
+
+    Args:
+        acceptances: of the legs, by their index in the session; a leg that has not accepted is owed nothing.
+        chain: the client's nonces; its anchor is the terms'.
+        prompt: token ids, at least one.
+        stop_tokens: ids that end the answer.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        terms: Terms,
+        domain: Domain,
+        *,
+        acceptances: dict[int, Acceptance],
+        chain: NonceChain,
+        prompt: Sequence[int],
+        stop_tokens: Sequence[int],
+    ) -> None:
+        self.session = session
+        self.terms = terms
+        self.id = session_id(session)
+        self.tokens = list(prompt)
+        """The whole sequence so far, prompt first."""
+        self.ended = False
+        """True once the answer is complete: a stop token came, or the last allowed one."""
+        anchors = {leg: each.nonces for leg, each in acceptances.items()}
+        self.book = ReceiptBook(domain, session, terms.plan, anchors)
+        self.closing: tuple[Accepted, ...] = ()
+        """The receipts after the last window, first leg first; empty until they are in."""
+        self._chain = chain
+        self._stop_tokens = frozenset(stop_tokens)
+        self._cached = {leg: each.cached for leg, each in acceptances.items()}
+        self._route = route_at(terms, (), 0)
+        self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self._route}
+        self._paid = window_end(terms.plan, 0)
+        self._draws: deque[Draw] = deque()
+
+    @property
+    def generated(self) -> int:
+        """Tokens that came."""
+        return len(self.tokens) - self.terms.plan.prompt
+
+    @property
+    def paid(self) -> tuple[int, int]:
+        """Prompt and generated tokens that the newest voucher pays for."""
+        return served(self.terms.plan, self._paid)
+
+    @property
+    def windows_over(self) -> bool:
+        """Whether the answer is complete and every leg's receipts cover all of it."""
+        return self.ended and self.book.positions == self._end
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is to come: the sketches of the last window are in, too."""
+        return self.windows_over and bool(self.closing)
+
+    @property
+    def nonce(self) -> bytes | None:
+        """The client's newest nonce that is shown: all before it follow. None before the first window is whole."""
+        return self._chain.nonce(len(self.book.windows) - 1) if self.book.windows else None
+
+    @property
+    def _end(self) -> int:
+        """Positions that what came took to process."""
+        return self.terms.plan.prompt - 1 + self.generated
+
+    def take_token(self, token: SampledToken) -> None:
+        """Raises DishonestError for a token out of place or one too many."""
+        if self.ended or token.position != len(self.tokens):
+            raise DishonestError(f"a token for position {token.position} where {len(self.tokens)} is next")
+        self.tokens.append(token.token)
+        self.ended = token.token in self._stop_tokens or self.generated == self.terms.plan.most
+        self._check_ready()
+
+    def take_receipt(self, leg: int, signed: SignedReceipt, sketches: bytes) -> None:
+        """Book a receipt; once every leg's for a window is in, hold them against one another.
+
+        Raises:
+            SignatureError, DishonestError: the receipt does not hold, or contradicts a neighbour's.
+            MalformedError: more receipts than there can be.
+        """
+        waiting = self._waiting.get(leg)
+        if waiting is None or len(waiting) > 2 or self.closing:
+            raise MalformedError(f"leg {leg} sends receipts that nobody waits for")
+        waiting.append(Accepted(signed, sketches))
+        self._check_ready()
+
+    def _check_ready(self) -> None:
+        while all(self._waiting.values()):
+            if self.windows_over:
+                self.closing = self._next_receipts(take=True)
+                self.book.take_closing(self.closing)
+                return
+            end = window_end(self.terms.plan, self.book.positions)
+            if self.ended:
+                end = min(end, self._end)
+            if served(self.terms.plan, end)[1] > self.generated:
+                # The legs may have signed before the token that they signed for arrived here.
+                return
+            window = self.book.take_window(self._route, end, self.tokens, self._next_receipts(take=False))
+            self._next_receipts(take=True)
+            seed = window_seed(self.id, window.index, self._chain.nonce(window.index), window.nonces)
+            self._draws.append(Draw(session=self.id, window=window.index, seed=seed))
+
+    def _next_receipts(self, *, take: bool) -> tuple[Accepted, ...]:
+        queues = [self._waiting[each.leg] for each in self._route]
+        return tuple(queue.popleft() if take else queue[0] for queue in queues)
+
+    def next_draw(self) -> Draw | None:
+        """The seed of a window whose receipts are all in, once; None when no more are due."""
+        return self._draws.popleft() if self._draws else None
+
+    def next_voucher(self) -> Voucher | None:
+        """The voucher that is due now, None when nothing more is."""
+        plan = self.terms.plan
+        limit = window_end(plan, window_end(plan, self.book.positions))
+        due = limit
+        if limit > plan.prompt:
+            ahead = self._end + plan.window - self.terms.credit
+            due = min(limit, max(plan.prompt, ahead))
+            left = self._paid - self._end
+            if left * 2 >= plan.window and self._paid >= plan.prompt:
+                return None
+        due = min(due, last_position(plan))
+        return self._voucher(due) if due > self._paid else None
+
+    def last_voucher(self, *, honest: bool) -> Voucher:
+        """The voucher that ends the job: for what came, and not for what was paid ahead.
+
+        It goes no further than two windows beyond the last receipts that hold: tokens alone prove no work. Where a leg
+        lied it pays no more than all legs have signed for.
+        """
+        plan, signed_for = self.terms.plan, self.book.positions
+        limit = window_end(plan, window_end(plan, signed_for))
+        came = self._end if self.generated else 0
+        return self._voucher(max(signed_for, min(came, limit)) if honest else signed_for)
+
+    def _voucher(self, positions: int) -> Voucher:
+        self._paid = positions
+        counts = served(self.terms.plan, positions)
+        return Voucher(
+            session=self.id,
+            amounts=tuple(self._owed(leg, positions) for leg in range(len(self.terms.legs))),
+            tokens_in=counts[0],
+            tokens_out=counts[1],
+            receipts=self.book.root,
+        )
+
+    def _owed(self, leg: int, positions: int) -> int:
+        if leg not in self._cached:
+            return 0
+        stint = Stint(cached=self._cached[leg]) if leg < len(self.terms.route) else stints(self.terms, ())[leg]
+        work = work_of(self.terms.plan, stint, positions, late=self.book.late(leg))
+        return owed(self.terms.legs[leg].rates, work)

@@ -1,0 +1,125 @@
+"""What processes on the network share, with real hosts on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from market_offers import an_offer, key_of
+
+from node.app.network import Network, open_network
+from node.market import OfferBook
+from node.p2p.identity import peer_id_of
+from protocol.errors import LocalError
+from protocol.names import OFFERS_TOPIC
+from protocol.signing import seal
+
+pytestmark = pytest.mark.asyncio
+
+LISTEN = "/ip4/127.0.0.1/tcp/0"
+
+Open = Callable[[int], Any]
+
+
+@pytest_asyncio.fixture
+async def opened() -> AsyncIterator[Open]:
+    """Open networks: ``await opened(number of the key)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(number: int) -> Network:
+            return await stack.enter_async_context(open_network(key_of(number), LISTEN, lambda name, details: None))
+
+        yield start
+
+
+def sealed_offer(number: int, **changes: Any) -> bytes:
+    now = int(time.time())
+    values = {"sequence": time.time_ns() // 1_000_000, "issued_at": now, "expires_at": now + 60, **changes}
+    return seal(an_offer(number, **values), key_of(number))
+
+
+async def heard_by(network: Network, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(network.book.offers()) < count:
+            network.heard.clear()
+            await network.heard.wait()
+
+
+async def test_an_offer_is_heard_and_shown_to_those_who_ask_for_it(opened: Open) -> None:
+    hub, node = await opened(0), await opened(1)
+    assert await node.join(hub.host.addresses) == 1
+    sealed = sealed_offer(1)
+    hub.book.add(sealed_offer(0))
+    assert await node.offers_by(key_of(1).public_key) == [()]
+    await node.host.publish(OFFERS_TOPIC, sealed)
+    await heard_by(hub, 2)
+    assert await node.offers_by(key_of(1).public_key) == [(sealed,)]
+    assert await hub.offers_by(key_of(0).public_key) == [()]
+
+
+async def test_a_node_without_peers_asks_nobody(opened: Open) -> None:
+    assert await (await opened(0)).offers_by(key_of(0).public_key) == []
+
+
+async def test_what_gossip_verified_is_not_verified_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, node = await opened(0), await opened(1)
+    await node.join(hub.host.addresses)
+    monkeypatch.setattr(OfferBook, "add", lambda *_: pytest.fail("verified twice"))
+    await node.host.publish(OFFERS_TOPIC, sealed_offer(1))
+    await heard_by(hub, 1)
+
+
+async def test_a_network_whose_offers_are_no_longer_followed_ends_with_the_reason(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, node = await opened(0), await opened(1)
+    await node.join(hub.host.addresses)
+
+    def broken(*_: object) -> bool:
+        raise ZeroDivisionError("planted")
+
+    watching = asyncio.create_task(hub.watch())
+    monkeypatch.setattr(OfferBook, "take", broken)
+    await node.host.publish(OFFERS_TOPIC, sealed_offer(1))
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        async with asyncio.timeout(10):
+            await watching
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        await hub.round_trips([])
+
+
+async def test_a_network_whose_host_dies_says_so(opened: Open) -> None:
+    network = await opened(0)
+
+    async def crash() -> None:
+        raise RuntimeError("planted")
+
+    network.host._bridge.post(network.host._backend.nursery.start_soon, crash)
+    with pytest.raises(LocalError, match="planted") as caught:
+        async with asyncio.timeout(10):
+            await network.watch()
+    assert caught.value.code == "host-died"
+
+
+async def test_a_network_that_is_closed_is_not_a_failure(opened: Open) -> None:
+    network = await opened(0)
+    watching = asyncio.create_task(network.watch())
+    await network.host.close()
+    async with asyncio.timeout(10):
+        await watching
+
+
+async def test_round_trips_are_measured_and_silent_nodes_left_out(opened: Open) -> None:
+    one, other = await opened(0), await opened(1)
+    here = an_offer(1, addresses=tuple(other.host.addresses))
+    gone = an_offer(
+        2, addresses=(other.host.addresses[0].replace(other.host.peer_id, peer_id_of(key_of(2).public_key)),)
+    )
+    trips = await one.round_trips([here, gone])
+    assert trips.keys() == {key_of(1).public_key}
+    assert 0 < trips[key_of(1).public_key] < 5_000_000
