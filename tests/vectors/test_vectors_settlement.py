@@ -1,0 +1,86 @@
+"""The settlement rules case by case, read from the file alone, as an implementation in another language would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocol.codec import decode, encode
+from protocol.eip712 import Domain, encode_type, recover_typed, struct_hash, typed_digest
+from protocol.errors import PeerError, RuleError
+from protocol.ids import Address, SessionId
+from protocol.messages import Session, session_id
+from protocol.operations import ACTIONS, SignedOp
+from protocol.session import Account, Books, Rules, SessionRecord, apply, ledger_domain
+from protocol.signing import SigningKey
+from scripts.vectors import settlement
+
+FILE = Path(__file__).with_name("settlement.json")
+VECTORS = json.loads(FILE.read_text())
+CASES = VECTORS["cases"]
+DOMAIN = Domain(
+    chain_id=VECTORS["domain"]["chainId"], verifying_contract=bytes.fromhex(VECTORS["domain"]["verifyingContract"])
+)
+
+
+def read_books(said: dict[str, Any]) -> Books:
+    books = Books()
+    if said["rules"] is not None:
+        rules = said["rules"]
+        books.rules = Rules(
+            Address(bytes.fromhex(rules["operator"])),
+            rules["verifier_key"],
+            rules["grace_s"],
+            int(rules["faucet_limit"]),
+            int(rules["fee"]),
+        )
+    for address, account in said["accounts"].items():
+        books.accounts[Address(bytes.fromhex(address))] = Account(int(account["free"]), int(account["nonce"]))
+    for identity, record in said["sessions"].items():
+        session = decode(bytes.fromhex(record["session"]), Session)
+        assert session_id(session).hex() == identity
+        books.sessions[SessionId(bytes.fromhex(identity))] = SessionRecord(
+            session, tuple(map(int, record["settled"])), tuple(map(int, record["ceilings"]))
+        )
+    return books
+
+
+def test_the_file_is_what_the_generator_writes() -> None:
+    assert json.loads(json.dumps(settlement.document())) == VECTORS
+
+
+def test_the_domain_follows_from_the_verifier_key() -> None:
+    assert ledger_domain(VECTORS["verifier_key"]) == DOMAIN
+    assert DOMAIN.separator.hex() == VECTORS["domain"]["separator"]
+    for party in VECTORS["parties"].values():
+        assert SigningKey(bytes.fromhex(party["secret"])).address.hex() == party["address"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_a_case(case: dict[str, Any]) -> None:
+    books = read_books(VECTORS["states"][case["before"]])
+    signed = decode(bytes.fromhex(case["operation"]), SignedOp)
+    assert (signed.action.hex(), signed.signature.hex()) == (case["action"], case["signature"])
+    if "digest" in case:
+        action = signed.read()
+        assert (encode_type(type(action)), struct_hash(action).hex()) == (case["type"], case["struct_hash"])
+        assert typed_digest(DOMAIN, action).hex() == case["digest"]
+        assert recover_typed(DOMAIN, action, signed.signature) == action.actor
+    if not case["accepted"]:
+        with pytest.raises((RuleError, PeerError)) as refused:
+            apply(books, DOMAIN, signed, case["now"])
+        assert refused.value.code == case["code"]
+        return
+    outcome = apply(books, DOMAIN, signed, case["now"])
+    books.record(outcome)
+    assert encode(outcome.entry).hex() == case["entry"]
+    assert books == read_books(case["after"])
+
+
+def test_every_operation_is_there_accepted_and_refused() -> None:
+    for kind in ACTIONS:
+        assert {case["accepted"] for case in CASES if case["kind"] == kind.kind} == {True, False}, kind.kind
+    assert len({case["name"] for case in CASES}) == len(CASES)
