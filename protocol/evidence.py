@@ -1,7 +1,7 @@
 """Evidence that a settlement venue took something down: opaque to those who carry it, checked by one function.
 
 Today there is one kind, an entry of an embedded ledger's log with its inclusion proof. A contract's would be another
-message here; whoever carries evidence in an order or a bundle does not look inside.
+message here; whoever carries evidence in an order or a bundle does not look inside. docs/spec/ledger.md, clause C9.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a ledger is asked to do, and what it writes down: signed operations, their effects, log entries.
 
 An operation is EIP-712 typed data of its own, so a wallet shows its fields. Each has an actor, who pays the ledger's
-fee for it. docs/spec/settlement.md says what each requires (clauses L5 to L10).
+fee for it. docs/spec/settlement.md says what each requires (clauses L3 to L12).
 """
 
 from __future__ import annotations

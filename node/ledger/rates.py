@@ -1,4 +1,4 @@
-"""How often one asker may ask: token buckets, in bounded memory.
+"""How often one asker may ask: token buckets, in bounded memory (docs/spec/ledger.md, clause C7).
 
 Honest use never meets them. They keep one machine or one key from taking the ledger away from all others; what every
 accepted operation costs in money is the settlement rules' part (docs/spec/settlement.md, clause L11).

@@ -2,7 +2,7 @@
 
 The newest checkpoint known only ever moves to one that is proven to continue it. A checkpoint that comes another way,
 by gossip or in somebody's evidence, waits as a *doubt* until an answer proves that it is of the same history.
-No I/O but the file behind `Memory`.
+No I/O but the file behind `Memory`. docs/spec/ledger.md, clauses C1 and C8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the ledger's HTTP interface says in JSON, in both directions (docs/spec/ledger.md, clauses C4 to C7).
+"""What the ledger's HTTP interface says in JSON, in both directions (docs/spec/ledger.md, clauses C3 to C6).
 
 A client gets back the very error that the rules raised. Text from a remote ledger is cut and cleaned before anybody
 prints it. A whole number that may be above 2^53 is text, since JSON readers round such numbers.

@@ -47,7 +47,8 @@ LEGS = tuple(KEYS[f"leg {number}"] for number in range(3))
 NOW, EXPIRY, GRACE_S, FEE, CAP = 1_800_000_000, 1_800_000_600, 3_600, 2, 1_000
 NOBODY = bytes(20)
 ABOUT = (
-    "Cases for docs/spec/settlement.md, each on one of the states; written by scripts/vectors/settlement.py. Byte strings are hexadecimal, "
+    "Cases for docs/spec/settlement.md, each on one of the states; written by scripts/vectors/settlement.py. "
+    "Byte strings are hexadecimal, "
     "micro-units and nonces are text. An operation that is accepted gives this very entry, which names every account "
     "and session that it changed; one that is refused changes nothing."
 )
