@@ -346,8 +346,9 @@ class LegJob:
         return Due(Receipted(signed=signed), shown)
 
     def discharge(self) -> Discharged:
-        """Give up every claim beyond what was earned and promised."""
-        self.advance(JobEvent.DISCHARGE)
+        """Give up every claim beyond what was earned and promised: at the end, or where the job has failed."""
+        if self.state is not JobState.FAILED:
+            self.advance(JobEvent.DISCHARGE)
         word = self.claim.discharge(self.processed, late=self._late)
         return Discharged(signed=sign_discharge(self._domain, word, self._key))
 

@@ -6,8 +6,8 @@ import hashlib
 from typing import Any
 
 import pytest
-
 from node.pipeline.tab import Tab
+
 from protocol.eip712 import sign_typed
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError
 from protocol.frames import Receipted, SampledToken
