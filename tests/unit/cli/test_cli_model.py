@@ -73,7 +73,7 @@ def test_show_of_no_model_says_so(joule: Joule, tmp_path: Path) -> None:
 
 def test_the_doctor_says_which_device_computes(joule: Joule) -> None:
     findings = {each["what"]: each["detail"] for each in joule("doctor", "--json").json}
-    assert findings["compute"].startswith("on the CPU: ")
+    assert findings["computes on"].startswith("CPU: ")
 
 
 @pytest.mark.parametrize(
