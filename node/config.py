@@ -315,6 +315,14 @@ class LedgerConfig:
         about="What the faucet credits to each account at most. 0 switches it off; use it on local networks only. "
         "It cannot be changed once the ledger exists.",
     )
+    fee_micro: int = setting(
+        Fixed("$ per operation", 6, "0.000001", "1"),
+        name="fee",
+        table="ledger",
+        default=1,
+        about="What every accepted operation costs whoever submits it, paid to the operator, whose own are free. "
+        "It keeps accounts without money from filling the log. It cannot be changed once the ledger exists.",
+    )
 
     listen: str = _listen()
     announce: tuple[str, ...] = _announce()

@@ -10,14 +10,21 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.bundle_ledger import check_opening, check_settlement, read_evidence
 from protocol.checkpoint import Checkpoint
-from protocol.codec import Message, decode, message
+from protocol.codec import Message, message
 from protocol.draws import check_nonce, nonces_up_to, window_seed
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, MalformedError
-from protocol.evidence import LogProof, check_log_proof
 from protocol.ids import Bytes32, ModelManifest
-from protocol.messages import UNMEASURED, Session, SignedReceipt, SignedVoucher, check_voucher, session_id
+from protocol.messages import (
+    UNMEASURED,
+    Session,
+    SignedReceipt,
+    SignedVoucher,
+    check_voucher,
+    session_id,
+)
 from protocol.metering import (
     last_position,
     owed,
@@ -30,8 +37,8 @@ from protocol.metering import (
 )
 from protocol.note import VerifierKey
 from protocol.offer import Offer
-from protocol.operations import LogEntry, Open, SessionEffect
 from protocol.order import Acceptance, check_acceptance, check_offer_of
+from protocol.policy import Known, Needs, excluded
 from protocol.receipt import Accepted, ReceiptBook, Window
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
@@ -133,7 +140,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
         MalformedError, SignatureError, DishonestError, ExpiredError: the first thing that does not hold.
     """
     verifier, domain = VerifierKey.parse(bundle.verifier_key), ledger_domain(bundle.verifier_key)
-    terms, session, identity = bundle.terms, bundle.session, session_id(bundle.session)
+    terms, session = bundle.terms, bundle.session
     # R1: the terms are the session's, for this ledger and this model, and hold together.
     _require(terms.venue == domain.separator, "the terms are for another ledger")
     _require(terms.model == bundle.manifest.root, "the manifest is not that of the model in the terms")
@@ -146,9 +153,9 @@ def verify_bundle(bundle: Bundle) -> Verified:
     offers = _check_offers(bundle)
     acceptances = _check_acceptances(bundle)
     # R3: the ledger's entries stand in its log, and no two of its checkpoints contradict each other.
-    opened, settled, last, checkpoints, size = _check_entries(bundle, verifier)
-    # R4: the opening entry opened this very session, with its caps reserved.
-    _check_opening(opened, session)
+    proven = read_evidence((bundle.opened, bundle.settled, bundle.released), verifier, session)
+    # R4: the opening entry opened this very session, with its caps reserved, while all its offers were in force.
+    check_opening(proven.entries[0], session, offers)
     # R5 to R8: every window's receipts are signed, meet their neighbours' and the tokens, and show their sketches.
     reroutes = open_reroutes(bundle.reroutes, terms, session, blocks=bundle.manifest.blocks)
     book, complete = _check_windows(bundle, domain, reroutes, acceptances)
@@ -157,8 +164,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
     check_voucher(domain, session, bundle.pay)
     _check_payment(bundle, book, reroutes, acceptances)
     # R10: it was settled; what was left went back, or is still reserved.
-    effect, final = _effect(settled, identity), _effect(last, identity)
-    _check_settlement(bundle, effect, final)
+    final = check_settlement(proven.entries, session, bundle.pay.voucher, domain)
     # R11: the text is what the client says that the tokens read as.
     _check_text(bundle)
     counts = bundle.pay.voucher
@@ -177,8 +183,8 @@ def verify_bundle(bundle: Bundle) -> Verified:
         complete=complete,
         refunded=reserved_caps(session) - sum(final.ceilings),
         held=sum(final.ceilings) - sum(final.settled),
-        checkpoint=max(checkpoints, key=lambda checkpoint: checkpoint.size),
-        proof_bytes=size,
+        checkpoint=proven.newest,
+        proof_bytes=proven.proof_bytes,
     )
 
 
@@ -189,11 +195,30 @@ def _check_offers(bundle: Bundle) -> tuple[Offer, ...]:
     for leg, (agreed, sealed) in enumerate(zip(terms.legs, bundle.offers, strict=True)):
         offer = check_offer_of(agreed, sealed, terms, now=None)
         _require(offer.blocks == bundle.manifest.blocks, f"the offer of leg {leg} is for another number of blocks")
-        limits = offer.limits
-        fits = terms.plan.window <= limits.window and terms.plan.chunk <= limits.chunk and terms.credit <= limits.credit
+        limits, drafts = offer.limits, terms.speculation.depth
+        fits = terms.credit <= limits.credit and drafts <= limits.draft_depth
         _require(fits, f"leg {leg} was asked for more than it offered")
+        _check_policy(terms, leg, offer)
         offers.append(offer)
+    for word, most in (("price_in", terms.policy.max_price_in), ("price_out", terms.policy.max_price_out)):
+        price = sum(getattr(leg.rates, word) for leg in terms.route)
+        _require(most is None or price <= most, "the route costs more than the policy allows")
     return tuple(offers)
+
+
+def _check_policy(terms: Terms, leg: int, offer: Offer) -> None:
+    """What an offer itself shows. Evidence and stake are what the client knew, which no bundle proves."""
+    policy, plan = terms.policy, terms.plan
+    reason = excluded(
+        policy,
+        offer,
+        model=terms.model,
+        venue=terms.venue,
+        now=offer.issued_at,
+        needs=Needs(positions=last_position(plan), window=plan.window, chunk=plan.chunk),
+        known=Known(evidence=policy.min_evidence, stake=policy.min_stake),
+    )
+    _require(reason is None, f"the policy does not admit leg {leg}: {'' if reason is None else reason.sentence}")
 
 
 def _check_acceptances(bundle: Bundle) -> dict[int, Acceptance]:
@@ -204,36 +229,6 @@ def _check_acceptances(bundle: Bundle) -> dict[int, Acceptance]:
         for leg, sealed in enumerate(bundle.acceptances)
         if sealed or leg < len(terms.route)
     }
-
-
-def _check_entries(bundle: Bundle, verifier: VerifierKey) -> tuple[LogEntry, LogEntry, LogEntry, list[Checkpoint], int]:
-    proofs = [
-        decode(evidence, LogProof)
-        for evidence in (bundle.opened, bundle.settled, bundle.released)
-        if evidence is not None
-    ]
-    checked = [check_log_proof(proof, verifier) for proof in proofs]
-    checkpoints = [checkpoint for _, checkpoint in checked]
-    for one in checkpoints:
-        for other in checkpoints:
-            _require(
-                one.size != other.size or one.root == other.root,
-                f"the ledger signed two different logs of {one.size} entries: this receipt is the proof",
-            )
-    indexes = [proof.index for proof in proofs]
-    _require(indexes == sorted(indexes), "the ledger's entries are out of order")
-    entries = [entry for entry, _ in checked]
-    size = sum(len(part) for proof in proofs for part in proof.proof)
-    return entries[0], entries[1], entries[-1], checkpoints, size
-
-
-def _check_opening(entry: LogEntry, session: Session) -> None:
-    action = entry.op.read()
-    _require(isinstance(action, Open) and action.session == session, "the session that was opened is another one")
-    effect = _effect(entry, session_id(session))
-    caps = tuple(leg.cap for leg in session.legs)
-    _require(effect.ceilings == caps and not any(effect.settled), "the opening entry did not reserve the caps")
-    _require(entry.time < session.expiry, "the session had expired when it was opened")
 
 
 def _check_windows(
@@ -264,6 +259,7 @@ def _check_windows(
     )
     cover = book.positions + (1 if book.positions >= plan.prompt else 0)
     _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
+    _require(max(bundle.tokens, default=0) < bundle.manifest.vocabulary, "a token that the model does not have")
     _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
     return book, bool(rows) and len(book.windows) < len(rows)
 
@@ -312,18 +308,6 @@ def _check_payment(
         _require(voucher.amounts[leg] == price, f"leg {leg} is paid {voucher.amounts[leg]} where it has earned {price}")
 
 
-def _check_settlement(bundle: Bundle, settled: SessionEffect, last: SessionEffect) -> None:
-    caps = [leg.cap for leg in bundle.session.legs]
-    for leg, cap in enumerate(caps):
-        promised, paid, ceiling = bundle.pay.voucher.amounts[leg], settled.settled[leg], settled.ceilings[leg]
-        _require(paid <= ceiling <= cap, f"the ledger paid leg {leg} more than its cap holds")
-        _require(paid >= min(promised, ceiling), f"the ledger did not settle the voucher for leg {leg}")
-        _require(
-            paid <= last.settled[leg] <= last.ceilings[leg] <= ceiling,
-            f"the ledger took back what leg {leg} was paid, or keeps money back that it had released",
-        )
-
-
 def _check_text(bundle: Bundle) -> None:
     if bundle.text is None and bundle.transcript is None:
         return
@@ -342,13 +326,6 @@ def _energy(bundle: Bundle, legs: int) -> tuple[int | None, ...]:
         for signed, _ in row:
             newest[signed.receipt.leg] = signed.receipt.millijoules
     return tuple(None if newest.get(leg, UNMEASURED) == UNMEASURED else newest[leg] for leg in range(legs))
-
-
-def _effect(entry: LogEntry, session: bytes) -> SessionEffect:
-    for effect in entry.sessions:
-        if effect.session == session:
-            return effect
-    raise DishonestError("a ledger entry is about another session")
 
 
 def _require(holds: bool, otherwise: str) -> None:

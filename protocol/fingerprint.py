@@ -1,10 +1,10 @@
 """The fingerprint of a window's activations, and when two of them count as equal.
 
-A fingerprint is 64 IEEE 754 half-precision numbers, little-endian: 64 sums of all numbers in a window's rows, each with
-random signs from a seed that nobody knew while the rows were made (docs/spec/audit.md, clause F1). Two sketches of the same bytes under one seed are equal
-to the bit on every machine: all roundings are prescribed, and what is summed in any order is integers. Sketches of
-rows that were computed again, in another batch or in one prefill, differ in their last bits, so their equality is a
-distance below a tolerance (clause F2): a half is a multiple of 2**-24, so that the distance is exact too.
+A fingerprint is 64 fp32 numbers, little-endian: sums of all numbers in a window's rows, each with random signs from a
+seed that nobody knew while the rows were made (docs/spec/audit.md, clause F1). Two fingerprints of the same bytes under
+one seed are equal to the bit on every machine: all roundings are prescribed, and what is summed in any order is
+integers. Those of rows that were computed again, in another batch or in one prefill, differ in their last bits, so
+equality is a distance below a tolerance, computed exactly (clause F2).
 
 It does not say who lied, and draws no seeds.
 """
@@ -35,7 +35,7 @@ __all__ = [
 NUMBERS = 64
 """Numbers in a fingerprint."""
 
-SKETCH_BYTES = 2 * NUMBERS
+SKETCH_BYTES = 4 * NUMBERS
 """Its length on the wire."""
 
 SEED_BYTES = 32
@@ -44,13 +44,12 @@ SEED_BYTES = 32
 UNSEEDED = bytes(SEED_BYTES)
 """What a job without seeds uses."""
 
-FP32_TOLERANCE_PPM = 1000
+FP32_TOLERANCE_PPM = 20
 """Relative distance up to which fp32 fingerprints match (clause F2)."""
 
-_HALF_UNITS = 1 << 24  # the smallest subnormal half is 2**-24
 _UNITS = 1 << 22  # of a scaled entry
 _LARGEST = float(1 << 16)  # of a scaled entry; so 38 bits and a sign in all
-_LARGEST_HALF = 65504.0
+_SMALLEST = 149  # every finite fp32 number is a multiple of 2**-149
 _MOST_ENTRIES = 1 << 24  # of 38 bits each in one 64-bit sum, with a bit for the sign and one to spare
 _MILLION = 1_000_000
 
@@ -71,7 +70,7 @@ def most_rows(width: int) -> int:
 
 
 def sketch(rows: _Rows, seed: bytes) -> bytes:
-    """The fingerprint of a window: 128 bytes, the same on every machine (docs/spec/audit.md, clause F1).
+    """The fingerprint of a window: 256 bytes, the same on every machine (docs/spec/audit.md, clause F1).
 
     Args:
         rows: fp32, ``[n, width]``, all finite, in order of position; none at all gives zeros.
@@ -94,7 +93,7 @@ def sketch(rows: _Rows, seed: bytes) -> bytes:
             hint=f"use windows of at most {most_rows(width)} positions",
         )
     numbers = _sums(rows, seed).astype(np.float64) / (_UNITS * math.sqrt(count * width))
-    return bytes(np.clip(numbers, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").tobytes())
+    return bytes(numbers.astype("<f4").tobytes())
 
 
 def _sums(rows: _Rows, seed: bytes) -> _Integers:
@@ -146,13 +145,13 @@ def _signs(seed: bytes, stream: int, count: int, width: int) -> _Signs:
 
 
 def parse(sketch: bytes) -> tuple[int, ...]:
-    """The 64 numbers in units of 2**-24, exactly. Raises MalformedError for another length or a number not finite."""
+    """The 64 numbers in units of 2**-149, exactly. Raises MalformedError for another length or a number not finite."""
     if len(sketch) != SKETCH_BYTES:
         raise MalformedError(f"a fingerprint of {len(sketch)} bytes, not {SKETCH_BYTES}")
-    values = struct.unpack(f"<{NUMBERS}e", sketch)
+    values = struct.unpack(f"<{NUMBERS}f", sketch)
     if not all(map(math.isfinite, values)):
         raise MalformedError("a fingerprint with a number that is not finite")
-    return tuple(int(value * _HALF_UNITS) for value in values)
+    return tuple(int(math.ldexp(value, _SMALLEST)) for value in values)
 
 
 def distance_ppm(a: bytes, b: bytes) -> int:

@@ -106,7 +106,7 @@ def payable(plan: Plan, credit: int, positions_paid: int) -> int:
 
     The prompt is paid before it is processed; generated tokens too, but for the `credit` that the terms give.
     """
-    return positions_paid if positions_paid < plan.prompt - 1 else positions_paid + credit
+    return positions_paid if positions_paid < plan.prompt else positions_paid + credit
 
 
 # What one leg did in a session whose route may have changed

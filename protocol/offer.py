@@ -44,7 +44,9 @@ CLOCK_SKEW_S = 60
 """How far ahead the sender's clock may be."""
 MAX_BLOCKS = 4096
 """Of a model; more than ten times the deepest there is."""
-_DATA_ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/[0-9]{1,5}/[a-z0-9-]{1,16}(/[^/\s]{1,64}){0,2}")
+_DATA_ADDRESS = re.compile(
+    r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/([1-9][0-9]{0,4})/[a-z0-9-]{1,16}(/[^/\s]{1,64}){0,2}"
+)
 
 Country = Annotated[str, TextSize(2)]
 """ISO 3166-1 alpha-2."""
@@ -269,13 +271,18 @@ def _check_values(offer: Offer) -> None:
         raise MalformedError(f"{offer.jurisdiction!r} is not an ISO 3166-1 alpha-2 country code")
     if offer.region and not (is_subdivision(offer.region) and offer.region.startswith(f"{offer.jurisdiction}-")):
         raise MalformedError(f"{offer.region!r} is not an ISO 3166-2 code in {offer.jurisdiction}")
-    if not all(offer.addresses) or not all(map(_DATA_ADDRESS.fullmatch, offer.data_addresses)):
+    if not all(offer.addresses) or not all(map(_can_be_dialled, offer.data_addresses)):
         raise MalformedError("an address that cannot be dialled")
     if len(set(offer.activations)) != len(offer.activations) or offer.hardware.count == 0:
         raise MalformedError("a number format named twice, or no device at all")
     _check_figures(offer)
     for sealed in offer.statements:
         _check_statement(sealed, offer)
+
+
+def _can_be_dialled(address: str) -> bool:
+    found = _DATA_ADDRESS.fullmatch(address)
+    return found is not None and int(found[2]) < 1 << 16
 
 
 def _check_figures(offer: Offer) -> None:

@@ -15,7 +15,7 @@ from protocol.evidence import MAX_EVIDENCE_BYTES
 from protocol.ids import U8, U32, U40, Address, Bytes32, ModelManifest, Name, SignatureBytes, keccak256
 from protocol.messages import Session, SignedVoucher, check_voucher, session_id
 from protocol.metering import most_owed, owed, positions_of, stints, work_of
-from protocol.offer import CLOCK_SKEW_S, Offer
+from protocol.offer import CLOCK_SKEW_S, Offer, check_offer
 from protocol.rates import share
 from protocol.signing import open_envelope
 from protocol.terms import LegTerms, Terms, check_terms, terms_hash
@@ -153,17 +153,18 @@ def check_offer_of(leg: LegTerms, sealed: bytes, terms: Terms, *, now: int | Non
         now: unix seconds; None where it is enough that the offer once was in force, as for a receipt.
 
     Raises:
-        MalformedError, SignatureError: not a sealed offer of the leg's.
+        MalformedError, SignatureError: not a valid offer (clauses M1 to M4), or not sealed by the leg's provider.
         ExpiredError: it ended before `now`.
         DishonestError: the terms say something else than it does.
     """
     if keccak256(sealed) != leg.offer:
         raise DishonestError("the terms name another offer")
-    offer, _ = open_envelope(sealed, Offer)
+    offer, signer = open_envelope(sealed, Offer)
     if offer.public_key != leg.public_key or offer.expires_at != leg.offer_expires_at:
         raise DishonestError("the offer is another provider's, or ends at another time than the terms say")
     if now is not None and offer.expires_at <= now:
         raise ExpiredError("the offer has expired", hint="order anew with the provider's newest offer")
+    check_offer(offer, signer, offer.issued_at if now is None else now)
     if offer.venue != terms.venue or offer.model != terms.model or terms.activations not in offer.activations:
         raise DishonestError("the offer is for another ledger, model or number format")
     if not (offer.span.start <= leg.span.start and leg.span.end <= offer.span.end):

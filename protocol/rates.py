@@ -23,7 +23,7 @@ class Rates(Message):
     price_out: U64
     """Generated tokens."""
     price_cached: U64
-    """Positions of an earlier session whose KV the leg still holds."""
+    """Positions of an earlier session whose KV the leg still holds; at most `price_in`, so that caps suffice."""
     price_rejected: U64
     """Rows that were computed and thrown away because a draft was not taken."""
     late_discount_ppm: U32
@@ -35,6 +35,8 @@ def check_rates(rates: Rates) -> None:
     prices = (rates.opening, rates.price_in, rates.price_out, rates.price_cached, rates.price_rejected)
     if max(prices) > MAX_PRICE:
         raise MalformedError(f"a rate above {MAX_PRICE} micro-units")
+    if rates.price_cached > rates.price_in:
+        raise MalformedError("a position that is held already costs more than one that is computed")
     if rates.late_discount_ppm > MICRO:
         raise MalformedError("a discount of more than the whole price")
 

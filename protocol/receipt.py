@@ -24,6 +24,7 @@ from protocol.merkle import Frontier, leaf_hash
 from protocol.messages import UNMEASURED, Session, SignedReceipt, session_id
 from protocol.metering import served
 from protocol.offer import Provenance
+from protocol.tariff import ONE_PUE
 from protocol.terms import Assignment, Plan
 
 __all__ = [
@@ -211,8 +212,10 @@ class ReceiptBook:
             raise DishonestError(f"leg {leg} takes back energy, rows or late tokens that it has signed for")
         if (receipt.millijoules == UNMEASURED) is not (receipt.source is Provenance.UNKNOWN):
             raise DishonestError(f"leg {leg} gives energy without a source, or a source without energy")
-        if receipt.late > receipt.tokens_out:
+        if receipt.late - before.late > receipt.tokens_out - served(self._plan, self.positions)[1]:
             raise DishonestError(f"leg {leg} says that more tokens were late than there are")
+        if receipt.pue_milli < ONE_PUE or receipt.p50_us > receipt.p95_us:
+            raise DishonestError(f"leg {leg} signs for a PUE below 1, or for a median above the slowest times")
         before.millijoules, before.rows, before.late = receipt.millijoules, receipt.rows, receipt.late
 
     def _check_nonce(self, leg: int, window: int, nonce: bytes) -> None:

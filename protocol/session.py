@@ -36,7 +36,18 @@ from protocol.operations import (
 )
 from protocol.units import format_micro
 
-__all__ = ["Account", "Books", "Lookup", "Outcome", "Rules", "SessionRecord", "apply", "ledger_domain", "replay"]
+__all__ = [
+    "Account",
+    "Books",
+    "Lookup",
+    "Outcome",
+    "Rules",
+    "SessionRecord",
+    "apply",
+    "ledger_domain",
+    "replay",
+    "rules_of",
+]
 
 MAX_MONEY = 2**63 - 1
 MAX_SESSION_S = 90 * 24 * 3600
@@ -191,6 +202,11 @@ def ledger_domain(verifier_key: str) -> Domain:
     return Domain(chain_id=LEDGER_CHAIN_ID, verifying_contract=contract)
 
 
+def rules_of(genesis: Genesis) -> Rules:
+    """The rules that a genesis entry fixes."""
+    return Rules(Address(genesis.actor), genesis.verifier_key, genesis.grace, genesis.faucet_limit, genesis.fee)
+
+
 def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
     """What `signed` does at `now` (unix seconds). The state stays as it is.
 
@@ -254,7 +270,7 @@ def _genesis(draft: _Draft, action: Genesis) -> None:
         raise RuleError("the genesis entry is for another ledger", code="genesis")
     if action.fee == 0:
         raise RuleError("an operation costs at least one micro-unit: else anyone fills the log", code="fee")
-    draft.rules = Rules(draft.actor, action.verifier_key, action.grace, action.faucet_limit, action.fee)
+    draft.rules = rules_of(action)
 
 
 def _deposit(draft: _Draft, action: Deposit) -> None:

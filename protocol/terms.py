@@ -155,7 +155,7 @@ def check_terms(terms: Terms, session: Session, *, blocks: int) -> None:
         raise MalformedError("the session's legs are not those of the terms")
     if len(set(providers)) != len(providers):
         raise MalformedError("a provider is in the session twice")
-    # N3: the route covers the model, and a standby can stand in for one leg of it at least.
+    # N3: the route covers the model, and standbys are for blocks that it has.
     _check_cover([leg.span for leg in terms.route], blocks)
     if any(leg.span.end > blocks for leg in terms.standbys):
         raise MalformedError("a standby for blocks that the model does not have")
@@ -183,6 +183,8 @@ def _check_plan(terms: Terms) -> None:
         raise MalformedError("prompt, tokens, chunk and window are at least 1")
     if terms.credit > plan.window:
         raise MalformedError("credit is at most one window")
+    if bool(terms.speculation.depth) is not bool(terms.speculation.flights):
+        raise MalformedError("drafts have a depth and flights, or neither")
     if terms.continues is not None and not 1 <= terms.continues.positions < plan.prompt:
         raise MalformedError("a session continues at least one position, and computes at least one of its prompt")
 

@@ -35,6 +35,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
         origin=config.name,
         grace_s=config.grace_s,
         faucet_limit=config.faucet_limit_micro,
+        fee=config.fee_micro,
     )
     async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
@@ -67,7 +68,12 @@ async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> N
 
 
 async def verify_ledger(target: str, *, verifier_key: str | None, progress: Progress | None) -> Report:
-    """Replay a whole ledger: its URL, its SQLite file or its database URL. Raises UnreachableError."""
+    """Replay a whole ledger: its URL, its SQLite file or its database URL.
+
+    Raises:
+        UnreachableError: nothing answers there.
+        ConfigurationError, LocalError: no database, or one of another version.
+    """
     if target.startswith(("http://", "https://")):
         return await verify_url(target, verifier_key=verifier_key, progress=progress)
     database = target if "://" in target else Path(target)

@@ -47,6 +47,8 @@ class Replayed:
     """Micro-units that came in, over all entries."""
     withdrawn: int
     """Micro-units that went out."""
+    fees: int
+    """Micro-units that operations cost those who submitted them; the operator has them."""
     held: int
     """Micro-units that are on the books."""
 
@@ -103,6 +105,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
                 root=None if found.checkpoint is None else found.checkpoint.root,
                 deposited=found.deposited,
                 withdrawn=found.withdrawn,
+                fees=found.fees,
                 held=found.held,
             )
         )
@@ -112,6 +115,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
                 "ledger": found.verifier_key or "unknown",
                 "entries": f"{found.entries} verified" + ("" if sound else " before the fault"),
                 "money": f"{money(found.deposited)} in, {money(found.withdrawn)} out, {money(found.held)} on the books",
+                "fees": f"{money(found.fees)} paid to the operator",
                 "result": "every entry follows the rules" if sound else f"NOT SOUND: {found.fault}",
             }
         )

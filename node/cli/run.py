@@ -75,6 +75,7 @@ def run(
     one goes on from the text. The answer goes to stdout, the report to stderr; with --json there is only the report,
     on stdout. The exit status is 1 where the answer is not complete, or not settled.
     """
+    asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
     _require_absent(file)
     asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)

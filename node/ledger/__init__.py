@@ -1,14 +1,15 @@
 """The embedded ledger: a Merkle log of signed operations, the state they lead to, and what proves both to anybody.
 
-Reading order: schema, store, working_copy, sequencer, wire, service, ledger (a running one); log_source, remembered,
-client (the verifying reader); verify (replay of everything).
+Reading order: schema, store, working_copy, published, sequencer, wire, rates, service, ledger (a running one);
+log_source, remembered, trust, client (the verifying reader); verify (replay of everything).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from node.ledger.client import LedgerClient
+from node.ledger.client import LedgerClient, Proven
+from node.ledger.rates import Rate, Rates
 from node.ledger.wire import LedgerInfo
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ __all__ = [
     "LedgerInfo",
     "LedgerSettings",
     "Progress",
+    "Proven",
+    "Rate",
+    "Rates",
     "Report",
     "RunningLedger",
     "run_ledger",

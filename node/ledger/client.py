@@ -3,39 +3,55 @@
 Against a hostile ledger the client holds: the verifier key, pinned at first use; the newest checkpoint, which every
 later one must continue; an inclusion proof for every entry; the signatures in the entry. What it cannot see is an
 operation kept from it: a balance is proven by the last entry that the ledger *names*. Who replays the whole log
-(`verify`) sees that too.
+(`verify`) sees that too. One question takes one request: the answer holds its own proofs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from node.ledger.log_source import HttpLog, LogReader
+from node.ledger.log_source import HttpLog
+from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
-from node.ledger.wire import LedgerInfo, int_field, place_field
-from node.ports import Proven
-from protocol.checkpoint import Checkpoint, open_checkpoint
-from protocol.codec import Message, decode, encode
-from protocol.eip712 import Domain, recover_typed
-from protocol.errors import ConfigurationError, DishonestError, PeerError, RefusedError, RuleError
+from node.ledger.trust import Question, Trust
+from node.ledger.wire import Answer, LedgerInfo, Place
+from node.ports import VenueRules
+from protocol.checkpoint import Checkpoint
+from protocol.codec import decode, encode
+from protocol.eip712 import Domain
+from protocol.errors import DishonestError, RefusedError, RuleError
+from protocol.evidence import LogProof, check_opened, read_entry
 from protocol.ids import Address, checksum_address
-from protocol.merkle import leaf_hash, verify_consistency, verify_inclusion
-from protocol.messages import ACTIONS, Deposit, Genesis, LogEntry, Open, SignedOp, session_id, sign_op
-from protocol.note import VerifierKey
-from protocol.session import Account, Rules, ledger_domain
+from protocol.merkle import leaf_hash, verify_inclusion
+from protocol.messages import Session, SignedDischarge, SignedVoucher, session_id
+from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp, sign_op
+from protocol.session import Account, Rules, SessionRecord, rules_of
 from protocol.signing import SigningKey
 
-__all__ = ["LedgerClient"]
+__all__ = ["LedgerClient", "Proven"]
 
 _NONCE_ATTEMPTS = 32
+_LATEST = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An entry of the log, verified."""
+
+    entry: LogEntry
+    index: int
+    evidence: bytes
+    """What convinces others: a ``log-proof/1`` (`protocol.evidence`)."""
 
 
 class LedgerClient:
-    """A ledger at an HTTP address, verified. Use as an async context manager, or call `close`.
+    """A ledger at an HTTP address, verified. Use as an async context manager, or call `disconnect`.
 
     Args:
         url: base address, such as ``http://127.0.0.1:8645``.
@@ -44,21 +60,22 @@ class LedgerClient:
 
     Every method raises UnreachableError when the ledger does not answer, DishonestError when it contradicts itself or
     what was remembered of it, and other PeerErrors when it answers with what cannot be read.
+    It is a `ports.Settlement`.
     """
 
     def __init__(
         self, url: str, *, remembered: Path | None = None, verifier_key: str | None = None, timeout_s: float = 30
     ) -> None:
         self._http = HttpLog(url, timeout_s=timeout_s)
-        self._reader = LogReader(self._http)
         self._memory = Memory.load(remembered)
-        self._pin(verifier_key)
+        self._trust = Trust(self._memory, verifier_key, self._http.url)
         self._rules: Rules | None = None
         self._connecting = asyncio.Lock()
-        self._advancing = asyncio.Lock()
+        self._joining = asyncio.Lock()
         self._acting: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._nonces: dict[Address, int] = {}
-        self._latest: dict[bytes, int] = {}
+        self._nonces: Recent[Address, int] = Recent(_LATEST)
+        """Last nonce of each account, as far as it was seen."""
+        self._latest: Recent[bytes, int] = Recent(_LATEST)
         """Index of the newest entry known to have changed an account or a session."""
 
     async def __aenter__(self) -> Self:
@@ -66,36 +83,31 @@ class LedgerClient:
 
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None,
                         trace: TracebackType | None) -> None:  # fmt: skip
-        await self.close()
+        await self.disconnect()
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
-
-    def _pin(self, verifier_key: str | None) -> None:
-        if verifier_key is None:
-            return
-        given = VerifierKey.parse(verifier_key)
-        if self._memory.verifier not in (None, given):
-            raise ConfigurationError(
-                f"the ledger's key was given as {given}, but {self._memory.verifier} is remembered",
-                hint="one of the two is for another ledger",
-            )
-        self._memory.verifier = given
+    async def disconnect(self) -> None:
+        """Close the connections, and write down what is to be remembered. Raises ConfigurationError."""
+        try:
+            self._memory.flush()
+        finally:
+            await self._http.close()
 
     # What the ledger is
-
-    @property
-    def domain(self) -> Domain:
-        """What typed signatures for this ledger carry. Known once the key is: given, remembered, or by `connect`."""
-        if self._memory.verifier is None:
-            raise RuntimeError("connect to the ledger before signing for it")
-        return ledger_domain(str(self._memory.verifier))
 
     @property
     def url(self) -> str:
         """Where the ledger is."""
         return self._http.url
+
+    @property
+    def domain(self) -> Domain:
+        """What typed signatures for this ledger carry. Known once the key is: given, remembered, or by `connect`."""
+        return self._trust.domain
+
+    @property
+    def verifier_key(self) -> str:
+        """The key that signs its checkpoints, as C2SP text. Known as `domain` is."""
+        return str(self._trust.verifier)
 
     async def connect(self) -> Rules:
         """Pin the ledger's key, verify its checkpoint and genesis entry; returns the rules that the genesis fixed.
@@ -104,162 +116,195 @@ class LedgerClient:
         """
         async with self._connecting:
             if self._rules is None:
-                self._meet(VerifierKey.parse((await self._fetch_info()).verifier_key))
-                await self.checkpoint()
-                self._rules = self._read_genesis((await self._prove(0)).entry)
+                await self._introduce()
+            if self._rules is None:
+                raise RuntimeError("an introduction leaves the rules behind, or raises")
             return self._rules
 
-    def _meet(self, found: VerifierKey) -> None:
-        if self._memory.verifier is None:
-            self._memory.verifier = found
-        elif self._memory.verifier != found:
-            way_out = "" if self._memory.path is None else f"; to begin with another ledger, remove {self._memory.path}"
-            raise DishonestError(
-                f"the ledger at {self.url} is {found}, but {self._memory.verifier} is the one you know",
-                hint=f"it is another ledger, or somebody poses as yours{way_out}",
-            )
-
-    def _read_genesis(self, entry: LogEntry) -> Rules:
-        action = decode(entry.op.action, *ACTIONS)
-        if not isinstance(action, Genesis) or action.verifier_key != str(self._memory.verifier):
-            raise DishonestError(f"the first entry of the ledger at {self.url} is not its genesis")
-        return Rules(Address(entry.op.actor), action.verifier_key, action.grace_s, action.faucet_limit)
-
-    async def _fetch_info(self) -> LedgerInfo:
-        return LedgerInfo.from_json(await self._http.get_json("info"))
+    async def rules(self) -> VenueRules:
+        """What the venue fixed for good."""
+        fixed = await self.connect()
+        return VenueRules(grace_s=fixed.grace_s, fee=fixed.fee)
 
     async def info(self) -> LedgerInfo:
         """Who runs the ledger, under which rules, and the multiaddrs of its peers."""
-        rules = await self.connect()
-        info = await self._fetch_info()
-        if Rules(info.operator, info.verifier_key, info.grace_s, info.faucet_limit) != rules:
+        await self.connect()
+        return await self._introduce()
+
+    async def _introduce(self) -> LedgerInfo:
+        question = self._trust.question()
+        answer = Answer.from_json(await self._http.get_json(f"info{question.query}"))
+        info = LedgerInfo.from_json(answer.said)
+        self._trust.meet(info.verifier_key)
+        await self._follow(question, answer)
+        genesis = self._prove(answer, "genesis").entry.op.read()
+        if not isinstance(genesis, Genesis) or rules_of(genesis) != info.rules:
             raise DishonestError(f"the ledger at {self.url} says other rules than its genesis entry")
+        if genesis.verifier_key != self.verifier_key:
+            raise DishonestError(f"the first entry of the ledger at {self.url} is not its genesis")
+        self._rules = info.rules
         return info
 
     # Its log
 
     async def checkpoint(self) -> Checkpoint:
         """The newest checkpoint: signed by the pinned key, and a continuation of the last one seen. Remembers it."""
-        async with self._advancing:
-            if self._memory.verifier is None:
-                self._meet(VerifierKey.parse((await self._fetch_info()).verifier_key))
-            note = await self._http.checkpoint()
-            found = self._open(note)
-            known = self._memory.checkpoint
-            if known is not None:
-                await self._require_continues(known, found)
-            if known != found:
-                self._memory.remember(note)
-            return found
+        await self.connect()
+        await self._ask("consistency")
+        newest = self._trust.newest
+        if newest is None:
+            raise RuntimeError("an answer that was followed leaves a checkpoint")
+        return newest
 
     @property
     def note(self) -> bytes | None:
         """The newest checkpoint seen, as its signed note: what is gossiped, and what proofs end in."""
-        return self._memory.note
+        return self._trust.note
 
     async def compare(self, note: bytes) -> None:
         """Hold a checkpoint of this ledger that came another way, by gossip for one, against what is seen here.
 
-        Raises DishonestError when the two belong to different histories: the note is then half of the evidence.
+        One that was judged before is passed over, whatever signatures by others stand on it now. Raises DishonestError
+        when the two belong to different histories: the note is then half of the evidence.
         """
         await self.connect()
-        other, own = self._open(note), await self.checkpoint()
-        await self._require_continues(*sorted((other, own), key=lambda each: each.size))
-
-    def _open(self, note: bytes) -> Checkpoint:
-        if self._memory.verifier is None:
-            raise RuntimeError("no key to verify with")
-        return open_checkpoint(note, self._memory.verifier)
-
-    async def _require_continues(self, old: Checkpoint, new: Checkpoint) -> None:
-        try:
-            if new.size < old.size:
-                raise DishonestError("entries are gone")
-            proof = await self._reader.consistency(old.size, new.size) if old.size < new.size else ()
-            verify_consistency(old.size, new.size, old.root, new.root, proof)
-        except PeerError as error:
-            self._reader.forget()
-            raise DishonestError(
-                f"the ledger at {self.url} contradicts itself: it signed {old}, and now {new} ({error.message})",
-                hint="keep the remembered checkpoint: both together are evidence against the ledger's operator",
-            ) from error
+        if self._trust.is_news(note):
+            await self._join(self._trust.open(note))
 
     async def entry(self, index: int) -> Proven:
         """Entry `index`, proven to be in the log. Raises RefusedError where the log does not reach that far."""
         await self.connect()
-        return await self._prove(index)
+        return self._prove(await self._ask(f"entry/{index}"), "entry", index=index)
 
-    async def _prove(self, index: int) -> Proven:
-        known = self._memory.checkpoint
-        if known is None or known.size <= index:
-            known = await self.checkpoint()
-        note = self._memory.note
-        if known.size <= index or note is None:
-            raise RefusedError(f"the log has {known.size} entries, so none at {index}", code="not-found")
-        # The newest checkpoint may have moved on meanwhile; the proof is for the one whose note goes with it.
-        checkpoint = self._open(note)
-        try:
-            data = await self._reader.entry(index, checkpoint.size)
-            proof = await self._reader.inclusion(index, checkpoint.size)
-            verify_inclusion(index, checkpoint.size, leaf_hash(data), proof, checkpoint.root)
-        except PeerError:
-            self._reader.forget()
-            raise
-        entry = decode(data, LogEntry)
-        if recover_typed(self.domain, entry.op.op, entry.op.signature) != entry.op.actor:
-            raise DishonestError(f"entry {index} is not signed by its actor for this ledger")
-        self._note_down(entry, index)
-        return Proven(entry=entry, index=index, proof=proof, checkpoint=note)
+    async def _ask(self, path: str) -> Answer:
+        question = self._trust.question()
+        answer = Answer.from_json(await self._http.get_json(path + question.query))
+        await self._follow(question, answer)
+        return answer
+
+    async def _follow(self, question: Question, answer: Answer) -> None:
+        if not self._trust.follow(question, answer):
+            await self._join(self._trust.open(answer.note))
+
+    async def _join(self, found: Checkpoint) -> None:
+        """Have it proven that `found` and the newest checkpoint known are of one history."""
+        async with self._joining:
+            while not self._trust.has_judged(found):
+                question = self._trust.question(found)
+                answer = Answer.from_json(await self._http.get_json(f"consistency{question.query}"))
+                self._trust.follow(question, answer)
+
+    def _prove(self, answer: Answer, name: str, *, index: int | None = None, own: SignedOp | None = None) -> Proven:
+        """The entry under `name` in an answer whose checkpoint was followed."""
+        place, checkpoint = answer.place(name), self._trust.open(answer.note)
+        verify_inclusion(place.index, checkpoint.size, leaf_hash(place.entry), place.proof, checkpoint.root)
+        entry = self._read(place, own)
+        if index not in (None, place.index):
+            raise DishonestError(f"the ledger at {self.url} shows entry {place.index} for entry {index}")
+        self._note_down(entry, place.index)
+        proof = LogProof(entry=place.entry, index=place.index, proof=place.proof, checkpoint=answer.note)
+        return Proven(entry, place.index, encode(proof))
+
+    def _read(self, place: Place, own: SignedOp | None) -> LogEntry:
+        """A signed entry. One that holds the very operation that was signed here needs no second look."""
+        if own is not None:
+            entry = decode(place.entry, LogEntry)
+            if entry.op == own:
+                return entry
+        return read_entry(place.entry, self._trust.verifier)
 
     def _note_down(self, entry: LogEntry, index: int) -> None:
         for key in (*(effect.account for effect in entry.accounts), *(effect.session for effect in entry.sessions)):
-            self._latest[key] = max(index, self._latest.get(key, 0))
+            self._latest.put(key, max(index, self._latest.get(key) or 0))
+        for effect in entry.accounts:
+            address = Address(effect.account)
+            self._nonces.put(address, max(effect.nonce, self._nonces.get(address) or 0))
 
     # Its state
 
     async def account(self, address: bytes) -> Account:
         """An account as of the last entry that changed it; the empty account where the ledger names no such entry."""
         await self.connect()
-        floor = self._latest.get(address, -1)
-        said = await self._http.get_json(f"account/{checksum_address(address)}")
-        index = place_field(said, "entry")
-        if index is None and floor < 0:
+        what, floor = f"account {checksum_address(address)}", self._latest.get(address)
+        answer = await self._ask(f"account/{checksum_address(address)}")
+        if not answer.has("entry"):
+            if floor is not None:
+                raise _passed_over(what, None, floor)
             return Account()
-        proven = await self._prove_latest(index, floor, f"account {checksum_address(address)}")
+        proven = self._prove(answer, "entry")
+        _require_latest(what, proven, floor)
         for effect in proven.entry.accounts:
             if effect.account == address:
                 return Account(effect.free, effect.nonce)
-        raise DishonestError(f"entry {index} does not change account {checksum_address(address)}")
+        raise DishonestError(f"entry {proven.index} does not change {what}")
 
-    async def session(self, session: bytes) -> tuple[Proven, Proven] | None:
-        """The entry that opened a session, and the latest one that changed it; None where the ledger knows of none."""
+    async def session(self, session: bytes) -> SessionRecord | None:
+        """A session as of the last entry that changed it; None where the ledger knows of none."""
+        found = await self._find_session(session)
+        return None if found is None else found[0]
+
+    async def evidence(self, session: bytes) -> bytes:
+        """Evidence of the last operation that changed a session. Raises RefusedError where it was never opened."""
+        found = await self._find_session(session)
+        if found is None:
+            raise RefusedError("no such session on this ledger", code="unknown-session")
+        return found[1].evidence
+
+    async def _find_session(self, session: bytes) -> tuple[SessionRecord, Proven] | None:
         await self.connect()
-        floor = self._latest.get(session, -1)
+        what, floor = f"session {session.hex()}", self._latest.get(session)
         try:
-            said = await self._http.get_json(f"session/{session.hex()}")
+            answer = await self._ask(f"session/{session.hex()}")
         except RefusedError as error:
-            if error.code == "unknown-session" and floor < 0:
-                return None
-            raise
-        what = f"session {session.hex()}"
-        latest = await self._prove_latest(int_field(said, "latest"), floor, what)
-        opened = await self._prove(int_field(said, "opened"))
-        action = decode(opened.entry.op.action, *ACTIONS)
+            if error.code != "unknown-session":
+                raise
+            if floor is not None:
+                raise _passed_over(what, None, floor) from error
+            return None
+        opened, latest = self._prove(answer, "opened"), self._prove(answer, "latest")
+        _require_latest(what, latest, floor)
+        action = opened.entry.op.read()
         if not isinstance(action, Open) or session_id(action.session) != session:
             raise DishonestError(f"entry {opened.index} does not open {what}")
-        if all(effect.session != session for effect in latest.entry.sessions):
-            raise DishonestError(f"entry {latest.index} does not change {what}")
-        return opened, latest
+        for effect in latest.entry.sessions:
+            if effect.session == session:
+                return SessionRecord(action.session, effect.settled, effect.ceilings), latest
+        raise DishonestError(f"entry {latest.index} does not change {what}")
 
-    async def _prove_latest(self, index: int | None, floor: int, what: str) -> Proven:
-        if index is None or index < floor:
-            raise DishonestError(f"the ledger names entry {index} as the last of {what}, but entry {floor} changed it")
-        return await self._prove(index)
+    def check_opened(self, session: Session, evidence: bytes) -> None:
+        """That a session was opened here, without asking anybody; `connect` comes before.
+
+        The checkpoint that the evidence ends in is held against the ledger's own with the next answer from it.
+
+        Raises PeerError: evidence of something else, or under a checkpoint that is known to be of another history.
+        """
+        self._trust.doubt(check_opened(evidence, session, self._trust.verifier))
 
     # Operations
 
-    async def submit(self, action: Message, key: SigningKey) -> Proven:
-        """Sign `action` with `key` and submit it; returns its entry, proven under a checkpoint.
+    async def open(self, session: Session, key: SigningKey) -> bytes:
+        """Open a session of this key's own; evidence that it is open."""
+        return await self.submit_open_for(session, b"", key)
+
+    async def submit_open_for(self, session: Session, client_signature: bytes, key: SigningKey) -> bytes:
+        """Open a session for its client, who has signed it as typed data (`eip712.sign_typed`); `key` pays the fee."""
+        action = Open(actor=key.address, nonce=0, session=session, signature=client_signature)
+        return (await self.submit(action, key)).evidence
+
+    async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
+        """Redeem vouchers, at most `operations.MAX_SETTLED` at once; evidence."""
+        return (await self.submit(Settle(actor=key.address, nonce=0, vouchers=tuple(vouchers)), key)).evidence
+
+    async def release(self, discharges: Sequence[SignedDischarge], key: SigningKey) -> bytes:
+        """Return what legs do not claim to the client; evidence."""
+        return (await self.submit(Release(actor=key.address, nonce=0, discharges=tuple(discharges)), key)).evidence
+
+    async def close(self, session: bytes, key: SigningKey) -> bytes:
+        """After the grace: return what is left to the client; evidence."""
+        return (await self.submit(Close(actor=key.address, nonce=0, session=session), key)).evidence
+
+    async def submit(self, action: Action, key: SigningKey) -> Proven:
+        """Sign `action` with `key`, under its next nonce, and submit it; returns its entry, proven.
 
         When the ledger goes away before it answers, the operation may have been taken or not: read the account or the
         session before submitting again.
@@ -268,48 +313,61 @@ class LedgerClient:
         """
         await self.connect()
         async with self._acting[key.address]:
-            signed, answer = await self._submit(action, key)
-        return await self._prove_taken(signed, int_field(answer, "index"))
-
-    async def _submit(self, action: Message, key: SigningKey) -> tuple[SignedOp, dict[str, object]]:
-        for left in reversed(range(_NONCE_ATTEMPTS)):
-            last = self._nonces.pop(key.address, None)
-            if last is None:
-                said = await self._http.get_json(f"account/{checksum_address(key.address)}")
-                last = int_field(said, "nonce")
-            signed = sign_op(self.domain, key, last + 1, action)
-            try:
-                answer = await self._http.post("ops", encode(signed))
-            except RuleError as error:
-                # Somebody else used the key meanwhile. The rule rejected this very operation, so another try is safe.
-                if error.code != "nonce" or not left:
-                    raise
-                continue
-            self._nonces[key.address] = signed.nonce
-            return signed, answer
-        raise RuntimeError("the last attempt returns or raises")
-
-    async def _prove_taken(self, signed: SignedOp, index: int) -> Proven:
-        proven = await self._prove_acknowledged(index)
+            signed, question, answer = await self._submit(action, key)
+        await self._follow(question, answer)
+        proven = self._prove_taken(answer, own=signed)
         if proven.entry.op != signed:
-            raise DishonestError(f"the ledger acknowledged an operation as entry {index}, but another one is there")
+            raise DishonestError(
+                f"the ledger acknowledged an operation as entry {proven.index}, but another one is there"
+            )
         return proven
 
-    async def _prove_acknowledged(self, index: int) -> Proven:
+    async def _submit(self, action: Action, key: SigningKey) -> tuple[SignedOp, Question, Answer]:
+        for left in reversed(range(_NONCE_ATTEMPTS)):
+            last = self._nonces.pop(key.address)
+            if last is None:
+                last = (await self.account(key.address)).nonce
+            signed = sign_op(self.domain, key, action.replace(actor=key.address, nonce=last + 1))
+            question = self._trust.question()
+            try:
+                answer = await self._http.post(f"ops{question.query}", encode(signed))
+            except RuleError as error:
+                # Somebody else used the key meanwhile. The rule rejected this very operation, so another try is safe.
+                if error.code == "nonce" and left:
+                    continue
+                # What a rule rejects uses up no nonce.
+                self._nonces.put(key.address, last)
+                raise
+            self._nonces.put(key.address, last + 1)
+            return signed, question, Answer.from_json(answer)
+        raise RuntimeError("the last attempt returns or raises")
+
+    def _prove_taken(self, answer: Answer, *, own: SignedOp | None = None) -> Proven:
         try:
-            return await self._prove(index)
-        except RefusedError as error:
-            raise DishonestError(f"the ledger acknowledged entry {index}, but signs for no log that has it") from error
+            return self._prove(answer, "entry", own=own)
+        except DishonestError as error:
+            raise DishonestError(f"the ledger acknowledged an entry that is not in its log: {error.message}") from error
 
     async def faucet(self, address: bytes, amount: int) -> Proven:
         """Ask a local network's faucet. Raises RuleError beyond its limit, RefusedError where there is none."""
         rules = await self.connect()
-        body = f'{{"account": "{checksum_address(address)}", "amount": {amount}}}'
-        answer = await self._http.post("faucet", body.encode())
-        proven = await self._prove_acknowledged(int_field(answer, "index"))
-        action = decode(proven.entry.op.action, *ACTIONS)
+        body = f'{{"account": "{checksum_address(address)}", "amount": "{amount}"}}'
+        question = self._trust.question()
+        answer = Answer.from_json(await self._http.post(f"faucet{question.query}", body.encode()))
+        await self._follow(question, answer)
+        proven = self._prove_taken(answer)
+        action = proven.entry.op.read()
         if not isinstance(action, Deposit) or (action.account, action.amount) != (address, amount):
             raise DishonestError(f"entry {proven.index} is not the deposit that the faucet acknowledged")
-        if proven.entry.op.actor != rules.operator:
+        if action.actor != rules.operator:
             raise DishonestError(f"entry {proven.index} is not by the ledger's operator")
         return proven
+
+
+def _require_latest(what: str, proven: Proven, floor: int | None) -> None:
+    if floor is not None and proven.index < floor:
+        raise _passed_over(what, proven.index, floor)
+
+
+def _passed_over(what: str, index: int | None, floor: int) -> DishonestError:
+    return DishonestError(f"the ledger names entry {index} as the last of {what}, but entry {floor} changed it")

@@ -1,7 +1,7 @@
 """A running ledger: its folder, database, writer and HTTP service, started and stopped together.
 
-The folder holds ``log.key`` (which signs checkpoints), ``writer.lock`` and, unless a database URL says otherwise,
-``ledger.sqlite3``. Losing the key ends the ledger: its entries stay verifiable, but nobody can append.
+The folder holds ``log.key`` (which signs checkpoints) and, unless a database URL says otherwise, ``ledger.sqlite3``.
+Losing the key ends the ledger: its entries stay verifiable, but nobody can append.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
 from sqlalchemy.engine import URL
 
 from node.ledger.log_key import create_log_key, read_log_key
+from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.sequencer import Sequencer
 from node.ledger.service import build_app
@@ -54,6 +55,10 @@ class LedgerSettings:
     """Seconds after expiry in which vouchers are redeemed. Fixed once the ledger began."""
     faucet_limit: int = 0
     """Most micro-units of play money for one account; 0 for none. Fixed once the ledger began."""
+    fee: int = 1
+    """Micro-units that every operation costs its actor, at least 1. Fixed once the ledger began."""
+    rates: Rates = field(default_factory=Rates)
+    """How often one asker may ask."""
 
     @property
     def url(self) -> URL:
@@ -99,15 +104,21 @@ async def run_ledger(
     async with AsyncExitStack() as stack:
         store = Store(settings.url)
         stack.push_async_callback(store.close)
-        await store.become_writer(settings.folder / "writer.lock")
+        await store.become_writer()
         key = await _log_key(settings, store, operator)
         sequencer = await Sequencer.open(
-            store, key, operator, clock, grace_s=settings.grace_s, faucet_limit=settings.faucet_limit
+            store,
+            key,
+            operator,
+            clock,
+            grace_s=settings.grace_s,
+            faucet_limit=settings.faucet_limit,
+            fee=settings.fee,
         )
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
         runner = web.AppRunner(
-            build_app(store, sequencer, peers),
+            build_app(sequencer, peers, settings.rates),
             access_log=None,
             keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_SHUTDOWN_SECONDS,

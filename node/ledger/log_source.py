@@ -6,12 +6,14 @@ Nothing here is believed: whoever asks for a proof verifies it (`client`, `verif
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import aiohttp
 
-from node.ledger.wire import json_object, remote_error
+from node.ledger.recent import Recent
+from node.ledger.wire import MAX_ANSWER_BYTES, read_object, remote_error
 from protocol.errors import JoulemeshError, MalformedError, UnreachableError
 from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof
 from protocol.note import MAX_NOTE_BYTES
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpLog", "LogReader", "LogSource", "StoreLog"]
 
-_MAX_JSON_BYTES = 64 * 1024
 _MAX_ENTRY_BYTES = 2 + 0xFFFF
 _CACHED_TILES = 256
 _CACHED_BUNDLES = 8
@@ -93,15 +94,17 @@ class HttpLog:
 
     async def get_json(self, path: str) -> dict[str, Any]:
         """The JSON object at `path`. Raises MalformedError when it is none."""
-        return json_object(await self._request("GET", path, _MAX_JSON_BYTES))
+        return read_object(await self._request("GET", path, MAX_ANSWER_BYTES))
 
     async def post(self, path: str, body: bytes) -> dict[str, Any]:
         """The JSON object that `path` answers `body` with."""
-        return json_object(await self._request("POST", path, _MAX_JSON_BYTES, body))
+        return read_object(await self._request("POST", path, MAX_ANSWER_BYTES, body))
 
     async def _request(self, method: str, path: str, limit: int, body: bytes | None = None) -> bytes:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            self._session = aiohttp.ClientSession(
+                timeout=self._timeout, auto_decompress=False, headers={"Accept-Encoding": "gzip"}
+            )
         try:
             async with self._session.request(
                 method, f"{self.url}/{path}", data=body, allow_redirects=False
@@ -123,14 +126,33 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
         total += len(part)
         if total > limit:
             response.close()
-            raise MalformedError(f"the ledger answered with more than {limit} bytes")
+            raise _too_long(limit)
         parts.append(part)
-    return b"".join(parts)
+    content = b"".join(parts)
+    return _inflate(content, limit) if response.headers.get("Content-Encoding") == "gzip" else content
+
+
+def _inflate(content: bytes, limit: int) -> bytes:
+    """What gzip packed, which is never unpacked beyond `limit`. Raises MalformedError."""
+    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(content, limit + 1)
+    except zlib.error as error:
+        raise MalformedError(f"the ledger's answer cannot be unpacked: {error}") from None
+    if len(data) > limit:
+        raise _too_long(limit)
+    if not inflater.eof or inflater.unused_data:
+        raise MalformedError("the ledger's answer is not packed as one whole")
+    return data
+
+
+def _too_long(limit: int) -> MalformedError:
+    return MalformedError(f"the ledger answered with more than {limit} bytes")
 
 
 def _refusal(status: int, content: bytes) -> JoulemeshError:
     try:
-        return remote_error(status, json_object(content))
+        return remote_error(status, read_object(content))
     except MalformedError:
         return remote_error(status, None)
 
@@ -140,8 +162,8 @@ class LogReader:
 
     def __init__(self, source: LogSource) -> None:
         self._source = source
-        self._tiles: dict[Tile, bytes] = {}
-        self._bundles: dict[Tile, list[bytes]] = {}
+        self._tiles: Recent[Tile, bytes] = Recent(_CACHED_TILES)
+        self._bundles: Recent[Tile, list[bytes]] = Recent(_CACHED_BUNDLES)
 
     def forget(self) -> None:
         """Drop what was remembered: a proof made of it did not hold."""
@@ -159,25 +181,21 @@ class LogReader:
     async def entry(self, index: int, size: int) -> bytes:
         """The bytes said to be entry `index` of a log of `size` entries."""
         bundle = bundle_of(index, size)
-        entries = await _remembering(self._bundles, _CACHED_BUNDLES, bundle, self._source.bundle)
+        entries = await _remembering(self._bundles, bundle, self._source.bundle)
         return entries[index % TILE_WIDTH]
 
     async def _prove(self, size: int, prove: Callable[[HashAt], tuple[bytes, ...]]) -> tuple[bytes, ...]:
         needed = sorted(tiles_for(size, prove))
-        read = [_remembering(self._tiles, _CACHED_TILES, tile, self._source.tile) for tile in needed]
+        read = [_remembering(self._tiles, tile, self._source.tile) for tile in needed]
         contents = await asyncio.gather(*read)
         return prove(TileReader(size, dict(zip(needed, contents, strict=True))).hash_at)
 
 
-async def _remembering(
-    cache: dict[Tile, Content], limit: int, tile: Tile, read: Callable[[Tile], Awaitable[Content]]
-) -> Content:
-    """What `read` gives for a tile; full ones stay in `cache`, the oldest leaving first."""
-    if tile in cache:
-        return cache[tile]
-    content = await read(tile)
-    if tile.width == TILE_WIDTH:
-        while len(cache) >= limit:
-            cache.pop(next(iter(cache)))
-        cache[tile] = content
+async def _remembering(cache: Recent[Tile, Content], tile: Tile, read: Callable[[Tile], Awaitable[Content]]) -> Content:
+    """What `read` gives for a tile; full ones stay in `cache`."""
+    content = cache.get(tile)
+    if content is None:
+        content = await read(tile)
+        if tile.width == TILE_WIDTH:
+            cache.put(tile, content)
     return content

@@ -6,7 +6,9 @@ Without it a ledger could show every run another history; with it, one that rewr
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.durable import replace_file
@@ -16,6 +18,8 @@ from protocol.note import VerifierKey
 
 __all__ = ["Memory"]
 
+_WRITE_EVERY_S = 1.0
+
 
 @dataclass(slots=True)
 class Memory:
@@ -24,6 +28,10 @@ class Memory:
     path: Path | None = None
     verifier: VerifierKey | None = None
     note: bytes | None = None
+    clock: Callable[[], float] = time.monotonic
+    _written_at: float | None = field(default=None, init=False)
+    _is_behind: bool = field(default=False, init=False)
+    """Whether the file lacks the note."""
 
     @classmethod
     def load(cls, path: Path | None) -> Memory:
@@ -51,16 +59,25 @@ class Memory:
         return open_checkpoint(self.note, self.verifier)
 
     def remember(self, note: bytes) -> None:
-        """Take in a newer checkpoint, which the caller has verified; the file changes whole or not at all.
+        """Take in a newer checkpoint, which the caller has verified. Written at most once a second; `flush` at the end.
 
         Raises ConfigurationError when the file cannot be written.
         """
         self.note = note
-        if self.path is None or self.verifier is None:
+        self._is_behind = True
+        now = self.clock()
+        if self._written_at is None or now - self._written_at >= _WRITE_EVERY_S:
+            self.flush()
+            self._written_at = now
+
+    def flush(self) -> None:
+        """Write what is not written yet; the file changes whole or not at all. Raises ConfigurationError."""
+        if self.path is None or self.verifier is None or self.note is None or not self._is_behind:
             return
-        content = json.dumps({"verifier_key": str(self.verifier), "checkpoint": note.decode()}, indent=1)
+        content = json.dumps({"verifier_key": str(self.verifier), "checkpoint": self.note.decode()}, indent=1)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.path, (content + "\n").encode())
         except OSError as error:
             raise ConfigurationError(f"cannot remember the ledger in {self.path}: {error.strerror}") from error
+        self._is_behind = False

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     ForeignKey,
     Integer,
@@ -27,6 +26,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from protocol.errors import ConfigurationError
+from protocol.messages import MAX_LEGS
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -42,7 +42,7 @@ __all__ = [
     "tiles",
 ]
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -89,15 +89,14 @@ sessions = Table(
     "sessions",
     metadata,
     Column("session", LargeBinary(32), primary_key=True),
-    Column("terms", LargeBinary, nullable=False),
-    Column("tokens_in", _BIG, nullable=False),
-    Column("tokens_out", _BIG, nullable=False),
-    Column("reserved", _BIG, nullable=False),
-    Column("closed", Boolean, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("settled", LargeBinary(8 * MAX_LEGS), nullable=False),
+    Column("ceilings", LargeBinary(8 * MAX_LEGS), nullable=False),
     Column("opened", _BIG, ForeignKey(entries.c.position), nullable=False),
     Column("entry", _BIG, ForeignKey(entries.c.position), nullable=False),
 )
-"""Every session ever opened, closed ones too: their terms must never open again."""
+"""Every session ever opened, closed ones too: the very same must never open again. ``data``: canonical bytes of the
+session; ``settled`` and ``ceilings``: micro-units of each leg, eight bytes each, most significant first."""
 
 checkpoint = Table(
     "checkpoint",

@@ -12,18 +12,19 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from node.ledger.published import Published
 from node.ledger.store import Store
 from node.ledger.working_copy import FAUCET_REFERENCE, WorkingCopy, recover
 from node.ports import Clock
 from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, PeerError, RuleError
 from protocol.ids import Address, checksum_address
-from protocol.messages import Deposit, Genesis, SignedOp, sign_op
 from protocol.note import NoteKey
-from protocol.session import Outcome, Rules, apply, ledger_domain
+from protocol.operations import Deposit, Genesis, SignedOp, sign_op
+from protocol.session import Outcome, Rules, apply, ledger_domain, rules_of
 from protocol.signing import SigningKey
 from protocol.units import format_micro
 
-__all__ = ["Appended", "Sequencer"]
+__all__ = ["Sequencer"]
 
 _MAX_BATCH = 512
 _MAX_WAITING = 4096
@@ -31,28 +32,20 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
-    """Where an accepted operation stands."""
-
-    index: int
-    """Index of its entry."""
-    size: int
-    """Size of the signed checkpoint that covers it."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Submission:
     """An operation that waits. It is made when its turn comes: the faucet's depends on what came before."""
 
     make: Callable[[], SignedOp]
-    done: asyncio.Future[Appended]
+    done: asyncio.Future[int]
 
 
 class Sequencer:
-    """Use `open`, then run `serve` in a task of its own. Readers never look here: they read the store."""
+    """Use `open`, then run `serve` in a task of its own. Readers look at `published` alone."""
 
     def __init__(self, store: Store, key: NoteKey, operator: SigningKey, clock: Clock) -> None:
         self.domain = ledger_domain(str(key.verifier))
+        self.published = Published(store)
+        """What is durable, for all to see."""
         self._store = store
         self._key = key
         self._operator = operator
@@ -63,7 +56,15 @@ class Sequencer:
 
     @classmethod
     async def open(
-        cls, store: Store, key: NoteKey, operator: SigningKey, clock: Clock, *, grace_s: int, faucet_limit: int
+        cls,
+        store: Store,
+        key: NoteKey,
+        operator: SigningKey,
+        clock: Clock,
+        *,
+        grace_s: int,
+        faucet_limit: int,
+        fee: int,
     ) -> Sequencer:
         """Recover the ledger that `store` holds, or begin one with a genesis entry.
 
@@ -72,16 +73,24 @@ class Sequencer:
             LocalError: the database contradicts itself or its checkpoint.
         """
         sequencer = cls(store, key, operator, clock)
+        genesis = Genesis(
+            actor=operator.address,
+            nonce=1,
+            verifier_key=str(key.verifier),
+            grace=grace_s,
+            faucet_limit=faucet_limit,
+            fee=fee,
+        )
         recovered = await recover(store, key)
         if recovered is not None:
-            sequencer._copy = recovered
+            sequencer._copy = recovered.copy
+            sequencer.published.take(recovered.durable)
         else:
-            genesis = Genesis(verifier_key=str(key.verifier), grace_s=grace_s, faucet_limit=faucet_limit)
-            signed = sign_op(sequencer.domain, operator, 1, genesis)
+            signed = sign_op(sequencer.domain, operator, genesis)
             submission = _Submission(lambda: signed, asyncio.get_running_loop().create_future())
             await sequencer._sequence([submission])
             await submission.done
-        _check_rules(Rules(operator.address, str(key.verifier), grace_s, faucet_limit), sequencer.rules)
+        _check_rules(rules_of(genesis), sequencer.rules)
         return sequencer
 
     @property
@@ -91,14 +100,14 @@ class Sequencer:
 
     # Taking operations
 
-    async def submit(self, signed: SignedOp) -> Appended:
-        """Take an operation; returns once a signed checkpoint covers it, durably.
+    async def submit(self, signed: SignedOp) -> int:
+        """Take an operation; the index of its entry, once a signed checkpoint covers it durably and is published.
 
         Raises what `protocol.session.apply` raises, and LocalError when the ledger is overloaded or has stopped.
         """
         return await self._enqueue(lambda: signed)
 
-    async def faucet(self, account: Address, amount: int) -> Appended:
+    async def faucet(self, account: Address, amount: int) -> int:
         """Credit play money to `account`, up to the ledger's limit for each. Raises RuleError, and as `submit` does."""
         return await self._enqueue(lambda: self._faucet_deposit(account, amount))
 
@@ -106,16 +115,21 @@ class Sequencer:
         left = self.rules.faucet_limit - self._copy.fauceted.get(account, 0)
         if amount > left:
             raise RuleError(f"the faucet has {format_micro(left)} left for this account", code="faucet")
-        deposit = Deposit(account=account, amount=amount, reference=FAUCET_REFERENCE)
-        nonce = self._copy.books.account(self._operator.address).nonce + 1
-        return sign_op(self.domain, self._operator, nonce, deposit)
+        deposit = Deposit(
+            actor=self._operator.address,
+            nonce=self._copy.books.account(self._operator.address).nonce + 1,
+            account=account,
+            amount=amount,
+            reference=FAUCET_REFERENCE,
+        )
+        return sign_op(self.domain, self._operator, deposit)
 
-    async def _enqueue(self, make: Callable[[], SignedOp]) -> Appended:
+    async def _enqueue(self, make: Callable[[], SignedOp]) -> int:
         if self._stopped is not None:
             raise self._stopped
         if self._waiting.qsize() >= _MAX_WAITING:
             raise LocalError("the ledger is overloaded", code="busy", hint="try again in a moment")
-        done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(_Submission(make, done))
         return await done
 
@@ -170,10 +184,12 @@ class Sequencer:
         index = self._copy.appender.size
         if taken:
             self._copy.last_time = now
-            await self._store.commit(self._copy.append(taken, self._key))
+            appended = self._copy.append(taken, self._key)
+            await self._store.commit(appended)
+            self.published.take(appended)
         for submission, result in results:
             if isinstance(result, Outcome):
-                _answer(submission, Appended(index, self._copy.appender.size))
+                _answer(submission, index)
                 index += 1
             else:
                 _answer(submission, result)
@@ -192,10 +208,10 @@ class Sequencer:
         return outcome
 
 
-def _answer(submission: _Submission, answer: Appended | JoulemeshError) -> None:
+def _answer(submission: _Submission, answer: int | JoulemeshError) -> None:
     if submission.done.done():  # the asker has gone
         return
-    if isinstance(answer, Appended):
+    if isinstance(answer, int):
         submission.done.set_result(answer)
     else:
         submission.done.set_exception(answer)
@@ -211,6 +227,7 @@ def _check_rules(wanted: Rules, found: Rules) -> None:
         ("log key", wanted.verifier_key, found.verifier_key),
         ("grace", f"{wanted.grace_s} s", f"{found.grace_s} s"),
         ("faucet limit", format_micro(wanted.faucet_limit), format_micro(found.faucet_limit)),
+        ("fee", format_micro(wanted.fee), format_micro(found.fee)),
     ):
         if is_now != was:
             raise ConfigurationError(

@@ -4,120 +4,201 @@
 GET     /checkpoint                     newest signed note
 GET     /tile/<L>/<N>[.p/<W>]           hash tile
 GET     /tile/entries/<N>[.p/<W>]       entries
-GET     /info                           who runs it, under which rules, and where its peers are
+GET     /info                           who runs it, under which rules, where its peers are; proves the genesis entry
 GET     /account/<0x address>           balance, and the entry that proves it
-GET     /session/<hex id>               the entries that opened a session and last changed it
-POST    /ops                            one signed operation; answers once a signed checkpoint covers it
+GET     /session/<hex id>               amounts, and the entries that opened a session and last changed it
+GET     /entry/<index>                  an entry
+GET     /consistency                    nothing more than every answer holds
+POST    /ops                            one signed operation; answers with its entry, once that is durable
 POST    /faucet                         play money, where the ledger was begun with a faucet
 ======  ==============================  =====================================================================
 
-What it says beside checkpoint, tiles and entries is a hint: clients verify (`client`). It can delay or refuse; what it
-cannot do is forge an operation, or change the log unseen.
+Each answer in JSON ends in a checkpoint, and proves that this continues those of the sizes that ``?known=`` names: one
+request tells a reader all that it has to verify (`client`). The ledger can delay or refuse; what it cannot do is forge
+an operation, or change the log unseen.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aiohttp import web
 
-from node.ledger.sequencer import Appended, Sequencer
-from node.ledger.store import Store
-from node.ledger.wire import MAX_OP_BYTES, LedgerInfo, error_to_json, json_object, status_of
+from node.ledger.published import Head, Published
+from node.ledger.rates import Buckets, Rates, TooOftenError, asker_of
+from node.ledger.sequencer import Sequencer
+from node.ledger.wire import (
+    MAX_KNOWN,
+    MAX_OP_BYTES,
+    Answer,
+    LedgerInfo,
+    Place,
+    error_to_json,
+    read_object,
+    status_of,
+)
 from protocol.codec import decode
-from protocol.errors import JoulemeshError, MalformedError, RefusedError, peers_fault
+from protocol.errors import JoulemeshError, MalformedError, RefusedError, SignatureError, peers_fault
 from protocol.ids import Address, parse_address
-from protocol.merkle import MAX_SIZE
-from protocol.messages import SignedOp
-from protocol.tiles import TILE_WIDTH, Tile, encode_bundle, parse_tile_path
+from protocol.operations import SignedOp
+from protocol.strict_json import exact_keys, int_text
+from protocol.tiles import Tile, encode_bundle, parse_tile_path
 
 __all__ = ["build_app"]
 
 _REQUEST_SECONDS = 30
 """Longest that one request may take, its body and answer included; slow readers and writers are cut off."""
+_MAX_FAUCET_BYTES = 1024
 
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""Tiles never change: one that has grown has another path."""
 _FRESH = {"Cache-Control": "no-store"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Routes:
-    """The handlers, around the sequencer that takes operations and the store that everything else is read from."""
+    """The handlers, around the sequencer that takes operations, and shows what has become of them."""
 
-    def __init__(self, store: Store, sequencer: Sequencer, peers: Sequence[str]) -> None:
-        self._store = store
+    def __init__(self, sequencer: Sequencer, peers: Sequence[str], rates: Rates) -> None:
         self._sequencer = sequencer
+        self._published: Published = sequencer.published
         self._peers = peers
+        self._by_address = Buckets(rates.address, time.monotonic)
+        self._by_key = Buckets(rates.key, time.monotonic)
+        self._faucets = Buckets(rates.faucet, time.monotonic)
+
+    @web.middleware
+    async def limited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse whoever asks too often."""
+        self._by_address.take(asker_of(request.remote))
+        return await handler(request)
+
+    # Static files of the log
 
     async def checkpoint(self, _request: web.Request) -> web.Response:
-        note = await self._store.checkpoint()
+        note = self._published.head.note
         return web.Response(body=note, content_type="text/plain", charset="utf-8", headers=_FRESH)
 
     async def tile(self, request: web.Request) -> web.Response:
-        tile = parse_tile_path(request.path.removeprefix("/"))
-        body = await (self._bundle(tile) if tile.level is None else self._store.tile(tile))
+        try:
+            tile = parse_tile_path(request.path.removeprefix("/"))
+        except MalformedError as error:
+            raise RefusedError(error.message, code="not-found") from None
+        body = await (self._bundle(tile) if tile.level is None else self._published.tile(tile))
         if body is None:
             raise RefusedError("the log does not reach that far", code="not-found")
-        # A partial tile never changes either, but nobody needs it once it is full.
-        headers = _IMMUTABLE if tile.width == TILE_WIDTH else _FRESH
-        return web.Response(body=body, content_type="application/octet-stream", headers=headers)
+        response = web.Response(body=body, content_type="application/octet-stream", headers=_IMMUTABLE)
+        if tile.level is None:
+            response.headers["Vary"] = "Accept-Encoding"
+            if _takes_gzip(request.headers.get("Accept-Encoding", "")):
+                response.enable_compression(web.ContentCoding.gzip)
+        return response
 
     async def _bundle(self, tile: Tile) -> bytes | None:
-        begin = tile.index * TILE_WIDTH
-        entries = await self._store.entries(begin, begin + tile.width)
-        return encode_bundle(entries) if len(entries) == tile.width else None
+        entries = await self._published.bundle(tile)
+        return None if entries is None else encode_bundle(entries)
 
-    async def info(self, _request: web.Request) -> web.Response:
+    # Answers that prove what they say
+
+    async def info(self, request: web.Request) -> web.Response:
         rules = self._sequencer.rules
         info = LedgerInfo(
             verifier_key=rules.verifier_key,
             operator=rules.operator,
             grace_s=rules.grace_s,
             faucet_limit=rules.faucet_limit,
+            fee=rules.fee,
             peers=tuple(self._peers),
             version=_version(),
         )
-        return _json(info.to_json())
+        return await self._answer(request, info.to_json(), {"genesis": 0})
 
     async def account(self, request: web.Request) -> web.Response:
-        row = await self._store.account(_parse_address(request.match_info["address"]))
-        if row is None:
-            return _json({"free": 0, "nonce": 0, "entry": None})
-        return _json({"free": row.account.free, "nonce": row.account.nonce, "entry": row.entry})
+        row = self._published.account(_parse_address(request.match_info["address"]))
+        free, nonce = (0, 0) if row is None else (row.account.free, row.account.nonce)
+        entry = None if row is None else row.entry
+        return await self._answer(request, {"free": str(free), "nonce": str(nonce)}, {"entry": entry})
 
     async def session(self, request: web.Request) -> web.Response:
-        row = await self._store.session(_parse_session(request.match_info["session"]))
+        row = self._published.session(_parse_session(request.match_info["session"]))
         if row is None:
             raise RefusedError("no such session on this ledger", code="unknown-session")
-        return _json({"opened": row.opened, "latest": row.entry})
+        said = {
+            "settled": [str(amount) for amount in row.record.settled],
+            "ceilings": [str(amount) for amount in row.record.ceilings],
+        }
+        return await self._answer(request, said, {"opened": row.opened, "latest": row.entry})
+
+    async def entry(self, request: web.Request) -> web.Response:
+        return await self._answer(request, {}, {"entry": int_text(request.match_info["index"])})
+
+    async def consistency(self, request: web.Request) -> web.Response:
+        return await self._answer(request, {}, {})
 
     async def submit(self, request: web.Request) -> web.Response:
+        known = _known(request)
         signed = decode(await request.read(), SignedOp, limit=MAX_OP_BYTES)
-        return _appended(await self._sequencer.submit(signed))
+        actor = signed.read().actor
+        self._by_key.check(actor)
+        try:
+            index = await self._sequencer.submit(signed)
+        except JoulemeshError as error:
+            # Whoever has not signed it must not use up the key's share.
+            if not isinstance(error, SignatureError):
+                self._by_key.take(actor)
+            raise
+        self._by_key.take(actor)
+        return await self._answer(request, {}, {"entry": index}, known)
 
     async def faucet(self, request: web.Request) -> web.Response:
-        body = json_object(await request.read())
-        if body.keys() != {"account", "amount"}:
-            raise MalformedError("a faucet request has an account and an amount")
-        account, amount = body["account"], body["amount"]
-        if type(account) is not str or type(amount) is not int or not 0 < amount < MAX_SIZE:
-            raise MalformedError("the account is text, the amount a whole number of micro-units above zero")
-        return _appended(await self._sequencer.faucet(_parse_address(account), amount))
+        self._faucets.take(asker_of(request.remote))
+        known = _known(request)
+        body = exact_keys(read_object(await request.read(), limit=_MAX_FAUCET_BYTES), "account", "amount")
+        amount = int_text(body["amount"])
+        if type(body["account"]) is not str or amount == 0:
+            raise MalformedError("the account is text, the amount the text of a number of micro-units above zero")
+        index = await self._sequencer.faucet(_parse_address(body["account"]), amount)
+        return await self._answer(request, {}, {"entry": index}, known)
+
+    async def _answer(
+        self,
+        request: web.Request,
+        said: Mapping[str, Any],
+        places: Mapping[str, int | None],
+        known: Sequence[int] | None = None,
+    ) -> web.Response:
+        """All under one checkpoint: what is said, the entries at `places`, the way from what the reader knows."""
+        known = _known(request) if known is None else known
+        head = self._published.head
+        proven = {name: await self._place(index, head) for name, index in places.items()}
+        continues = {
+            size: await self._published.prove_continues(size, head) for size in known if size <= head.checkpoint.size
+        }
+        return _json(Answer(head.note, continues, {**said, **proven}).to_json())
+
+    async def _place(self, index: int | None, head: Head) -> dict[str, Any] | None:
+        if index is None:
+            return None
+        shown = await self._published.prove(index, head)
+        return Place(shown.index, shown.entry, shown.proof).to_json()
 
 
-def build_app(store: Store, sequencer: Sequencer, peers: Sequence[str]) -> web.Application:
+def build_app(sequencer: Sequencer, peers: Sequence[str], rates: Rates) -> web.Application:
     """The HTTP application. `peers` is read at each request, so its owner may fill it after the start."""
-    routes = _Routes(store, sequencer, peers)
-    app = web.Application(middlewares=[_bounded], client_max_size=MAX_OP_BYTES)
+    routes = _Routes(sequencer, peers, rates)
+    app = web.Application(middlewares=[_bounded, routes.limited], client_max_size=MAX_OP_BYTES)
     app.router.add_get("/checkpoint", routes.checkpoint)
     app.router.add_get("/tile/{path:.+}", routes.tile)
     app.router.add_get("/info", routes.info)
     app.router.add_get("/account/{address}", routes.account)
     app.router.add_get("/session/{session}", routes.session)
+    app.router.add_get("/entry/{index}", routes.entry)
+    app.router.add_get("/consistency", routes.consistency)
     app.router.add_post("/ops", routes.submit)
     if sequencer.rules.faucet_limit > 0:
         app.router.add_post("/faucet", routes.faucet)
@@ -144,8 +225,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except JoulemeshError as error:
-        missing = error.code in ("not-found", "unknown-session")
-        return _json(error_to_json(error), status=404 if missing else status_of(error))
+        response = _json(error_to_json(error), status=status_of(error))
+        if isinstance(error, TooOftenError):
+            response.headers["Retry-After"] = str(error.wait_s)
+        return response
     except web.HTTPException as error:
         refused = RefusedError(error.reason, code="http")
         return _json(error_to_json(refused), status=error.status)
@@ -155,8 +238,24 @@ def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:
     return web.json_response(body, status=status, headers=_FRESH)
 
 
-def _appended(appended: Appended) -> web.Response:
-    return _json({"index": appended.index, "size": appended.size})
+def _known(request: web.Request) -> tuple[int, ...]:
+    """The sizes that the reader knows checkpoints of."""
+    said = request.query.getall("known", [])
+    if len(said) > MAX_KNOWN:
+        raise MalformedError(f"more than {MAX_KNOWN} sizes known")
+    sizes = tuple(map(int_text, said))
+    if 0 in sizes:
+        raise MalformedError("nothing can be proven of the empty log")
+    return sizes
+
+
+def _takes_gzip(header: str) -> bool:
+    """Whether ``Accept-Encoding`` names gzip, and not to refuse it."""
+    for part in header.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
 
 
 def _parse_address(text: str) -> Address:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from node.ledger import schema
+from protocol.checkpoint import Checkpoint
 from protocol.codec import decode, encode
 from protocol.errors import LocalError, MalformedError, UnreachableError
 from protocol.ids import Address, SessionId
@@ -67,8 +69,10 @@ class Batch:
     tiles: dict[Tile, bytes]
     accounts: Sequence[AccountRow]
     sessions: Sequence[SessionRow]
-    checkpoint: bytes
-    """Signed note that covers the batch."""
+    checkpoint: Checkpoint
+    """What covers the batch."""
+    note: bytes
+    """The same, signed."""
 
 
 class Store:
@@ -83,36 +87,51 @@ class Store:
 
     # Life
 
-    async def become_writer(self, lock_path: Path) -> None:
+    async def become_writer(self) -> None:
         """Take the write lock and create the tables where they are missing.
 
-        The lock goes with the process: a file lock for SQLite, an advisory lock of the writing connection for
-        PostgreSQL. Should a PostgreSQL connection drop unnoticed and another writer take over, the primary key of
-        ``entries`` still refuses the first writer's next batch.
+        The lock goes with the process: a locked file beside a SQLite database, an advisory lock of the writing
+        connection for PostgreSQL. Should that connection drop unnoticed and another writer take over, the primary key
+        of ``entries`` still refuses the first writer's next batch.
 
         Raises:
             LocalError: another writer holds the lock, or the tables are of another version.
             UnreachableError: the database does not answer.
         """
         if self._url.get_backend_name() == "sqlite":
-            self._lock_file = _lock(lock_path)
+            self._lock_file = _lock(_lock_path(self._url))
         self._writer = schema.make_engine(self._url, writer=True)
         with _reachable(self._url):
             self._writer_connection = await self._writer.connect()
             if self._url.get_backend_name() == "postgresql":
                 await self._take_advisory_lock(self._writer_connection)
             async with self._writer_connection.begin():
+                # Of these tables alone, so that nothing of this version gets into a database of another one.
+                await self._writer_connection.run_sync(schema.meta.create, checkfirst=True)
+                await self._check_version(self._writer_connection)
                 await self._writer_connection.run_sync(schema.metadata.create_all)
-                known = await self._meta(self._writer_connection)
-                if not known:
-                    await self._writer_connection.execute(
-                        schema.meta.insert(), [{"name": "schema", "value": schema.SCHEMA_VERSION}]
-                    )
-        if known.get("schema", schema.SCHEMA_VERSION) != schema.SCHEMA_VERSION:
+                insert = self._dialect.insert(schema.meta).on_conflict_do_nothing()
+                await self._writer_connection.execute(insert, [{"name": "schema", "value": schema.SCHEMA_VERSION}])
+
+    async def check_version(self) -> None:
+        """For readers. Raises LocalError where the tables are of another version."""
+        async with self._reading() as connection:
+            await self._check_version(connection)
+
+    async def _check_version(self, connection: AsyncConnection) -> None:
+        rows = await connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema"))
+        found = rows.scalar()
+        if found not in (None, schema.SCHEMA_VERSION):
             raise LocalError(
-                f"the ledger database has tables of version {known['schema']}, not {schema.SCHEMA_VERSION}",
+                f"the ledger database has tables of version {found}, not {schema.SCHEMA_VERSION}",
                 code="ledger-version",
+                hint="another version of this software made it, and this one cannot read it: begin a ledger in a new "
+                "folder, or run the version that made it",
             )
+
+    @property
+    def _dialect(self) -> Any:
+        return sqlite if self._url.get_backend_name() == "sqlite" else postgresql
 
     async def _take_advisory_lock(self, connection: AsyncConnection) -> None:
         taken = await connection.scalar(select(func.pg_try_advisory_lock(_ADVISORY_LOCK)))
@@ -183,11 +202,9 @@ class Store:
             [
                 {
                     "session": row.session,
-                    "terms": encode(row.record.terms),
-                    "tokens_in": row.record.tokens_in,
-                    "tokens_out": row.record.tokens_out,
-                    "reserved": row.record.reserved,
-                    "closed": row.record.closed,
+                    "data": encode(row.record.session),
+                    "settled": _pack(row.record.settled),
+                    "ceilings": _pack(row.record.ceilings),
                     "opened": row.opened,
                     "entry": row.entry,
                 }
@@ -196,13 +213,12 @@ class Store:
         )
 
     async def _write_checkpoint(self, connection: AsyncConnection, batch: Batch) -> None:
-        await self._upsert(connection, schema.checkpoint, [{"id": 1, "note": batch.checkpoint}])
+        await self._upsert(connection, schema.checkpoint, [{"id": 1, "note": batch.note}])
 
     async def _upsert(self, connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
         if not rows:
             return
-        dialect = sqlite if self._url.get_backend_name() == "sqlite" else postgresql
-        statement = dialect.insert(table)
+        statement = self._dialect.insert(table)
         keys = [column.name for column in table.primary_key]
         changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
         await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
@@ -214,10 +230,6 @@ class Store:
         with _reachable(self._url):
             async with self._readers.connect() as connection:
                 yield connection
-
-    async def _meta(self, connection: AsyncConnection) -> dict[str, str]:
-        rows = await connection.execute(select(schema.meta.c.name, schema.meta.c.value))
-        return {row.name: row.value for row in rows}
 
     async def checkpoint(self) -> bytes | None:
         """The newest signed checkpoint; None before the first."""
@@ -249,20 +261,6 @@ class Store:
             return None
         return hashes[: tile.width * HASH_BYTES]
 
-    async def account(self, address: bytes) -> AccountRow | None:
-        """One account; None where no entry ever touched it."""
-        async with self._reading() as connection:
-            query = select(schema.accounts).where(schema.accounts.c.address == address)
-            row = (await connection.execute(query)).first()
-        return None if row is None else _account_row(row)
-
-    async def session(self, session: bytes) -> SessionRow | None:
-        """One session; None where it was never opened."""
-        async with self._reading() as connection:
-            query = select(schema.sessions).where(schema.sessions.c.session == session)
-            row = (await connection.execute(query)).first()
-        return None if row is None else _session_row(row)
-
     async def all_accounts(self) -> list[AccountRow]:
         """Every account."""
         async with self._reading() as connection:
@@ -280,12 +278,25 @@ def _account_row(row: Row[Any]) -> AccountRow:
 
 def _session_row(row: Row[Any]) -> SessionRow:
     try:
-        terms = decode(row.terms, Session)
-    except MalformedError as error:
-        message = f"the stored terms of session {row.session.hex()} cannot be read: {error.message}"
+        session = decode(row.data, Session)
+        record = SessionRecord(session, _unpack(row.settled, session), _unpack(row.ceilings, session))
+    except (MalformedError, struct.error) as error:
+        message = f"the stored session {row.session.hex()} cannot be read: {error}"
         raise LocalError(message, code="ledger-damaged", hint="joule ledger verify says more") from error
-    record = SessionRecord(terms, row.tokens_in, row.tokens_out, row.reserved, row.closed)
     return SessionRow(SessionId(row.session), record, row.opened, row.entry)
+
+
+def _pack(amounts: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(amounts)}Q", *amounts)
+
+
+def _unpack(data: bytes, session: Session) -> tuple[int, ...]:
+    return struct.unpack(f">{len(session.legs)}Q", data)
+
+
+def _lock_path(url: URL) -> Path:
+    """Beside the database: whoever opens the same file meets the same lock, whatever the folder is called."""
+    return Path(f"{Path(url.database or 'ledger').resolve()}.lock")
 
 
 def _lock(path: Path) -> int:

@@ -22,8 +22,8 @@ from protocol.codec import decode
 from protocol.errors import ConfigurationError, DishonestError, LocalError, PeerError
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.merkle import HASH_BYTES, leaf_hash
-from protocol.messages import ACTIONS, Deposit, Genesis, LogEntry, Withdraw
 from protocol.note import VerifierKey
+from protocol.operations import Deposit, Genesis, LogEntry, Withdraw
 from protocol.session import Books, ledger_domain, replay
 from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
@@ -55,6 +55,8 @@ class Report:
     """Entries verified."""
     deposited: int = 0
     withdrawn: int = 0
+    fees: int = 0
+    """What operations have cost their actors; the operator has it."""
     books: Books = field(default_factory=Books)
     """The state that the entries lead to."""
     fault: Fault | None = None
@@ -88,9 +90,11 @@ async def verify_database(
     Raises:
         ConfigurationError: no such file, or not a database URL.
         UnreachableError: the database does not answer, or is no ledger.
+        LocalError: its tables are of another version.
     """
     store = Store(_existing(database) if isinstance(database, Path) else database_url(database))
     try:
+        await store.check_version()
         report = await verify_log(StoreLog(store), verifier_key=verifier_key, progress=progress)
         if report.fault is None:
             report.fault = await _check_state(store, report)
@@ -128,7 +132,7 @@ async def _registered_key(source: LogSource) -> str:
     entries = await source.bundle(Tile(None, 0, 1))
     if not entries:
         raise DishonestError("there is no entry 0 that would register its key")
-    action = decode(decode(entries[0], LogEntry).op.action, *ACTIONS)
+    action = decode(entries[0], LogEntry).op.read()
     if not isinstance(action, Genesis):
         raise DishonestError("entry 0 registers no key")
     return action.verifier_key
@@ -202,7 +206,7 @@ class _Replay:
         # (3) signed, allowed, and with the effects that the rules give
         replay(report.books, self._domain, entry)
         # (4) within what the faucet may give
-        self._check_faucet(entry)
+        self._count_money(entry)
         for account in entry.accounts:
             report.changed[account.account] = index
         for session in entry.sessions:
@@ -210,12 +214,14 @@ class _Replay:
             report.opened.setdefault(SessionId(session.session), index)
         report.entries = index + 1
 
-    def _check_faucet(self, entry: LogEntry) -> None:
-        report, action = self._report, decode(entry.op.action, *ACTIONS)
+    def _count_money(self, entry: LogEntry) -> None:
+        report, action = self._report, entry.op.read()
         if isinstance(action, Deposit):
             report.deposited += action.amount
         elif isinstance(action, Withdraw):
             report.withdrawn += action.amount
+        if report.books.rules is not None and action.actor != report.books.rules.operator:
+            report.fees += report.books.rules.fee
         credit = faucet_credit(entry.op)
         if credit is not None and report.books.rules is not None:
             account = Address(credit.account)

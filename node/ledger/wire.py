@@ -1,12 +1,13 @@
-"""What the ledger's HTTP interface says in JSON, in both directions: errors by name and code.
+"""What the ledger's HTTP interface says in JSON, in both directions (docs/spec/ledger.md, clauses C4 to C7).
 
 A client gets back the very error that the rules raised. Text from a remote ledger is cut and cleaned before anybody
-prints it.
+prints it. A whole number that may be above 2^53 is text, since JSON readers round such numbers.
 """
 
 from __future__ import annotations
 
-import json
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,34 +23,101 @@ from protocol.errors import (
     peers_fault,
 )
 from protocol.ids import Address, checksum_address, parse_address
-from protocol.merkle import MAX_SIZE
-from protocol.session import ledger_domain
+from protocol.note import decode_base64
+from protocol.session import Rules, ledger_domain
+from protocol.strict_json import int_text, parse_object
+from protocol.text import is_plain_text, to_plain_text
 
 __all__ = [
+    "MAX_ANSWER_BYTES",
+    "MAX_KNOWN",
     "MAX_OP_BYTES",
+    "Answer",
     "LedgerInfo",
+    "Place",
     "error_to_json",
-    "int_field",
-    "json_object",
-    "place_field",
+    "read_object",
     "remote_error",
     "status_of",
 ]
 
 MAX_OP_BYTES = 16 * 1024
-"""Bound on a submitted operation: twice the longest action."""
+"""Bound on a submitted operation, which is above that of the longest action."""
+MAX_ANSWER_BYTES = 192 * 1024
+"""Bound on an answer in JSON: two of the longest entries with their proofs fit."""
+MAX_KNOWN = 8
+"""Sizes that one question may ask consistency proofs from."""
 
+_DEPTH = 4
 _MAX_TEXT = 400
 _MAX_PEERS = 64
-
+_MAX_PROOF = 128
 _NAMED: dict[str, type[JoulemeshError]] = {
-    each.__name__: each for each in (RuleError, MalformedError, SignatureError, RefusedError)
+    each.__name__: each for each in (RuleError, RefusedError, MalformedError, SignatureError)
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An entry, where it stands, and the inclusion proof for it: in JSON an object of three keys. Unverified."""
+
+    index: int
+    entry: bytes
+    proof: tuple[bytes, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As an answer spells it."""
+        return {"index": str(self.index), "entry": _base64(self.entry), "proof": _hashes_to_json(self.proof)}
+
+    @classmethod
+    def from_json(cls, said: object) -> Self:
+        """Read strictly. Raises MalformedError."""
+        body = _object(said, "index", "entry", "proof")
+        return cls(int_text(body["index"]), decode_base64(_string(body["entry"])), _hashes_from_json(body["proof"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What every answer holds beside its own: a checkpoint, and that it continues those that the reader knows."""
+
+    note: bytes
+    """The checkpoint, signed; all proofs in the answer end in it."""
+    consistency: Mapping[int, tuple[bytes, ...]]
+    """Proofs from the sizes that were asked for, as far as the log reaches them."""
+    said: Mapping[str, Any]
+    """The whole object."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer's body."""
+        proofs = {str(size): _hashes_to_json(proof) for size, proof in self.consistency.items()}
+        return {**self.said, "checkpoint": self.note.decode(), "consistency": proofs}
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Read strictly. Raises MalformedError."""
+        proofs = said.get("consistency")
+        if not isinstance(proofs, dict) or len(proofs) > MAX_KNOWN:
+            raise MalformedError("the ledger's answer has no consistency proofs")
+        return cls(
+            _string(said.get("checkpoint")).encode(),
+            {int_text(size): _hashes_from_json(proof) for size, proof in proofs.items()},
+            said,
+        )
+
+    def place(self, name: str) -> Place:
+        """The entry under a name. Raises MalformedError."""
+        return Place.from_json(self.said.get(name))
+
+    def has(self, name: str) -> bool:
+        """Whether there is something but null under a name. Raises MalformedError where the name is missing."""
+        if name not in self.said:
+            raise MalformedError(f"the ledger's answer lacks {name}")
+        return self.said[name] is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerInfo:
-    """What ``/info`` says."""
+    """What ``/info`` tells a newcomer."""
 
     verifier_key: str
     """C2SP verifier key of its checkpoints; the EIP-712 domain follows from it."""
@@ -58,13 +126,20 @@ class LedgerInfo:
     """Seconds after expiry in which vouchers are redeemed."""
     faucet_limit: int
     """Most micro-units of play money for one account; 0 for no faucet."""
+    fee: int
+    """Micro-units that every operation costs its actor."""
     peers: tuple[str, ...]
     """Multiaddrs where a newcomer finds the network."""
     version: str
     """Of the software that serves."""
 
+    @property
+    def rules(self) -> Rules:
+        """What the genesis entry must say too."""
+        return Rules(self.operator, self.verifier_key, self.grace_s, self.faucet_limit, self.fee)
+
     def to_json(self) -> dict[str, Any]:
-        """The answer's body; beside the fields it names what follows from the key, for people."""
+        """Part of the answer's body; beside the fields it names what follows from the key, for people."""
         domain = ledger_domain(self.verifier_key)
         return {
             "verifier_key": self.verifier_key,
@@ -75,64 +150,81 @@ class LedgerInfo:
                 "chainId": domain.chain_id,
                 "verifyingContract": checksum_address(domain.verifying_contract),
             },
+            "venue": "0x" + domain.separator.hex(),
             "operator": checksum_address(self.operator),
             "grace_s": self.grace_s,
-            "faucet_limit": self.faucet_limit,
+            "faucet_limit": str(self.faucet_limit),
+            "fee": str(self.fee),
             "peers": list(self.peers),
             "version": self.version,
         }
 
     @classmethod
-    def from_json(cls, body: dict[str, Any]) -> Self:
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
         """Read strictly. Raises MalformedError."""
-        peers = body.get("peers")
+        peers, grace_s = body.get("peers"), body.get("grace_s")
         if not isinstance(peers, list) or len(peers) > _MAX_PEERS:
             raise MalformedError("the ledger's list of peers cannot be read")
+        if type(grace_s) is not int:
+            raise MalformedError("the ledger's answer has no number grace_s")
         with peers_fault():
             operator = parse_address(_text(body.get("operator")))
         return cls(
             verifier_key=_text(body.get("verifier_key")),
             operator=operator,
-            grace_s=int_field(body, "grace_s"),
-            faucet_limit=int_field(body, "faucet_limit"),
+            grace_s=grace_s,
+            faucet_limit=int_text(body.get("faucet_limit")),
+            fee=int_text(body.get("fee")),
             peers=tuple(map(_text, peers)),
             version=_text(body.get("version")),
         )
 
 
-def json_object(content: bytes) -> dict[str, Any]:
+def read_object(content: bytes, *, limit: int = MAX_ANSWER_BYTES) -> dict[str, Any]:
     """The JSON object that `content` spells. Raises MalformedError."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise MalformedError("not a JSON object")
+    return parse_object(content, limit=limit, depth=_DEPTH)
+
+
+def _object(value: object, *names: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value.keys() >= set(names):
+        raise MalformedError(f"the ledger's answer lacks an object with {', '.join(names)}")
     return value
 
 
-def int_field(body: dict[str, Any], name: str) -> int:
-    """A whole number from 0 to 2**63-1. Raises MalformedError."""
-    value = body.get(name)
-    if type(value) is not int or not 0 <= value < MAX_SIZE:
-        raise MalformedError(f"the ledger's answer has no number {name}")
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise MalformedError("the ledger's answer has something else where text belongs")
     return value
-
-
-def place_field(body: dict[str, Any], name: str) -> int | None:
-    """As `int_field`, or None where the answer says null. Raises MalformedError."""
-    return None if name in body and body[name] is None else int_field(body, name)
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
+    text = _string(value)
+    if len(text) > _MAX_TEXT or not is_plain_text(text):
         raise MalformedError("the ledger's answer has text that cannot be read")
-    return value
+    return text
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _hashes_to_json(hashes: Sequence[bytes]) -> list[str]:
+    return [_base64(each) for each in hashes]
+
+
+def _hashes_from_json(value: object) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_PROOF:
+        raise MalformedError("the ledger's answer has no proof")
+    return tuple(decode_base64(_string(each)) for each in value)
 
 
 def status_of(error: JoulemeshError) -> int:
     """The HTTP status that an error is answered with."""
     match error:
+        case RefusedError(code="busy"):
+            return 429
+        case RefusedError(code="not-found" | "unknown-session"):
+            return 404
         case RuleError():
             return 422
         case PeerError():
@@ -144,7 +236,8 @@ def status_of(error: JoulemeshError) -> int:
 
 def error_to_json(error: JoulemeshError) -> dict[str, str]:
     """The body of an error's answer."""
-    return {"error": type(error).__name__, "code": error.code, "message": error.message, "hint": error.hint}
+    name = next((cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _NAMED), type(error).__name__)
+    return {"error": name, "code": error.code, "message": error.message, "hint": error.hint}
 
 
 def remote_error(status: int, body: object) -> JoulemeshError:
@@ -152,12 +245,10 @@ def remote_error(status: int, body: object) -> JoulemeshError:
     fields: dict[str, Any] = body if isinstance(body, dict) else {}
     message = _clean(fields.get("message")) or f"the ledger answered with status {status}"
     code, hint = _clean(fields.get("code")) or None, _clean(fields.get("hint")) or None
-    if status >= 500:
+    if status >= 500 or status == 429:
         return UnreachableError(f"the ledger cannot answer now: {message}", code=code, hint=hint or "try again later")
     return _NAMED.get(str(fields.get("error")), RefusedError)(message, code=code, hint=hint)
 
 
 def _clean(text: object) -> str:
-    if not isinstance(text, str):
-        return ""
-    return "".join(character if character.isprintable() else " " for character in text[:_MAX_TEXT])
+    return to_plain_text(text, _MAX_TEXT) if isinstance(text, str) else ""

@@ -15,12 +15,12 @@ from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, LocalError, MalformedError, PeerError
 from protocol.ids import Address, SessionId
 from protocol.merkle import leaf_hash
-from protocol.messages import ACTIONS, Deposit, Genesis, LogEntry, SignedOp
 from protocol.note import NoteKey
-from protocol.session import Books, Outcome, Rules
+from protocol.operations import Deposit, Genesis, LogEntry, SignedOp
+from protocol.session import Books, Outcome, Rules, rules_of
 from protocol.tiles import Tile, TileAppender, bundle_of
 
-__all__ = ["FAUCET_REFERENCE", "WorkingCopy", "faucet_credit", "recover"]
+__all__ = ["FAUCET_REFERENCE", "Recovered", "WorkingCopy", "faucet_credit", "recover"]
 
 FAUCET_REFERENCE = "faucet"
 """Reference of the deposits that the faucet makes."""
@@ -28,7 +28,7 @@ FAUCET_REFERENCE = "faucet"
 
 def faucet_credit(signed: SignedOp) -> Deposit | None:
     """The deposit in an accepted operation, if the faucet made it."""
-    action = decode(signed.action, *ACTIONS)
+    action = signed.read()
     return action if isinstance(action, Deposit) and action.reference == FAUCET_REFERENCE else None
 
 
@@ -70,8 +70,7 @@ class WorkingCopy:
         for index, outcome in enumerate(outcomes, first):
             for address, account in outcome.accounts.items():
                 accounts[address] = AccountRow(address, account, self.fauceted.get(address, 0), index)
-            if outcome.session is not None:
-                identity, record = outcome.session
+            for identity, record in outcome.sessions.items():
                 opened = self.opened.setdefault(identity, index)
                 sessions[identity] = SessionRow(identity, record, opened, index)
         checkpoint = Checkpoint(key.verifier.name, self.appender.size, self.appender.root)
@@ -81,12 +80,22 @@ class WorkingCopy:
             tiles=tiles,
             accounts=list(accounts.values()),
             sessions=list(sessions.values()),
-            checkpoint=sign_checkpoint(checkpoint, key),
+            checkpoint=checkpoint,
+            note=sign_checkpoint(checkpoint, key),
         )
 
 
-async def recover(store: Store, key: NoteKey) -> WorkingCopy | None:
-    """The working copy of the ledger that `store` holds; None when it holds none.
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a database holds, twice: to go on from, and to show."""
+
+    copy: WorkingCopy
+    durable: Batch
+    """All accounts and sessions, the edge of the tree, and the newest entries."""
+
+
+async def recover(store: Store, key: NoteKey) -> Recovered | None:
+    """The ledger that `store` holds; None when it holds none.
 
     Raises:
         ConfigurationError: its checkpoint is not signed by `key`.
@@ -103,14 +112,23 @@ async def recover(store: Store, key: NoteKey) -> WorkingCopy | None:
     # (2) The log is as long as it says.
     if await store.size() != checkpoint.size:
         raise _damaged(f"it does not have the {checkpoint.size} entries that its checkpoint counts")
-    copy = WorkingCopy()
     # (3) The tree's edge leads to the signed root.
-    copy.appender = await _recover_tree(store, checkpoint)
+    edge, appender = await _recover_tree(store, checkpoint)
     # (4) The last entries are those in the tree.
-    copy.last_time = (await _check_tail(store, checkpoint.size)).time
+    first, tail = await _read_tail(store, checkpoint.size)
     # (5) The state is taken as it stands.
-    await _recover_books(store, copy)
-    return copy
+    durable = Batch(
+        first=first,
+        entries=tail,
+        tiles=edge,
+        accounts=await store.all_accounts(),
+        sessions=await store.all_sessions(),
+        checkpoint=checkpoint,
+        note=note,
+    )
+    copy = WorkingCopy(appender=appender, last_time=_decode_entry(tail[-1]).time)
+    await _recover_books(store, copy, durable)
+    return Recovered(copy, durable)
 
 
 def _open_own(note: bytes, key: NoteKey) -> Checkpoint:
@@ -124,7 +142,7 @@ def _open_own(note: bytes, key: NoteKey) -> Checkpoint:
         ) from error
 
 
-async def _recover_tree(store: Store, checkpoint: Checkpoint) -> TileAppender:
+async def _recover_tree(store: Store, checkpoint: Checkpoint) -> tuple[dict[Tile, bytes], TileAppender]:
     edge = {}
     for tile in TileAppender.edge_tiles(checkpoint.size):
         hashes = await store.tile(tile)
@@ -134,28 +152,29 @@ async def _recover_tree(store: Store, checkpoint: Checkpoint) -> TileAppender:
     appender = TileAppender(checkpoint.size, edge)
     if appender.root != checkpoint.root:
         raise _damaged("its tiles do not lead to the root in its checkpoint")
-    return appender
+    return edge, appender
 
 
-async def _check_tail(store: Store, size: int) -> LogEntry:
+async def _read_tail(store: Store, size: int) -> tuple[int, list[bytes]]:
     bundle = bundle_of(size - 1, size)
     first = size - bundle.width
     tail = await store.entries(first, size)
     hashes = await store.tile(Tile(0, bundle.index, bundle.width))
     if b"".join(map(leaf_hash, tail)) != hashes:
         raise _damaged(f"one of its entries {first} to {size - 1} is not the one in its tile")
-    return _decode_entry(tail[-1])
+    return first, tail
 
 
-async def _recover_books(store: Store, copy: WorkingCopy) -> None:
+async def _recover_books(store: Store, copy: WorkingCopy, durable: Batch) -> None:
     first = await store.entries(0, 1)
-    genesis = _decode_entry(first[0] if first else b"").op
-    action = decode(genesis.action, Genesis)
-    copy.books.rules = Rules(Address(genesis.actor), action.verifier_key, action.grace_s, action.faucet_limit)
-    for account in await store.all_accounts():
+    genesis = _decode_entry(first[0] if first else b"").op.read()
+    if not isinstance(genesis, Genesis):
+        raise _damaged("its first entry is not its genesis")
+    copy.books.rules = rules_of(genesis)
+    for account in durable.accounts:
         copy.books.accounts[account.address] = account.account
         copy.fauceted[account.address] = account.fauceted
-    for session in await store.all_sessions():
+    for session in durable.sessions:
         copy.books.sessions[session.session] = session.record
         copy.opened[session.session] = session.opened
 

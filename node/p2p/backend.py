@@ -33,6 +33,7 @@ from node.p2p.muxer import OnlyGuardedYamux
 from node.p2p.pubsub import GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
 from node.p2p.requests import Answer, answer_stream, open_stream, reset
+from node.p2p.succession import Succession
 from protocol.errors import ListenError, LostPeerError, MalformedError, SignatureError, UnreachableError
 
 __all__ = ["Backend"]
@@ -81,13 +82,14 @@ class Backend:
                 async with background_trio_service(router), background_trio_service(pubsub):
                     await pubsub.wait_until_ready()
                     async with trio.open_nursery() as nursery:
+                        host.get_network().register_notifee(Succession(nursery, pubsub))
                         yield cls(host, pubsub, nursery)
                         nursery.cancel_scope.cancel()
             finally:
                 await _close(host, pubsub)
 
     async def connect(self, address: str) -> None:
-        """Dial a multiaddr that ends in /p2p/ID, unless that peer is connected already.
+        """Dial a multiaddr that ends in /p2p/ID, unless that peer is connected already and answers.
 
         Raises:
             UnreachableError: nobody answers there, or not with Noise and Yamux.
@@ -95,8 +97,9 @@ class Backend:
         """
         peer = info_from_p2p_addr(Multiaddr(address))
         swarm = self.host.get_network()
-        if any(not connection.is_closed for connection in swarm.get_connections(peer.peer_id)):
-            return
+        for connection in swarm.get_connections(peer.peer_id):
+            if not connection.is_closed and await connection.muxed_conn.answers():
+                return
         try:
             # Not `host.connect`: that waits a quarter of a second, prefers addresses from earlier and, after a
             # failure, does not try again for a minute.

@@ -11,7 +11,8 @@ Four weaknesses of the underlying class, all met in practice:
   most of all frames of short streams. Here the window stays below 1 MiB, and credit is given back once it is worth
   a frame.
 - A ping without an answer is ignored, so that after a network has been cut TCP alone decides, for minutes beyond the
-  cut's end, when two peers may talk again. Here the connection is closed, and whoever needs it dials anew.
+  cut's end, when two peers may talk again. Here the connection is closed, and whoever needs it dials anew; and who
+  doubts a connection, because its peer has just come in by another, may ask for a sign of life at once (`answers`).
 """
 
 from __future__ import annotations
@@ -46,6 +47,19 @@ _WRITE_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 1.0
 _PING_EVERY_S = 15.0
 _PONG_LIMIT_S = 15.0
+_DOUBT_LIMIT_S = 3.0
+"""For a pong where there is reason to think that none will come."""
+
+
+class _Bell:
+    """Wakes all who wait for its next sound; the library `set`s it at each pong."""
+
+    def __init__(self) -> None:
+        self.next = trio.Event()
+
+    def set(self) -> None:
+        self.next.set()
+        self.next = trio.Event()
 
 
 class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly enough to be followed
@@ -57,6 +71,7 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
         self._credit: dict[int, int] = {}
         """Bytes read from a stream that its sender has not been told of."""
         self._ping_id: int = 0
+        self._ping_event: Any = _Bell()
 
     def rtt(self) -> float:
         """In seconds, for the tuning of windows only: so short that a larger window is never called for."""
@@ -102,25 +117,45 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
                 await self.event_shutting_down.wait()
             if self.event_shutting_down.is_set():
                 return
-            self._ping_id = (self._ping_id + 1) % 2**32
-            self._ping_event = trio.Event()
-            try:
-                with trio.move_on_after(_PONG_LIMIT_S) as patience:
-                    await self._write_frame(_HEADER.pack(0, TYPE_PING, FLAG_SYN, 0, self._ping_id))
-                    await self._ping_event.wait()
-            except Exception:  # noqa: BLE001 - of whatever kind: the connection is gone, and its reader says so
-                return
+            await self.answers(_PONG_LIMIT_S)
+
+    async def answers(self, limit_s: float = _DOUBT_LIMIT_S) -> bool:
+        """Whether the peer gives a sign of life within so many seconds; the connection is closed if not."""
+        pong = self._ping_event.next
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say_ping)
+            with trio.move_on_after(limit_s) as patience:
+                await pong.wait()
+            nursery.cancel_scope.cancel()
             if patience.cancelled_caught:
                 log.debug("%s answers no pings; its connection is closed", self.peer_id)
-                await self._cleanup_on_error()
+                await self._drop()
+        return not self.event_shutting_down.is_set()
+
+    async def _say_ping(self) -> None:
+        self._ping_id = (self._ping_id + 1) % 2**32
+        try:
+            await self._write_frame(_HEADER.pack(0, TYPE_PING, FLAG_SYN, 0, self._ping_id))
+        except Exception:  # noqa: BLE001 - of whatever kind: the connection is gone
+            self._ping_event.set()
+
+    async def _cleanup_on_error(self) -> None:
+        await super()._cleanup_on_error()
+        self._ping_event.set()  # nobody has to wait for a pong any more
+
+    async def _drop(self) -> None:
+        """Close at once, with those who are still writing to a peer that reads nothing."""
+        with trio.CancelScope(shield=True):
+            for scope in tuple(self._writing):
+                scope.cancel()
+            await self._cleanup_on_error()
 
     async def close(self, *args: Any, **kwargs: Any) -> None:
         with trio.move_on_after(_CLOSE_LIMIT_S) as farewell:
             await super().close(*args, **kwargs)
+        self._ping_event.set()
         if farewell.cancelled_caught:  # a peer that reads nothing holds up the farewell
-            for scope in tuple(self._writing):
-                scope.cancel()
-            await self._cleanup_on_error()
+            await self._drop()
 
 
 class OnlyGuardedYamux(MuxerMultistream):  # type: ignore[misc]  # as above

@@ -86,6 +86,16 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         self._topics.pop(topic, None)
         await self.unsubscribe(topic)
 
+    def forget_stream_on(self, muxed_conn: Any) -> None:
+        """Open another stream to a peer whose stream was on a connection that is closed, while it has a second one.
+
+        The library keeps the dead stream until it writes to it, and a peer that came back never learns what is
+        listened to here.
+        """
+        stream = self.peers.get(muxed_conn.peer_id)
+        if stream is not None and stream.muxed_conn is muxed_conn:
+            self._handle_dead_peer(muxed_conn.peer_id)
+
     async def stream_handler(self, stream: Any) -> None:
         if stream.muxed_conn.peer_id == self.my_id:  # another process with our key: its messages would count as ours
             await stream.reset()

@@ -258,7 +258,7 @@ def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
             bytes(4 * stranger.manifest.hidden_size),
         ),
         (Sampled(tokens=(SampledToken(session=session, position=3, token=1),)), b""),
-        (Receipted(receipt=receipt, signature=sign_typed(domain, receipt, key)), bytes(128)),
+        (Receipted(receipt=receipt, signature=sign_typed(domain, receipt, key)), bytes(256)),
         (Discharged(discharge=word, leg=0, signature=sign_typed(domain, word, key)), b""),
         (Failed(session=session, leg=0, code="x", reason="y"), b""),
     ]

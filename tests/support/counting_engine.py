@@ -40,6 +40,12 @@ class CountingEngine:
     def close(self, session: bytes) -> None:
         self._lengths.pop(session, None)
 
+    def length(self, session: bytes) -> int:
+        return self._lengths[session]
+
+    def rollback(self, session: bytes, length: int) -> None:
+        self._lengths[session] = length
+
     @property
     def sessions(self) -> int:
         return len(self._lengths)
@@ -68,13 +74,14 @@ class CountingEngine:
             raise MalformedError("not a number")
         rows = rows + np.float32([0, self._end - self._start, 0, 0])
         self._lengths[item.session] = item.position + item.length
-        token = None
-        if item.sample:
-            token = next_token(int(rows[-1, 0]), item.position + item.length - 1)
+        first = item.length - item.draws
+        tokens = tuple(
+            next_token(int(rows[at, 0]), item.position + at) for at in range(first, item.length) if item.draws
+        )
         return StepOutput(
             session=item.session,
             position=item.position,
             length=item.length,
             hidden=rows.astype(np.float32),
-            token=token,
+            tokens=tokens,
         )

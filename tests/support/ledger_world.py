@@ -1,8 +1,8 @@
-"""Parties, terms and a clock for tests of the ledger, and a ledger in between that lies."""
+"""Parties, sessions and a clock for tests of the ledger, and a ledger in between that lies."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,19 @@ import aiohttp
 from aiohttp import web
 
 from node.ledger import LedgerSettings
-from protocol.eip712 import Domain, sign_typed
-from protocol.messages import Close, Discharge, Leg, Open, Session, Settle, Voucher, session_id
+from protocol.eip712 import Domain
+from protocol.messages import (
+    Discharge,
+    Leg,
+    Session,
+    SignedDischarge,
+    SignedVoucher,
+    Voucher,
+    session_id,
+    sign_discharge,
+    sign_voucher,
+)
+from protocol.operations import Close, Deposit, Open, Release, Settle, Withdraw
 from protocol.signing import SigningKey
 
 OPERATOR = SigningKey(b"\x01" * 32)
@@ -22,6 +33,8 @@ STRANGER = SigningKey(b"\x03" * 32)
 PROVIDERS = tuple(SigningKey(bytes([16 + number]) * 32) for number in range(3))
 NOW = 1_800_000_000
 MILLION = 10**6
+FEE = 1
+"""Of `ledger_settings`, in micro-units."""
 
 
 @dataclass(slots=True)
@@ -39,34 +52,74 @@ def ledger_settings(folder: Path, **changes: Any) -> LedgerSettings:
     return LedgerSettings(**{"folder": folder, "port": 0, "grace_s": 3600, "faucet_limit": 10**15, **changes})
 
 
-def make_terms(client: SigningKey = CLIENT, *, salt: int = 0, cap: int = MILLION, expiry: int = NOW + 600) -> Session:
-    """A route over all `PROVIDERS`: one micro-unit a prompt token and two a generated one, each."""
+def make_session(client: SigningKey = CLIENT, *, salt: int = 0, cap: int = MILLION, expiry: int = NOW + 600) -> Session:
+    """A route over all `PROVIDERS`, each with the same cap."""
     return Session(
         client=client.address,
         expiry=expiry,
-        window=8,
-        model=b"\x11" * 32,
-        policy=b"\x22" * 32,
+        terms=b"\x11" * 32,
         salt=salt.to_bytes(32, "big"),
-        legs=tuple(Leg(provider=key.address, price_in=MILLION, price_out=2 * MILLION, cap=cap) for key in PROVIDERS),
+        legs=tuple(Leg(provider=key.address, cap=cap) for key in PROVIDERS),
     )
 
 
-def open_session(terms: Session) -> Open:
+def voucher_of(domain: Domain, session: Session, *amounts: int, key: SigningKey = CLIENT) -> SignedVoucher:
+    """A voucher for these amounts, signed by `key`."""
+    voucher = Voucher(
+        session=session_id(session), amounts=tuple(amounts), tokens_in=sum(amounts), tokens_out=1, receipts=bytes(32)
+    )
+    return sign_voucher(domain, voucher, key)
+
+
+def discharge_of(
+    domain: Domain, session: Session, leg: int, amount: int, *, key: SigningKey | None = None
+) -> SignedDischarge:
+    """A leg's word that it claims `amount` and no more; signed by its provider unless `key` is given."""
+    discharge = Discharge(session=session_id(session), leg=leg, amount=amount)
+    return sign_discharge(domain, discharge, PROVIDERS[leg % len(PROVIDERS)] if key is None else key)
+
+
+# Operations without actor and nonce, which whoever submits them fills in.
+
+
+def open_session(session: Session, signature: bytes = b"") -> Open:
     """The operation that opens it."""
-    return Open(session=terms)
+    return Open(actor=bytes(20), nonce=0, session=session, signature=signature)
 
 
-def settle(domain: Domain, terms: Session, tokens_in: int, tokens_out: int, key: SigningKey = CLIENT) -> Settle:
-    """The operation that redeems a voucher for these counts, signed by `key`."""
-    voucher = Voucher(session=session_id(terms), tokens_in=tokens_in, tokens_out=tokens_out, receipts=bytes(32))
-    return Settle(voucher=voucher, signature=sign_typed(domain, voucher, key))
+def settle(domain: Domain, session: Session, *amounts: int, key: SigningKey = CLIENT) -> Settle:
+    """The operation that redeems a voucher for these amounts, signed by `key`."""
+    return settle_all(voucher_of(domain, session, *amounts, key=key))
 
 
-def close(domain: Domain, terms: Session, tokens_in: int, tokens_out: int) -> Close:
-    """The operation that closes a session early, with every provider's discharge for these counts."""
-    discharge = Discharge(session=session_id(terms), tokens_in=tokens_in, tokens_out=tokens_out)
-    return Close(session=session_id(terms), discharges=tuple(sign_typed(domain, discharge, key) for key in PROVIDERS))
+def settle_all(*vouchers: SignedVoucher) -> Settle:
+    """The operation that redeems them together."""
+    return Settle(actor=bytes(20), nonce=0, vouchers=vouchers)
+
+
+def release(domain: Domain, session: Session, amounts: Sequence[int]) -> Release:
+    """The operation that returns what no leg claims: each has discharged all beyond its amount."""
+    return release_all(*(discharge_of(domain, session, leg, amount) for leg, amount in enumerate(amounts)))
+
+
+def release_all(*discharges: SignedDischarge) -> Release:
+    """The operation that submits them together."""
+    return Release(actor=bytes(20), nonce=0, discharges=discharges)
+
+
+def close(session: Session) -> Close:
+    """The operation that closes it after its grace."""
+    return Close(actor=bytes(20), nonce=0, session=session_id(session))
+
+
+def deposit(account: SigningKey, amount: int, reference: str = "bank transfer 17") -> Deposit:
+    """The operator's operation that credits an account."""
+    return Deposit(actor=bytes(20), nonce=0, account=account.address, amount=amount, reference=reference)
+
+
+def withdraw(amount: int, reference: str = "") -> Withdraw:
+    """The operation that takes money out."""
+    return Withdraw(actor=bytes(20), nonce=0, amount=amount, reference=reference)
 
 
 Change = Callable[[bytes], bytes]

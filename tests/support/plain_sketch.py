@@ -33,7 +33,7 @@ def philox(seed: bytes, stream: int) -> Iterator[int]:
 def plain_sketch(rows: list[list[float]], seed: bytes) -> bytes:
     """The fingerprint of rows of fp32 numbers."""
     if not rows:
-        return bytes(128)
+        return bytes(256)
     width = len(rows[0])
     words = philox(seed, 0)
     of_dimension = [next(words) for _ in range(width)]
@@ -53,7 +53,7 @@ def plain_sketch(rows: list[list[float]], seed: bytes) -> bytes:
             for b in range(64):
                 sums[b] += -q if minus ^ (row_word >> b & 1) ^ (of_dimension[d] >> b & 1) else q
     numbers = [float(s) / (2**22 * math.sqrt(len(rows) * width)) for s in sums]
-    return struct.pack("<64e", *(min(max(number, -65504.0), 65504.0) for number in numbers))
+    return struct.pack("<64f", *numbers)
 
 
 def fp32(x: float) -> float:
@@ -77,17 +77,16 @@ def examples() -> dict[str, tuple[bytes, list[list[float]]]]:
         "no rows": (seeds[3], []),
         "a row of zeros between two": (seeds[3], zero_between),
         "the smallest numbers": (seeds[3], [[math.copysign(2.0**-149, (-1) ** d) for d in range(64)]]),
-        "small numbers: halves below the normal range": (seeds[3], rows(2, 64, 1e-12)),
-        "large numbers: held at the largest half": (seeds[3], rows(2, 64, 1e12)),
+        "small numbers": (seeds[3], rows(2, 64, 1e-12)),
+        "large numbers": (seeds[3], rows(2, 64, 1e12)),
         "one entry held at 2^16": (seeds[3], spike),
         "a first row of huge norm": (seeds[3], [*rows(1, 64, 1e4), *rows(2, 64)]),
-        "sums so small that a negative one rounds to minus zero": (seeds[3], rows(20, 64, 1e-15)),
         "one row of five numbers": (seeds[3], [[1.0, -2.0, 3.0, -4.0, 5.0]]),
         "the same under a seed with another second half": (
             seeds[3][:16] + seeds[2][:16],
             [[1.0, -2.0, 3.0, -4.0, 5.0]],
         ),
-        "ties that go to the even half": (seeds[1], [[1 + (d + 0.5) * 2.0**-10 for d in range(64)]]),
+        "ties that go to the even number": (seeds[1], [[fp32(1 + d * 2.0**-23) for d in range(64)]]),
     }
 
 

@@ -1,43 +1,55 @@
 """A whole market in one process: the real ledger rules, provider and client, links in memory, counting engines.
 
-For tests of the pipeline's behaviour; everything with sockets, processes and models is tested in tests/integration and
-tests/e2e with the real parts.
+For tests of the pipeline's behaviour, on a virtual clock and without threads; everything with sockets, processes and
+models is tested in tests/integration and tests/e2e with the real parts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
-from node.pipeline.admission import Admission, ProviderLimits
-from node.pipeline.client import JobClient
-from node.pipeline.provider import Provider
-from node.pipeline.redeem import Redeemer
 
-from node.events import Event, unheard
+from node.events import Event, Events, unheard
+from node.pipeline.buying.client import JobClient
+from node.pipeline.buying.job import ClientSide, Deal, JobResult, make_deal
+from node.pipeline.serving.admission import Admission, ProviderLimits
+from node.pipeline.serving.leg import Meter
+from node.pipeline.serving.provider import Provider
+from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Proven
+from node.ports import VenueRules
+from node.tasks import owned_tasks
+from node.worker import InlineWorker
+from protocol.activations import ActivationType
+from protocol.agreement import Chosen
 from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import Message, encode
+from protocol.codec import encode
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError, UnreachableError
+from protocol.evidence import LogProof, check_opened
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
 from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
-from protocol.messages import Deposit, Genesis, Leg, LogEntry, Session, sign_op
-from protocol.metering import Plan, leg_amount
+from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.note import NoteKey
-from protocol.offer import Evidence
-from protocol.order import Hop, JobOrder, SamplingTerms
-from protocol.policy import LatencyClass, Policy, policy_hash
-from protocol.session import Account, Books, apply, ledger_domain, replay
-from protocol.signing import SigningKey
+from protocol.offer import Hardware, HardwareKind, Limits, Offer, Provenance
+from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, sign_op
+from protocol.order import JobOrder
+from protocol.policy import Evidence, LatencyClass, Policy
+from protocol.rates import Rates, share
+from protocol.routing import RouteLeg
+from protocol.session import Account, Books, SessionRecord, apply, ledger_domain, replay
+from protocol.signing import SigningKey, seal
+from protocol.terms import Plan, SamplingTerms
 
 BLOCKS = 6
 MANIFEST = ModelManifest(
     name="counting",
+    license="",
     precision="fp32",
     blocks=BLOCKS,
     hidden_size=WIDTH,
@@ -60,8 +72,20 @@ OPERATOR = SigningKey(b"\x09" * 32)
 LOG_KEY = NoteKey("memory", b"\x0a" * 32)
 VERIFIER_KEY = str(LOG_KEY.verifier)
 GRACE_S = 60
+FEE = 1
 PRICE = 1_000_000
-LIMITS = ProviderLimits(idle_s=2.0)
+RATES = Rates(
+    opening=2,
+    price_in=PRICE,
+    price_out=2 * PRICE,
+    price_cached=PRICE // 10,
+    price_rejected=0,
+    late_discount_ppm=0,
+)
+
+
+def limits_of(idle_s: float = 2.0, max_sessions: int = 64, credit: int = 0) -> ProviderLimits:
+    return ProviderLimits(idle_s=idle_s, max_sessions=max_sessions, credit=credit)
 
 
 class MemoryLedger:
@@ -72,47 +96,78 @@ class MemoryLedger:
         self.books = Books()
         self.log: list[LogEntry] = []
         self.down = False
+        self.asked: list[str] = []
+        """What was asked or submitted, in order."""
         self._clock = clock
-        self._touched: dict[bytes, list[int]] = {}
+        self._touched: dict[bytes, int] = {}
         self._tree = Frontier()
         self._nodes: dict[Node, bytes] = {}
-        self._apply(OPERATOR, Genesis(verifier_key=VERIFIER_KEY, grace_s=GRACE_S, faucet_limit=0))
+        genesis = Genesis(
+            actor=OPERATOR.address, nonce=1, verifier_key=VERIFIER_KEY, grace=GRACE_S, faucet_limit=0, fee=FEE
+        )
+        self.apply(OPERATOR, genesis)
 
-    def _apply(self, key: SigningKey, action: Message) -> Proven:
-        nonce = self.books.account(key.address).nonce + 1
-        outcome = apply(self.books, self.domain, sign_op(self.domain, key, nonce, action), self._clock())
+    def nonce(self, key: SigningKey) -> int:
+        return self.books.account(key.address).nonce + 1
+
+    def apply(self, key: SigningKey, action: Action) -> bytes:
+        outcome = apply(self.books, self.domain, sign_op(self.domain, key, action), self._clock())
         self.books.record(outcome)
         self.log.append(outcome.entry)
         self._nodes |= dict(self._tree.append(leaf_hash(encode(outcome.entry))))
-        if outcome.session is not None:
-            self._touched.setdefault(outcome.session[0], []).append(len(self.log) - 1)
-        return self._proven(len(self.log) - 1)
+        for session in outcome.sessions:
+            self._touched[session] = len(self.log) - 1
+        return self._evidence(len(self.log) - 1)
 
-    def _proven(self, index: int) -> Proven:
+    def _evidence(self, index: int) -> bytes:
         size = len(self.log)
         proof = inclusion_proof(index, size, lambda level, at: self._nodes[level, at])
         note = sign_checkpoint(Checkpoint(LOG_KEY.verifier.name, size, self._tree.root), LOG_KEY)
-        return Proven(entry=self.log[index], index=index, proof=proof, checkpoint=note)
+        return encode(LogProof(entry=encode(self.log[index]), index=index, proof=proof, checkpoint=note))
 
     def deposit(self, key: SigningKey, amount: int) -> None:
-        self._apply(OPERATOR, Deposit(account=key.address, amount=amount, reference="test"))
+        nonce = self.nonce(OPERATOR)
+        deposit = Deposit(actor=OPERATOR.address, nonce=nonce, account=key.address, amount=amount, reference="test")
+        self.apply(OPERATOR, deposit)
 
-    def _require_up(self) -> None:
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
         if self.down:
             raise UnreachableError("the ledger does not answer")
 
-    async def submit(self, action: Message, key: SigningKey) -> Proven:
-        self._require_up()
-        return self._apply(key, action)
+    async def rules(self) -> VenueRules:
+        return VenueRules(grace_s=GRACE_S, fee=FEE)
+
+    async def open(self, session: Session, key: SigningKey) -> bytes:
+        self._ask("open")
+        return self.apply(key, Open(actor=key.address, nonce=self.nonce(key), session=session, signature=b""))
+
+    def check_opened(self, session: Session, evidence: bytes) -> None:
+        check_opened(evidence, session, LOG_KEY.verifier)
+
+    async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
+        self._ask("settle")
+        return self.apply(key, Settle(actor=key.address, nonce=self.nonce(key), vouchers=tuple(vouchers)))
+
+    async def release(self, discharges: Sequence[SignedDischarge], key: SigningKey) -> bytes:
+        self._ask("release")
+        return self.apply(key, Release(actor=key.address, nonce=self.nonce(key), discharges=tuple(discharges)))
+
+    async def close(self, session: bytes, key: SigningKey) -> bytes:
+        self._ask("close")
+        return self.apply(key, Close(actor=key.address, nonce=self.nonce(key), session=session))
 
     async def account(self, address: bytes) -> Account:
-        self._require_up()
+        self._ask("account")
         return self.books.account(address)
 
-    async def session(self, session: bytes) -> tuple[Proven, Proven] | None:
-        self._require_up()
-        touched = self._touched.get(session)
-        return None if touched is None else (self._proven(touched[0]), self._proven(touched[-1]))
+    async def session(self, session: bytes) -> SessionRecord | None:
+        self._ask("session")
+        return self.books.session(session)
+
+    async def evidence(self, session: bytes) -> bytes:
+        self._ask("evidence")
+        return self._evidence(self._touched[session])
 
     def replayed(self) -> Books:
         books = Books()
@@ -122,158 +177,254 @@ class MemoryLedger:
 
 
 class KnownEnergy:
-    """10 mJ a position."""
+    """10 mJ a prompt position, 20 a generated one."""
 
-    def record(self, tokens: int, seconds: float) -> None:
+    source = Provenance.WALL
+
+    def record(self, prompt: int, generated: int, seconds: float) -> None:
         pass
 
-    def millijoules_for(self, tokens: int) -> int | None:
-        return 10 * tokens
+    def millijoules_for(self, prompt: int, generated: int) -> int | None:
+        return 10 * prompt + 20 * generated
+
+
+METER = Meter(millijoules_for=KnownEnergy().millijoules_for, source=lambda: Provenance.WALL, pue_milli=1100)
+
+
+class Chance:
+    """`node.ports.Randomness` that is the same in every run."""
+
+    def __init__(self, name: str) -> None:
+        self._state = name.encode()
+
+    def __call__(self, size: int) -> bytes:
+        self._state = hashlib.sha256(self._state).digest()
+        return (self._state * (size // 32 + 1))[:size]
 
 
 class SmallNode:
     """One provider and the tasks that run it."""
 
     def __init__(self, market: SmallMarket, number: int, start: int, end: int, limits: ProviderLimits) -> None:
+        self._market = market
         self.key = SigningKey(bytes([number + 1]) * 32)
-        self.address = f"memory/{number}"
+        self.address = f"/ip4/127.0.0.1/tcp/{number + 1}/tls"
         self.span = BlockSpan(start=start, end=end)
+        self.limits = limits
+        self.rates = RATES
         self.engine = CountingEngine(start, end, BLOCKS)
         self.events: list[Event] = []
-        self.store = VoucherStore(market.folder / f"node{number}")
-        connect = market.network.connect_as(self.key.public_key)
-        note = self.events.append
-        self.redeemer = Redeemer(market.ledger, self.store, self.key, market.clock, note, patience_s=0.0)
+        self.store = VoucherStore(market.folder / f"node{number}", InlineWorker())
+        self.refuse_all: RefusedError | None = None
+        self.redeemer = Redeemer(market.ledger, self.store, self.key, market.clock, self.events.append, patience_s=0.0)
+        self.stack = AsyncExitStack()
+        self.alive = False
+
+    async def start(self) -> None:
+        market = self._market
+        tasks = await self.stack.enter_async_context(owned_tasks())
         self.provider = Provider(
-            self.key,
             MANIFEST,
-            self.span,
             engine=self.engine,
             energy=KnownEnergy(),
-            settlement=market.ledger,
             redeemer=self.redeemer,
-            connect=connect,
+            connect=market.network.connect_as(self.key.public_key),
             clock=market.clock,
-            events=note,
-            limits=limits,
+            events=self.events.append,
+            limits=self.limits,
+            spawn=tasks.spawn,
+            compute=InlineWorker(),
+            sketching=InlineWorker(),
         )
-        self.refuse_all: RefusedError | None = None
         self.admission = Admission(
             key=self.key,
             manifest=MANIFEST,
-            span=self.span,
             settlement=market.ledger,
             redeemer=self.redeemer,
+            meter=lambda span: METER,
             suits=self._suits,
             begin=self.provider.begin,
-            limits=limits,
             clock=market.clock,
-            events=note,
+            randomness=Chance(f"node {self.address}"),
+            events=self.events.append,
         )
         market.network.listen(self.address, self.key.public_key, self.provider.on_link)
-        self.task = asyncio.create_task(self.provider.run(), name=f"node {number}")
+        tasks.spawn(self.provider.run(), "provider")
+        self.tasks = tasks
+        self.alive = True
 
-    def _suits(self, order: JobOrder) -> None:
+    def _suits(self, order: JobOrder, offer: Offer) -> None:
         if self.refuse_all is not None:
             raise self.refuse_all
 
+    def offer(self, **changes: object) -> Offer:
+        market = self._market
+        offer = Offer(
+            public_key=self.key.public_key,
+            sequence=1,
+            issued_at=market.now,
+            expires_at=market.now + 600,
+            venue=market.ledger.domain.separator,
+            model=MANIFEST.root,
+            model_name=MANIFEST.name,
+            license="",
+            span=self.span,
+            blocks=BLOCKS,
+            precision="fp32",
+            activations=(ActivationType.FP32,),
+            hardware=Hardware(device=HardwareKind.CPU, name="", count=1, memory_mib=1, category=""),
+            limits=Limits(
+                window=self.limits.max_window,
+                chunk=self.limits.max_chunk,
+                context=512,
+                sessions=self.limits.max_sessions,
+                draft_depth=0,
+                credit=self.limits.credit,
+            ),
+            rates=self.rates,
+            forecast=(),
+            prompt_us=10,
+            position_us=100,
+            late_us=50_000,
+            energy=None,
+            jurisdiction="DE",
+            region="",
+            addresses=("/ip4/127.0.0.1/tcp/1",),
+            data_addresses=(self.address,),
+            statements=(),
+        )
+        return offer.replace(**changes)
+
+    def events_of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def stop(self) -> None:
+        if self.alive:
+            self.alive = False
+            await self.provider.stop()
+        await self.stack.aclose()
+
 
 class SmallMarket:
-    """Providers with thirds of a model, and one client with money."""
+    """Providers with thirds of a model, and one client with money. Use as an async context manager."""
 
     def __init__(
         self,
         folder: Path,
         *,
         spans: tuple[tuple[int, int], ...] = ((0, 2), (2, 4), (4, 6)),
-        limits: ProviderLimits = LIMITS,
+        limits: ProviderLimits | None = None,
+        money: int = 1_000_000,
     ) -> None:
         self.folder = folder
-        self.now = 1_000_000
-        self.clock = lambda: self.now
+        self._began: float | None = None
+        self.skipped_s = 0
+        """Seconds by which the wall clock was moved besides the loop's."""
         self.ledger = MemoryLedger(self.clock)
         self.network = MemoryNetwork()
-        self.limits = limits
-        self.nodes = [SmallNode(self, number, *span, self.limits) for number, span in enumerate(spans)]
+        self._limits = limits
+        self.nodes = [SmallNode(self, number, *span, self._limits or limits_of()) for number, span in enumerate(spans)]
         self.client_key = SigningKey(b"\x77" * 32)
-        self.journal = VoucherStore(folder / "client")
-        self.client = self.client_of(self.client_key, self.journal)
-        self.ledger.deposit(self.client_key, 1_000_000)
-        self._salt = 0
+        self.journal = VoucherStore(folder / "client", InlineWorker())
+        self.side = self.side_of(self.client_key, self.journal)
+        self.client = JobClient(self.side)
+        self.ledger.deposit(self.client_key, money)
+        self._chance = Chance("client")
 
-    def client_of(self, key: SigningKey, journal: VoucherStore) -> JobClient:
-        return JobClient(
-            key,
-            self.ledger,
-            _Requests(self, key.public_key),
-            self.network.connect_as(key.public_key),
-            journal,
+    async def __aenter__(self) -> SmallMarket:
+        for node in self.nodes:
+            await node.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.network.close()
+        for node in self.nodes:
+            await node.stop()
+
+    @property
+    def now(self) -> int:
+        """Unix seconds: they pass with the loop's time."""
+        try:
+            loop_s = asyncio.get_running_loop().time()
+        except RuntimeError:
+            loop_s = self._began or 0.0
+        if self._began is None:
+            self._began = loop_s
+        return 1_000_000 + int(loop_s - self._began) + self.skipped_s
+
+    def clock(self) -> int:
+        return self.now
+
+    def side_of(self, key: SigningKey, journal: VoucherStore, events: Events = unheard) -> ClientSide:
+        return ClientSide(
+            key=key,
+            settlement=self.ledger,
+            requests=_Requests(self, key.public_key),
+            connect=self.network.connect_as(key.public_key),
+            journal=journal,
             peer_id_of=lambda public_key: public_key.hex(),
             clock=self.clock,
-            events=unheard,
+            events=events,
         )
 
-    def order(
+    def deal(
         self,
-        prompt: int,
-        most: int,
+        prompt: Sequence[int] = (1, 2, 3, 4, 5),
+        most: int = 10,
         *,
         window: int = 4,
         chunk: int = 8,
         spans: tuple[tuple[int, int], ...] | None = None,
-        **changes: Any,
-    ) -> JobOrder:
-        """An order over all nodes, whole spans unless other `spans` are given."""
+        client: SigningKey | None = None,
+        expiry_s: int = 600,
+        temperature_milli: int = 0,
+    ) -> Deal:
+        """A deal over all nodes, whole spans unless other `spans` are given."""
         used = [node.span for node in self.nodes]
         if spans is not None:
             used = [BlockSpan(start=start, end=end) for start, end in spans]
-        self._salt += 1
-        plan = Plan(prompt=prompt, most=most, chunk=chunk, window=window)
-        legs = [Leg(provider=node.key.address, price_in=PRICE, price_out=2 * PRICE, cap=0) for node in self.nodes]
-        terms = Session(
-            client=self.client_key.address,
-            expiry=self.now + 600,
-            window=window,
-            model=MANIFEST.root,
-            policy=policy_hash(POLICY),
-            salt=self._salt.to_bytes(32, "big"),
-            legs=tuple(leg.replace(cap=leg_amount(leg, prompt, most)) for leg in legs),
+        route = []
+        for node, span in zip(self.nodes, used, strict=True):
+            offer = node.offer()
+            rates = share(offer.rates, len(span), len(offer.span))
+            leg = RouteLeg(offer, span, price_in=rates.price_in, price_out=rates.price_out)
+            route.append(Chosen(leg, seal(offer, node.key)))
+        return make_deal(
+            route,
+            manifest=MANIFEST,
+            venue=self.ledger.domain.separator,
+            policy=POLICY,
+            plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
+            sampling=SamplingTerms(temperature_milli=temperature_milli, seed=0),
+            prompt=prompt,
+            client=(client or self.client_key).address,
+            expiry=self.now + expiry_s,
+            randomness=self._chance,
         )
-        values: dict[str, Any] = {
-            "venue": self.ledger.domain.separator,
-            "session": terms,
-            "leg": 0,
-            "hops": tuple(
-                Hop(public_key=node.key.public_key, data_address=node.address, span=span)
-                for node, span in zip(self.nodes, used, strict=True)
-            ),
-            "plan": plan,
-            "policy": POLICY,
-            "sampling": SamplingTerms(temperature_milli=0, seed=0),
-            "issued_at": self.now,
-        }
-        return JobOrder(**{**values, **changes})
 
-    def kill(self, number: int) -> None:
+    async def run(self, deal: Deal, client: JobClient | None = None) -> tuple[list[int], JobResult]:
+        """One job to its end: the tokens, and what is left of it."""
+        tokens = []
+        async with (client or self.client).start(deal) as job:
+            async for token in job:
+                tokens.append(token)
+        return tokens, job.result
+
+    async def kill(self, number: int) -> None:
+        """A provider's process dies: nothing is said, every link breaks."""
         node = self.nodes[number]
+        node.alive = False
         self.network.kill(node.address)
-        node.task.cancel()
+        await node.tasks.end()
 
-    def revive(self, number: int) -> None:
+    async def revive(self, number: int) -> None:
         """Start a killed node again, with the key and the vouchers that it had."""
         span = self.nodes[number].span
-        self.nodes[number] = SmallNode(self, number, span.start, span.end, self.limits)
+        self.nodes[number] = SmallNode(self, number, span.start, span.end, self.nodes[number].limits)
+        await self.nodes[number].start()
 
     def free(self, key: SigningKey) -> int:
         return self.ledger.books.account(key.address).free
-
-    async def close(self) -> None:
-        await self.network.close()
-        for node in self.nodes:
-            node.task.cancel()
-        await asyncio.gather(*(node.task for node in self.nodes), return_exceptions=True)
-        for node in self.nodes:
-            await node.provider.stop()
 
 
 class _Requests:
@@ -288,7 +439,7 @@ class _Requests:
     ) -> bytes:
         for node in self._market.nodes:
             if node.key.public_key.hex() == peer:
-                if node.task.done():
+                if not node.alive:
                     raise LostPeerError("the peer has gone")
                 try:
                     return await node.admission.answer(self._own_key, data)

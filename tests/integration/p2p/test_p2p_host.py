@@ -12,6 +12,7 @@ import time
 import pytest
 
 from node.p2p import muxer
+from node.p2p.gossip import Announcer, Subscription
 from node.p2p.host import P2PHost
 from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.runtime import TrioRuntime
@@ -27,6 +28,8 @@ from protocol.errors import (
 from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
+
+TOPIC = "test"
 
 
 async def test_addresses_name_the_real_port_and_the_key(new_host):
@@ -289,6 +292,75 @@ async def test_a_connection_that_a_network_swallows_is_given_up_by_both_sides(ne
         assert await one.ping(other.peer_id) > 0
 
 
+async def test_a_peer_that_vanished_without_a_word_and_came_back_is_heard_and_hears_within_seconds(runtime, new_host):
+    """The trap: the connection that it left is still open here, and gossip goes on into it."""
+    secret = os.urandom(32)
+    hub = await new_host()
+    at_hub = await hub.subscribe(TOPIC, anything)
+    network = Network(int(hub.addresses[0].split("/")[4]))
+    async with network as port:
+        async with P2PHost.open(runtime, secret) as first:
+            at_first = await first.subscribe(TOPIC, anything)
+            await first.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{hub.peer_id}")
+            await say_until_heard(first, at_hub, b"first")
+            await say_until_heard(hub, at_first, b"welcome")
+            network.is_cut = True
+        assert first.peer_id in await hub.peers()
+        second = await new_host(secret)
+        at_second = await second.subscribe(TOPIC, anything)
+        await second.connect(hub.addresses[0])
+        async with asyncio.timeout(10):  # far less than until the pings of the lost connection give up
+            await say_until_heard(second, at_hub, b"second")
+            await say_until_heard(hub, at_second, b"back")
+        assert len(hub._backend.host.get_network().get_connections()) == 1
+
+
+async def test_a_peer_that_vanished_without_a_word_is_dialled_anew(runtime, new_host):
+    secret = os.urandom(32)
+    one = await new_host()
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        behind = reserved.getsockname()[1]
+    network = Network(behind)
+    async with network as port:
+        address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_of(SigningKey(secret).public_key)}"
+        async with P2PHost.open(runtime, secret, f"/ip4/127.0.0.1/tcp/{behind}"):
+            await one.connect(address)
+            network.is_cut = True
+        second = await new_host(secret, listen=f"/ip4/127.0.0.1/tcp/{behind}")
+        network.is_cut = False  # new connections pass; the old one leads nowhere
+        async with asyncio.timeout(10):
+            await one.connect(address)
+            assert await one.ping(second.peer_id) > 0
+
+
+async def test_two_peers_that_dial_each_other_at_once_stay_connected(new_host):
+    """A new connection does not end one that lives: each side would end the other's."""
+    one, other = await new_host(), await new_host()
+    await asyncio.gather(one.connect(other.addresses[0]), other.connect(one.addresses[0]))
+    for _ in range(5):
+        assert await one.ping(other.peer_id) > 0
+        assert await other.ping(one.peer_id) > 0
+    assert await one.peers() == [other.peer_id]
+
+
+def anything(data: bytes) -> bytes:
+    return data
+
+
+async def say_until_heard(speaker: P2PHost, listener: Subscription[bytes], word: bytes) -> None:
+    """Say a word again and again, as gossip is, until it is heard."""
+    announcer = Announcer(speaker, TOPIC, interval_s=0.3)
+    announcer.announce(b"", word, ttl_s=60)
+    saying = asyncio.create_task(announcer.run())
+    try:
+        while await anext(listener) != word:
+            pass
+    finally:
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+
+
 async def has_ponged(host: P2PHost, connection: muxer.GuardedYamux, times: int) -> bool:
     """Whether the peer has answered so many of the connection's own pings, and is still connected."""
     assert await host.peers()
@@ -325,6 +397,7 @@ async def test_starting_and_stopping_again_and_again_leaves_no_threads():
 PROGRAM = """
 import asyncio, logging, os
 from node.p2p import muxer
+from node.p2p.gossip import Announcer, Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import RefusedError, UnreachableError

@@ -1,0 +1,184 @@
+"""What a ledger shows: the state that is durable and signed for, in memory, so that an answer takes no query.
+
+The writer's working copy may be ahead of the database by a batch; this follows it, whole batches at a time. The edge of
+the tree and the newest entries stay here, older tiles and entries are read when somebody asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from node.ledger.recent import Recent
+from node.ledger.store import AccountRow, Batch, SessionRow, Store
+from protocol.checkpoint import Checkpoint
+from protocol.errors import LocalError, RefusedError
+from protocol.ids import Address, SessionId
+from protocol.merkle import HASH_BYTES, HashAt, Node, consistency_proof, inclusion_proof, node_hash
+from protocol.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, tile_path
+
+__all__ = ["Head", "Published", "Shown"]
+
+_TILES = 512
+"""4 MiB: the edge of the tree, and what was asked for last."""
+_NODES = 32_768
+_ENTRIES = 4_096
+"""Of some 600 bytes each; the longest have 30 KiB."""
+_PROOFS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An entry, and the proof that it stands in the log that the note commits to."""
+
+    index: int
+    entry: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A checkpoint, as it is and as it is signed."""
+
+    checkpoint: Checkpoint
+    note: bytes
+
+
+class _MissingTileError(LookupError):
+    """A tile that is not in memory."""
+
+    def __init__(self, tile: Tile) -> None:
+        super().__init__(tile)
+        self.tile = tile
+
+
+class Published:
+    """The newest durable state. Only the writer's task calls `take`; everybody else reads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._head: Head | None = None
+        self._accounts: dict[Address, AccountRow] = {}
+        self._sessions: dict[SessionId, SessionRow] = {}
+        self._tiles: Recent[tuple[int, int], bytes] = Recent(_TILES)
+        """By level and index: all hashes that are known of it. They never change, there are only more of them."""
+        self._nodes: Recent[Node, bytes] = Recent(_NODES)
+        """Complete subtrees between the levels that tiles hold."""
+        self._entries: Recent[int, bytes] = Recent(_ENTRIES)
+        self._consistency: Recent[tuple[int, int], tuple[bytes, ...]] = Recent(_PROOFS)
+
+    def take(self, batch: Batch) -> None:
+        """Show a batch that has become durable."""
+        for tile, content in batch.tiles.items():
+            self._keep(tile, content)
+        for index, entry in enumerate(batch.entries, batch.first):
+            self._entries.put(index, entry)
+        self._accounts.update((row.address, row) for row in batch.accounts)
+        self._sessions.update((row.session, row) for row in batch.sessions)
+        self._head = Head(batch.checkpoint, batch.note)
+
+    @property
+    def head(self) -> Head:
+        """The newest checkpoint. An answer takes it once, so that all in it is under one checkpoint."""
+        if self._head is None:
+            raise RuntimeError("nothing is published yet")
+        return self._head
+
+    # State
+
+    def account(self, address: bytes) -> AccountRow | None:
+        """An account; None where no entry ever touched it."""
+        return self._accounts.get(Address(address))
+
+    def session(self, session: bytes) -> SessionRow | None:
+        """A session; None where it was never opened."""
+        return self._sessions.get(SessionId(session))
+
+    # Log
+
+    async def tile(self, tile: Tile) -> bytes | None:
+        """The hashes of a tile; None where the log does not reach that far."""
+        level = tile.level or 0
+        if not self._reaches(self.head.checkpoint.size >> (level * TILE_HEIGHT), tile):
+            return None
+        content = self._tiles.get((level, tile.index)) or b""
+        if len(content) < tile.width * HASH_BYTES:
+            return await self._load(tile)
+        return content[: tile.width * HASH_BYTES]
+
+    async def bundle(self, tile: Tile) -> Sequence[bytes] | None:
+        """The entries of a bundle; None where the log does not reach that far."""
+        if not self._reaches(self.head.checkpoint.size, tile):
+            return None
+        begin = tile.index * TILE_WIDTH
+        places = range(begin, begin + tile.width)
+        held = [entry for entry in map(self._entries.get, places) if entry is not None]
+        return held if len(held) == tile.width else await self._read_entries(begin, tile.width)
+
+    async def prove(self, index: int, head: Head) -> Shown:
+        """An entry with its inclusion proof. Raises RefusedError where the log does not have it."""
+        size = head.checkpoint.size
+        if not 0 <= index < size:
+            raise RefusedError(f"the log has {size} entries, so none at {index}", code="not-found")
+        entry = self._entries.get(index) or (await self._read_entries(index, 1))[0]
+        return Shown(index, entry, await self._prove(lambda hash_at: inclusion_proof(index, size, hash_at)))
+
+    async def prove_continues(self, old: int, head: Head) -> tuple[bytes, ...]:
+        """The proof that the log continues its first `old` entries, of which there is at least one."""
+        new = head.checkpoint.size
+        proof = self._consistency.get((old, new))
+        if proof is None:
+            proof = await self._prove(lambda hash_at: consistency_proof(old, new, hash_at))
+            self._consistency.put((old, new), proof)
+        return proof
+
+    @staticmethod
+    def _reaches(count: int, tile: Tile) -> bool:
+        return tile.index * TILE_WIDTH + tile.width <= count
+
+    async def _prove(self, prove: Callable[[HashAt], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        while True:
+            try:
+                return prove(self._hash_at)
+            except _MissingTileError as missing:
+                await self._load(missing.tile)
+
+    def _hash_at(self, level: int, index: int) -> bytes:
+        tile_level, above = divmod(level, TILE_HEIGHT)
+        if above:
+            found = self._nodes.get((level, index))
+            if found is None:
+                found = node_hash(self._hash_at(level - 1, 2 * index), self._hash_at(level - 1, 2 * index + 1))
+                self._nodes.put((level, index), found)
+            return found
+        number, place = divmod(index, TILE_WIDTH)
+        content = self._tiles.get((tile_level, number)) or b""
+        at = place * HASH_BYTES
+        if len(content) <= at:
+            held = (self.head.checkpoint.size >> level) - number * TILE_WIDTH
+            raise _MissingTileError(Tile(tile_level, number, min(TILE_WIDTH, held)))
+        return content[at : at + HASH_BYTES]
+
+    def _keep(self, tile: Tile, content: bytes) -> None:
+        # What was read before a batch may arrive after it.
+        place = (tile.level or 0, tile.index)
+        if len(self._tiles.get(place) or b"") <= len(content):
+            self._tiles.put(place, content)
+
+    async def _load(self, tile: Tile) -> bytes:
+        content = await self._store.tile(tile)
+        if content is None:
+            raise _lacks(tile_path(tile))
+        self._keep(tile, content)
+        return content
+
+    async def _read_entries(self, begin: int, count: int) -> Sequence[bytes]:
+        entries = await self._store.entries(begin, begin + count)
+        if len(entries) != count:
+            raise _lacks(f"one of its entries {begin} to {begin + count - 1}")
+        return entries
+
+
+def _lacks(what: str) -> LocalError:
+    hint = "joule ledger verify names the first bad entry; restore the database from a backup"
+    return LocalError(f"the ledger database lacks {what}", code="ledger-damaged", hint=hint)

@@ -1,0 +1,193 @@
+"""What a client has verified of one ledger's log: its key, its newest checkpoint, and that all others agree with it.
+
+The newest checkpoint known only ever moves to one that is proven to continue it. A checkpoint that comes another way,
+by gossip or in somebody's evidence, waits as a *doubt* until an answer proves that it is of the same history.
+No I/O but the file behind `Memory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.ledger.recent import Recent
+from node.ledger.remembered import Memory
+from node.ledger.wire import MAX_KNOWN, Answer
+from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from protocol.eip712 import Domain
+from protocol.errors import ConfigurationError, DishonestError, PeerError
+from protocol.merkle import verify_consistency
+from protocol.note import VerifierKey, parse_note
+from protocol.session import ledger_domain
+
+__all__ = ["Question", "Trust"]
+
+_JUDGED = 4_096
+_DOUBTS = 64
+_NOTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an answer has to prove beside its own: that its checkpoint continues these."""
+
+    asked: tuple[Checkpoint, ...]
+    newest: Checkpoint | None
+    """The newest checkpoint known when it was asked."""
+
+    @property
+    def query(self) -> str:
+        """The same for the ledger, as the end of a path."""
+        return "?" + "&".join(f"known={checkpoint.size}" for checkpoint in self.asked) if self.asked else ""
+
+
+class Trust:
+    """See the module.
+
+    Args:
+        verifier_key: the ledger's key, where it is known from elsewhere.
+        url: for what people are told.
+
+    Raises ConfigurationError when the given key is not the remembered one.
+    """
+
+    def __init__(self, memory: Memory, verifier_key: str | None, url: str) -> None:
+        self._memory = memory
+        self._url = url
+        self._newest = memory.checkpoint
+        self._opened: Recent[bytes, Checkpoint] = Recent(_NOTES)
+        """Notes whose signature was verified."""
+        self._judged: Recent[Checkpoint, bool] = Recent(_JUDGED)
+        """Whether each checkpoint is of this history."""
+        self._roots: Recent[int, bytes] = Recent(_JUDGED)
+        """Roots by size, of those that are."""
+        self._doubts: Recent[Checkpoint, None] = Recent(_DOUBTS)
+        if verifier_key is not None:
+            self._pin(VerifierKey.parse(verifier_key))
+        if self._newest is not None:
+            self._accept(self._newest)
+
+    # The key
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The pinned key. RuntimeError before one is."""
+        if self._memory.verifier is None:
+            raise RuntimeError("connect to the ledger before signing for it")
+        return self._memory.verifier
+
+    @property
+    def domain(self) -> Domain:
+        """What typed signatures for this ledger carry. RuntimeError as `verifier`."""
+        return ledger_domain(str(self.verifier))
+
+    def _pin(self, given: VerifierKey) -> None:
+        if self._memory.verifier not in (None, given):
+            raise ConfigurationError(
+                f"the ledger's key was given as {given}, but {self._memory.verifier} is remembered",
+                hint="one of the two is for another ledger",
+            )
+        self._memory.verifier = given
+
+    def meet(self, said: str) -> None:
+        """Pin the key that the ledger says is its own, or hold it against the one known. Raises DishonestError."""
+        found, known = VerifierKey.parse(said), self._memory.verifier
+        if known is None:
+            self._memory.verifier = found
+        elif known != found:
+            way_out = "" if self._memory.path is None else f"; to begin with another ledger, remove {self._memory.path}"
+            raise DishonestError(
+                f"the ledger at {self._url} is {found}, but {known} is the one you know",
+                hint=f"it is another ledger, or somebody poses as yours{way_out}",
+            )
+
+    # Checkpoints
+
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint known to be of this history."""
+        return self._newest
+
+    @property
+    def note(self) -> bytes | None:
+        """The same, as its signed note."""
+        return self._memory.note
+
+    def open(self, note: bytes) -> Checkpoint:
+        """The checkpoint in a note that the ledger has signed. Raises a PeerError; DishonestError if it signed two."""
+        found = self._opened.get(note)
+        if found is None:
+            found = open_checkpoint(note, self.verifier)
+            self._opened.put(note, found)
+        self._require_one_root(found)
+        return found
+
+    def _require_one_root(self, found: Checkpoint) -> None:
+        known = self._roots.get(found.size)
+        if known is not None and known != found.root:
+            self._judged.put(found, False)
+            raise self._contradiction(found, Checkpoint(found.origin, found.size, known), "two roots for one size")
+
+    def is_news(self, note: bytes) -> bool:
+        """Whether a note's text was not judged yet, whoever has put a signature on it. Raises MalformedError."""
+        return not self.has_judged(parse_checkpoint(parse_note(note).text))
+
+    def has_judged(self, found: Checkpoint) -> bool:
+        """Whether it is known if a checkpoint is of this history."""
+        return found in self._judged
+
+    def doubt(self, found: Checkpoint) -> None:
+        """Have a signed checkpoint proven by one of the next answers. Raises DishonestError where it is a known lie."""
+        self._require_one_root(found)
+        judged = self._judged.get(found)
+        if judged is False:
+            raise self._contradiction(found, self._newest, "it was found out before")
+        if judged is None:
+            self._doubts.put(found, None)
+
+    def question(self, *also: Checkpoint) -> Question:
+        """What the next question asks proofs from: the newest first, where there is one."""
+        known = () if self._newest is None else (self._newest,)
+        return Question(tuple(dict.fromkeys((*known, *also, *self._doubts)))[:MAX_KNOWN], self._newest)
+
+    def follow(self, question: Question, answer: Answer) -> bool:
+        """Take an answer's checkpoint in, which must continue every one that was asked about.
+
+        Returns whether all of them are judged now. If not, the newest one has moved on in between, and the answer's has
+        to be joined to it by another question. Raises DishonestError where they are of different histories.
+        """
+        found = self.open(answer.note)
+        for earlier in question.asked:
+            self._require_continues(earlier, found, answer.consistency.get(earlier.size))
+        if found not in self._judged and self._newest != question.newest:
+            return False
+        for each in (*question.asked, found):
+            self._accept(each)
+        if self._newest is None or self._newest.size < found.size:
+            self._newest = found
+            self._memory.remember(answer.note)
+        return True
+
+    def _accept(self, checkpoint: Checkpoint) -> None:
+        self._judged.put(checkpoint, True)
+        self._roots.put(checkpoint.size, checkpoint.root)
+        self._doubts.pop(checkpoint)
+
+    def _require_continues(self, old: Checkpoint, new: Checkpoint, proof: Sequence[bytes] | None) -> None:
+        try:
+            if new.size < old.size:
+                raise DishonestError("entries are gone")
+            if proof is None:
+                raise DishonestError("it shows no proof")
+            verify_consistency(old.size, new.size, old.root, new.root, proof)
+        except PeerError as error:
+            if old != self._newest:
+                self._judged.put(old, False)
+                self._doubts.pop(old)
+            raise self._contradiction(old, new, error.message) from error
+
+    def _contradiction(self, old: Checkpoint, new: Checkpoint | None, why: str) -> DishonestError:
+        return DishonestError(
+            f"the ledger at {self._url} contradicts itself: it signed {old}, and now {new} ({why})",
+            hint="keep the remembered checkpoint: both together are evidence against the ledger's operator",
+        )

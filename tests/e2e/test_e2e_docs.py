@@ -1,0 +1,156 @@
+"""Every command in the documentation runs as printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from doc_commands import ROOT, Block, Reader, blocks, free_port
+
+MODEL = "node/demo/model"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs/tutorial/first-job.md"]
+LANGUAGES = {"sh", "toml", "python", "ini", "text", ""}
+SYSTEM_PACKAGES = {"gcc", "python3-dev", "python3-venv", "libgmp-dev", "postgresql"}
+"""Names that Debian and Ubuntu have."""
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reader") / "machine"
+
+
+def commands(page: Path) -> list[Block]:
+    return [each for each in blocks(page) if each.language == "sh"]
+
+
+def follow(reader: Reader, page: Path) -> Iterator[tuple[Block, str]]:
+    """Follow a page's commands; services are waited for before whatever comes after them."""
+    for block in commands(page):
+        if not block.is_service:
+            reader.until_ready()
+        yield block, reader.follow(block)
+    reader.until_ready()
+
+
+def test_the_tutorial_runs_as_printed(folder: Path) -> None:
+    printed = {}
+    with Reader(folder) as reader:
+        for block, out in follow(reader, ROOT / "docs/tutorial/first-job.md"):
+            printed[block.text] = out
+        reader.stop()
+    said = "\n".join(printed.values())
+    for expected in ("verified offline: yes", "every entry follows the rules", "verdict         match", "llama-6x192"):
+        assert re.sub(r" +", " ", expected) in re.sub(r" +", " ", said)
+
+
+def test_a_ledger_is_run_as_printed(folder: Path) -> None:
+    with Reader(folder) as reader:
+        reader.names = {
+            "https://ledger.example.org": reader.ledger,
+            "/tcp/4001": f"/tcp/{free_port()}",
+            "--host 0.0.0.0": "--host 127.0.0.1",
+            "/ip4/0.0.0.0": "/ip4/127.0.0.1",
+        }
+        said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/run-a-ledger.md"))
+        reader.stop()
+    assert said.count("every entry follows the rules") == 2
+
+
+def test_a_node_is_run_as_printed(folder: Path) -> None:
+    page = ROOT / "docs/how-to/run-a-node.md"
+    with Reader(folder) as reader:
+        secret = folder / "secret"
+        secret.write_text("what a person types\n")
+        reader.names = {
+            "/srv/models/Qwen3-8B": MODEL,
+            '"0:18"': '"0:6"',
+            "https://ledger.example.org": reader.ledger,
+            "/tcp/4001": f"/tcp/{free_port()}",
+            "4002": str(free_port()),
+            "0.0.0.0": "127.0.0.1",
+            "203.0.113.7": "127.0.0.1",
+            "/run/secrets/joule": str(secret),
+        }
+        reader.follow(Block("sh", "joule key new --name operator"))
+        reader.follow(Block("sh", "# in a terminal of its own\njoule ledger run --key operator"))
+        for block in blocks(page):
+            if block.language == "toml":
+                reader.until_ready()
+                text = reader.called_here(block.text)
+                tomllib.loads(text)
+                # `node init` has written every setting; a person edits these
+                (folder / "source" / "node.toml").write_text(text)
+            elif block.language == "sh":
+                reader.follow(block)
+        reader.until_ready()
+        offers = reader.follow(Block("sh", "joule offers --wait 20 --json"))
+        reader.stop()
+    assert '"jurisdiction": "DE"' in offers
+
+
+def test_keys_are_kept_as_printed(folder: Path) -> None:
+    with Reader(folder) as reader:
+        for _ in follow(reader, ROOT / "docs/how-to/keys.md"):
+            pass
+        moved = reader.follow(
+            Block("sh", f"JOULE_HOME={folder}/elsewhere/.local/share/joulemesh joule key list --json")
+        )
+        here = reader.follow(Block("sh", "joule key show berlin --json"))
+    address = re.search(r"0x[0-9a-fA-F]{40}", here)
+    assert address is not None
+    assert address[0] in moved
+
+
+def test_the_simulator_is_run_as_printed(folder: Path) -> None:
+    with Reader(folder) as reader:
+        for _ in follow(reader, ROOT / "docs/how-to/simulate.md"):
+            pass
+
+
+def test_what_is_installed_exists() -> None:
+    """Nothing is installed here: targets, extras and files are looked up, and the rest is run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    seen = 0
+    for page in (ROOT / "README.md", ROOT / "docs/how-to/install.md"):
+        for line in "\n".join(block.text for block in commands(page)).splitlines():
+            seen += bool(line.strip())
+            match shlex.split(line, comments=True):
+                case ["make", target]:
+                    assert target in targets, line
+                case ["apt-get", "install", *packages]:
+                    assert set(packages) <= SYSTEM_PACKAGES, line
+                case ["pipx" | "~/joulemesh/bin/pip", "install", *arguments]:
+                    _check_pip(arguments, set(project["optional-dependencies"]))
+                case ["python3", "-m", "venv", _]:
+                    subprocess.run(["python3", "-m", "venv", "--help"], check=True, capture_output=True)
+                case ["joule", "doctor"] | []:
+                    pass  # run by its own test
+                case other:
+                    raise AssertionError(f"nobody knows how to check {other}")
+    assert seen >= 8
+
+
+def _check_pip(arguments: list[str], extras: set[str]) -> None:
+    """Whether what is installed is this source, with extras that it has and files that exist."""
+    given = " ".join(arguments).replace("--pip-args=", "").split()
+    assert set(given[:-1]) <= {"--constraint", "constraints.txt", "--editable"}
+    assert (ROOT / "constraints.txt").exists()
+    found = re.fullmatch(r"\.\[([a-z,]+)\]", given[-1])
+    assert found is not None
+    assert set(found[1].split(",")) <= extras
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_of_kinds_that_are_checked(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_no_page_suggests_a_package_that_is_not_published(page: Path) -> None:
+    assert not re.search(r"install [^`\n]*joulemesh(\[|\b(?!/))", page.read_text())
