@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 import time
@@ -100,10 +101,17 @@ async def _run(
     *,
     stream: bool,
 ) -> JobReport:
+    from node.app.asking import Question
     from node.app.client import open_client
 
     async with open_client(config, key, events) as client:
-        report, _, _ = await client.run(prompt, _write if stream else _ignore, model=model, receipt_file=file)
+        question = await Question.plan(client, prompt, model=model, receipt_file=file)
+        try:
+            await question.answer(_write if stream else _ignore)
+        except asyncio.CancelledError:  # a signal: what came is paid for, and is reported like a whole answer
+            if not question.paid_for:
+                raise
+        report, _ = await question.report()
         return report
 
 
