@@ -27,6 +27,7 @@ from node.cli.doctor import Finding
 from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed
+from node.cli.model_facts import ShownModel, WrittenManifest
 from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.events import Event
@@ -58,6 +59,8 @@ PRINTED: dict[str, Printed] = {
     "receipt show": Printed((Claims,)),
     "receipt verify": Printed((Claims, Proven)),
     "audit": Printed((AuditReport,)),
+    "model manifest": Printed((WrittenManifest,)),
+    "model show": Printed((ShownModel,)),
     "balance": Printed((Balance,)),
     "reclaim": Printed((Reclaimed,)),
     "faucet": Printed((Moved,)),

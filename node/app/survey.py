@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from node.model_directory import (
     MANIFEST_FILE,
@@ -60,27 +59,6 @@ class Survey:
     def roots(self) -> dict[str, str]:
         """The model root in hex, by precision."""
         return {each: self.manifest.replace(precision=each).root.hex() for each in PRECISIONS}
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; sizes in bytes."""
-        facts, manifest = self.facts, self.manifest
-        return {
-            "name": manifest.name,
-            "license": manifest.license,
-            "architecture": facts.architecture,
-            "blocks": facts.blocks,
-            "hidden_size": facts.hidden_size,
-            "vocabulary": facts.vocabulary,
-            "max_context": facts.max_context,
-            "stop_tokens": list(facts.stop_tokens),
-            "manifest_file": self.from_file,
-            "roots": self.roots,
-            "files": [
-                {"name": each.file.name, "size": each.file.size, "sha256": each.file.sha256.hex(), "state": each.state}
-                for each in self.files
-            ],
-            "needs": [{"block": each.block, "size": each.size, "files": list(each.files)} for each in self.blocks],
-        }
 
 
 def survey(directory: Path, hashes: HashMemory) -> Survey:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.model_facts import shown_model
+from node.cli.model_facts import written as written_manifest
 from node.cli.options import examples, json_option
 from node.cli.output import print_facts, print_json, print_table
 from node.config import default_data_dir
@@ -43,14 +44,14 @@ def manifest(directory: Path, spdx: str | None, replace: bool, as_json: bool) ->
     blocks. Licence and files are part of the model root: nodes of one model share one manifest.
     """
     from node.app.survey import make_manifest
-    from node.model_directory import MANIFEST_FILE, dump_manifest
+    from node.model_directory import MANIFEST_FILE
 
     if spdx is not None and not re.fullmatch(r"[A-Za-z0-9.+()-][A-Za-z0-9.+() -]{0,95}", spdx):
         raise click.BadParameter("give an SPDX expression, such as Apache-2.0", param_hint="--license")
     made, written = make_manifest(directory, spdx=spdx, replace=replace, hashes=_hashes())
     file = directory / MANIFEST_FILE
     if as_json:
-        print_json({"file": str(file), "written": written, **json.loads(dump_manifest(made))})
+        print_json(written_manifest(made, file, now=written))
         return
     print_facts(
         {
@@ -75,7 +76,7 @@ def show(directory: Path, as_json: bool) -> None:
 
     found = survey(directory, _hashes())
     if as_json:
-        print_json(found.to_json())
+        print_json(shown_model(found))
         return
     facts = found.facts
     print_facts(
