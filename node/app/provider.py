@@ -211,7 +211,7 @@ def _listen_for_data(config: NodeConfig) -> Iterator[tuple[Listener, str]]:
 def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
     """What a node says before it loads its blocks: which device computes, and what clients cannot do with them."""
     yield f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the {compute_device()}"
-    if FORMATS[ActivationType(manifest.precision)].tolerance_ppm is None:
+    if FORMATS[ActivationType(manifest.precision)].tolerance is None:
         yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"
 
 

@@ -78,7 +78,6 @@ def run(
     asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
     _require_absent(file)
-    asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     key = unlocked(config, passphrase_file)
     events = tell(dataclasses.replace(config, log_level="info") if verbose else config, as_json=as_json, err=True)
     report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))

@@ -6,7 +6,7 @@ the tree and the newest entries stay here, older tiles and entries are read when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.ledger.recent import Recent
@@ -137,22 +137,27 @@ class Published:
         return tile.index * TILE_WIDTH + tile.width <= count
 
     async def _prove(self, prove: Callable[[HashAt], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        # What is read for this proof stays with it: memory may be short, and others read too.
+        read: dict[tuple[int, int], bytes] = {}
         while True:
             try:
-                return prove(self._hash_at)
+                return prove(lambda level, index: self._hash_at(level, index, read))
             except _MissingTileError as missing:
-                await self._load(missing.tile)
+                read[missing.tile.level or 0, missing.tile.index] = await self._load(missing.tile)
 
-    def _hash_at(self, level: int, index: int) -> bytes:
+    def _hash_at(self, level: int, index: int, read: Mapping[tuple[int, int], bytes]) -> bytes:
         tile_level, above = divmod(level, TILE_HEIGHT)
         if above:
             found = self._nodes.get((level, index))
             if found is None:
-                found = node_hash(self._hash_at(level - 1, 2 * index), self._hash_at(level - 1, 2 * index + 1))
+                left, right = (self._hash_at(level - 1, 2 * index + side, read) for side in (0, 1))
+                found = node_hash(left, right)
                 self._nodes.put((level, index), found)
             return found
         number, place = divmod(index, TILE_WIDTH)
         content = self._tiles.get((tile_level, number)) or b""
+        if len(content) <= place * HASH_BYTES:
+            content = read.get((tile_level, number), b"")
         at = place * HASH_BYTES
         if len(content) <= at:
             held = (self.head.checkpoint.size >> level) - number * TILE_WIDTH

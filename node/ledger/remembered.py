@@ -74,10 +74,10 @@ class Memory:
         """Write what is not written yet; the file changes whole or not at all. Raises ConfigurationError."""
         if self.path is None or self.verifier is None or self.note is None or not self._is_behind:
             return
+        self._is_behind = False  # also where writing fails: that is told once
         content = json.dumps({"verifier_key": str(self.verifier), "checkpoint": self.note.decode()}, indent=1)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.path, (content + "\n").encode())
         except OSError as error:
             raise ConfigurationError(f"cannot remember the ledger in {self.path}: {error.strerror}") from error
-        self._is_behind = False

@@ -271,8 +271,11 @@ class Conversation:
                 self._tab.take_receipt(leg, frame.signed, payload)
             case Discharged():
                 self._take_discharge(leg, frame.signed)
-            case Failed():  # it has ended the session, and answers nothing more
-                raise self._end_of(leg, LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code))
+            case Failed():  # it has ended the session, and says what it claims
+                self._lost.add(leg)
+                error = LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code)
+                self._result.blame(leg, error)
+                raise error
             case LostPeerError():
                 raise self._end_of(leg, self._gone(leg, frame))
             case PeerError():
@@ -315,11 +318,11 @@ class Conversation:
                 case Discharged():
                     if not self._take_discharge(leg, frame.signed):
                         wanted.discard(leg)
-                case Failed() | Exception():
+                case Exception():
                     wanted.discard(leg)
                     self._blame(leg, frame)
 
-    def _blame(self, leg: int, frame: Message | Exception) -> None:
+    def _blame(self, leg: int, frame: Exception) -> None:
         """A leg may have told of its neighbour's end before that end was seen here: name the one that is gone."""
         error = self._result.error
         if isinstance(frame, LostPeerError) and error is not None and error.code == "neighbour-lost":

@@ -219,19 +219,19 @@ class LegJob:
         self.claim.take(signed, late=self._late, last=self.state is JobState.FINISHED)
 
     @property
-    def is_decoding(self) -> bool:
-        """Whether the prompt has gone through, so that the next piece is short."""
-        return self.processed >= self.plan.prompt
-
-    def next_piece(self, most: int) -> StepInput | None:
-        """At most `most` rows that may run now: arrived, paid, and not across a window's end; None without any.
+    def ready_rows(self) -> int:
+        """Rows that may run now, in one piece: arrived, paid, and not across a window's end.
 
         Nothing runs while a receipt is held up: so the rows of two windows are all that is ever kept.
         """
         if self.running or self.state is not JobState.SERVING or not self._waiting or self._ended_window is not None:
-            return None
-        start = self.processed
-        end = min(window_end(self.plan, start), self.claim.may_process, start + most)
+            return 0
+        end = min(window_end(self.plan, self.processed), self.claim.may_process)
+        return max(0, min(end - self.processed, len(self._waiting[0])))
+
+    def next_piece(self, most: int) -> StepInput | None:
+        """At most `most` of the rows that may run now; None without any."""
+        start, end = self.processed, self.processed + min(self.ready_rows, most)
         if end <= start:
             return None
         first = self._waiting.popleft()
@@ -346,8 +346,9 @@ class LegJob:
         return Due(Receipted(signed=signed), shown)
 
     def discharge(self) -> Discharged:
-        """Give up every claim beyond what was earned and promised."""
-        self.advance(JobEvent.DISCHARGE)
+        """Give up every claim beyond what was earned and promised: at the end, or where the job has failed."""
+        if self.state is not JobState.FAILED:
+            self.advance(JobEvent.DISCHARGE)
         word = self.claim.discharge(self.processed, late=self._late)
         return Discharged(signed=sign_discharge(self._domain, word, self._key))
 

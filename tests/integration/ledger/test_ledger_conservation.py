@@ -13,16 +13,22 @@ from ledger_world import (
     PROVIDERS,
     HandClock,
     close,
+    deposit,
     ledger_settings,
-    make_terms,
+    make_session,
     open_session,
+    release,
     settle,
+    settle_all,
+    voucher_of,
+    withdraw,
 )
 
 from node.ledger import LedgerClient, run_ledger, verify_database, verify_url
-from protocol.codec import Message
+from protocol.eip712 import sign_typed
 from protocol.errors import JoulemeshError
-from protocol.messages import Close, Deposit, Session, Withdraw, session_id
+from protocol.messages import Session, session_id
+from protocol.operations import Action, Deposit, Withdraw
 from protocol.session import Account
 from protocol.signing import SigningKey
 
@@ -38,13 +44,14 @@ class RandomEconomy:
         self.client, self.clock = client, clock
         self.draw = random.Random(seed)
         self.sessions: list[tuple[Session, SigningKey]] = []
-        self.settled: dict[bytes, tuple[int, int]] = {}
+        self.settled: dict[bytes, tuple[int, ...]] = {}
         self.results: Counter[str] = Counter()
         self.deposited = self.withdrawn = 0
 
     async def step(self) -> None:
         self.clock.now += self.draw.choice((0, 0, 1, 30, 400))
-        kinds = (self.deposit, self.withdraw, self.open, self.settle, self.settle, self.settle, self.close)
+        kinds = (self.deposit, self.withdraw, self.open, self.open, self.settle, self.settle, self.settle, self.release,
+                 self.close)  # fmt: skip
         action, key = self.draw.choice(kinds)()
         try:
             await self.client.submit(action, key)
@@ -54,49 +61,64 @@ class RandomEconomy:
         self.results[f"{action.kind} taken"] += 1
         self.count(action)
 
-    def count(self, action: Message) -> None:
+    def count(self, action: Action) -> None:
         if isinstance(action, Deposit):
             self.deposited += action.amount
         if isinstance(action, Withdraw):
             self.withdrawn += action.amount
 
-    def deposit(self) -> tuple[Message, SigningKey]:
+    def deposit(self) -> tuple[Action, SigningKey]:
         amount = self.draw.choice((0, 1, 3 * MILLION, 9 * MILLION))
         signer = OPERATOR if self.draw.random() < 0.8 else CLIENTS[0]
-        return Deposit(account=self.draw.choice(CLIENTS).address, amount=amount, reference="random"), signer
+        return deposit(self.draw.choice(CLIENTS), amount), signer
 
-    def withdraw(self) -> tuple[Message, SigningKey]:
-        return Withdraw(amount=self.draw.randrange(2 * MILLION), reference="random"), self.draw.choice(EVERYBODY)
+    def withdraw(self) -> tuple[Action, SigningKey]:
+        return withdraw(self.draw.randrange(2 * MILLION)), self.draw.choice(EVERYBODY)
 
-    def open(self) -> tuple[Message, SigningKey]:
+    def open(self) -> tuple[Action, SigningKey]:
         if self.sessions and self.draw.random() < 0.2:
-            terms, key = self.draw.choice(self.sessions)
-            return open_session(terms), key
+            session, key = self.draw.choice(self.sessions)
+            return open_session(session), key
         key = self.draw.choice(CLIENTS)
         lifetime = self.draw.choice((-1, 60, 600, 3000))
         cap = self.draw.choice((1000, MILLION, 10 * MILLION))
-        terms = make_terms(key, salt=len(self.sessions), cap=cap, expiry=self.clock.now + lifetime)
-        self.sessions.append((terms, key))
-        return open_session(terms), key
+        session = make_session(key, salt=len(self.sessions), cap=cap, expiry=self.clock.now + lifetime)
+        self.sessions.append((session, key))
+        if self.draw.random() < 0.3:  # through somebody else, with the client's signature or another's
+            signer = key if self.draw.random() < 0.7 else PROVIDERS[0]
+            return open_session(session, sign_typed(self.client.domain, session, signer)), self.draw.choice(PROVIDERS)
+        return open_session(session), key
 
-    def settle(self) -> tuple[Message, SigningKey]:
-        terms, key = self.draw.choice(self.sessions) if self.sessions else (make_terms(CLIENTS[0]), CLIENTS[0])
-        before_in, before_out = self.settled.get(session_id(terms), (0, 0))
-        # Mostly a little more than before; sometimes less, sometimes beyond the cap, sometimes forged.
-        counts = (max(0, before_in + self.draw.randrange(-20, 200)), max(0, before_out + self.draw.randrange(-20, 200)))
+    def a_session(self) -> tuple[Session, SigningKey]:
+        return self.draw.choice(self.sessions) if self.sessions else (make_session(CLIENTS[0]), CLIENTS[0])
+
+    def settle(self) -> tuple[Action, SigningKey]:
+        session, key = self.a_session()
+        before = self.settled.get(session_id(session), (0, 0, 0))
+        # Mostly a little more than before for some; sometimes less for all, sometimes beyond the cap, sometimes forged.
+        amounts = tuple(max(0, amount + self.draw.randrange(-60, 200)) for amount in before)
         if self.draw.random() < 0.1:
-            counts = (counts[0] + 20 * MILLION, counts[1])
+            amounts = (amounts[0] + 20 * MILLION, *amounts[1:])
+        elif self.draw.random() < 0.2:
+            amounts = before
         else:
-            self.settled[session_id(terms)] = counts
+            self.settled[session_id(session)] = tuple(map(max, zip(amounts, before, strict=True)))
         signer = key if self.draw.random() < 0.9 else PROVIDERS[0]
-        return settle(self.client.domain, terms, *counts, signer), self.draw.choice(EVERYBODY)
+        action = settle(self.client.domain, session, *amounts, key=signer)
+        if self.draw.random() < 0.2:  # together with another session's: both are taken, or neither
+            other, other_key = self.a_session()
+            more = voucher_of(self.client.domain, other, 900, 900, 900, key=other_key)
+            action = settle_all(*action.vouchers, more)
+        return action, self.draw.choice(EVERYBODY)
 
-    def close(self) -> tuple[Message, SigningKey]:
-        terms, _ = self.draw.choice(self.sessions) if self.sessions else (make_terms(CLIENTS[0]), CLIENTS[0])
-        counts = self.settled.get(session_id(terms), (0, 0))
-        if self.draw.random() < 0.5:
-            return close(self.client.domain, terms, *counts), self.draw.choice(EVERYBODY)
-        return Close(session=session_id(terms), discharges=()), self.draw.choice(EVERYBODY)
+    def release(self) -> tuple[Action, SigningKey]:
+        session, _ = self.a_session()
+        settled = self.settled.get(session_id(session), (0, 0, 0))
+        amounts = [amount + self.draw.choice((0, 0, 5, 10 * MILLION)) for amount in settled]
+        return release(self.client.domain, session, amounts), self.draw.choice(EVERYBODY)
+
+    def close(self) -> tuple[Action, SigningKey]:
+        return close(self.a_session()[0]), self.draw.choice(EVERYBODY)
 
 
 @pytest.mark.asyncio
@@ -109,7 +131,7 @@ async def test_money_in_is_money_out(tmp_path: Path, seed: int) -> None:
         economy = RandomEconomy(client, clock, seed)
         for _ in range(OPERATIONS):
             await economy.step()
-        balances = {key.address: (await client.account(key.address)).free for key in EVERYBODY}
+        balances = {key.address: (await client.account(key.address)).free for key in (OPERATOR, *EVERYBODY)}
         over_http = await verify_url(ledger.url)
     stored = await verify_database(settings.folder / "ledger.sqlite3")
 
@@ -125,8 +147,12 @@ async def test_money_in_is_money_out(tmp_path: Path, seed: int) -> None:
         assert stored.books.accounts.get(address, Account()).free == free
     # And the run has seen what it is meant to see.
     taken = {kind for kind, count in economy.results.items() if kind.endswith(" taken") and count}
-    assert taken == {f"{kind}/1 taken" for kind in ("deposit", "withdraw", "open", "settle", "close")}
+    assert taken == {f"{kind}/2 taken" for kind in ("deposit", "withdraw", "open", "settle", "release", "close")}
     refusals = {kind.split()[1] for kind in economy.results} - {"taken"}
-    assert refusals >= {"balance", "stale", "cap", "bad-signature", "closed", "early", "discharge", "not-operator"}
+    assert refusals >= {"balance", "settled", "cap", "bad-signature", "early", "released", "not-operator"}
+    free_of_charge = economy.results["deposit/2 taken"]
+    assert stored.fees == balances[OPERATOR.address] == sum(
+        count for kind, count in economy.results.items() if kind.endswith(" taken")
+    ) - free_of_charge  # fmt: skip
     assert any(record.closed for record in stored.books.sessions.values())
     assert any(record.reserved for record in stored.books.sessions.values())

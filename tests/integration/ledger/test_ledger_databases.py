@@ -5,16 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_world import CLIENT, MILLION, OPERATOR, PROVIDERS, HandClock, close, make_terms, open_session, settle
-from sqlalchemy import delete, text, update
+from ledger_world import (
+    CLIENT,
+    MILLION,
+    OPERATOR,
+    PROVIDERS,
+    HandClock,
+    deposit,
+    ledger_settings,
+    make_session,
+    open_session,
+    release,
+    settle,
+    withdraw,
+)
+from sqlalchemy import delete, inspect, text, update
 
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
 from node.ledger.store import Batch, Store
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleError, UnreachableError
-from protocol.messages import Deposit, Withdraw, session_id
+from protocol.messages import session_id
 from protocol.session import Account
 from protocol.signing import SigningKey
 
@@ -37,29 +51,35 @@ async def test_life_of_a_session(settings: LedgerSettings) -> None:
     clock = HandClock()
     async with run_ledger(settings, OPERATOR, clock) as ledger, LedgerClient(ledger.url) as client:
         await client.faucet(CLIENT.address, 10 * MILLION)
-        terms = make_terms()
-        opened = await client.submit(open_session(terms), CLIENT)
-        assert await client.account(CLIENT.address) == Account(7 * MILLION, 1)
+        session = make_session()
+        evidence = await client.open(session, CLIENT)
+        client.check_opened(session, evidence)
+        assert await client.account(CLIENT.address) == Account(7 * MILLION - 1, 1)
         clock.now += 5
-        await client.submit(settle(client.domain, terms, 100, 50), PROVIDERS[1])
-        await client.submit(settle(client.domain, terms, 100, 80), CLIENT)
-        found = await client.session(session_id(terms))
+        await client.submit(settle(client.domain, session, 200, 100, 0), PROVIDERS[1])
+        settled = await client.submit(settle(client.domain, session, 150, 260, 40), CLIENT)
+        assert settled.entry.time == clock.now
+        found = await client.session(session_id(session))
         assert found is not None
-        assert found[0].entry == opened.entry
-        assert found[1].entry.sessions[0].tokens_out == 80
-        assert found[1].entry.time == clock.now
-        closed = await client.submit(close(client.domain, terms, 100, 80), CLIENT)
-        assert closed.entry.sessions[0].closed
-        for provider in PROVIDERS:
-            assert (await client.account(provider.address)).free == 100 + 2 * 80
-        await client.submit(Withdraw(amount=100, reference="home"), PROVIDERS[0])
-        assert (await client.account(PROVIDERS[0].address)).free == 160
+        assert (found.session, found.settled, found.ceilings) == (session, (200, 260, 40), (MILLION,) * 3)
+        released = await client.submit(release(client.domain, session, [200, 260, 40]), CLIENT)
+        assert await client.evidence(session_id(session)) != evidence
+        assert released.entry.sessions[0].ceilings == (200, 260, 40)
+        found = await client.session(session_id(session))
+        assert found is not None
+        assert found.closed
+        for provider, paid in zip(PROVIDERS, (200, 259, 40), strict=True):  # the second paid a fee to settle
+            assert (await client.account(provider.address)).free == paid
+        await client.submit(withdraw(100, "home"), PROVIDERS[0])
+        assert (await client.account(PROVIDERS[0].address)).free == 99
+        assert (await client.account(OPERATOR.address)).free == 5
         over_http = await verify_url(ledger.url)
     stored = await verify_database(database_of(settings))
     assert over_http.fault is None
     assert stored.fault is None
     assert stored.books == over_http.books
     assert (stored.deposited, stored.withdrawn, stored.held) == (10 * MILLION, 100, 10 * MILLION - 100)
+    assert stored.fees == 5
 
 
 @pytest.mark.asyncio
@@ -72,10 +92,10 @@ async def test_a_restarted_ledger_goes_on(settings: LedgerSettings) -> None:
     clock.now -= 1000  # a clock that was set back must not take the log's time back
     async with run_ledger(settings, OPERATOR, clock) as ledger, LedgerClient(ledger.url, verifier_key=key) as client:
         assert await client.checkpoint() == before
-        terms = make_terms(cap=MILLION)
-        await client.submit(open_session(terms), CLIENT)
+        session = make_session(cap=MILLION // 2)
+        await client.submit(open_session(session), CLIENT)
         with pytest.raises(RuleError) as refused:
-            await client.submit(open_session(terms), CLIENT)
+            await client.submit(open_session(session), CLIENT)
         assert refused.value.code == "exists"
         assert (await verify_url(ledger.url)).fault is None
 
@@ -95,14 +115,14 @@ async def test_many_submitters_share_commits(settings: LedgerSettings, monkeypat
         await client.connect()
         commits.clear()
         taken = await asyncio.gather(*(client.faucet(key.address, 1000) for key in keys for _ in range(3)))
-        spent = await asyncio.gather(*(client.submit(Withdraw(amount=1, reference="x"), key) for key in keys))
+        spent = await asyncio.gather(*(client.submit(withdraw(1), key) for key in keys))
         places = [each.index for each in [*taken, *spent]]
         assert sorted(places) == list(range(1, 1 + 4 * len(keys)))
         assert sum(commits) == len(places)
         assert len(commits) < len(places) // 4
         report = await verify_url(ledger.url)
     assert report.fault is None
-    assert all(report.books.account(key.address) == Account(2999, 1) for key in keys)
+    assert all(report.books.account(key.address) == Account(2998, 1) for key in keys)
 
 
 @pytest.mark.asyncio
@@ -181,8 +201,9 @@ async def test_a_fault_at_genesis_leaves_nothing_behind(
         (lambda: update(schema.tiles).values(hashes=bytes(96)), "do not lead to the root"),
         (lambda: update(schema.entries).where(schema.entries.c.position == 2).values(data=b"x"), "not the one in"),
         (lambda: update(schema.checkpoint).values(note=b"x\n1\n\n"), "not signed by this log key"),
-        (lambda: update(schema.sessions).values(terms=b"x"), "cannot be read"),
-        (lambda: text("UPDATE meta SET value = '99'"), "tables of version 99"),
+        (lambda: update(schema.sessions).values(data=b"x"), "cannot be read"),
+        (lambda: update(schema.sessions).values(settled=b"x"), "cannot be read"),
+        (lambda: text("UPDATE meta SET value = '1'"), "tables of version 1, not 2"),
     ],
 )
 async def test_a_damaged_database_is_not_written_to(
@@ -190,7 +211,7 @@ async def test_a_damaged_database_is_not_written_to(
 ) -> None:
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         await client.faucet(CLIENT.address, 10 * MILLION)
-        await client.submit(open_session(make_terms()), CLIENT)
+        await client.submit(open_session(make_session()), CLIENT)
     await change_database(settings, damage())
     with pytest.raises(LocalError, match=says) as refused:
         async with run_ledger(settings, OPERATOR, HandClock()):
@@ -205,6 +226,7 @@ async def test_a_ledger_is_never_begun_twice(settings: LedgerSettings) -> None:
     for other, operator, says in (
         (replace(settings, grace_s=1), OPERATOR, "grace 3600 s, not 1 s"),
         (replace(settings, faucet_limit=0), OPERATOR, "faucet limit"),
+        (replace(settings, fee=2), OPERATOR, "fee 0.000001, not 0.000002"),
         (replace(settings, origin="another/name"), OPERATOR, "never changes"),
         (settings, CLIENT, "operator"),
     ):
@@ -228,11 +250,47 @@ async def test_a_ledger_is_never_begun_twice(settings: LedgerSettings) -> None:
 @pytest.mark.asyncio
 async def test_only_the_operator_deposits(settings: LedgerSettings) -> None:
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
-        deposit = Deposit(account=CLIENT.address, amount=5, reference="bank transfer 17")
-        await client.submit(deposit, OPERATOR)
+        payment = deposit(CLIENT, 5)
+        await client.submit(payment, OPERATOR)
         await client.faucet(CLIENT.address, 7)  # the service uses the operator's nonces too
-        await client.submit(deposit, OPERATOR)
+        await client.submit(payment, OPERATOR)
         assert await client.account(CLIENT.address) == Account(17, 0)
         with pytest.raises(RuleError) as refused:
-            await client.submit(deposit, CLIENT)
+            await client.submit(payment, CLIENT)
         assert refused.value.code == "not-operator"
+
+
+@pytest.mark.asyncio
+async def test_an_older_version_is_refused_and_left_alone(settings: LedgerSettings) -> None:
+    """Its tables have other columns: nothing of this version may get into them."""
+    engine = schema.make_engine(settings.url, writer=True)
+    settings.folder.mkdir(mode=0o700)
+    async with engine.begin() as connection:
+        await connection.run_sync(schema.meta.create)
+        await connection.execute(schema.meta.insert(), [{"name": "schema", "value": "1"}])
+    await engine.dispose()
+    for attempt in (
+        run_ledger(settings, OPERATOR, HandClock()).__aenter__,
+        lambda: verify_database(database_of(settings)),
+    ):
+        with pytest.raises(LocalError, match="version 1, not 2") as refused:
+            await attempt()
+        assert refused.value.code == "ledger-version"
+        assert "new folder" in refused.value.hint.replace("\n", " ")
+    engine = schema.make_engine(settings.url, writer=False)
+    async with engine.connect() as connection:
+        tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    await engine.dispose()
+    assert tables == ["meta"]
+
+
+@pytest.mark.asyncio
+async def test_one_file_has_one_writer_whatever_the_folder(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    one, other = (ledger_settings(tmp_path / name, database=database) for name in ("one", "other"))
+    async with run_ledger(one, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        with pytest.raises(LocalError) as refused:
+            async with run_ledger(other, OPERATOR, HandClock()):
+                pass
+        assert refused.value.code == "ledger-locked"
+        await client.faucet(CLIENT.address, 1)

@@ -15,12 +15,14 @@ from ledger_world import (
     OPERATOR,
     PROVIDERS,
     HandClock,
+    deposit,
     ledger_settings,
-    make_terms,
+    make_session,
     open_session,
     settle,
+    withdraw,
 )
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
@@ -30,7 +32,8 @@ from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, UnreachableError
 from protocol.merkle import leaf_hash
-from protocol.messages import AccountEffect, Deposit, LogEntry, Withdraw, session_id, sign_op
+from protocol.messages import session_id
+from protocol.operations import AccountEffect, LogEntry, sign_op
 from protocol.session import ledger_domain
 from protocol.tiles import TileAppender
 
@@ -43,10 +46,10 @@ async def make_ledger(folder: Path) -> None:
         LedgerClient(ledger.url) as client,
     ):
         await client.faucet(CLIENT.address, 100 * MILLION)
-        terms = make_terms()
-        await client.submit(open_session(terms), CLIENT)
+        session = make_session()
+        await client.submit(open_session(session), CLIENT)
         for count in range(3, ENTRIES):
-            await client._submit(settle(client.domain, terms, count, count), PROVIDERS[0])
+            await client.submit(settle(client.domain, session, 2 * count, count, 0), PROVIDERS[0])
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,14 @@ async def rewrite(settings: LedgerSettings, entries: list[bytes], first: int = 0
         ),
         update(schema.checkpoint).values(note=note),
     )
+
+
+async def all_rows(settings: LedgerSettings, table: Table) -> list[dict[str, Any]]:
+    engine = schema.make_engine(settings.url, writer=False)
+    async with engine.connect() as connection:
+        rows = [row._asdict() for row in await connection.execute(select(table))]
+    await engine.dispose()
+    return rows
 
 
 def change_entry(data: bytes, **changes: Any) -> bytes:
@@ -197,11 +208,14 @@ async def test_a_changed_balance_is_named_by_the_entry_that_set_it(settings: Led
 
 @pytest.mark.asyncio
 async def test_a_changed_session_is_named(settings: LedgerSettings) -> None:
-    await execute(settings, update(schema.sessions).values(tokens_out=7))
-    assert await fault_of(settings) == (
-        ENTRIES - 1, f"entry 299: session {session_id(make_terms()).hex()} is not stored as it leaves it"
-    )  # fmt: skip
-    await execute(settings, update(schema.sessions).values(terms=b"x"))
+    for change in ({"settled": bytes(24)}, {"ceilings": bytes(24)}, {"opened": 1}):
+        before = await all_rows(settings, schema.sessions)
+        await execute(settings, update(schema.sessions).values(**change))
+        assert await fault_of(settings) == (
+            ENTRIES - 1, f"entry 299: session {session_id(make_session()).hex()} is not stored as it leaves it"
+        )  # fmt: skip
+        await execute(settings, update(schema.sessions).values(**before[0]))
+    await execute(settings, update(schema.sessions).values(data=b"x"))
     assert "cannot be read" in (await fault_of(settings))[1]
 
 
@@ -212,7 +226,7 @@ async def test_a_changed_session_is_named(settings: LedgerSettings) -> None:
         ("effects", 100, "effects are not those"),
         ("time", 100, "time is before"),
         ("signature", 100, "the rules reject it"),
-        ("order", 101, "the rules reject it"),  # the later voucher may come first; the earlier one then may not
+        ("order", 100, "effects are not those"),  # the later voucher may come first, but then no fee was paid before
     ],
 )
 async def test_what_the_operators_key_signs_must_still_follow_the_rules(
@@ -225,7 +239,7 @@ async def test_what_the_operators_key_signs_must_still_follow_the_rules(
             encode(first.replace(accounts=(AccountEffect(account=OPERATOR.address, free=MILLION, nonce=1),)))
         ],
         "time": lambda: [encode(first.replace(time=1))],
-        "signature": lambda: [encode(first.replace(op=first.op.replace(nonce=first.op.nonce + 1)))],
+        "signature": lambda: [encode(first.replace(op=first.op.replace(signature=second.op.signature)))],
         "order": lambda: [encode(second), encode(first)],
     }
     replaced = changed[name]()
@@ -242,7 +256,8 @@ async def test_what_the_operators_key_signs_must_still_follow_the_rules(
 async def test_an_entry_that_the_rules_allow_cannot_be_slipped_in_without_its_effects(settings: LedgerSettings) -> None:
     entries = await read_entries(settings)
     key = read_log_key(settings.folder / "log.key")
-    theft = sign_op(ledger_domain(str(key.verifier)), OPERATOR, 99, Withdraw(amount=1, reference="loot"))
+    loot = withdraw(10**9, "loot").replace(actor=OPERATOR.address, nonce=99)
+    theft = sign_op(ledger_domain(str(key.verifier)), OPERATOR, loot)
     forged = change_entry(entries[200], op=theft)
     await rewrite(settings, [*entries[:200], forged, *entries[201:]])
     found, says = await fault_of(settings)
@@ -255,7 +270,7 @@ async def test_a_faucet_beyond_its_limit_is_found(tmp_path: Path) -> None:
     settings = ledger_settings(tmp_path, faucet_limit=10)
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         await client.faucet(CLIENT.address, 10)
-        await client.submit(Deposit(account=CLIENT.address, amount=1, reference="faucet"), OPERATOR)
+        await client.submit(deposit(CLIENT, 1, "faucet"), OPERATOR)
         report = await verify_url(ledger.url)
     assert str(report.fault) == "entry 2: the faucet gave more than the genesis entry allows"
 

@@ -51,7 +51,9 @@ def test_a_log_key_that_is_missing_or_open_to_others(tmp_path: Path) -> None:
 def test_memory_survives_and_changes_whole(tmp_path: Path) -> None:
     key = NoteKey("log.example", bytes(32))
     path = tmp_path / "deep" / "remembered.json"
+    seconds = iter((1.0, 2.0))
     memory = Memory.load(path)
+    memory.clock = lambda: next(seconds)
     assert memory.checkpoint is None
     memory.verifier = key.verifier
     for size in (1, 2):
@@ -62,10 +64,27 @@ def test_memory_survives_and_changes_whole(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["remembered.json"]
 
 
+def test_memory_is_written_once_a_second_and_at_the_end(tmp_path: Path) -> None:
+    key = NoteKey("log.example", bytes(32))
+    path, now = tmp_path / "remembered.json", [0.0]
+    memory = Memory(path, key.verifier, clock=lambda: now[0])
+
+    def stored() -> int:
+        checkpoint = Memory.load(path).checkpoint
+        return 0 if checkpoint is None else checkpoint.size
+
+    for size, at, written in ((1, 0.0, 1), (2, 0.9, 1), (3, 0.999, 1), (4, 1.0, 4), (5, 1.5, 4)):
+        now[0] = at
+        memory.remember(sign_checkpoint(Checkpoint("log.example", size, bytes([size]) * 32), key))
+        assert stored() == written
+    memory.flush()
+    assert stored() == 5
+
+
 def test_a_failed_write_keeps_the_old_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = NoteKey("log.example", bytes(32))
     path = tmp_path / "remembered.json"
-    memory = Memory(path, key.verifier)
+    memory = Memory(path, key.verifier, clock=iter((1.0, 2.0)).__next__)
     memory.remember(sign_checkpoint(Checkpoint("log.example", 1, bytes(32)), key))
     before = path.read_bytes()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from ledger_world import CLIENT, OPERATOR, HandClock
+from ledger_world import CLIENT, OPERATOR, HandClock, withdraw
 
 from node.ledger import sequencer as sequencer_module
 from node.ledger.log_key import create_log_key
@@ -17,13 +17,13 @@ from node.ledger.schema import sqlite_url
 from node.ledger.sequencer import Sequencer
 from node.ledger.store import Batch, Store
 from protocol.errors import LocalError, MalformedError
-from protocol.messages import Withdraw, sign_op
+from protocol.operations import sign_op
 
 
 @pytest_asyncio.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store = Store(sqlite_url(tmp_path / "ledger.sqlite3"))
-    await store.become_writer(tmp_path / "lock")
+    await store.become_writer()
     yield store
     await store.close()
 
@@ -31,7 +31,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest_asyncio.fixture
 async def sequencer(store: Store, tmp_path: Path) -> Sequencer:
     key = create_log_key(tmp_path / "log.key", "log.example")
-    return await Sequencer.open(store, key, OPERATOR, HandClock(), grace_s=10, faucet_limit=10**9)
+    return await Sequencer.open(store, key, OPERATOR, HandClock(), grace_s=10, faucet_limit=10**9, fee=1)
 
 
 async def started(sequencer: Sequencer, count: int) -> list[asyncio.Task[Any]]:
@@ -47,9 +47,8 @@ async def test_what_waits_is_one_batch_and_stop_finishes_it(sequencer: Sequencer
     sequencer.stop()
     sequencer.stop()
     await sequencer.serve()
-    appended = [await task for task in tasks]
-    assert [each.index for each in appended] == list(range(1, 11))
-    assert {each.size for each in appended} == {11}
+    assert [await task for task in tasks] == list(range(1, 11))
+    assert sequencer.published.head.checkpoint.size == 11
     with pytest.raises(LocalError) as stopped:
         await sequencer.faucet(CLIENT.address, 1)
     assert stopped.value.code == "ledger-stopped"
@@ -75,14 +74,14 @@ async def test_an_asker_who_went_away_harms_nobody(sequencer: Sequencer, store: 
     tasks = await started(sequencer, 3)
     tasks[1].cancel()
     refused = asyncio.create_task(
-        sequencer.submit(sign_op(sequencer.domain, CLIENT, 0, Withdraw(amount=1, reference="")))
+        sequencer.submit(sign_op(sequencer.domain, CLIENT, withdraw(1).replace(actor=CLIENT.address)))
     )
     await asyncio.sleep(0)
     refused.cancel()
     await asyncio.gather(tasks[1], refused, return_exceptions=True)
     sequencer.stop()
     await sequencer.serve()
-    assert [(await tasks[0]).index, (await tasks[2]).index] == [1, 3]  # an operation once taken in is carried out
+    assert [await tasks[0], await tasks[2]] == [1, 3]  # an operation once taken in is carried out
     assert await store.size() == 4
 
 
@@ -99,7 +98,7 @@ async def test_a_fault_in_the_rules_stops_one_operation_only(
         with pytest.raises(MalformedError) as refused:
             await sequencer.faucet(CLIENT.address, 1)
         assert refused.value.code == "internal"
-    assert (await sequencer.faucet(CLIENT.address, 1)).index == 1
+    assert await sequencer.faucet(CLIENT.address, 1) == 1
     sequencer.stop()
     await serving
 

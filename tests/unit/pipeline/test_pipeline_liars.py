@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hand_client import PROMPT, STRANGER, serves
 from memory_links import MemoryLink
+from node.pipeline.client import JobResult
 from small_market import MANIFEST, SmallMarket
 
-from node.pipeline.client import JobResult
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import sign_typed
 from protocol.frames import (
