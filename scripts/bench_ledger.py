@@ -135,7 +135,9 @@ async def measure(url: str, verifier_key: str, operations: int) -> None:
             keys = [key_of(number) for number in range(2 * max(WORKERS))]
             await asyncio.gather(*(client.faucet(key.address, 10**9) for key in keys))
             await rate_of(client.submit, max(WORKERS), PREFILLED)
-            print(f"{'workers':>8}{'one answer':>14}{'from tiles':>14}{'ratio':>8}   operations a second, median of {ROUNDS}")
+            print(
+                f"{'workers':>8}{'one answer':>14}{'from tiles':>14}{'ratio':>8}   operations a second, median of {ROUNDS}"
+            )
             for workers in WORKERS:
                 rounds = [
                     (

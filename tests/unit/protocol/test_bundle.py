@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from node.pipeline.client import JobResult
 from small_market import GRACE_S, LOG_KEY, MANIFEST, OPERATOR, VERIFIER_KEY, SmallMarket
 
-from node.pipeline.client import JobResult
 from node.ports import Proven
 from protocol.bundle import Bundle, LedgerProof, dump_bundle, load_bundle, verify_bundle, window_bounds
 from protocol.checkpoint import Checkpoint, sign_checkpoint
