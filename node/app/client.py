@@ -238,8 +238,8 @@ class Client:
             return None
         network, _ = await self._join()
         left_out = set(plan.request.exclude)
-        for leg, reason in result.failures.items():
-            chosen = plan.deal.legs[leg]
+        for leg in result.culprits:
+            chosen, reason = plan.deal.legs[leg], result.failures.get(leg)
             node = chosen.leg.offer.public_key
             if isinstance(reason, RefusedError):
                 with suppress(JoulemeshError):

@@ -41,7 +41,7 @@ class LegReport:
     paid_micro: int
     """Micro-units that the ledger has paid it, or, where that is not known, that the last voucher promises."""
     held_micro: int
-    """Micro-units that are still reserved for it."""
+    """Micro-units that are still reserved for it and come back to the client later."""
     late_tokens: int
     """Generated tokens that took it longer than its offer says, by its own receipts."""
     millijoules: int | None
@@ -104,8 +104,11 @@ class JobReport:
     """Micro-units that were free."""
     balance_after_micro: int | None
     """Micro-units; None where the ledger could not be asked."""
+    claimed_micro: int
+    """Micro-units that providers may still redeem: of what they had computed ahead when the job was cut short, over all
+    attempts."""
     held_micro: int
-    """Micro-units still reserved, over all attempts."""
+    """Micro-units still reserved for providers that are gone, over all attempts."""
     held_until: int | None
     """Unix seconds when that can be had back; None where nothing is held that is worth an operation."""
     seconds_to_open: float
@@ -153,6 +156,7 @@ def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_a
         paid_before_micro=sum(sum(_paid(each)) for each in job.results[:-1]),
         balance_before_micro=plan.free_micro,
         balance_after_micro=balance_after_micro,
+        claimed_micro=sum(sum(_reserved(each)) - sum(_held(each)) for each in job.results),
         held_micro=sum(sum(_held(each)) for each in job.results),
         held_until=_held_until(job),
         seconds_to_open=(result.funded_s or result.started_s) - result.started_s,
@@ -175,10 +179,17 @@ def _paid(result: JobResult) -> tuple[int, ...]:
     return (0,) * len(result.deal.session.legs) if result.pay is None else result.pay.voucher.amounts
 
 
-def _held(result: JobResult) -> tuple[int, ...]:
+def _reserved(result: JobResult) -> tuple[int, ...]:
+    """Micro-units by leg that it has not been paid, nor given up."""
     caps = [leg.cap for leg in result.deal.session.legs]
     ceilings = caps if result.record is None else result.record.ceilings
     return tuple(ceiling - paid for ceiling, paid in zip(ceilings, _paid(result), strict=True))
+
+
+def _held(result: JobResult) -> tuple[int, ...]:
+    """Micro-units by leg that nobody claims: those of legs that gave no word."""
+    silent = [result.record is None or leg not in result.discharges for leg in range(len(result.deal.legs))]
+    return tuple(left if held else 0 for left, held in zip(_reserved(result), silent, strict=True))
 
 
 def _held_until(job: Execution) -> int | None:

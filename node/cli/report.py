@@ -116,6 +116,8 @@ def _paid(report: JobReport) -> Padding:
     if report.attempts > 1:
         spent = f"${format_micro(report.paid_before_micro)}"
         lines.append(f"attempt {report.attempts}: providers did not take the job before, which cost {spent}")
+    if report.claimed_micro:
+        lines.append(f"${format_micro(report.claimed_micro)} more may be redeemed by legs that had computed ahead")
     if report.held_until is not None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.held_until))
         lines.append(f"${format_micro(report.held_micro)} is still held; it can be had back from {when}")
