@@ -64,7 +64,7 @@ def test_money_goes_in_and_out_and_the_log_verifies(joule: Joule, ledger: Ledger
 
     too_much = joule("withdraw", "100", *at)
     assert (too_much.status, too_much.out) == (1, "")
-    assert "96.250002 missing" in too_much.err
+    assert "96.250001 missing" in too_much.err
     beyond = joule("faucet", "6", *at, "--json")
     assert (beyond.status, set(beyond.json)) == (1, {"code", "message", "hint"})
 
