@@ -14,8 +14,8 @@ from small_market import RATES, SmallMarket
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
 from protocol.codec import Message, decode, encode
-from protocol.fingerprint import SKETCH_BYTES
 from protocol.eip712 import sign_typed
+from protocol.fingerprint import SKETCH_BYTES
 from protocol.frames import LEG_FRAMES, Discharged, Receipted, Sampled, SampledToken
 from protocol.ids import keccak256
 from protocol.messages import Receipt
