@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -47,7 +48,7 @@ Randomness = Callable[[int], bytes]
 T = TypeVar("T")
 
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 """Start a task under a name, in the care of somebody who ends with its reason if it fails."""
 
 

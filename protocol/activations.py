@@ -15,7 +15,7 @@ import numpy as np
 
 from protocol.errors import MalformedError
 
-__all__ = ["FORMATS", "ActivationFormat", "ActivationType", "Rows", "from_wire", "to_wire"]
+__all__ = ["FORMATS", "ActivationFormat", "ActivationType", "Rows", "Tolerance", "from_wire", "to_wire"]
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 """``[positions, hidden_size]``."""
@@ -30,14 +30,28 @@ class ActivationType(StrEnum):
     """The upper half of an fp32 number, rounded to nearest even: what a bf16 model's rows are to begin with."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far honest computations of the same tokens may be apart: measured, with a margin (docs/spec/audit.md)."""
+
+    distance_ppm: int
+    """Of two sketches, in millionths, where nothing entered the leg but what is known exactly."""
+    gain: int
+    """By how much honest blocks may enlarge, in sketch distance, what entered them changed."""
+    margin: int
+    """By how much the logit of a token drawn may lie below the best one, in millionths."""
+    margin_gain: int
+    """What each millionth of sketch distance in the input may add to that."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActivationFormat:
     """What follows from a type."""
 
     item_bytes: int
     """Bytes of one number on the wire, little-endian."""
-    tolerance_ppm: int | None
-    """Distance up to which sketches of two computations match; None where it has not been measured: no audit."""
+    tolerance: Tolerance | None
+    """What an audit allows; None where it has not been measured: no audit."""
     encode: Callable[[Rows], bytes]
     decode: Callable[[bytes], Rows]
 
@@ -61,8 +75,10 @@ def _decode_bf16(data: bytes) -> Rows:
     return (np.frombuffer(data, dtype="<u2").astype("<u4") << 16).view("<f4")
 
 
+_FP32 = Tolerance(distance_ppm=20, gain=100, margin=1000, margin_gain=2000)
+
 FORMATS: dict[ActivationType, ActivationFormat] = {
-    ActivationType.FP32: ActivationFormat(4, 1000, _encode_fp32, _decode_fp32),
+    ActivationType.FP32: ActivationFormat(4, _FP32, _encode_fp32, _decode_fp32),
     ActivationType.BF16: ActivationFormat(2, None, _encode_bf16, _decode_bf16),
 }
 

@@ -1,10 +1,10 @@
-"""The fingerprint of a window's activations, and when two of them count as equal.
+"""The fingerprint of a window's activations, and how far two of them are apart.
 
 A fingerprint is 64 fp32 numbers, little-endian: sums of all numbers in a window's rows, each with random signs from a
 seed that nobody knew while the rows were made (docs/spec/audit.md, clause F1). Two fingerprints of the same bytes under
 one seed are equal to the bit on every machine: all roundings are prescribed, and what is summed in any order is
 integers. Those of rows that were computed again, in another batch or in one prefill, differ in their last bits, so
-equality is a distance below a tolerance, computed exactly (clause F2).
+equality is a distance below a tolerance, computed exactly (clause F6).
 
 It does not say who lied, and draws no seeds.
 """
@@ -17,16 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from protocol.errors import ConfigurationError, MalformedError
+from protocol.errors import InvalidError, MalformedError
 
 __all__ = [
-    "FP32_TOLERANCE_PPM",
     "NUMBERS",
     "SEED_BYTES",
     "SKETCH_BYTES",
-    "UNSEEDED",
     "distance_ppm",
-    "matches",
     "most_rows",
     "parse",
     "sketch",
@@ -40,12 +37,6 @@ SKETCH_BYTES = 4 * NUMBERS
 
 SEED_BYTES = 32
 """Length of the seed of a window (`protocol.draws`)."""
-
-UNSEEDED = bytes(SEED_BYTES)
-"""What a job without seeds uses."""
-
-FP32_TOLERANCE_PPM = 20
-"""Relative distance up to which fp32 fingerprints match (clause F2)."""
 
 _UNITS = 1 << 22  # of a scaled entry
 _LARGEST = float(1 << 16)  # of a scaled entry; so 38 bits and a sign in all
@@ -77,18 +68,18 @@ def sketch(rows: _Rows, seed: bytes) -> bytes:
         seed: 32 bytes.
 
     Raises:
-        ConfigurationError: more than `most_rows` of them.
-        ValueError: rows of another type or shape, or not finite, or a seed of another length.
+        InvalidError: rows of another type or shape, not finite, or more than `most_rows` of them; or another length of
+            the seed.
     """
     if rows.ndim != 2 or rows.dtype != np.float32 or rows.shape[1] == 0:
-        raise ValueError(f"rows of {rows.dtype} {list(rows.shape)}, not fp32 [n, width]")
+        raise InvalidError(f"rows of {rows.dtype} {list(rows.shape)}, not fp32 [n, width]")
     if len(seed) != SEED_BYTES:
-        raise ValueError(f"a seed of {len(seed)} bytes, not {SEED_BYTES}")
+        raise InvalidError(f"a seed of {len(seed)} bytes, not {SEED_BYTES}")
     count, width = rows.shape
     if count == 0:
         return bytes(SKETCH_BYTES)
     if count > most_rows(width):
-        raise ConfigurationError(
+        raise InvalidError(
             f"{count} rows of {width} numbers are too many for one fingerprint",
             hint=f"use windows of at most {most_rows(width)} positions",
         )
@@ -124,7 +115,7 @@ def _scaled(rows: _Rows) -> _Floats:
     # Added up from the left, one rounding a step: `np.sum` adds in an order of its own.
     squares = np.add.accumulate(exact * exact, axis=1)[:, -1:]
     if not np.isfinite(squares).all():
-        raise ValueError("rows with a number that is not finite")
+        raise InvalidError("rows with a number that is not finite")
     rms = np.sqrt(squares / rows.shape[1])
     exact /= np.sqrt(np.where(rms > 0, rms, 1.0))
     np.clip(exact, -_LARGEST, _LARGEST, out=exact)
@@ -166,8 +157,3 @@ def distance_ppm(a: bytes, b: bytes) -> int:
         return 0
     apart = sum((x - y) ** 2 for x, y in zip(left, right, strict=True))
     return math.isqrt(_MILLION * _MILLION * apart // length)
-
-
-def matches(a: bytes, b: bytes, tolerance_ppm: int = FP32_TOLERANCE_PPM) -> bool:
-    """Whether the two may come from the same computation. Raises MalformedError."""
-    return distance_ppm(a, b) <= tolerance_ppm

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from protocol.errors import MalformedError
 
-__all__ = ["MAX_NUMBER", "exact_keys", "int_text", "parse_object"]
+__all__ = ["MAX_NUMBER", "exact_keys", "int_text", "parse_object", "require_shallow"]
 
 MAX_NUMBER = 2**53 - 1
 """Largest JSON number: any reader holds it exactly. What may be larger is written as text, see `int_text`."""
@@ -37,7 +37,7 @@ def parse_object(data: bytes, *, limit: int, depth: int) -> dict[str, Any]:
     """
     if len(data) > limit:
         raise MalformedError(f"JSON of {len(data)} bytes where {limit} are allowed")
-    _require_shallow(data, depth)
+    require_shallow(data, depth)
     try:
         value = json.loads(
             data.decode(),
@@ -55,8 +55,8 @@ def parse_object(data: bytes, *, limit: int, depth: int) -> dict[str, Any]:
     return value
 
 
-def _require_shallow(data: bytes, most: int) -> None:
-    """Python's reader recurses, and runs out of stack: the depth is counted before it begins."""
+def require_shallow(data: bytes, most: int) -> None:
+    """Python's reader recurses, and runs out of stack: the depth is counted before it begins. Raises MalformedError."""
     depth = 0
     for mark in _MARK.finditer(data):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark.group(), 0)

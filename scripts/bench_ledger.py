@@ -1,8 +1,8 @@
 """Signed and proven operations a second on an embedded ledger: one answer that proves itself, against the same proof
 read from the log's tiles, as anybody without this software would read it.
 
-Both sides sign, submit, and verify the checkpoint, that it continues the one before, and the entry in it. The ledger runs
-in a process of its own, on SQLite with an fsync for each commit.
+Both sides sign, submit, and verify the checkpoint, that it continues the one before, and the entry in it. The ledger
+runs in a process of its own, on SQLite with an fsync for each commit.
 """
 
 from __future__ import annotations
@@ -135,9 +135,8 @@ async def measure(url: str, verifier_key: str, operations: int) -> None:
             keys = [key_of(number) for number in range(2 * max(WORKERS))]
             await asyncio.gather(*(client.faucet(key.address, 10**9) for key in keys))
             await rate_of(client.submit, max(WORKERS), PREFILLED)
-            print(
-                f"{'workers':>8}{'one answer':>14}{'from tiles':>14}{'ratio':>8}   operations a second, median of {ROUNDS}"
-            )
+            print(f"operations a second, median of {ROUNDS}")
+            print(f"{'workers':>8}{'one answer':>14}{'from tiles':>14}{'ratio':>8}")
             for workers in WORKERS:
                 rounds = [
                     (

@@ -22,6 +22,7 @@ import click
 import node.events
 from node.app.audit import AuditReport
 from node.app.report import JobReport
+from node.app.survey import KeptManifest, Survey
 from node.cli.boundary import Failure
 from node.cli.doctor import Finding
 from node.cli.entry import COMMANDS, joule
@@ -51,6 +52,8 @@ PRINTED: dict[str, Printed] = {
     "key list": Printed((KeyFacts,), "A list of objects"),
     "ledger run": Printed((), "[Events](#events), an object on each line"),
     "ledger verify": Printed((Replayed,)),
+    "model manifest": Printed((KeptManifest,)),
+    "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "offers": Printed((Offer,), "A list of objects: `provider`, which is the address that is paid, and the offer"),
     "run": Printed((JobReport,), "An object; with `--verbose` also [events](#events) on stderr"),

@@ -1,25 +1,32 @@
-"""A spot check: one drawn window of one leg, executed again and compared with what the provider signed."""
+"""A spot check: what legs signed for, executed again up to a drawn window and leg, and judged."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from node.model_directory import AUDITED, check_model
-from protocol.audit import Verdict, draw
-from protocol.bundle import Bundle, verify_bundle, window_bounds
+from node.model_directory import check_model
+from protocol.activations import FORMATS
+from protocol.audit import Draw, Judgement, Observation, Verdict, draw, judge
+from protocol.bundle import Bundle, Verified, verify_bundle
 from protocol.checkpoint import open_checkpoint
+from protocol.codec import decode
 from protocol.errors import ConfigurationError, ModelError
-from protocol.fingerprint import FP32_TOLERANCE_PPM, distance_ppm
-from protocol.ids import BlockSpan, ModelManifest, checksum_address
+from protocol.evidence import LogProof
+from protocol.fingerprint import SKETCH_BYTES, distance_ppm
+from protocol.ids import BlockSpan, ModelManifest
 from protocol.messages import session_id
 from protocol.note import VerifierKey
+from protocol.receipt import Window
+
+if TYPE_CHECKING:
+    from node.engine.audit import Replayed
 
 __all__ = ["AuditReport", "audit_bundle"]
 
 BUNDLED_MODEL = Path(__file__).parents[1] / "demo" / "model"
-MARGIN_TOLERANCE = 1e-3
-"""How far below the best score a drawn token's may lie in fp32; honest runs differ by rounding only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,30 +35,38 @@ class AuditReport:
 
     verdict: Verdict
     """What it comes to."""
+    convicts: int | None
+    """The leg that it convicts; null where it convicts none."""
+    reason: str
+    """What the verdict rests on."""
     window: int
-    """Index of the window that was drawn."""
+    """Index of the window that decides."""
     windows: int
-    """How many there were."""
+    """How many could be judged."""
+    windows_judged: int
+    """From the first on, how many were executed again."""
+    legs_judged: int
+    """From the first on, how many were executed again in each."""
     leg: int
-    """That was drawn."""
-    provider: str
+    """Whose part of that window decides."""
+    provider: bytes
     """Its address."""
     blocks: str
     """``START:END``, the end not included."""
     positions: str
-    """First and last position of the window, as ``a:b``."""
+    """First position of that window, and one past its last, as ``a:b``."""
     distance_ppm: int
     """Between the signed sketch and the one made again, in millionths."""
-    tolerance_ppm: int
-    """How far apart honest ones may be."""
-    tokens_redrawn: int | None
-    """Tokens that were drawn again; None where the leg draws none."""
-    tokens_differing: int | None
-    """Those whose score lies further below the best one than rounding explains."""
+    inherited_ppm: int
+    """The greatest distance of what had entered the leg until then."""
+    limit_ppm: int
+    """How far an honest leg can be off with such an input."""
+    tokens_redrawn: int
+    """Tokens that were drawn again."""
 
 
 def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
-    """Verify a bundle, draw from the checkpoint that it was settled in, and execute the drawn window again.
+    """Verify a bundle, draw a window and a leg from the checkpoint that it was settled in, and judge all up to there.
 
     Args:
         model: the model's directory; the bundled demo model where None.
@@ -59,53 +74,97 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
     Raises:
         PeerError: the bundle does not hold.
         ModelError: the directory holds another model, or cannot be read.
-        ConfigurationError: the engine extra is not installed, or no tolerance is known for the model's precision.
+        ConfigurationError: the engine extra is not installed, no tolerance is known for the model's precision, or no
+            window's sketches came.
     """
-    from node.engine.audit import replay
-    from node.engine.sampling import Sampling
-
-    directory = BUNDLED_MODEL if model is None else model
-    order = verify_bundle(bundle).order
-    manifest = bundle.manifest
-    if manifest.precision not in AUDITED:
+    verified, manifest = verify_bundle(bundle), bundle.manifest
+    tolerance = FORMATS[verified.terms.activations].tolerance
+    if tolerance is None or manifest.precision != verified.terms.activations:
         raise ConfigurationError(
             f"a {manifest.precision} model cannot be judged: its honest noise has not been measured",
             hint="spot checks work for models that are served in fp32",
         )
-    seed = open_checkpoint(bundle.settled.checkpoint, VerifierKey.parse(bundle.verifier_key)).root
-    legs = len(order.session.legs)
-    drawn = draw(seed, session_id(order.session), len(bundle.windows), legs)
-    signed, sketch = bundle.windows[drawn.window][drawn.leg]
-    last = signed.receipt
-    end = last.tokens_in if not last.tokens_out else order.plan.prompt - 1 + last.tokens_out
-    start, end = window_bounds(order, end)[drawn.window]
-    hop = order.hops[drawn.leg]
-    _require_same_model(directory, manifest, hop.span.end)
-    is_last = drawn.leg == legs - 1
-    again = replay(
+    if not verified.sketches:
+        raise ConfigurationError("no window of this job was signed for to its end, so there is nothing to check")
+    drawn = _draw(bundle, verified)
+    windows = verified.windows[: drawn.window + 1]
+    last = windows[-1].route[min(drawn.leg, len(windows[-1].route) - 1)].span.end
+    directory = BUNDLED_MODEL if model is None else model
+    _require_same_model(directory, manifest, last)
+    again, redrawn = _execute(directory, bundle, verified, windows, last)
+    judgement = judge(again, tolerance)
+    return _report(verified, judgement, drawn, redrawn)
+
+
+def _draw(bundle: Bundle, verified: Verified) -> Draw:
+    note = decode(bundle.settled, LogProof).checkpoint
+    seed = open_checkpoint(note, VerifierKey.parse(bundle.verifier_key)).root
+    return draw(seed, session_id(bundle.session), len(verified.sketches), len(verified.terms.route))
+
+
+def _execute(
+    directory: Path, bundle: Bundle, verified: Verified, windows: tuple[Window, ...], last: int
+) -> tuple[list[list[Observation]], int]:
+    """What is observed of each leg up to block `last`, and how many tokens were drawn again."""
+    from node.engine.audit import Window as Span
+    from node.engine.audit import replay
+    from node.engine.sampling import Sampling
+
+    terms = verified.terms
+    ends = sorted({seat.span.end for window in windows for seat in window.route if seat.span.end <= last})
+    replayed = replay(
         directory,
-        hop.span.end,
+        ends,
         bundle.tokens,
-        (start, end),
-        sampling=Sampling(order.sampling.temperature_milli, order.sampling.seed) if is_last else None,
-        dtype=manifest.precision,
+        [Span(window.start, window.end, verified.seeds[window.index]) for window in windows],
+        sampling=Sampling(terms.sampling.temperature_milli, terms.sampling.seed),
+        dtype=bundle.manifest.precision,
     )
-    yielded = [token for token in again.drawn if token.position >= order.plan.prompt]
-    differing = [token for token in yielded if token.margin is not None and token.margin > MARGIN_TOLERANCE]
-    distance = distance_ppm(sketch, again.sketch)
-    matches = distance <= FP32_TOLERANCE_PPM and not differing
+    observed, redrawn = [], 0
+    for window, parts in zip(windows, replayed, strict=True):
+        by_end = dict(zip(ends, parts, strict=True))
+        shown = verified.sketches[window.index]
+        row = []
+        for seat in window.route:
+            if seat.span.end <= last:
+                part = by_end[seat.span.end]
+                margins = _margins(part, terms.plan.prompt)
+                redrawn += len(margins)
+                row.append(Observation(seat, _distance(shown.get(seat.leg), part), max(margins, default=0)))
+        observed.append(row)
+    return observed, redrawn
+
+
+def _distance(shown: bytes | None, part: Replayed) -> int | None:
+    return None if shown is None else distance_ppm(shown[SKETCH_BYTES:], part.sketch)
+
+
+def _margins(part: Replayed, prompt: int) -> list[int]:
+    """In millionths of a logit, of the tokens that the leg drew: those of the prompt nobody drew."""
+    drawn = (each.margin for each in part.drawn if each.position >= prompt)
+    return [math.ceil(margin * 1_000_000) for margin in drawn if margin is not None]
+
+
+def _report(verified: Verified, judgement: Judgement, drawn: Draw, redrawn: int) -> AuditReport:
+    window = verified.windows[judgement.window]
+    seat = next(seat for seat in window.route if seat.leg == judgement.leg)
+    convicted = judgement.leg if judgement.verdict is Verdict.MISMATCH else None
     return AuditReport(
-        verdict=Verdict.MATCH if matches else Verdict.MISMATCH,
-        window=drawn.window,
-        windows=len(bundle.windows),
-        leg=drawn.leg,
-        provider=checksum_address(order.session.legs[drawn.leg].provider),
-        blocks=str(hop.span),
-        positions=f"{start}:{end}",
-        distance_ppm=distance,
-        tolerance_ppm=FP32_TOLERANCE_PPM,
-        tokens_redrawn=len(yielded) if is_last else None,
-        tokens_differing=len(differing) if is_last else None,
+        verdict=judgement.verdict,
+        convicts=convicted,
+        reason=judgement.reason,
+        window=judgement.window,
+        windows=len(verified.sketches),
+        windows_judged=drawn.window + 1,
+        legs_judged=drawn.leg + 1,
+        leg=judgement.leg,
+        provider=verified.session.legs[judgement.leg].provider,
+        blocks=str(seat.span),
+        positions=f"{window.start}:{window.end}",
+        distance_ppm=judgement.distance_ppm,
+        inherited_ppm=judgement.inherited_ppm,
+        limit_ppm=judgement.limit_ppm,
+        tokens_redrawn=redrawn,
     )
 
 

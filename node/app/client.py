@@ -19,7 +19,7 @@ from urllib.parse import quote
 from node.app.clock import clock
 from node.app.execution import Execution
 from node.app.models import Text, fetch_manifest, fetch_tokenizer
-from node.app.planning import LEAST_CAP, JobPlan, Market, Request, require_funds, require_possible
+from node.app.planning import LEAST_CAP, JobPlan, Market, Request, require_funds, require_routable, require_tokens
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.config import ClientConfig
 from node.events import Events
@@ -30,7 +30,7 @@ from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, JobResult
 from node.pipeline.buying.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Randomness, Worker
+from node.ports import Randomness, VenueRules, Worker
 from node.worker import ThreadWorker
 from protocol.choice import choose_model, covers, covers_some_model, no_node_left, shortlist, silent
 from protocol.errors import JoulemeshError, RefusedError
@@ -166,6 +166,17 @@ class Client:
 
     # Jobs
 
+    async def require_ready(self) -> tuple[VenueRules, int]:
+        """The ledger's rules, and the free micro-units, after having back what earlier jobs held.
+
+        Raises ConfigurationError, FundsError: no job at all can be done, whatever is on offer.
+        """
+        require_routable(self.config)
+        await self.reclaim()
+        rules, free = await self.ledger.rules(), (await self.balance()).free
+        require_funds(LEAST_CAP, rules, free)
+        return rules, free
+
     async def plan(self, request: Request) -> JobPlan:
         """What a request comes to on the offers of now: route, terms, session. Nothing is reserved yet.
 
@@ -175,10 +186,8 @@ class Client:
             FundsError: the balance does not cover the caps and the ledger's fees.
             UnreachableError: the ledger or the network does not answer.
         """
-        require_possible(request, self.config)
-        await self.reclaim()
-        rules, free = await self.ledger.rules(), (await self.balance()).free
-        require_funds(LEAST_CAP, rules, free)
+        require_tokens(request)
+        rules, free = await self.require_ready()
         manifest = await self.model(request.model)
         network, _ = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
@@ -229,8 +238,8 @@ class Client:
             return None
         network, _ = await self._join()
         left_out = set(plan.request.exclude)
-        for leg, reason in result.failures.items():
-            chosen = plan.deal.legs[leg]
+        for leg in result.culprits:
+            chosen, reason = plan.deal.legs[leg], result.failures.get(leg)
             node = chosen.leg.offer.public_key
             if isinstance(reason, RefusedError):
                 with suppress(JoulemeshError):

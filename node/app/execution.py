@@ -37,12 +37,17 @@ class Execution:
         self._jobs = jobs
         self._elsewhere = elsewhere
         self._events = events
-        self._tokens = self._run()
+        self._stream = self._run()
 
     @property
     def result(self) -> JobResult | None:
         """Of the last session; None while there is none."""
         return self.results[-1] if self.results else None
+
+    @property
+    def tokens(self) -> list[int]:
+        """Ids of the generated tokens that came, also those that nobody has read."""
+        return [] if self.result is None else self.result.tab.tokens[self.result.deal.terms.plan.prompt :]
 
     @property
     def fees_micro(self) -> int:
@@ -55,10 +60,10 @@ class Execution:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._tokens.aclose()
+        await self._stream.aclose()
 
     def __aiter__(self) -> AsyncIterator[int]:
-        return self._tokens
+        return self._stream
 
     async def _run(self) -> AsyncGenerator[int]:
         while True:

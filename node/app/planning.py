@@ -25,7 +25,16 @@ from protocol.routing import Route, route
 from protocol.terms import Plan, SamplingTerms
 from protocol.units import format_micro
 
-__all__ = ["LEAST_CAP", "JobPlan", "Market", "Request", "policy_of", "require_funds", "require_possible"]
+__all__ = [
+    "LEAST_CAP",
+    "JobPlan",
+    "Market",
+    "Request",
+    "policy_of",
+    "require_funds",
+    "require_routable",
+    "require_tokens",
+]
 
 PROMPT_CHUNK = 256
 """Prompt tokens in one window, at most."""
@@ -88,10 +97,14 @@ def policy_of(config: ClientConfig, manifest: ModelManifest) -> Policy:
     )
 
 
-def require_possible(request: Request, config: ClientConfig) -> None:
-    """Raises ConfigurationError for what no provider could do, before anybody is asked."""
+def require_tokens(request: Request) -> None:
+    """Raises ConfigurationError for a request that asks nothing."""
     if not request.prompt:
         raise ConfigurationError("the prompt has no tokens", hint="write something to ask")
+
+
+def require_routable(config: ClientConfig) -> None:
+    """Raises ConfigurationError for a latency class that no route over a network keeps to."""
     if LatencyClass(config.latency_class) not in TIME_PER_TOKEN_US:
         raise ConfigurationError(
             f"{config.latency_class} jobs are never sent over a network",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, MalformedError
+from protocol.strict_json import require_shallow
 
 __all__ = ["MAX_PROMPT_BYTES", "ROLES", "ChatMessage", "Prompt", "load_messages"]
 
@@ -16,6 +17,8 @@ ROLES = ("system", "user", "assistant")
 MAX_PROMPT_BYTES = 4 * 1024 * 1024
 """More than any context holds, over all turns together."""
 MAX_MESSAGES = 4096
+MAX_DEPTH = 8
+"""Brackets that are open at once in a file of messages."""
 
 _EXAMPLE = 'such as [{"role": "user", "content": "What is 17 + 25?"}]'
 
@@ -79,8 +82,9 @@ def load_messages(data: bytes) -> tuple[ChatMessage, ...]:
     if len(data) > MAX_PROMPT_BYTES:
         raise _wrong(f"the messages have more than {MAX_PROMPT_BYTES} bytes", hint="shorten them")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        require_shallow(data, MAX_DEPTH)
+        value = json.loads(data.decode())
+    except (ValueError, MalformedError) as error:
         raise _wrong(f"the messages are not JSON: {error}", hint=f"give a list of messages, {_EXAMPLE}") from None
     if not isinstance(value, list) or not value:
         raise _wrong("the messages are not a list of messages", hint=f"give a list, {_EXAMPLE}")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from node.pipeline.client import JobResult
-from protocol.bundle import Verified
+from node.app.execution import Execution
+from node.app.receipts import Kept
+from node.pipeline.buying.job import JobResult
+from node.pipeline.buying.reclaim import worth_having
 from protocol.errors import JoulemeshError
 from protocol.ids import checksum_address
-from protocol.metering import leg_amount
-from protocol.receipt import UNMEASURED
+from protocol.messages import UNMEASURED, Receipt
+from protocol.offer import Offer
+from protocol.policy import Reason
 from protocol.routing import Route
+from protocol.signing import address_of_public_key
 
 __all__ = ["JobReport", "LegReport", "NotTaken", "build_report"]
 
@@ -26,16 +30,24 @@ class LegReport:
     """Where it says that it stands: ISO 3166-1 alpha-2, or ``ZZ``."""
     blocks: str
     """``START:END``, the end not included."""
-    price_in: int
+    region: str
+    """ISO 3166-2, or empty where it does not say."""
+    opening_micro: int
+    """Micro-units for taking the job."""
+    price_in_micro: int
     """Micro-units per million prompt tokens."""
-    price_out: int
+    price_out_micro: int
     """Micro-units per million generated tokens."""
-    paid: int
-    """Micro-units by the last voucher."""
+    paid_micro: int
+    """Micro-units that the ledger has paid it, or, where that is not known, that the last voucher promises."""
+    held_micro: int
+    """Micro-units that are still reserved for it and come back to the client later."""
+    late_tokens: int
+    """Generated tokens that took it longer than its offer says, by its own receipts."""
     millijoules: int | None
     """What the provider's receipts say; None where it does not measure."""
     energy_source: str | None
-    """Where its figure comes from; None where it offers none."""
+    """Where its figure comes from; None where there is none."""
     millijoules_per_token: float | None
     """By the receipts, over all positions; None where it does not measure."""
 
@@ -76,24 +88,33 @@ class JobReport:
     """Generated tokens that came."""
     paid_tokens: tuple[int, int]
     """Prompt and generated tokens that the last voucher pays."""
-    price_in: int
+    price_in_micro: int
     """Micro-units per million prompt tokens, over all legs."""
-    price_out: int
+    price_out_micro: int
     """Micro-units per million generated tokens, over all legs."""
-    paid: int
+    paid_micro: int
     """Micro-units, over all legs."""
-    balance_before: int
+    fees_micro: int
+    """Micro-units that the ledger took for this client's operations, over all attempts."""
+    attempts: int
+    """Sessions that were opened: more than one where providers did not take the job."""
+    paid_before_micro: int
+    """Micro-units that providers were paid in the attempts that came to nothing."""
+    balance_before_micro: int
     """Micro-units that were free."""
-    balance_after: int | None
+    balance_after_micro: int | None
     """Micro-units; None where the ledger could not be asked."""
-    held: int
-    """Micro-units still reserved; 0 once the session is closed."""
+    claimed_micro: int
+    """Micro-units that providers may still redeem: of what they had computed ahead when the job was cut short, over all
+    attempts."""
+    held_micro: int
+    """Micro-units still reserved for providers that are gone, over all attempts."""
     held_until: int | None
-    """Unix seconds when the rest can be had back; None once it is."""
+    """Unix seconds when that can be had back; None where nothing is held that is worth an operation."""
     seconds_to_open: float
-    """From the start until the session was open."""
+    """From asking for the session until it was open."""
     seconds_to_first_token: float | None
-    """From the start; None where none came."""
+    """From asking for the session; None where none came."""
     tokens_per_second: float | None
     """From the first token to the last; None where there was one at most."""
     windows: int
@@ -112,88 +133,115 @@ class JobReport:
     """Likewise where what was served could not be settled yet."""
 
 
-def build_report(
-    result: JobResult,
-    route: Route,
-    *,
-    model: str,
-    text: tuple[str, str],
-    balances: tuple[int, int | None],
-    grace_s: int,
-    receipt_file: Path | None,
-    verified: Verified | None,
-) -> JobReport:
-    """The report of a job; `text` is prompt and answer, `balances` before and after."""
-    tab, terms = result.tab, result.order.session
-    counts = tab.paid
-    legs = tuple(_leg(result, route, index) for index in range(len(terms.legs)))
-    paid = sum(leg_amount(leg, *counts) for leg in terms.legs)
-    caps = sum(leg.cap for leg in terms.legs)
-    started, funded = result.times[0], result.times[1]
-    tokens_at = result.times[3:]
-    rate = None
-    if len(tokens_at) > 1:
-        rate = (len(tokens_at) - 1) / max(1e-9, tokens_at[-1] - tokens_at[0])
+def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_after_micro: int | None) -> JobReport:
+    """The report of a job for which at least one session was opened; `text` is prompt and answer."""
+    result, route, plan = job.results[-1], job.plan.route, job.plan
+    tab, terms = result.tab, result.deal.terms
+    voucher = None if result.pay is None else result.pay.voucher
     return JobReport(
-        model=model,
+        model=plan.manifest.name,
         prompt=text[0],
         answer=text[1],
-        session=tab.session.hex(),
-        legs=legs,
-        not_taken=tuple(
-            NotTaken(
-                provider=_short(offer.public_key),
-                jurisdiction=offer.jurisdiction,
-                blocks=str(offer.span),
-                reason=reason.sentence,
-            )
-            for offer, reason in route.explanations
-        ),
-        tokens_in=tab.plan.prompt,
+        session=tab.id.hex(),
+        legs=tuple(_leg(result, route, leg) for leg in range(len(terms.route))),
+        not_taken=tuple(_not_taken(offer, reason) for offer, reason in route.explanations),
+        tokens_in=terms.plan.prompt,
         tokens_out=tab.generated,
-        paid_tokens=counts,
-        price_in=route.price_in,
-        price_out=route.price_out,
-        paid=paid,
-        balance_before=balances[0],
-        balance_after=balances[1],
-        held=0 if result.closed else caps - paid,
-        held_until=None if result.closed else terms.expiry + grace_s,
-        seconds_to_open=funded - started,
-        seconds_to_first_token=tokens_at[0] - started if tokens_at else None,
-        tokens_per_second=rate,
-        windows=len(tab.windows),
-        receipt_file=None if receipt_file is None else str(receipt_file),
-        verified=verified is not None,
-        proof_bytes=None if verified is None else verified.proof_bytes,
-        log_size=None if verified is None else verified.checkpoint.size,
+        paid_tokens=(0, 0) if voucher is None else (voucher.tokens_in, voucher.tokens_out),
+        price_in_micro=route.price_in,
+        price_out_micro=route.price_out,
+        paid_micro=sum(_paid(result)),
+        fees_micro=job.fees_micro,
+        attempts=len(job.results),
+        paid_before_micro=sum(sum(_paid(each)) for each in job.results[:-1]),
+        balance_before_micro=plan.free_micro,
+        balance_after_micro=balance_after_micro,
+        claimed_micro=sum(sum(_reserved(each)) - sum(_held(each)) for each in job.results),
+        held_micro=sum(sum(_held(each)) for each in job.results),
+        held_until=_held_until(job),
+        seconds_to_open=(result.funded_s or result.started_s) - result.started_s,
+        seconds_to_first_token=result.token_times_s[0] - result.started_s if result.token_times_s else None,
+        tokens_per_second=_tokens_per_second(result.token_times_s),
+        windows=len(tab.book.windows),
+        receipt_file=None if kept.file is None else str(kept.file),
+        verified=kept.verified is not None,
+        proof_bytes=None if kept.verified is None else kept.verified.proof_bytes,
+        log_size=None if kept.verified is None else kept.verified.checkpoint.size,
         error=_error(result.error),
         settle_error=_error(result.settle_error),
     )
 
 
-def _leg(result: JobResult, route: Route, index: int) -> LegReport:
-    leg, offer = result.order.session.legs[index], route.legs[index].offer
-    receipts = [window[index][0].receipt for window in result.tab.windows]
-    energy = receipts[-1].millijoules if receipts else UNMEASURED
-    positions = result.tab.plan.prompt + max(0, (receipts[-1].tokens_out if receipts else 0) - 1)
-    measured = None if energy == UNMEASURED else energy
+def _paid(result: JobResult) -> tuple[int, ...]:
+    """Micro-units by leg: as the ledger has it, or else as it was promised last."""
+    if result.record is not None:
+        return result.record.settled
+    return (0,) * len(result.deal.session.legs) if result.pay is None else result.pay.voucher.amounts
+
+
+def _reserved(result: JobResult) -> tuple[int, ...]:
+    """Micro-units by leg that it has not been paid, nor given up."""
+    caps = [leg.cap for leg in result.deal.session.legs]
+    ceilings = caps if result.record is None else result.record.ceilings
+    return tuple(ceiling - paid for ceiling, paid in zip(ceilings, _paid(result), strict=True))
+
+
+def _held(result: JobResult) -> tuple[int, ...]:
+    """Micro-units by leg that nobody claims: those of legs that gave no word."""
+    silent = [result.record is None or leg not in result.discharges for leg in range(len(result.deal.legs))]
+    return tuple(left if held else 0 for left, held in zip(_reserved(result), silent, strict=True))
+
+
+def _held_until(job: Execution) -> int | None:
+    rules = job.plan.rules
+    open_ends = [
+        each.deal.session.expiry + rules.grace_s for each in job.results if worth_having(sum(_held(each)), rules.fee)
+    ]
+    return max(open_ends, default=None)
+
+
+def _tokens_per_second(times_s: Sequence[float]) -> float | None:
+    return (len(times_s) - 1) / max(1e-9, times_s[-1] - times_s[0]) if len(times_s) > 1 else None
+
+
+def _leg(result: JobResult, route: Route, leg: int) -> LegReport:
+    chosen, terms = route.legs[leg], result.deal.terms.route[leg]
+    receipt = _last_receipt(result, leg)
+    measured = None if receipt is None or receipt.millijoules == UNMEASURED else receipt.millijoules
+    positions = 0 if receipt is None else receipt.tokens_in + max(0, receipt.tokens_out - 1)
     return LegReport(
-        provider=checksum_address(leg.provider),
-        jurisdiction=offer.jurisdiction,
-        blocks=str(result.order.hops[index].span),
-        price_in=leg.price_in,
-        price_out=leg.price_out,
-        paid=leg_amount(leg, *result.tab.paid),
+        provider=_address(terms.public_key),
+        jurisdiction=chosen.offer.jurisdiction,
+        region=chosen.offer.region,
+        blocks=str(terms.span),
+        opening_micro=terms.rates.opening,
+        price_in_micro=chosen.price_in,
+        price_out_micro=chosen.price_out,
+        paid_micro=_paid(result)[leg],
+        held_micro=_held(result)[leg],
+        late_tokens=0 if receipt is None else receipt.late,
         millijoules=measured,
-        energy_source=None if offer.energy is None else str(offer.energy.source),
+        energy_source=None if measured is None or receipt is None else str(receipt.source),
         millijoules_per_token=None if measured is None else measured / max(1, positions),
     )
 
 
-def _short(public_key: bytes) -> str:
-    from protocol.signing import address_of_public_key
+def _last_receipt(result: JobResult, leg: int) -> Receipt | None:
+    tab = result.tab
+    rows = [window.receipts for window in tab.book.windows] + ([tab.closing] if tab.closing else [])
+    return rows[-1][leg].signed.receipt if rows else None
 
+
+def _not_taken(offer: Offer, reason: Reason) -> NotTaken:
+    return NotTaken(
+        provider=_address(offer.public_key),
+        jurisdiction=offer.jurisdiction,
+        blocks=str(offer.span),
+        reason=reason.sentence,
+    )
+
+
+def _address(public_key: bytes) -> str:
     return checksum_address(address_of_public_key(public_key))
 
 

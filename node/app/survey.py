@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from node.model_directory import (
     MANIFEST_FILE,
@@ -23,64 +24,83 @@ from node.model_directory import (
 from protocol.errors import ModelError
 from protocol.ids import ModelFile, ModelManifest
 
-__all__ = ["BlockNeeds", "FileState", "Survey", "make_manifest", "survey"]
+__all__ = ["BlockNeeds", "FileState", "KeptManifest", "Survey", "make_manifest", "survey"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileState:
-    """One file of the manifest."""
+    """One file of a model's manifest."""
 
-    file: ModelFile
-    state: str
-    """``here``, ``missing``, or ``differs`` from the manifest."""
+    name: str
+    """Inside the model's directory."""
+    size: int
+    """Bytes, as the manifest has it."""
+    sha256: bytes
+    """As the manifest has it."""
+    state: Literal["here", "missing", "differs"]
+    """In this directory; ``differs`` is another content than the manifest's."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockNeeds:
     """What serving one block alone takes: the first one comes with the embedding, the last one with norm and head."""
 
     block: int
+    """Counted from 0."""
     size: int | None
-    """Bytes as stored; None where not all of its files are here."""
+    """Bytes of its weights as stored; None where not all of its files are here."""
     files: tuple[str, ...]
+    """Names of the weight files that hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """A model directory, looked at."""
 
-    facts: ModelFacts
-    from_file: bool
-    """Whether the manifest is that of a manifest file, or else was made of the files."""
-    manifest: ModelManifest
+    name: str
+    """For people."""
+    license: str
+    """SPDX expression; empty where it is not stated."""
+    roots: dict[str, bytes]
+    """What offers and receipts name the model by, for each precision that it can be served in."""
+    manifest_file: bool
+    """Whether the directory has a manifest file; else the manifest was made of the files."""
+    architecture: str
+    """Class name of the model, such as ``LlamaForCausalLM``."""
+    blocks: int
+    """Transformer blocks in the whole model."""
+    hidden_size: int
+    """Width of the activations between blocks."""
+    vocabulary: int
+    """Token ids are below this."""
+    max_context: int
+    """Positions that the model can attend to."""
+    stop_tokens: tuple[int, ...]
+    """Token ids that end an answer."""
     files: tuple[FileState, ...]
-    blocks: tuple[BlockNeeds, ...]
+    """In order of name."""
+    needs: tuple[BlockNeeds, ...]
+    """For each block."""
 
-    @property
-    def roots(self) -> dict[str, str]:
-        """The model root in hex, by precision."""
-        return {each: self.manifest.replace(precision=each).root.hex() for each in PRECISIONS}
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; sizes in bytes."""
-        facts, manifest = self.facts, self.manifest
-        return {
-            "name": manifest.name,
-            "license": manifest.license,
-            "architecture": facts.architecture,
-            "blocks": facts.blocks,
-            "hidden_size": facts.hidden_size,
-            "vocabulary": facts.vocabulary,
-            "max_context": facts.max_context,
-            "stop_tokens": list(facts.stop_tokens),
-            "manifest_file": self.from_file,
-            "roots": self.roots,
-            "files": [
-                {"name": each.file.name, "size": each.file.size, "sha256": each.file.sha256.hex(), "state": each.state}
-                for each in self.files
-            ],
-            "needs": [{"block": each.block, "size": each.size, "files": list(each.files)} for each in self.blocks],
-        }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptManifest:
+    """The manifest file of a model directory."""
+
+    file: Path
+    """Where it is."""
+    written: bool
+    """Whether it was written now; else it said so already."""
+    name: str
+    """Of the model, for people."""
+    license: str
+    """SPDX expression; empty where it is not stated."""
+    roots: dict[str, bytes]
+    """What offers and receipts name the model by, for each precision that it can be served in."""
+    files: int
+    """How many files the model has."""
+    size: int
+    """Bytes of them all."""
 
 
 def survey(directory: Path, hashes: HashMemory) -> Survey:
@@ -91,29 +111,24 @@ def survey(directory: Path, hashes: HashMemory) -> Survey:
     facts = model_facts(directory)
     from_file = (directory / MANIFEST_FILE).is_file()
     manifest = read_manifest(directory) if from_file else model_manifest(directory, hashes=hashes)
-    headers = {path: read_header(path) for path in weight_files(directory) if path.is_file()}
-    blocks = []
-    for block in range(facts.blocks):
-        alone = range(block, block + 1)
-        files = span_files(directory, facts, alone)
-        tensors = [
-            place for path in files for name, place in headers.get(path, {}).items() if belongs(name, facts, alone)
-        ]
-        size = sum(place.size for place in tensors) if all(path in headers for path in files) else None
-        blocks.append(BlockNeeds(block, size, tuple(path.name for path in files)))
     return Survey(
-        facts=facts,
-        from_file=from_file,
-        manifest=manifest,
-        files=tuple(FileState(file, _state(directory / file.name, file, hashes)) for file in manifest.files),
-        blocks=tuple(blocks),
+        name=manifest.name,
+        license=manifest.license,
+        roots=_roots(manifest),
+        manifest_file=from_file,
+        architecture=facts.architecture,
+        blocks=facts.blocks,
+        hidden_size=facts.hidden_size,
+        vocabulary=facts.vocabulary,
+        max_context=facts.max_context,
+        stop_tokens=facts.stop_tokens,
+        files=tuple(_state(directory / file.name, file, hashes) for file in manifest.files),
+        needs=tuple(_needs(directory, facts)),
     )
 
 
-def make_manifest(
-    directory: Path, *, spdx: str | None, replace: bool, hashes: HashMemory
-) -> tuple[ModelManifest, bool]:
-    """Write a directory's manifest file; returns the manifest, and whether the file was not like that before.
+def make_manifest(directory: Path, *, spdx: str | None, replace: bool, hashes: HashMemory) -> KeptManifest:
+    """Write a directory's manifest file, where it does not say the same already.
 
     Args:
         spdx: the licence to state; None to keep what an existing manifest states.
@@ -122,28 +137,55 @@ def make_manifest(
     Raises:
         ModelError: not all files are here, or the manifest file says other things.
     """
-    old = None
-    if (directory / MANIFEST_FILE).is_file():
-        try:
-            old = read_manifest(directory)
-        except ModelError:
-            if not replace:
-                raise
+    old = _old_manifest(directory, replace=replace)
     stated = spdx if spdx is not None else "" if old is None else old.license
     made = model_manifest(directory, spdx=stated, hashes=hashes)
-    if made == old:
-        return made, False
-    if old is not None and not replace:
+    if old not in (None, made) and not replace:
         raise ModelError(
-            f"{MANIFEST_FILE} says other things than the files: it is of {old.root.hex()[:12]}..., "
-            f"they make {made.root.hex()[:12]}...",
+            f"{MANIFEST_FILE} says other things than the files and the flags",
             hint="--replace writes it anew; offers and receipts then name another model",
         )
-    write_manifest(directory, made)
-    return made, True
+    if made != old:
+        write_manifest(directory, made)
+    return KeptManifest(
+        file=directory / MANIFEST_FILE,
+        written=made != old,
+        name=made.name,
+        license=made.license,
+        roots=_roots(made),
+        files=len(made.files),
+        size=sum(file.size for file in made.files),
+    )
 
 
-def _state(path: Path, file: ModelFile, hashes: HashMemory) -> str:
-    if not path.is_file():
-        return "missing"
-    return "here" if hashes.sha256(path) == (file.size, file.sha256) else "differs"
+def _old_manifest(directory: Path, *, replace: bool) -> ModelManifest | None:
+    if not (directory / MANIFEST_FILE).is_file():
+        return None
+    try:
+        return read_manifest(directory)
+    except ModelError:
+        if not replace:
+            raise
+        return None
+
+
+def _roots(manifest: ModelManifest) -> dict[str, bytes]:
+    return {each: manifest.replace(precision=each).root for each in PRECISIONS}
+
+
+def _needs(directory: Path, facts: ModelFacts) -> Iterator[BlockNeeds]:
+    headers = {path: read_header(path) for path in weight_files(directory) if path.is_file()}
+    for block in range(facts.blocks):
+        alone = range(block, block + 1)
+        files = span_files(directory, facts, alone)
+        held = [tensor for path in files for tensor in headers.get(path, {}).items()]
+        size = sum(place.size for name, place in held if belongs(name, facts, alone))
+        whole = all(path in headers for path in files)
+        yield BlockNeeds(block=block, size=size if whole else None, files=tuple(path.name for path in files))
+
+
+def _state(path: Path, file: ModelFile, hashes: HashMemory) -> FileState:
+    state: Literal["here", "missing", "differs"] = "missing"
+    if path.is_file():
+        state = "here" if hashes.sha256(path) == (file.size, file.sha256) else "differs"
+    return FileState(name=file.name, size=file.size, sha256=file.sha256, state=state)

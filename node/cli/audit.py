@@ -23,9 +23,11 @@ from node.json_values import plain
 )
 @json_option
 def audit(file: Path, model: Path | None, as_json: bool) -> int:
-    """Spot-check a job: run one window of one leg again, and compare it with what the provider signed.
+    """Spot-check a job: run a drawn part of it again, and compare it with what the providers signed.
 
-    Which one is drawn from a checkpoint that no provider knew when it signed. The exit status is 1 where it differs.
+    A window and a leg are drawn from a checkpoint that no provider knew when it signed; all legs up to that one are
+    executed again in all windows up to that one. The verdict is match, mismatch (which convicts one leg), or
+    inconclusive. The exit status is 1 unless it is a match.
     """
     from node.app.audit import audit_bundle
     from protocol.audit import Verdict

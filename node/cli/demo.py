@@ -52,8 +52,9 @@ def _ignore(_text: str) -> None:
 
 
 def _audit_line(audit: AuditReport) -> str:
+    judged = f"windows 1 to {audit.windows_judged} of {audit.windows}, legs 0 to {audit.legs_judged - 1}"
+    convicts = "" if audit.convicts is None else f", convicts leg {audit.convicts}"
     return (
-        f"spot check: window {audit.window + 1} of {audit.windows}, leg {audit.leg} (blocks {audit.blocks}), "
-        f"positions {audit.positions} executed again: {audit.verdict} ({audit.distance_ppm} ppm apart, "
-        f"{audit.tolerance_ppm} allowed)"
+        f"spot check: {judged} executed again: {audit.verdict}{convicts} "
+        f"(at most {audit.distance_ppm} ppm apart, {audit.limit_ppm} allowed there)"
     )

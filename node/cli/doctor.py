@@ -58,7 +58,7 @@ def _device() -> Finding:
     """Which device would run a node's blocks: a GPU in the machine is not used."""
     from node.engine.device import compute_device
 
-    return Finding("ok", "computes on", str(compute_device()))
+    return Finding("ok", "computes on", f"{compute_device()}; a GPU is not used yet")
 
 
 def _versions() -> list[Finding]:

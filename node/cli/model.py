@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,22 +42,20 @@ def manifest(directory: Path, spdx: str | None, replace: bool, as_json: bool) ->
     blocks. Licence and files are part of the model root: nodes of one model share one manifest.
     """
     from node.app.survey import make_manifest
-    from node.model_directory import MANIFEST_FILE, dump_manifest
 
     if spdx is not None and not re.fullmatch(r"[A-Za-z0-9.+()-][A-Za-z0-9.+() -]{0,95}", spdx):
         raise click.BadParameter("give an SPDX expression, such as Apache-2.0", param_hint="--license")
-    made, written = make_manifest(directory, spdx=spdx, replace=replace, hashes=_hashes())
-    file = directory / MANIFEST_FILE
+    made = make_manifest(directory, spdx=spdx, replace=replace, hashes=_hashes())
     if as_json:
-        print_json({"file": str(file), "written": written, **json.loads(dump_manifest(made))})
+        print_json(made)
         return
     print_facts(
         {
-            "manifest": f"{file} ({'written' if written else 'it says so already'})",
+            "manifest": f"{made.file} ({'written' if made.written else 'it says so already'})",
             "model": made.name,
             "license": made.license or "not stated",
-            "files": f"{len(made.files)}, {_size(sum(file.size for file in made.files))}",
-            "root": f"{made.root.hex()} (fp32)",
+            "files": f"{made.files}, {_size(made.size)}",
+            **{f"root {precision}": root.hex() for precision, root in made.roots.items()},
         }
     )
 
@@ -75,26 +72,25 @@ def show(directory: Path, as_json: bool) -> None:
 
     found = survey(directory, _hashes())
     if as_json:
-        print_json(found.to_json())
+        print_json(found)
         return
-    facts = found.facts
     print_facts(
         {
-            "model": found.manifest.name,
-            "license": found.manifest.license or "not stated",
-            "architecture": f"{facts.architecture}, {facts.blocks} blocks of {facts.hidden_size}",
-            "context": f"{facts.max_context} tokens of a vocabulary of {facts.vocabulary}",
-            "manifest": "as its file says" if found.from_file else "made of the files; `joule model manifest` keeps it",
-            **{f"root {precision}": root for precision, root in found.roots.items()},
+            "model": found.name,
+            "license": found.license or "not stated",
+            "architecture": f"{found.architecture}, {found.blocks} blocks of {found.hidden_size}",
+            "context": f"{found.max_context} tokens of a vocabulary of {found.vocabulary}",
+            "manifest": "as its file says" if found.manifest_file else "of the files; `joule model manifest` keeps it",
+            **{f"root {precision}": root.hex() for precision, root in found.roots.items()},
         }
     )
     click.echo()
-    files = [[each.file.name, _size(each.file.size), each.file.sha256.hex()[:12], each.state] for each in found.files]
+    files = [[each.name, _size(each.size), each.sha256.hex()[:12], each.state] for each in found.files]
     print_table(("file", "size", "sha256", "state"), files)
     click.echo()
     needs = [
         [str(each.block), "not here" if each.size is None else _size(each.size), " ".join(each.files)]
-        for each in found.blocks
+        for each in found.needs
     ]
     print_table(("block", "weights", "files"), needs)
 

@@ -19,8 +19,8 @@ from protocol.errors import ConfigurationError, InvalidError, KeystoreError
 from protocol.ids import Address, Name, checksum_address, parse_address
 
 if TYPE_CHECKING:
-    from node.pipeline.reclaim import OpenSession
-    from node.ports import Proven
+    from node.ledger import Proven
+    from node.pipeline.buying.reclaim import OpenSession
     from protocol.session import Account
     from protocol.signing import SigningKey
 
@@ -98,7 +98,7 @@ def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
     if whose is None:
         raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
     (account, left_open), status = run_job(_balance(config, whose))
-    held = sum(each.reserved for each in left_open)
+    held = sum(each.reserved_micro for each in left_open)
     back_from = max((each.back_from for each in left_open), default=None)
     if as_json:
         print_json(Balance(address=whose, free=account.free, held=held, held_until=back_from, nonce=account.nonce))

@@ -35,7 +35,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
     Prices are $ per million tokens through the offered blocks. Joules are per token, with where the figure comes from.
     """
     found, status = run_job(_collect(config, wait_s))
-    found = sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.price_out))
+    found = sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.rates.price_out))
     if as_json:
         print_json([{"provider": _provider(offer), **plain(offer)} for offer in found])
     elif found:
@@ -43,12 +43,13 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
             (
                 "model",
                 "blocks",
+                "precision",
                 "in $/1M",
                 "out $/1M",
                 "J/token",
                 "source",
                 "where",
-                "evidence",
+                "hardware",
                 "room",
                 "provider",
                 "for",
@@ -75,17 +76,18 @@ def _provider(offer: Offer) -> str:
 
 
 def _row(offer: Offer, now: int) -> list[str]:
-    energy = offer.energy
+    energy, limits, rates = offer.energy, offer.limits, offer.rates
     return [
         offer.model_name,
         f"{offer.span} of {offer.blocks}",
-        money(offer.price_in),
-        money(offer.price_out),
-        "?" if energy is None else f"{energy.millijoules_per_token / 1000:.3f}",
+        offer.precision,
+        money(rates.price_in),
+        money(rates.price_out),
+        "?" if energy is None else f"{energy.millijoules_out / 1000:.3f}",
         "unknown" if energy is None else str(energy.source),
-        offer.jurisdiction,
-        str(offer.evidence),
-        str(offer.kv_tokens),
+        offer.region or offer.jurisdiction,
+        f"{offer.hardware.count} {offer.hardware.device}",
+        f"{limits.context}, window {limits.window}",
         _provider(offer),
         f"{max(0, offer.expires_at - now)} s",
     ]

@@ -28,7 +28,7 @@ def receipt() -> None:
 
 def read_bundle(file: Path) -> Bundle:
     """The bundle in a file. Raises LocalError for a file that cannot be read, MalformedError for another one."""
-    from protocol.bundle import load_bundle
+    from protocol.bundle_file import load_bundle
 
     try:
         return load_bundle(file.read_bytes())
@@ -61,10 +61,11 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
         {
             "receipt": "verified offline: yes",
             "model": f"{bundle.manifest.name} ({bundle.manifest.root.hex()[:12]}...)",
-            "tokens": f"{verified.tokens_in} in, {verified.tokens_out} out, in {verified.windows} windows",
+            "tokens": f"{verified.tokens_in} in, {verified.tokens_out} out, in {len(verified.windows)} windows",
             "paid": "  ".join(f"leg {leg}: ${money(amount)}" for leg, amount in enumerate(verified.amounts)),
             "energy": "  ".join(f"leg {leg}: {_joules(each)}" for leg, each in enumerate(verified.millijoules)),
-            "refunded": "session still open" if verified.refunded is None else f"${money(verified.refunded)}",
+            "refunded": f"${money(verified.refunded)}"
+            + (f", ${money(verified.held)} still held" if verified.held else ""),
             "ledger": f"{bundle.verifier_key}, {verified.checkpoint.size} entries",
             "proof": f"{verified.proof_bytes} bytes of inclusion proofs",
         }
@@ -132,7 +133,7 @@ def listed(file: Path) -> ListedReceipt:
         )
     return ListedReceipt(
         file=file,
-        time=bundle.settled.entry.time,
+        time=written,
         model=model,
         tokens_in=verified.tokens_in,
         tokens_out=verified.tokens_out,

@@ -48,14 +48,8 @@ class Claims:
     """Generated tokens that the last voucher pays."""
     windows: int
     """That the legs signed receipts for."""
-    opened_entry: int
-    """Ledger entry that opened the session."""
-    settled_entry: int
-    """Ledger entry that settled the voucher."""
-    closed_entry: int | None
-    """Ledger entry that closed the session; null where it was still open."""
     legs: tuple[ClaimedLeg, ...]
-    """In the order in which tokens pass them."""
+    """In the order in which tokens pass them, then those that stood by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +58,16 @@ class Proven:
 
     verified: bool
     """Always true: a bundle that does not verify is an error."""
+    complete: bool
+    """Whether the sketches of the last window are in it, too."""
     amounts: tuple[int, ...]
     """Micro-units paid to each leg."""
     millijoules: tuple[int | None, ...]
-    """By each leg's receipts; null where it does not measure."""
-    refunded: int | None
-    """Micro-units that went back to the client; null while the session is open."""
+    """By each leg's receipts; null where it did not measure, or served nothing."""
+    refunded: int
+    """Micro-units that went back to the client."""
+    held: int
+    """Micro-units that are still reserved."""
     checkpoint_size: int
     """Entries in the ledger that the proofs end in."""
     checkpoint_root: bytes
@@ -85,7 +83,7 @@ class ListedReceipt:
     file: Path
     """Where it is."""
     time: int
-    """Unix seconds at which the job was settled; of the file's last change where it does not verify."""
+    """Unix seconds of the file's last change: it is written at the end of a job."""
     model: str | None
     """Its name; null where the file is no receipt."""
     tokens_in: int | None
@@ -101,33 +99,28 @@ class ListedReceipt:
 
 
 def claims(bundle: Bundle) -> Claims:
-    """What a bundle says. Raises MalformedError, SignatureError where not even that can be read."""
+    """What a bundle says."""
     from protocol.messages import session_id
-    from protocol.order import JobOrder
-    from protocol.signing import open_envelope
 
-    order, _ = open_envelope(bundle.order, JobOrder)
+    counts, legs = bundle.pay.voucher, zip(bundle.terms.legs, bundle.session.legs, strict=False)
     return Claims(
-        session=session_id(order.session),
-        client=order.session.client,
+        session=session_id(bundle.session),
+        client=bundle.session.client,
         model=bundle.manifest.name,
         model_root=bundle.manifest.root,
         verifier_key=bundle.verifier_key,
-        tokens_in=bundle.pay.voucher.tokens_in,
-        tokens_out=bundle.pay.voucher.tokens_out,
+        tokens_in=counts.tokens_in,
+        tokens_out=counts.tokens_out,
         windows=len(bundle.windows),
-        opened_entry=bundle.opened.index,
-        settled_entry=bundle.settled.index,
-        closed_entry=None if bundle.closed is None else bundle.closed.index,
         legs=tuple(
             ClaimedLeg(
-                provider=leg.provider,
-                blocks=str(hop.span),
-                price_in=leg.price_in,
-                price_out=leg.price_out,
-                cap=leg.cap,
+                provider=money.provider,
+                blocks=str(agreed.span),
+                price_in=agreed.rates.price_in,
+                price_out=agreed.rates.price_out,
+                cap=money.cap,
             )
-            for leg, hop in zip(order.session.legs, order.hops, strict=False)
+            for agreed, money in legs
         ),
     )
 
@@ -136,9 +129,11 @@ def proven(verified: Verified) -> Proven:
     """What `verify_bundle` has established."""
     return Proven(
         verified=True,
+        complete=verified.complete,
         amounts=verified.amounts,
         millijoules=verified.millijoules,
         refunded=verified.refunded,
+        held=verified.held,
         checkpoint_size=verified.checkpoint.size,
         checkpoint_root=verified.checkpoint.root,
         proof_bytes=verified.proof_bytes,

@@ -65,11 +65,11 @@ def _route(report: JobReport) -> Padding:
             leg.blocks,
             leg.jurisdiction,
             _short(leg.provider),
-            format_micro(leg.price_in),
-            format_micro(leg.price_out),
+            format_micro(leg.price_in_micro),
+            format_micro(leg.price_out_micro),
             _joules_per_token(leg),
             screen_line(leg.energy_source or "unknown"),
-            format_micro(leg.paid),
+            format_micro(leg.paid_micro),
         )
     return _indented(table)
 
@@ -106,14 +106,21 @@ def _served(report: JobReport) -> Padding:
 
 def _paid(report: JobReport) -> Padding:
     tokens_in, tokens_out = report.paid_tokens
-    after = "unknown" if report.balance_after is None else f"${format_micro(report.balance_after)}"
+    after = "unknown" if report.balance_after_micro is None else f"${format_micro(report.balance_after_micro)}"
+    legs = f"{len(report.legs)} legs" if len(report.legs) > 1 else "1 leg"
     lines = [
-        f"${format_micro(report.paid)} by one voucher to {len(report.legs)} legs for {tokens_in} + {tokens_out} tokens",
-        f"balance ${format_micro(report.balance_before)} before, {after} after",
+        f"${format_micro(report.paid_micro)} by one voucher to {legs} for {tokens_in} + {tokens_out} tokens",
+        f"${format_micro(report.fees_micro)} in ledger fees",
+        f"balance ${format_micro(report.balance_before_micro)} before, {after} after",
     ]
-    if report.held and report.held_until is not None:
+    if report.attempts > 1:
+        spent = f"${format_micro(report.paid_before_micro)}"
+        lines.append(f"attempt {report.attempts}: providers did not take the job before, which cost {spent}")
+    if report.claimed_micro:
+        lines.append(f"${format_micro(report.claimed_micro)} more may be redeemed by legs that had computed ahead")
+    if report.held_until is not None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.held_until))
-        lines.append(f"${format_micro(report.held)} is still held; it can be had back from {when}")
+        lines.append(f"${format_micro(report.held_micro)} is still held; it can be had back from {when}")
     return _indented(Text("\n".join(lines)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
 import time
@@ -77,7 +78,6 @@ def run(
     asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
     _require_absent(file)
-    asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     key = unlocked(config, passphrase_file)
     events = tell(dataclasses.replace(config, log_level="info") if verbose else config, as_json=as_json, err=True)
     report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
@@ -101,10 +101,17 @@ async def _run(
     *,
     stream: bool,
 ) -> JobReport:
+    from node.app.asking import Question
     from node.app.client import open_client
 
     async with open_client(config, key, events) as client:
-        report, _, _ = await client.run(prompt, _write if stream else _ignore, model=model, receipt_file=file)
+        question = await Question.plan(client, prompt, model=model, receipt_file=file)
+        try:
+            await question.answer(_write if stream else _ignore)
+        except asyncio.CancelledError:  # a signal: what came is paid for, and is reported like a whole answer
+            if not question.paid_for:
+                raise
+        report, _ = await question.report()
         return report
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from node.app.asking import Question
 from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
 from node.app.client import Client, open_client
 from node.app.prompt import Prompt
@@ -132,8 +133,10 @@ async def _run(prompt: str, home: _Home, say: Callable[[str], None], write: Call
 
 async def _ask(client: Client, prompt: str, say: Callable[[str], None], write: Callable[[str], None]) -> DemoResult:
     say(f"\nAsking: {prompt}\n")
-    report, _, bundle = await client.run(Prompt.question(prompt), write)
+    question = await Question.plan(client, Prompt.question(prompt))
+    await question.answer(write)
     write("\n")
+    report, bundle = await question.report()
     if bundle is None:
         return DemoResult(report, None)
     say("\nSpot check: executing one drawn window of one leg again ...")

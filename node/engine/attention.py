@@ -4,8 +4,9 @@ It is registered under a name of its own; a layer passes on the keyword ``span``
 session's rows are and where its keys and values lie. Heads of a key-value group are folded into query rows, so keys
 and values are never copied per head (`enable_gqa` is 4.5 times as slow in bf16 on CPU).
 
-This is the CPU back end: one kernel call a session. A GPU back end is another pass class over the same `Batch`, whose
-page tables, positions and lengths are what paged varlen kernels take.
+Where the numbers lie and which kernels run is a `Backend`'s affair: its store, its pass, rows' way in and out.
+`CpuBackend` makes one kernel call a session. A GPU has another over the same `Batch`, whose page tables, positions and
+lengths are what paged varlen kernels take.
 """
 
 from __future__ import annotations
@@ -16,15 +17,49 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from node.engine.kv import PAGE_TOKENS, Batch, Segment
+from node.ports import Activations
 from protocol.errors import ConfigurationError
 
-__all__ = ["ATTENTION", "CpuPass", "KvStore", "register", "span_attention"]
+__all__ = ["ATTENTION", "Backend", "CpuBackend", "Pass", "Store", "register", "span_attention"]
 
 ATTENTION = "joulemesh-span"
 """Name in transformers' attention registry."""
 
 
-class KvStore:
+class Store(Protocol):
+    """Keys and values of all pages; only the back end that made it looks inside."""
+
+
+class Pass(Protocol):
+    """One forward pass, as the layers see it."""
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Of each packed row in its session, ``[1, rows]``."""
+
+    def attend(
+        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+    ) -> torch.Tensor:
+        """Store the new keys and values; ``[rows, heads, head_dim]`` from inputs ``[heads, rows, head_dim]``."""
+
+
+class Backend(Protocol):
+    """What computes: which memory holds keys and values, which kernels attend, and how rows get there and back."""
+
+    def new_store(self, blocks: range, *, tokens: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> Store:
+        """Room for so many positions through these blocks. Raises ConfigurationError where there is no memory."""
+
+    def begin(self, batch: Batch, store: Store) -> Pass:
+        """Work out once what all blocks need to know of a batch."""
+
+    def take_in(self, host: torch.Tensor) -> torch.Tensor:
+        """Token ids, rows or weights, from this machine's memory to where they are computed with."""
+
+    def give_out(self, computed: torch.Tensor) -> Activations:
+        """Rows as fp32 in this machine's memory."""
+
+
+class _CpuStore:
     """Keys and values of all pages, per block: two tensors ``[kv_heads, slots, head_dim]`` each.
 
     Raises:
@@ -48,16 +83,7 @@ class KvStore:
         return keys, values
 
 
-class Pass(Protocol):
-    """One forward pass, as a back end of the attention sees it."""
-
-    def attend(
-        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
-    ) -> torch.Tensor:
-        """Store the new keys and values; ``[rows, heads, head_dim]`` from inputs ``[heads, rows, head_dim]``."""
-
-
-class CpuPass:
+class _CpuPass:
     """What is worked out once for a batch and used in every block.
 
     Args:
@@ -65,7 +91,7 @@ class CpuPass:
         store: where their keys and values lie.
     """
 
-    def __init__(self, batch: Batch, store: KvStore) -> None:
+    def __init__(self, batch: Batch, store: _CpuStore) -> None:
         self.positions = torch.cat([torch.arange(s.position, s.end) for s in batch.segments]).unsqueeze(0)
         self._batch = batch
         self._store = store
@@ -92,6 +118,29 @@ class CpuPass:
         if (index, window) not in self._reach:
             self._reach[index, window] = _Reach(segment, window)
         return self._reach[index, window]
+
+
+class CpuBackend:
+    """Everything in this machine's memory, and torch's own kernels."""
+
+    def new_store(self, blocks: range, *, tokens: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> Store:
+        """See `Backend`."""
+        return _CpuStore(blocks, tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, dtype=dtype)
+
+    def begin(self, batch: Batch, store: Store) -> Pass:
+        """See `Backend`."""
+        if not isinstance(store, _CpuStore):
+            raise TypeError(f"a store of another back end: {type(store).__name__}")
+        return _CpuPass(batch, store)
+
+    def take_in(self, host: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        return host
+
+    def give_out(self, computed: torch.Tensor) -> Activations:
+        """See `Backend`."""
+        rows: Activations = computed.float().numpy()
+        return rows
 
 
 class _Reach:

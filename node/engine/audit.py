@@ -1,13 +1,14 @@
-"""Computing again what a leg says it computed: the blocks up to its end, as one prefill from the token ids.
+"""Computing again what legs say they computed: the blocks of each in turn, as one prefill from the token ids.
 
-Every leg's output follows from the token ids, so an auditor needs no other leg's activations, and its own prefill
-differs from the leg's decode steps by rounding only. What to audit, and what a mismatch means, is decided elsewhere.
+Every leg's output follows from the token ids, so an auditor needs nobody's activations; its own prefill differs from
+honest decode steps by rounding only. What to audit, and what a difference means, is decided in `protocol.audit`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,22 @@ import numpy as np
 from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
 from node.engine.sampling import Sampling, draw, scores
-from node.ports import StepInput, StepOutput
+from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import MalformedError
-from protocol.fingerprint import UNSEEDED, sketch
+from protocol.fingerprint import sketch
+from protocol.ids import BlockSpan
 
-__all__ = ["Drawn", "Replayed", "replay"]
+__all__ = ["Drawn", "Replayed", "Window", "replay"]
 
-_SESSION = b"audit"
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Positions ``[start, end)``, and what they were sketched under."""
+
+    start: int
+    end: int
+    seed: bytes
+    """32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,75 +43,90 @@ class Drawn:
     token: int
     """The token drawn here."""
     margin: float | None
-    """By how much its score exceeds that of the token in the sequence, 0 where they are the same; None where the
-    sequence ends before."""
+    """By how much its score exceeds that of the token in the sequence, as a difference of logits; 0 where they are
+    the same, None where the sequence ends before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A window, computed again."""
+    """One leg's part of one window, computed again."""
 
     sketch: bytes
-    """Fingerprint of the output of the last block replayed (`protocol.fingerprint.matches` compares)."""
+    """Of what leaves the leg's last block (`protocol.fingerprint`)."""
     drawn: tuple[Drawn, ...]
-    """One for each position of the window, where the model's last block was replayed and `sampling` given."""
+    """One for each position of the window, where the leg has the model's last block and `sampling` was given."""
 
 
 def replay(
     directory: Path,
-    end: int,
+    ends: Sequence[int],
     token_ids: Sequence[int],
-    window: tuple[int, int],
+    windows: Sequence[Window],
     *,
-    seed: bytes = UNSEEDED,
     sampling: Sampling | None = None,
     dtype: str = "fp32",
     threads: int = 1,
-) -> Replayed:
-    """Run blocks ``[0, end)`` over a sequence and fingerprint positions ``[a, b)`` of what comes out.
+) -> tuple[tuple[Replayed, ...], ...]:
+    """Run the blocks of some legs, from the first block on, over a sequence; for each window, each leg's part.
 
     Args:
-        directory: the model, whole up to block `end`.
-        end: one past the audited leg's last block.
-        token_ids: the sequence from its first token, prompt and answer; those from `b` on are not run.
-        window: a and b, positions.
-        seed: the window's, 32 bytes.
+        directory: the model, whole up to the last of `ends`.
+        ends: one past each leg's last block, ascending.
+        token_ids: the sequence from its first token, prompt and answer; those after the last window are not run.
+        windows: in order of position.
         sampling: the session's, to draw the tokens again.
 
     Raises:
         ModelError: the model cannot be loaded.
         MalformedError: a window that the sequence does not hold, or ids outside of the vocabulary.
     """
-    first, last = window
-    if not 0 <= first < last <= len(token_ids):
-        raise MalformedError(f"window {first}:{last} of {len(token_ids)} tokens")
-    engine = Engine.load(directory, 0, end, kv_tokens=last + PAGE_TOKENS, dtype=dtype, threads=threads)
-    engine.open(_SESSION, max_tokens=last, temperature_milli=0, seed=0)
-    ids = tuple(token_ids[:last])
-    item = StepInput(session=_SESSION, position=0, length=last, data=ids, draws=0)
-    (output,) = engine.forward([item])
-    if not isinstance(output, StepOutput):
-        raise output
-    rows = output.hidden[first:last]
-    drawn: tuple[Drawn, ...] = ()
-    if sampling is not None and engine.span.is_last:
-        drawn = _draw_again(engine, rows, first, token_ids, sampling)
-    return Replayed(sketch(rows, seed), drawn)
+    for window in windows:
+        if not 0 <= window.start < window.end <= len(token_ids):
+            raise MalformedError(f"window {window.start}:{window.end} of {len(token_ids)} tokens")
+    length = windows[-1].end
+    room = len(ends) * (length + PAGE_TOKENS)
+    engine = Engine.load(directory, 0, ends[-1], kv_tokens=room, dtype=dtype, threads=threads)
+    rows = _rows_of_legs(engine, ends, token_ids[:length])
+    last = len(ends) - 1 if sampling is not None and engine.span.is_last else None
+    return tuple(
+        tuple(
+            Replayed(
+                sketch(each[window.start : window.end], window.seed),
+                () if sampling is None or leg != last else _draw_again(engine, each, window, token_ids, sampling),
+            )
+            for leg, each in enumerate(rows)
+        )
+        for window in windows
+    )
+
+
+def _rows_of_legs(engine: Engine, ends: Sequence[int], token_ids: Sequence[int]) -> list[Activations]:
+    """What leaves each leg, all positions: every leg is a session through its own blocks of the one engine."""
+    for leg, (start, end) in enumerate(pairwise([0, *ends])):
+        blocks = BlockSpan(start=start, end=end)
+        engine.open(bytes([leg]), max_tokens=len(token_ids), temperature_milli=0, seed=0, blocks=blocks)
+    parts: list[list[Activations]] = [[] for _ in ends]
+    for at in range(0, len(token_ids), engine.max_rows):
+        data: Sequence[int] | Activations = tuple(token_ids[at : at + engine.max_rows])
+        for leg, part in enumerate(parts):
+            item = StepInput(session=bytes([leg]), position=at, length=len(data), data=data, draws=0)
+            (output,) = engine.forward([item])
+            if not isinstance(output, StepOutput):
+                raise output
+            data = output.hidden
+            part.append(data)
+    return [np.concatenate(part) for part in parts]
 
 
 def _draw_again(
-    engine: Engine,
-    rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    first: int,
-    token_ids: Sequence[int],
-    sampling: Sampling,
+    engine: Engine, rows: Activations, window: Window, token_ids: Sequence[int], sampling: Sampling
 ) -> tuple[Drawn, ...]:
     drawn = []
-    for position, row in enumerate(rows, start=first + 1):
-        logits = engine.span.logits(row[np.newaxis])[0]
+    logits = engine.span.logits(rows[window.start : window.end])
+    for position, each in enumerate(logits, start=window.start + 1):
         margin = None
         if position < len(token_ids):
-            values = scores(logits, sampling, position)
-            margin = float(values.max() - values[token_ids[position]])
-        drawn.append(Drawn(position, draw(logits, sampling, position), margin))
+            values = scores(each, sampling, position)
+            margin = float(values.max() - values[token_ids[position]]) * sampling.temperature
+        drawn.append(Drawn(position, draw(each, sampling, position), margin))
     return tuple(drawn)

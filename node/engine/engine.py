@@ -1,26 +1,27 @@
 """What a node's pipeline sees of a model: open a session, run rows of many sessions, close (`node.ports.SpanEngine`).
 
-An engine belongs to one thread. Rows from other nodes are checked here before they meet anyone else's: an item that
-fails gets its error in its place, and the others run.
+An engine belongs to one thread. It runs what it is given at once, within a bound on rows; what waits for its turn, the
+pipeline knows. Rows from other nodes are checked here before they meet anyone else's: an item that fails gets its error
+in its place, and the others run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from node.engine.attention import Backend
 from node.engine.kv import PAGE_TOKENS, Batch, KvBook, Segment
 from node.engine.loader import load_span
 from node.engine.sampling import Sampling, draw
-from node.engine.scheduler import Item, Scheduler
 from node.engine.span import Span
 from node.model_directory import ModelFacts
 from node.ports import Activations, StepInput, StepOutput
-from protocol.errors import ConfigurationError, MalformedError, PeerError, RefusedError
+from protocol.errors import ConfigurationError, InvalidError, MalformedError, PeerError, RefusedError
 from protocol.ids import BlockSpan
 
 __all__ = ["Engine"]
@@ -28,11 +29,13 @@ __all__ = ["Engine"]
 
 @dataclass(slots=True)
 class _Work:
-    """One checked item on its way through the passes that it takes."""
+    """One checked item on its way through a pass."""
 
     item: StepInput
     data: Activations | Sequence[int]
-    done: list[Activations] = field(default_factory=list)
+    hidden: Activations | None = None
+    """What came out, once it has run."""
+    tokens: tuple[int, ...] = ()
 
 
 class Engine:
@@ -41,19 +44,20 @@ class Engine:
     Args:
         span: the blocks.
         kv_tokens: positions that the KV store has room for.
-        max_batched_tokens: most rows in one pass; longer calls take several.
+        max_rows: most rows in one call of `forward`.
 
     Raises:
         ConfigurationError: room for less than a page, or more than there is memory.
     """
 
-    def __init__(self, span: Span, *, kv_tokens: int, max_batched_tokens: int = 512) -> None:
+    def __init__(self, span: Span, *, kv_tokens: int, max_rows: int = 512) -> None:
         if kv_tokens < PAGE_TOKENS:
             raise ConfigurationError(f"room for {kv_tokens} positions", hint=f"the least is {PAGE_TOKENS}")
         self.span = span
         self._book = KvBook(kv_tokens)
         self._store = span.new_store(kv_tokens)
-        self._max_batched_tokens = max_batched_tokens
+        self.max_rows = max_rows
+        """Most rows in one call of `forward`."""
         self._sampling: dict[bytes, Sampling] = {}
         self._blocks: dict[bytes, range] = {}
 
@@ -67,15 +71,16 @@ class Engine:
         kv_tokens: int,
         dtype: str = "fp32",
         threads: int = 1,
-        max_batched_tokens: int = 512,
+        max_rows: int = 512,
+        backend: Backend | None = None,
     ) -> Engine:
         """Load blocks ``[start, end)`` from a model directory. Raises ModelError or ConfigurationError.
 
         `threads` is torch's number for the whole process. More than there are idle cores is far slower than one.
         """
         torch.set_num_threads(threads)
-        span = load_span(directory, start, end, dtype=dtype)
-        return cls(span, kv_tokens=kv_tokens, max_batched_tokens=max_batched_tokens)
+        span = load_span(directory, start, end, dtype=dtype, backend=backend)
+        return cls(span, kv_tokens=kv_tokens, max_rows=max_rows)
 
     @property
     def facts(self) -> ModelFacts:
@@ -125,13 +130,18 @@ class Engine:
         self._book.rollback(session, length)
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
-        """Run items of different sessions packed together.
+        """Run items of different sessions packed together, in one pass for all that go through the same blocks.
 
         Returns:
             In the order of `items`, each one's output, or the PeerError that it earned: MalformedError with code
             ``unknown-session``, ``out-of-order``, ``beyond-reservation``, ``not-finite`` or ``malformed``. After an
             error a session stands where it stood before.
+
+        Raises:
+            InvalidError: more than `max_rows` rows; nothing has run.
         """
+        if (rows := sum(item.length for item in items)) > self.max_rows:
+            raise InvalidError(f"{rows} rows in one pass, {self.max_rows} at most")
         works: dict[bytes, _Work] = {}
         results: list[StepOutput | Exception | None] = [None] * len(items)
         for index, item in enumerate(items):
@@ -141,52 +151,59 @@ class Engine:
                 works[item.session] = _Work(item, self._checked(item))
             except PeerError as error:
                 results[index] = error
-        self._run(works)
+        self._run(list(works.values()))
         for index, item in enumerate(items):
             if results[index] is None:
                 results[index] = self._output(works[item.session])
         return [result for result in results if result is not None]
 
-    def _run(self, works: dict[bytes, _Work]) -> None:
-        """Sessions that go through the same blocks share passes."""
-        schedulers: dict[range, Scheduler] = {}
-        for session, work in works.items():
-            scheduler = schedulers.setdefault(self._blocks[session], Scheduler(self._max_batched_tokens))
-            scheduler.add(Item(session, work.item.position, work.item.length))
-        for blocks, scheduler in schedulers.items():
-            while pieces := scheduler.next_batch():
-                self._run_pass(blocks, pieces, works)
+    def _run(self, works: Sequence[_Work]) -> None:
+        """Sessions that go through the same blocks share a pass, and all draws one product with the head."""
+        by_blocks: dict[range, list[_Work]] = {}
+        for work in works:
+            by_blocks.setdefault(self._blocks[work.item.session], []).append(work)
+        for blocks, sharing in by_blocks.items():
+            self._run_pass(blocks, sharing)
+        self._draw([work for work in works if self._draws(work)])
 
-    def _run_pass(self, blocks: range, pieces: Sequence[Item], works: dict[bytes, _Work]) -> None:
+    def _run_pass(self, blocks: range, works: Sequence[_Work]) -> None:
         segments: list[Segment] = []
-        inputs: list[Activations | Sequence[int]] = []
         row = 0
-        for piece in pieces:
-            work = works[piece.session]
-            at = piece.position - work.item.position
-            inputs.append(work.data[at : at + piece.length])
-            segments.append(self._book.segment(piece.session, row, piece.length))
-            row += piece.length
+        for work in works:
+            segments.append(self._book.segment(work.item.session, row, work.item.length))
+            row += work.item.length
+        inputs = [work.data for work in works]
         packed = [i for ids in inputs for i in ids] if blocks.start == 0 else np.concatenate(inputs)
         hidden = self.span.forward(Batch(tuple(segments)), packed, self._store, blocks)
-        for piece, segment in zip(pieces, segments, strict=True):
-            works[piece.session].done.append(hidden[segment.row : segment.row + segment.length])
-            self._book.advance(piece.session, piece.length)
+        for work, segment in zip(works, segments, strict=True):
+            rows = hidden[segment.row : segment.row + segment.length]
+            if np.isfinite(rows).all():
+                work.hidden = rows
+                self._book.advance(work.item.session, work.item.length)
+
+    def _draws(self, work: _Work) -> bool:
+        """Whether tokens are drawn: not before the model's last block, and not after rows that overflowed."""
+        last = self._blocks[work.item.session].stop == self.facts.blocks
+        return last and work.hidden is not None and work.item.draws > 0
+
+    def _draw(self, works: Sequence[_Work]) -> None:
+        rows = [work.hidden[-work.item.draws :] for work in works if work.hidden is not None]
+        if not rows:
+            return
+        logits = iter(self.span.logits(np.concatenate(rows)))
+        for work in works:
+            sampling, end = self._sampling[work.item.session], work.item.position + work.item.length
+            # The token after a row stands one further on.
+            positions = range(end - work.item.draws + 1, end + 1)
+            work.tokens = tuple(draw(next(logits), sampling, position) for position in positions)
 
     def _output(self, work: _Work) -> StepOutput | Exception:
         item = work.item
-        hidden = work.done[0] if len(work.done) == 1 else np.concatenate(work.done)
-        if not np.isfinite(hidden).all():
+        if work.hidden is None:
             # Finite rows that overflow inside the blocks: passed on, they would look like this node's own fault.
-            self._book.rollback(item.session, item.position)
             return MalformedError("the activations overflow", code="not-finite")
-        tokens: tuple[int, ...] = ()
-        if item.draws and self._blocks[item.session].stop == self.facts.blocks:
-            first, sampling = item.position + item.length - item.draws + 1, self._sampling[item.session]
-            logits = self.span.logits(hidden[-item.draws :])
-            tokens = tuple(draw(row, sampling, at) for at, row in enumerate(logits, first))
         return StepOutput(
-            session=item.session, position=item.position, length=item.length, hidden=hidden, tokens=tokens
+            session=item.session, position=item.position, length=item.length, hidden=work.hidden, tokens=work.tokens
         )
 
     def _checked(self, item: StepInput) -> Activations | Sequence[int]:

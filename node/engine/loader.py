@@ -15,7 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from node.engine.attention import ATTENTION, register
+from node.engine.attention import ATTENTION, Backend, CpuBackend, register
 from node.engine.span import DTYPES, LayerShape, Span
 from node.model_directory import (
     ARCHITECTURES,
@@ -45,8 +45,11 @@ _BAD_CONFIGURATION = (
 )
 
 
-def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32") -> Span:
+def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32", backend: Backend | None = None) -> Span:
     """The blocks ``[start, end)`` of a model; with the embedding when they are the first, norm and head when the last.
+
+    Args:
+        backend: what computes; this machine's processor where None.
 
     Raises:
         ModelError: no such directory, architecture, block or precision; a file or tensor missing or damaged.
@@ -59,8 +62,10 @@ def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32") -> 
     if dtype not in DTYPES:
         raise ModelError(f"unknown precision {dtype!r}", hint=f"use one of {', '.join(DTYPES)}")
     blocks = range(start, end)
+    computes = CpuBackend() if backend is None else backend
     config, layers, norm, rotary = _build(facts, load_config(directory), blocks)
-    tensors = _read(directory, _wanted(facts, blocks, layers, norm), DTYPES[dtype])
+    read = _read(directory, _wanted(facts, blocks, layers, norm), DTYPES[dtype])
+    tensors = {name: computes.take_in(tensor) for name, tensor in read.items()}
     for block, layer in zip(blocks, layers, strict=True):
         _fill(layer, f"model.layers.{block}.", tensors)
     last = end == facts.blocks
@@ -73,6 +78,7 @@ def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32") -> 
         rotary,
         shape=LayerShape(config),
         dtype=DTYPES[dtype],
+        backend=computes,
         embedding=tensors[EMBEDDING] if start == 0 else None,
         norm=norm if last else None,
         head=tensors[EMBEDDING if facts.tied else HEAD].float() if last else None,

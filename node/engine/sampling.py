@@ -3,7 +3,7 @@
 ``argmax(logits / T + Gumbel(seed, position))``, in float64 over fp32 logits, is a draw from the softmax at
 temperature T. The noise comes from the counter-based generator Philox 4x64-10 keyed by (seed, position), its counter
 starting at 1, four tokens a block; so a draw depends on no earlier draw: neither batching nor drafting can change it,
-and an auditor repeats any one of them (docs/spec/audit.md, clause F3). T = 0 is greedy. Among equal scores the
+and an auditor repeats any one of them (docs/spec/audit.md, clause F8). T = 0 is greedy. Among equal scores the
 lowest token id wins.
 """
 
@@ -30,6 +30,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.temperature_milli < 0 or not 0 <= self.seed < 1 << 64:
             raise ValueError(f"{self} is out of range")
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by: 1 where the draw is greedy."""
+        return self.temperature_milli / 1000 if self.temperature_milli else 1.0
 
 
 def scores(logits: Activations, sampling: Sampling, position: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding, linear
 
-from node.engine.attention import CpuPass, KvStore
+from node.engine.attention import Backend, Store
 from node.engine.kv import Batch
 from node.model_directory import ModelFacts
 from node.ports import Activations
@@ -43,6 +43,7 @@ class Span:
         rotary: its position embedding.
         shape: of keys and values.
         dtype: of weights and activations.
+        backend: what computes.
         embedding: ``[vocabulary, hidden_size]``, where the span is the first.
         norm: the final norm, where it is the last.
         head: ``[vocabulary, hidden_size]`` in fp32, where it is the last.
@@ -57,6 +58,7 @@ class Span:
         *,
         shape: LayerShape,
         dtype: torch.dtype,
+        backend: Backend,
         embedding: torch.Tensor | None,
         norm: nn.Module | None,
         head: torch.Tensor | None,
@@ -65,6 +67,7 @@ class Span:
         self.blocks = blocks
         self.dtype = dtype
         self.shape = shape
+        self._backend = backend
         self._layers = layers
         self._rotary = rotary
         self._embedding = embedding
@@ -81,13 +84,15 @@ class Span:
         """Whether logits can be had."""
         return self._head is not None
 
-    def new_store(self, tokens: int) -> KvStore:
-        """A KV store for these blocks."""
+    def new_store(self, tokens: int) -> Store:
+        """A KV store for these blocks. Raises ConfigurationError where there is no memory."""
         kv_heads, head_dim = self.shape.kv_heads, self.shape.head_dim
-        return KvStore(self.blocks, tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, dtype=self.dtype)
+        return self._backend.new_store(
+            self.blocks, tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, dtype=self.dtype
+        )
 
     def forward(
-        self, batch: Batch, packed: Activations | Sequence[int], store: KvStore, blocks: range | None = None
+        self, batch: Batch, packed: Activations | Sequence[int], store: Store, blocks: range | None = None
     ) -> Activations:
         """Run the packed rows of a batch through some of the blocks, all of them by default.
 
@@ -95,7 +100,7 @@ class Span:
         """
         through = self.blocks if blocks is None else blocks
         with torch.inference_mode():
-            step = CpuPass(batch, store)
+            step = self._backend.begin(batch, store)
             hidden = self._enter(packed, through).unsqueeze(0)
             rotary = self._rotary(hidden, step.positions)
             for layer in self._layers[through.start - self.blocks.start : through.stop - self.blocks.start]:
@@ -107,8 +112,7 @@ class Span:
                     position_embeddings=rotary,
                     span=step,
                 )
-            rows: Activations = hidden[0].float().numpy()
-            return rows
+            return self._backend.give_out(hidden[0])
 
     def logits(self, rows: Activations) -> Activations:
         """fp32 logits ``[rows, vocabulary]`` after each row of the last block's output.
@@ -118,10 +122,10 @@ class Span:
         if self._norm is None or self._head is None:
             raise ValueError("only the last span of a model has a head")
         with torch.inference_mode():
-            scores: Activations = linear(self._norm(torch.from_numpy(rows)), self._head).numpy()
-            return scores
+            final = self._norm(self._backend.take_in(torch.from_numpy(rows)))
+            return self._backend.give_out(linear(final, self._head))
 
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:
-            return embedding(torch.tensor(packed, dtype=torch.long), self._embedding)
-        return torch.as_tensor(packed, dtype=self.dtype)
+            return embedding(self._backend.take_in(torch.tensor(packed, dtype=torch.long)), self._embedding)
+        return self._backend.take_in(torch.as_tensor(packed, dtype=self.dtype))

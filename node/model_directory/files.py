@@ -7,11 +7,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import ModelError
+from protocol.errors import MalformedError, ModelError
+from protocol.strict_json import require_shallow
 
-__all__ = ["DOWNLOAD_AGAIN", "json_object", "read_json", "read_text_file", "require_own_file", "unreadable"]
+__all__ = [
+    "DOWNLOAD_AGAIN",
+    "json_object",
+    "parse_json",
+    "read_json",
+    "read_text_file",
+    "require_own_file",
+    "unreadable",
+]
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 32
+"""Brackets that are open at once."""
 
 DOWNLOAD_AGAIN = "download the model again; only complete Hugging Face directories with safetensors weights are read"
 
@@ -24,14 +35,21 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
 def json_object(name: str, data: bytes) -> dict[str, Any]:
     """One JSON object in a file's bytes. Raises ModelError that names the file."""
     try:
-        value = json.loads(data)
-    except RecursionError:
-        raise ModelError(f"{name} is nested too deeply", hint=DOWNLOAD_AGAIN) from None
+        value = parse_json(data)
     except ValueError:
         raise ModelError(f"{name} is not valid JSON", hint=DOWNLOAD_AGAIN) from None
     if not isinstance(value, dict):
         raise ModelError(f"{name} is not a JSON object", hint=DOWNLOAD_AGAIN)
     return value
+
+
+def parse_json(data: bytes) -> Any:
+    """What JSON in UTF-8 says. Raises ValueError, also for what is nested too deeply for the stack."""
+    try:
+        require_shallow(data, MAX_DEPTH)
+    except MalformedError as error:
+        raise ValueError(error.message) from None
+    return json.loads(data.decode())
 
 
 def read_text_file(path: Path, limit: int) -> bytes:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from node.durable import replace_file
-from node.model_directory.files import unreadable
+from node.model_directory.files import parse_json, unreadable
 from protocol.errors import ModelError
 
 __all__ = ["HashMemory"]
@@ -86,16 +86,16 @@ def _load(file: Path) -> dict[str, str]:
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)
-        value = json.loads(data) if len(data) <= MAX_BYTES else None
+        value = parse_json(data) if len(data) <= MAX_BYTES else None
         known = dict(value["sha256"]) if isinstance(value, dict) and value.get("format") == FORMAT else {}
         sound = len(known) <= MAX_ENTRIES and all(_is_key(k) and _is_digest(v) for k, v in known.items())
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
     return known if sound else {}
 
 
 def _is_key(key: str) -> bool:
-    match json.loads(key):
+    match parse_json(key.encode()):
         case [str(), int(), int(), int(), int(), int()]:
             return True
     return False

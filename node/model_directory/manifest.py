@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from node.durable import replace_file
 from node.model_directory.facts import PRECISIONS, ModelFacts, model_facts
@@ -20,8 +19,9 @@ from node.model_directory.files import DOWNLOAD_AGAIN, read_text_file, require_o
 from node.model_directory.hashes import HashMemory
 from node.model_directory.weights import INDEX_FILE, SINGLE_FILE, read_header, span_files, weight_files
 from protocol.catalog import CLIENT_FILES
-from protocol.errors import JoulemeshError, ModelError
+from protocol.errors import JoulemeshError, MalformedError, ModelError
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.strict_json import parse_object
 
 __all__ = [
     "MANIFEST_FILE",
@@ -154,10 +154,10 @@ def load_manifest(data: bytes, *, precision: str = "fp32") -> ModelManifest:
     """
     _check_precision(precision)
     try:
-        value = json.loads(data, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError):
-        raise ModelError(f"{MANIFEST_FILE} is not valid JSON", hint=_WRITE_ANEW) from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        value = parse_object(data, limit=MAX_MANIFEST_BYTES, depth=3)
+    except MalformedError as error:
+        raise ModelError(f"{MANIFEST_FILE} cannot be read: {error.message}", hint=_WRITE_ANEW) from None
+    if value.get("format") != FORMAT:
         raise ModelError(f"{MANIFEST_FILE} is no manifest of this kind ({FORMAT})", hint=_WRITE_ANEW)
     try:
         files = tuple(
@@ -174,13 +174,6 @@ def load_manifest(data: bytes, *, precision: str = "fp32") -> ModelManifest:
     if json.loads(dump_manifest(manifest)) != value:
         raise ModelError(f"{MANIFEST_FILE} says more than a manifest does", hint=_WRITE_ANEW)
     return manifest
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a repeated key")
-    return value
 
 
 def _check_precision(precision: str) -> None:

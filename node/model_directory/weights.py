@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from node.model_directory.facts import ModelFacts
-from node.model_directory.files import DOWNLOAD_AGAIN, read_json, unreadable
+from node.model_directory.files import DOWNLOAD_AGAIN, parse_json, read_json, unreadable
 from protocol.errors import ModelError
 
 __all__ = [
@@ -115,10 +114,10 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
     except OSError as error:
         raise unreadable(path, error) from None
     try:
-        entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        entries = {name: entry for name, entry in parse_json(header).items() if name != "__metadata__"}
         places = {name: _place(path, entry) for name, entry in entries.items()}
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
         raise ModelError(f"{path.name} is not a safetensors file", hint=DOWNLOAD_AGAIN) from None
     if size != 8 + length + end:
         raise _cut_short(path)

@@ -56,7 +56,7 @@ class Ring:
                     position=self.position[session],
                     length=len(ids[session]),
                     data=rows,
-                    sample=session not in silent,
+                    draws=int(session not in silent and leg == len(self.engines) - 1),
                 )
                 for session, rows in data.items()
             ]
@@ -66,7 +66,7 @@ class Ring:
                 self.rows[out.session][leg].append(out.hidden)
         for out in outputs:
             self.position[out.session] += out.length
-        return {out.session: out.token for out in outputs if out.token is not None}
+        return {out.session: out.tokens[0] for out in outputs if out.tokens}
 
     def generate(self, session: bytes, prompt: Sequence[int], count: int) -> list[int]:
         """One session alone: its prompt in one pass, then a token a pass."""

@@ -1,4 +1,4 @@
-"""Offers and policies for the market's tests: valid unless a test changes a field."""
+"""Offers and policies for the tests of market, orders and bundles: valid unless a test changes a field."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 from functools import cache
 from typing import Any
 
+from protocol.activations import ActivationType
 from protocol.ids import BlockSpan
-from protocol.offer import EnergyClaim, Evidence, Offer, Provenance
+from protocol.offer import EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
 from protocol.policy import LatencyClass, Policy
+from protocol.rates import Rates
 from protocol.signing import SigningKey
 
 NOW = 1_800_000_000
@@ -22,8 +24,73 @@ def key_of(number: int) -> SigningKey:
     return SigningKey(hashlib.sha256(b"market test key %d" % number).digest())
 
 
+def some_rates(**changes: Any) -> Rates:
+    """What `an_offer` asks for its whole span."""
+    values: dict[str, Any] = {
+        "opening": 0,
+        "price_in": 100_000,
+        "price_out": 300_000,
+        "price_cached": 0,
+        "price_rejected": 0,
+        "late_discount_ppm": 0,
+    }
+    return Rates(**{**values, **changes})
+
+
+def some_limits(**changes: Any) -> Limits:
+    """What `an_offer` serves at most."""
+    values: dict[str, Any] = {
+        "window": 64,
+        "chunk": 512,
+        "context": 4096,
+        "sessions": 8,
+        "draft_depth": 0,
+        "credit": 0,
+    }
+    return Limits(**{**values, **changes})
+
+
+def an_energy_claim(**changes: Any) -> EnergyClaim:
+    """What `an_offer` says of its energy."""
+    values: dict[str, Any] = {
+        "millijoules_in": 50,
+        "millijoules_out": 500,
+        "source": Provenance.MODEL,
+        "tariff_micro_per_kwh": 80_000,
+        "pue_milli": 1100,
+        "carbon_g_per_kwh": None,
+        "batch": 4,
+    }
+    return EnergyClaim(**{**values, **changes})
+
+
+def some_hardware(**changes: Any) -> Hardware:
+    """What `an_offer` runs on."""
+    values: dict[str, Any] = {
+        "device": HardwareKind.CPU,
+        "name": "",
+        "count": 2,
+        "memory_mib": 4096,
+        "category": "",
+    }
+    return Hardware(**{**values, **changes})
+
+
+_PARTS = (
+    ("rates", some_rates, tuple(Rates.__dataclass_fields__)),
+    ("limits", some_limits, tuple(Limits.__dataclass_fields__)),
+)
+
+
 def an_offer(number: int = 0, blocks_served: tuple[int, int] = (0, 4), **changes: Any) -> Offer:
-    """A valid offer by key `number` of the first four blocks, or those `blocks_served`, of a model of four."""
+    """A valid offer by key `number` of the first four blocks, or those `blocks_served`, of a model of four.
+
+    Args:
+        changes: fields of the offer, of its rates or of its limits.
+    """
+    for part, make, names in _PARTS:
+        inner = {name: changes.pop(name) for name in names if name in changes}
+        changes.setdefault(part, make(**inner))
     values: dict[str, Any] = {
         "public_key": key_of(number).public_key,
         "sequence": 1,
@@ -32,26 +99,22 @@ def an_offer(number: int = 0, blocks_served: tuple[int, int] = (0, 4), **changes
         "venue": VENUE,
         "model": MODEL,
         "model_name": "demo",
+        "license": "apache-2.0",
         "span": BlockSpan(start=blocks_served[0], end=blocks_served[1]),
         "blocks": 4,
         "precision": "fp32",
-        "kv_tokens": 4096,
+        "activations": (ActivationType.FP32,),
+        "hardware": some_hardware(),
+        "forecast": (),
+        "prompt_us": 100,
         "position_us": 1000,
-        "price_in": 100_000,
-        "price_out": 300_000,
-        "energy": EnergyClaim(
-            millijoules_per_token=500,
-            source=Provenance.MODEL,
-            tariff_micro_per_kwh=80_000,
-            pue_milli=1100,
-            carbon_g_per_kwh=None,
-            batch=4,
-        ),
+        "late_us": max(1_000_000, changes.get("position_us", 0)),
+        "energy": an_energy_claim(),
         "jurisdiction": "FR",
-        "evidence": Evidence.CLAIMED,
-        "stake": 0,
+        "region": "",
         "addresses": ("/ip4/127.0.0.1/tcp/4001/p2p/16Uiu2HAm",),
-        "data_address": "/ip4/127.0.0.1/tcp/4002/tls",
+        "data_addresses": ("/ip4/127.0.0.1/tcp/4002/tls",),
+        "statements": (),
     }
     return Offer(**{**values, **changes})
 

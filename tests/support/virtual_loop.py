@@ -42,13 +42,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         raise RuntimeError(f"{func} was given to a thread on a virtual clock")
 
 
-class VirtualPolicy(asyncio.DefaultEventLoopPolicy):
-    """For a test folder that lives on virtual time."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return VirtualLoop()
-
-
 def run_virtually(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on a virtual clock."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

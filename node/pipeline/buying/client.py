@@ -97,16 +97,17 @@ class Job:
 
     async def _end(self) -> None:
         try:
-            discharges = await self._conversation.wind_down()
-            await self._settle(discharges)
+            await self._conversation.wind_down()
+            await self._settle()
         except JoulemeshError as error:
             self.result.settle_error = error
         finally:
             await self._conversation.close()
 
-    async def _settle(self, discharges: tuple[SignedDischarge, ...]) -> None:
+    async def _settle(self) -> None:
         """Redeem the last voucher, show the ledger the discharges, and forget the session once nothing is held."""
         side, result = self._side, self.result
+        discharges = tuple(result.discharges.values())
         stored = StoredVoucher(
             session=result.deal.session, opened_at=side.clock(), leg=None, pay=result.pay, discharges=discharges
         )

@@ -59,7 +59,6 @@ class Conversation:
         self._links: dict[int, Link] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._inbox: asyncio.Queue[tuple[int, _Read, bytes]] = asyncio.Queue(MAX_UNREAD)
-        self._discharges: dict[int, SignedDischarge] = {}
         self._lost: set[int] = set()
         """Legs that nothing can be sent to."""
         self._silent: set[int] = set()
@@ -86,7 +85,7 @@ class Conversation:
             await self._advance()
         return self._fresh.popleft()
 
-    async def wind_down(self) -> tuple[SignedDischarge, ...]:
+    async def wind_down(self) -> None:
         """Say that it is over, pay what came, and collect the legs' discharges; bounded."""
         result = self._result
         await self._orders.end()
@@ -99,7 +98,6 @@ class Conversation:
             lied = isinstance(result.error, DishonestError | SignatureError | MalformedError)
             result.pay = await self._pay(self._tab.last_voucher(honest=not lied))
         await self._collect_discharges()
-        return tuple(self._discharges.values())
 
     async def _hear_out(self) -> None:
         """An answer that is whole is signed for to its end, also where its reader has left already."""
@@ -126,7 +124,7 @@ class Conversation:
         self._open_tab()
         await self._attach_all()
         if self._result.failures:
-            raise self._result.failures[min(self._result.failures)]
+            raise self._result.first_failure
         await self._pay_what_is_due()
         await self._send_prompt()
 
@@ -224,7 +222,7 @@ class Conversation:
             opened_at=side.clock(),
             leg=None,
             pay=signed,
-            discharges=tuple(self._discharges.values()),
+            discharges=tuple(self._result.discharges.values()),
         )
         await side.journal.put(self._tab.id, stored)
         side.events(
@@ -271,13 +269,15 @@ class Conversation:
                 self._tab.take_receipt(leg, frame.signed, payload)
             case Discharged():
                 self._take_discharge(leg, frame.signed)
-            case Failed():  # it has ended the session, and answers nothing more
-                raise self._end_of(leg, LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code))
+            case Failed():  # it has ended the session, and says what it claims
+                self._lost.add(leg)
+                raise self._blamed(leg, LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code))
             case LostPeerError():
-                raise self._end_of(leg, self._gone(leg, frame))
+                self._end_of(leg)
+                raise self._blamed(leg, self._gone(leg, frame))
             case PeerError():
-                unread = MalformedError(f"{named} sent what cannot be read: {frame.message}")
-                raise self._end_of(leg, unread)
+                self._end_of(leg)
+                raise self._blamed(leg, MalformedError(f"{named} sent what cannot be read: {frame.message}"))
             case Exception():
                 raise frame
 
@@ -292,9 +292,11 @@ class Conversation:
 
     # The end
 
-    def _end_of(self, leg: int, error: PeerError) -> PeerError:
+    def _end_of(self, leg: int) -> None:
         self._lost.add(leg)
         self._silent.add(leg)
+
+    def _blamed(self, leg: int, error: PeerError) -> PeerError:
         self._result.blame(leg, error)
         return error
 
@@ -305,7 +307,7 @@ class Conversation:
         """Discharges of every leg that gives one in time; what else still comes in is of no use any more."""
         deadline = loop_time() + WIND_DOWN_S
         wanted = set(self._links) - self._silent  # also of those that are lost: their readers have yet to say how
-        while wanted - set(self._discharges):
+        while wanted - set(self._result.discharges):
             try:
                 async with asyncio.timeout_at(deadline):
                     leg, frame, _ = await self._inbox.get()
@@ -315,11 +317,11 @@ class Conversation:
                 case Discharged():
                     if not self._take_discharge(leg, frame.signed):
                         wanted.discard(leg)
-                case Failed() | Exception():
+                case Exception():
                     wanted.discard(leg)
                     self._blame(leg, frame)
 
-    def _blame(self, leg: int, frame: Message | Exception) -> None:
+    def _blame(self, leg: int, frame: Exception) -> None:
         """A leg may have told of its neighbour's end before that end was seen here: name the one that is gone."""
         error = self._result.error
         if isinstance(frame, LostPeerError) and error is not None and error.code == "neighbour-lost":
@@ -335,7 +337,7 @@ class Conversation:
         else:
             valid = signed.discharge.leg == leg
         if valid:
-            self._discharges[leg] = signed
+            self._result.discharges[leg] = signed
         else:
             self._side.events(DischargeRefused(session=self._tab.id, leg=leg))
         return valid

@@ -12,7 +12,7 @@ from protocol.agreement import Chosen, make_session, make_terms
 from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
 from protocol.ids import Address, ModelManifest
-from protocol.messages import Session, SignedVoucher
+from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.metering import window_count
 from protocol.offer import Offer
 from protocol.policy import Policy
@@ -22,6 +22,9 @@ from protocol.tab import Tab
 from protocol.terms import Plan, SamplingTerms, Terms
 
 __all__ = ["ClientSide", "Deal", "JobResult", "make_deal", "tls_address"]
+
+
+_OF_NEIGHBOURS = frozenset({"next-unreachable", "neighbour-lost"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,8 @@ class JobResult:
     """Sealed, by leg, of those that took the order."""
     failures: dict[int, JoulemeshError] = field(default_factory=dict)
     """By leg: why it refused, could not be reached, or ended the job."""
+    discharges: dict[int, SignedDischarge] = field(default_factory=dict)
+    """By leg: its word that it claims no more."""
     pay: SignedVoucher | None = None
     """The last voucher; None before the end, and where no leg took the order."""
     opened: bytes | None = None
@@ -149,3 +154,22 @@ class JobResult:
     def blame(self, leg: int, error: JoulemeshError) -> None:
         """Take down what ended a leg's part; the first reason stays."""
         self.failures.setdefault(leg, error)
+
+    @property
+    def first_failure(self) -> JoulemeshError:
+        """The reason that tells most. There is one."""
+        own = [leg for leg in self.culprits if leg in self.failures]
+        return self.failures[own[0] if own else min(self.failures)]
+
+    @property
+    def culprits(self) -> tuple[int, ...]:
+        """Legs that a new attempt should do without, lowest first.
+
+        Where a leg says no more than that a neighbour is out of its reach, it is the neighbour that has failed; if that
+        one knows of nothing, either may be at fault.
+        """
+        of_themselves = sorted(leg for leg, error in self.failures.items() if error.code not in _OF_NEIGHBOURS)
+        if of_themselves:
+            return tuple(of_themselves)
+        around = {leg + step for leg in self.failures for step in (-1, 0, 1)}
+        return tuple(sorted({leg % len(self.deal.terms.route) for leg in around}))

@@ -43,7 +43,7 @@ class Orders:
     async def ask_all(self, first: SignedVoucher) -> None:
         """Until every leg has answered; `first` is the voucher that goes with the orders.
 
-        Raises RefusedError, or another PeerError, for the first leg of the route that does not take its order.
+        Raises RefusedError, or another PeerError, for the first leg that does not take its order by its own doing.
         """
         deal, side = self._deal, self._side
         orders = make_orders(
@@ -56,6 +56,8 @@ class Orders:
         )
         self._asked = [asyncio.create_task(self._order(order), name=f"order {order.leg}") for order in orders]
         await asyncio.wait(self._asked)  # leaves them alone where this is cancelled: `end` sees to them
+        if self._result.failures:
+            raise self._result.first_failure
         for task in self._asked:
             task.result()
 
@@ -72,7 +74,6 @@ class Orders:
             await self._ask(order)
         except PeerError as error:
             self._result.blame(order.leg, error)
-            raise
 
     async def _ask(self, order: JobOrder) -> None:
         leg, deal = order.leg, self._deal

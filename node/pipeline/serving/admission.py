@@ -21,6 +21,7 @@ from protocol.offer import Offer
 from protocol.order import Acceptance, JobOrder, Refusal, check_offer_of, check_order
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import terms_hash
+from protocol.text import to_plain_text
 
 __all__ = ["Admission", "ProviderLimits"]
 
@@ -123,7 +124,7 @@ class Admission:
             session=session,
             leg=order.leg,
             code=error.code,
-            reason=error.message[:400],
+            reason=to_plain_text(error.message, 512),
             discharge=sign_typed(self.settlement.domain, nothing, self.key),
         )
         return seal(refusal, self.key)

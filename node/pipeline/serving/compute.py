@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.scheduler import Scheduler
 from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Worker
 
 __all__ = ["ComputeLoop"]
@@ -33,13 +34,14 @@ class ComputeLoop:
         self._energy = energy
         self._finished = finished
         self._worker = worker
-        self._max_rows = max_rows
-        self._ready: dict[bytes, LegJob] = {}
+        self._scheduler = Scheduler(max_rows)
+        self._poked: dict[bytes, LegJob] = {}
+        self._jobs: dict[bytes, LegJob] = {}
         self._wake = asyncio.Event()
 
     def poke(self, job: LegJob) -> None:
         """Something arrived or was paid: look at this job again."""
-        self._ready[job.session] = job
+        self._poked[job.session] = job
         self._wake.set()
 
     async def run(self) -> None:
@@ -57,6 +59,7 @@ class ComputeLoop:
             self._note_energy(batch, loop.time() - began)
             for job, _ in batch:
                 job.running = False
+                self._poked[job.session] = job  # for the rows that were left over
             self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
 
     async def with_engine(self, call: Callable[[], T]) -> T:
@@ -68,18 +71,20 @@ class ComputeLoop:
         self._worker.close()
 
     def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
-        """Decode steps first, then prompt chunks, each kind in order of arrival; a chunk is cut to the room left."""
-        jobs = sorted(self._ready.values(), key=lambda job: not job.is_decoding)
-        self._ready.clear()
         batch: list[tuple[LegJob, StepInput]] = []
-        room = self._max_rows
-        for job in jobs:
-            if room == 0:
-                self._ready[job.session] = job
-            elif (piece := job.next_piece(room)) is not None:
-                room -= piece.length
-                job.running = True
-                batch.append((job, piece))
+        for job in self._poked.values():
+            if rows := job.ready_rows:
+                self._jobs[job.session] = job
+            else:
+                self._jobs.pop(job.session, None)
+            self._scheduler.ready(job.session, rows)
+        self._poked.clear()
+        while not batch and (turns := self._scheduler.next_pass()):
+            for session, rows in turns:
+                job = self._jobs[session]
+                if (piece := job.next_piece(rows)) is not None:
+                    job.running = True
+                    batch.append((job, piece))
         return batch
 
     def _note_energy(self, batch: list[tuple[LegJob, StepInput]], seconds: float) -> None:

@@ -56,6 +56,7 @@ from protocol.ids import ModelManifest
 from protocol.job import JobEvent, JobState
 from protocol.messages import SignedVoucher
 from protocol.signing import address_of_public_key
+from protocol.text import to_plain_text
 
 __all__ = ["Provider"]
 
@@ -114,6 +115,7 @@ class Provider:
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
         self._jobs: dict[bytes, _Served] = {}
         self._beginning = 0
+        self._endings: set[asyncio.Task[None]] = set()
         self._spawn = spawn
 
     @property
@@ -131,9 +133,8 @@ class Provider:
         """End every job, telling its client; free what they held."""
         for served in list(self._jobs.values()):
             self._fail(served, LostPeerError("the node is shutting down", code="shutdown"))
+        await asyncio.gather(*self._endings)
         await self._neighbours.close()
-        await asyncio.sleep(0)  # the tasks that free their KV have begun, and come before this:
-        await self._compute.with_engine(lambda: None)
         self._compute.close()
         self._sketching.close()
 
@@ -191,7 +192,7 @@ class Provider:
         self._events(LinkRefused(peer=peer, code=error.code, reason=error.message))
         self._link_lost(outbox, error)
         with contextlib.suppress(LostPeerError):
-            outbox.post(Failed(session=NO_SESSION, leg=0, code=error.code, reason=error.message[:500]))
+            outbox.post(Failed(session=NO_SESSION, leg=0, code=error.code, reason=to_plain_text(error.message, 512)))
             await outbox.flush()
 
     async def _on_frame(self, outbox: Outbox, header: bytes, payload: bytes) -> None:
@@ -271,11 +272,7 @@ class Provider:
     async def _discharge(self, served: _Served) -> None:
         """The last voucher is in: say what this leg claims, and be done."""
         job = served.job
-        word = job.discharge()
-        # What is claimed is on disk before the rest is given up.
-        claimed = word.signed.discharge.amount
-        await self._keep(job, job.claim.redeemable(claimed))
-        self._to_client(served, word)
+        claimed = await self._give_up(served)
         tokens_in, tokens_out = job.served
         self._events(
             JobServed(
@@ -290,6 +287,17 @@ class Provider:
             )
         )
         self._end(served)
+
+    async def _give_up(self, served: _Served) -> int:
+        """Tell the client what this leg claims, which frees the rest; micro-units."""
+        job = served.job
+        word = job.discharge()
+        claimed = word.signed.discharge.amount
+        # What is claimed is on disk before the rest is given up.
+        await self._keep(job, job.claim.redeemable(claimed))
+        with contextlib.suppress(LostPeerError):  # a client that is gone has the rest back after the grace
+            self._to_client(served, word)
+        return claimed
 
     async def _keep(self, job: LegJob, signed: SignedVoucher) -> None:
         stored = StoredVoucher(
@@ -391,10 +399,11 @@ class Provider:
 
     def _fail(self, served: _Served, error: PeerError) -> None:
         job = served.job
-        if job.state is not JobState.FAILED:
-            job.advance(JobEvent.FAIL)
+        if self._jobs.pop(job.session, None) is None:
+            return
+        job.advance(JobEvent.FAIL)
         if served.client is not None:
-            failed = Failed(session=job.session, leg=job.leg, code=error.code, reason=error.message[:500])
+            failed = Failed(session=job.session, leg=job.leg, code=error.code, reason=to_plain_text(error.message, 512))
             with contextlib.suppress(LostPeerError):  # its reader tells of a client that is gone
                 served.client.post(failed)
         tokens_in, tokens_out = job.served
@@ -410,14 +419,21 @@ class Provider:
                 reason=error.message,
             )
         )
-        self._end(served)
+        self._end(served, claims=True)
 
-    def _end(self, served: _Served) -> None:
+    def _end(self, served: _Served, *, claims: bool = False) -> None:
+        """Free what the job held, and redeem what it earned; with its claims still to be told where it failed."""
+        self._jobs.pop(served.job.session, None)
+        ending = self._spawn(self._free(served, claims), "end of job")
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def _free(self, served: _Served, claims: bool) -> None:
         session = served.job.session
-        if self._jobs.pop(session, None) is None:
-            return
-        self._spawn(self._compute.with_engine(partial(self._engine.close, session)), "free KV")
+        if claims:
+            await self._give_up(served)
         self._redeemer.redeem_soon(session)
+        await self._compute.with_engine(partial(self._engine.close, session))
 
     async def _give_up_idle_jobs(self) -> None:
         loop = asyncio.get_running_loop()

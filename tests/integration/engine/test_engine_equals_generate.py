@@ -34,7 +34,7 @@ def test_prompts_of_different_lengths_arriving_staggered(checkpoint, variant: st
     directory: Path = checkpoint(variant)
     draw = random.Random(variant)
     prompts = {bytes([n]): [draw.randrange(2, 320) for _ in range(n)] for n in PROMPT_LENGTHS}
-    ring = Ring(directory, cuts, max_batched_tokens=32)  # the longest prompt takes two passes
+    ring = Ring(directory, cuts)
     tokens: dict[bytes, list[int]] = {session: [] for session in prompts}
     arrivals = list(prompts)
     while any(len(drawn) < COUNT for drawn in tokens.values()):
@@ -63,16 +63,16 @@ def test_sessions_may_go_through_some_of_a_node_s_blocks(checkpoint) -> None:
     while fed < len(prompt) + COUNT - 1:
         count = len(prompt) if not fed else 1
         items = [
-            StepInput(session=each, position=fed, length=count, data=tokens[each][fed : fed + count], sample=True)
+            StepInput(session=each, position=fed, length=count, data=tokens[each][fed : fed + count], draws=1)
             for each in sessions
         ]
         middle = [ok(output) for output in engines[0].forward(items)]
-        assert all(output.token is None for output in middle)
+        assert all(output.tokens == () for output in middle)
         passed = [
-            StepInput(session=out.session, position=fed, length=count, data=out.hidden, sample=True) for out in middle
+            StepInput(session=out.session, position=fed, length=count, data=out.hidden, draws=1) for out in middle
         ]
         for output in map(ok, engines[1].forward(passed)):
-            tokens[output.session].append(output.token)
+            tokens[output.session].extend(output.tokens)
         fed += count
     expected = reference_tokens(directory, prompt, COUNT)
     assert all(answer[len(prompt) :] == expected for answer in tokens.values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from engine_ring import Ring, ok, reference_tokens
 
+from node.engine.attention import CpuBackend
 from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
-from node.ports import StepInput
-from protocol.errors import ConfigurationError, MalformedError, RefusedError
+from node.ports import Activations, StepInput
+from protocol.errors import ConfigurationError, InvalidError, MalformedError, RefusedError
 
 PROMPT = [7, 99, 3, 250, 18, 18, 41]
 HIDDEN = 64
@@ -20,9 +22,9 @@ def ring(checkpoint) -> Ring:
     return Ring(checkpoint("llama"), (0, 2, 4))
 
 
-def item(session: bytes, position: int, data: object, length: int | None = None, *, sample: bool = False) -> StepInput:
+def item(session: bytes, position: int, data: object, length: int | None = None, *, draws: int = 0) -> StepInput:
     length = len(data) if length is None else length
-    return StepInput(session=session, position=position, length=length, data=data, sample=sample)
+    return StepInput(session=session, position=position, length=length, data=data, draws=draws)
 
 
 def refusal(result: object) -> str:
@@ -50,11 +52,11 @@ def test_draws_do_not_depend_on_who_shares_the_batch(checkpoint) -> None:
 def test_only_the_last_span_draws_and_only_when_asked(ring: Ring) -> None:
     ring.open(b"s")
     first, last = ring.engines
-    early = ok(first.forward([item(b"s", 0, PROMPT, sample=True)])[0])
-    assert early.token is None
-    assert ok(last.forward([item(b"s", 0, early.hidden[:4])])[0]).token is None
-    late = ok(last.forward([item(b"s", 4, early.hidden[4:], sample=True)])[0])
-    assert late.token is not None
+    early = ok(first.forward([item(b"s", 0, PROMPT, draws=1)])[0])
+    assert early.tokens == ()
+    assert ok(last.forward([item(b"s", 0, early.hidden[:4])])[0]).tokens == ()
+    late = ok(last.forward([item(b"s", 4, early.hidden[4:], draws=1)])[0])
+    assert len(late.tokens) == 1
     assert late.hidden.shape == (3, HIDDEN)
     assert late.hidden.dtype == np.dtype("<f4")
 
@@ -135,19 +137,85 @@ def test_scattered_pages_give_the_same_tokens(checkpoint, variant: str) -> None:
     assert ring.generate(b"scattered", PROMPT, 60) == reference_tokens(directory, PROMPT, 60)
 
 
-def test_long_items_take_several_passes_with_the_same_result(checkpoint) -> None:
+def test_a_pass_takes_so_many_rows_and_not_one_more(checkpoint) -> None:
+    """What waits for its turn is the pipeline's to know."""
+    engine = Engine.load(checkpoint("llama"), 0, 1, kv_tokens=1024, max_rows=40)
+    for session in (b"a", b"b"):
+        engine.open(session, max_tokens=64, temperature_milli=0, seed=0)
+    assert engine.max_rows == 40
+    with pytest.raises(InvalidError, match="41 rows in one pass, 40 at most"):
+        engine.forward([item(b"a", 0, [5] * 36), item(b"b", 0, [5] * 5)])
+    assert engine.length(b"a") == engine.length(b"b") == 0
+    for output in engine.forward([item(b"a", 0, [5] * 35), item(b"b", 0, [5] * 5)]):
+        assert ok(output).tokens == ()
+
+
+def test_a_long_prompt_in_pieces_gives_the_same_as_in_one(checkpoint) -> None:
     ids = list(range(2, 202))
     outputs = []
-    for bound in (32, 512):
-        engine = Engine.load(checkpoint("mistral-window"), 0, 6, kv_tokens=1024, max_batched_tokens=bound)
-        for session in (b"a", b"b", b"c"):
-            engine.open(session, max_tokens=256, temperature_milli=0, seed=0)
-        results = engine.forward([item(b"a", 0, ids, sample=True), item(b"b", 0, [9]), item(b"c", 0, ids[::-1])])
-        outputs.append([ok(result) for result in results])
-    for short, long in zip(*outputs, strict=True):
-        assert (short.session, short.position, short.length) == (long.session, long.position, long.length)
-        assert short.token == long.token
-        np.testing.assert_allclose(short.hidden, long.hidden, rtol=1e-3, atol=1e-4)
+    for pieces in ([200], [32, 1, 96, 71]):
+        engine = Engine.load(checkpoint("mistral-window"), 0, 6, kv_tokens=1024)
+        engine.open(b"s", max_tokens=256, temperature_milli=0, seed=0)
+        at, last = 0, None
+        for length in pieces:
+            last = ok(engine.forward([item(b"s", at, ids[at : at + length], draws=1)])[0])
+            at += length
+        outputs.append(last)
+    assert outputs[0].tokens == outputs[1].tokens
+    np.testing.assert_allclose(outputs[0].hidden[-71:], outputs[1].hidden, rtol=1e-3, atol=1e-4)
+
+
+def test_all_rows_of_a_draft_are_drawn_after_in_one_pass(checkpoint) -> None:
+    """What verifies a draft: the token after each of its rows, beside other sessions, as if each had come alone."""
+    directory = checkpoint("qwen3")
+    alone = Ring(directory, (0, 8))
+    alone.open(b"s", temperature_milli=700, seed=4)
+    tokens = alone.generate(b"s", PROMPT, 12)
+    engine = Engine.load(directory, 0, 8, kv_tokens=1024)
+    for session, seed in ((b"other", 9), (b"s", 4)):
+        engine.open(session, max_tokens=64, temperature_milli=700, seed=seed)
+    other, drafted = (
+        item(session, 0, PROMPT + tokens[:10], draws=draws) for session, draws in ((b"other", 2), (b"s", 11))
+    )
+    found = [ok(output) for output in engine.forward([other, drafted])]
+    assert list(found[1].tokens) == tokens[:11]
+    assert len(found[0].tokens) == 2
+    engine.rollback(b"s", len(PROMPT) + 4)
+    again = ok(engine.forward([item(b"s", len(PROMPT) + 4, tokens[4:8], draws=4)])[0])
+    assert list(again.tokens) == tokens[5:9]
+
+
+@pytest.mark.parametrize("draws", [-1, 3])
+def test_draws_after_rows_that_are_not_there(checkpoint, draws: int) -> None:
+    engine = Engine.load(checkpoint("llama"), 0, 4, kv_tokens=64)
+    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    (result,) = engine.forward([item(b"s", 0, [5, 6], draws=draws)])
+    assert refusal(result) == "malformed"
+
+
+class CountingBackend(CpuBackend):
+    """Another back end, as a GPU's would be: rows pass through it on their way in and out."""
+
+    def __init__(self) -> None:
+        self.taken_in = self.given_out = 0
+
+    def take_in(self, host: torch.Tensor) -> torch.Tensor:
+        self.taken_in += 1
+        return super().take_in(host)
+
+    def give_out(self, computed: torch.Tensor) -> Activations:
+        self.given_out += 1
+        return super().give_out(computed)
+
+
+def test_another_back_end_can_compute(checkpoint) -> None:
+    backend = CountingBackend()
+    engine = Engine.load(checkpoint("llama"), 0, 4, kv_tokens=64, backend=backend)
+    loaded = backend.taken_in
+    assert loaded > 4  # weights
+    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    ok(engine.forward([item(b"s", 0, PROMPT, draws=1)])[0])
+    assert (backend.taken_in - loaded, backend.given_out) == (2, 2)  # token ids, and rows for the head
 
 
 def spoilt(value: float) -> np.ndarray:
@@ -185,17 +253,17 @@ def test_hostile_rows_fail_alone(checkpoint, bad: StepInput, code: str | None) -
         each.open(b"bad", max_tokens=32, temperature_milli=0, seed=0)
         each.open(b"good", max_tokens=32, temperature_milli=0, seed=0)
     rows = np.random.default_rng(1).standard_normal((5, HIDDEN)).astype(np.float32)
-    good = item(b"good", 0, rows, sample=True)
+    good = item(b"good", 0, rows, draws=1)
     expected = ok(pristine.forward([good])[0])
     first, second = engine.forward([good, bad])
     if code is not None:
         assert refusal(second) == code
         if bad.session == b"bad":
             assert engine.length(b"bad") == 0
-    assert ok(first).token == expected.token
+    assert ok(first).tokens == expected.tokens
     np.testing.assert_allclose(ok(first).hidden, expected.hidden, rtol=1e-4, atol=1e-5)
-    after = engine.forward([item(b"good", 5, rows[:1], sample=True)])
-    assert ok(after[0]).token == ok(pristine.forward([item(b"good", 5, rows[:1], sample=True)])[0]).token
+    after = engine.forward([item(b"good", 5, rows[:1], draws=1)])
+    assert ok(after[0]).tokens == ok(pristine.forward([item(b"good", 5, rows[:1], draws=1)])[0]).tokens
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -227,7 +295,7 @@ def test_rows_that_overflow_inside_are_their_senders_fault(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 3, 4, kv_tokens=64)
     engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
     engine.span._layers[0].mlp.down_proj.weight[0, 0] = 3e38  # stands for a weight that a huge row can reach
-    (result,) = engine.forward([item(b"s", 0, ROWS, sample=True)])
+    (result,) = engine.forward([item(b"s", 0, ROWS, draws=1)])
     assert refusal(result) == "not-finite"
     assert engine.length(b"s") == 0
 
@@ -248,6 +316,6 @@ def test_bf16_runs_and_stays_near_fp32(checkpoint) -> None:
     assert 1e-5 < apart < 0.05
     whole = Engine.load(directory, 0, 4, kv_tokens=64, dtype="bf16")
     whole.open(b"s", max_tokens=32, temperature_milli=0, seed=0)
-    out = ok(whole.forward([item(b"s", 0, PROMPT, sample=True)])[0])
-    assert out.token is not None
+    out = ok(whole.forward([item(b"s", 0, PROMPT, draws=1)])[0])
+    assert len(out.tokens) == 1
     assert whole.span.logits(out.hidden[-1:]).dtype == np.float32

@@ -99,7 +99,7 @@ async def test_a_change_is_sent_without_waiting() -> None:
     node.renew()
     await sent(world)
     await stop(task)
-    assert [offer.price_in for offer in world.others.offers()] == [25]
+    assert [offer.rates.price_in for offer in world.others.offers()] == [25]
 
 
 @pytest.mark.asyncio
@@ -129,7 +129,7 @@ async def test_a_restarted_node_is_heard_at_once() -> None:
         task = asyncio.create_task(world.node().run())
         await sent(world)
         await stop(task)
-    assert [offer.price_in for offer in world.others.offers()] == [2]
+    assert [offer.rates.price_in for offer in world.others.offers()] == [2]
 
 
 @pytest.mark.asyncio

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from market_offers import NOW, an_offer, key_of
 
+from node.events import Event, KeyInUse, OfferSeen, OfferUnseen
 from node.market import Advertiser, Lookout, OfferBook
 from protocol.offer import Offer
 from protocol.signing import seal
@@ -23,9 +23,8 @@ class Others:
         self.books = [OfferBook(lambda: NOW), OfferBook(lambda: NOW)]
         self.deaf = False
         self.gone = False
-        self.events: list[str] = []
-        self.details: list[Mapping[str, Any]] = []
-        self.told = asyncio.Queue[str]()
+        self.events: list[Event] = []
+        self.told = asyncio.Queue[Event]()
 
     async def publish(self, _topic: str, data: bytes) -> None:
         if not self.deaf:
@@ -35,14 +34,13 @@ class Others:
     async def ask(self) -> Sequence[Sequence[bytes]]:
         return [] if self.gone else [book.sealed(node=key_of(0).public_key) for book in self.books]
 
-    def tell(self, name: str, details: Mapping[str, Any]) -> None:
-        self.events.append(name)
-        self.details.append(details)
-        self.told.put_nowait(name)
+    def tell(self, event: Event) -> None:
+        self.events.append(event)
+        self.told.put_nowait(event)
 
     def advertiser(self, data_address: str = "/ip4/192.0.2.1/tcp/4002/tls") -> Advertiser:
         def offer() -> Offer:
-            return an_offer(0, sequence=0, issued_at=0, expires_at=0, data_address=data_address)
+            return an_offer(0, sequence=0, issued_at=0, expires_at=0, data_addresses=(data_address,))
 
         return Advertiser(
             key_of(0), self, "offers", offer, keep=lambda sealed: None, now_ms=lambda: NOW * 1000, events=self.tell
@@ -75,13 +73,12 @@ async def test_an_offer_that_nobody_has_is_told_once_and_told_again_when_it_is_s
     assert others.events == [], "a first look may come too early"
     for _ in range(3):
         assert not await lookout.look()
-    assert others.events == ["offer not seen"]
-    assert others.details[0]["reason"] == "none of 2 peers has it"
+    assert others.events == [OfferUnseen(peers=2)]
     others.deaf = False
     await send(others, advertiser)
     assert await lookout.look()
     assert await lookout.look()
-    assert others.events == ["offer not seen", "offer seen again"]
+    assert others.events == [OfferUnseen(peers=2), OfferSeen()]
 
 
 async def test_a_node_without_peers_is_not_seen() -> None:
@@ -92,7 +89,7 @@ async def test_a_node_without_peers_is_not_seen() -> None:
     await send(others, advertiser)
     for _ in range(2):
         assert not await lookout.look()
-    assert others.details == [{"reason": "no peer answers"}]
+    assert others.events == [OfferUnseen(peers=0)]
 
 
 async def test_what_cannot_be_seen_is_sent_again() -> None:
@@ -103,9 +100,9 @@ async def test_what_cannot_be_seen_is_sent_again() -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(advertiser.run()), group.create_task(lookout.run())]
         async with asyncio.timeout(5):
-            assert await others.told.get() == "offer not seen"
+            assert await others.told.get() == OfferUnseen(peers=2)
             others.deaf = False
-            assert await others.told.get() == "offer seen again"
+            assert await others.told.get() == OfferSeen()
         for task in tasks:
             task.cancel()
 
@@ -121,8 +118,7 @@ async def test_a_second_node_with_the_key_is_told_to_the_first() -> None:
     await send(others, second)
     for _ in range(3):
         await lookout.look()
-    assert others.events == ["key in use elsewhere", "offer not seen"]
-    assert others.details[0]["at"] == ["/ip4/192.0.2.66/tcp/4002/tls"]
+    assert others.events == [KeyInUse(addresses=("/ip4/192.0.2.66/tcp/4002/tls",)), OfferUnseen(peers=2)]
 
 
 async def test_an_offer_from_before_a_restart_is_neither_ones_own_nor_a_rivals() -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import coincurve
 import pytest
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
@@ -268,3 +269,33 @@ async def test_closing_ends_the_iteration(new_host):
     waiting = asyncio.create_task(anext(subscription, None))
     await host.close()
     assert await waiting is None
+
+
+def field(number: int, content: bytes) -> bytes:
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def by_the_specification(secret: bytes, seqno: bytes, data: bytes, *, prefix: bytes = b"libp2p-pubsub:") -> bytes:
+    """A message built by hand from docs/spec/wire.md, clause W11."""
+    key = coincurve.PrivateKey(secret)
+    sender = bytes.fromhex("002508021221") + key.public_key.format()
+    signed = field(1, sender) + field(2, data) + field(3, seqno) + field(4, TOPIC.encode())
+    return signed + field(5, key.sign(prefix + signed))
+
+
+async def test_a_message_built_from_the_specification_is_delivered_and_its_neighbours_are_not(new_host):
+    host = await new_host()
+    subscription = await host.subscribe(TOPIC, anything)
+    secret, neighbour = os.urandom(32), ID(b"a neighbour")
+
+    async def arrive(encoded: bytes) -> None:
+        await host._backend.pubsub.push_msg(neighbour, rpc_pb2.Message.FromString(encoded))
+
+    good = by_the_specification(secret, bytes(7) + b"\x01", b"one")
+    await host._call(arrive, by_the_specification(secret, bytes(8), b"unsigned prefix", prefix=b""))
+    await host._call(arrive, good.replace(b"one", b"two"))
+    await host._call(arrive, good)
+    await host._call(arrive, by_the_specification(secret, bytes(7) + b"\x01", b"another under one id"))
+    await host._call(arrive, by_the_specification(secret, bytes(7) + b"\x02", b"last"))
+    assert await take(subscription, 2) == [b"one", b"last"]

@@ -32,7 +32,7 @@ async def opened() -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
 
         async def start(number: int) -> Network:
-            return await stack.enter_async_context(open_network(key_of(number), LISTEN, lambda name, details: None))
+            return await stack.enter_async_context(open_network(key_of(number), LISTEN, lambda event: None))
 
         yield start
 

@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_a_manifest_is_written_once_and_keeps_its_licence(joule: Joule, model: Path) -> None:
     written = joule("model", "manifest", str(model), "--license", "Apache-2.0", "--json").json
-    assert (written["written"], written["license"], written["blocks"]) == (True, "Apache-2.0", 6)
+    assert (written["written"], written["license"], written["files"]) == (True, "Apache-2.0", 5)
     assert (model / MANIFEST_FILE).stat().st_mode & 0o444 == 0o444
     assert joule("model", "manifest", str(model), "--json").json["written"] is False
     assert read_manifest(model).license == "Apache-2.0"

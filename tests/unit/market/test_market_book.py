@@ -70,7 +70,7 @@ def test_a_later_sequence_replaces_and_an_earlier_one_does_not() -> None:
     assert not book.add(sealed(sequence=4, price_in=4))
     assert not book.add(sealed(sequence=5, price_in=6))
     assert book.add(sealed(sequence=6, price_in=7))
-    assert [offer.price_in for offer in book.offers()] == [7]
+    assert [offer.rates.price_in for offer in book.offers()] == [7]
 
 
 def test_an_expired_offer_is_gone_but_its_elders_stay_out() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_sketch import examples, philox, plain_sketch
 
-from protocol.errors import ConfigurationError
+from protocol.errors import InvalidError
 from protocol.fingerprint import SKETCH_BYTES, distance_ppm, most_rows, parse, sketch
 
 SEED = bytes(range(32))
@@ -123,7 +123,7 @@ def test_as_many_rows_as_a_sum_of_64_bits_holds_and_no_more() -> None:
     rows = np.zeros((256, width), dtype=np.float32)
     rows[:, ::2] = 3e38  # every entry at its bound
     assert len(parse(sketch(rows, SEED))) == 64
-    with pytest.raises(ConfigurationError, match="too many") as error:
+    with pytest.raises(InvalidError, match="too many") as error:
         sketch(np.vstack([rows, rows[:1]]), SEED)
     assert "at most 256 positions" in error.value.hint
 
@@ -140,6 +140,6 @@ def test_as_many_rows_as_a_sum_of_64_bits_holds_and_no_more() -> None:
     ],
     ids=["fp64", "one dimension", "no width", "short seed", "nan", "inf"],
 )
-def test_what_is_no_window_is_the_callers_mistake(rows: np.ndarray, seed: bytes) -> None:
-    with pytest.raises(ValueError, match=r"rows|seed"):
+def test_what_is_no_window_is_refused(rows: np.ndarray, seed: bytes) -> None:
+    with pytest.raises(InvalidError, match=r"rows|seed"):
         sketch(rows, seed)

@@ -1,0 +1,187 @@
+"""One answer over a few attempts: refused before the first token, tried elsewhere; never after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_market import FEE, GRACE_S, MANIFEST, SmallMarket
+from virtual_loop import run_virtually
+
+from node.app.execution import Execution
+from node.app.planning import JobPlan, Request
+from node.app.receipts import Kept
+from node.app.report import build_report
+from node.events import Event, Retrying
+from node.pipeline.buying.job import Deal, JobResult
+from node.ports import VenueRules
+from protocol.errors import RefusedError
+from protocol.routing import Route
+
+PROMPT = (1, 2, 3, 4, 5)
+
+
+class Shop:
+    """A market, and plans that are made of it one after another."""
+
+    def __init__(self, market: SmallMarket) -> None:
+        self.market = market
+        self.events: list[Event] = []
+        self.failed: list[JobResult] = []
+        self.heal: Callable[[], Awaitable[None]] | None = None
+
+    def plan(self, deal: Deal) -> JobPlan:
+        route = Route(
+            legs=tuple(chosen.leg for chosen in deal.legs),
+            price_in=3,
+            price_out=6,
+            latency_us=1,
+            gap=0,
+            explanations=(),
+        )
+        return JobPlan(
+            request=Request(prompt=PROMPT),
+            manifest=MANIFEST,
+            route=route,
+            deal=deal,
+            rules=VenueRules(grace_s=GRACE_S, fee=FEE),
+            free_micro=self.market.free(self.market.client_key),
+        )
+
+    async def elsewhere(self, plan: JobPlan, result: JobResult) -> JobPlan | None:
+        self.failed.append(result)
+        if self.heal is None:
+            return None
+        await self.heal()
+        return self.plan(self.market.deal(PROMPT, 10))
+
+    def execution(self, most: int = 10) -> Execution:
+        plan = self.plan(self.market.deal(PROMPT, most))
+        return Execution(plan, self.market.client, self.elsewhere, self.events.append)
+
+
+def in_shop(folder: Path, story: Callable[[Shop], Awaitable[None]]) -> None:
+    async def tell() -> None:
+        async with SmallMarket(folder) as market:
+            await story(Shop(market))
+
+    run_virtually(tell())
+
+
+async def read(job: Execution) -> list[int]:
+    async with job as tokens:
+        return [token async for token in tokens]
+
+
+def report_of(job: Execution) -> Any:
+    kept = Kept(bundle=None, verified=None, file=None)
+    return build_report(job, text=("q", "a"), kept=kept, balance_after_micro=None)
+
+
+def test_a_job_that_is_served_is_served_once(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        job = shop.execution()
+        tokens = await read(job)
+        assert tokens == job.tokens
+        assert len(tokens) == 10
+        assert (len(job.results), shop.events) == (1, [])
+        report = report_of(job)
+        assert (report.paid_micro, report.fees_micro, report.held_micro) == (81, 2 * FEE, 0)
+        assert [leg.paid_micro for leg in report.legs] == [27, 27, 27]
+        assert (report.attempts, report.paid_before_micro, report.held_until) == (1, 0, None)
+        assert report.legs[0].millijoules == 10 * len(PROMPT) + 20 * 9
+
+    in_shop(tmp_path, story)
+
+
+def test_a_refused_order_is_tried_elsewhere_and_told(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        shop.market.nodes[1].refuse_all = RefusedError("not at this price", code="below-floor")
+
+        async def heal() -> None:
+            shop.market.nodes[1].refuse_all = None
+
+        shop.heal = heal
+        job = shop.execution()
+        assert len(await read(job)) == 10
+        assert shop.events == [
+            Retrying(code="below-floor", reason="leg 1 (blocks 2:4) refused: not at this price", attempt=2)
+        ]
+        assert [result.error is None for result in job.results] == [False, True]
+        assert job.result is job.results[1]
+        report = report_of(job)
+        assert (report.attempts, report.paid_before_micro) == (2, 4), "two legs had taken the first order"
+        assert report.fees_micro == 5 * FEE
+        assert sum(each.reserved for each in shop.market.ledger.books.sessions.values()) == 0
+
+    in_shop(tmp_path, story)
+
+
+def test_attempts_are_bounded(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        shop.market.nodes[1].refuse_all = RefusedError("never", code="busy")
+
+        async def hope() -> None:
+            pass
+
+        shop.heal = hope
+        job = shop.execution()
+        assert await read(job) == []
+        assert len(job.results) == 3
+        assert [event.attempt for event in shop.events if isinstance(event, Retrying)] == [2, 3]
+        assert job.result is not None
+        assert job.result.error is not None
+        assert report_of(job).error["code"] == "busy"
+
+    in_shop(tmp_path, story)
+
+
+def test_where_there_is_no_other_way_the_first_failure_is_what_remains(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        shop.market.nodes[2].refuse_all = RefusedError("no room", code="full")
+        job = shop.execution()
+        assert await read(job) == []
+        assert len(shop.failed) == 1
+        assert report_of(job).error["code"] == "full"
+
+    in_shop(tmp_path, story)
+
+
+def test_leaving_early_pays_what_came_and_tries_nothing_else(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        job = shop.execution(60)
+        async with job as tokens:
+            async for _ in tokens:
+                break
+        assert job.result is not None
+        assert job.result.settled is not None
+        assert shop.failed == []
+
+    in_shop(tmp_path, story)
+
+
+def test_a_cancelled_caller_finds_the_result_that_it_paid_for(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        job, some = shop.execution(200), asyncio.Event()
+
+        async def buy() -> None:
+            async with job as tokens:
+                async for _ in tokens:
+                    some.set()
+                    await asyncio.sleep(0)
+
+        task = asyncio.create_task(buy())
+        await some.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        report = report_of(job)
+        assert report.error["code"] == "cancelled"
+        assert report.tokens_out == len(job.tokens) > 0
+        assert job.result is not None
+        assert job.result.settled is not None
+
+    in_shop(tmp_path, story)

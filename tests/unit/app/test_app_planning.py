@@ -1,0 +1,158 @@
+"""What a request comes to: every setting of the policy counts, and what cannot be is said before money moves."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from market_offers import MODEL, NOW, VENUE, an_offer, key_of
+
+from node.app.planning import Market, Request, policy_of, require_funds, require_routable, require_tokens
+from node.config import ClientConfig
+from node.ports import VenueRules
+from protocol.errors import ConfigurationError, FundsError
+from protocol.ids import ModelFile, ModelManifest
+from protocol.offer import Evidence, Offer
+from protocol.policy import LatencyClass, Policy
+from protocol.routing import NoRouteError
+from protocol.signing import seal
+
+MANIFEST = ModelManifest(
+    name="demo",
+    license="",
+    precision="fp32",
+    blocks=4,
+    hidden_size=8,
+    vocabulary=100,
+    max_context=100,
+    stop_tokens=(0,),
+    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
+)
+ROOT = MANIFEST.root
+CONFIG = ClientConfig(data_dir=Path("/nowhere"))
+
+
+def market(
+    offers: list[Offer], config: ClientConfig = CONFIG, *, prompt: tuple[int, ...] = (1, 2, 3), **request: Any
+) -> Market:
+    sealed = [(offer, seal(offer, key_of(0))) for offer in offers]
+    return Market(Request(prompt=prompt, **request), config, MANIFEST, sealed, venue=VENUE, clock=lambda: NOW)
+
+
+def here(number: int = 0, **changes: Any) -> Offer:
+    return an_offer(number, model=ROOT, **changes)
+
+
+POLICY_SETTINGS: dict[str, tuple[Any, str, Any]] = {
+    "latency_class": ("metro", "latency_class", LatencyClass.METRO),
+    "max_price_in_micro": (5, "max_price_in", 5),
+    "max_price_out_micro": (6, "max_price_out", 6),
+    "allow": (("DE",), "allow", ("DE",)),
+    "deny": (("US",), "deny", ("US",)),
+    "min_evidence": ("attested", "min_evidence", Evidence.ATTESTED),
+    "min_stake_micro": (7, "min_stake", 7),
+    "precision": ("bf16", "precision", "bf16"),
+}
+
+
+@pytest.mark.parametrize("setting", POLICY_SETTINGS)
+def test_every_setting_of_the_policy_reaches_it(setting: str) -> None:
+    value, field, expected = POLICY_SETTINGS[setting]
+    policy = policy_of(dataclasses.replace(CONFIG, **{setting: value}), MANIFEST)
+    assert getattr(policy, field) == expected
+    assert getattr(policy_of(CONFIG, MANIFEST), field) != expected
+
+
+def test_no_field_of_the_policy_is_without_a_setting() -> None:
+    assert {field for _, field, _ in POLICY_SETTINGS.values()} == {each.name for each in dataclasses.fields(Policy)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"min_stake_micro": 1}, "stake"),
+        ({"min_evidence": "rtt_consistent"}, "evidence"),
+        ({"deny": ("FR",)}, "jurisdiction-denied"),
+        ({"window": 65}, "window"),
+        ({"precision": "bf16"}, "precision"),
+    ],
+)
+def test_what_no_offer_meets_is_told_before_a_session_is_opened(changes: dict[str, Any], code: str) -> None:
+    asked = market([here()], dataclasses.replace(CONFIG, **changes))
+    assert asked.worth_asking() == []
+    with pytest.raises(NoRouteError) as caught:
+        asked.route()
+    assert [reason.code for _, reason in caught.value.explanations] == [code]
+    assert market([here()]).worth_asking() == [here()]
+
+
+def test_a_request_overrides_the_settings() -> None:
+    asked = market([here()], window=2, most=5, policy={"max_price_out": 1})
+    assert (asked.plan.window, asked.plan.most, asked.plan.prompt) == (2, 5, 3)
+    assert asked.policy.max_price_out == 1
+    assert asked.worth_asking() == []
+    with pytest.raises(ConfigurationError, match="a policy has no colour"):
+        market([here()], policy={"colour": "green"})
+
+
+def test_the_answer_is_cut_to_what_the_context_leaves() -> None:
+    assert market([here()], prompt=(1,) * 99).plan.most == 1
+    with pytest.raises(ConfigurationError, match="the prompt has 100 tokens; the model takes 1 to 99"):
+        market([here()], prompt=(1,) * 100)
+    with pytest.raises(ConfigurationError, match="no tokens"):
+        require_tokens(Request(prompt=()))
+
+
+def test_silent_nodes_are_asked_once_and_named() -> None:
+    offers = [here(0, price_out=1), here(1, price_out=2)]
+    asked = market(offers)
+    assert asked.worth_asking() == offers
+    assert not asked.hear(offers, {offers[1].public_key: 500})
+    assert asked.worth_asking() == [offers[1]]
+    found = asked.route()
+    assert [leg.offer for leg in found.legs] == [offers[1]]
+    assert [(offer, reason.code) for offer, reason in found.explanations] == [(offers[0], "unreachable")]
+
+
+def test_excluded_providers_are_left_out_and_nodes_off_the_shortlist_are_dearer() -> None:
+    offers = [here(number, price_out=100 + number) for number in range(12)]
+    asked = market(offers, exclude=frozenset({offers[0].public_key}))
+    short = asked.worth_asking()
+    assert short == offers[1:9]
+    assert asked.hear(short, {offer.public_key: 500 for offer in short})
+    found = asked.route()
+    assert found.legs[0].offer == offers[1]
+    said = {offer.public_key: reason.sentence for offer, reason in found.explanations}
+    assert "did not take this job before" in said[offers[0].public_key]
+    assert "enough cheaper offers" in said[offers[11].public_key]
+
+
+def test_a_deal_names_the_offers_that_it_is_made_of() -> None:
+    offers = [here(0)]
+    asked = market(offers)
+    asked.hear(offers, {offers[0].public_key: 500})
+    found = asked.route()
+    deal = asked.deal(found, client=key_of(9).address, randomness=lambda size: bytes(size))
+    assert deal.terms.plan == asked.plan
+    assert deal.session.expiry == NOW + CONFIG.session_s
+    assert deal.legs[0].sealed == seal(offers[0], key_of(0))
+    assert deal.prompt == (1, 2, 3)
+
+
+def test_fees_are_part_of_what_a_job_needs() -> None:
+    rules = VenueRules(grace_s=60, fee=10)
+    require_funds(100, rules, 130)
+    with pytest.raises(FundsError, match=r"0\.000129 is free, 0\.000001 is missing"):
+        require_funds(100, rules, 129)
+
+
+def test_a_class_that_no_network_keeps_to_is_refused_at_once() -> None:
+    require_routable(CONFIG)
+    with pytest.raises(ConfigurationError, match="device jobs are never sent over a network"):
+        require_routable(dataclasses.replace(CONFIG, latency_class="device"))
+
+
+def test_offers_of_another_model_are_not_in_the_market() -> None:
+    assert market([an_offer(0, model=MODEL)]).worth_asking() == []
