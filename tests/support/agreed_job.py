@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from market_offers import NOW, a_policy, an_offer, key_of, some_limits, some_rates
+from market_offers import NOW, a_policy, an_offer, key_of, some_rates
 from paper_ledger import PaperLedger
 
 from protocol.agreement import Chosen, make_session, make_terms
@@ -124,7 +124,6 @@ def offered(number: int, span: tuple[int, int], manifest: ModelManifest, venue: 
     """What leg `number` offers."""
     values: dict[str, Any] = {
         "rates": some_rates(**{**RATES, "price_in": RATES["price_in"] + number}),
-        "limits": some_limits(credit=64),
         "venue": venue,
         "model": manifest.root,
         "blocks": manifest.blocks,

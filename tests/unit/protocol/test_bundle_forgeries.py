@@ -214,7 +214,8 @@ def test_more_unpaid_tokens_than_were_offered() -> None:
     def generous(terms: Terms) -> Terms:
         return terms.replace(credit=4)
 
-    assert verify_bundle(Play(agree(change=generous)).bundle()).terms.credit == 4
+    enough = {leg: {"limits": some_limits(credit=4)} for leg in range(3)}
+    assert verify_bundle(Play(agree(offers=enough)).bundle()).terms.credit == 4
     short = {leg: {"limits": some_limits(credit=3)} for leg in range(3)}
     refused(Play(agree(change=generous, offers=short)).bundle(), "more than it offered")
 
