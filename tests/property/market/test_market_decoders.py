@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import NOW, a_policy, an_offer, key_of
 
-from node.market.book import MAX_SEALED_BYTES, validate_offer
+from node.market.book import MAX_SEALED_BYTES, verify_offer
 from protocol.codec import Message, decode, encode
 from protocol.errors import MalformedError, PeerError
 from protocol.offer import Evidence, Offer
@@ -90,7 +90,7 @@ def test_a_sealed_offer_is_the_nodes_own_or_refused(
     honest = seal(offer, key_of(sealer))
     data = honest if mutations is None else mutated(honest, mutations)
     try:
-        accepted = validate_offer(data, NOW)
+        accepted = verify_offer(data, NOW).offer
     except PeerError:
         return
     assert data == honest
@@ -117,4 +117,4 @@ def test_an_ill_typed_field_is_named(field: str, value: Any) -> None:
 @pytest.mark.parametrize("size", [MAX_SEALED_BYTES + 1, 100_000])
 def test_oversized_bytes_are_refused_unread(size: int) -> None:
     with pytest.raises(MalformedError, match="bytes"):
-        validate_offer(bytes(size), NOW)
+        verify_offer(bytes(size), NOW)
