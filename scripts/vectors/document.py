@@ -33,6 +33,7 @@ from scripts.vectors.parties import (
     PROVIDERS,
     STRANGER,
 )
+from scripts.vectors.reroutes import reroutes
 from scripts.vectors.talk import CLIENT_PARTY, Frame, rows_of
 from scripts.vectors.wrong import wrong
 
@@ -68,6 +69,7 @@ def document(jobs: Sequence[ExampleJob]) -> Json:
             "domain_separator": DOMAIN.separator.hex(),
         },
         "model": _named(MANIFEST) | {"root": MANIFEST.root.hex()},
+        "reroutes": reroutes(),
         "jobs": [_job(job) for job in jobs],
         "invalid": wrong(jobs),
     }
