@@ -67,13 +67,15 @@ async def test_every_command_of_the_tutorial(tmp_path: Path, llama: Path) -> Non
         report = done.json()
         assert done.status == 0
         assert report["verified"]
-        assert report["held"] == 0
-        assert report["paid"] == sum(leg["paid"] for leg in report["legs"]) > 0
-        assert report["balance_before"] - report["balance_after"] == report["paid"]
+        assert report["held_micro"] == 0
+        assert report["paid_micro"] == sum(leg["paid_micro"] for leg in report["legs"]) > 0
+        spent = report["paid_micro"] + report["fees_micro"]
+        assert report["balance_before_micro"] - report["balance_after_micro"] == spent
         balance = (await network.joule("balance", "--json")).json()
-        assert balance["free"] == report["balance_after"]
-        earned = [(await network.joule("balance", leg["provider"], "--json")).json()["free"] for leg in report["legs"]]
-        assert earned == [leg["paid"] for leg in report["legs"]]
+        assert balance["free"] == report["balance_after_micro"]
+        balances = [await network.joule("balance", leg["provider"], "--json") for leg in report["legs"]]
+        earned = [each.json()["free"] for each in balances]
+        assert earned == [leg["paid_micro"] for leg in report["legs"]]
         verified = await network.joule("receipt", "verify", str(receipt), "--json")
         assert verified.status == 0
         assert verified.json()["amounts"] == earned
