@@ -180,7 +180,6 @@ class NodeConfig:
         table="energy",
         default=None,
         example="10.8",
-        reloadable=True,
         about="Energy of one token through the served blocks, as declared. Left out, it is measured, "
         "or modelled where nothing can be measured.",
     )
@@ -189,7 +188,6 @@ class NodeConfig:
         name="watts_per_core",
         table="energy",
         default=10_000,
-        reloadable=True,
         about="What one busy core draws, for the modelled figure where there is no meter.",
     )
     carbon_g_per_kwh: int | None = setting(
@@ -422,7 +420,7 @@ class ClientConfig:
         about="The number format to insist on. The model's own when left out.",
     )
     latency_weight_micro_per_ms: int = setting(
-        Fixed("$ per million tokens for each millisecond", 6, "0", "1000"),
+        Fixed("$ per million tokens for each millisecond", 6, "0", "10"),
         name="latency_weight",
         table="policy",
         default=1_000,

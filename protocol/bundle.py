@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from protocol.bundle_ledger import check_opening, check_settlement, read_evidence
 from protocol.checkpoint import Checkpoint
 from protocol.codec import Message, message
-from protocol.draws import check_nonce, nonces_up_to, window_seed
+from protocol.draws import check_nonce, nonces_up_to
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, MalformedError
 from protocol.ids import Bytes32, ModelManifest
@@ -159,7 +159,6 @@ def verify_bundle(bundle: Bundle) -> Verified:
     # R5 to R8: every window's receipts are signed, meet their neighbours' and the tokens, and show their sketches.
     reroutes = open_reroutes(bundle.reroutes, terms, session, blocks=bundle.manifest.blocks)
     book, complete = _check_windows(bundle, domain, reroutes, acceptances)
-    seeds = _check_nonces(bundle, book)
     # R9: the voucher is the client's, names exactly these receipts, and pays for what they show.
     check_voucher(domain, session, bundle.pay)
     _check_payment(bundle, book, reroutes, acceptances)
@@ -179,7 +178,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
         millijoules=_energy(bundle, len(terms.legs)),
         windows=tuple(book.windows),
         sketches=tuple(book.sketches),
-        seeds=seeds,
+        seeds=tuple(book.seeds),
         complete=complete,
         refunded=reserved_caps(session) - sum(final.ceilings),
         held=sum(final.ceilings) - sum(final.settled),
@@ -236,7 +235,8 @@ def _check_windows(
 ) -> tuple[ReceiptBook, bool]:
     plan = bundle.terms.plan
     anchors = {leg: each.nonces for leg, each in acceptances.items()}
-    book = ReceiptBook(domain, bundle.session, plan, anchors)
+    nonces = _client_nonces(bundle)
+    book = ReceiptBook(domain, bundle.session, plan, anchors, nonces.__getitem__)
     rows = [tuple(Accepted(*each) for each in row) for row in bundle.windows]
     for number, row in enumerate(rows):
         if not row:
@@ -275,17 +275,14 @@ def _is_last(rows: Sequence[Sequence[Accepted]], number: int) -> bool:
     return not rest or (len(rest) == 1 and bool(rest[0]) and rest[0][0].signed.receipt.nonce == bytes(32))
 
 
-def _check_nonces(bundle: Bundle, book: ReceiptBook) -> tuple[bytes, ...]:
-    """The seed of each window, from the client's nonces and the legs'."""
-    windows = book.windows
-    _require((bundle.nonce is None) is (not windows), "the client's nonce is missing, or of no window")
+def _client_nonces(bundle: Bundle) -> tuple[bytes, ...]:
+    """The client's nonce of each window: the rows of receipts that show nonces, so all but the closing one."""
+    count = sum(signed.receipt.nonce != bytes(32) for row in bundle.windows for signed, _ in row[:1])
+    _require((bundle.nonce is None) is (count == 0), "the client's nonce is missing, or of no window")
     if bundle.nonce is None:
         return ()
-    check_nonce(bundle.terms.nonces, bundle.nonce, steps=len(windows))
-    nonces = nonces_up_to(bundle.nonce, len(windows))
-    return tuple(
-        window_seed(session_id(bundle.session), window.index, nonces[window.index], window.nonces) for window in windows
-    )
+    check_nonce(bundle.terms.nonces, bundle.nonce, steps=count)
+    return nonces_up_to(bundle.nonce, count)
 
 
 def _check_payment(

@@ -86,6 +86,7 @@ def load_bundle(data: bytes) -> Bundle:
             f"this is no {FORMAT} file", hint="give the file that `joule run` wrote, with this version or a newer one"
         )
     exact_keys(value, *_KEYS)
+    _text(value["about"])
     evidence = exact_keys(value["evidence"], "opened", "settled", "released")
     windows = tuple(
         tuple(_receipt(each) for each in _list(row, MAX_LEGS)) for row in _list(value["windows"], MAX_BUNDLE_BYTES)

@@ -151,7 +151,7 @@ class Receipt(Message):
     nonce: Bytes32
     """This leg's part of the window's seed: the next preimage of its nonce chain."""
     sketches: Bytes32
-    """Keccak-256 of the window before's two sketches, of what entered and of what left; zero where there are none."""
+    """Keccak-256 of the window before's seed and two sketches, of what entered and of what left; zero without any."""
     millijoules: U64
     """Energy attributed to this session so far, at the machine; `UNMEASURED` where it is not known."""
     source: Provenance

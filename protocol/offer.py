@@ -45,7 +45,7 @@ CLOCK_SKEW_S = 60
 MAX_BLOCKS = 4096
 """Of a model; more than ten times the deepest there is."""
 _DATA_ADDRESS = re.compile(
-    r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/([1-9][0-9]{0,4})/[a-z0-9-]{1,16}(/[^/\s]{1,64}){0,2}"
+    r"/(?:ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/([1-9][0-9]{0,4})/[a-z0-9-]{1,16}(?:/[^/\s]{1,64}){0,2}"
 )
 
 Country = Annotated[str, TextSize(2)]
@@ -282,7 +282,7 @@ def _check_values(offer: Offer) -> None:
 
 def _can_be_dialled(address: str) -> bool:
     found = _DATA_ADDRESS.fullmatch(address)
-    return found is not None and int(found[2]) < 1 << 16
+    return found is not None and int(found[1]) < 1 << 16
 
 
 def _check_figures(offer: Offer) -> None:

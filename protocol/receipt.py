@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from protocol.codec import encode
-from protocol.draws import check_nonce
+from protocol.draws import check_nonce, window_seed
 from protocol.eip712 import Domain, recover_typed
 from protocol.errors import DishonestError, MalformedError, SignatureError
 from protocol.fingerprint import SKETCH_BYTES
@@ -36,6 +36,7 @@ __all__ = [
     "Window",
     "bytes_hash",
     "check_receipt",
+    "sketches_hash",
     "token_bytes",
     "yielded_by",
 ]
@@ -61,6 +62,15 @@ def bytes_hash(*parts: bytes) -> bytes:
 def token_bytes(tokens: Sequence[int]) -> bytes:
     """Token ids as they are hashed and sent: little-endian, 32 bits each."""
     return struct.pack(f"<{len(tokens)}I", *tokens)
+
+
+def sketches_hash(seed: bytes, sketches: bytes) -> bytes:
+    """What a receipt names two sketches by, with the seed that they were made under.
+
+    A leg makes them under the seed that its client tells it. So it has signed for no other: a client that told it a
+    false one has evidence of nothing.
+    """
+    return keccak256(seed + sketches)
 
 
 def yielded_by(plan: Plan, tokens: Sequence[int], start: int, end: int) -> Sequence[int]:
@@ -123,6 +133,7 @@ class ReceiptBook:
 
     Args:
         anchors: by leg, of its nonce chain, as its acceptance says; legs that are not here cannot sign for anything.
+        client_nonce: the client's, by window.
 
     What it raises is what all its methods raise:
         SignatureError: a receipt is not its leg's.
@@ -130,14 +141,24 @@ class ReceiptBook:
         MalformedError: sketches of another length.
     """
 
-    def __init__(self, domain: Domain, session: Session, plan: Plan, anchors: Mapping[int, bytes]) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        session: Session,
+        plan: Plan,
+        anchors: Mapping[int, bytes],
+        client_nonce: Callable[[int], bytes],
+    ) -> None:
         self.windows: list[Window] = []
+        self.seeds: list[bytes] = []
+        """For each window, what it is sketched under."""
         self.sketches: list[dict[int, bytes]] = []
         """For each window whose sketches are in: by leg, what entered and what left."""
         self._domain = domain
         self._session = session
         self._id = session_id(session)
         self._plan = plan
+        self._client_nonce = client_nonce
         self._legs = {leg: _Leg(anchor) for leg, anchor in anchors.items()}
         self._tree = Frontier()
 
@@ -182,6 +203,7 @@ class ReceiptBook:
         self._take_sketches(route, receipts)
         self._append(receipts)
         self.windows.append(window)
+        self.seeds.append(window_seed(self._id, window.index, self._client_nonce(window.index), window.nonces))
         return window
 
     def take_closing(self, receipts: Sequence[Accepted]) -> None:
@@ -251,7 +273,7 @@ class ReceiptBook:
         shown = {}
         for assignment, accepted in zip(route, receipts, strict=True):
             served_before = any(each.leg == assignment.leg for each in last.route)
-            _check_sketches(assignment.leg, accepted, served_before=served_before)
+            _check_sketches(assignment.leg, accepted, self.seeds[-1] if served_before else None)
             if served_before:
                 shown[assignment.leg] = accepted.sketches
         if last.route[0].leg in shown and shown[last.route[0].leg][:SKETCH_BYTES] != NO_SKETCH:
@@ -266,16 +288,17 @@ class ReceiptBook:
             self._tree.append(leaf_hash(encode(each.signed)))
 
 
-def _check_sketches(leg: int, accepted: Accepted, *, served_before: bool) -> None:
+def _check_sketches(leg: int, accepted: Accepted, seed: bytes | None) -> None:
+    """Of a window with this seed; None where the leg did not serve it."""
     named = accepted.signed.receipt.sketches
-    if not served_before:
+    if seed is None:
         if accepted.sketches or named != NO_HASH:
             raise DishonestError(f"leg {leg} shows sketches of a window that it did not serve")
         return
     if len(accepted.sketches) != SKETCHES_BYTES:
         raise MalformedError(f"sketches of {len(accepted.sketches)} bytes, not {SKETCHES_BYTES}")
-    if keccak256(accepted.sketches) != named:
-        raise DishonestError(f"leg {leg} shows other sketches than it signed")
+    if sketches_hash(seed, accepted.sketches) != named:
+        raise DishonestError(f"leg {leg} shows other sketches than it signed, or made them under another seed")
 
 
 def _check_meeting(left: int, sent: bytes, right: int, received: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from protocol.draws import NonceChain, window_seed
+from protocol.draws import NonceChain
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, MalformedError
 from protocol.frames import Draw, SampledToken
@@ -63,7 +63,7 @@ class Tab:
         self.ended = False
         """True once the answer is complete: a stop token came, or the last allowed one."""
         anchors = {leg: each.nonces for leg, each in acceptances.items()}
-        self.book = ReceiptBook(domain, session, terms.plan, anchors)
+        self.book = ReceiptBook(domain, session, terms.plan, anchors, chain.nonce)
         self.closing: tuple[Accepted, ...] = ()
         """The receipts after the last window, first leg first; empty until they are in."""
         self._chain = chain
@@ -139,8 +139,7 @@ class Tab:
                 return
             window = self.book.take_window(self._route, end, self.tokens, self._next_receipts(take=False))
             self._next_receipts(take=True)
-            seed = window_seed(self.id, window.index, self._chain.nonce(window.index), window.nonces)
-            self._draws.append(Draw(session=self.id, window=window.index, seed=seed))
+            self._draws.append(Draw(session=self.id, window=window.index, seed=self.book.seeds[-1]))
 
     def _next_receipts(self, *, take: bool) -> tuple[Accepted, ...]:
         queues = [self._waiting[each.leg] for each in self._route]

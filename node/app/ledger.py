@@ -15,7 +15,7 @@ from node.p2p.gossip import Announcer
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
 
-__all__ = ["run_ledger", "verify_ledger"]
+__all__ = ["run_ledger", "settings_of", "verify_ledger"]
 
 CHECKPOINT_EVERY_S = 10.0
 CHECKPOINT_TTL_S = 60.0
@@ -27,19 +27,9 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
     Raises:
         ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
     """
-    settings = LedgerSettings(
-        folder=config.data_dir / "ledger",
-        database=config.database,
-        host=config.host,
-        port=config.port,
-        origin=config.name,
-        grace_s=config.grace_s,
-        faucet_limit=config.faucet_limit_micro,
-        fee=config.fee_micro,
-    )
     async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
-        async with run_embedded_ledger(settings, key, clock, peers=peers) as ledger:
+        async with run_embedded_ledger(settings_of(config), key, clock, peers=peers) as ledger:
             on_event(
                 LedgerReady(
                     url=ledger.url,
@@ -56,6 +46,20 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
                 group.create_task(announcer.run(), name="checkpoint gossip")
                 group.create_task(network.watch(), name="network")
                 group.create_task(_announce_checkpoints(own, announcer), name="checkpoints")
+
+
+def settings_of(config: LedgerConfig) -> LedgerSettings:
+    """What the settings say of a ledger and the rules that it begins under."""
+    return LedgerSettings(
+        folder=config.data_dir / "ledger",
+        database=config.database,
+        host=config.host,
+        port=config.port,
+        origin=config.name,
+        grace_s=config.grace_s,
+        faucet_limit=config.faucet_limit_micro,
+        fee=config.fee_micro,
+    )
 
 
 async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> None:

@@ -47,7 +47,7 @@ from protocol.units import MICRO
 if TYPE_CHECKING:
     from node.engine.engine import Engine
 
-__all__ = ["pricing_of", "run_node"]
+__all__ = ["limits_of", "pricing_of", "run_node", "site_of", "take_over"]
 
 ROOM_S = 1.0
 """Seconds between looks at the room that is left."""
@@ -80,7 +80,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         plane = await stack.enter_async_context(DataPlane(key.secret))
         listener, data_at = stack.enter_context(_listen_for_data(config))
         tasks = await stack.enter_async_context(owned_tasks())
-        limits = _limits(config)
+        limits = limits_of(config)
         vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
         store = VoucherStore(vouchers, ThreadWorker("vouchers"))
         redeemer = Redeemer(ledger, store, key, clock, on_event)
@@ -102,7 +102,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
             manifest=manifest,
             span=span,
             venue=ledger.domain.separator,
-            site=_site(config, compute_device(), network.host.addresses, data_at),
+            site=site_of(config, compute_device(), network.host.addresses, data_at),
             energy=energy,
             pricing=pricing_of(config),
             speed=speed,
@@ -135,7 +135,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
             now_ms=lambda: time.time_ns() // 1_000_000,
             events=on_event,
         )
-        reload.follow(partial(_take_over, terms, limits, advertiser))
+        reload.follow(partial(take_over, terms, limits, advertiser))
         on_event(Starting(step="joining the network"))
         await network.join((*info.peers, *config.peers))
         on_event(_ready(key, terms, network, time.monotonic() - began))
@@ -215,7 +215,8 @@ def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
         yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"
 
 
-def _site(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
+def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
+    """What the settings say of the place, and what is known of the machine."""
     hardware = Hardware(
         device=HardwareKind(device.kind),
         name=device.name[:96],
@@ -233,7 +234,8 @@ def _site(config: NodeConfig, device: Device, addresses: Sequence[str], data_at:
     )
 
 
-def _limits(config: NodeConfig) -> ProviderLimits:
+def limits_of(config: NodeConfig) -> ProviderLimits:
+    """What the settings say of the risk that is taken."""
     return ProviderLimits(
         max_sessions=config.max_sessions, max_window=config.window, credit=min(config.credit_tokens, config.window)
     )
@@ -252,11 +254,11 @@ def pricing_of(config: NodeConfig) -> Pricing:
     )
 
 
-def _take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:
+def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:
     """Take over settings that were read again: the next offer has them, and older ones are honoured."""
     terms.pricing = pricing_of(config)
     terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
-    wanted = _limits(config)
+    wanted = limits_of(config)
     limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
     advertiser.renew()
 

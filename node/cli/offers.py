@@ -86,7 +86,7 @@ def _row(offer: Offer, now: int) -> list[str]:
         "?" if energy is None else f"{energy.millijoules_out / 1000:.3f}",
         "unknown" if energy is None else str(energy.source),
         offer.region or offer.jurisdiction,
-        f"{offer.hardware.count} {offer.hardware.kind}",
+        f"{offer.hardware.count} {offer.hardware.device}",
         f"{limits.context}, window {limits.window}",
         _provider(offer),
         f"{max(0, offer.expires_at - now)} s",

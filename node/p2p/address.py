@@ -39,8 +39,11 @@ class DataAddress:
 
 
 def data_address(host: str, port: int) -> str:
-    """The text form, "/ip4/192.0.2.1/tcp/4002/tls"."""
-    kind = "ip6" if ":" in host else "ip4"
+    """The text form, "/ip4/192.0.2.1/tcp/4002/tls"; a host name is one that IPv4 addresses are looked up for."""
+    try:
+        kind = f"ip{ipaddress.ip_address(host).version}"
+    except ValueError:
+        kind = "dns4"
     return f"/{kind}/{host}/tcp/{port}/tls"
 
 

@@ -18,6 +18,7 @@ from protocol.messages import SignedReceipt, sign_voucher
 from protocol.note import NoteKey
 from protocol.operations import Settle
 from protocol.order import Acceptance
+from protocol.receipt import sketches_hash
 from protocol.signing import SigningKey, open_envelope, seal
 from scripts.vectors.log import Log, new_log, proof_of
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, PROVIDERS, STRANGER
@@ -141,6 +142,15 @@ def _bent_sketches(signed: SignedReceipt, sketches: bytes) -> tuple[SignedReceip
     return signed, bytes([sketches[0] ^ 1]) + sketches[1:]
 
 
+def _drawn_under(seed: bytes) -> Change:
+    """Sketches of the right rows, signed for under a seed that the client told this leg alone."""
+
+    def change(signed: SignedReceipt, sketches: bytes) -> tuple[SignedReceipt, bytes]:
+        return _saying(_LEG1, sketches=sketches_hash(seed, sketches))(signed, sketches)
+
+    return change
+
+
 def _without_receipt(job: ExampleJob) -> Bundle:
     rows = job.bundle.windows
     return replace(job.bundle, windows=(rows[0][:1], *rows[1:]))
@@ -212,6 +222,7 @@ _CHANGES: tuple[tuple[str, str, Callable[[ExampleJob], Bundle]], ...] = (
     ("R7", "another answer", _another_answer),
     ("R7", "a longer answer", _longer_answer),
     ("R8", "other sketches than were signed", lambda job: _at(job, 2, 1, _bent_sketches)),
+    ("R8", "sketches made under another seed than the window's", lambda job: _at(job, 2, 1, _drawn_under(OTHER))),
     ("R8", "a nonce that was not committed to", lambda job: _at(job, 1, 0, _saying(_LEG0, nonce=OTHER))),
     ("R8", "a client's nonce that was not committed to", _another_nonce),
     ("V2", "a voucher signed by somebody else", lambda job: _voucher(job, STRANGER)),

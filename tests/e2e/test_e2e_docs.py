@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from doc_commands import ROOT, Block, Reader, blocks, free_port
 
 MODEL = "node/demo/model"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs/tutorial/first-job.md"]
-LANGUAGES = {"sh", "toml", "python", "ini", "text", ""}
+LANGUAGES = {"sh", "toml", "json", "python", "ini", "text", ""}
 SYSTEM_PACKAGES = {"gcc", "python3-dev", "python3-venv", "libgmp-dev", "postgresql"}
 """Names that Debian and Ubuntu have."""
 
@@ -67,7 +68,7 @@ def test_a_node_is_run_as_printed(folder: Path) -> None:
         secret = folder / "secret"
         secret.write_text("what a person types\n")
         reader.names = {
-            "/srv/models/Qwen3-8B": MODEL,
+            "/srv/models/Qwen3-8B": str(shutil.copytree(ROOT / MODEL, folder / "model")),
             '"0:18"': '"0:6"',
             "https://ledger.example.org": reader.ledger,
             "/tcp/4001": f"/tcp/{free_port()}",

@@ -6,22 +6,25 @@ import asyncio
 from typing import Any, TypeVar
 
 from memory_links import MemoryLink
-from small_market import MANIFEST, SmallMarket
+from small_market import SmallMarket
 
+from protocol.agreement import make_orders
 from protocol.catalog import OffersRequest
 from protocol.codec import Message, decode, encode
-from protocol.eip712 import Domain, sign_typed
-from protocol.frames import LEG_FRAMES, Attach, Pay, Prompt
-from protocol.messages import Open, Voucher, session_id
-from protocol.metering import leg_amount
-from protocol.order import Acceptance, Refusal
+from protocol.draws import window_seed
+from protocol.eip712 import Domain
+from protocol.frames import LEG_FRAMES, Attach, Draw, Prompt
+from protocol.messages import SignedReceipt, SignedVoucher, Voucher, session_id, sign_voucher
+from protocol.metering import owed, positions_of, stints, work_of
+from protocol.order import Acceptance, JobOrder, Refusal
 from protocol.receipt import token_bytes
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
+from protocol.tab import first_voucher
 
 OTHER_LEDGER = ledger_domain("other+00000000+AA==")
 STRANGER = SigningKey(b"\x55" * 32)
-PROMPT = [1, 2, 3]
+PROMPT = (1, 2, 3)
 NOISE = {
     "nothing": b"",
     "noise": b"\xc1" * 40,
@@ -37,17 +40,34 @@ F = TypeVar("F", bound=Message)
 
 
 class Hand:
-    """A client that says what a test wants it to say."""
+    """A client that says what a test wants it to say. Its chunk is longer than its prompt, unless a test says less."""
 
     def __init__(self, market: SmallMarket, most: int = 12, **changes: Any) -> None:
         self.market = market
-        self.order = market.order(len(PROMPT), most, **changes)
-        self.session = session_id(self.order.session)
         self.key = market.client_key
+        self.deal = market.deal(PROMPT, most, **changes)
+        self.session = session_id(self.deal.session)
+        self.opened = b""
+
+    async def open(self) -> None:
+        self.opened = await self.market.ledger.open(self.deal.session, self.key)
+
+    def order(self, node: int = 0, **changes: Any) -> JobOrder:
+        """The order of a leg, as it should be but for the changes."""
+        deal = self.deal
+        orders = make_orders(
+            deal.terms,
+            deal.session,
+            pay=sign_voucher(self.market.ledger.domain, first_voucher(deal.session, deal.terms), self.key),
+            opened=self.opened or b"\x00",
+            offers=[chosen.sealed for chosen in deal.legs],
+            issued_at=self.market.now,
+        )
+        return orders[node].replace(**changes)
 
     async def ask(self, node: int = 0, **changes: Any) -> Message:
         """The node's answer to an order."""
-        sealed = seal(self.order.replace(leg=node, **changes), self.key)
+        sealed = seal(self.order(node, **changes), self.key)
         reply = await self.market.nodes[node].admission.answer(self.key.public_key, sealed)
         answer, signer = open_envelope(reply, Acceptance, Refusal)
         assert signer == self.market.nodes[node].key.address
@@ -55,8 +75,9 @@ class Hand:
 
     async def accepted(self, node: int = 0) -> MemoryLink:
         """Open, order, attach."""
-        await self.market.ledger.submit(Open(session=self.order.session), self.key)
-        assert isinstance(await self.ask(node), Acceptance)
+        await self.open()
+        answer = await self.ask(node)
+        assert isinstance(answer, Acceptance), answer
         link = await self.dial(self.key, node)
         await send(link, Attach(session=self.session))
         return link
@@ -65,12 +86,38 @@ class Hand:
         there = self.market.nodes[node]
         return await self.market.network.connect_as(key.public_key)(there.address, there.key.public_key)
 
-    def pay(self, tokens_in: int, tokens_out: int, *, domain: Domain | None = None, **changes: Any) -> Pay:
-        values = {"session": self.session, "tokens_in": tokens_in, "tokens_out": tokens_out, "receipts": bytes(32)}
-        voucher = Voucher(**{**values, **changes})
-        return Pay(voucher=voucher, signature=sign_typed(domain or self.market.ledger.domain, voucher, self.key))
+    def voucher(self, tokens_in: int, tokens_out: int, **changes: Any) -> Voucher:
+        """What is owed for so many tokens, but for the changes."""
+        terms = self.deal.terms
+        positions = positions_of(terms.plan, tokens_in, tokens_out)
+        amounts = tuple(
+            owed(leg.rates, work_of(terms.plan, stint, positions))
+            for leg, stint in zip(terms.legs, stints(terms, ()), strict=True)
+        )
+        values = {
+            "session": self.session,
+            "amounts": amounts,
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "receipts": bytes(32),
+        }
+        return Voucher(**{**values, **changes})
 
-    def prompt(self, tokens: list[int] = PROMPT, *, position: int = 0) -> tuple[Prompt, bytes]:
+    def pay(
+        self, tokens_in: int, tokens_out: int, *, domain: Domain | None = None, key: SigningKey | None = None,
+        **changes: Any,
+    ) -> SignedVoucher:  # fmt: skip
+        voucher = self.voucher(tokens_in, tokens_out, **changes)
+        return sign_voucher(domain or self.market.ledger.domain, voucher, key or self.key)
+
+    def draw(self, *receipts: SignedReceipt) -> Draw:
+        """The seed of the window that these receipts, of all legs, are for."""
+        window = receipts[0].receipt.window
+        nonces = [each.receipt.nonce for each in receipts]
+        seed = window_seed(self.session, window, self.deal.chain.nonce(window), nonces)
+        return Draw(session=self.session, window=window, seed=seed)
+
+    def prompt(self, tokens: tuple[int, ...] = PROMPT, *, position: int = 0) -> tuple[Prompt, bytes]:
         return Prompt(session=self.session, position=position, length=len(tokens)), token_bytes(tokens)
 
 
@@ -80,20 +127,24 @@ async def send(link: MemoryLink, frame: Message, payload: bytes = b"") -> None:
 
 async def expect(link: MemoryLink, kind: type[F]) -> F:
     """The next frame of this kind; what else comes before it is passed over."""
+    return (await expect_with_payload(link, kind))[0]
+
+
+async def expect_with_payload(link: MemoryLink, kind: type[F]) -> tuple[F, bytes]:
     async with asyncio.timeout(5):
         while True:
-            header, _ = await link.receive()
+            header, payload = await link.receive()
             frame: Message = decode(header, *LEG_FRAMES)
             if isinstance(frame, kind):
-                return frame
+                return frame, payload
 
 
 async def serves(market: SmallMarket, most: int = 9) -> None:
     """A whole honest job, served and paid."""
-    order = market.order(len(PROMPT), most)
     before = market.free(market.client_key)
     async with asyncio.timeout(20):
-        result = await market.client.run(order, MANIFEST, PROMPT, lambda token: None)
+        tokens, result = await market.run(market.deal(PROMPT, most))
     assert (result.error, result.settle_error) == (None, None)
-    owed = sum(leg_amount(leg, len(PROMPT), most) for leg in order.session.legs)
-    assert market.free(market.client_key) == before - owed
+    assert len(tokens) == most
+    assert result.record is not None
+    assert market.free(market.client_key) == before - sum(result.record.settled) - result.operations

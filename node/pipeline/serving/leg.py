@@ -22,13 +22,12 @@ from protocol.eip712 import Domain, sign_typed
 from protocol.errors import MalformedError, UnpaidError, peers_fault
 from protocol.fingerprint import SKETCH_BYTES, sketch
 from protocol.frames import Discharged, Draw, Receipted, Sampled, Step
-from protocol.ids import keccak256
 from protocol.job import JobEvent, JobState, next_state
 from protocol.messages import UNMEASURED, Receipt, SignedReceipt, SignedVoucher, session_id, sign_discharge
 from protocol.metering import last_position, served, window_end
 from protocol.offer import Offer, Provenance
 from protocol.order import JobOrder
-from protocol.receipt import NO_HASH, bytes_hash, token_bytes
+from protocol.receipt import NO_HASH, bytes_hash, sketches_hash, token_bytes
 from protocol.signing import SigningKey, address_of_public_key
 
 __all__ = ["Due", "LegJob", "Meter", "Sketching"]
@@ -152,6 +151,8 @@ class LegJob:
         """Its receipt is out; its rows are kept until the client draws the seed."""
         self._shown = b""
         """Sketches that the next receipt shows."""
+        self._drawn = b""
+        """The seed that they were made under."""
         self._closed = False
 
     # Its place
@@ -294,7 +295,7 @@ class LegJob:
         signed = self._signed
         if signed is None or signed.index != draw.window:
             raise MalformedError("a seed for a window that is not waiting for one", code="out-of-order")
-        self._signed = None
+        self._signed, self._drawn = None, draw.seed
         received = None if self.is_first else self._rows_of(signed.received)
         return Sketching(received, self._rows_of(signed.sent), draw.seed)
 
@@ -333,7 +334,7 @@ class LegJob:
             output=NO_HASH if window is None else bytes_hash(*window.sent),
             tokens=NO_HASH if window is None or not self.is_last else bytes_hash(token_bytes(window.tokens)),
             nonce=NO_HASH if window is None else self._chain.nonce(window.index),
-            sketches=keccak256(self._shown) if self._shown else NO_HASH,
+            sketches=sketches_hash(self._drawn, self._shown) if self._shown else NO_HASH,
             millijoules=UNMEASURED if self.millijoules is None else self.millijoules,
             source=Provenance.UNKNOWN if self.millijoules is None else self._meter.source(),
             pue_milli=self._meter.pue_milli,

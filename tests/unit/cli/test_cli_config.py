@@ -17,6 +17,7 @@ from node.settings import declared, load, template
 from protocol.errors import ConfigurationError
 from protocol.offer import Evidence
 from protocol.policy import LatencyClass
+from protocol.search import MAX_LATENCY_WEIGHT
 from protocol.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
 
 CONFIGS = [NodeConfig, LedgerConfig, ClientConfig]
@@ -199,6 +200,8 @@ def test_bounds_are_those_of_the_rules() -> None:
     assert high["joules_per_token"] == MAX_MILLIJOULES_PER_TOKEN
     assert high["overhead_price"] == high["capital_price"] == MAX_PRICE
     assert high["margin"] * 10_000 == MAX_MARGIN_PPM
+    (weight,) = [each.kind for each in declared(ClientConfig) if each.name == "latency_weight"]
+    assert weight.parse(weight.high) == MAX_LATENCY_WEIGHT
 
 
 def test_choices_are_those_of_the_rules() -> None:

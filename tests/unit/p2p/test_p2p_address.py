@@ -21,7 +21,8 @@ def test_round_trip(host, port):
 
 @pytest.mark.parametrize("host", ["example.org", "localhost", "a-b.c1", "xn--bcher-kva.example"])
 def test_names(host):
-    assert parse_data_address(f"/dns4/{host}/tcp/4002/tls") == DataAddress(host, 4002)
+    assert data_address(host, 4002) == f"/dns4/{host}/tcp/4002/tls"
+    assert parse_data_address(data_address(host, 4002)) == DataAddress(host, 4002)
     assert parse_data_address(f"/dns6/{host}/tcp/4002/tls") == DataAddress(host, 4002)
 
 

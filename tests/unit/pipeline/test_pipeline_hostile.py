@@ -7,34 +7,37 @@ import asyncio
 import numpy as np
 import pytest
 from counting_engine import VOCABULARY, WIDTH, next_token
-from hand_client import NOISE, OTHER_LEDGER, PROMPT, STRANGER, Hand, expect, send, serves
-from small_market import MANIFEST, SmallMarket
+from hand_client import NOISE, OTHER_LEDGER, STRANGER, Hand, expect, expect_with_payload, send, serves
+from small_market import RATES, SmallMarket
 
+from protocol.activations import ActivationType
 from protocol.codec import Message
 from protocol.errors import LostPeerError
-from protocol.frames import (
-    Attach,
-    Failed,
-    Finish,
-    Receipted,
-    Sampled,
-    SampledToken,
-    Step,
-    StepItem,
-)
-from protocol.messages import Open, session_id
-from protocol.metering import leg_amount
+from protocol.fingerprint import SKETCH_BYTES, sketch
+from protocol.frames import Attach, Discharged, Draw, Failed, Finish, Receipted, Sampled, SampledToken, Step, StepItem
+from protocol.ids import keccak256
+from protocol.messages import SignedVoucher
+from protocol.metering import Work, owed
 from protocol.order import Acceptance
 
 pytestmark = pytest.mark.asyncio
+
+FP32 = ActivationType.FP32
+
+
+def step(*items: StepItem) -> Step:
+    return Step(activations=FP32, items=items)
 
 
 # A session's own client
 
 
 WRONG_FRAMES = [
-    "a voucher below the last",
+    "a voucher for fewer tokens than the last",
     "a voucher above the order",
+    "a voucher that pays less than its tokens cost",
+    "a voucher beyond the cap",
+    "a voucher for another number of legs",
     "a voucher for another ledger",
     "a voucher signed by nobody",
     "a second attach",
@@ -44,25 +47,34 @@ WRONG_FRAMES = [
     "a prompt whose payload is short",
     "a prompt of a token that is not in the vocabulary",
     "a finish for tokens that were not ordered",
+    "a seed for a window that has no receipt",
 ]
 
 
 def wrong_frames(hand: Hand) -> dict[str, tuple[Message, bytes, str]]:
     """What an attached client of a paid job must not send, and the code of the answer."""
-    session = hand.session
-    paid_again = hand.pay(2, 0)
+    session, (cap,) = hand.session, [leg.cap for leg in hand.deal.session.legs]
+    amount = hand.voucher(3, 4).amounts[0]
     return {
-        "a voucher below the last": (paid_again, b"", "stale"),
-        "a voucher above the order": (hand.pay(4, 0), b"", "malformed"),
-        "a voucher for another ledger": (hand.pay(3, 1, domain=OTHER_LEDGER), b"", "bad-signature"),
-        "a voucher signed by nobody": (hand.pay(3, 1).replace(signature=bytes(64)), b"", "bad-signature"),
+        "a voucher for fewer tokens than the last": (hand.pay(2, 0), b"", "stale"),
+        "a voucher above the order": (hand.pay(3, 13, amounts=(cap,)), b"", "malformed"),
+        "a voucher that pays less than its tokens cost": (hand.pay(3, 4, amounts=(amount - 1,)), b"", "unpaid"),
+        "a voucher beyond the cap": (hand.pay(3, 4, amounts=(cap + 1,)), b"", "cap"),
+        "a voucher for another number of legs": (hand.pay(3, 4, amounts=(amount, amount)), b"", "malformed"),
+        "a voucher for another ledger": (hand.pay(3, 4, domain=OTHER_LEDGER), b"", "bad-signature"),
+        "a voucher signed by nobody": (hand.pay(3, 4).replace(signature=bytes(64)), b"", "bad-signature"),
         "a second attach": (Attach(session=session), b"", "out-of-order"),
-        "a prompt out of place": (*hand.prompt([2, 3], position=1), "out-of-order"),
-        "a prompt longer than ordered": (*hand.prompt([1, 2, 3, 4]), "malformed"),
-        "a prompt of no tokens": (*hand.prompt([]), "malformed"),
+        "a prompt out of place": (*hand.prompt((2, 3), position=1), "out-of-order"),
+        "a prompt longer than ordered": (*hand.prompt((1, 2, 3, 4)), "malformed"),
+        "a prompt of no tokens": (*hand.prompt(()), "malformed"),
         "a prompt whose payload is short": (hand.prompt()[0], b"\x01\x00\x00", "malformed"),
-        "a prompt of a token that is not in the vocabulary": (*hand.prompt([1, 2, VOCABULARY]), "malformed"),
+        "a prompt of a token that is not in the vocabulary": (*hand.prompt((1, 2, VOCABULARY)), "malformed"),
         "a finish for tokens that were not ordered": (Finish(session=session, tokens_out=13), b"", "malformed"),
+        "a seed for a window that has no receipt": (
+            Draw(session=session, window=0, seed=bytes(32)),
+            b"",
+            "out-of-order",
+        ),
     }
 
 
@@ -70,12 +82,11 @@ def wrong_frames(hand: Hand) -> dict[str, tuple[Message, bytes, str]]:
 async def test_a_clients_wrong_frame_ends_its_own_session(shop: SmallMarket, what: str) -> None:
     good, bad = Hand(shop), Hand(shop)
     good_link, bad_link = await good.accepted(), await bad.accepted()
-    await send(bad_link, bad.pay(3, 0))
+    await send(bad_link, bad.pay(3, 1))
     frame, payload, code = wrong_frames(bad)[what]
     await send(bad_link, frame, payload)
     failed = await expect(bad_link, Failed)
     assert (failed.session, failed.code) == (bad.session, code)
-    await send(good_link, good.pay(3, 0))
     await send(good_link, *good.prompt())
     assert (await expect(good_link, Sampled)).tokens[0].token == next_token(3, 2)
     await serves(shop)
@@ -85,48 +96,88 @@ async def test_a_clients_wrong_frame_ends_its_own_session(shop: SmallMarket, wha
 
 def served(market: SmallMarket, hand: Hand) -> tuple[int, int]:
     """Prompt and generated tokens that the one node has served so far."""
-    return market.nodes[0].provider._jobs[hand.session].served
+    return market.nodes[0].provider._jobs[hand.session].job.served
 
 
-async def test_an_unpaid_prompt_is_not_processed(shop: SmallMarket) -> None:
-    hand = Hand(shop, most=20)
+async def test_a_prompt_is_processed_as_far_as_the_order_s_voucher_pays(shop: SmallMarket) -> None:
+    hand = Hand(shop, most=20, chunk=2)
     link = await hand.accepted()
     await send(link, *hand.prompt())
-    await serves(shop)
-    assert served(shop, hand) == (0, 0)
-    await send(link, hand.pay(3, 0))
     await expect(link, Receipted)
+    await serves(shop)
+    assert served(shop, hand) == (2, 0)
+    await send(link, hand.pay(3, 1))
+    await expect(link, Sampled)
     assert served(shop, hand) == (3, 1)
 
 
-async def test_a_client_that_stops_paying_gets_one_window_and_no_more(shop: SmallMarket) -> None:
+async def test_a_client_that_stops_paying_gets_what_it_paid_and_no_more(shop: SmallMarket) -> None:
     hand = Hand(shop, most=40, window=4)
     link = await hand.accepted()
-    await send(link, hand.pay(3, 0))
     await send(link, *hand.prompt())
-    tokens = []
-    for _ in range(4):
-        tokens += (await expect(link, Sampled)).tokens
-    await serves(shop)  # time enough for a fifth one, if there were one
-    assert len(tokens) == 4
-    assert served(shop, hand) == (3, 4)
+    assert (await expect(link, Sampled)).tokens[0].position == 3
+    await serves(shop)  # time enough for a second one, if there were one
+    assert served(shop, hand) == (3, 1)
     await send(link, hand.pay(3, 4))
-    assert (await expect(link, Sampled)).tokens[0].position == 3 + 4
+    for position in (4, 5, 6):
+        assert (await expect(link, Sampled)).tokens[0].position == position
+    await serves(shop)
+    assert served(shop, hand) == (3, 4)
 
 
-async def test_a_finished_client_may_not_pay_less_to_be_discharged(shop: SmallMarket) -> None:
+async def test_a_leg_serves_no_window_while_the_sketches_of_the_one_before_are_missing(shop: SmallMarket) -> None:
+    """The rows of two windows are all that a client can make a leg keep."""
+    hand = Hand(shop, most=40, window=4)
+    link = await hand.accepted()
+    await send(link, hand.pay(3, 40))
+    await send(link, *hand.prompt())
+    first = (await expect(link, Receipted)).signed
+    await serves(shop)
+    # Window 0 waits for its seed and window 1 is over; window 2 has not begun.
+    assert served(shop, hand) == (3, 4)
+    await send(link, hand.draw(first))
+    second, shown = await expect_with_payload(link, Receipted)
+    assert second.signed.receipt.window == 1
+    assert len(shown) == 2 * SKETCH_BYTES
+    assert keccak256(shown) == second.signed.receipt.sketches
+    rows = np.zeros((3, WIDTH), dtype=np.float32)
+    rows[:, 0], rows[:, 1] = (1, 2, 3), 6
+    assert shown[SKETCH_BYTES:] == sketch(rows, hand.draw(first).seed)
+    await serves(shop)
+    assert served(shop, hand) == (3, 8)
+
+
+async def test_a_seed_is_drawn_once(shop: SmallMarket) -> None:
+    hand = Hand(shop, most=40, window=4)
+    link = await hand.accepted()
+    await send(link, *hand.prompt())
+    first = (await expect(link, Receipted)).signed
+    await send(link, hand.draw(first))
+    await send(link, hand.draw(first))
+    assert (await expect(link, Failed)).code == "out-of-order"
+    await serves(shop)
+
+
+async def test_a_client_that_pays_less_at_the_end_leaves_the_leg_what_it_earned(shop: SmallMarket) -> None:
     hand = Hand(shop)
     link = await hand.accepted()
-    await send(link, hand.pay(3, 0))
     await send(link, *hand.prompt())
     await expect(link, Sampled)
-    await send(link, hand.pay(3, 1))
     await send(link, Finish(session=hand.session, tokens_out=1))
-    await send(link, hand.pay(3, 0))
-    assert (await expect(link, Failed)).code == "stale"
+    await send(link, hand.pay(2, 0))
+    word = (await expect(link, Discharged)).signed.discharge
+    assert word.amount == owed(RATES, Work(0, 3, 1))
     await shop.nodes[0].redeemer.redeem_all()
-    (leg,) = hand.order.session.legs
-    assert shop.free(shop.nodes[0].key) == leg_amount(leg, 3, 1)
+    assert shop.free(shop.nodes[0].key) == word.amount - 1
+
+
+async def test_what_was_paid_ahead_and_not_served_is_given_back(shop: SmallMarket) -> None:
+    hand = Hand(shop)
+    link = await hand.accepted()
+    await send(link, hand.pay(3, 12))
+    await send(link, Finish(session=hand.session, tokens_out=0))
+    await send(link, hand.pay(0, 0))
+    assert (await expect(link, Discharged)).signed.discharge.amount == RATES.opening
 
 
 # Others
@@ -135,23 +186,23 @@ async def test_a_finished_client_may_not_pay_less_to_be_discharged(shop: SmallMa
 def frames_of_all_kinds(hand: Hand) -> list[tuple[Message, bytes]]:
     """For a session that is not the sender's."""
     item = StepItem(session=hand.session, position=0, length=1)
+    voucher: SignedVoucher = hand.pay(3, 12)
     return [
         (Attach(session=hand.session), b""),
-        (hand.pay(3, 12), b""),
+        (voucher, b""),
         hand.prompt(),
         (Finish(session=hand.session, tokens_out=0), b""),
-        (Step(items=(item,)), bytes(4 * WIDTH)),
+        (Draw(session=hand.session, window=0, seed=bytes(32)), b""),
+        (step(item), bytes(4 * WIDTH)),
         (Sampled(tokens=(SampledToken(session=hand.session, position=3, token=1),)), b""),
     ]
 
 
-@pytest.mark.parametrize("kind", range(6))
+@pytest.mark.parametrize("kind", range(7))
 @pytest.mark.parametrize("node", [0, 1, 2])
 async def test_a_stranger_cannot_touch_a_session(market: SmallMarket, node: int, kind: int) -> None:
     """Session ids are public: they stand in the ledger's log."""
-    order = market.order(3, 30)
-    hand = Hand(market)
-    hand.order, hand.session = order, session_id(order.session)
+    hand = Hand(market, most=30)
     answers: list[asyncio.Task[Failed]] = []
 
     async def meddle() -> Failed:
@@ -162,13 +213,11 @@ async def test_a_stranger_cannot_touch_a_session(market: SmallMarket, node: int,
             await expect(link, Failed)  # and the link is ended
         return failed
 
-    def on_token(_: int) -> None:
-        if not answers:
-            answers.append(asyncio.create_task(meddle()))
-
-    async with asyncio.timeout(20):
-        result = await market.client.run(order, MANIFEST, PROMPT, on_token)
-    assert (result.error, result.settle_error) == (None, None)
+    async with asyncio.timeout(20), market.client.start(hand.deal) as job:
+        async for _ in job:
+            if not answers:
+                answers.append(asyncio.create_task(meddle()))
+    assert (job.result.error, job.result.settle_error) == (None, None)
     failed = await answers[0]
     assert (failed.code, failed.session) == ("not-party", bytes(32))
 
@@ -188,7 +237,7 @@ async def test_a_step_whose_payload_does_not_match_ends_the_link(market: SmallMa
     hand = Hand(market)
     for payload in (b"", bytes(4 * WIDTH - 1), bytes(4 * WIDTH + 4)):
         link = await hand.dial(STRANGER, 1)
-        await send(link, Step(items=(StepItem(session=bytes(32), position=0, length=1),)), payload)
+        await send(link, step(StepItem(session=bytes(32), position=0, length=1)), payload)
         assert (await expect(link, Failed)).code == "malformed"
     await serves(market)
 
@@ -198,22 +247,24 @@ async def test_frames_of_sessions_that_are_over_are_ignored(shop: SmallMarket) -
     link = await hand.dial(shop.client_key)
     for frame, payload in frames_of_all_kinds(hand):
         await send(link, frame, payload)
-    await shop.ledger.submit(Open(session=hand.order.session), hand.key)
+    await hand.open()
     assert isinstance(await hand.ask(), Acceptance)
     await send(link, Attach(session=hand.session))
-    await send(link, hand.pay(3, 0))
     await send(link, *hand.prompt())
     assert await expect(link, Sampled)
 
 
-async def neighbours_step(market: SmallMarket, rows: np.ndarray, position: int, length: int) -> Failed:  # type: ignore[type-arg]
+async def neighbours_step(
+    market: SmallMarket, rows: np.ndarray, position: int, length: int, activations: ActivationType = FP32
+) -> Failed:  # type: ignore[type-arg]
     """What the client hears when leg 0 sends these rows to leg 1."""
     hand = Hand(market)
     link = await hand.accepted(1)
-    await send(link, hand.pay(3, 0))
     before = await hand.dial(market.nodes[0].key, 1)
     item = StepItem(session=hand.session, position=position, length=length)
-    await send(before, Step(items=(item,)), rows.astype("<f4").tobytes())
+    raw = rows.astype("<f4").tobytes()
+    raw = raw if activations is FP32 else raw[: len(raw) // 2]
+    await send(before, Step(activations=activations, items=(item,)), raw)
     return await expect(link, Failed)
 
 
@@ -222,6 +273,7 @@ async def test_a_neighbours_wrong_rows_end_the_session_alone(market: SmallMarket
     assert (await neighbours_step(market, good, 1, 3)).code == "out-of-order"
     assert (await neighbours_step(market, np.full((3, WIDTH), np.nan), 0, 3)).code == "malformed"
     assert (await neighbours_step(market, np.ones((40, WIDTH)), 0, 40)).code == "malformed"
+    assert (await neighbours_step(market, good, 0, 3, ActivationType.BF16)).code == "malformed"
     await serves(market)
 
 
@@ -230,5 +282,5 @@ async def test_rows_far_ahead_of_the_vouchers_are_refused(market: SmallMarket) -
     link = await hand.accepted(1)
     before = await hand.dial(market.nodes[0].key, 1)
     item = StepItem(session=hand.session, position=0, length=50)
-    await send(before, Step(items=(item,)), bytes(50 * 4 * WIDTH))
+    await send(before, step(item), bytes(50 * 4 * WIDTH))
     assert (await expect(link, Failed)).code == "unpaid"

@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hand_client import PROMPT, STRANGER, serves
 from memory_links import MemoryLink
-from node.pipeline.client import JobResult
-from small_market import MANIFEST, SmallMarket
+from small_market import RATES, SmallMarket
 
+from node.pipeline.buying.client import JobClient
+from node.pipeline.buying.job import JobResult
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import sign_typed
-from protocol.frames import (
-    LEG_FRAMES,
-    Discharged,
-    Receipted,
-    Sampled,
-    SampledToken,
-)
-from protocol.metering import leg_amount
+from protocol.fingerprint import SKETCH_BYTES
+from protocol.frames import LEG_FRAMES, Discharged, Receipted, Sampled, SampledToken
+from protocol.ids import keccak256
+from protocol.messages import Receipt
+from protocol.metering import Work, owed
 from protocol.order import Acceptance
 from protocol.signing import open_envelope, seal
 
 pytestmark = pytest.mark.asyncio
 
+Change = Callable[[Message, bytes], tuple[Message | bytes, bytes]]
+
 
 class Liar:
     """Stands between a client and one node, and changes what the node says."""
 
-    def __init__(self, market: SmallMarket, number: int) -> None:
-        self.market = market
+    def __init__(self, market: SmallMarket, number: int, change: Change) -> None:
         self.node = market.nodes[number]
-        self.change: Any = lambda frame: frame
-        real = market.client._side.connect
+        self.change = change
+        real = market.side.connect
 
         async def connect(address: str, key: bytes) -> Any:
             link = await real(address, key)
             return _Changed(link, self) if address == self.node.address else link
 
-        object.__setattr__(market.client._side, "connect", connect)
+        object.__setattr__(market.side, "connect", connect)
+        market.client = JobClient(market.side)
 
 
 class _Changed:
@@ -52,67 +53,131 @@ class _Changed:
 
     async def receive(self) -> tuple[bytes, bytes]:
         header, payload = await self._link.receive()
-        changed = self._liar.change(decode(header, *LEG_FRAMES))
+        changed, payload = self._liar.change(decode(header, *LEG_FRAMES), payload)
         return (changed if isinstance(changed, bytes) else encode(changed)), payload
 
 
-async def lied_to(market: SmallMarket, liar: Liar, change: Any) -> JobResult:
-    liar.change = change
-    async with asyncio.timeout(30):
-        return await market.client.run(market.order(3, 12), MANIFEST, PROMPT, lambda token: None)
+async def lied_to(market: SmallMarket, number: int, change: Change) -> JobResult:
+    Liar(market, number, change)
+    async with asyncio.timeout(60):
+        return (await market.run(market.deal(PROMPT, 12)))[1]
+
+
+def signs(market: SmallMarket, number: int, alter: Callable[[Receipt], Receipt], *, window: int = 1) -> Change:
+    """The leg signs something else than is true, in one window."""
+    key = market.nodes[number].key
+
+    def change(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
+        if not isinstance(frame, Receipted) or frame.signed.receipt.window != window:
+            return frame, payload
+        receipt = alter(frame.signed.receipt)
+        signature = sign_typed(market.ledger.domain, receipt, key)
+        return Receipted(signed=frame.signed.replace(receipt=receipt, signature=signature)), payload
+
+    return change
+
+
+def price(tokens_out: int) -> int:
+    return owed(RATES, Work(0, len(PROMPT), tokens_out))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 async def test_a_lying_leg_is_blamed_and_paid_no_more(market: SmallMarket, number: int) -> None:
-    key = market.nodes[number].key
-
-    def lie(frame: Message) -> Message:
-        if not isinstance(frame, Receipted) or frame.receipt.tokens_out <= 1:
-            return frame
-        receipt = frame.receipt.replace(tokens_out=frame.receipt.tokens_out + 1)
-        return Receipted(receipt=receipt, signature=sign_typed(market.ledger.domain, receipt, key))
-
-    result = await lied_to(market, Liar(market, number), lie)
+    lie = signs(market, number, lambda receipt: receipt.replace(tokens_out=receipt.tokens_out + 1))
+    result = await lied_to(market, number, lie)
     assert result.error is not None
     assert (result.error.code, f"leg {number} counts" in result.error.message) == ("dishonest", True)
     assert result.settle_error is None
-    receipted = result.tab.windows[-1][0][0].receipt.tokens_out
-    assert result.tab.paid[1] <= receipted + result.tab.plan.window
-    legs = result.order.session.legs
-    assert [market.free(node.key) for node in market.nodes] == [leg_amount(leg, *result.tab.paid) for leg in legs]
+    # No more than every leg has signed for: the prompt, and the token that it yielded.
+    assert result.pay is not None
+    assert result.pay.voucher.amounts == (price(1),) * 3
+
+
+@pytest.mark.parametrize(
+    ("number", "alter", "says"),
+    [
+        (0, lambda receipt: receipt.replace(input=bytes(32)), "leg 0 signed for other tokens than it was sent"),
+        (1, lambda receipt: receipt.replace(output=bytes(32)), "what leg 1 says it sent is not what leg 2"),
+        (1, lambda receipt: receipt.replace(input=bytes(32)), "what leg 0 says it sent is not what leg 1"),
+        (2, lambda receipt: receipt.replace(tokens=bytes(32)), "leg 2 signed for other tokens than it sent"),
+        (1, lambda receipt: receipt.replace(nonce=bytes(32)), "leg 1: a nonce is not the one"),
+        (1, lambda receipt: receipt.replace(millijoules=0), "leg 1 takes back energy"),
+        (0, lambda receipt: receipt.replace(leg=1), "not signed by its provider"),
+    ],
+)
+async def test_what_a_leg_signs_is_held_against_its_neighbours_and_itself(
+    market: SmallMarket, number: int, alter: Callable[[Receipt], Receipt], says: str
+) -> None:
+    result = await lied_to(market, number, signs(market, number, alter))
+    assert result.error is not None
+    assert says in result.error.message
+    await market.revive(number)
+
+
+@pytest.mark.parametrize("byte", [0, SKETCH_BYTES - 1, SKETCH_BYTES, 2 * SKETCH_BYTES - 1])
+async def test_sketches_of_neighbours_are_equal_to_the_bit_or_the_job_stops(market: SmallMarket, byte: int) -> None:
+    key = market.nodes[1].key
+
+    def lie(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
+        if not isinstance(frame, Receipted) or not payload:
+            return frame, payload
+        forged = payload[:byte] + bytes([payload[byte] ^ 1]) + payload[byte + 1 :]
+        receipt = frame.signed.receipt.replace(sketches=keccak256(forged))
+        signature = sign_typed(market.ledger.domain, receipt, key)
+        return Receipted(signed=frame.signed.replace(receipt=receipt, signature=signature)), forged
+
+    result = await lied_to(market, 1, lie)
+    assert result.error is not None
+    left, right = (0, 1) if byte < SKETCH_BYTES else (1, 2)
+    assert f"the sketches of legs {left} and {right} differ" in result.error.message
+
+
+async def test_a_leg_that_shows_other_sketches_than_it_signed_is_blamed(market: SmallMarket) -> None:
+    def lie(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
+        return frame, bytes(len(payload)) if isinstance(frame, Receipted) else payload
+
+    result = await lied_to(market, 1, lie)
+    assert result.error is not None
+    assert "leg 1 shows other sketches than it signed" in result.error.message
 
 
 async def test_a_leg_that_sends_noise_is_blamed(market: SmallMarket) -> None:
-    noise = lambda frame: b"\xc1" if isinstance(frame, Receipted) else frame  # noqa: E731
-    result = await lied_to(market, Liar(market, 1), noise)
+    def noise(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
+        return (b"\xc1" if isinstance(frame, Receipted) else frame), payload
+
+    result = await lied_to(market, 1, noise)
     assert result.error is not None
     assert "leg 1 (blocks 2:4) sent what cannot be read" in result.error.message
-    assert result.tab.paid == (3, 0)
-    await serves(SmallMarket(market.folder / "another"))
+    async with SmallMarket(market.folder / "another") as another:
+        await serves(another)
 
 
 @pytest.mark.parametrize("signature", [bytes(64), b"\x01" * 64])
 async def test_a_wrong_discharge_keeps_nobody_from_being_paid(market: SmallMarket, signature: bytes) -> None:
-    lie = lambda frame: frame.replace(signature=signature) if isinstance(frame, Discharged) else frame  # noqa: E731
-    result = await lied_to(market, Liar(market, 1), lie)
-    assert (result.error, result.settle_error, result.closed) == (None, None, None)
+    def lie(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
+        if isinstance(frame, Discharged):
+            frame = frame.replace(signed=frame.signed.replace(signature=signature))
+        return frame, payload
+
+    result = await lied_to(market, 1, lie)
+    assert (result.error, result.settle_error) == (None, None)
     assert result.settled is not None
-    assert [market.free(node.key) for node in market.nodes] == [leg_amount(result.order.session.legs[0], 3, 12)] * 3
+    assert [market.free(node.key) for node in market.nodes] == [price(12)] * 3
 
 
 async def test_a_leg_that_draws_no_tokens_may_not_send_any(market: SmallMarket) -> None:
-    def lie(frame: Message) -> Message:
+    def lie(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
         if not isinstance(frame, Receipted):
-            return frame
-        return Sampled(tokens=(SampledToken(session=frame.receipt.session, position=3, token=1),))
+            return frame, payload
+        token = SampledToken(session=frame.signed.receipt.session, position=3, token=1)
+        return Sampled(tokens=(token,)), b""
 
-    result = await lied_to(market, Liar(market, 0), lie)
+    result = await lied_to(market, 0, lie)
     assert result.error is not None
-    assert "leg 0 sent tokens; only the last one draws them" in result.error.message
+    assert "sent tokens; only the last leg draws them" in result.error.message
 
 
 async def test_an_answer_by_somebody_else_is_no_acceptance(market: SmallMarket) -> None:
-    order = market.order(3, 5)
     real = market.nodes[1].admission
 
     class Impostor:
@@ -122,8 +187,8 @@ async def test_an_answer_by_somebody_else_is_no_acceptance(market: SmallMarket) 
             return seal(accepted, STRANGER)
 
     market.nodes[1].admission = Impostor()  # type: ignore[assignment]
-    async with asyncio.timeout(30):
-        result = await market.client.run(order, MANIFEST, PROMPT, lambda token: None)
+    async with asyncio.timeout(60):
+        _, result = await market.run(market.deal(PROMPT, 5))
     assert result.error is not None
-    assert "answer of leg 1 is not its provider's" in result.error.message
-    assert [market.free(node.key) for node in market.nodes] == [0, 0, 0]
+    assert "not sealed by its provider" in result.error.message
+    assert market.free(market.nodes[1].key) == 0

@@ -4,79 +4,109 @@ from __future__ import annotations
 
 import pytest
 from hand_client import OTHER_LEDGER, STRANGER, Hand
-from node.pipeline.leg import LegJob
 from small_market import SmallMarket
 
-from protocol.eip712 import sign_typed
-from protocol.errors import MalformedError, SignatureError, StaleError
-from protocol.messages import session_id
+from protocol.claim import Claim
+from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
 
 pytestmark = pytest.mark.asyncio
 
 
-def leg_job(hand: Hand) -> LegJob:
-    return LegJob(
-        hand.order,
-        hand.market.nodes[0].key,
-        hand.market.ledger.domain,
-        millijoules_for=lambda positions: None,
-        stop_tokens=(0,),
-    )
+def claim_of(hand: Hand) -> Claim:
+    order = hand.order()
+    return Claim(hand.market.ledger.domain, order.session, order.terms, 0, order.pay)
 
 
 async def test_v1_a_voucher_for_another_session_is_refused(shop: SmallMarket) -> None:
     hand, other = Hand(shop), Hand(shop)
-    job = leg_job(hand)
+    claim = claim_of(hand)
     with pytest.raises(MalformedError, match="another session"):
-        job.take_voucher(other.pay(3, 0))
-    assert job.paid == (0, 0)
-    job.take_voucher(hand.pay(3, 0))
-    assert job.paid == (3, 0)
+        claim.take(other.pay(3, 4))
+    assert claim.positions_paid == 3
+    claim.take(hand.pay(3, 4))
+    assert claim.positions_paid == 6
 
 
 async def test_v2_a_voucher_is_the_clients_for_this_ledger(shop: SmallMarket) -> None:
     hand = Hand(shop)
-    job = leg_job(hand)
-    with pytest.raises(SignatureError, match="for this ledger"):
-        job.take_voucher(hand.pay(3, 0, domain=OTHER_LEDGER))
-    good = hand.pay(3, 0)
-    with pytest.raises(SignatureError):
-        job.take_voucher(good.replace(signature=bytes(64)))
-    with pytest.raises(SignatureError):
-        job.take_voucher(good.replace(signature=sign_typed(shop.ledger.domain, good.voucher, STRANGER)))
-    with pytest.raises(SignatureError):
-        job.take_voucher(good.replace(voucher=good.voucher.replace(tokens_in=2)))
-    assert job.paid == (0, 0)
-    job.take_voucher(good)
+    claim = claim_of(hand)
+    good = hand.pay(3, 4)
+    for bad in (
+        hand.pay(3, 4, domain=OTHER_LEDGER),
+        hand.pay(3, 4, key=STRANGER),
+        good.replace(signature=bytes(64)),
+        good.replace(voucher=good.voucher.replace(tokens_out=5)),
+        good.replace(voucher=good.voucher.replace(amounts=(good.voucher.amounts[0] + 1,))),
+    ):
+        with pytest.raises(SignatureError):
+            claim.take(bad)
+    assert claim.positions_paid == 3
+    claim.take(good)
 
 
-@pytest.mark.parametrize("counts", [(2, 4), (3, 3), (0, 0)])
-async def test_v3_a_voucher_below_the_last_is_refused(shop: SmallMarket, counts: tuple[int, int]) -> None:
+async def test_v3_a_voucher_has_one_amount_a_leg_none_above_its_cap(shop: SmallMarket) -> None:
     hand = Hand(shop)
-    job = leg_job(hand)
-    job.take_voucher(hand.pay(3, 4))
-    with pytest.raises(StaleError, match="less than an earlier one"):
-        job.take_voucher(hand.pay(*counts))
-    assert job.paid == (3, 4)
-    job.take_voucher(hand.pay(3, 4))  # the same again is no step back
+    claim, cap = claim_of(hand), hand.deal.session.legs[0].cap
+    for amounts in ((cap, 0), (cap + 1,)):
+        with pytest.raises(MalformedError):
+            claim.take(hand.pay(3, 4, amounts=amounts))
+    claim.take(hand.pay(3, 4, amounts=(cap,)))
+    assert claim.amount == cap
+
+
+@pytest.mark.parametrize("counts", [(2, 0), (3, 3), (0, 0)])
+async def test_v4_a_voucher_for_fewer_tokens_than_the_last_is_refused(
+    shop: SmallMarket, counts: tuple[int, int]
+) -> None:
+    hand = Hand(shop)
+    claim = claim_of(hand)
+    claim.take(hand.pay(3, 4))
+    with pytest.raises(StaleError, match="fewer tokens than an earlier one"):
+        claim.take(hand.pay(*counts))
+    assert claim.positions_paid == 6
+    claim.take(hand.pay(3, 4))  # the same again is no step back
+    claim.take(hand.pay(*counts), last=True)  # nor is what ends a job that was paid ahead
+    assert claim.amount == hand.voucher(3, 4).amounts[0]
 
 
 @pytest.mark.parametrize("counts", [(4, 0), (3, 13), (2**40, 0)])
 async def test_v4_a_voucher_beyond_the_order_is_refused(shop: SmallMarket, counts: tuple[int, int]) -> None:
     hand = Hand(shop)
-    job = leg_job(hand)
+    claim, cap = claim_of(hand), hand.deal.session.legs[0].cap
     with pytest.raises(MalformedError, match="more tokens than were ordered"):
-        job.take_voucher(hand.pay(*counts))
-    job.take_voucher(hand.pay(3, 12))
+        claim.take(hand.pay(*counts, amounts=(cap,)))
+    claim.take(hand.pay(3, 12))
 
 
-async def test_v5_a_voucher_above_the_cap_is_refused(shop: SmallMarket) -> None:
+async def test_v5_a_voucher_pays_this_leg_what_its_tokens_cost(shop: SmallMarket) -> None:
     hand = Hand(shop)
-    (leg,) = hand.order.session.legs
-    hand.order = hand.order.replace(session=hand.order.session.replace(legs=(leg.replace(cap=leg.cap - 1),)))
-    hand.session = session_id(hand.order.session)
-    job = leg_job(hand)
-    with pytest.raises(MalformedError) as refused:
-        job.take_voucher(hand.pay(3, 12))
-    assert refused.value.code == "cap"
-    job.take_voucher(hand.pay(3, 11))
+    claim, amount = claim_of(hand), hand.voucher(3, 8).amounts[0]
+    with pytest.raises(UnpaidError):
+        claim.take(hand.pay(3, 8, amounts=(amount - 1,)))
+    claim.take(hand.pay(3, 8, amounts=(amount,)))
+    assert claim.may_process == 3 - 1 + 8
+
+
+async def test_v5_tokens_that_came_late_may_cost_less(shop: SmallMarket) -> None:
+    for node in shop.nodes:
+        node.rates = node.rates.replace(late_discount_ppm=500_000)
+    hand = Hand(shop)
+    claim, full = claim_of(hand), hand.voucher(3, 8).amounts[0]
+    half = full - 4 * (shop.nodes[0].rates.price_out // 2) // 1_000_000
+    with pytest.raises(UnpaidError):
+        claim.take(hand.pay(3, 8, amounts=(half,)), late=3)
+    claim.take(hand.pay(3, 8, amounts=(half,)), late=4)
+
+
+async def test_the_best_voucher_is_kept_and_no_more_is_redeemed_than_was_claimed(market: SmallMarket) -> None:
+    """A client that signs [10, 5] for one leg and [5, 10] for another owes both ten."""
+    hand = Hand(market)
+    claim, caps = claim_of(hand), tuple(leg.cap for leg in hand.deal.session.legs)
+    low = hand.voucher(3, 4).amounts
+    claim.take(hand.pay(3, 4, amounts=(caps[0], *low[1:])))
+    claim.take(hand.pay(3, 4, amounts=(low[0], *caps[1:])))
+    assert claim.amount == caps[0]
+    word = claim.discharge(6)
+    assert word.amount == low[0]
+    assert claim.redeemable(word.amount).voucher.amounts[0] == low[0]
+    assert claim.redeemable(low[0] + 1).voucher.amounts[0] == caps[0]

@@ -1,0 +1,471 @@
+"""Every declared setting changes what it says: a setting without a check here fails.
+
+Each check holds what comes of two values against one another. Most go through the functions that turn settings into
+prices, limits, policies and terms; those about addresses and folders look at one ledger and one node that run with none
+of them at its default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doc_commands import free_port
+
+from node.app.client import Client, open_client
+from node.app.held_model import held_model
+from node.app.ledger import settings_of
+from node.app.measure import load_and_measure
+from node.app.planning import Market, Request, policy_of
+from node.app.provider import limits_of, pricing_of, site_of, take_over
+from node.app.terms import Speed, Terms
+from node.cli.options import unlocked
+from node.cli.output import tell
+from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.energy import choose_energy
+from node.engine.device import compute_device
+from node.events import Event, PeerUnreached, unheard
+from node.keystore import LIGHT, Keystore, generate
+from node.pipeline.serving.admission import ProviderLimits
+from node.settings import declared, load
+from protocol.errors import JoulemeshError, UnreachableError
+from protocol.ids import ModelManifest
+from protocol.offer import Offer, Provenance
+from protocol.routing import NoRouteError
+from protocol.signing import SigningKey, seal
+
+ROOT = Path(__file__).resolve().parents[3]
+DEMO = ROOT / "node" / "demo" / "model"
+NOW = 1_900_000_000
+VENUE = b"\x22" * 32
+PASSPHRASE = "correct horse"
+DEAD = "/ip4/127.0.0.1/tcp/9/p2p/16Uiu2HAkvLVrEhLrbPsdcNjiPbE4uGrSGn2kHjKGFTYiB6qSZJ4y"
+"""A peer that nobody is."""
+KEY = SigningKey(b"\x07" * 32)
+
+Check = Callable[["World"], None]
+CHECKS: dict[tuple[type[Any], str], Check] = {}
+
+
+def shows(cls: type[Any], *names: str) -> Callable[[Check], Check]:
+    """Register the check of settings."""
+
+    def register(check: Check) -> Check:
+        for name in names:
+            assert (cls, name) not in CHECKS
+            CHECKS[cls, name] = check
+        return check
+
+    return register
+
+
+def differ(cls: type[Any], observe: Callable[[Any], Any], **pairs: tuple[Any, Any]) -> None:
+    """Register for each setting that `observe` sees two values of it as different."""
+    for name, (one, other) in pairs.items():
+
+        def check(_world: World, name: str = name, one: Any = one, other: Any = other) -> None:
+            required = {"model": str(DEMO)} if cls is NodeConfig else {}
+            seen = [observe(load(cls, flags={**required, name: each})) for each in (one, other)]
+            assert seen[0] != seen[1], f"{name} changes nothing"
+
+        shows(cls, name)(check)
+
+
+# What a node offers
+
+
+def terms_of(config: NodeConfig) -> Terms:
+    """A node's terms, with everything else the same."""
+    manifest, span = held_model(config)
+    energy = choose_energy(declared_mj=50, milliwatts_per_core=None)
+    assert energy is not None
+    return Terms(
+        public_key=KEY.public_key,
+        manifest=manifest,
+        span=span,
+        venue=VENUE,
+        site=site_of(config, compute_device(), ["/ip4/127.0.0.1/tcp/1"], "/ip4/127.0.0.1/tcp/2/tls"),
+        energy=energy,
+        pricing=pricing_of(config),
+        speed=Speed(prompt_us=10, position_us=100),
+        limits=limits_of(config),
+        kv_room=lambda: 4_096,
+        active=lambda: 0,
+        utilisation_ppm=lambda: 500_000,
+        clock=lambda: NOW,
+    )
+
+
+def offered(config: NodeConfig) -> Offer:
+    return terms_of(config).offer()
+
+
+def held(config: NodeConfig) -> Any:
+    try:
+        return held_model(config)
+    except JoulemeshError as error:
+        return error.code
+
+
+differ(
+    NodeConfig,
+    offered,
+    precision=("fp32", "bf16"),
+    blocks=("0:2", "0:6"),
+    jurisdiction=("DE", "FR"),
+    hardware_category=("consumer", "datacenter"),
+    energy_price=("0.1", "0.2"),
+    pue=("1", "2"),
+    carbon_g_per_kwh=(None, "380"),
+    overhead_price=("0", "1"),
+    capital_price=("0", "1"),
+    margin=("0", "50"),
+    opening_price=("0", "1"),
+    late_discount=("0", "50"),
+    credit=("0", "8"),
+    max_sessions=("4", "5"),
+    window=("8", "16"),
+)
+differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
+
+
+@shows(NodeConfig, "region")
+def _(_world: World) -> None:
+    flags = {"model": str(DEMO), "jurisdiction": "DE", "region": "DE-BE"}
+    assert offered(load(NodeConfig, flags=flags)).region == "DE-BE"
+
+
+def test_what_can_be_reloaded_is_taken_over() -> None:
+    """Each reloadable setting of a node changes the next offer of one that runs, or is the log's."""
+    others = {
+        "energy_price": "0.7", "pue": "3", "carbon_g_per_kwh": "99", "overhead_price": "7", "capital_price": "7",
+        "margin": "77", "opening_price": "7", "late_discount": "7", "credit": "7", "max_sessions": "7", "window": "7",
+    }  # fmt: skip
+    assert {each.name for each in declared(NodeConfig) if each.reloadable} == {*others, "log_level"}
+    renewed: list[bool] = []
+
+    class Renewing:
+        def renew(self) -> None:
+            renewed.append(True)
+
+    for name, value in others.items():
+        terms = terms_of(load(NodeConfig, flags={"model": str(DEMO)}))
+        before, limits = terms.offer(), terms.limits
+        assert isinstance(limits, ProviderLimits)
+        take_over(terms, limits, Renewing(), load(NodeConfig, flags={"model": str(DEMO), name: value}))  # type: ignore[arg-type]
+        assert terms.offer() != before, f"{name} is not taken over"
+    assert len(renewed) == len(others)
+
+
+# What a node measures
+
+
+@shows(NodeConfig, "kv_tokens", "threads", "joules_per_token")
+def _(world: World) -> None:
+    import torch
+
+    config = load(
+        NodeConfig,
+        flags={"model": str(DEMO), "blocks": "5:6", "kv_tokens": "64", "threads": "2", "joules_per_token": "1.5"},
+    )
+    before = torch.get_num_threads()
+    try:
+        engine, energy, _ = load_and_measure(config, *held_model(config))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    figure = energy.offered()
+    assert figure is not None
+    assert (engine.kv_capacity, figure.source, figure.millijoules_out) == (64, Provenance.DECLARED, 1_500)
+
+
+@shows(NodeConfig, "watts_per_core")
+def _(_world: World) -> None:
+    config = load(NodeConfig, flags={"model": str(DEMO), "watts_per_core": "17.5"})
+    energy = choose_energy(declared_mj=None, milliwatts_per_core=config.milliwatts_per_core)
+    assert energy is not None
+    if energy.source is Provenance.MODEL:  # a machine with a counter has no use for the setting
+        assert energy.counter.milliwatts == 17_500  # type: ignore[attr-defined]
+
+
+# What a ledger begins with
+
+differ(
+    LedgerConfig,
+    settings_of,
+    name=("a", "b"),
+    database=(None, "sqlite:///x.sqlite3"),
+    host=("127.0.0.1", "127.0.0.2"),
+    port=("0", "1"),
+    grace_s=("1", "2"),
+    faucet_limit=("0", "1"),
+    fee=("0.000001", "0.000002"),
+)
+
+
+# What a client asks for
+
+
+def an_offer(manifest: ModelManifest, number: int, **changes: str) -> tuple[Offer, bytes]:
+    """Of all blocks of the demo model, by a node of its own."""
+    key = SigningKey(bytes([number]) * 32)
+    flags = {"model": str(DEMO), "jurisdiction": "DE", **changes}
+    offer = offered(load(NodeConfig, flags=flags)).replace(
+        public_key=key.public_key, expires_at=NOW + 100, sequence=number, model=manifest.root
+    )
+    return offer, seal(offer, key)
+
+
+def bought(config: ClientConfig) -> Any:
+    """Terms and expiry that a request comes to; or why there is no route."""
+    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
+    offers = [an_offer(manifest, 1), an_offer(manifest, 2, overhead_price="50")]
+    market = Market(Request(prompt=(1, 2, 3)), config, manifest, offers, venue=VENUE, clock=lambda: NOW)
+    asked = market.worth_asking()
+    market.hear(asked, {offer.public_key: 20_000 * offer.sequence for offer in asked})
+    try:
+        route = market.route()
+    except NoRouteError as error:
+        return error.code, [reason.code for _, reason in error.explanations]
+    deal = market.deal(route, client=KEY.address, randomness=lambda count: bytes(count))
+    return deal.terms, deal.session.expiry, policy_of(config, manifest)
+
+
+differ(
+    ClientConfig,
+    bought,
+    max_tokens=("5", "6"),
+    temperature=("0", "0.5"),
+    seed=("0", "1"),
+    window=("4", "5"),
+    session_s=("10", "11"),
+    allow=(None, "FR"),
+    deny=(None, "DE"),
+    max_price_in=(None, "0.000001"),
+    max_price_out=(None, "0.000001"),
+    latency_class=("chat", "batch"),
+    min_evidence=("claimed", "attested"),
+    min_stake=("0", "1"),
+    precision=("fp32", "bf16"),
+)
+
+
+def test_a_policy_that_nobody_meets_fails_closed() -> None:
+    """A client believes no node's own word for stake or evidence."""
+    for name, value, why in (("min_stake", "0.000001", "stake"), ("min_evidence", "rtt_consistent", "evidence")):
+        code, reasons = bought(load(ClientConfig, flags={name: value}))
+        assert code != "no-offers"
+        assert set(reasons) == {why}
+
+
+@shows(ClientConfig, "latency_weight")
+def _(_world: World) -> None:
+    """The near and dear node against the far and cheap one, behind one that serves the first blocks."""
+    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
+    first, near = an_offer(manifest, 3, blocks="0:3"), an_offer(manifest, 1, blocks="3:6", overhead_price="2")
+    far = an_offer(manifest, 2, blocks="3:6")
+    chosen = []
+    for weight in ("0", "10"):
+        config = load(ClientConfig, flags={"latency_weight": weight, "latency_class": "batch"})
+        market = Market(Request(prompt=(1, 2)), config, manifest, [first, near, far], venue=VENUE, clock=lambda: NOW)
+        market.hear(
+            market.worth_asking(), {first[0].public_key: 1_000, near[0].public_key: 1_000, far[0].public_key: 90_000}
+        )
+        chosen.append(market.route().legs[1].offer.public_key)
+    assert chosen == [far[0].public_key, near[0].public_key]
+
+
+# Where things are: on processes that run
+
+
+@dataclass
+class World:
+    """A ledger and a node as processes, with flags that none of them has by default."""
+
+    folder: Path
+    running: list[subprocess.Popen[str]] = field(default_factory=list)
+    told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    url: str = ""
+
+    def port(self, name: str) -> int:
+        return self.ports.setdefault(name, free_port())
+
+    def make_keys(self, *names: str) -> None:
+        store = Keystore(self.folder / "data" / "keys")
+        for name in names:
+            key = generate()
+            store.create(name, key, PASSPHRASE, work_factor=LIGHT)
+            self.keys[name] = key.address.hex()
+
+    def start(self, name: str, until: str, *arguments: str) -> None:
+        """Run `joule ... run` until it says so; what it says first is kept."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "node", *arguments, "--json", "--passphrase-file", str(self.folder / "pass")],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder,
+        )  # fmt: skip
+        self.running.append(process)
+        said = self.told[name] = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):
+                said.append(json.loads(line))
+                if said[-1].get("event") == until:
+                    return
+        raise AssertionError(f"{name} ended: {said}")
+
+    def last(self, name: str) -> dict[str, Any]:
+        return self.told[name][-1]
+
+    def heard(self, name: str, event: str) -> list[dict[str, Any]]:
+        return [each for each in self.told[name] if each.get("event") == event]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("world"))
+    (made.folder / "pass").write_text(PASSPHRASE)
+    made.make_keys("operator", "worker", "buyer")
+    data = str(made.folder / "data")
+    try:
+        made.start(
+            "ledger", "peer not reached", "ledger", "run", "--host", "127.0.0.2", "--port", str(made.port("http")),
+            "--listen", f"/ip4/0.0.0.0/tcp/{made.port('ledger')}", "--announce",
+            f"/ip4/127.0.0.1/tcp/{made.port('ledger')}", "--peer", DEAD, "--key", "operator", "--data-dir", data,
+        )  # fmt: skip
+        made.url = made.heard("ledger", "ledger ready")[0]["url"]
+        made.start(
+            "node", "node ready", "node", "run", "--model", str(DEMO), "--blocks", "0:6", "--ledger", made.url,
+            "--listen", f"/ip4/0.0.0.0/tcp/{made.port('node')}", "--announce",
+            f"/ip4/127.0.0.1/tcp/{made.port('node')}", "--peer", DEAD, "--data-host", "127.0.0.2", "--data-port",
+            str(made.port("data")), "--data-announce", "node.example.org", "--key", "worker", "--data-dir", data,
+        )  # fmt: skip
+        yield made
+    finally:
+        for process in reversed(made.running):
+            process.kill()
+            process.communicate()
+
+
+@shows(LedgerConfig, "listen", "announce")
+def _(world: World) -> None:
+    ready = world.heard("ledger", "ledger ready")[0]
+    assert ready["peer"].startswith(f"/ip4/127.0.0.1/tcp/{world.port('ledger')}/p2p/")
+    with contextlib.closing(_dial("127.0.0.1", world.port("ledger"))):
+        pass
+
+
+@shows(LedgerConfig, "peers")
+def _(world: World) -> None:
+    assert world.heard("ledger", "peer not reached")[0]["peer"] == DEAD
+
+
+@shows(LedgerConfig, "key", "data_dir")
+def _(world: World) -> None:
+    assert world.heard("ledger", "ledger ready")[0]["operator"].lower() == f"0x{world.keys['operator']}"
+    assert (world.folder / "data" / "ledger").is_dir()
+
+
+@shows(NodeConfig, "ledger")
+def _(world: World) -> None:
+    assert world.url == f"http://127.0.0.2:{world.port('http')}"
+    assert world.heard("node", "starting")[0]["step"].endswith(world.url)
+
+
+@shows(NodeConfig, "listen", "announce")
+def _(world: World) -> None:
+    assert world.last("node")["peer"].startswith(f"/ip4/127.0.0.1/tcp/{world.port('node')}/p2p/")
+    with contextlib.closing(_dial("127.0.0.1", world.port("node"))):
+        pass
+
+
+@shows(NodeConfig, "peers")
+def _(world: World) -> None:
+    assert {each["peer"] for each in world.heard("node", "peer not reached")} == {DEAD}
+
+
+@shows(NodeConfig, "data_host", "data_port", "data_announce")
+def _(world: World) -> None:
+    assert world.last("node")["data"] == f"/dns4/node.example.org/tcp/{world.port('data')}/tls"
+    with contextlib.closing(_dial("127.0.0.2", world.port("data"))):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        _dial("127.0.0.1", world.port("data"))
+
+
+@shows(NodeConfig, "key", "data_dir")
+def _(world: World) -> None:
+    assert world.last("node")["provider"].lower() == f"0x{world.keys['worker']}"
+    assert (world.folder / "data" / "model-hashes.json").exists()
+
+
+def _dial(host: str, port: int) -> Any:
+    import socket
+
+    return socket.create_connection((host, port), timeout=5)
+
+
+@shows(ClientConfig, "ledger", "peers")
+def _(world: World) -> None:
+    heard: list[Event] = []
+
+    async def look(client: Client) -> None:
+        await client.offers(0.0)
+
+    config = load(ClientConfig, flags={"ledger": world.url, "peers": (DEAD,), "data_dir": str(world.folder / "mine")})
+    asyncio.run(_with_client(config, heard.append, look))
+    assert DEAD in {each.peer for each in heard if isinstance(each, PeerUnreached)}
+    nowhere = load(ClientConfig, flags={"ledger": "http://127.0.0.1:9", "data_dir": str(world.folder / "mine")})
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        asyncio.run(_with_client(nowhere, unheard, look))
+
+
+async def _with_client(config: ClientConfig, events: Callable[[Event], None], use: Callable[[Client], Any]) -> None:
+    async with open_client(config, KEY, events) as client:
+        await use(client)
+
+
+@shows(ClientConfig, "key", "data_dir")
+def _(world: World) -> None:
+    flags = {"key": "buyer", "data_dir": str(world.folder / "data")}
+    key = unlocked(load(ClientConfig, flags=flags), world.folder / "pass")
+    assert key.address.hex() == world.keys["buyer"]
+
+
+@shows(NodeConfig, "log_level")
+@shows(LedgerConfig, "log_level")
+@shows(ClientConfig, "log_level")
+def _(_world: World) -> None:
+    import logging
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        for cls in (NodeConfig, LedgerConfig, ClientConfig):
+            required = {"model": "m"} if cls is NodeConfig else {}
+            for word in ("debug", "error"):
+                assert tell(load(cls, flags={**required, "log_level": word})).level.word == word
+    finally:
+        root.handlers[:], root.level = handlers, level
+
+
+ALL = [(cls, each.name) for cls in (NodeConfig, LedgerConfig, ClientConfig) for each in declared(cls)]
+
+
+@pytest.mark.parametrize(("cls", "name"), ALL, ids=[f"{cls.__name__}-{name}" for cls, name in ALL])
+def test_it_changes_what_it_should(cls: type[Any], name: str, world: World) -> None:
+    assert (cls, name) in CHECKS, f"nobody shows what {name} changes: add a check"
+    CHECKS[cls, name](world)
+
+
+def test_every_check_is_of_a_setting() -> None:
+    assert set(CHECKS) == set(ALL)
