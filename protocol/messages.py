@@ -90,7 +90,7 @@ class Voucher(Message):
     tokens_out: U64
     """Generated tokens that they pay for."""
     receipts: Bytes32
-    """RFC 6962 root over the receipts that the client accepted so far (`receipt.receipts_root`); zero when none."""
+    """RFC 6962 root over the receipts that the client accepted so far (`receipt.ReceiptBook.root`); zero when none."""
 
 
 @message("pay/2")

@@ -16,11 +16,11 @@ class Way(StrEnum):
     """How a code travels, and so how far its receiver may rely on it."""
 
     SEALED = "sealed"
-    """In a `refusal/1` under the provider's signature, with its discharge: the session was found open on the ledger."""
+    """In a `refusal/2` under the provider's signature, with its discharge: the session was found open on the ledger."""
     REQUEST = "request"
     """In a `request-refused/1` on the stream of the question: from the peer at the other end, but signed by nobody."""
     FRAME = "frame"
-    """In a `failed/1` on the data plane, from the peer at the other end: a running job ends."""
+    """In a `failed/2` on the data plane, from the peer at the other end: a running job ends."""
     LEDGER = "ledger"
     """In the JSON body of a ledger's answer with another status than 200."""
 
@@ -73,14 +73,12 @@ class RefusalCode(StrEnum):
     """A window or chunk above this node's limits."""
     CREDIT = "credit"
     """More tokens before they are paid than this node grants the client."""
-    BELOW_FLOOR = "below-floor"
-    """The price does not pay for the electricity."""
-    BELOW_ASK = "below-ask"
-    """The price is under every offer of this node that is in force."""
+    SPECULATION = "speculation"
+    """Deeper drafts than this node verifies."""
+    STANDBY = "standby"
+    """This node does not wait as a standby."""
     UNKNOWN_SESSION = "unknown-session"
     """No such session on the ledger, or none that runs here."""
-    USED_SESSION = "used-session"
-    """The session is closed, or something was settled from it."""
     SESSION_OPEN = "session-open"
     """The session runs here already."""
     FULL = "full"
@@ -166,8 +164,10 @@ _EARLY_CHECKS = (_C.MALFORMED, _C.BAD_SIGNATURE, _C.EXPIRED, _C.STALE, _C.VENUE,
 """An order that fails here is refused before anyone looks for its session on the ledger."""
 _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     Way.SEALED: (
-        *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.BELOW_FLOOR, _C.BELOW_ASK, _C.SESSION_OPEN),
+        *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.SPECULATION, _C.STANDBY, _C.SESSION_OPEN),
         *(_C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.UNREACHABLE, _C.LOST_PEER, _C.SHUTDOWN),
+        # Of the next leg's offer, which is looked at last.
+        *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.DISHONEST),
     ),
     Way.REQUEST: (
         *_EARLY_CHECKS,
@@ -176,7 +176,6 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
             _C.CAP,
             _C.UNPAID,
             _C.UNKNOWN_SESSION,
-            _C.USED_SESSION,
             _C.REFUSED,
             _C.UNREACHABLE,
             _C.DISHONEST,

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,7 +20,17 @@ from urllib.parse import quote
 from node.app.clock import clock
 from node.app.execution import Execution
 from node.app.models import Text, fetch_manifest, fetch_tokenizer
-from node.app.planning import LEAST_CAP, JobPlan, Market, Request, require_funds, require_routable, require_tokens
+from node.app.planning import (
+    LEAST_CAP,
+    JobPlan,
+    Market,
+    Request,
+    require_funds,
+    require_routable,
+    require_tokens,
+    to_be_avoided,
+    worth_another_try,
+)
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.config import ClientConfig
 from node.events import Events
@@ -54,8 +65,6 @@ ROUNDS = 3
 """Shortlists that are measured for one plan, where nodes do not answer."""
 LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
 """A client dials; nobody has to reach it."""
-_OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
-"""Codes of refusals that no other provider would spare this client."""
 
 
 class Client:
@@ -229,27 +238,21 @@ class Client:
         return keep_bundle(bundle, file)
 
     async def _elsewhere(self, plan: JobPlan, result: JobResult) -> JobPlan | None:
-        """Another plan for a job that failed before its first token, and through no fault of this client's.
-
-        A provider that refused is asked again only with an offer that it has made since.
-        """
-        error = result.error
-        if result.tab.generated or not result.failures or error is None or error.code in _OWN_FAULTS:
+        """Another plan for a job that a provider failed before its first token; None where there is none."""
+        if not worth_another_try(result):
             return None
         network, _ = await self._join()
-        left_out = set(plan.request.exclude)
         for leg in result.culprits:
-            chosen, reason = plan.deal.legs[leg], result.failures.get(leg)
-            node = chosen.leg.offer.public_key
-            if isinstance(reason, RefusedError):
-                with suppress(JoulemeshError):
-                    await network.fetch_book(peer_id_of(node))
-            known = network.book.sealed(plan.manifest.root, node)
-            if not isinstance(reason, RefusedError) or not known or chosen.sealed in known:
-                left_out.add(node)
+            offer = plan.deal.offer(leg)
+            with suppress(JoulemeshError):
+                if isinstance(result.failures.get(leg), RefusedError):
+                    await network.fetch_book(peer_id_of(offer.public_key))
+                else:
+                    await network.round_trips([offer], fresh_s=0)  # so that later jobs know, too
+        avoided = to_be_avoided(result, partial(network.book.sealed, plan.manifest.root))
+        request = replace(plan.request, model=plan.manifest.root.hex(), exclude=plan.request.exclude | avoided)
         try:
-            root = plan.manifest.root.hex()
-            return await self.plan(replace(plan.request, model=root, exclude=frozenset(left_out)))
+            return await self.plan(request)
         except JoulemeshError:
             return None  # the first failure says more than that there is no way round it
 

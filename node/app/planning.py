@@ -6,17 +6,17 @@ Everything here is decided before money moves. `Client.plan` makes plans; `Clien
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 
 from node.config import ClientConfig
-from node.pipeline.buying.job import Deal, make_deal
+from node.pipeline.buying.job import Deal, JobResult, make_deal
 from node.ports import Clock, Randomness, VenueRules
 from protocol.agreement import Chosen
 from protocol.choice import ENOUGH, SILENT, route_among, shortlist
-from protocol.errors import ConfigurationError, FundsError
+from protocol.errors import ConfigurationError, FundsError, RefusedError
 from protocol.ids import Address, ModelManifest
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
@@ -34,6 +34,8 @@ __all__ = [
     "require_funds",
     "require_routable",
     "require_tokens",
+    "to_be_avoided",
+    "worth_another_try",
 ]
 
 PROMPT_CHUNK = 256
@@ -42,6 +44,8 @@ OPERATIONS = 3
 """Of one job on the ledger, each for a fee: open, settle, release."""
 LEAST_CAP = 1
 """Micro-units that any job reserves: nothing that is served is free."""
+_OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
+"""Codes of refusals that no other provider would spare this client."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
 
 
@@ -122,6 +126,30 @@ def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
             "missing",
             hint="deposit the missing amount (`joule faucet` on a local network), or lower --max-tokens",
         )
+
+
+def worth_another_try(result: JobResult) -> bool:
+    """Whether a job may be tried anew: nothing of its answer was handed out, and a provider failed it."""
+    error = result.error
+    return error is not None and not result.tab.generated and bool(result.culprits) and error.code not in _OWN_FAULTS
+
+
+def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]) -> frozenset[bytes]:
+    """Public keys of providers that another try does without: those that failed the job.
+
+    One that refused is asked again where it has made another offer since: what it refuses today may be its price.
+
+    Args:
+        known: a provider's sealed offers of the model that are in force.
+    """
+    avoided = set()
+    for leg in result.culprits:
+        chosen = result.deal.legs[leg]
+        node = chosen.leg.offer.public_key
+        newer = [sealed for sealed in known(node) if sealed != chosen.sealed]
+        if not isinstance(result.failures.get(leg), RefusedError) or not newer:
+            avoided.add(node)
+    return frozenset(avoided)
 
 
 class Market:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from node.p2p.identity import peer_id_of
 from protocol.activations import to_wire
 from protocol.bundle_file import dump_bundle
@@ -34,9 +32,9 @@ from scripts.vectors.parties import (
     OPERATOR,
     PROVIDERS,
     STRANGER,
-    row_after,
 )
-from scripts.vectors.talk import CLIENT_PARTY, Frame
+from scripts.vectors.reroutes import reroutes
+from scripts.vectors.talk import CLIENT_PARTY, Frame, rows_of
 from scripts.vectors.wrong import wrong
 
 if TYPE_CHECKING:
@@ -71,6 +69,7 @@ def document(jobs: Sequence[ExampleJob]) -> Json:
             "domain_separator": DOMAIN.separator.hex(),
         },
         "model": _named(MANIFEST) | {"root": MANIFEST.root.hex()},
+        "reroutes": reroutes(),
         "jobs": [_job(job) for job in jobs],
         "invalid": wrong(jobs),
     }
@@ -190,23 +189,19 @@ def _window(job: ExampleJob, window: Window) -> Json:
     tab = job.talk.tab
     drawn = yielded_by(job.terms.plan, tab.tokens, window.start, window.end)
     sketches = tab.book.sketches[window.index]
+    rows = [rows_of(leg, tab.tokens, window.start, window.end) for leg in range(len(job.legs))]
+    sent = [to_wire(job.terms.activations, each) for each in rows]
     return {
         "index": window.index,
         "start": window.start,
         "end": window.end,
         "token_ids_in": token_bytes(tab.tokens[window.start : window.end]).hex(),
-        "rows_out": [_rows(job, leg, window).hex() for leg in range(len(job.legs))],
+        "rows_out": [rows.hex() for rows in sent],
         "token_ids_drawn": token_bytes(drawn).hex(),
         "receipts": [_receipt(each) for each in window.receipts],
         "seed": job.talk.draws[window.index].seed.hex(),
         "sketches": [sketches[leg].hex() for leg in range(len(job.legs))],
     }
-
-
-def _rows(job: ExampleJob, leg: int, window: Window) -> bytes:
-    tokens = job.talk.tab.tokens
-    rows = [row_after(leg, at, tokens[at]) for at in range(window.start, window.end)]
-    return to_wire(job.terms.activations, np.array(rows, dtype=np.float32) / np.float32(16))
 
 
 def _receipt(accepted: Accepted) -> Json:

@@ -26,7 +26,7 @@ from protocol.tab import Tab
 from protocol.terms import Terms, terms_hash
 from scripts.vectors.parties import CLIENT, DOMAIN, MANIFEST, NOW, PROVIDERS, WIDTH, row_after, token_after
 
-__all__ = ["Frame", "Served", "Talk", "accept", "chain_of"]
+__all__ = ["CLIENT_PARTY", "Frame", "Served", "Talk", "accept", "chain_of", "rows_of"]
 
 CLIENT_PARTY = -1
 """The client among the legs' indexes."""
@@ -75,6 +75,13 @@ def accept(sealed: bytes, name: str, leg: int) -> Served:
         session=job.session, leg=order.leg, terms=terms_hash(order.terms), cached=0, nonces=chain.anchor
     )
     return Served(job, chain, seal(acceptance, key))
+
+
+def rows_of(leg: int, tokens: Sequence[int], start: int, end: int) -> Activations:
+    """What leaves the blocks of a leg at positions from `start` to below `end`."""
+    rows = [row_after(leg, at, tokens[at]) for at in range(start, end)]
+    found: Activations = np.array(rows, dtype=np.float32) / np.float32(16)
+    return found
 
 
 class Talk:
@@ -209,10 +216,8 @@ class Talk:
 
     def _compute(self, served: Served, piece: StepInput) -> None:
         job = served.job
-        positions = range(piece.position, piece.position + piece.length)
-        rows = [row_after(job.leg, at, self._tokens[at]) for at in positions]
-        hidden: Activations = np.array(rows, dtype=np.float32) / np.float32(16)
-        last = positions[-1]
+        hidden = rows_of(job.leg, self._tokens, piece.position, piece.position + piece.length)
+        last = piece.position + piece.length - 1
         drawn = (token_after(last, self._tokens[last]),) if piece.draws else ()
         output = StepOutput(
             session=job.session, position=piece.position, length=piece.length, hidden=hidden, tokens=drawn

@@ -13,6 +13,7 @@ from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.codec import decode, encode
 from protocol.eip712 import sign_typed
 from protocol.evidence import LogProof
+from protocol.fingerprint import SKETCH_BYTES, sketch
 from protocol.merkle import inclusion_proof, leaf_hash
 from protocol.messages import SignedReceipt, sign_voucher
 from protocol.note import NoteKey
@@ -22,6 +23,7 @@ from protocol.receipt import sketches_hash
 from protocol.signing import SigningKey, open_envelope, seal
 from scripts.vectors.log import Log, new_log, proof_of
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, PROVIDERS, STRANGER
+from scripts.vectors.talk import rows_of
 
 if TYPE_CHECKING:
     from scripts.vectors.job import ExampleJob
@@ -142,13 +144,16 @@ def _bent_sketches(signed: SignedReceipt, sketches: bytes) -> tuple[SignedReceip
     return signed, bytes([sketches[0] ^ 1]) + sketches[1:]
 
 
-def _drawn_under(seed: bytes) -> Change:
-    """Sketches of the right rows, signed for under a seed that the client told this leg alone."""
-
-    def change(signed: SignedReceipt, sketches: bytes) -> tuple[SignedReceipt, bytes]:
-        return _saying(_LEG1, sketches=sketches_hash(seed, sketches))(signed, sketches)
-
-    return change
+def _another_seed(job: ExampleJob) -> Bundle:
+    """All legs are honest, and were given a seed that the client made up."""
+    window, tokens = job.talk.tab.book.windows[1], job.talk.tab.tokens
+    row = []
+    for leg, (signed, shown) in enumerate(job.bundle.windows[2]):
+        entered = bytes(SKETCH_BYTES) if leg == 0 else sketch(rows_of(leg - 1, tokens, window.start, window.end), OTHER)
+        shown = entered + sketch(rows_of(leg, tokens, window.start, window.end), OTHER)
+        row.append(_saying(PROVIDERS[leg], sketches=sketches_hash(OTHER, shown))(signed, shown))
+    rows = job.bundle.windows
+    return replace(job.bundle, windows=(*rows[:2], tuple(row), *rows[3:]))
 
 
 def _without_receipt(job: ExampleJob) -> Bundle:
@@ -222,7 +227,7 @@ _CHANGES: tuple[tuple[str, str, Callable[[ExampleJob], Bundle]], ...] = (
     ("R7", "another answer", _another_answer),
     ("R7", "a longer answer", _longer_answer),
     ("R8", "other sketches than were signed", lambda job: _at(job, 2, 1, _bent_sketches)),
-    ("R8", "sketches made under another seed than the window's", lambda job: _at(job, 2, 1, _drawn_under(OTHER))),
+    ("R8", "sketches under a seed that the client made up", _another_seed),
     ("R8", "a nonce that was not committed to", lambda job: _at(job, 1, 0, _saying(_LEG0, nonce=OTHER))),
     ("R8", "a client's nonce that was not committed to", _another_nonce),
     ("V2", "a voucher signed by somebody else", lambda job: _voucher(job, STRANGER)),

@@ -61,19 +61,20 @@ async def test_every_command_of_the_tutorial(tmp_path: Path, llama: Path) -> Non
         await network.start_nodes(llama, "0:2", "2:4", "4:6")
         assert (await network.joule("faucet", "1.5")).status == 0
         offers = (await network.joule("offers", "--json")).json()
-        assert {(offer["start"], offer["end"]) for offer in offers} == {(0, 2), (2, 4), (4, 6)}
+        assert {(offer["span"]["start"], offer["span"]["end"]) for offer in offers} == {(0, 2), (2, 4), (4, 6)}
         receipt = tmp_path / "receipt.json"
         done = await network.joule("run", "hello", "--max-tokens", "30", "--receipt", str(receipt), "--json")
         report = done.json()
         assert done.status == 0
         assert report["verified"]
-        assert report["held"] == 0
-        assert report["paid"] == sum(leg["paid"] for leg in report["legs"]) > 0
-        assert report["balance_before"] - report["balance_after"] == report["paid"]
+        assert report["held_micro"] == report["claimed_micro"] == 0
+        assert report["paid_micro"] == sum(leg["paid_micro"] for leg in report["legs"]) > 0
+        spent = report["balance_before_micro"] - report["balance_after_micro"]
+        assert spent == report["paid_micro"] + report["fees_micro"] > report["paid_micro"]
         balance = (await network.joule("balance", "--json")).json()
-        assert balance["free"] == report["balance_after"]
+        assert balance["free"] == report["balance_after_micro"]
         earned = [(await network.joule("balance", leg["provider"], "--json")).json()["free"] for leg in report["legs"]]
-        assert earned == [leg["paid"] for leg in report["legs"]]
+        assert earned == [leg["paid_micro"] for leg in report["legs"]]
         verified = await network.joule("receipt", "verify", str(receipt), "--json")
         assert verified.status == 0
         assert verified.json()["amounts"] == earned

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from doc_commands import ROOT, Block, Reader, blocks, free_port
 
+pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after another, on a machine that may be busy
+
 MODEL = "node/demo/model"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs/tutorial/first-job.md"]
 LANGUAGES = {"sh", "toml", "json", "python", "ini", "text", ""}

@@ -21,7 +21,7 @@ from node.ledger import LedgerClient
 from node.pipeline.vouchers import StoredVoucher
 from protocol.ids import parse_address
 from protocol.messages import session_id
-from protocol.metering import leg_amount
+from protocol.session import SessionRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -66,7 +66,7 @@ async def serves(network: LocalNetwork, *more: str) -> dict[str, Any]:
     done = await network.joule("run", "hello", "--max-tokens", "20", "--json", *more)
     assert done.status == 0, done
     report: dict[str, Any] = done.json()
-    assert (report["tokens_out"], report["verified"], report["held"]) == (20, True, 0)
+    assert (report["tokens_out"], report["verified"], report["held_micro"]) == (20, True, 0)
     return report
 
 
@@ -114,8 +114,8 @@ async def test_what_stands_against_a_job_is_told_before_it_costs_anything(net: L
     told(wrong, "wrong passphrase for the key 'default'")
     assert refused.status == 1
     assert refused.json()["error"]["code"] == "window"
-    assert "refused: this node serves at most 16 tokens a window" in refused.json()["error"]["message"]
-    assert (refused.json()["paid"], refused.json()["held"]) == (0, 0)
+    assert "windows of 16 tokens" in refused.json()["error"]["message"]
+    assert (refused.json()["paid_micro"], refused.json()["held_micro"]) == (0, 0)
 
 
 async def test_offers_that_the_policy_excludes_are_named_with_their_reasons(net: LocalNetwork) -> None:
@@ -207,8 +207,9 @@ async def test_the_first_bad_entry_of_a_log_that_was_tampered_with_is_named(net:
 # In mid-stream
 
 
-async def test_a_client_that_vanishes_is_served_no_further_than_its_window(net: LocalNetwork) -> None:
+async def test_a_client_that_vanishes_is_served_no_further_than_it_has_paid(net: LocalNetwork) -> None:
     async with LedgerClient(net.url) as ledger:
+        fee = (await ledger.rules()).fee
         client, *before = await free(ledger, net, "client", *NODES)
         process = await net.spawn("run", "hello", *LONG, "--session-s", "20", "--verbose", "--json")
         await voucher_beyond(process, 100)
@@ -217,21 +218,26 @@ async def test_a_client_that_vanishes_is_served_no_further_than_its_window(net: 
         (stored,) = net.sessions("client")
         session = session_id(stored.session)
         failures = await asyncio.gather(*(net.nodes[name].event("job failed", session=session.hex()) for name in NODES))
-        for failure in failures:
-            (_, served), (_, paid) = failure["served"], failure["paid"]
-            assert paid > 80
-            assert served - paid <= 16
+        assert stored.pay is not None
+        promised = stored.pay.voucher
+        assert all(80 < failure["tokens_out"] <= promised.tokens_out for failure in failures)
 
         await redeemed(net, session)
-        found = await ledger.session(session)
-        assert found is not None
-        (effect,) = found[1].entry.sessions
-        assert effect.tokens_out == max(failure["paid"][1] for failure in failures)
-        owed = [leg_amount(leg, effect.tokens_in, effect.tokens_out) for leg in stored.session.legs]
+        record = await record_of(ledger, session)
+        for failure, settled, most in zip(failures, record.settled, promised.amounts, strict=True):
+            assert failure["paid_micro"] <= settled <= most
         caps = sum(leg.cap for leg in stored.session.legs)
-        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, owed, strict=True)]
-        assert await free(ledger, net, "client") == [client - caps]
-        assert effect.reserved == caps - sum(owed)
+        earned = sum(await free(ledger, net, *NODES)) - sum(before)
+        # Whoever redeems pays the ledger's fee; all three may have asked at once.
+        assert sum(record.settled) - earned in {fee, 2 * fee, 3 * fee}
+        assert await free(ledger, net, "client") == [client - caps - fee]
+        assert record.reserved == caps - sum(record.settled)
+
+
+async def record_of(ledger: LedgerClient, session: bytes) -> SessionRecord:
+    found = await ledger.session(session)
+    assert found is not None
+    return found
 
 
 async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
@@ -253,16 +259,17 @@ async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
         assert report["tokens_out"] > 100
 
         stored = newest(net, "client")
-        legs = stored.session.legs
-        tokens_in, tokens_out = report["paid_tokens"]
-        assert tokens_out == report["tokens_out"]  # all that came
-        owed = [leg_amount(leg, tokens_in, tokens_out) for leg in legs]
-        caps = sum(leg.cap for leg in legs)
-        assert report["paid"] == sum(owed)
-        assert report["held"] == caps - sum(owed)
+        record = await record_of(ledger, session_id(stored.session))
+        assert [leg["paid_micro"] for leg in report["legs"]] == list(record.settled)
+        assert report["paid_micro"] == sum(record.settled)
+        # Both that live gave up what they had not earned: what the dead one may still claim is all that is held.
+        held = stored.session.legs[1].cap - record.settled[1]
+        assert [leg["held_micro"] for leg in report["legs"]] == [0, held, 0]
+        assert (report["held_micro"], record.reserved) == (held, held)
         assert report["held_until"] == stored.session.expiry + GRACE_S
-        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, owed, strict=True)]
-        assert await free(ledger, net, "client") == [client - caps]
+        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, record.settled, strict=True)]
+        spent = report["paid_micro"] + report["fees_micro"] + held
+        assert await free(ledger, net, "client") == [client - spent]
 
         # Its offer is still in the books; nobody is sent to it.
         gap = told_json(await net.joule("run", "hi", "--max-tokens", "5", "--json"), "gap")
@@ -270,7 +277,7 @@ async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
 
         await net.start_node("node1", endless, "2:4", *ROOM, "--jurisdiction", "US")
         await net.nodes["node1"].event("node ready")
-        assert await what_was_held_comes_back(net, ledger) >= report["held"] > 0
+        assert await what_was_held_comes_back(net, ledger) >= report["held_micro"] > 0
 
 
 async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: LocalNetwork) -> None:
@@ -288,17 +295,20 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
     assert b"Traceback" not in err
     assert (report["error"], report["tokens_out"]) == (None, 600)
     assert report["settle_error"]["code"] == "unreachable"
-    assert report["balance_after"] is None
+    assert report["balance_after_micro"] is None
     stored = newest(net, "client")
     assert stored.pay is not None
     told(await net.joule("balance"), "does not answer")
 
     await net.start_ledger(grace_s=GRACE_S, port=int(net.url.rpartition(":")[2]))
     await redeemed(net, session_id(stored.session))
-    owed = [leg_amount(leg, *report["paid_tokens"]) for leg in stored.session.legs]
     async with LedgerClient(net.url) as ledger:
-        assert await free(ledger, net, *NODES) == [a + b for a, b in zip(before, owed, strict=True)]
-        assert await free(ledger, net, "client") == [client - sum(leg.cap for leg in stored.session.legs)]
+        record = await record_of(ledger, session_id(stored.session))
+        assert record.settled == stored.pay.voucher.amounts
+        fee = (await ledger.rules()).fee
+        earned = sum(await free(ledger, net, *NODES)) - sum(before)
+        assert sum(record.settled) - earned in {fee, 2 * fee, 3 * fee}
+        assert await free(ledger, net, "client") == [client - fee - sum(leg.cap for leg in stored.session.legs)]
         await what_was_held_comes_back(net, ledger)
     sound = await net.joule("ledger", "verify", net.url, "--json")
     assert (sound.status, sound.json()["sound"]) == (0, True)
@@ -308,16 +318,14 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
 async def what_was_held_comes_back(network: LocalNetwork, ledger: LedgerClient) -> int:
     """The next job takes back what failed ones left in their sessions, once their grace has ended; how much."""
     left = network.sessions("client")
-    held = 0
-    for stored in left:
-        found = await ledger.session(session_id(stored.session))
-        assert found is not None
-        held += found[1].entry.sessions[0].reserved
+    held = sum([(await record_of(ledger, session_id(each.session))).reserved for each in left])
     (client,) = await free(ledger, network, "client")
     end = max(stored.session.expiry for stored in left) + GRACE_S + 1
     await asyncio.sleep(max(0.0, end - time.time()))  # the rules go by the clock, and here it is the machine's
     report = await serves(network)
-    assert report["balance_before"] == client + held
-    assert await free(ledger, network, "client") == [client + held - report["paid"]]
+    spent = report["paid_micro"] + report["fees_micro"]
+    fees = (await ledger.rules()).fee * len(left)
+    assert report["balance_before_micro"] == client + held - fees
+    assert await free(ledger, network, "client") == [client + held - fees - spent]
     assert network.sessions("client") == []
     return held

@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -24,6 +23,9 @@ from node.p2p.direct import DataPlane
 from node.p2p.host import P2PHost
 from node.p2p.link import PREFIX
 from node.p2p.runtime import TrioRuntime
+from node.pipeline.buying.job import Deal, make_deal
+from protocol.activations import ActivationType
+from protocol.agreement import Chosen, make_orders
 from protocol.catalog import FileRequest, ManifestRequest, OfferList, OffersRequest
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import sign_typed
@@ -32,6 +34,7 @@ from protocol.frames import (
     LEG_FRAMES,
     Attach,
     Discharged,
+    Draw,
     Failed,
     Finish,
     Pay,
@@ -43,14 +46,16 @@ from protocol.frames import (
     StepItem,
 )
 from protocol.ids import ModelManifest
-from protocol.messages import Discharge, Leg, Open, Receipt, Session, Voucher, session_id
-from protocol.metering import Plan
+from protocol.messages import Discharge, Receipt, SignedDischarge, SignedReceipt, Voucher, session_id, sign_voucher
 from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
-from protocol.offer import Evidence, Offer
-from protocol.order import Acceptance, Hop, JobOrder, Refusal, SamplingTerms
-from protocol.policy import LatencyClass, Policy, policy_hash
+from protocol.offer import Offer, Provenance
+from protocol.order import Acceptance, JobOrder, Refusal
+from protocol.policy import Evidence, LatencyClass, Policy
 from protocol.receipt import token_bytes
+from protocol.routing import RouteLeg
 from protocol.signing import SigningKey, open_envelope, seal
+from protocol.tab import first_voucher
+from protocol.terms import Plan, SamplingTerms, terms_hash
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -58,6 +63,9 @@ POLICY = Policy(
     latency_class=LatencyClass.CHAT, max_price_in=None, max_price_out=None, allow=(), deny=(),
     min_evidence=Evidence.CLAIMED, min_stake=0, precision="fp32",
 )  # fmt: skip
+
+
+PROMPT = (5, 6, 7)
 
 
 class Stranger:
@@ -89,23 +97,42 @@ class Stranger:
             await self.host.request(self.peer, protocol, data)
         return refusal.value.code
 
-    def order(self, **changes: Any) -> JobOrder:
-        plan = Plan(prompt=3, most=8, chunk=8, window=4)
-        leg = Leg(
-            provider=SigningKey(bytes(31) + b"\x01").address, price_in=self.offer.price_in,
-            price_out=self.offer.price_out, cap=100_000,
-        )  # fmt: skip
-        _, provider = open_envelope(self.sealed_offer, Offer)
-        terms = Session(
-            client=self.key.address, expiry=int(time.time()) + 60, window=4, model=self.manifest.root,
-            policy=policy_hash(POLICY), salt=secrets.token_bytes(32), legs=(leg.replace(provider=provider),),
-        )  # fmt: skip
-        hop = Hop(public_key=self.offer.public_key, data_address=self.offer.data_address, span=self.offer.span)
-        values = {
-            "venue": self.ledger.domain.separator, "session": terms, "leg": 0, "hops": (hop,), "plan": plan,
-            "policy": POLICY, "sampling": SamplingTerms(temperature_milli=0, seed=0), "issued_at": int(time.time()),
-        }  # fmt: skip
-        return JobOrder(**{**values, **changes})
+    def deal(self) -> Deal:
+        offer = self.offer
+        leg = RouteLeg(offer, offer.span, price_in=offer.rates.price_in, price_out=offer.rates.price_out)
+        return make_deal(
+            [Chosen(leg, self.sealed_offer)],
+            manifest=self.manifest,
+            venue=self.ledger.domain.separator,
+            policy=POLICY,
+            plan=Plan(prompt=3, most=8, chunk=8, window=4),
+            sampling=SamplingTerms(temperature_milli=0, seed=0),
+            prompt=PROMPT,
+            client=self.key.address,
+            expiry=int(time.time()) + 60,
+            randomness=secrets.token_bytes,
+        )
+
+    async def open(self) -> JobOrder:
+        """An order as it should be, its session open."""
+        deal = self.deal()
+        return self.order(deal, opened=await self.ledger.open(deal.session, self.key))
+
+    def order(self, deal: Deal, *, opened: bytes = b"\x00", issued_at: int | None = None) -> JobOrder:
+        (order,) = make_orders(
+            deal.terms,
+            deal.session,
+            pay=sign_voucher(self.ledger.domain, first_voucher(deal.session, deal.terms), self.key),
+            opened=opened,
+            offers=[self.sealed_offer],
+            issued_at=int(time.time()) if issued_at is None else issued_at,
+        )
+        return order
+
+    async def answer(self, order: JobOrder) -> Acceptance | Refusal:
+        reply = await self.host.request(self.peer, ORDER_PROTOCOL, seal(order, self.key))
+        answer, _ = open_envelope(reply, Acceptance, Refusal)
+        return answer
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -138,10 +165,12 @@ async def still_serving(stranger: Stranger) -> AsyncIterator[None]:
 
 
 async def test_orders_that_nobody_may_take_get_a_typed_refusal(stranger: Stranger) -> None:
-    good, key = stranger.order(), stranger.key
-    other = SigningKey(b"\x11" * 32)
+    key, other = stranger.key, SigningKey(b"\x11" * 32)
+    deal, good = stranger.deal(), await stranger.open()
     forged = bytearray(seal(good, key))
     forged[-1] ^= 1
+    now = int(time.time())
+    elsewhere = make_offer_of_another(stranger)
     refusals = {
         "noise": (b"\xc1" * 50, "malformed"),
         "nothing": (b"", "malformed"),
@@ -151,39 +180,43 @@ async def test_orders_that_nobody_may_take_get_a_typed_refusal(stranger: Strange
         "a question longer than is read": (bytes(2 * 1024 * 1024), "too-long"),
         "forged": (bytes(forged), None),
         "another's": (seal(good, other), "bad-signature"),
-        "expired": (seal(stranger.order(issued_at=int(time.time()) - 500), key), "expired"),
-        "from the future": (seal(stranger.order(issued_at=int(time.time()) + 500), key), "expired"),
-        "of another ledger": (seal(stranger.order(venue=bytes(32)), key), "venue"),
-        "of no session": (seal(good, key), "unknown-session"),
-        "of another policy": (seal(good.replace(policy=POLICY.replace(deny=("FR",))), key), "malformed"),
+        "expired": (seal(good.replace(issued_at=now - 500), key), "expired"),
+        "from the future": (seal(good.replace(issued_at=now + 500), key), "expired"),
+        "of no session": (seal(stranger.order(deal), key), "malformed"),
+        "of another's session": (seal(stranger.order(deal, opened=good.opened), key), "dishonest"),
+        "on other terms": (seal(good.replace(terms=deal.terms), key), "malformed"),
+        "on another's offer": (seal(good.replace(offer=elsewhere), key), "dishonest"),
+        "unpaid": (seal(good.replace(pay=stranger.order(deal).pay), key), None),
     }
     for what, (data, code) in refusals.items():
         found = await stranger.refused(ORDER_PROTOCOL, data)
         assert found == code or code is None, what
     assert await stranger.refused("/joulemesh/nothing/1", b"") == "no-such-protocol"
+    assert isinstance(await stranger.answer(good), Acceptance)  # nothing of this was held against it
+
+
+def make_offer_of_another(stranger: Stranger) -> bytes:
+    other = SigningKey(b"\x12" * 32)
+    return seal(stranger.offer.replace(public_key=other.public_key), other)
 
 
 async def test_an_order_is_taken_once(stranger: Stranger) -> None:
-    order = stranger.order()
-    await stranger.ledger.submit(Open(session=order.session), stranger.key)
-    sealed = seal(order, stranger.key)
-    reply = await stranger.host.request(stranger.peer, ORDER_PROTOCOL, sealed)
-    answer, _ = open_envelope(reply, Acceptance, Refusal)
-    assert isinstance(answer, Acceptance)
-    assert await stranger.refused(ORDER_PROTOCOL, sealed) == "stale"
+    order = await stranger.open()
+    assert isinstance(await stranger.answer(order), Acceptance)
+    assert await stranger.refused(ORDER_PROTOCOL, seal(order, stranger.key)) == "stale"
 
 
-async def test_an_order_below_the_ask_is_refused_with_its_reason(stranger: Stranger) -> None:
-    order = stranger.order()
-    (leg,) = order.session.legs
-    order = order.replace(session=order.session.replace(legs=(leg.replace(price_in=1, price_out=1),)))
-    await stranger.ledger.submit(Open(session=order.session), stranger.key)
-    reply = await stranger.host.request(stranger.peer, ORDER_PROTOCOL, seal(order, stranger.key))
-    refusal, _ = open_envelope(reply, Acceptance, Refusal)
-    assert isinstance(refusal, Refusal)
-    assert refusal.code in {"below-floor", "below-ask"}
-    assert refusal.reason
-    assert refusal.discharge is not None
+async def test_an_order_at_the_cost_of_nothing_is_refused(stranger: Stranger) -> None:
+    """Rates that the node never offered: no session on them names an offer of its own."""
+    deal = stranger.deal()
+    (leg,) = deal.terms.route
+    free = leg.replace(rates=leg.rates.replace(price_in=0, price_out=0, price_cached=0))
+    terms = deal.terms.replace(route=(free,))
+    session = deal.session.replace(terms=terms_hash(terms))
+    order = stranger.order(deal, opened=await stranger.ledger.open(session, stranger.key))
+    order = order.replace(terms=terms, session=session)
+    pay = sign_voucher(stranger.ledger.domain, first_voucher(session, terms), stranger.key)
+    assert await stranger.refused(ORDER_PROTOCOL, seal(order.replace(pay=pay), stranger.key)) == "dishonest"
 
 
 async def test_questions_about_models_and_offers_are_held_to_their_form(stranger: Stranger) -> None:
@@ -205,13 +238,14 @@ async def test_questions_about_models_and_offers_are_held_to_their_form(stranger
 async def test_gossip_that_is_not_valid_is_not_taken(stranger: Stranger) -> None:
     """A host that lets everything through on its own side; the node holds it against the rules on its own."""
     key, now = stranger.key, int(time.time())
-    own = stranger.offer.replace(public_key=key.public_key, issued_at=now, expires_at=now + 60, price_out=10**10)
+    rates = stranger.offer.rates.replace(price_out=10**10)
+    own = stranger.offer.replace(public_key=key.public_key, issued_at=now, expires_at=now + 60, rates=rates)
     for topic in (OFFERS_TOPIC, CHECKPOINTS_TOPIC):
         await stranger.host.subscribe(topic, lambda data: None)
     for data in (
         b"\xc1",
         seal(own, SigningKey(b"\x12" * 32)),
-        seal(stranger.offer.replace(price_out=1, sequence=2**40), key),
+        seal(stranger.offer.replace(sequence=2**40), key),
         seal(own.replace(issued_at=now - 120, expires_at=now - 60), key),
         seal(own.replace(expires_at=now + 10**6), key),
         seal(own.replace(jurisdiction="QQ"), key),
@@ -236,37 +270,41 @@ async def _book(stranger: Stranger) -> list[bytes]:
 
 def _by_the_node(stranger: Stranger, sealed: bytes) -> bool:
     offer, _ = open_envelope(sealed, Offer)
-    return offer.public_key == stranger.offer.public_key and offer.price_out == stranger.offer.price_out
+    return offer.public_key == stranger.offer.public_key and offer.rates == stranger.offer.rates
 
 
 def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
     """Every kind of frame there is."""
     key, domain = stranger.key, stranger.ledger.domain
-    voucher = Voucher(session=session, tokens_in=3, tokens_out=8, receipts=bytes(32))
+    voucher = Voucher(session=session, amounts=(8,), tokens_in=3, tokens_out=8, receipts=bytes(32))
     receipt = Receipt(
-        session=session, leg=0, tokens_in=3, tokens_out=1, input=bytes(32), output=bytes(32), fingerprint=bytes(32),
-        millijoules=0,
+        session=session, leg=0, window=0, tokens_in=3, tokens_out=1, rows=3, input=bytes(32), output=bytes(32),
+        tokens=bytes(32), nonce=bytes(32), sketches=bytes(32), millijoules=0, source=Provenance.UNKNOWN,
+        pue_milli=1000, p50_us=0, p95_us=0,
+        late=0,
     )  # fmt: skip
-    word = Discharge(session=session, tokens_in=0, tokens_out=0)
+    word = Discharge(session=session, leg=0, amount=0)
+    signed = SignedReceipt(receipt=receipt, signature=sign_typed(domain, receipt, key))
     return [
         (Attach(session=session), b""),
-        (Pay(voucher=voucher, signature=sign_typed(domain, voucher, key)), b""),
-        (Prompt(session=session, position=0, length=3), token_bytes([5, 6, 7])),
+        (Pay(pay=sign_voucher(domain, voucher, key)), b""),
+        (Prompt(session=session, position=0, length=3), token_bytes(PROMPT)),
         (Finish(session=session, tokens_out=0), b""),
+        (Draw(session=session, window=0, seed=bytes(32)), b""),
         (
-            Step(items=(StepItem(session=session, position=0, length=1),)),
+            Step(activations=ActivationType.FP32, items=(StepItem(session=session, position=0, length=1),)),
             bytes(4 * stranger.manifest.hidden_size),
         ),
         (Sampled(tokens=(SampledToken(session=session, position=3, token=1),)), b""),
-        (Receipted(receipt=receipt, signature=sign_typed(domain, receipt, key)), bytes(256)),
-        (Discharged(discharge=word, leg=0, signature=sign_typed(domain, word, key)), b""),
+        (Receipted(signed=signed), b""),
+        (Discharged(signed=SignedDischarge(discharge=word, signature=sign_typed(domain, word, key))), b""),
         (Failed(session=session, leg=0, code="x", reason="y"), b""),
     ]
 
 
 async def answered(stranger: Stranger, header: bytes, payload: bytes = b"") -> str:
     """The code that a node ends the link with."""
-    link = await stranger.plane.connect(stranger.offer.data_address, stranger.offer.public_key)
+    link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
     await link.send(header, payload)
     async with asyncio.timeout(10):
         answer: Message = decode((await link.receive())[0], *LEG_FRAMES)
@@ -284,15 +322,15 @@ async def test_frames_of_every_kind_by_somebody_else_are_refused(stranger: Stran
     await voucher_beyond(process, 0)
     (stored,) = network.sessions("client")
     session = session_id(stored.session)
-    codes = [await answered(stranger, encode(frame), payload) for frame, payload in frames(stranger, session)[:6]]
+    codes = [await answered(stranger, encode(frame), payload) for frame, payload in frames(stranger, session)[:7]]
     out, err = await process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out)["tokens_out"] == 1500
-    assert codes == ["not-party"] * 6
+    assert codes == ["not-party"] * 7
 
 
 async def test_frames_that_no_peer_may_send_to_a_leg_end_the_link(stranger: Stranger) -> None:
-    for frame, payload in frames(stranger, bytes(32))[6:]:
+    for frame, payload in frames(stranger, bytes(32))[7:]:
         assert await answered(stranger, encode(frame), payload) == "malformed"
     for data in NOISE.values():
         if len(data) <= 64 * 1024:
@@ -301,7 +339,7 @@ async def test_frames_that_no_peer_may_send_to_a_leg_end_the_link(stranger: Stra
 
 @pytest.mark.parametrize("prefix", [(2**32 - 1, 0), (0, 2**32 - 1), (64 * 1024 + 1, 0)])
 async def test_a_frame_that_is_too_long_ends_the_link_unread(stranger: Stranger, prefix: tuple[int, int]) -> None:
-    link = await stranger.plane.connect(stranger.offer.data_address, stranger.offer.public_key)
+    link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
     link._writer.write(PREFIX.pack(*prefix))
     async with asyncio.timeout(10):
         with pytest.raises(LostPeerError):
@@ -309,7 +347,7 @@ async def test_a_frame_that_is_too_long_ends_the_link_unread(stranger: Stranger,
 
 
 async def test_callers_without_a_key_are_hung_up_on(stranger: Stranger) -> None:
-    _, _, host, _, port, _ = stranger.offer.data_address.split("/")
+    _, _, host, _, port, _ = stranger.offer.data_addresses[0].split("/")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET / HTTP/1.1\r\n\r\n")
     async with asyncio.timeout(10):
@@ -327,22 +365,16 @@ async def test_callers_without_a_key_are_hung_up_on(stranger: Stranger) -> None:
 async def test_a_clients_own_voucher_beyond_its_rights_ends_its_session_alone(stranger: Stranger) -> None:
     key, domain = stranger.key, stranger.ledger.domain
     for change, code in (
-        ({"tokens_in": 2}, "stale"),
+        ({"amounts": (0,)}, "stale"),
         ({"tokens_out": 9}, "malformed"),
         ({"tokens_in": 2**40}, "malformed"),
     ):
-        order = stranger.order()
-        await stranger.ledger.submit(Open(session=order.session), key)
-        answer, _ = open_envelope(
-            await stranger.host.request(stranger.peer, ORDER_PROTOCOL, seal(order, key)), Acceptance, Refusal
-        )
-        assert isinstance(answer, Acceptance)
+        order = await stranger.open()
+        assert isinstance(await stranger.answer(order), Acceptance)
         session = session_id(order.session)
-        link = await stranger.plane.connect(stranger.offer.data_address, stranger.offer.public_key)
+        link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
         await link.send(encode(Attach(session=session)))
-        voucher = Voucher(session=session, tokens_in=3, tokens_out=0, receipts=bytes(32))
-        for each in (voucher, voucher.replace(**change)):
-            await link.send(encode(Pay(voucher=each, signature=sign_typed(domain, each, key))))
+        await link.send(encode(Pay(pay=sign_voucher(domain, order.pay.voucher.replace(**change), key))))
         async with asyncio.timeout(10):
             failed: Message = decode((await link.receive())[0], *LEG_FRAMES)
         assert isinstance(failed, Failed)

@@ -20,10 +20,10 @@ async def test_nodes_find_a_restarted_ledger_again(tmp_path: Path, llama: Path) 
         assert await network.ledger.stop() == 0
         assert await network.start_ledger(port=int(url.rpartition(":")[2])) == url
         offers = await network.joule("offers", "--wait", "40", "--json")
-        assert {(offer["start"], offer["end"]) for offer in offers.json()} == {(0, 3), (3, 6)}
+        assert {(offer["span"]["start"], offer["span"]["end"]) for offer in offers.json()} == {(0, 3), (3, 6)}
         done = await network.joule("run", "hello", "--max-tokens", "8", "--json")
         assert done.status == 0, done.err
         assert done.json()["answer"] == first["answer"]
-        assert done.json()["balance_before"] == first["balance_after"]
+        assert done.json()["balance_before_micro"] == first["balance_after_micro"]
         sound = await network.joule("ledger", "verify", url, "--json")
         assert sound.status == 0

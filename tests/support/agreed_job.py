@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from market_offers import NOW, a_policy, an_offer, key_of, some_limits, some_rates
+from market_offers import NOW, a_policy, an_offer, key_of, some_rates
 from paper_ledger import PaperLedger
 
 from protocol.agreement import Chosen, make_session, make_terms
@@ -22,7 +22,7 @@ from protocol.codec import encode
 from protocol.draws import NonceChain, window_seed
 from protocol.eip712 import sign_typed
 from protocol.fingerprint import SKETCH_BYTES, sketch
-from protocol.ids import BlockSpan, ModelFile, ModelManifest, keccak256
+from protocol.ids import BlockSpan, ModelFile, ModelManifest
 from protocol.merkle import leaf_hash, root_of
 from protocol.messages import (
     Discharge,
@@ -39,7 +39,7 @@ from protocol.metering import Stint, last_position, owed, served, stints, window
 from protocol.offer import Offer, Provenance
 from protocol.operations import Close, Open, Release, Settle
 from protocol.order import Acceptance
-from protocol.receipt import NO_HASH, NO_RECEIPTS, bytes_hash, token_bytes, yielded_by
+from protocol.receipt import NO_HASH, NO_RECEIPTS, bytes_hash, sketches_hash, token_bytes, yielded_by
 from protocol.routing import RouteLeg
 from protocol.signing import SigningKey, seal
 from protocol.terms import Assignment, Continuation, Plan, Reroute, SamplingTerms, Terms, route_at, terms_hash
@@ -124,7 +124,6 @@ def offered(number: int, span: tuple[int, int], manifest: ModelManifest, venue: 
     """What leg `number` offers."""
     values: dict[str, Any] = {
         "rates": some_rates(**{**RATES, "price_in": RATES["price_in"] + number}),
-        "limits": some_limits(credit=64),
         "venue": venue,
         "model": manifest.root,
         "blocks": manifest.blocks,
@@ -218,10 +217,14 @@ class Play:
 
     Args:
         alter: what each leg does to a receipt, and to the sketches that it shows, before it signs.
+        forge: what it does, by leg and window, to the sketches that it shows, before it names their hash.
+        tell: the seed that the client tells the legs, where it is not the window's own.
     """
 
     agreed: Agreed
     alter: Alter = unaltered
+    forge: Callable[[int, int, bytes], bytes] = lambda leg, window, shown: shown
+    tell: Callable[[bytes], bytes] = bytes
     tokens: list[int] = field(default_factory=list)
     position: int = 0
     """Positions of whole windows."""
@@ -234,6 +237,7 @@ class Play:
         self._random = np.random.default_rng(len(self.agreed.keys))
         self._counts = [_Counts() for _ in self.agreed.keys]
         self._shown: dict[int, bytes] = {}
+        self._seed = b""
         if not self.tokens:
             self.tokens = self._random.integers(1, VOCABULARY, self.agreed.plan.prompt).tolist()
 
@@ -295,6 +299,7 @@ class Play:
             )
         nonces = [receipt.receipt.nonce for receipt, _ in signed]
         seed = window_seed(self.agreed.id, self.windows, self.agreed.client_chain.nonce(self.windows), nonces)
+        self._seed = seed = self.tell(seed)
         entered = [bytes(SKETCH_BYTES), *(sketch(rows, seed) for rows in sent[:-1])]
         self._shown = {each.leg: entered[place] + sketch(sent[place], seed) for place, each in enumerate(route)}
         self.rows.append(tuple(signed))
@@ -307,7 +312,7 @@ class Play:
         self.rows.append(tuple(self._sign(leg, self.position, **nothing) for leg in legs))
 
     def _sign(self, leg: int, end: int, **hashes: bytes) -> tuple[SignedReceipt, bytes]:
-        counts, shown = self._counts[leg], self._shown.get(leg, b"")
+        counts, shown = self._counts[leg], self.forge(leg, self.windows, self._shown.get(leg, b""))
         tokens_in, tokens_out = served(self.agreed.plan, end)
         receipt = Receipt(
             session=self.agreed.id,
@@ -316,7 +321,7 @@ class Play:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             rows=counts.rows,
-            sketches=keccak256(shown) if shown else NO_HASH,
+            sketches=sketches_hash(self._seed, shown) if shown else NO_HASH,
             millijoules=10 * counts.rows,
             source=Provenance.RAPL,
             pue_milli=1100,

@@ -33,7 +33,7 @@ from protocol.order import JobOrder, check_acceptance, check_offer_of, check_ord
 from protocol.receipt import bytes_hash, check_receipt
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey, open_envelope
-from protocol.terms import Terms, terms_hash
+from protocol.terms import Terms, open_reroutes, route_at, terms_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]
@@ -134,7 +134,29 @@ def test_the_bundle_verifies(job: Json) -> None:
     assert list(found.amounts) == job["vouchers"][-1]["fields"]["amounts"]
 
 
+def test_reroutes_say_who_serves_what_and_what_each_has_earned() -> None:
+    said = VECTORS["reroutes"]
+    terms, session = decode(raw(said["terms"]), Terms), decode(raw(said["session"]), Session)
+    found = open_reroutes([raw(each) for each in said["sealed"]], terms, session, blocks=MANIFEST.blocks)
+    served = stints(terms, found)
+    assert [{"joined": each.joined, "left": each.left} for each in served] == said["stints"]
+    for each in said["routes"]:
+        route = route_at(terms, found, each["position"])
+        assert [[seat.leg, seat.span.start, seat.span.end] for seat in route] == each["route"]
+    for each in said["amounts"]:
+        work = [work_of(terms.plan, stint, each["positions"]) for stint in served]
+        assert [owed(leg.rates, part) for leg, part in zip(terms.legs, work, strict=True)] == each["amounts"]
+
+
 # What is refused
+
+
+@pytest.mark.parametrize("wrong", VECTORS["reroutes"]["invalid"], ids=lambda wrong: wrong["name"])
+def test_a_reroute_that_breaks_a_rule_is_refused(wrong: Json) -> None:
+    said = VECTORS["reroutes"]
+    terms, session = decode(raw(said["terms"]), Terms), decode(raw(said["session"]), Session)
+    with pytest.raises(PeerError):
+        open_reroutes([raw(each) for each in wrong["sealed"]], terms, session, blocks=MANIFEST.blocks)
 
 
 def offer_check(said: Json) -> None:

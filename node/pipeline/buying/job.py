@@ -24,7 +24,8 @@ from protocol.terms import Plan, SamplingTerms, Terms
 __all__ = ["ClientSide", "Deal", "JobResult", "make_deal", "tls_address"]
 
 
-_OF_NEIGHBOURS = frozenset({"next-unreachable", "neighbour-lost"})
+_OF_NEIGHBOURS = {"next-unreachable": (0, 1), "neighbour-lost": (-1, 0, 1)}
+"""Codes with which a leg tells of another one, and where on the ring from itself that may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +166,11 @@ class JobResult:
     def culprits(self) -> tuple[int, ...]:
         """Legs that a new attempt should do without, lowest first.
 
-        Where a leg says no more than that a neighbour is out of its reach, it is the neighbour that has failed; if that
-        one knows of nothing, either may be at fault.
+        Where a leg says no more than that a neighbour is out of its reach, it is the neighbour that has failed; where
+        no neighbour has shown any failure, either side may be at fault.
         """
         of_themselves = sorted(leg for leg, error in self.failures.items() if error.code not in _OF_NEIGHBOURS)
         if of_themselves:
             return tuple(of_themselves)
-        around = {leg + step for leg in self.failures for step in (-1, 0, 1)}
+        around = {leg + step for leg, error in self.failures.items() for step in _OF_NEIGHBOURS[error.code]}
         return tuple(sorted({leg % len(self.deal.terms.route) for leg in around}))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 
 from protocol.offer import Offer
-from protocol.policy import TIME_PER_TOKEN_US, Policy
+from protocol.policy import TIME_PER_TOKEN_US, Needs, Policy
 from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Regions, Route, route
 
 BLOCKS = 5
@@ -78,7 +78,7 @@ def cost(offers: list[Offer], chain: Chain, hops: int, weight: int) -> int:
     total = hops * weight
     for number, start, end in chain:
         offer = offers[number]
-        whole = 500 * (offer.price_in + offer.price_out) + offer.position_us * weight
+        whole = 500 * (offer.rates.price_in + offer.rates.price_out) + offer.position_us * weight
         total += ceil(Fraction(whole, len(offer.span))) * (end - start)
     return total
 
@@ -86,7 +86,8 @@ def cost(offers: list[Offer], chain: Chain, hops: int, weight: int) -> int:
 def keeps(offers: list[Offer], chain: Chain, hops: int, policy: Policy) -> bool:
     def share(name: str, leg: tuple[int, int, int]) -> int:
         offer = offers[leg[0]]
-        return ceil(Fraction(getattr(offer, name) * (leg[2] - leg[1]), len(offer.span)))
+        whole = offer.position_us if name == "position_us" else getattr(offer.rates, name)
+        return ceil(Fraction(whole * (leg[2] - leg[1]), len(offer.span)))
 
     cap = policy.max_price_in
     slow = sum(share("position_us", leg) for leg in chain) + hops > TIME_PER_TOKEN_US[policy.latency_class]
@@ -103,7 +104,7 @@ def ask(offers: list[Offer], policy: Policy, rtt: dict[bytes, int], regions: Reg
         now=NOW,
         rtt_us=rtt,
         latency_weight=weight,
-        tokens_needed=100,
+        needs=Needs(positions=100),
         regions=regions,
     )
 

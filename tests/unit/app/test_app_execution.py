@@ -12,13 +12,13 @@ from small_market import FEE, GRACE_S, MANIFEST, SmallMarket
 from virtual_loop import run_virtually
 
 from node.app.execution import Execution
-from node.app.planning import JobPlan, Request
+from node.app.planning import JobPlan, Request, to_be_avoided, worth_another_try
 from node.app.receipts import Kept
 from node.app.report import build_report
 from node.events import Event, Retrying
 from node.pipeline.buying.job import Deal, JobResult
 from node.ports import VenueRules
-from protocol.errors import RefusedError
+from protocol.errors import LostPeerError, RefusedError
 from protocol.routing import Route
 
 PROMPT = (1, 2, 3, 4, 5)
@@ -69,6 +69,55 @@ def in_shop(folder: Path, story: Callable[[Shop], Awaitable[None]]) -> None:
             await story(Shop(market))
 
     run_virtually(tell())
+
+
+async def failed_by(shop: Shop, legs: dict[int, Exception], code: str = "busy") -> JobResult:
+    """A job that ended before its first token, through failures of these legs."""
+    result = shop.market.client.start(shop.market.deal(PROMPT, 10)).result
+    for leg, error in legs.items():
+        result.blame(leg, error)  # type: ignore[arg-type]
+    result.error = RefusedError("why not", code=code)
+    return result
+
+
+def test_who_failed_a_job_is_avoided_unless_there_is_a_newer_offer_of_its(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        keys = [node.key.public_key for node in shop.market.nodes]
+        refused, lost = RefusedError("at another price", code="below-ask"), LostPeerError("gone")
+        result = await failed_by(shop, {0: refused, 2: lost})
+        asked_with = result.deal.legs[0].sealed
+        assert worth_another_try(result)
+        assert to_be_avoided(result, lambda node: []) == {keys[0], keys[2]}
+        assert to_be_avoided(result, lambda node: [asked_with]) == {keys[0], keys[2]}
+        assert to_be_avoided(result, lambda node: [b"a newer offer"]) == {keys[2]}
+
+    in_shop(tmp_path, story)
+
+
+def test_a_leg_that_complains_of_its_neighbour_is_not_the_culprit_where_that_one_failed(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        beyond = RefusedError("the next leg cannot be reached", code="next-unreachable")
+        told_of_both = await failed_by(shop, {0: beyond, 1: LostPeerError("gone")})
+        assert told_of_both.culprits == (1,)
+        assert told_of_both.first_failure.message == "gone"
+        told_by_one = await failed_by(shop, {0: beyond})
+        assert told_by_one.culprits == (0, 1)
+        assert told_by_one.first_failure is beyond
+        told_later = await failed_by(shop, {0: LostPeerError("it has ended", code="neighbour-lost")})
+        assert told_later.culprits == (0, 1, 2), "round the ring"
+
+    in_shop(tmp_path, story)
+
+
+@pytest.mark.parametrize(("code", "again"), [("busy", True), ("expired", True), ("context", False), ("cap", False)])
+def test_what_every_provider_would_refuse_is_not_tried_again(tmp_path: Path, code: str, again: bool) -> None:
+    async def story(shop: Shop) -> None:
+        result = await failed_by(shop, {1: RefusedError("no", code=code)}, code)
+        assert worth_another_try(result) is again
+        nobody = await failed_by(shop, {}, code)
+        assert not worth_another_try(nobody)
+
+    in_shop(tmp_path, story)
 
 
 async def read(job: Execution) -> list[int]:

@@ -1,4 +1,4 @@
-"""From a node's figures to its ask, and jobs below its floor."""
+"""From a node's figures to its floor, its ask and the rates of its offer."""
 
 from __future__ import annotations
 
@@ -6,43 +6,55 @@ from typing import Any
 
 import pytest
 
-from node.energy import Pricing, check_floor
-from protocol.errors import ConfigurationError, RefusedError
-from protocol.messages import Leg
+from protocol.errors import ConfigurationError
+from protocol.pricing import Costs, Pricing, Quote
+from protocol.rates import check_rates
 from protocol.tariff import MAX_MARGIN_PPM, MAX_PRICE, FlatTariff
+from protocol.units import MICRO
+
+COSTS = Costs(millijoules_in=1_080, millijoules_out=10_800, prompt_us=100, position_us=1000)
 
 
 def pricing(**changes: Any) -> Pricing:
     return Pricing(**{"tariff": FlatTariff(100_000), **changes})
 
 
-def leg(price_in: int, price_out: int) -> Leg:
-    return Leg(provider=bytes(20), price_in=price_in, price_out=price_out, cap=1)
-
-
 def test_energy_overhead_margin_and_capital() -> None:
-    quote = pricing(pue_milli=1500, overhead=50_000, margin_ppm=200_000, capital=20_000).quote(10_800)
-    assert quote.floor == 450_000 + 50_000
-    assert quote.ask == 600_000
-    busy = pricing(pue_milli=1500, overhead=50_000, margin_ppm=200_000, capital=20_000)
-    assert busy.quote(10_800, utilisation_ppm=500_000).ask == 610_000
+    made = pricing(pue_milli=1500, overhead=50_000, margin_ppm=200_000)
+    assert made.quote(10_800, capital=0) == Quote(floor=450_000 + 50_000, ask=600_000)
+    assert made.quote(10_800, capital=20_000, utilisation_ppm=500_000).ask == 610_000
 
 
-def test_no_price_without_energy_or_a_floor() -> None:
-    with pytest.raises(ConfigurationError, match="not known") as raised:
-        pricing().quote(None)
-    assert "--joules-per-token" in raised.value.hint
-    assert pricing(least_floor=70_000).quote(None).floor == 70_000
+def test_prompt_and_generated_tokens_are_priced_apart() -> None:
+    rates = pricing(capital=20_000, opening=9, late_discount_ppm=5).rates(COSTS, utilisation_ppm=MICRO)
+    assert (rates.price_in, rates.price_out) == (30_000 + 2_000, 300_000 + 20_000)
+    assert (rates.opening, rates.late_discount_ppm, rates.price_cached) == (9, 5, 3_200)
+    check_rates(rates)
 
 
-def test_the_higher_floor_counts() -> None:
-    assert pricing(least_floor=299_999).quote(10_800).floor == 300_000
-    assert pricing(least_floor=300_001).quote(10_800).floor == 300_001
+@pytest.mark.parametrize("cached_ppm", [0, 1, 999_999, MICRO])
+def test_what_is_held_is_never_dearer_than_what_is_computed(cached_ppm: int) -> None:
+    rates = pricing(cached_ppm=cached_ppm).rates(COSTS)
+    check_rates(rates)
+    assert rates.price_cached <= rates.price_in
+
+
+def test_a_prompt_pays_no_more_for_the_machine_than_an_answer_does() -> None:
+    slow = Costs(millijoules_in=1, millijoules_out=1, prompt_us=5000, position_us=1000)
+    rates = pricing(capital=20_000).rates(slow, utilisation_ppm=MICRO)
+    assert rates.price_in == rates.price_out
 
 
 @pytest.mark.parametrize(
     ("field", "most"),
-    [("overhead", MAX_PRICE), ("capital", MAX_PRICE), ("margin_ppm", MAX_MARGIN_PPM), ("least_floor", MAX_PRICE)],
+    [
+        ("overhead", MAX_PRICE),
+        ("capital", MAX_PRICE),
+        ("opening", MAX_PRICE),
+        ("margin_ppm", MAX_MARGIN_PPM),
+        ("cached_ppm", MICRO),
+        ("late_discount_ppm", MICRO),
+    ],
 )
 def test_settings_have_bounds(field: str, most: int) -> None:
     pricing(**{field: most})
@@ -59,14 +71,4 @@ def test_a_pue_is_at_least_one() -> None:
 
 def test_an_ask_that_no_offer_may_state() -> None:
     with pytest.raises(ConfigurationError, match="beyond"):
-        pricing(overhead=MAX_PRICE, margin_ppm=1).quote(1_000)
-
-
-def test_a_job_below_the_floor_is_refused_by_name() -> None:
-    check_floor(leg(300_000, 300_000), 300_000)
-    for low in (leg(299_999, 300_000), leg(300_000, 299_999)):
-        with pytest.raises(RefusedError) as raised:
-            check_floor(low, 300_000)
-        assert raised.value.code == "below-floor"
-        assert "0.299999" in raised.value.message
-        assert "0.300000" in raised.value.message
+        pricing(overhead=MAX_PRICE, margin_ppm=1).quote(1_000, capital=0)

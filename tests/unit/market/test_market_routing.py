@@ -9,7 +9,7 @@ from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 
 from protocol.errors import ConfigurationError, RoutingError
 from protocol.offer import Evidence, Offer
-from protocol.policy import LatencyClass, Policy, ReasonCode
+from protocol.policy import Known, LatencyClass, Needs, Policy, ReasonCode
 from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Regions, Route, route
 
 
@@ -21,7 +21,7 @@ def ask(offers: list[Offer], policy: Policy | None = None, **changes: Any) -> Ro
         "now": NOW,
         "rtt_us": {key_of(n).public_key: 2_000 for n in range(20)},
         "latency_weight": 0,
-        "tokens_needed": 100,
+        "needs": Needs(positions=100),
     }
     return route(offers, policy or a_policy(), **{**values, **changes})
 
@@ -168,10 +168,10 @@ def test_blocks_that_nobody_serves_are_listed() -> None:
 def test_every_offer_is_excluded_for_its_own_reason() -> None:
     offers = [
         an_offer(0, jurisdiction="DE"),
-        an_offer(1, kv_tokens=99),
+        an_offer(1, context=99),
         an_offer(2, expires_at=NOW),
         an_offer(3, blocks=5),
-        an_offer(4, evidence=Evidence.CLAIMED, stake=0, precision="bf16"),
+        an_offer(4, precision="bf16"),
     ]
     error = refusal(offers, a_policy(allow=("FR",)))
     assert error.code == "all-excluded"
@@ -184,6 +184,23 @@ def test_every_offer_is_excluded_for_its_own_reason() -> None:
         "blocks",
         "precision",
     ]
+
+
+def test_what_the_client_found_out_counts_by_provider() -> None:
+    offers = [an_offer(0, price_in=1, price_out=1), an_offer(1)]
+    policy = a_policy(min_evidence=Evidence.RTT_CONSISTENT, min_stake=5)
+    assert refusal(offers, policy).code == "all-excluded"
+    known = {key_of(1).public_key: Known(evidence=Evidence.RTT_PROVEN, stake=5)}
+    found = ask(offers, policy, known=known)
+    assert spans(found) == [(1, "0:4")]
+    assert [code for code, _ in reasons(found)] == ["evidence"]
+
+
+def test_windows_and_chunks_that_a_job_needs() -> None:
+    offers = [an_offer(0, window=7), an_offer(1, chunk=15), an_offer(2, sessions=0)]
+    error = refusal(offers, needs=Needs(positions=100, window=8, chunk=16))
+    assert [code for code, _ in reasons(error)] == ["window", "window", "room"]
+    assert spans(ask([*offers, an_offer(3)], needs=Needs(positions=100, window=8, chunk=16))) == [(3, "0:4")]
 
 
 def test_a_price_cap_below_the_cheapest_route() -> None:

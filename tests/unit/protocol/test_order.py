@@ -1,97 +1,93 @@
-"""The rules that an order is held against, each with a valid neighbour."""
+"""The rules that an order and its answer are held against, each with a valid neighbour."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from agreed_job import CLIENT, RATES, Agreed, agree, offered
+from market_offers import NOW, an_offer, key_of, some_limits, some_rates
+from paper_ledger import PaperLedger
 
-from protocol.errors import ExpiredError, JoulemeshError, MalformedError, PeerError, RefusedError, SignatureError
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
-from protocol.messages import Leg, Session
-from protocol.metering import Plan, leg_amount
-from protocol.offer import Evidence
-from protocol.order import CLOCK_SKEW_S, MAX_ORDER_AGE_S, Hop, JobOrder, SamplingTerms, check_order
-from protocol.policy import LatencyClass, Policy, policy_hash
-from protocol.signing import SigningKey
+from protocol.activations import ActivationType
+from protocol.agreement import common_activations, common_credit, make_orders
+from protocol.errors import (
+    DishonestError,
+    ExpiredError,
+    MalformedError,
+    PeerError,
+    RefusedError,
+    RoutingError,
+    SignatureError,
+)
+from protocol.evidence import check_opened
+from protocol.ids import keccak256
+from protocol.messages import SignedVoucher, sign_voucher
+from protocol.offer import CLOCK_SKEW_S
+from protocol.order import MAX_ORDER_AGE_S, JobOrder, check_acceptance, check_offer_of, check_order
+from protocol.signing import SigningKey, seal
+from protocol.tab import first_voucher
+from protocol.terms import Terms, terms_hash
 
-NOW = 1_800_000_000
-VENUE = b"\x22" * 32
-CLIENT, STRANGER = SigningKey(b"\x01" * 32), SigningKey(b"\x02" * 32)
-PROVIDERS = tuple(SigningKey(bytes([16 + number]) * 32) for number in range(3))
-MANIFEST = ModelManifest(
-    name="six",
-    precision="fp32",
-    blocks=6,
-    hidden_size=4,
-    vocabulary=50,
-    max_context=100,
-    stop_tokens=(0,),
-    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
-)
-POLICY = Policy(
-    latency_class=LatencyClass.CHAT,
-    max_price_in=None,
-    max_price_out=None,
-    allow=(),
-    deny=("US",),
-    min_evidence=Evidence.CLAIMED,
-    min_stake=0,
-    precision="fp32",
-)
-PLAN = Plan(prompt=20, most=30, chunk=8, window=4)
-LEGS = tuple(
-    Leg(provider=key.address, price_in=10**6, price_out=2 * 10**6, cap=20 + 2 * 30)  # one a token in, two a token out
-    for key in PROVIDERS
-)
-SESSION = Session(
-    client=CLIENT.address,
-    expiry=NOW + 600,
-    window=4,
-    model=MANIFEST.root,
-    policy=policy_hash(POLICY),
-    salt=bytes(32),
-    legs=LEGS,
-)
+STRANGER = SigningKey(b"\x02" * 32)
+AGREED = agree(standbys=((0, 6),))
 
 
-def hops(*spans: tuple[int, int], keys: tuple[SigningKey, ...] = PROVIDERS) -> tuple[Hop, ...]:
-    return tuple(
-        Hop(public_key=key.public_key, data_address="/ip4/127.0.0.1/tcp/1/tls", span=BlockSpan(start=start, end=end))
-        for key, (start, end) in zip(keys, spans, strict=False)
+def orders_of(agreed: Agreed, pay: SignedVoucher | None = None) -> tuple[JobOrder, ...]:
+    domain = agreed.ledger.domain
+    return make_orders(
+        agreed.terms,
+        agreed.session,
+        pay=pay or sign_voucher(domain, first_voucher(agreed.session, agreed.terms), CLIENT),
+        opened=agreed.ledger.evidence(agreed.opened),
+        offers=agreed.offers,
+        issued_at=NOW,
     )
 
 
-ORDER = JobOrder(
-    venue=VENUE,
-    session=SESSION,
-    leg=1,
-    hops=hops((0, 2), (2, 4), (4, 6)),
-    plan=PLAN,
-    policy=POLICY,
-    sampling=SamplingTerms(temperature_milli=0, seed=0),
-    issued_at=NOW,
-)
+ORDERS = orders_of(AGREED)
 
 
-def check(signer: SigningKey = CLIENT, me: SigningKey = PROVIDERS[1], **changes: Any) -> None:
-    check_order(ORDER.replace(**changes), signer.address, me=me.public_key, venue=VENUE, manifest=MANIFEST, now=NOW)
+def check(
+    agreed: Agreed = AGREED,
+    order: JobOrder | None = None,
+    *,
+    signer: SigningKey = CLIENT,
+    me: int = 1,
+    now: int = NOW,
+    **changes: Any,
+) -> None:
+    order = (order or orders_of(agreed)[1]).replace(**changes)
+    check_order(
+        order,
+        signer.address,
+        me=key_of(me).public_key,
+        domain=agreed.ledger.domain,
+        manifest=agreed.manifest,
+        now=now,
+    )
 
 
-def terms(**changes: Any) -> Session:
-    return SESSION.replace(**changes)
+def code_of(call: Callable[[], object]) -> str:
+    with pytest.raises(RefusedError) as refused:
+        call()
+    return refused.value.code
 
 
-def test_a_valid_order_is_taken_by_each_leg() -> None:
-    check()
-    for leg, key in enumerate(PROVIDERS):
-        check(me=key, leg=leg)
+def test_a_valid_order_is_taken_by_each_leg_and_standby() -> None:
+    for leg, order in enumerate(ORDERS):
+        check(order=order, me=leg)
+
+
+def test_an_order_says_where_the_next_leg_is_dialled() -> None:
+    assert [order.next_offer for order in ORDERS] == [AGREED.offers[1], AGREED.offers[2], AGREED.offers[0], b""]
+    assert orders_of(agree(spans=((0, 6),)))[0].next_offer == b""
 
 
 def test_o1_only_the_sessions_client_orders() -> None:
     with pytest.raises(SignatureError, match="not signed by the session's client"):
         check(signer=STRANGER)
-    check(signer=STRANGER, session=terms(client=STRANGER.address))
 
 
 @pytest.mark.parametrize("issued_at", [NOW - MAX_ORDER_AGE_S, NOW, NOW + CLOCK_SKEW_S])
@@ -106,103 +102,239 @@ def test_o2_a_stale_order_is_refused(issued_at: int) -> None:
 
 
 def test_o2_the_session_must_last() -> None:
-    check(session=terms(expiry=NOW + 1))
+    lasting = agree(offers={leg: {"issued_at": NOW, "expires_at": NOW + 700} for leg in range(3)})
+    order = orders_of(lasting)[1].replace(issued_at=NOW + 600)
+    check(lasting, order, now=NOW + 599)
     with pytest.raises(ExpiredError, match="session has expired"):
-        check(session=terms(expiry=NOW))
+        check(lasting, order, now=NOW + 600)
 
 
-def test_o3_the_order_is_for_this_ledger_and_this_model() -> None:
-    with pytest.raises(RefusedError) as other_ledger:
-        check(venue=b"\x23" * 32)
-    assert other_ledger.value.code == "venue"
-    with pytest.raises(RefusedError) as other_model:
-        check(session=terms(model=b"\x24" * 32))
-    assert other_model.value.code == "model"
+def test_o3_the_order_is_for_this_ledger_model_and_provider() -> None:
+    assert code_of(lambda: check(terms=AGREED.terms.replace(venue=bytes(32)))) == "venue"
+    assert code_of(lambda: check(terms=AGREED.terms.replace(model=bytes(32)))) == "model"
+    assert code_of(lambda: check(leg=0)) == "not-mine"
+    assert code_of(lambda: check(leg=4)) == "not-mine"
+    assert code_of(lambda: check(leg=255)) == "not-mine"
 
 
-def test_o4_the_route_has_the_sessions_legs() -> None:
-    with pytest.raises(MalformedError, match="does not match the session's legs"):
-        check(hops=hops((0, 2), (2, 6)))
-    with pytest.raises(MalformedError, match="does not match the session's legs"):
-        check(leg=3)
-    check(session=terms(legs=LEGS[:2]), hops=hops((0, 2), (2, 6)))
+def test_o4_the_terms_are_those_of_the_session_and_hold_together() -> None:
+    with pytest.raises(MalformedError, match="not those that the session names"):
+        check(terms=AGREED.terms.replace(credit=1))
+    with pytest.raises(MalformedError, match="at least 1"):
+        check(agree(change=lambda terms: terms.replace(plan=terms.plan.replace(window=2**31))))
 
 
-def test_o4_the_leg_is_the_receivers() -> None:
-    with pytest.raises(RefusedError) as refused:
-        check(leg=0)
-    assert refused.value.code == "not-mine"
+def test_o5_the_tokens_fit_the_context() -> None:
+    offers = {leg: {"limits": some_limits(context=8192)} for leg in range(3)}
+    check(agree(prompt=4000, most=96, offers=offers))
+    assert code_of(lambda: check(agree(prompt=4000, most=97, offers=offers))) == "context"
+    assert code_of(lambda: check(agree(prompt=2**31 - 1, most=2**31 - 1, offers=offers))) == "context"
+
+
+def test_o5_the_model_is_served_in_one_precision() -> None:
+    assert code_of(lambda: check(agree(policy={"precision": "bf16"}))) == "precision"
+
+
+@pytest.mark.parametrize("leg", [1, 3])
+def test_o5_the_cap_pays_for_everything(leg: int) -> None:
+    legs = AGREED.session.legs
+    cheap = (*legs[:leg], legs[leg].replace(cap=legs[leg].cap - 1), *legs[leg + 1 :])
+    session = AGREED.session.replace(legs=cheap)
+    order = ORDERS[leg].replace(session=session)
+    assert code_of(lambda: check(order=order, me=leg)) == "cap"
+    voucher = ORDERS[0].pay.voucher
+    for other in {0, 1, 2, 3} - {leg}:  # another's cap is its own matter
+        pay = sign_voucher(AGREED.ledger.domain, first_voucher(session, AGREED.terms), CLIENT)
+        assert pay.voucher.amounts == voucher.amounts
+        check(order=ORDERS[other].replace(session=session, pay=pay), me=other)
+
+
+# O6: the offer
+
+
+def named(leg: int, sealed: bytes, **changes: Any) -> Callable[[Terms], Terms]:
+    """Terms that name another offer for a leg."""
+
+    def change(terms: Terms) -> Terms:
+        legs = list(terms.route)
+        legs[leg] = legs[leg].replace(offer=keccak256(sealed), **changes)
+        return terms.replace(route=tuple(legs))
+
+    return change
+
+
+def offer_check(change: dict[str, Any], key: SigningKey | None = None, **terms: Any) -> None:
+    """Hold the offer of leg 1 with something else in it against terms that name it."""
+    first = agree()
+    offer = offered(1, (2, 4), first.manifest, first.terms.venue).replace(**change)
+    sealed = seal(offer, key or key_of(1))
+    made = agree(change=named(1, sealed, offer_expires_at=offer.expires_at, **terms))
+    check_offer_of(made.terms.route[1], sealed, made.terms, now=NOW)
+
+
+def test_o6_the_offer_that_the_terms_name() -> None:
+    offer_check({})
+    offer_check({"expires_at": NOW + 1})
+    offer_check({"activations": (ActivationType.BF16, ActivationType.FP32)})
+    leg = AGREED.terms.route[1]
+    for other in (AGREED.offers[0], b"", AGREED.offers[1] + b"\0"):
+        with pytest.raises(DishonestError, match="name another offer"):
+            check_offer_of(leg, other, AGREED.terms, now=NOW)
 
 
 @pytest.mark.parametrize(
-    ("spans", "complaint"),
+    ("change", "terms", "error", "says"),
     [
-        (((0, 2), (3, 4), (4, 6)), "gap or overlaps at block 2"),
-        (((0, 2), (1, 4), (4, 6)), "gap or overlaps at block 2"),
-        (((1, 2), (2, 4), (4, 6)), "gap or overlaps at block 0"),
-        (((0, 2), (2, 4), (4, 5)), "ends at block 5 of 6"),
-        (((0, 2), (2, 4), (4, 7)), "ends at block 7 of 6"),
+        ({"public_key": key_of(2).public_key}, {}, DishonestError, "another provider's"),
+        ({}, {"offer_expires_at": NOW + 121}, DishonestError, "another time than the terms say"),
+        ({"expires_at": NOW}, {}, ExpiredError, "the offer has expired"),
+        ({"issued_at": NOW + 61}, {}, ExpiredError, "dated in the future"),
+        ({"venue": bytes(32)}, {}, DishonestError, "another ledger"),
+        ({"model": bytes(32)}, {}, DishonestError, "another ledger, model"),
+        ({"activations": (ActivationType.BF16,)}, {}, DishonestError, "number format"),
+        ({"rates": some_rates()}, {}, DishonestError, "rates are not those of the offer"),
+        ({"blocks": 2**32 - 1}, {}, MalformedError, "of a model of"),
+        ({"position_us": 0}, {}, MalformedError, "0 microseconds"),
     ],
 )
-def test_o4_the_spans_cover_the_model(spans: tuple[tuple[int, int], ...], complaint: str) -> None:
-    with pytest.raises(MalformedError, match=complaint):
-        check(hops=hops(*spans))
+def test_o6_an_offer_that_says_something_else(
+    change: dict[str, Any], terms: dict[str, Any], error: type[PeerError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        offer_check(change) if not terms else offer_check_with(change, terms)
 
 
-def test_o4_spans_of_any_length_will_do() -> None:
-    check(hops=hops((0, 1), (1, 5), (5, 6)))
+def offer_check_with(change: dict[str, Any], terms: dict[str, Any]) -> None:
+    first = agree()
+    sealed = seal(offered(1, (2, 4), first.manifest, first.terms.venue).replace(**change), key_of(1))
+    made = agree(change=named(1, sealed, **terms))
+    check_offer_of(made.terms.route[1], sealed, made.terms, now=NOW)
 
 
-@pytest.mark.parametrize("key", [STRANGER.public_key, b"\x05" * 33, bytes(33)])
-def test_o4_each_hop_is_its_legs_provider(key: bytes) -> None:
-    first, second, third = ORDER.hops
+def test_o6_nobody_writes_an_offer_in_anothers_name() -> None:
+    """A client that seals rates of its own under a provider's key gets nothing for them."""
+    with pytest.raises(SignatureError, match="not signed by the node that it names"):
+        offer_check({}, CLIENT)
+
+
+def test_o6_blocks_of_the_offer_and_their_share() -> None:
+    whole = agree(spans=((0, 3), (3, 6)))
+    manifest, venue = whole.manifest, whole.terms.venue
+    wide = offered(1, (0, 6), manifest, venue)
+    sealed = seal(wide, key_of(1))
+    half = some_rates(**{**RATES, "opening": 4, "price_in": 500_001, "price_out": 1_250_001, "price_cached": 50_000})
+
+    def change(rates: Any) -> Terms:
+        return agree(spans=((0, 3), (3, 6)), change=named(1, sealed, rates=rates)).terms
+
+    taken = change(half)
+    assert check_offer_of(taken.route[1], sealed, taken, now=NOW) == wide
+    cheaper = change(half.replace(opening=3))
+    with pytest.raises(DishonestError, match="rates are not those"):
+        check_offer_of(cheaper.route[1], sealed, cheaper, now=NOW)
+    narrow = seal(offered(1, (4, 6), manifest, venue), key_of(1))
+    terms = agree(spans=((0, 3), (3, 6)), change=named(1, narrow)).terms
+    with pytest.raises(DishonestError, match="blocks 4:6, not 3:6"):
+        check_offer_of(terms.route[1], narrow, terms, now=NOW)
+
+
+def test_o6_an_offer_of_the_past_is_enough_for_a_receipt() -> None:
+    leg, sealed = AGREED.terms.route[1], AGREED.offers[1]
+    assert check_offer_of(leg, sealed, AGREED.terms, now=None)
+    with pytest.raises(ExpiredError):
+        check_offer_of(leg, sealed, AGREED.terms, now=NOW + 1000)
+
+
+# O7: the first voucher
+
+
+def paying(amounts: tuple[int, ...] | None = None, key: SigningKey = CLIENT, **changes: Any) -> SignedVoucher:
+    voucher = first_voucher(AGREED.session, AGREED.terms)
+    if amounts is not None:
+        changes["amounts"] = amounts
+    return sign_voucher(AGREED.ledger.domain, voucher.replace(**changes), key)
+
+
+def test_o7_the_first_voucher_pays_for_opening_and_for_what_it_names() -> None:
+    amounts = ORDERS[0].pay.voucher.amounts
+    assert amounts == (11, 12, 12, 7)
+    check(pay=paying((0, amounts[1], 0, 0)))
+    assert code_of(lambda: check(pay=paying((amounts[0], amounts[1] - 1, amounts[2], 7)))) == "unpaid"
+    check(pay=paying((0, 7, 0, 0), tokens_in=0))
+    assert code_of(lambda: check(pay=paying((30, 6, 30, 7), tokens_in=0))) == "unpaid"
+
+
+def test_o7_a_standby_has_its_opening_charge() -> None:
+    check(order=ORDERS[3], me=3)
+    assert code_of(lambda: check(order=ORDERS[3].replace(pay=paying((0, 0, 0, 6))), me=3)) == "unpaid"
+
+
+def test_o7_the_first_voucher_is_one() -> None:
+    with pytest.raises(SignatureError):
+        check(pay=paying(key=STRANGER))
+    with pytest.raises(MalformedError, match="another session"):
+        check(pay=paying(session=bytes(32)))
+    with pytest.raises(MalformedError, match="amounts for 3 legs"):
+        check(pay=paying((50, 50, 50)))
+    with pytest.raises(MalformedError, match="cap"):
+        check(pay=paying((2**40, 50, 50, 7)))
+    for counts in ({"tokens_in": 11}, {"tokens_in": 10, "tokens_out": 12}):
+        with pytest.raises(MalformedError, match="more tokens than were ordered"):
+            check(pay=paying((17, 17, 17, 7), **counts))
+
+
+# O8 and O9
+
+
+def test_o8_the_session_is_open() -> None:
+    ledger = AGREED.ledger
+    checkpoint = check_opened(ORDERS[0].opened, AGREED.session, ledger.verifier)
+    assert checkpoint.size == AGREED.opened + 1
+    other = agree(salt=1)
+    with pytest.raises(DishonestError, match="not of this session's opening"):
+        check_opened(other.ledger.evidence(other.opened), AGREED.session, ledger.verifier)
+    with pytest.raises(DishonestError, match="not of this session's opening"):
+        check_opened(ledger.evidence(0), AGREED.session, ledger.verifier)
+    elsewhere = PaperLedger(NOW, name="ledger.example/elsewhere")
+    with pytest.raises(SignatureError):
+        check_opened(elsewhere.evidence(0), AGREED.session, ledger.verifier)
     with pytest.raises(MalformedError):
-        check(hops=(first, second, third.replace(public_key=key)))
+        check_opened(b"noise", AGREED.session, ledger.verifier)
 
 
-def test_o5_the_policy_is_the_sessions() -> None:
-    laxer = POLICY.replace(deny=())
-    with pytest.raises(MalformedError, match="policy"):
-        check(policy=laxer)
-    check(policy=laxer, session=terms(policy=policy_hash(laxer)))
+def test_o9_an_acceptance_is_of_this_leg_and_these_terms() -> None:
+    session, terms = AGREED.session, AGREED.terms
+    accepted = check_acceptance(AGREED.acceptances[1], session, terms, 1)
+    assert (accepted.leg, accepted.terms) == (1, terms_hash(terms))
+    for changes in ({"leg": 0}, {"session": bytes(32)}, {"terms": bytes(32)}, {"cached": 1}):
+        with pytest.raises(DishonestError):
+            check_acceptance(AGREED.accept(1, **changes), session, terms, 1)
+    for sealed in (AGREED.accept(1, CLIENT), AGREED.acceptances[0]):
+        with pytest.raises(SignatureError, match="leg 1 is not sealed"):
+            check_acceptance(sealed, session, terms, 1)
 
 
-def test_o6_the_window_is_the_sessions() -> None:
-    with pytest.raises(MalformedError, match="window"):
-        check(plan=PLAN.replace(window=5))
-    check(plan=PLAN.replace(window=5), session=terms(window=5))
+def test_o9_no_more_is_held_than_the_session_continues() -> None:
+    agreed = agree(continues=4)
+    for cached in (0, 4):
+        assert check_acceptance(agreed.accept(0, cached=cached), agreed.session, agreed.terms, 0).cached == cached
+    with pytest.raises(DishonestError, match="holds more positions"):
+        check_acceptance(agreed.accept(0, cached=5), agreed.session, agreed.terms, 0)
 
 
-@pytest.mark.parametrize("name", ["prompt", "most", "chunk", "window"])
-def test_o6_no_count_is_zero(name: str) -> None:
-    check(plan=PLAN.replace(**{name: 1}), session=terms(window=1 if name == "window" else 4))
-    with pytest.raises(MalformedError, match="at least 1"):
-        check(plan=PLAN.replace(**{name: 0}), session=terms(window=0 if name == "window" else 4))
+# What is common to a route
 
 
-def test_o6_the_tokens_fit_the_context() -> None:
-    legs = tuple(leg.replace(cap=1000) for leg in LEGS)
-    check(plan=PLAN.replace(most=80), session=terms(legs=legs))
-    with pytest.raises(RefusedError) as refused:
-        check(plan=PLAN.replace(most=81), session=terms(legs=legs))
-    assert refused.value.code == "context"
-    with pytest.raises(RefusedError):
-        check(plan=PLAN.replace(prompt=2**32 - 1, most=2**32 - 1), session=terms(legs=legs))
+def test_the_first_format_that_all_take() -> None:
+    fp32, bf16 = ActivationType.FP32, ActivationType.BF16
+    first, second = an_offer(0, activations=(bf16, fp32)), an_offer(1, activations=(fp32, bf16))
+    assert common_activations([first, second]) is bf16
+    assert common_activations([first, an_offer(1, activations=(fp32,))]) is fp32
+    with pytest.raises(RoutingError, match="no number format in common"):
+        common_activations([an_offer(0, activations=(bf16,)), an_offer(1)])
 
 
-def test_o7_the_cap_pays_for_everything() -> None:
-    assert leg_amount(LEGS[1], 20, 30) == LEGS[1].cap
-    low = LEGS[1].replace(cap=LEGS[1].cap - 1)
-    with pytest.raises(RefusedError) as refused:
-        check(session=terms(legs=(LEGS[0], low, LEGS[2])))
-    assert refused.value.code == "cap"
-    check(
-        session=terms(legs=(low.replace(provider=PROVIDERS[0].address), *LEGS[1:]))
-    )  # another's cap is its own matter
-
-
-def test_every_refusal_is_the_peers_fault() -> None:
-    for wrong in ({"leg": 9}, {"issued_at": 0}, {"venue": bytes(32)}, {"policy": POLICY.replace(deny=("FR",))}):
-        with pytest.raises(JoulemeshError) as refused:
-            check(**wrong)
-        assert isinstance(refused.value, PeerError)
+def test_credit_is_the_least_of_all_offers_and_a_window_at_most() -> None:
+    plan = AGREED.terms.plan
+    assert common_credit([an_offer(0, credit=3), an_offer(1, credit=2)], plan) == 2
+    assert common_credit([an_offer(0, credit=60)], plan) == plan.window
