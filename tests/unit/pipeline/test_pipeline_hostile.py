@@ -18,6 +18,7 @@ from protocol.frames import Attach, Discharged, Draw, Failed, Finish, Receipted,
 from protocol.messages import SignedVoucher
 from protocol.metering import Work, owed
 from protocol.order import Acceptance
+from protocol.receipt import sketches_hash
 
 pytestmark = pytest.mark.asyncio
 

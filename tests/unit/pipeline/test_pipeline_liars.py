@@ -16,7 +16,7 @@ from node.pipeline.buying.job import JobResult
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import sign_typed
 from protocol.fingerprint import SKETCH_BYTES
-from protocol.frames import LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
+from protocol.frames import CLIENT_FRAMES, LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
 from protocol.messages import Receipt
 from protocol.metering import Work, owed
 from protocol.order import Acceptance
@@ -53,8 +53,8 @@ class _Changed:
         self.public_key = link.public_key
         self.close = link.close
 
-    async def send(self, header: bytes, payload: bytes) -> None:
-        frame: Message = decode(header, *LEG_FRAMES)
+    async def send(self, header: bytes, payload: bytes = b"") -> None:
+        frame: Message = decode(header, *CLIENT_FRAMES)
         if isinstance(frame, Draw):
             self._liar.seeds[frame.window] = frame.seed
         await self._link.send(header, payload)
