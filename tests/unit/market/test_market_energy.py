@@ -30,103 +30,131 @@ class Machine:
     def millijoules(self) -> int:
         return self.counted
 
-    def work(self, energy: MeteredEnergy, *, tokens: int, seconds: float, millijoules: int, idle_s: float = 0) -> None:
+    def work(
+        self,
+        energy: MeteredEnergy,
+        *,
+        generated: int,
+        seconds: float,
+        millijoules: int,
+        prompt: int = 0,
+        idle_s: float = 0,
+    ) -> None:
         self.seconds += seconds + idle_s
         self.counted += millijoules
-        energy.record(tokens, seconds)
+        energy.record(prompt, generated, seconds)
+
+    def costs(self, positions: int, *, seconds: float, millijoules: int) -> Callable[[], int]:
+        """Work of a calibration."""
+
+        def work() -> int:
+            self.seconds += seconds
+            self.counted += millijoules
+            return positions
+
+        return work
+
+
+def calibrated(machine: Machine, *, each_in: int = 10, each_out: int = 100) -> MeteredEnergy:
+    """In a session alone: so many millijoules for a prompt token and for a generated one."""
+    energy = MeteredEnergy(machine, clock=machine.clock)
+    prefill = machine.costs(64, seconds=3.0, millijoules=64 * each_in)
+    energy.calibrate(prefill, machine.costs(8, seconds=3.0, millijoules=8 * each_out))
+    return energy
 
 
 def test_nothing_is_known_before_a_window_is_full() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    assert energy.figure() is None
-    assert energy.millijoules_for(5) is None
     for _ in range(10):
-        machine.work(energy, tokens=4, seconds=1.0, millijoules=1_000)
-    assert energy.figure() is None, "the first pass only set the reading"
-    machine.work(energy, tokens=4, seconds=1.0, millijoules=1_000)
-    figure = energy.figure()
-    assert figure is not None
-    assert (figure.millijoules_per_token, figure.source, figure.batch) == (250, Provenance.RAPL, 4)
-    assert energy.millijoules_for(3) == 750
+        assert (energy.offered(), energy.millijoules_for(5, 5), energy.source) == (None, None, Provenance.UNKNOWN)
+        machine.work(energy, generated=4, seconds=1.0, millijoules=1_000)
+    assert energy.millijoules_for(0, 3) is None, "the first pass only set the reading"
+    machine.work(energy, generated=4, seconds=1.0, millijoules=1_000)
+    assert energy.millijoules_for(0, 3) == 750
+    assert energy.source is Provenance.RAPL
+    assert energy.offered() is None, "what is offered is measured alone, at start"
 
 
 def test_windows_are_averaged() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
-    machine.work(energy, tokens=10, seconds=10.0, millijoules=1_000)
-    machine.work(energy, tokens=10, seconds=10.0, millijoules=2_000)
-    figure = energy.figure()
-    assert figure is not None
-    assert figure.millijoules_per_token == (3 * 100 + 200) // 4
+    machine.work(energy, generated=1, seconds=1.0, millijoules=0)
+    machine.work(energy, generated=10, seconds=10.0, millijoules=1_000)
+    machine.work(energy, generated=10, seconds=10.0, millijoules=2_000)
+    assert energy.millijoules_for(0, 4) == 3 * 100 + 200
 
 
 def test_idle_power_is_charged_to_nobody() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
+    machine.work(energy, generated=1, seconds=1.0, millijoules=0)
     for _ in range(5):
-        machine.work(energy, tokens=50, seconds=1.0, millijoules=90_000, idle_s=60.0)
-        machine.work(energy, tokens=10, seconds=2.0, millijoules=200)
-    figure = energy.figure()
-    assert figure is not None
-    assert figure.millijoules_per_token == 20
+        machine.work(energy, generated=50, seconds=1.0, millijoules=90_000, idle_s=60.0)
+        machine.work(energy, generated=10, seconds=2.0, millijoules=200)
+    assert energy.millijoules_for(0, 1) == 20
 
 
 def test_a_counter_that_stands_still_measures_nothing() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
     for _ in range(30):
-        machine.work(energy, tokens=4, seconds=1.0, millijoules=0)
-    assert energy.figure() is None
-    machine.work(energy, tokens=4, seconds=1.0, millijoules=1_200)
-    figure = energy.figure()
-    assert figure is not None
-    assert figure.millijoules_per_token == 10, "the window stayed open"
+        machine.work(energy, generated=4, seconds=1.0, millijoules=0)
+    assert energy.millijoules_for(0, 1) is None
+    machine.work(energy, generated=4, seconds=1.0, millijoules=1_200)
+    assert energy.millijoules_for(0, 1) == 10, "the window stayed open"
 
 
-def test_calibration_gives_a_first_figure() -> None:
+def test_calibration_tells_prompt_tokens_from_generated_ones() -> None:
     machine = Machine()
-    energy = MeteredEnergy(machine, clock=machine.clock)
-
-    def work() -> int:
-        machine.seconds += 3.0
-        machine.counted += 300
-        return 2
-
-    energy.calibrate(work)
-    figure = energy.figure()
+    energy = calibrated(machine)
+    figure = energy.offered()
     assert figure is not None
-    assert (figure.millijoules_per_token, figure.batch) == (150, 2)
-    machine.work(energy, tokens=1, seconds=1.0, millijoules=10**6)
-    assert energy.figure() == figure, "the reading before calibration is not held against later work"
+    assert (figure.millijoules_in, figure.millijoules_out, figure.source) == (10, 100, Provenance.RAPL)
+    assert energy.millijoules_for(5, 2) == 250
+    machine.work(energy, generated=1, seconds=1.0, millijoules=10**6)
+    assert energy.millijoules_for(5, 2) == 250, "the reading before calibration is not held against later work"
+
+
+@pytest.mark.parametrize(("millijoules", "each"), [(4_000, 40), (9_000, 90), (40_000, 400)])
+def test_what_is_offered_does_not_follow_the_load_and_what_is_spent_does(millijoules: int, each: int) -> None:
+    """Batches make a token cheaper: receipts say so, and a published price stands."""
+    machine = Machine()
+    energy = calibrated(machine)
+    before = energy.offered()
+    machine.work(energy, generated=1, seconds=1.0, millijoules=0)
+    for _ in range(40):
+        machine.work(energy, generated=96, prompt=40, seconds=10.0, millijoules=millijoules)
+    assert energy.offered() == before
+    found = energy.millijoules_for(0, 1_000)
+    assert found is not None
+    assert found == pytest.approx(1_000 * each, rel=0.01)
 
 
 def test_calibration_gives_up_on_a_dead_meter() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    calls = []
+    calls: list[int] = []
 
     def work() -> int:
         machine.seconds += 5.0
         calls.append(1)
         return 2
 
-    energy.calibrate(work)
-    assert energy.figure() is None
-    assert len(calls) == 6
+    energy.calibrate(work, work)
+    assert energy.offered() is None
+    assert len(calls) == 12
 
 
 def test_figures_below_a_millijoule_are_not_lost() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
-    machine.work(energy, tokens=10_000, seconds=10.0, millijoules=2_500)
-    figure = energy.figure()
+    slow = machine.costs(10_000, seconds=6.0, millijoules=2_500)
+    energy.calibrate(slow, slow)
+    figure = energy.offered()
     assert figure is not None
-    assert figure.millijoules_per_token == 1, "published rounded up, never 0"
-    assert energy.millijoules_for(1_000) == 250
+    assert (figure.millijoules_in, figure.millijoules_out) == (1, 1), "published rounded up, never 0"
+    assert energy.millijoules_for(500, 500) == 250
 
 
 def test_processor_time_is_real_and_labelled_a_model() -> None:
@@ -135,11 +163,11 @@ def test_processor_time_is_real_and_labelled_a_model() -> None:
     def work() -> int:
         return sum(range(200_000)) % 1 + 10
 
-    energy.calibrate(work)
-    figure = energy.figure()
+    energy.calibrate(work, work)
+    figure = energy.offered()
     assert figure is not None
     assert figure.source is Provenance.MODEL
-    assert 0 < figure.millijoules_per_token < 10_000
+    assert 0 < figure.millijoules_out < 10_000
 
 
 def test_processor_time_times_power() -> None:
@@ -148,11 +176,11 @@ def test_processor_time_times_power() -> None:
 
 def test_what_is_declared_is_said_to_be() -> None:
     energy = DeclaredEnergy(10_800)
-    energy.record(5, 1.0)
-    figure = energy.figure()
+    energy.record(5, 5, 1.0)
+    figure = energy.offered()
     assert figure is not None
-    assert (figure.millijoules_per_token, figure.source) == (10_800, Provenance.DECLARED)
-    assert energy.millijoules_for(2) == 21_600
+    assert (figure.millijoules_in, figure.millijoules_out, figure.source) == (10_800, 10_800, Provenance.DECLARED)
+    assert energy.millijoules_for(1, 1) == 21_600
     with pytest.raises(ValueError, match="free"):
         DeclaredEnergy(0)
 
