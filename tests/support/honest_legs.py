@@ -17,14 +17,14 @@ from protocol.draws import NonceChain, window_seed
 from protocol.eip712 import sign_typed
 from protocol.fingerprint import SKETCH_BYTES
 from protocol.frames import Draw, SampledToken
-from protocol.ids import BlockSpan, keccak256
+from protocol.ids import BlockSpan
 from protocol.messages import Leg, Receipt, Session, SignedReceipt, session_id, sign_voucher
 from protocol.metering import most_owed, served, window_count, window_end
 from protocol.offer import Evidence, Provenance
 from protocol.order import Acceptance
 from protocol.policy import LatencyClass, Policy
 from protocol.rates import Rates
-from protocol.receipt import NO_HASH, NO_SKETCH, bytes_hash, token_bytes, yielded_by
+from protocol.receipt import NO_HASH, NO_SKETCH, bytes_hash, sketches_hash, token_bytes, yielded_by
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey
 from protocol.tab import Tab, first_voucher
@@ -160,7 +160,7 @@ class Legs:
             "output": inside[leg],
             "tokens": bytes_hash(token_bytes(yielded)) if leg == len(self.keys) - 1 else NO_HASH,
             "nonce": self.chains[leg].nonce(window),
-            "sketches": keccak256(self.sketches(leg, window)) if window else NO_HASH,
+            "sketches": sketches_hash(self.seed(window - 1), self.sketches(leg, window)) if window else NO_HASH,
             "millijoules": 7 * end,
             "source": Provenance.WALL,
             "pue_milli": 1200,

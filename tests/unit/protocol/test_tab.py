@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from protocol.eip712 import sign_typed
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError
 from protocol.frames import SampledToken
-from protocol.ids import keccak256
 from protocol.messages import SignedReceipt, Voucher, check_voucher, sign_voucher
 from protocol.metering import Stint, owed, positions_of, served, window_count, window_end, work_of
-from protocol.receipt import NO_RECEIPTS
+from protocol.receipt import NO_RECEIPTS, sketches_hash
 from protocol.session import ledger_domain
 from protocol.tab import Tab, first_voucher
 from protocol.terms import Plan
@@ -275,7 +274,9 @@ def test_sketches_that_do_not_meet_stop_the_job_within_the_window() -> None:
     job.send(2, 1)
     entered_other = bytes(128) + job.legs.sketches(1, 1)[128:]
     with pytest.raises(DishonestError, match="the sketches of legs 0 and 1 differ"):
-        job.tab.take_receipt(1, job.legs.signed(1, 1, sketches=keccak256(entered_other)), entered_other)
+        job.tab.take_receipt(
+            1, job.legs.signed(1, 1, sketches=sketches_hash(job.legs.seed(0), entered_other)), entered_other
+        )
 
 
 def test_another_legs_receipt_is_refused() -> None:
