@@ -157,7 +157,7 @@ class Tab:
         if limit > plan.prompt:
             ahead = self._end + plan.window - self.terms.credit
             due = min(limit, max(plan.prompt, ahead))
-            left = self._paid - self._end
+            left = self._paid - self._end + self.terms.credit
             if left * 2 >= plan.window and self._paid >= plan.prompt:
                 return None
         due = min(due, last_position(plan))

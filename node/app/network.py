@@ -32,7 +32,7 @@ __all__ = ["Network", "open_network"]
 MAX_BOOK_BYTES = 16 * 1024 * 1024
 JOIN_S = 10.0
 REJOIN_S = 10.0
-ANSWER_S = 5.0
+ANSWER_S = 10.0
 """Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
 PING_ATTEMPTS = 3
 LOOKOUT_PEERS = 4

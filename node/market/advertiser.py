@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from node.events import Events, OfferNotSent
+from node.events import Events, OfferNotSent, OfferPublished, OfferWithdrawn
 from protocol.errors import LocalError, PeerError
 from protocol.offer import MAX_TTL_S, Offer
 from protocol.signing import SigningKey, seal
@@ -75,16 +75,19 @@ class Advertiser:
 
     def sealed(self, *, ttl_s: int | None = None) -> bytes:
         """A fresh sealed offer. Raises what `describe` raises."""
+        return seal(self._make(self._ttl_s if ttl_s is None else ttl_s), self._key)
+
+    def _make(self, ttl_s: int) -> Offer:
         now_ms = self._now_ms()
         sequence = max(self._made[-1] + 1, now_ms) if self._made else now_ms
         issued_at = now_ms // 1000
         offer = self._describe().replace(
             sequence=sequence,
             issued_at=issued_at,
-            expires_at=issued_at + (self._ttl_s if ttl_s is None else ttl_s),
+            expires_at=issued_at + ttl_s,
         )
         self._made.append(sequence)
-        return seal(offer, self._key)
+        return offer
 
     def has_made(self, offer: Offer) -> bool:
         """Whether a valid offer is one of those that this advertiser made lately."""
@@ -102,18 +105,34 @@ class Advertiser:
         """
         while True:
             self._changed.clear()
-            await self._send(self.sealed())
+            await self._publish()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_s):
                     await self._changed.wait()
 
+    async def _publish(self) -> None:
+        offer = self._make(self._ttl_s)
+        if await self._send(offer):
+            self._events(
+                OfferPublished(
+                    sequence=offer.sequence,
+                    expires_at=offer.expires_at,
+                    price_in_micro=offer.rates.price_in,
+                    price_out_micro=offer.rates.price_out,
+                )
+            )
+
     async def withdraw(self) -> None:
         """Replace the offer by one that expires in a second: the node is going."""
-        await self._send(self.sealed(ttl_s=1))
+        if await self._send(self._make(1)):
+            self._events(OfferWithdrawn())
 
-    async def _send(self, sealed: bytes) -> None:
+    async def _send(self, offer: Offer) -> bool:
+        sealed = seal(offer, self._key)
         try:
             self._keep(sealed)
             await self._publisher.publish(self._topic, sealed)
         except (PeerError, LocalError) as error:
             self._events(OfferNotSent(code=error.code, reason=error.message))
+            return False
+        return True

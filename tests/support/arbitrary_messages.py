@@ -34,6 +34,12 @@ def wire_messages() -> list[type[Message]]:
     return sorted(found, key=lambda cls: cls.kind)
 
 
+def typed_messages() -> list[type[Message]]:
+    """Every message that is declared as typed data, in order of name."""
+    found = [cls for cls in _below(Message) if cls.typed and cls.__module__.startswith("protocol.")]
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
 def _below(cls: type[Message]) -> list[type[Message]]:
     return [each for direct in cls.__subclasses__() for each in (direct, *_below(direct))]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from market_offers import NOW, an_offer, key_of
 
-from node.events import Event, KeyInUse, OfferSeen, OfferUnseen
+from node.events import Event, KeyInUse, OfferPublished, OfferSeen, OfferUnseen
 from node.market import Advertiser, Lookout, OfferBook
 from protocol.offer import Offer
 from protocol.signing import seal
@@ -35,6 +35,8 @@ class Others:
         return [] if self.gone else [book.sealed(node=key_of(0).public_key) for book in self.books]
 
     def tell(self, event: Event) -> None:
+        if isinstance(event, OfferPublished):
+            return  # the advertiser's part
         self.events.append(event)
         self.told.put_nowait(event)
 

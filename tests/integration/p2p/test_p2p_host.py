@@ -309,7 +309,7 @@ async def test_a_peer_that_vanished_without_a_word_and_came_back_is_heard_and_he
         second = await new_host(secret)
         at_second = await second.subscribe(TOPIC, anything)
         await second.connect(hub.addresses[0])
-        async with asyncio.timeout(10):  # far less than until the pings of the lost connection give up
+        async with asyncio.timeout(20):  # less than until the pings of the lost connection give up
             await say_until_heard(second, at_hub, b"second")
             await say_until_heard(hub, at_second, b"back")
         assert len(hub._backend.host.get_network().get_connections()) == 1
@@ -329,8 +329,8 @@ async def test_a_peer_that_vanished_without_a_word_is_dialled_anew(runtime, new_
             network.is_cut = True
         second = await new_host(secret, listen=f"/ip4/127.0.0.1/tcp/{behind}")
         network.is_cut = False  # new connections pass; the old one leads nowhere
-        async with asyncio.timeout(10):
-            await one.connect(address)
+        async with asyncio.timeout(20):
+            await one.connect(address, timeout_s=20)
             assert await one.ping(second.peer_id) > 0
 
 

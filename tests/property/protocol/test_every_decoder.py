@@ -23,7 +23,10 @@ touches = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_si
 def test_every_kind_is_named_once() -> None:
     names = [cls.kind for cls in KINDS]
     assert len(names) == len(set(names))
-    assert {"offer", "order", "op", "entry", "step", "pay", "terms"} <= {name.partition("/")[0] for name in names}
+    kinds = {"offer", "order", "acceptance", "refusal", "op", "entry", "step", "pay", "terms", "session", "reroute"}
+    kinds |= {"attach", "prompt", "sampled", "receipted", "draw", "finish", "discharged", "failed", "signed-receipt"}
+    kinds |= {"log-proof", "transcript", "statement", "policy", "open", "settle", "release", "close", "model"}
+    assert kinds <= {name.partition("/")[0] for name in names}
 
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.kind)

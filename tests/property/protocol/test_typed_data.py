@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import pytest
-from arbitrary_messages import arbitrary
+from arbitrary_messages import arbitrary, typed_messages
 from eth_account.messages import encode_typed_data
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.codec import Count, ListShape, Message, MessageShape, Shape, Size, TextSize, Uint, message, shapes
@@ -102,9 +102,8 @@ def test_the_type_of_every_kind_of_field_is_the_written_one() -> None:
     assert type_hash(Cart) == keccak256(CART_TYPE.encode())
 
 
-@settings(max_examples=60, deadline=None)
-@given(domain=domains, value=st.one_of(arbitrary(Cart), arbitrary(Sack), arbitrary(Grain)))
-def test_digests_equal_those_of_an_ethereum_wallet(domain: Domain, value: Message) -> None:
+def digest_by_a_wallet(domain: Domain, value: Message) -> bytes:
+    """What eth-account would sign."""
     signable = encode_typed_data(
         full_message={
             "domain": {
@@ -126,7 +125,26 @@ def test_digests_equal_those_of_an_ethereum_wallet(domain: Domain, value: Messag
             "message": _plain(MessageShape(type(value)), value),
         }
     )
-    assert keccak256(b"\x19\x01" + signable.header + signable.body) == typed_digest(domain, value)
+    return keccak256(b"\x19\x01" + signable.header + signable.body)
+
+
+@settings(max_examples=60, deadline=None)
+@given(domain=domains, value=st.one_of(arbitrary(Cart), arbitrary(Sack), arbitrary(Grain)))
+def test_digests_equal_those_of_an_ethereum_wallet(domain: Domain, value: Message) -> None:
+    assert digest_by_a_wallet(domain, value) == typed_digest(domain, value)
+
+
+@pytest.mark.parametrize("cls", typed_messages(), ids=lambda cls: cls.__name__)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(domain=domains, data=st.data())
+def test_a_wallet_signs_every_typed_message_as_we_do(cls: type[Message], domain: Domain, data: st.DataObject) -> None:
+    value = data.draw(arbitrary(cls))
+    assert digest_by_a_wallet(domain, value) == typed_digest(domain, value)
+
+
+def test_what_a_wallet_is_asked_to_sign() -> None:
+    names = {cls.__name__ for cls in typed_messages()}
+    assert names >= {"Session", "Voucher", "Discharge", "Receipt", "Open", "Settle", "Release", "Close", "Withdraw"}
 
 
 @message(typed=True)

@@ -148,7 +148,7 @@ def test_a_job_that_is_served_is_served_once(tmp_path: Path) -> None:
 
 def test_a_refused_order_is_tried_elsewhere_and_told(tmp_path: Path) -> None:
     async def story(shop: Shop) -> None:
-        shop.market.nodes[1].refuse_all = RefusedError("not at this price", code="below-floor")
+        shop.market.nodes[1].refuse_all = RefusedError("not at this price", code="full")
 
         async def heal() -> None:
             shop.market.nodes[1].refuse_all = None
@@ -156,9 +156,7 @@ def test_a_refused_order_is_tried_elsewhere_and_told(tmp_path: Path) -> None:
         shop.heal = heal
         job = shop.execution()
         assert len(await read(job)) == 10
-        assert shop.events == [
-            Retrying(code="below-floor", reason="leg 1 (blocks 2:4) refused: not at this price", attempt=2)
-        ]
+        assert shop.events == [Retrying(code="full", reason="leg 1 (blocks 2:4) refused: not at this price", attempt=2)]
         assert [result.error is None for result in job.results] == [False, True]
         assert job.result is job.results[1]
         report = report_of(job)

@@ -209,11 +209,11 @@ def test_a_cancellation_while_legs_are_asked_pays_those_that_took_the_order(tmp_
 
 def test_a_refused_order_gives_everything_back_but_what_others_charge_for_taking_it(tmp_path: Path) -> None:
     async def story(market: SmallMarket) -> None:
-        market.nodes[1].refuse_all = RefusedError("not today", code="below-floor")
+        market.nodes[1].refuse_all = RefusedError("not today", code="full")
         tokens, result = await market.run(market.deal(PROMPT, 10))
         assert tokens == []
         assert result.error is not None
-        assert (result.error.code, list(result.failures)) == ("below-floor", [1])
+        assert (result.error.code, list(result.failures)) == ("full", [1])
         assert "leg 1 (blocks 2:4) refused: not today" in result.error.message
         assert earned(market) == [RATES.opening, 0, RATES.opening]
         assert reserved(market) == 0

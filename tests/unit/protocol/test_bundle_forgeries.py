@@ -628,7 +628,9 @@ def test_a_client_whose_nonces_are_not_those_of_the_terms(bundle: Bundle, honest
     refused(replace(early, nonce=chain.nonce(0)), "nonce is missing, or of no window")
 
 
-@pytest.mark.parametrize(("window", "at", "neighbours"), [(2, 0, "0 and 1"), (6, -1, "1 and 2"), (6, SKETCH_BYTES, "1 and 2")])
+@pytest.mark.parametrize(
+    ("window", "at", "neighbours"), [(2, 0, "0 and 1"), (6, -1, "1 and 2"), (6, SKETCH_BYTES, "1 and 2")]
+)
 def test_sketches_of_neighbours_that_differ_by_one_bit(window: int, at: int, neighbours: str) -> None:
     def flip(leg: int, index: int, shown: bytes) -> bytes:
         if (leg, index) != (1, window):

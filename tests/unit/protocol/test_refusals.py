@@ -52,6 +52,12 @@ def test_every_code_that_travels_is_in_the_table() -> None:
     assert missing == {}, "name them, and how they travel, in protocol/refusals.py"
 
 
+def test_every_code_in_the_table_is_written_somewhere() -> None:
+    sources = [path for part in ("protocol", "node") for path in (ROOT / part).rglob("*.py")]
+    written = "".join(path.read_text() for path in sources if path.name != "refusals.py")
+    assert [code for code in RefusalCode if f'"{code}"' not in written] == []
+
+
 def test_an_error_without_a_code_of_its_own_travels_under_that_of_its_class() -> None:
     assert {cls.default_code for cls in TRAVELLING.values() if issubclass(cls, JoulemeshError)} <= set(RefusalCode)
 
