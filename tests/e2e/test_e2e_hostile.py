@@ -37,7 +37,6 @@ from protocol.frames import (
     Draw,
     Failed,
     Finish,
-    Pay,
     Prompt,
     Receipted,
     Sampled,
@@ -287,7 +286,7 @@ def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
     signed = SignedReceipt(receipt=receipt, signature=sign_typed(domain, receipt, key))
     return [
         (Attach(session=session), b""),
-        (Pay(pay=sign_voucher(domain, voucher, key)), b""),
+        (sign_voucher(domain, voucher, key), b""),
         (Prompt(session=session, position=0, length=3), token_bytes(PROMPT)),
         (Finish(session=session, tokens_out=0), b""),
         (Draw(session=session, window=0, seed=bytes(32)), b""),
@@ -374,7 +373,7 @@ async def test_a_clients_own_voucher_beyond_its_rights_ends_its_session_alone(st
         session = session_id(order.session)
         link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
         await link.send(encode(Attach(session=session)))
-        await link.send(encode(Pay(pay=sign_voucher(domain, order.pay.voucher.replace(**change), key))))
+        await link.send(encode(sign_voucher(domain, order.pay.voucher.replace(**change), key)))
         async with asyncio.timeout(10):
             failed: Message = decode((await link.receive())[0], *LEG_FRAMES)
         assert isinstance(failed, Failed)

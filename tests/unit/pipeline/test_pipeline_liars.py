@@ -16,11 +16,11 @@ from node.pipeline.buying.job import JobResult
 from protocol.codec import Message, decode, encode
 from protocol.eip712 import sign_typed
 from protocol.fingerprint import SKETCH_BYTES
-from protocol.frames import LEG_FRAMES, Discharged, Receipted, Sampled, SampledToken
-from protocol.ids import keccak256
+from protocol.frames import CLIENT_FRAMES, LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
 from protocol.messages import Receipt
 from protocol.metering import Work, owed
 from protocol.order import Acceptance
+from protocol.receipt import sketches_hash
 from protocol.signing import open_envelope, seal
 
 pytestmark = pytest.mark.asyncio
@@ -34,6 +34,8 @@ class Liar:
     def __init__(self, market: SmallMarket, number: int, change: Change) -> None:
         self.node = market.nodes[number]
         self.change = change
+        self.seeds: dict[int, bytes] = {}
+        """By window, as the client gave them."""
         real = market.side.connect
 
         async def connect(address: str, key: bytes) -> Any:
@@ -49,7 +51,13 @@ class _Changed:
         self._link = link
         self._liar = liar
         self.public_key = link.public_key
-        self.send, self.close = link.send, link.close
+        self.close = link.close
+
+    async def send(self, header: bytes, payload: bytes = b"") -> None:
+        frame: Message = decode(header, *CLIENT_FRAMES)
+        if isinstance(frame, Draw):
+            self._liar.seeds[frame.window] = frame.seed
+        await self._link.send(header, payload)
 
     async def receive(self) -> tuple[bytes, bytes]:
         header, payload = await self._link.receive()
@@ -58,7 +66,10 @@ class _Changed:
 
 
 async def lied_to(market: SmallMarket, number: int, change: Change) -> JobResult:
-    Liar(market, number, change)
+    return await result_beside(market, Liar(market, number, change))
+
+
+async def result_beside(market: SmallMarket, _liar: Liar) -> JobResult:
     async with asyncio.timeout(60):
         return (await market.run(market.deal(PROMPT, 12)))[1]
 
@@ -122,11 +133,13 @@ async def test_sketches_of_neighbours_are_equal_to_the_bit_or_the_job_stops(mark
         if not isinstance(frame, Receipted) or not payload:
             return frame, payload
         forged = payload[:byte] + bytes([payload[byte] ^ 1]) + payload[byte + 1 :]
-        receipt = frame.signed.receipt.replace(sketches=keccak256(forged))
-        signature = sign_typed(market.ledger.domain, receipt, key)
-        return Receipted(signed=frame.signed.replace(receipt=receipt, signature=signature)), forged
+        receipt = frame.signed.receipt
+        lied = receipt.replace(sketches=sketches_hash(liar.seeds[receipt.window - 1], forged))
+        signature = sign_typed(market.ledger.domain, lied, key)
+        return Receipted(signed=frame.signed.replace(receipt=lied, signature=signature)), forged
 
-    result = await lied_to(market, 1, lie)
+    liar = Liar(market, 1, lie)
+    result = await result_beside(market, liar)
     assert result.error is not None
     left, right = (0, 1) if byte < SKETCH_BYTES else (1, 2)
     assert f"the sketches of legs {left} and {right} differ" in result.error.message
