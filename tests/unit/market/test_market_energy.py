@@ -30,25 +30,42 @@ class Machine:
     def millijoules(self) -> int:
         return self.counted
 
-    def work(self, energy: MeteredEnergy, *, tokens: int, seconds: float, millijoules: int, idle_s: float = 0) -> None:
+    def work(
+        self,
+        energy: MeteredEnergy,
+        *,
+        tokens: int,
+        prompt: int = 0,
+        seconds: float,
+        millijoules: int,
+        idle_s: float = 0,
+    ) -> None:
         self.seconds += seconds + idle_s
         self.counted += millijoules
-        energy.record(tokens, seconds)
+        energy.record(prompt, tokens, seconds)
+
+    def task(self, *, tokens: int, seconds: float, millijoules: int) -> Callable[[], int]:
+        """Work to calibrate with."""
+
+        def run() -> int:
+            self.seconds += seconds
+            self.counted += millijoules
+            return tokens
+
+        return run
 
 
 def test_nothing_is_known_before_a_window_is_full() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    assert energy.figure() is None
-    assert energy.millijoules_for(5) is None
+    assert (energy.offered(), energy.millijoules_for(5, 5), energy.source) == (None, None, Provenance.UNKNOWN)
     for _ in range(10):
         machine.work(energy, tokens=4, seconds=1.0, millijoules=1_000)
-    assert energy.figure() is None, "the first pass only set the reading"
+    assert energy.millijoules_for(0, 3) is None, "the first pass only set the reading"
     machine.work(energy, tokens=4, seconds=1.0, millijoules=1_000)
-    figure = energy.figure()
-    assert figure is not None
-    assert (figure.millijoules_per_token, figure.source, figure.batch) == (250, Provenance.RAPL, 4)
-    assert energy.millijoules_for(3) == 750
+    assert energy.millijoules_for(0, 3) == 750
+    assert energy.source is Provenance.RAPL
+    assert energy.offered() is None, "only what was measured alone is offered"
 
 
 def test_windows_are_averaged() -> None:
@@ -57,9 +74,7 @@ def test_windows_are_averaged() -> None:
     machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
     machine.work(energy, tokens=10, seconds=10.0, millijoules=1_000)
     machine.work(energy, tokens=10, seconds=10.0, millijoules=2_000)
-    figure = energy.figure()
-    assert figure is not None
-    assert figure.millijoules_per_token == (3 * 100 + 200) // 4
+    assert energy.millijoules_for(0, 4) == 3 * 100 + 200
 
 
 def test_idle_power_is_charged_to_nobody() -> None:
@@ -69,9 +84,7 @@ def test_idle_power_is_charged_to_nobody() -> None:
     for _ in range(5):
         machine.work(energy, tokens=50, seconds=1.0, millijoules=90_000, idle_s=60.0)
         machine.work(energy, tokens=10, seconds=2.0, millijoules=200)
-    figure = energy.figure()
-    assert figure is not None
-    assert figure.millijoules_per_token == 20
+    assert energy.millijoules_for(0, 1) == 20
 
 
 def test_a_counter_that_stands_still_measures_nothing() -> None:
@@ -79,43 +92,66 @@ def test_a_counter_that_stands_still_measures_nothing() -> None:
     energy = MeteredEnergy(machine, clock=machine.clock)
     for _ in range(30):
         machine.work(energy, tokens=4, seconds=1.0, millijoules=0)
-    assert energy.figure() is None
+    assert energy.millijoules_for(0, 1) is None
     machine.work(energy, tokens=4, seconds=1.0, millijoules=1_200)
-    figure = energy.figure()
-    assert figure is not None
-    assert figure.millijoules_per_token == 10, "the window stayed open"
+    assert energy.millijoules_for(0, 1) == 10, "the window stayed open"
 
 
-def test_calibration_gives_a_first_figure() -> None:
+def test_calibration_gives_the_figure_to_offer() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-
-    def work() -> int:
-        machine.seconds += 3.0
-        machine.counted += 300
-        return 2
-
-    energy.calibrate(work)
-    figure = energy.figure()
+    energy.calibrate(
+        machine.task(tokens=20, seconds=3.0, millijoules=300), machine.task(tokens=2, seconds=3.0, millijoules=301)
+    )
+    figure = energy.offered()
     assert figure is not None
-    assert (figure.millijoules_per_token, figure.batch) == (150, 2)
+    assert (figure.millijoules_in, figure.millijoules_out) == (15, 151), "rounded up"
+    assert (figure.source, figure.batch) == (Provenance.RAPL, 1)
+    assert energy.millijoules_for(10, 0) == 150
+    assert energy.millijoules_for(0, 2) == 301
     machine.work(energy, tokens=1, seconds=1.0, millijoules=10**6)
-    assert energy.figure() == figure, "the reading before calibration is not held against later work"
+    assert energy.millijoules_for(10, 0) == 150, "the reading before calibration is not held against later work"
+
+
+def test_what_is_offered_does_not_follow_the_load_and_what_is_spent_does() -> None:
+    machine = Machine()
+    energy = MeteredEnergy(machine, clock=machine.clock)
+    task = machine.task(tokens=2, seconds=3.0, millijoules=400)
+    energy.calibrate(task, task)
+    offered = energy.offered()
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
+    for _ in range(40):
+        machine.work(energy, tokens=40, prompt=20, seconds=10.0, millijoules=60 * 50)
+    assert energy.offered() == offered
+    spent = energy.millijoules_for(500, 500)
+    assert spent is not None
+    assert 50_000 <= spent <= 50_100, "a quarter of 200 millijoules each, to the thousandth"
+
+
+@pytest.mark.parametrize("factor_milli", [250, 999, 1_001, 1_500, 3_000])
+def test_load_that_costs_somewhat_more_or_less_is_told_to_the_thousandth(factor_milli: int) -> None:
+    machine = Machine()
+    energy = MeteredEnergy(machine, clock=machine.clock)
+    energy.calibrate(
+        machine.task(tokens=100, seconds=3.0, millijoules=1_000),
+        machine.task(tokens=10, seconds=3.0, millijoules=1_000),
+    )
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
+    for _ in range(60):
+        machine.work(energy, tokens=100, prompt=1000, seconds=10.0, millijoules=20 * factor_milli)
+    spent = energy.millijoules_for(1000, 100)
+    assert spent == pytest.approx(20 * factor_milli, rel=0.001)
+    one = energy.millijoules_for(0, 100)
+    assert one == pytest.approx(10 * factor_milli, rel=0.001), "a generated token weighs ten times a prompt token"
 
 
 def test_calibration_gives_up_on_a_dead_meter() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    calls = []
-
-    def work() -> int:
-        machine.seconds += 5.0
-        calls.append(1)
-        return 2
-
-    energy.calibrate(work)
-    assert energy.figure() is None
-    assert len(calls) == 6
+    dead = machine.task(tokens=2, seconds=5.0, millijoules=0)
+    energy.calibrate(dead, dead)
+    assert energy.offered() is None
+    assert machine.seconds == 100 + 2 * 6 * 5
 
 
 def test_figures_below_a_millijoule_are_not_lost() -> None:
@@ -123,10 +159,13 @@ def test_figures_below_a_millijoule_are_not_lost() -> None:
     energy = MeteredEnergy(machine, clock=machine.clock)
     machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
     machine.work(energy, tokens=10_000, seconds=10.0, millijoules=2_500)
-    figure = energy.figure()
+    assert energy.millijoules_for(0, 1_000) == 250
+    assert energy.millijoules_for(0, 1) == 1, "rounded up, never 0"
+    tiny = machine.task(tokens=10_000, seconds=6.0, millijoules=2_500)
+    energy.calibrate(tiny, tiny)
+    figure = energy.offered()
     assert figure is not None
-    assert figure.millijoules_per_token == 1, "published rounded up, never 0"
-    assert energy.millijoules_for(1_000) == 250
+    assert (figure.millijoules_in, figure.millijoules_out) == (1, 1)
 
 
 def test_processor_time_is_real_and_labelled_a_model() -> None:
@@ -135,11 +174,11 @@ def test_processor_time_is_real_and_labelled_a_model() -> None:
     def work() -> int:
         return sum(range(200_000)) % 1 + 10
 
-    energy.calibrate(work)
-    figure = energy.figure()
+    energy.calibrate(work, work)
+    figure = energy.offered()
     assert figure is not None
     assert figure.source is Provenance.MODEL
-    assert 0 < figure.millijoules_per_token < 10_000
+    assert 0 < figure.millijoules_out < 10_000
 
 
 def test_processor_time_times_power() -> None:
@@ -148,11 +187,11 @@ def test_processor_time_times_power() -> None:
 
 def test_what_is_declared_is_said_to_be() -> None:
     energy = DeclaredEnergy(10_800)
-    energy.record(5, 1.0)
-    figure = energy.figure()
+    energy.record(1, 5, 1.0)
+    figure = energy.offered()
     assert figure is not None
-    assert (figure.millijoules_per_token, figure.source) == (10_800, Provenance.DECLARED)
-    assert energy.millijoules_for(2) == 21_600
+    assert (figure.millijoules_in, figure.millijoules_out, figure.source) == (10_800, 10_800, Provenance.DECLARED)
+    assert energy.millijoules_for(1, 1) == 21_600
     with pytest.raises(ValueError, match="free"):
         DeclaredEnergy(0)
 
