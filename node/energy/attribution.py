@@ -22,8 +22,8 @@ _IDLE_GAP_S = 1.0
 """Longer without work, and what the meter counted in between belongs to no token."""
 _MICRO = 1000
 """Microjoules in a millijoule: figures are kept finer than they are published."""
-_PART = 10**6
-"""Parts of a microjoule that the running figure is kept in: a load that halves it must be seen to."""
+_FINE = 1_000_000
+"""The share of a unit of weight is kept in millionths of a microjoule: weights may be microjoules themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +112,13 @@ class MeteredEnergy:
         self._offered: Figure | None = None
         self._weights = (1, 1)
         """Of a prompt and a generated position."""
-        self._parts: int | None = None
-        """Of a microjoule, for one unit of weight."""
+        self._share: int | None = None
+        """Millionths of a microjoule for one unit of weight."""
 
     @property
     def source(self) -> Provenance:
         """The meter's, once it has said something."""
-        return Provenance.UNKNOWN if self._parts is None else self._meter.source
+        return Provenance.UNKNOWN if self._share is None else self._meter.source
 
     def record(self, prompt: int, generated: int, seconds: float) -> None:
         """A pass that took `seconds` has just ended."""
@@ -135,9 +135,9 @@ class MeteredEnergy:
         # A counter that has not moved has measured nothing: the window stays open.
         if window.seconds < self._meter.window_s or window.millijoules <= 0 or weight == 0:
             return
-        sample = ceil_div(window.millijoules * _MICRO * _PART, weight)
-        known = self._parts
-        self._parts = sample if known is None else ceil_div(3 * known + sample, 4)
+        sample = ceil_div(window.millijoules * _MICRO * _FINE, weight)
+        known = self._share
+        self._share = sample if known is None else ceil_div(3 * known + sample, 4)
         self._window = _Window()
 
     def calibrate(self, prefill: Callable[[], int], decode: Callable[[], int]) -> None:
@@ -146,7 +146,7 @@ class MeteredEnergy:
         self._last, self._window = None, _Window()
         if taken_in is None or taken_out is None:
             return
-        self._weights, self._parts = (taken_in, taken_out), _PART
+        self._weights, self._share = (taken_in, taken_out), _FINE
         self._offered = Figure(
             millijoules_in=ceil_div(taken_in, _MICRO),
             millijoules_out=ceil_div(taken_out, _MICRO),
@@ -170,9 +170,9 @@ class MeteredEnergy:
 
     def millijoules_for(self, prompt: int, generated: int) -> int | None:
         """What so many positions cost by the latest figures, rounded up; None while nothing is known."""
-        if self._parts is None:
+        if self._share is None:
             return None
-        return ceil_div(self._weigh(prompt, generated) * self._parts, _MICRO * _PART)
+        return ceil_div(self._weigh(prompt, generated) * self._share, _MICRO * _FINE)
 
     def offered(self) -> Figure | None:
         """As it was calibrated."""

@@ -34,64 +34,56 @@ class Machine:
         self,
         energy: MeteredEnergy,
         *,
-        generated: int,
+        tokens: int,
+        prompt: int = 0,
         seconds: float,
         millijoules: int,
-        prompt: int = 0,
         idle_s: float = 0,
     ) -> None:
         self.seconds += seconds + idle_s
         self.counted += millijoules
-        energy.record(prompt, generated, seconds)
+        energy.record(prompt, tokens, seconds)
 
-    def costs(self, positions: int, *, seconds: float, millijoules: int) -> Callable[[], int]:
-        """Work of a calibration."""
+    def task(self, *, tokens: int, seconds: float, millijoules: int) -> Callable[[], int]:
+        """Work to calibrate with."""
 
-        def work() -> int:
+        def run() -> int:
             self.seconds += seconds
             self.counted += millijoules
-            return positions
+            return tokens
 
-        return work
-
-
-def calibrated(machine: Machine, *, each_in: int = 10, each_out: int = 100) -> MeteredEnergy:
-    """In a session alone: so many millijoules for a prompt token and for a generated one."""
-    energy = MeteredEnergy(machine, clock=machine.clock)
-    prefill = machine.costs(64, seconds=3.0, millijoules=64 * each_in)
-    energy.calibrate(prefill, machine.costs(8, seconds=3.0, millijoules=8 * each_out))
-    return energy
+        return run
 
 
 def test_nothing_is_known_before_a_window_is_full() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
+    assert (energy.offered(), energy.millijoules_for(5, 5), energy.source) == (None, None, Provenance.UNKNOWN)
     for _ in range(10):
-        assert (energy.offered(), energy.millijoules_for(5, 5), energy.source) == (None, None, Provenance.UNKNOWN)
-        machine.work(energy, generated=4, seconds=1.0, millijoules=1_000)
+        machine.work(energy, tokens=4, seconds=1.0, millijoules=1_000)
     assert energy.millijoules_for(0, 3) is None, "the first pass only set the reading"
-    machine.work(energy, generated=4, seconds=1.0, millijoules=1_000)
+    machine.work(energy, tokens=4, seconds=1.0, millijoules=1_000)
     assert energy.millijoules_for(0, 3) == 750
     assert energy.source is Provenance.RAPL
-    assert energy.offered() is None, "what is offered is measured alone, at start"
+    assert energy.offered() is None, "only what was measured alone is offered"
 
 
 def test_windows_are_averaged() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    machine.work(energy, generated=1, seconds=1.0, millijoules=0)
-    machine.work(energy, generated=10, seconds=10.0, millijoules=1_000)
-    machine.work(energy, generated=10, seconds=10.0, millijoules=2_000)
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
+    machine.work(energy, tokens=10, seconds=10.0, millijoules=1_000)
+    machine.work(energy, tokens=10, seconds=10.0, millijoules=2_000)
     assert energy.millijoules_for(0, 4) == 3 * 100 + 200
 
 
 def test_idle_power_is_charged_to_nobody() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    machine.work(energy, generated=1, seconds=1.0, millijoules=0)
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
     for _ in range(5):
-        machine.work(energy, generated=50, seconds=1.0, millijoules=90_000, idle_s=60.0)
-        machine.work(energy, generated=10, seconds=2.0, millijoules=200)
+        machine.work(energy, tokens=50, seconds=1.0, millijoules=90_000, idle_s=60.0)
+        machine.work(energy, tokens=10, seconds=2.0, millijoules=200)
     assert energy.millijoules_for(0, 1) == 20
 
 
@@ -99,62 +91,81 @@ def test_a_counter_that_stands_still_measures_nothing() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
     for _ in range(30):
-        machine.work(energy, generated=4, seconds=1.0, millijoules=0)
+        machine.work(energy, tokens=4, seconds=1.0, millijoules=0)
     assert energy.millijoules_for(0, 1) is None
-    machine.work(energy, generated=4, seconds=1.0, millijoules=1_200)
+    machine.work(energy, tokens=4, seconds=1.0, millijoules=1_200)
     assert energy.millijoules_for(0, 1) == 10, "the window stayed open"
 
 
-def test_calibration_tells_prompt_tokens_from_generated_ones() -> None:
+def test_calibration_gives_the_figure_to_offer() -> None:
     machine = Machine()
-    energy = calibrated(machine)
+    energy = MeteredEnergy(machine, clock=machine.clock)
+    energy.calibrate(
+        machine.task(tokens=20, seconds=3.0, millijoules=300), machine.task(tokens=2, seconds=3.0, millijoules=301)
+    )
     figure = energy.offered()
     assert figure is not None
-    assert (figure.millijoules_in, figure.millijoules_out, figure.source) == (10, 100, Provenance.RAPL)
-    assert energy.millijoules_for(5, 2) == 250
-    machine.work(energy, generated=1, seconds=1.0, millijoules=10**6)
-    assert energy.millijoules_for(5, 2) == 250, "the reading before calibration is not held against later work"
+    assert (figure.millijoules_in, figure.millijoules_out) == (15, 151), "rounded up"
+    assert (figure.source, figure.batch) == (Provenance.RAPL, 1)
+    assert energy.millijoules_for(10, 0) == 150
+    assert energy.millijoules_for(0, 2) == 301
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=10**6)
+    assert energy.millijoules_for(10, 0) == 150, "the reading before calibration is not held against later work"
 
 
-@pytest.mark.parametrize(("millijoules", "each"), [(4_000, 40), (9_000, 90), (40_000, 400)])
-def test_what_is_offered_does_not_follow_the_load_and_what_is_spent_does(millijoules: int, each: int) -> None:
-    """Batches make a token cheaper: receipts say so, and a published price stands."""
+def test_what_is_offered_does_not_follow_the_load_and_what_is_spent_does() -> None:
     machine = Machine()
-    energy = calibrated(machine)
-    before = energy.offered()
-    machine.work(energy, generated=1, seconds=1.0, millijoules=0)
+    energy = MeteredEnergy(machine, clock=machine.clock)
+    task = machine.task(tokens=2, seconds=3.0, millijoules=400)
+    energy.calibrate(task, task)
+    offered = energy.offered()
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
     for _ in range(40):
-        machine.work(energy, generated=96, prompt=40, seconds=10.0, millijoules=millijoules)
-    assert energy.offered() == before
-    found = energy.millijoules_for(0, 1_000)
-    assert found is not None
-    assert found == pytest.approx(1_000 * each, rel=0.01)
+        machine.work(energy, tokens=40, prompt=20, seconds=10.0, millijoules=60 * 50)
+    assert energy.offered() == offered
+    spent = energy.millijoules_for(500, 500)
+    assert spent is not None
+    assert 50_000 <= spent <= 50_100, "a quarter of 200 millijoules each, to the thousandth"
+
+
+@pytest.mark.parametrize("factor_milli", [250, 999, 1_001, 1_500, 3_000])
+def test_load_that_costs_somewhat_more_or_less_is_told_to_the_thousandth(factor_milli: int) -> None:
+    machine = Machine()
+    energy = MeteredEnergy(machine, clock=machine.clock)
+    energy.calibrate(
+        machine.task(tokens=100, seconds=3.0, millijoules=1_000),
+        machine.task(tokens=10, seconds=3.0, millijoules=1_000),
+    )
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
+    for _ in range(60):
+        machine.work(energy, tokens=100, prompt=1000, seconds=10.0, millijoules=20 * factor_milli)
+    spent = energy.millijoules_for(1000, 100)
+    assert spent == pytest.approx(20 * factor_milli, rel=0.001)
+    one = energy.millijoules_for(0, 100)
+    assert one == pytest.approx(10 * factor_milli, rel=0.001), "a generated token weighs ten times a prompt token"
 
 
 def test_calibration_gives_up_on_a_dead_meter() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    calls: list[int] = []
-
-    def work() -> int:
-        machine.seconds += 5.0
-        calls.append(1)
-        return 2
-
-    energy.calibrate(work, work)
+    dead = machine.task(tokens=2, seconds=5.0, millijoules=0)
+    energy.calibrate(dead, dead)
     assert energy.offered() is None
-    assert len(calls) == 12
+    assert machine.seconds == 100 + 2 * 6 * 5
 
 
 def test_figures_below_a_millijoule_are_not_lost() -> None:
     machine = Machine()
     energy = MeteredEnergy(machine, clock=machine.clock)
-    slow = machine.costs(10_000, seconds=6.0, millijoules=2_500)
-    energy.calibrate(slow, slow)
+    machine.work(energy, tokens=1, seconds=1.0, millijoules=0)
+    machine.work(energy, tokens=10_000, seconds=10.0, millijoules=2_500)
+    assert energy.millijoules_for(0, 1_000) == 250
+    assert energy.millijoules_for(0, 1) == 1, "rounded up, never 0"
+    tiny = machine.task(tokens=10_000, seconds=6.0, millijoules=2_500)
+    energy.calibrate(tiny, tiny)
     figure = energy.offered()
     assert figure is not None
-    assert (figure.millijoules_in, figure.millijoules_out) == (1, 1), "published rounded up, never 0"
-    assert energy.millijoules_for(500, 500) == 250
+    assert (figure.millijoules_in, figure.millijoules_out) == (1, 1)
 
 
 def test_processor_time_is_real_and_labelled_a_model() -> None:
@@ -176,7 +187,7 @@ def test_processor_time_times_power() -> None:
 
 def test_what_is_declared_is_said_to_be() -> None:
     energy = DeclaredEnergy(10_800)
-    energy.record(5, 5, 1.0)
+    energy.record(1, 5, 1.0)
     figure = energy.offered()
     assert figure is not None
     assert (figure.millijoules_in, figure.millijoules_out, figure.source) == (10_800, 10_800, Provenance.DECLARED)

@@ -11,9 +11,10 @@ from protocol.claim import Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
 from protocol.messages import SignedVoucher, check_discharge, check_voucher, sign_voucher
 from protocol.metering import Stint
+from protocol.order import check_acceptance
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey
-from protocol.tab import first_voucher
+from protocol.tab import Tab, first_voucher
 
 STRANGER = SigningKey(b"\x31" * 32)
 
@@ -121,6 +122,24 @@ def test_a_reroute_changes_who_is_owed(play: Play) -> None:
     assert left.owed(20) == left.owed(10)
     assert joined.owed(10) == 7
     assert joined.owed(13) > left.owed(13) - left.owed(10)
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+def test_the_client_pays_no_standby_that_has_not_accepted(play: Play, accepts: bool) -> None:
+    agreed = play.agreed
+    acceptances = {leg: check_acceptance(agreed.accept(leg), agreed.session, agreed.terms, leg) for leg in range(4)}
+    if not accepts:
+        del acceptances[3]
+    tab = Tab(
+        agreed.session,
+        agreed.terms,
+        agreed.ledger.domain,
+        acceptances=acceptances,
+        chain=agreed.client_chain,
+        prompt=play.tokens,
+        stop_tokens=(0,),
+    )
+    assert tab.last_voucher(honest=True).amounts == (7, 7, 7, 7 if accepts else 0)
 
 
 def test_cached_positions_are_owed_as_cached() -> None:
