@@ -26,12 +26,12 @@ def engine_rate(tokens: list[int], count: int) -> float:
     engine.open(b"bench", max_tokens=512, temperature_milli=0, seed=0)
     data, position, began = tuple(tokens), 0, 0.0
     for _ in range(count):
-        item = StepInput(session=b"bench", position=position, length=len(data), data=data, sample=True)
+        item = StepInput(session=b"bench", position=position, length=len(data), data=data, draws=1)
         (output,) = engine.forward([item])
-        if not isinstance(output, StepOutput) or output.token is None:
+        if not isinstance(output, StepOutput) or not output.tokens:
             raise RuntimeError("the engine drew no token")
         began = began or time.perf_counter()
-        position, data = position + len(data), (output.token,)
+        position, data = position + len(data), output.tokens
     return (count - 1) / (time.perf_counter() - began)
 
 

@@ -9,13 +9,10 @@ from protocol.job import TRANSITIONS, JobEvent, JobState
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "job-states.md"
 MEANING = {
-    JobState.ROUTED: "a route is chosen; nothing is promised",
-    JobState.FUNDED: "the session is open on the ledger: the caps are reserved",
-    JobState.ACCEPTED: "every leg (or this one) has signed that it will serve",
-    JobState.SERVING: "prompt and tokens flow, each window paid by voucher",
+    JobState.ACCEPTED: "the leg has signed that it will serve, and holds the first voucher",
+    JobState.SERVING: "the client is attached: prompt and tokens flow, each window paid by voucher",
     JobState.FINISHED: "no more tokens; the last receipts and the last voucher are due",
-    JobState.DISCHARGED: "the legs have signed that they claim nothing more",
-    JobState.SETTLED: "the last voucher is on the ledger",
+    JobState.DISCHARGED: "the leg has signed that it claims nothing more",
     JobState.FAILED: "ended before its answer was complete; what was served is still settled",
 }
 
@@ -29,7 +26,7 @@ def page() -> str:
         "# Job states",
         "",
         "A leg enters at `accepted`. An empty cell is an error. `fail` leads to `failed` from every state but",
-        "`settled`, and `failed` absorbs everything.",
+        "`discharged`, and `failed` absorbs everything.",
         "",
         "| state | " + " | ".join(f"`{event}`" for event in events) + " | meaning |",
         "|---" * (len(events) + 2) + "|",
