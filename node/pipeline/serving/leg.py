@@ -258,7 +258,7 @@ class LegJob:
         self._note_energy(piece)
         if set(output.tokens) & set(self._stop_tokens) or self.served[1] == self.plan.most:
             self.ended = True
-        if self.processed == ends:
+        if self.processed == ends or self.state is JobState.FINISHED:
             self._end_window()
         return raw
 
@@ -287,7 +287,8 @@ class LegJob:
         self.advance(JobEvent.FINISH)
         self.ended = True
         self._waiting.clear()
-        if self._open.received and self._ended_window is None:
+        # What is being computed now belongs to the window too: it ends when that is complete.
+        if self._open.received and self._ended_window is None and not self.running:
             self._end_window()
 
     def take_draw(self, draw: Draw) -> Sketching:
