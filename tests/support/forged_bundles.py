@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agreed_job import Play, agree
+from agreed_job import agree
+from played_job import Play
 
 from protocol.bundle import Bundle, verify_bundle
 from protocol.errors import DishonestError, PeerError

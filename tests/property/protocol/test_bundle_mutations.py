@@ -6,10 +6,11 @@ import functools
 from dataclasses import replace
 from typing import Any
 
-from agreed_job import Play, agree
+from agreed_job import agree
 from arbitrary_messages import of_shape
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from played_job import Play
 
 from protocol.bundle import Bundle, Verified, verify_bundle
 from protocol.bundle_file import dump_bundle, load_bundle

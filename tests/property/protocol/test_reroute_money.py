@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from agreed_job import CLIENT, Agreed, Play, agree
+from agreed_job import CLIENT, Agreed, agree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_offers import some_limits, some_rates
+from played_job import Play
 
 from protocol.claim import Claim
 from protocol.messages import SignedVoucher, sign_voucher

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from agreed_job import Play, agree
+from agreed_job import agree
+from played_job import Play
 
 from protocol.bundle import verify_bundle
 from protocol.bundle_file import dump_bundle, load_bundle

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agreed_job import Play, agree
+from agreed_job import agree
+from played_job import Play
 
 from protocol.bundle import verify_bundle
 from protocol.bundle_file import MAX_BUNDLE_BYTES, dump_bundle, load_bundle

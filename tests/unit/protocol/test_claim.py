@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agreed_job import CLIENT, Play, agree
+from agreed_job import CLIENT, agree
+from played_job import Play
 
 from protocol.claim import Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agreed_job import CLIENT, Play, agree, chain_of, manifest_of, offered
+from agreed_job import CLIENT, agree, chain_of, manifest_of, offered
 from forged_bundles import honest_bundle, honest_play, refused
 from market_offers import NOW, key_of, some_limits, some_rates
+from played_job import Play
 
 from protocol.bundle import Bundle, verify_bundle
 from protocol.errors import MalformedError, PeerError, SignatureError

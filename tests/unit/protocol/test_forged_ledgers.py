@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agreed_job import CLIENT, Play, agree
+from agreed_job import CLIENT, agree
 from forged_bundles import STRANGER, honest_bundle, honest_play, refused
 from market_offers import NOW
 from paper_ledger import PaperLedger
+from played_job import Play
 
 from protocol.bundle import Bundle, verify_bundle
 from protocol.codec import decode, encode

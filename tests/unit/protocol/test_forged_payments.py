@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from agreed_job import CLIENT, Play, agree
+from agreed_job import CLIENT, agree
 from forged_bundles import STRANGER, honest_bundle, honest_play, refused
+from played_job import Play
 
 from protocol.bundle import Bundle, seal_transcript, verify_bundle
 from protocol.errors import MalformedError, SignatureError

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agreed_job import Play, agree, chain_of
+from agreed_job import agree, chain_of
 from forged_bundles import honest_bundle, honest_play, lying, refused
+from played_job import Play
 
 from protocol.bundle import Bundle, verify_bundle
 from protocol.errors import DishonestError, MalformedError, SignatureError

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from agreed_job import CLIENT, Play, agree
+from agreed_job import CLIENT, agree
 from forged_bundles import STRANGER, refused
 from market_offers import key_of
+from played_job import Play
 
 from protocol.bundle import verify_bundle
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from agreed_job import CLIENT, Play, agree
+from agreed_job import CLIENT, agree
 from market_offers import key_of, some_rates
+from played_job import Play
 
 from protocol.agreement import make_session
 from protocol.errors import DishonestError, InvalidError, MalformedError, PeerError, SignatureError
