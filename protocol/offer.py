@@ -23,6 +23,7 @@ from protocol.tariff import MAX_PRICE, ONE_PUE
 
 __all__ = [
     "CLOCK_SKEW_S",
+    "MAX_SEALED_OFFER",
     "MAX_TTL_S",
     "EnergyClaim",
     "Evidence",
@@ -42,6 +43,8 @@ MAX_TTL_S = 15 * 60
 """Longest life of an offer: it is re-sent while it holds, so a dead node's offers soon vanish."""
 CLOCK_SKEW_S = 60
 """How far ahead the sender's clock may be."""
+MAX_SEALED_OFFER = 8 * 1024
+"""Bytes of one sealed offer: an order carries two."""
 MAX_BLOCKS = 4096
 """Of a model; more than ten times the deepest there is."""
 _DATA_ADDRESS = re.compile(

@@ -15,7 +15,7 @@ from protocol.evidence import MAX_EVIDENCE_BYTES
 from protocol.ids import U8, U32, U40, Address, Bytes32, ModelManifest, Name, SignatureBytes, keccak256
 from protocol.messages import Session, SignedVoucher, check_voucher, session_id
 from protocol.metering import most_owed, owed, positions_of, stints, work_of
-from protocol.offer import CLOCK_SKEW_S, Offer, check_offer
+from protocol.offer import CLOCK_SKEW_S, MAX_SEALED_OFFER, Offer, check_offer
 from protocol.rates import share
 from protocol.signing import open_envelope
 from protocol.terms import LegTerms, Terms, check_terms, terms_hash
@@ -32,8 +32,6 @@ __all__ = [
 
 MAX_ORDER_AGE_S = 120
 """An order older than this is refused, so that a recorded one is of no use."""
-MAX_SEALED_OFFER = 8 * 1024
-"""Bytes of one sealed offer."""
 
 
 @message("order/2")

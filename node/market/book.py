@@ -6,13 +6,19 @@ from dataclasses import dataclass
 
 from node.ports import Clock
 from protocol.errors import MalformedError, RefusedError
-from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer, OfferKey, check_offer, offer_key, supersedes
+from protocol.offer import (
+    CLOCK_SKEW_S,
+    MAX_SEALED_OFFER,
+    MAX_TTL_S,
+    Offer,
+    OfferKey,
+    check_offer,
+    offer_key,
+    supersedes,
+)
 from protocol.signing import open_envelope
 
-__all__ = ["MAX_SEALED_BYTES", "OfferBook", "VerifiedOffer", "verify_offer"]
-
-MAX_SEALED_BYTES = 8 * 1024
-"""Bound on one sealed offer, as in `protocol.catalog.OfferList`."""
+__all__ = ["OfferBook", "VerifiedOffer", "verify_offer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,8 @@ def verify_offer(data: bytes, now: int) -> VerifiedOffer:
 
     Raises PeerError: not a sealed offer, not the node's own, expired, or impossible.
     """
-    if len(data) > MAX_SEALED_BYTES:
-        raise MalformedError(f"a sealed offer of {len(data)} bytes where {MAX_SEALED_BYTES} are allowed")
+    if len(data) > MAX_SEALED_OFFER:
+        raise MalformedError(f"a sealed offer of {len(data)} bytes where {MAX_SEALED_OFFER} are allowed")
     offer, signer = open_envelope(data, Offer)
     check_offer(offer, signer, now)
     return VerifiedOffer(offer, data)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import NOW, a_policy, an_offer, key_of
 
-from node.market.book import MAX_SEALED_BYTES, verify_offer
+from node.market.book import verify_offer
 from protocol.codec import Message, decode, encode
 from protocol.errors import MalformedError, PeerError
-from protocol.offer import Evidence, Offer
+from protocol.offer import MAX_SEALED_OFFER, Evidence, Offer
 from protocol.policy import LatencyClass, Policy
 from protocol.signing import seal
 
@@ -114,7 +114,7 @@ def test_an_ill_typed_field_is_named(field: str, value: Any) -> None:
         decode(msgpack.packb(raw), Offer)
 
 
-@pytest.mark.parametrize("size", [MAX_SEALED_BYTES + 1, 100_000])
+@pytest.mark.parametrize("size", [MAX_SEALED_OFFER + 1, 100_000])
 def test_oversized_bytes_are_refused_unread(size: int) -> None:
     with pytest.raises(MalformedError, match="bytes"):
         verify_offer(bytes(size), NOW)
