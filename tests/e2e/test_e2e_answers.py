@@ -96,7 +96,7 @@ async def test_a_changed_receipt_does_not_verify(tmp_path: Path, llama: Path) ->
         receipt = tmp_path / "receipt.json"
         assert (await network.joule("run", "hi", "--max-tokens", "8", "--receipt", str(receipt))).status == 0
         honest = json.loads(receipt.read_text())
-        for change in ({"tokens": [*honest["tokens"][:-1], 5]}, {"voucher": honest["order"]}, {"windows": []}):
+        for change in ({"tokens": [*honest["tokens"][:-1], 5]}, {"voucher": honest["terms"]}, {"windows": []}):
             receipt.write_text(json.dumps({**honest, **change}))
             refused = await network.joule("receipt", "verify", str(receipt))
             assert refused.status == 1

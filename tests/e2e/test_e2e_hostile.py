@@ -52,7 +52,7 @@ from protocol.order import Acceptance, JobOrder, Refusal
 from protocol.policy import Evidence, LatencyClass, Policy
 from protocol.receipt import token_bytes
 from protocol.routing import RouteLeg
-from protocol.signing import SigningKey, open_envelope, seal
+from protocol.signing import SigningKey, address_of_public_key, open_envelope, seal
 from protocol.tab import first_voucher
 from protocol.terms import Plan, SamplingTerms, terms_hash
 
@@ -268,8 +268,8 @@ async def _book(stranger: Stranger) -> list[bytes]:
 
 
 def _by_the_node(stranger: Stranger, sealed: bytes) -> bool:
-    offer, _ = open_envelope(sealed, Offer)
-    return offer.public_key == stranger.offer.public_key and offer.rates == stranger.offer.rates
+    offer, signer = open_envelope(sealed, Offer)
+    return offer.public_key == stranger.offer.public_key and signer == address_of_public_key(offer.public_key)
 
 
 def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
@@ -364,7 +364,7 @@ async def test_callers_without_a_key_are_hung_up_on(stranger: Stranger) -> None:
 async def test_a_clients_own_voucher_beyond_its_rights_ends_its_session_alone(stranger: Stranger) -> None:
     key, domain = stranger.key, stranger.ledger.domain
     for change, code in (
-        ({"amounts": (0,)}, "stale"),
+        ({"amounts": (0,)}, "unpaid"),
         ({"tokens_out": 9}, "malformed"),
         ({"tokens_in": 2**40}, "malformed"),
     ):
