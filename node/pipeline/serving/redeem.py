@@ -101,7 +101,8 @@ class Redeemer:
             return
         leg = stored.leg
         promised = min(stored.pay.voucher.amounts[leg], record.ceilings[leg])
-        if promised > record.settled[leg]:
+        # What an operation costs is not spent on less.
+        if promised - record.settled[leg] > (await self._settlement.rules()).fee:
             await self._settlement.settle((stored.pay,), self._key)
             self._events(VoucherRedeemed(session=session, amount_micro=promised))
         elif expired:

@@ -217,8 +217,10 @@ async def test_a_burst_loses_nothing_once_it_is_said_again(new_host):
         for offer in burst:
             announcer.announce(offer, offer, ttl_s=60)
         for subscription in subscriptions:
-            received = set(await take(subscription, len(burst) + len(greetings)))
-            assert received == {*burst, *greetings}
+            received: set[bytes] = set()
+            while not received.issuperset(burst):
+                received.update(await take(subscription, 1))
+            assert received <= {*burst, *greetings}  # a greeting from before the other was there is said only once
 
 
 async def test_a_newcomer_hears_what_was_said_before_and_the_others_not_again(new_host):
