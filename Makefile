@@ -10,6 +10,9 @@ export PROMPT ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
+# Two workers; a file's tests stay together, for they share what is slow to start.
+PARALLEL := --numprocesses 2 --dist loadfile
+
 .PHONY: help demo test check lint types walls docs bench clean
 
 help: ## List the targets
@@ -31,11 +34,11 @@ help: ## List the targets
 demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else)
 	@exec $(BIN)/joule demo $${PROMPT:+"$$PROMPT"}
 
-test: .venv/installed-dev lint types walls docs ## Linters, types, architecture rules, docs and every test (under 10 minutes)
-	@$(BIN)/python -m pytest -q
+test: .venv/installed-dev lint types walls docs ## Linters, types, architecture rules, docs and every test (under 8 minutes on two idle cores)
+	@$(BIN)/python -m pytest -q $(PARALLEL)
 
 check: .venv/installed-dev lint types walls ## The fast half of `make test`
-	@$(BIN)/python -m pytest -q tests/unit tests/property tests/vectors -m "not slow"
+	@$(BIN)/python -m pytest -q $(PARALLEL) tests/unit tests/property tests/vectors -m "not slow"
 
 lint: .venv/installed-dev ## Style
 	@$(BIN)/ruff check .
