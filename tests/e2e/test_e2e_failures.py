@@ -331,15 +331,19 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
 
 async def what_was_held_comes_back(network: LocalNetwork, ledger: LedgerClient) -> int:
     """The next job takes back what failed ones left in their sessions, once their grace has ended; how much."""
-    left = network.sessions("client")
-    held = sum([(await record_of(ledger, session_id(each.session))).reserved for each in left])
+    left = [session_id(each.session) for each in network.sessions("client")]
+    before = [await record_of(ledger, session) for session in left]
     (client,) = await free(ledger, network, "client")
-    end = max(stored.session.expiry for stored in left) + GRACE_S + 1
+    end = max(record.session.expiry for record in before) + GRACE_S + 1
     await asyncio.sleep(max(0.0, end - time.time()))  # the rules go by the clock, and here it is the machine's
     report = await serves(network)
+    after = [await record_of(ledger, session) for session in left]
+    back = [
+        sum(then.ceilings) - sum(now.settled) if then.reserved else 0 for then, now in zip(before, after, strict=True)
+    ]
+    fees = (await ledger.rules()).fee * sum(map(bool, back))
+    assert report["balance_before_micro"] == client + sum(back) - fees
     spent = report["paid_micro"] + report["fees_micro"]
-    fees = (await ledger.rules()).fee * len(left)
-    assert report["balance_before_micro"] == client + held - fees
-    assert await free(ledger, network, "client") == [client + held - fees - spent]
+    assert await free(ledger, network, "client") == [client + sum(back) - fees - spent]
     assert network.sessions("client") == []
-    return held
+    return sum(back)

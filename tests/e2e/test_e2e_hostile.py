@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
 import ssl
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from hand_client import NOISE
-from local_network import LocalNetwork, voucher_beyond
+from local_network import LocalNetwork
 
 from node.ledger import LedgerClient
 from node.model_directory import model_manifest
@@ -301,9 +300,9 @@ def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
     ]
 
 
-async def answered(stranger: Stranger, header: bytes, payload: bytes = b"") -> str:
+async def answered(stranger: Stranger, header: bytes, payload: bytes = b"", *, by: DataPlane | None = None) -> str:
     """The code that a node ends the link with."""
-    link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
+    link = await (by or stranger.plane).connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
     await link.send(header, payload)
     async with asyncio.timeout(10):
         answer: Message = decode((await link.receive())[0], *LEG_FRAMES)
@@ -316,16 +315,20 @@ async def answered(stranger: Stranger, header: bytes, payload: bytes = b"") -> s
 
 async def test_frames_of_every_kind_by_somebody_else_are_refused(stranger: Stranger) -> None:
     """In the middle of another client's job, whose session id stands in the ledger for all to read."""
-    network = stranger.network
-    process = await network.spawn("run", "hello", "--max-tokens", "1500", "--verbose", "--json")
-    await voucher_beyond(process, 0)
-    (stored,) = network.sessions("client")
-    session = session_id(stored.session)
-    codes = [await answered(stranger, encode(frame), payload) for frame, payload in frames(stranger, session)[:7]]
-    out, err = await process.communicate()
-    assert process.returncode == 0, err
-    assert json.loads(out)["tokens_out"] == 1500
+    order = await stranger.open()
+    assert isinstance(await stranger.answer(order), Acceptance)
+    session = session_id(order.session)
+    link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
+    await link.send(encode(Attach(session=session)))
+    async with DataPlane(secrets.token_bytes(32)) as other:
+        sent = frames(stranger, session)[:7]
+        codes = [await answered(stranger, encode(frame), payload, by=other) for frame, payload in sent]
     assert codes == ["not-party"] * 7
+    await link.send(encode(Prompt(session=session, position=0, length=3)), token_bytes(PROMPT))
+    async with asyncio.timeout(10):
+        first: Message = decode((await link.receive())[0], *LEG_FRAMES)
+    assert isinstance(first, Sampled)  # nothing of it touched the job
+    await link.close()
 
 
 async def test_frames_that_no_peer_may_send_to_a_leg_end_the_link(stranger: Stranger) -> None:
