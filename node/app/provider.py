@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from node.app.clock import clock
@@ -20,7 +20,7 @@ from node.app.measure import load_and_measure
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
 from node.app.reload import Reload
-from node.app.terms import Site, Terms
+from node.app.terms import Site, Speed, Terms
 from node.config import NodeConfig
 from node.engine.device import Device, compute_device
 from node.events import Events, NodeReady, Starting
@@ -32,6 +32,7 @@ from node.pipeline.serving.admission import Admission, ProviderLimits
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import VoucherStore
+from node.ports import Spawn
 from node.tasks import owned_tasks
 from node.worker import ThreadWorker
 from protocol.activations import FORMATS, ActivationType
@@ -45,6 +46,7 @@ from protocol.tariff import FlatTariff
 from protocol.units import MICRO
 
 if TYPE_CHECKING:
+    from node.energy import Energy
     from node.engine.engine import Engine
 
 __all__ = ["limits_of", "pricing_of", "run_node", "site_of", "take_over"]
@@ -71,92 +73,159 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         info = await ledger.info()
-        on_event(Starting(step=f"hashing the model in {config.model}"))
-        manifest, span = await asyncio.to_thread(held_model, config)
-        for step in _steps(manifest, span):
-            on_event(Starting(step=step))
-        engine, energy, speed = await asyncio.to_thread(load_and_measure, config, manifest, span)
-        network = await stack.enter_async_context(open_network(key, config.listen, on_event, announce=config.announce))
-        plane = await stack.enter_async_context(DataPlane(key.secret))
-        listener, data_at = stack.enter_context(_listen_for_data(config))
+        held = await _load(config, on_event)
+        doors = await stack.enter_async_context(_open_doors(config, key, on_event))
         tasks = await stack.enter_async_context(owned_tasks())
-        limits = limits_of(config)
-        vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
-        store = VoucherStore(vouchers, ThreadWorker("vouchers"))
-        redeemer = Redeemer(ledger, store, key, clock, on_event)
-        provider = Provider(
-            manifest,
-            engine=engine,
-            energy=energy,
-            redeemer=redeemer,
-            connect=plane.connect,
-            clock=clock,
-            events=on_event,
-            limits=limits,
-            spawn=tasks.spawn,
-            compute=ThreadWorker("engine"),
-            sketching=ThreadWorker("sketches"),
-        )
-        terms = Terms(
-            public_key=key.public_key,
-            manifest=manifest,
-            span=span,
-            venue=ledger.domain.separator,
-            site=site_of(config, compute_device(), network.host.addresses, data_at),
-            energy=energy,
-            pricing=pricing_of(config),
-            speed=speed,
-            limits=limits,
-            kv_room=lambda: engine.kv_free,
-            active=lambda: provider.active,
-            utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
-            clock=clock,
-        )
-        admission = Admission(
-            key=key,
-            manifest=manifest,
-            settlement=ledger,
-            redeemer=redeemer,
-            meter=terms.meter,
-            suits=terms.suits,
-            begin=provider.begin,
-            clock=clock,
-            randomness=secrets.token_bytes,
-            events=on_event,
-        )
-        network.host.serve(ORDER_PROTOCOL, admission.answer)
-        network.host.serve(MODEL_PROTOCOL, ModelServer(config.model, manifest).answer)
-        advertiser = Advertiser(
-            key,
-            network.host,
-            OFFERS_TOPIC,
-            terms.offer,
-            keep=network.book.add,
-            now_ms=lambda: time.time_ns() // 1_000_000,
-            events=on_event,
-        )
-        reload.follow(partial(take_over, terms, limits, advertiser))
+        node = _Node(config, key, on_event, ledger, held, doors, tasks.spawn)
+        reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
         on_event(Starting(step="joining the network"))
-        await network.join((*info.peers, *config.peers))
-        on_event(_ready(key, terms, network, time.monotonic() - began))
-        lookout = Lookout(advertiser, lambda: network.offers_by(key.public_key), now=clock, events=on_event)
+        await doors.network.join((*info.peers, *config.peers))
+        on_event(_ready(key, node.terms, doors.network, time.monotonic() - began))
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in (
-                    ("provider", provider.run()),
-                    ("redeemer", redeemer.run()),
-                    ("advertiser", advertiser.run()),
-                    ("room", _follow_room(_Room(engine, provider), advertiser)),
-                    ("checkpoints", network.follow_checkpoints(ledger)),
-                    ("bootstrap", network.stay_joined(ledger, config.peers)),
-                    ("network", network.watch()),
-                    ("data plane", plane.serve(listener, provider.on_link)),
-                    ("lookout", lookout.run()),
+                    *node.work(),
+                    ("checkpoints", doors.network.follow_checkpoints(ledger)),
+                    ("bootstrap", doors.network.stay_joined(ledger, config.peers)),
+                    ("network", doors.network.watch()),
+                    ("data plane", doors.plane.serve(doors.listener, node.provider.on_link)),
                     ("job tasks", tasks.watch()),
                 ):
                     group.create_task(work, name=name)
         finally:
-            await _wind_up(provider, redeemer, advertiser)
+            await _wind_up(node.provider, node.redeemer, node.advertiser)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A span of a model, loaded and measured."""
+
+    manifest: ModelManifest
+    span: BlockSpan
+    engine: Engine
+    energy: Energy
+    speed: Speed
+
+
+async def _load(config: NodeConfig, on_event: Events) -> _Held:
+    on_event(Starting(step=f"hashing the model in {config.model}"))
+    manifest, span = await asyncio.to_thread(held_model, config)
+    for step in _steps(manifest, span):
+        on_event(Starting(step=step))
+    engine, energy, speed = await asyncio.to_thread(load_and_measure, config, manifest, span)
+    return _Held(manifest, span, engine, energy, speed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """Where others reach this node."""
+
+    network: Network
+    plane: DataPlane
+    listener: Listener
+    data_at: str
+
+
+@asynccontextmanager
+async def _open_doors(config: NodeConfig, key: SigningKey, on_event: Events) -> AsyncIterator[_Doors]:
+    async with (
+        open_network(key, config.listen, on_event, announce=config.announce) as network,
+        DataPlane(key.secret) as plane,
+    ):
+        with _listen_for_data(config) as (listener, data_at):
+            yield _Doors(network, plane, listener, data_at)
+
+
+class _Node:
+    """What serves, prices, admits and advertises, joined."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        key: SigningKey,
+        on_event: Events,
+        ledger: LedgerClient,
+        held: _Held,
+        doors: _Doors,
+        spawn: Spawn,
+    ) -> None:
+        self._held = held
+        self._on_event = on_event
+        self.limits = limits_of(config)
+        self.redeemer = _redeemer(config, key, ledger, on_event)
+        self.provider = Provider(
+            held.manifest,
+            engine=held.engine,
+            energy=held.energy,
+            redeemer=self.redeemer,
+            connect=doors.plane.connect,
+            clock=clock,
+            events=on_event,
+            limits=self.limits,
+            spawn=spawn,
+            compute=ThreadWorker("engine"),
+            sketching=ThreadWorker("sketches"),
+        )
+        self.terms = self._make_terms(config, key, ledger, doors)
+        admission = Admission(
+            key=key,
+            manifest=held.manifest,
+            settlement=ledger,
+            redeemer=self.redeemer,
+            meter=self.terms.meter,
+            suits=self.terms.suits,
+            begin=self.provider.begin,
+            clock=clock,
+            randomness=secrets.token_bytes,
+            events=on_event,
+        )
+        doors.network.host.serve(ORDER_PROTOCOL, admission.answer)
+        doors.network.host.serve(MODEL_PROTOCOL, ModelServer(config.model, held.manifest).answer)
+        self.advertiser = self._make_advertiser(key, doors.network)
+        seen = partial(doors.network.offers_by, key.public_key)
+        self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)
+
+    def _make_terms(self, config: NodeConfig, key: SigningKey, ledger: LedgerClient, doors: _Doors) -> Terms:
+        held, provider, limits = self._held, self.provider, self.limits
+        return Terms(
+            public_key=key.public_key,
+            manifest=held.manifest,
+            span=held.span,
+            venue=ledger.domain.separator,
+            site=site_of(config, compute_device(), doors.network.host.addresses, doors.data_at),
+            energy=held.energy,
+            pricing=pricing_of(config),
+            speed=held.speed,
+            limits=limits,
+            kv_room=lambda: held.engine.kv_free,
+            active=lambda: provider.active,
+            utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
+            clock=clock,
+        )
+
+    def _make_advertiser(self, key: SigningKey, network: Network) -> Advertiser:
+        return Advertiser(
+            key,
+            network.host,
+            OFFERS_TOPIC,
+            self.terms.offer,
+            keep=network.book.add,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            events=self._on_event,
+        )
+
+    def work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """What runs for as long as the node does, by name."""
+        yield "provider", self.provider.run()
+        yield "redeemer", self.redeemer.run()
+        yield "advertiser", self.advertiser.run()
+        yield "room", _follow_room(_Room(self._held.engine, self.provider), self.advertiser)
+        yield "lookout", self._lookout.run()
+
+
+def _redeemer(config: NodeConfig, key: SigningKey, ledger: LedgerClient, on_event: Events) -> Redeemer:
+    vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
+    return Redeemer(ledger, VoucherStore(vouchers, ThreadWorker("vouchers")), key, clock, on_event)
 
 
 async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertiser) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +19,7 @@ from node.pipeline.serving.admission import ProviderLimits
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.neighbours import Neighbours, Next
+from node.pipeline.serving.onward import Onward
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import StoredVoucher
@@ -35,12 +35,11 @@ from node.ports import (
     StepOutput,
     Worker,
 )
-from protocol.activations import FORMATS, ActivationType, from_wire
+from protocol.activations import FORMATS, from_wire
 from protocol.codec import Message, decode
 from protocol.errors import LostPeerError, MalformedError, PeerError, RefusedError
 from protocol.frames import (
     CLIENT_FRAMES,
-    MAX_ITEMS,
     PEER_FRAMES,
     Attach,
     Draw,
@@ -353,7 +352,7 @@ class Provider:
     # Results
 
     def _computed(self, results: list[tuple[LegJob, StepInput, StepOutput | Exception]]) -> None:
-        onward = _Onward()
+        onward = Onward()
         for job, piece, output in results:
             served = self._jobs.get(job.session)
             if served is None:
@@ -370,7 +369,7 @@ class Provider:
             except LostPeerError as error:
                 self._link_lost(outbox, error)
 
-    def _book(self, served: _Served, piece: StepInput, output: StepOutput, onward: _Onward) -> None:
+    def _book(self, served: _Served, piece: StepInput, output: StepOutput, onward: Onward) -> None:
         job = served.job
         raw = job.complete(piece, output, now_us=_now_us())
         if not job.is_last and served.downstream is not None:
@@ -444,24 +443,6 @@ class Provider:
                     self._fail(served, LostPeerError("the session has expired", code="expired"))
                 elif loop.time() - served.heard_s > self._limits.idle_s:
                     self._fail(served, LostPeerError("nothing was heard for too long", code="idle"))
-
-
-class _Onward:
-    """What a pass sends to neighbours: what goes the same way travels in one frame."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[Outbox, ActivationType], list[tuple[StepItem, bytes]]] = defaultdict(list)
-        self.tokens: dict[Outbox, list[SampledToken]] = defaultdict(list)
-
-    def frames(self) -> Iterator[tuple[Outbox, Message, bytes]]:
-        for outbox, tokens in self.tokens.items():
-            for at in range(0, len(tokens), MAX_ITEMS):
-                yield outbox, Sampled(tokens=tuple(tokens[at : at + MAX_ITEMS])), b""
-        for (outbox, activations), rows in self.rows.items():
-            for at in range(0, len(rows), MAX_ITEMS):
-                part = rows[at : at + MAX_ITEMS]
-                step = Step(activations=activations, items=tuple(item for item, _ in part))
-                yield outbox, step, b"".join(raw for _, raw in part)
 
 
 def _now_us() -> int:

@@ -1,0 +1,33 @@
+"""What one forward pass sends to neighbours on the ring."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from node.pipeline.serving.outbox import Outbox
+from protocol.activations import ActivationType
+from protocol.codec import Message
+from protocol.frames import MAX_ITEMS, Sampled, SampledToken, Step, StepItem
+
+__all__ = ["Onward"]
+
+
+class Onward:
+    """What a pass sends to neighbours: what goes the same way travels in one frame."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[Outbox, ActivationType], list[tuple[StepItem, bytes]]] = defaultdict(list)
+        """Rows as they go over the wire, by neighbour and number format."""
+        self.tokens: dict[Outbox, list[SampledToken]] = defaultdict(list)
+
+    def frames(self) -> Iterator[tuple[Outbox, Message, bytes]]:
+        """Each frame with its payload, and where it goes."""
+        for outbox, tokens in self.tokens.items():
+            for at in range(0, len(tokens), MAX_ITEMS):
+                yield outbox, Sampled(tokens=tuple(tokens[at : at + MAX_ITEMS])), b""
+        for (outbox, activations), rows in self.rows.items():
+            for at in range(0, len(rows), MAX_ITEMS):
+                part = rows[at : at + MAX_ITEMS]
+                step = Step(activations=activations, items=tuple(item for item, _ in part))
+                yield outbox, step, b"".join(raw for _, raw in part)
