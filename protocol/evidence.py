@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.checkpoint import Checkpoint, verify_entry
 from protocol.codec import Count, Message, Size, decode, message
 from protocol.eip712 import recover_typed
 from protocol.errors import DishonestError, SignatureError
 from protocol.ids import U64, Bytes32
-from protocol.merkle import leaf_hash, verify_inclusion
 from protocol.messages import Session, session_id
 from protocol.note import VerifierKey
 from protocol.operations import LogEntry, Open
@@ -48,8 +47,7 @@ def check_log_proof(proof: LogProof, verifier: VerifierKey) -> tuple[LogEntry, C
         SignatureError: the checkpoint is not signed by the ledger's key, or the entry not by its actor.
         DishonestError: the entry is not in the log there.
     """
-    checkpoint = open_checkpoint(proof.checkpoint, verifier)
-    verify_inclusion(proof.index, checkpoint.size, leaf_hash(proof.entry), proof.proof, checkpoint.root)
+    checkpoint = verify_entry(proof.entry, proof.index, proof.proof, proof.checkpoint, verifier)
     return read_entry(proof.entry, verifier), checkpoint
 
 

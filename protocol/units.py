@@ -6,12 +6,9 @@ The kernels here and in `metering` and `tariff` run unchanged on Python ints (in
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from typing import Any, NewType, TypeVar
 
 import numpy as np
-
-from protocol.errors import ConfigurationError
 
 __all__ = [
     "MICRO",
@@ -24,7 +21,6 @@ __all__ = [
     "choose",
     "format_micro",
     "larger",
-    "parse_micro",
 ]
 
 MICRO = 1_000_000
@@ -64,21 +60,6 @@ def choose(condition: Any, yes: Any, no: Any) -> Any:
     if isinstance(condition, (bool, np.bool_)):
         return yes if condition else no
     return np.where(condition, yes, no)
-
-
-def parse_micro(text: str) -> int:
-    """Micro-units of a decimal number of units: ``"0.08"`` is 80000.
-
-    Raises:
-        ConfigurationError: not a number, more than six decimals, or out of the 63-bit range.
-    """
-    try:
-        micro = Decimal(text) * MICRO
-    except InvalidOperation:
-        raise ConfigurationError(f"{text!r} is not a number", hint="write it like 0.08") from None
-    if not micro.is_finite() or micro != micro.to_integral_value() or abs(micro) >= 2**63:
-        raise ConfigurationError(f"{text!r} has more than six decimals or is out of range", hint="write it like 0.08")
-    return int(micro)
 
 
 def format_micro(micro: int) -> str:

@@ -17,7 +17,7 @@ from node.events import Event, Level
 from node.json_values import plain
 from node.screen import json_text, screen_line
 
-__all__ = ["EventPrinter", "money", "per_million", "print_facts", "print_json", "print_table", "tell"]
+__all__ = ["EventPrinter", "money", "print_facts", "print_json", "print_table", "tell"]
 
 _STYLES: dict[Level, dict[str, Any]] = {
     Level.DEBUG: {"dim": True},
@@ -60,11 +60,6 @@ def money(micro: int) -> str:
     sign, units, rest = ("-" if micro < 0 else ""), *divmod(abs(micro), 1_000_000)
     places = f"{rest:06d}".rstrip("0").ljust(2, "0")
     return f"{sign}{units}.{places}"
-
-
-def per_million(micro: int) -> str:
-    """A price per million tokens."""
-    return f"${money(micro)}/1M"
 
 
 def tell(config: NodeConfig | LedgerConfig | ClientConfig, *, as_json: bool = False, err: bool = False) -> EventPrinter:

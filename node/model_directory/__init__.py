@@ -8,7 +8,7 @@ It needs no torch and runs nothing that the directory holds. Only safetensors we
 
 from __future__ import annotations
 
-from node.model_directory.facts import ARCHITECTURES, AUDITED, PRECISIONS, ModelFacts, load_config, model_facts
+from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, load_config, model_facts
 from node.model_directory.files import json_object, read_text_file
 from node.model_directory.hashes import HashMemory
 from node.model_directory.manifest import (
@@ -35,7 +35,6 @@ from node.model_directory.weights import (
 
 __all__ = [
     "ARCHITECTURES",
-    "AUDITED",
     "EMBEDDING",
     "HEAD",
     "MANIFEST_FILE",

@@ -9,16 +9,13 @@ from typing import Any
 from node.model_directory.files import read_json
 from protocol.errors import ModelError
 
-__all__ = ["ARCHITECTURES", "AUDITED", "PRECISIONS", "ModelFacts", "load_config", "model_facts"]
+__all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "load_config", "model_facts"]
 
 ARCHITECTURES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 """`model_type` of the supported models, and the prefix of their class names."""
 
 PRECISIONS = ("fp32", "bf16")
 """Number formats that a model can be served in."""
-
-AUDITED = ("fp32",)
-"""Precisions whose honest noise has been measured, so that a spot check can judge them."""
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Position embeddings that depend on the position alone. Others change with the longest sequence at hand, so that a
