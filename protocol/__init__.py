@@ -3,5 +3,5 @@
 No sockets, disk, clock, randomness, logging, async or torch here; `node` and `simulator` bring those. Reading order:
 ids, units, errors, codec, signing, eip712 (bytes); rates, terms, messages, metering (what is agreed and owed); offer,
 policy, routing, agreement, order (how it comes about); frames, claim, tab, receipt, draws, fingerprint, audit (how it
-is served, paid and judged); operations, session, merkle, checkpoint, evidence (the ledger); bundle (what is left of it).
+is served, paid and judged); operations, session, merkle, checkpoint, evidence (the ledger); bundle (what is left).
 """
