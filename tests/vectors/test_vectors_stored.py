@@ -25,8 +25,11 @@ STORED = Path(__file__).with_name("stored")
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    """A copy, which readers may lock or set aside."""
-    return shutil.copytree(STORED, tmp_path / "stored")
+    """A copy, which readers may lock or set aside; what is secret is only its owner's to read, as it was written."""
+    copy = shutil.copytree(STORED, tmp_path / "stored")
+    for path in copy.iterdir():
+        path.chmod(0o600)
+    return copy
 
 
 def verifier_key(stored: Path) -> str:
@@ -45,7 +48,6 @@ def test_what_is_remembered_of_a_ledger_is_its_checkpoint(stored: Path) -> None:
 
 
 def test_a_log_key_is_its_ledgers(stored: Path) -> None:
-    (stored / "log.key").chmod(0o600)
     assert str(read_log_key(stored / "log.key").verifier) == verifier_key(stored)
 
 
@@ -92,7 +94,6 @@ def test_each_kind_with_a_byte_lost_is_told_and_not_misread(stored: Path) -> Non
     for name in ("key.json", "remembered.json", "log.key", "receipt.json"):
         path = stored / name
         path.write_bytes(path.read_bytes()[:-20])
-        path.chmod(0o600)
     for read_it in (
         lambda: Keystore(stored).find("key"),
         lambda: Memory.load(stored / "remembered.json"),
