@@ -41,9 +41,13 @@ class CountingEngine:
         self._lengths.pop(session, None)
 
     def length(self, session: bytes) -> int:
+        if session not in self._lengths:
+            raise MalformedError("not an open session")
         return self._lengths[session]
 
     def rollback(self, session: bytes, length: int) -> None:
+        if length > self.length(session):
+            raise MalformedError("no such position")
         self._lengths[session] = length
 
     @property
