@@ -56,5 +56,5 @@ def _audit_line(audit: AuditReport) -> str:
     convicts = "" if audit.convicts is None else f", convicts leg {audit.convicts}"
     return (
         f"spot check: {judged} executed again: {audit.verdict}{convicts} "
-        f"(at most {audit.distance_ppm} ppm apart, {audit.limit_ppm} allowed there)"
+        f"({audit.distance_ppm} ppm apart, {audit.limit_ppm} allowed)"
     )

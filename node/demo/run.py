@@ -139,7 +139,7 @@ async def _ask(client: Client, prompt: str, say: Callable[[str], None], write: C
     report, bundle = await question.report()
     if bundle is None:
         return DemoResult(report, None)
-    say("\nSpot check: executing one drawn window of one leg again ...")
+    say("\nSpot check: executing a drawn part of it again ...")
     return DemoResult(report, await asyncio.to_thread(audit_bundle, bundle, BUNDLED_MODEL))
 
 

@@ -204,7 +204,7 @@ async def test_a_restarted_node_is_heard_at_once(runtime, new_host):
 
 async def test_a_burst_loses_nothing_once_it_is_said_again(new_host):
     """The trap: of 60 messages published at once, many are dropped by queues of 32."""
-    publisher, *others = [await new_host(publish_rate=30) for _ in range(3)]
+    publisher, *others = [await new_host(publish_rate=60) for _ in range(3)]
     subscriptions = [await host.subscribe(TOPIC, anything) for host in others]
     heard = await publisher.subscribe(TOPIC, anything)
     for host in others:
@@ -213,7 +213,7 @@ async def test_a_burst_loses_nothing_once_it_is_said_again(new_host):
     greetings = set(await take(heard, len(others)))  # so their subscriptions are known, and nothing is held back
     burst = [b"offer %03d" % number for number in range(60)]
     await asyncio.gather(*(publisher._call(publisher._backend.publish, TOPIC, offer) for offer in burst))  # unpaced
-    async with running(Announcer(publisher, TOPIC, interval_s=3)) as announcer:
+    async with running(Announcer(publisher, TOPIC, interval_s=1)) as announcer:
         for offer in burst:
             announcer.announce(offer, offer, ttl_s=60)
         for subscription in subscriptions:
