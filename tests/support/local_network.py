@@ -90,7 +90,7 @@ class LocalNetwork:
         """A client's sessions that are not closed yet, with their newest vouchers."""
         return [decode(path.read_bytes(), StoredVoucher) for path in (self.home / name).rglob("sessions/*/*.voucher")]
 
-    async def joule(self, *arguments: str, name: str = "client", timeout_s: float = 90, **more: str) -> Finished:
+    async def joule(self, *arguments: str, name: str = "client", timeout_s: float = 200, **more: str) -> Finished:
         """Run one `joule` command to its end."""
         process = await self.spawn(*arguments, name=name, **more)
         async with asyncio.timeout(timeout_s):
@@ -111,7 +111,7 @@ async def voucher_beyond(process: asyncio.subprocess.Process, tokens: int) -> No
     if process.stderr is None:
         raise ValueError("nobody listens to the client")
     told = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while line := (await process.stderr.readline()).decode():
             told.append(line)
             event = json.loads(line)
