@@ -48,8 +48,8 @@ def parse_object(data: bytes, *, limit: int, depth: int) -> dict[str, Any]:
         )
         if b"\\u" in data:  # the only way to spell half of a surrogate pair
             json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise MalformedError(f"not JSON: {type(error).__name__}") from None
+    except (ValueError, RecursionError):
+        raise MalformedError("this is not JSON, or not whole") from None
     if type(value) is not dict:
         raise MalformedError("not a JSON object")
     return value
