@@ -52,7 +52,9 @@ def _ignore(_text: str) -> None:
 
 
 def _audit_line(audit: AuditReport) -> str:
-    judged = f"windows 1 to {audit.windows_judged} of {audit.windows}, legs 0 to {audit.legs_judged - 1}"
+    windows = "window 1" if audit.windows_judged == 1 else f"windows 1 to {audit.windows_judged}"
+    legs = "leg 0" if audit.legs_judged == 1 else f"legs 0 to {audit.legs_judged - 1}"
+    judged = f"{windows} of {audit.windows}, {legs}"
     convicts = "" if audit.convicts is None else f", convicts leg {audit.convicts}"
     return (
         f"spot check: {judged} executed again: {audit.verdict}{convicts} "

@@ -284,3 +284,24 @@ async def test_rows_far_ahead_of_the_vouchers_are_refused(market: SmallMarket) -
     item = StepItem(session=hand.session, position=0, length=50)
     await send(before, step(item), bytes(50 * 4 * WIDTH))
     assert (await expect(link, Failed)).code == "unpaid"
+
+
+async def test_rows_that_are_being_computed_when_the_client_has_enough_are_signed_for(shop: SmallMarket) -> None:
+    """A stop in the middle of a pass: its rows belong to the window that ends, not to one without a receipt."""
+    hand = Hand(shop, most=40)
+    await hand.accepted()
+    await serves(shop)  # time enough for the leg to see who attached
+    node = shop.nodes[0]
+    job = node.provider._jobs[hand.session].job
+    job.arrive(0, (1, 2, 3), now_us=0)
+    piece = job.next_piece(2)
+    assert piece is not None
+    job.running = True
+    job.finish(0)
+    assert job.next_receipt() is None
+    (output,) = node.engine.forward([piece])
+    assert not isinstance(output, Exception)
+    job.complete(piece, output, now_us=1)
+    due = job.next_receipt()
+    assert due is not None
+    assert (due.frame.signed.receipt.tokens_in, due.frame.signed.receipt.rows) == (2, 2)

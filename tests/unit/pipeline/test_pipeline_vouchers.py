@@ -6,6 +6,7 @@ import pytest
 from hand_client import OTHER_LEDGER, STRANGER, Hand
 from small_market import SmallMarket
 
+from node.pipeline.vouchers import StoredVoucher
 from protocol.claim import Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
 
@@ -110,3 +111,14 @@ async def test_the_best_voucher_is_kept_and_no_more_is_redeemed_than_was_claimed
     assert word.amount == low[0]
     assert claim.redeemable(word.amount).voucher.amounts[0] == low[0]
     assert claim.redeemable(low[0] + 1).voucher.amounts[0] == caps[0]
+
+
+@pytest.mark.parametrize(("promised", "asks"), [(1, False), (2, True)])
+async def test_an_operation_is_not_spent_on_less_than_it_costs(market: SmallMarket, promised: int, asks: bool) -> None:
+    hand, node = Hand(market), market.nodes[0]
+    await hand.open()
+    pay = hand.pay(3, 0, amounts=(promised, 0, 0))
+    stored = StoredVoucher(session=hand.deal.session, opened_at=market.now, leg=0, pay=pay, discharges=())
+    await node.store.put(hand.session, stored)
+    await node.redeemer.redeem_all()
+    assert ("settle" in market.ledger.asked) is asks
