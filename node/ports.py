@@ -18,6 +18,7 @@ from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.offer import Provenance
 from protocol.session import Account, SessionRecord
 from protocol.signing import SigningKey
+from protocol.standing import Deed, Standing
 
 __all__ = [
     "Activations",
@@ -25,6 +26,7 @@ __all__ = [
     "Connect",
     "EnergyAccount",
     "Link",
+    "PeerMemory",
     "Randomness",
     "Requests",
     "Settlement",
@@ -90,6 +92,21 @@ class Requests(Protocol):
         self, peer: str, protocol: str, data: bytes, *, timeout_s: float = ..., max_reply: int = ...
     ) -> bytes:
         """The answer. Raises RefusedError with the peer's code, UnreachableError or LostPeerError."""
+
+
+class PeerMemory(Protocol):
+    """What this party has seen of others, by their 20-byte addresses. Lost are at most the last moments of a crash."""
+
+    def standing(self, address: bytes) -> Standing:
+        """What is remembered of a peer; `NEWCOMER` where that is nothing. Never waits."""
+
+    def note(self, address: bytes, deed: Deed, *, count: int = 1, amount: int = 0, about: str = "") -> None:
+        """Take down what a peer did just now; it counts at once, and is on disk soon after.
+
+        Args:
+            amount: micro-units that moved.
+            about: why, for people.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,116 @@
+"""What one party remembers of another, and what follows from it: whom to avoid, whom to trust with how much.
+
+Nobody else's word is in it. It is counted from own jobs, by the day, and forgotten after `KEPT_DAYS`
+(docs/spec/market.md, clauses M10 to M13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+__all__ = ["KEPT_DAYS", "NEWCOMER", "Deed", "Standing", "Tally", "granted_credit", "shunned_until"]
+
+KEPT_DAYS = 30
+"""A deed is forgotten so many days after it."""
+FIRST_PAUSE_S = 60
+"""A peer is left alone for so long after one failure; twice as long after each further one."""
+LONGEST_PAUSE_S = 24 * 3600
+CREDIT_SHARE = 10
+"""One tenth of what a client has paid here is the most that it is served ahead of its payment."""
+
+
+class Deed(StrEnum):
+    """Something that a peer did, or failed to do, towards this party."""
+
+    SERVED = "served"
+    """As a provider: its leg of a job, to the end."""
+    PAID = "paid"
+    """As a client: a job to its last voucher."""
+    FAILED = "failed"
+    """As a provider: ended a job that it had taken, or refused what it had offered."""
+    SILENT = "silent"
+    """As a provider: did not answer, or took a job and then said nothing."""
+    LATE = "late"
+    """As a provider: tokens that came later than its offer says."""
+    LIED = "lied"
+    """As a provider: signed what contradicts itself, its neighbour, or what hardware can do."""
+    MISMATCHED = "mismatched"
+    """As a provider: convicted by a spot check."""
+    LAPSED = "lapsed"
+    """As a client: took a place and let it lapse without paying on."""
+    DEFAULTED = "defaulted"
+    """As a client: left tokens unpaid that were served on credit."""
+
+
+FAILURES = (Deed.FAILED, Deed.SILENT, Deed.LAPSED)
+"""What may happen to the honest, too: the peer is left alone for a while, longer each time."""
+OFFENCES = (Deed.LIED, Deed.MISMATCHED, Deed.DEFAULTED)
+"""What no honest peer does: it is left alone for as long as it is remembered."""
+MERITS = (Deed.SERVED, Deed.PAID)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often, for how much, and when last."""
+
+    count: int = 0
+    amount: int = 0
+    """Micro-units that moved between the two."""
+    last_at: int = 0
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One peer's deeds, as far as they are remembered."""
+
+    tallies: Mapping[Deed, Tally] = field(default_factory=lambda: MappingProxyType({}))
+    failures_in_row: int = 0
+    """`FAILURES` since the last merit."""
+
+    def of(self, deed: Deed) -> Tally:
+        """The tally of one deed."""
+        return self.tallies.get(deed, Tally())
+
+    @property
+    def is_newcomer(self) -> bool:
+        """Whether nothing good is known of it."""
+        return not any(self.of(deed).count for deed in MERITS)
+
+    @property
+    def offended(self) -> bool:
+        """Whether it did what no honest peer does."""
+        return any(self.of(deed).count for deed in OFFENCES)
+
+
+NEWCOMER = Standing()
+
+
+def shunned_until(standing: Standing) -> int:
+    """Until when to do without this peer where there is another, Unix seconds; 0 for not at all (clause M11)."""
+    until = 0
+    offended = [standing.of(deed).last_at for deed in OFFENCES if standing.of(deed).count]
+    if offended:
+        until = max(offended) + KEPT_DAYS * 24 * 3600
+    if standing.failures_in_row:
+        last = max(standing.of(deed).last_at for deed in FAILURES)
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S << min(standing.failures_in_row - 1, 20))
+        until = max(until, last + pause)
+    return until
+
+
+def granted_credit(standing: Standing, *, price_out: int, window: int, least: int) -> int:
+    """Generated tokens that a leg serves this client before they are paid (clause M12).
+
+    Args:
+        price_out: micro-units per million generated tokens.
+        window: generated tokens in one window, the most that is ever granted.
+        least: what the leg's offer grants to anybody.
+    """
+    if standing.offended:
+        return 0
+    earned = standing.of(Deed.PAID).amount // CREDIT_SHARE * 1_000_000 // max(1, price_out)
+    return min(window, max(least, earned))
