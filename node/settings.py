@@ -12,15 +12,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import textwrap
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 from node.setting_kinds import Folder, Kind
-from protocol.errors import ConfigurationError
+from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
+from protocol.errors import ConfigurationError, InvalidError
 
 __all__ = ["Setting", "declared", "differences", "load", "setting", "template"]
 
@@ -165,12 +164,13 @@ def differences(old: Any, new: Any) -> tuple[Setting, ...]:
 
 def _from_file(settings: Iterable[Setting], file: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+        with file.open("rb") as opened:
+            document = parse_toml(opened.read(4 * MAX_TOML_BYTES + 1).decode())
     except OSError as error:
         raise ConfigurationError(
             f"cannot read {file}: {error.strerror}", hint="check the path given to --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (InvalidError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} is not TOML: {error}", hint="`joule node init` writes a valid file") from None
     known = {(each.table, each.name): each for each in settings}
     values = {}

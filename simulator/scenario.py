@@ -10,13 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import ConfigurationError
+from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
+from protocol.errors import ConfigurationError, InvalidError
 from protocol.units import MICRO
 from simulator.law import check_list, check_place
 from simulator.settings import choice, decimal, read_named, read_table, text, unknown_key, whole, words
@@ -41,7 +40,6 @@ BUNDLED = Path(__file__).parent / "scenarios"
 
 MILLI = 1000
 SHAPES = ("flat", "time-of-use", "solar", "spot")
-_LARGEST_FILE = 1 << 20
 _LARGEST_RUN = 10**9  # provider-hours: in microseconds they stay under 2**62
 _VARIABLE = ("market", "region", "hardware", "demand")
 _TOP_LEVEL = ("title", "about", "shows", "base", "run", *_VARIABLE, "variant")
@@ -249,8 +247,8 @@ def load_scenario(path: Path) -> Scenario:
         ConfigurationError: unreadable, not TOML, or a key that is unknown, missing, ill-typed or out of range.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ConfigurationError(f"{path} is larger than 1 MiB", hint="is this a scenario?")
+        if path.stat().st_size > MAX_TOML_BYTES:
+            raise ConfigurationError(f"{path} is larger than {MAX_TOML_BYTES} bytes", hint="is this a scenario?")
         content = path.read_bytes()
         document = content.decode("utf-8")
     except OSError as error:
@@ -268,9 +266,9 @@ def load_scenario(path: Path) -> Scenario:
 def parse_scenario(document: str) -> Scenario:
     """A scenario from TOML text. Raises as `load_scenario` does."""
     try:
-        table = tomllib.loads(document, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not valid TOML: {error}", hint="mend that line") from error
+        table = parse_toml(document)
+    except InvalidError as error:
+        raise ConfigurationError(f"not valid TOML: {error.message}", hint="mend that line") from error
     for key in table:
         if key not in _TOP_LEVEL:
             raise unknown_key(key, key, _TOP_LEVEL)

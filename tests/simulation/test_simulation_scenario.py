@@ -125,7 +125,7 @@ def test_another_seed_drops_the_claim_about_the_files_own() -> None:
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for content, message in (
         (b"\xff\xfe", "not UTF-8"),
-        (b"#" * ((1 << 20) + 1), "larger than 1 MiB"),
+        (b"#" * ((1 << 20) + 1), "larger than 65536"),
         (b"", "missing"),
     ):
         path = tmp_path / "bad.toml"
