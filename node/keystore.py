@@ -31,6 +31,8 @@ MAX_KEYFILE_BYTES = 16 * 1024
 _MAX_SCRYPT_BYTES = 2**30
 _MAX_SCRYPT_PASSES = 64
 _MAX_PBKDF2_ROUNDS = 10_000_000
+_DERIVED_BYTES = 32
+"""16 bytes encrypt, 16 authenticate; a file that asks for more asks for time and memory without end."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLEAR = "public_key"
 """Our one addition to the format; other wallets ignore it, and exports leave it out."""
@@ -70,7 +72,7 @@ class KeyFile:
             raise KeystoreError(
                 f"wrong passphrase for the key {self.name!r}", code="passphrase", hint="a lost one cannot be recovered"
             ) from None
-        except (KeyError, TypeError, AttributeError, InvalidError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError, InvalidError) as error:
             raise KeystoreError(f"the key {self.name!r} is damaged ({type(error).__name__})") from None
         if self.address not in (None, key.address) or self.public_key not in (None, key.public_key):
             raise KeystoreError(f"the key {self.name!r} is not the key of the address that its file names")
@@ -123,18 +125,27 @@ def parse_keyfile(data: bytes, name: str, path: Path | None = None) -> KeyFile:
 
 def _check_cost(crypto: dict[str, Any]) -> None:
     """Refuse a file whose key derivation would take the machine's memory or an hour."""
-    params = crypto["kdfparams"]
+    # Keys of any case count, the last one wins: as the library reads them that derives the key.
+    params = {key.lower(): value for key, value in crypto["kdfparams"].items()}
+    if _whole(params["dklen"]) != _DERIVED_BYTES:
+        raise ValueError(f"it derives {params['dklen']} bytes, not {_DERIVED_BYTES}")
     if crypto["kdf"] == "scrypt":
-        n, r, p = int(params["n"]), int(params["r"]), int(params["p"])
+        n, r, p = _whole(params["n"]), _whole(params["r"]), _whole(params["p"])
         cheap = n >= 1 and r >= 1 and 128 * n * r <= _MAX_SCRYPT_BYTES and 1 <= p <= _MAX_SCRYPT_PASSES
     elif crypto["kdf"] == "pbkdf2":
         if params["prf"] != "hmac-sha256":
             raise ValueError(f"its pseudo-random function {params['prf']!r} is not hmac-sha256")
-        cheap = 1 <= int(params["c"]) <= _MAX_PBKDF2_ROUNDS
+        cheap = 1 <= _whole(params["c"]) <= _MAX_PBKDF2_ROUNDS
     else:
         raise ValueError(f"its key derivation {crypto['kdf']!r} is neither scrypt nor pbkdf2")
     if not cheap:
         raise ValueError("opening it would take too much memory or time")
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{str(value)[:40]!r} is not a whole number")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,3 +222,11 @@ def test_a_file_that_names_another_address_does_not_open() -> None:
 def test_any_secret_comes_back_under_any_passphrase(secret: bytes, passphrase: str) -> None:
     document = encrypt(SigningKey(secret), passphrase, 2)
     assert parse_keyfile(json.dumps(document).encode(), "any").unlock(passphrase).secret == secret
+
+
+@pytest.mark.parametrize("params", [{"dklen": 2**33}, {"N": 2**30}, {"n": float("inf")}, {"dklen": "32"}, {"P": 65}])
+def test_no_spelling_of_a_costly_derivation_passes(params: dict[str, object]) -> None:
+    document = encrypt(generate(), "passphrase", LIGHT)
+    document["crypto"]["kdfparams"].update(params)
+    with pytest.raises(KeystoreError, match="not a keystore file"):
+        parse_keyfile(json.dumps(document).encode(), "costly")
