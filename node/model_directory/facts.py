@@ -22,6 +22,16 @@ STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 session's tokens would depend on who shares its batch."""
 
 MAX_NAME_BYTES = 96
+MAX_CONFIG_BYTES = 1024 * 1024
+"""Of a configuration file: read as JSON it takes up to twenty times as much."""
+
+MAX_BLOCKS = 1_024
+MAX_WIDTH = 1 << 17
+"""Of rows, heads, and what lies between. The bounds are some eight times what the largest open models have: a layer is
+built from these numbers before any weight is looked at, and a stranger may have written them."""
+MAX_VOCABULARY = 1 << 22
+MAX_CONTEXT = 2**31 - 1
+_WIDTHS = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +62,19 @@ def model_facts(directory: Path) -> ModelFacts:
     """Read and check a model's configuration. Raises ModelError."""
     config = load_config(directory)
     model_type = _check_architecture(config)
-    blocks = _positive(config, "num_hidden_layers")
-    hidden_size = _positive(config, "hidden_size")
+    blocks = _positive(config, "num_hidden_layers", MAX_BLOCKS)
+    hidden_size = _positive(config, "hidden_size", MAX_WIDTH)
+    for key in _WIDTHS:
+        if config.get(key) is not None:
+            _positive(config, key, 8 * MAX_WIDTH)
     return ModelFacts(
         architecture=f"{ARCHITECTURES[model_type]}ForCausalLM",
         model_type=model_type,
         name=_name(config, f"{model_type}-{blocks}x{hidden_size}"),
         blocks=blocks,
         hidden_size=hidden_size,
-        vocabulary=_positive(config, "vocab_size"),
-        max_context=_positive(config, "max_position_embeddings"),
+        vocabulary=_positive(config, "vocab_size", MAX_VOCABULARY),
+        max_context=_positive(config, "max_position_embeddings", MAX_CONTEXT),
         stop_tokens=_stop_tokens(directory, config),
         tied=config.get("tie_word_embeddings") is True,
     )
@@ -76,7 +89,7 @@ def load_config(directory: Path) -> dict[str, Any]:
         raise ModelError(
             f"{directory} holds no config.json", hint="point --model at a Hugging Face model directory with config.json"
         )
-    return read_json(path)
+    return read_json(path, MAX_CONFIG_BYTES)
 
 
 def _check_architecture(config: dict[str, Any]) -> str:
@@ -100,10 +113,11 @@ def _check_architecture(config: dict[str, Any]) -> str:
     return model_type
 
 
-def _positive(config: dict[str, Any], key: str) -> int:
+def _positive(config: dict[str, Any], key: str, most: int) -> int:
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise ModelError(f"config.json says {key} = {value!r}", hint=f"{key} must be a positive integer")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        said = repr(value)[:80]
+        raise ModelError(f"config.json says {key} = {said}", hint=f"{key} must be a positive integer, at most {most}")
     return value
 
 
@@ -117,7 +131,7 @@ def _name(config: dict[str, Any], default: str) -> str:
 
 def _stop_tokens(directory: Path, config: dict[str, Any]) -> tuple[int, ...]:
     path = directory / "generation_config.json"
-    generation = read_json(path) if path.is_file() else {}
+    generation = read_json(path, MAX_CONFIG_BYTES) if path.is_file() else {}
     # As in Hugging Face's generation, the generation configuration wins over the model's.
     value = generation.get("eos_token_id", config.get("eos_token_id"))
     ids = [] if value is None else value if isinstance(value, list) else [value]

@@ -87,7 +87,8 @@ def _load(file: Path) -> dict[str, str]:
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)
         value = parse_json(data) if len(data) <= MAX_BYTES else None
-        known = dict(value["sha256"]) if isinstance(value, dict) and value.get("format") == FORMAT else {}
+        said = value["sha256"] if isinstance(value, dict) and value.get("format") == FORMAT else {}
+        known = said if isinstance(said, dict) else {}
         sound = len(known) <= MAX_ENTRIES and all(_is_key(k) and _is_digest(v) for k, v in known.items())
     except (OSError, ValueError, TypeError, KeyError):
         return {}

@@ -29,6 +29,9 @@ __all__ = [
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100 * 1024 * 1024  # the safetensors format's own bound
+MAX_NAME = 63
+"""Characters of a weight file's name: below what a file system takes, of four bytes each. Common ones have 32."""
+MAX_DIMENSIONS = 8
 
 EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.norm.weight"
@@ -116,7 +119,7 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
     try:
         entries = {name: entry for name, entry in parse_json(header).items() if name != "__metadata__"}
         places = {name: _place(path, entry) for name, entry in entries.items()}
-        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
         raise ModelError(f"{path.name} is not a safetensors file", hint=DOWNLOAD_AGAIN) from None
     if size != 8 + length + end:
@@ -125,11 +128,20 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
 
 
 def _place(path: Path, entry: Any) -> TensorPlace:
-    begin, end = map(int, entry["data_offsets"])
-    shape = tuple(map(int, entry["shape"]))
-    if not 0 <= begin <= end or min(shape, default=0) < 0 or math.prod(shape) > max(1, 8 * (end - begin)):
+    begin, end = map(_size, entry["data_offsets"])
+    shape = tuple(map(_size, entry["shape"]))
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError("more dimensions than a tensor has")
+    if not 0 <= begin <= end or math.prod(shape) > max(1, 8 * (end - begin)):
         raise ValueError("offsets that do not fit the shape")
     return TensorPlace(path, str(entry["dtype"]), shape, end - begin)
+
+
+def _size(value: Any) -> int:
+    """A whole number that a file's size can hold: longer ones take for ever to multiply."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("a size that is none")
+    return value
 
 
 def _index(directory: Path) -> dict[str, Path]:
@@ -144,7 +156,7 @@ def _index(directory: Path) -> dict[str, Path]:
         raise ModelError(f"{INDEX_FILE} has no weight map", hint=DOWNLOAD_AGAIN)
     for name in weight_map.values():
         # An index comes from the same stranger as the weights: it may name files of this directory only.
-        sound = isinstance(name, str) and Path(name).name == name and name.isprintable()
+        sound = isinstance(name, str) and len(name) <= MAX_NAME and Path(name).name == name and name.isprintable()
         if not sound or not name.endswith(".safetensors"):
             raise ModelError(f"{INDEX_FILE} names {name!r}, which is no safetensors file", hint=DOWNLOAD_AGAIN)
     return {tensor: directory / name for tensor, name in weight_map.items()}

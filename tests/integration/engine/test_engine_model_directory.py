@@ -142,7 +142,7 @@ CONFIGS = [
     ({"vocab_size": "320"}, "vocab_size = '320'"),
     ({"max_position_embeddings": None}, "max_position_embeddings = None"),
     ({"hidden_act": "no such function"}, "does not describe a Llama model"),
-    ({"num_attention_heads": "four"}, "does not describe a Llama model"),
+    ({"num_attention_heads": "four"}, "num_attention_heads"),
     ({"rms_norm_eps": None}, "does not describe a Llama model"),
     ({"intermediate_size": 96}, r"down_proj.weight has shape \[64, 128\], config.json asks for \[64, 96\]"),
     ({"vocab_size": 400}, r"lm_head.weight has shape \[320, 64\]"),
