@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from node.app.chat import ChatTemplate, find_template
 from node.app.prompt import Prompt
+from node.app.tokenizer_limits import load_tokenizer, strangers_code
 from node.durable import replace_file
 from node.model_directory import read_text_file
 from node.ports import Requests
@@ -22,6 +22,8 @@ from protocol.ids import ModelFile, ModelManifest, ModelRoot
 from protocol.names import MODEL_PROTOCOL
 
 __all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer"]
+
+_FAILS = "the model's tokenizer does not work"
 
 
 class ModelServer:
@@ -137,12 +139,7 @@ class Text:
     """
 
     def __init__(self, tokenizer_json: bytes, *, config: bytes | None = None, template: bytes | None = None) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception for a file that it cannot read
-            raise MalformedError(f"the model's tokenizer cannot be read: {error}") from None
-        self._tokenizer.no_truncation()  # a tokenizer may have been saved with a bound that would cut prompts short
-        self._tokenizer.no_padding()
+        self._tokenizer = load_tokenizer(tokenizer_json)
         self._files = config, template
         self._stream = DecodeStream(skip_special_tokens=True)
 
@@ -169,22 +166,27 @@ class Text:
         template = None if prompt.raw is not None else self.template()
         if template is not None:
             # The template has written all special tokens that are wanted.
-            ids: list[int] = self._tokenizer.encode(template.render(prompt.messages), add_special_tokens=False).ids
+            written = template.render(prompt.messages)
+            with strangers_code(_FAILS):
+                ids: list[int] = self._tokenizer.encode(written, add_special_tokens=False).ids
             return ids
         if prompt.plain is None:
             raise ModelError("the model has no chat template", hint="ask one question, without --system or --messages")
         return self.encode(prompt.plain)
 
     def encode(self, prompt: str) -> list[int]:
-        """Token ids, with the special tokens that the model wants around a prompt."""
-        ids: list[int] = self._tokenizer.encode(prompt).ids
+        """Token ids, with the special tokens that the model wants around a prompt. Raises ModelError."""
+        with strangers_code(_FAILS):
+            ids: list[int] = self._tokenizer.encode(prompt).ids
         return ids
 
     def piece(self, token: int) -> str:
-        """The text that one more token adds; empty while a character is incomplete."""
-        return self._stream.step(self._tokenizer, token) or ""
+        """The text that one more token adds; empty while a character is incomplete. Raises ModelError."""
+        with strangers_code(_FAILS):
+            return self._stream.step(self._tokenizer, token) or ""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of all these tokens."""
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        """The text of all these tokens. Raises ModelError."""
+        with strangers_code(_FAILS):
+            text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text

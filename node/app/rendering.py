@@ -29,6 +29,8 @@ CPU_S = 5
 MAX_MEMORY_BYTES = 512 * 1024 * 1024
 MAX_TEXT_LENGTH = 8 * 1024 * 1024
 """Characters."""
+MAX_WORDS = 1_000
+"""Characters of an error, which whoever asked reads whole."""
 
 
 class Refused(TemplateError):
@@ -121,9 +123,9 @@ def _rendered(template: str, variables: dict[str, Any]) -> dict[str, str]:
             if length > MAX_TEXT_LENGTH:
                 return {"failed": f"it writes more than {MAX_TEXT_LENGTH} characters"}
     except Refused as refusal:
-        return {"refused": str(refusal)}
+        return {"refused": str(refusal)[:MAX_WORDS]}
     except Exception as error:  # noqa: BLE001 - a stranger's program may fail in any way
-        return {"failed": f"{type(error).__name__}: {error}"}
+        return {"failed": f"{type(error).__name__}: {error}"[:MAX_WORDS]}
     return {"text": "".join(pieces)}
 
 
