@@ -15,10 +15,13 @@ from node.durable import replace_file
 from protocol.checkpoint import Checkpoint, open_checkpoint
 from protocol.errors import ConfigurationError, PeerError
 from protocol.note import VerifierKey
+from protocol.strict_json import parse_object
 
 __all__ = ["Memory"]
 
 _WRITE_EVERY_S = 1.0
+_MAX_BYTES = 128 * 1024
+"""Of the file: a note of the longest kind, as JSON writes it, and a key."""
 
 
 @dataclass(slots=True)
@@ -40,7 +43,8 @@ class Memory:
         if path is None or not path.exists():
             return memory
         try:
-            stored = json.loads(path.read_text())
+            with path.open("rb") as file:
+                stored = parse_object(file.read(_MAX_BYTES + 1), limit=_MAX_BYTES, depth=1)
             memory.verifier = VerifierKey.parse(stored["verifier_key"])
             memory.note = stored["checkpoint"].encode()
             open_checkpoint(memory.note, memory.verifier)
