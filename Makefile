@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
+FUZZ ?=
 export PROMPT ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
@@ -13,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # Two workers; a file's tests stay together, for they share what is slow to start, and the slowest come first.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench clean
+.PHONY: help demo test check lint types walls docs bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -56,6 +57,9 @@ docs: .venv/installed-dev ## Build the documentation into site/
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
 	@for each in scripts/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done
+
+fuzz: .venv/installed-dev ## Fuzz every decoder of bytes from outside; goes on where it was stopped (FUZZ="--help" says more)
+	@exec $(BIN)/python -m scripts.fuzzing $(FUZZ)
 
 clean: ## Remove what was built and installed here
 	@rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
