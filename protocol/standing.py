@@ -11,13 +11,26 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-__all__ = ["KEPT_DAYS", "NEWCOMER", "Deed", "Standing", "Tally", "granted_credit", "shunned_until"]
+__all__ = [
+    "DAY_S",
+    "FAILURES",
+    "KEPT_DAYS",
+    "MERITS",
+    "NEWCOMER",
+    "OFFENCES",
+    "Deed",
+    "Standing",
+    "Tally",
+    "granted_credit",
+    "shunned_until",
+]
 
+DAY_S = 24 * 3600
 KEPT_DAYS = 30
 """A deed is forgotten so many days after it."""
 FIRST_PAUSE_S = 60
 """A peer is left alone for so long after one failure; twice as long after each further one."""
-LONGEST_PAUSE_S = 24 * 3600
+LONGEST_PAUSE_S = DAY_S
 CREDIT_SHARE = 10
 """One tenth of what a client has paid here is the most that it is served ahead of its payment."""
 
@@ -94,7 +107,7 @@ def shunned_until(standing: Standing) -> int:
     until = 0
     offended = [standing.of(deed).last_at for deed in OFFENCES if standing.of(deed).count]
     if offended:
-        until = max(offended) + KEPT_DAYS * 24 * 3600
+        until = max(offended) + KEPT_DAYS * DAY_S
     if standing.failures_in_row:
         last = max(standing.of(deed).last_at for deed in FAILURES)
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S << min(standing.failures_in_row - 1, 20))

@@ -26,6 +26,7 @@ from node.events.network import (
 )
 from node.events.process import (
     LedgerReady,
+    PeersNotKept,
     RestartNeeded,
     SettingsChanged,
     SettingsRefused,
@@ -77,6 +78,7 @@ __all__ = [
     "OfferWithdrawn",
     "OrderRefused",
     "PeerUnreached",
+    "PeersNotKept",
     "Released",
     "RestartNeeded",
     "Retrying",

@@ -9,6 +9,7 @@ from node.events.base import Event, Level, short
 
 __all__ = [
     "LedgerReady",
+    "PeersNotKept",
     "RestartNeeded",
     "SettingsChanged",
     "SettingsRefused",
@@ -49,6 +50,19 @@ class LedgerReady(Event):
     def sentence(self) -> str:
         money = ", with play money from its faucet" if self.faucet else ""
         return f"the ledger is ready at {self.url}, run by {short(self.operator)}{money}; peer {self.peer}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeersNotKept(Event):
+    """What peers did cannot be written, or read; it counts in this process alone until it can."""
+
+    name: ClassVar[str] = "peers not kept"
+    level: ClassVar[Level] = Level.WARNING
+    reason: str
+    """What the file or its disk says."""
+
+    def sentence(self) -> str:
+        return f"what is known of peers is not on disk: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

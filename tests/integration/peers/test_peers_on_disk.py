@@ -1,0 +1,199 @@
+"""What is remembered of peers, on a real disk: between processes, through crashes, and where it cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from node.events import Event, PeersNotKept, unheard
+from node.peers import PeerDatabase, StoredMemory, open_memory
+from node.peers.deeds import Deeds
+from node.worker import ThreadWorker
+from protocol.errors import LocalError
+from protocol.standing import NEWCOMER, Deed
+
+NOW = 1_800_000_000
+PEER, OTHER = b"p" * 20, b"q" * 20
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from node.peers import PeerDatabase
+from node.peers.deeds import Deeds
+from protocol.standing import Deed
+
+database = PeerDatabase(Path(sys.argv[1]))
+for _ in range(int(sys.argv[2])):
+    deeds = Deeds()
+    deeds.take(b"p" * 20, Deed.SERVED, at=1_800_000_000, amount=5)
+    database.write(deeds, 1_800_000_000)
+    print("written", flush=True)
+if len(sys.argv) > 3:
+    time.sleep(60)
+"""
+
+
+@asynccontextmanager
+async def memory_in(folder: Path, events: list[Event] | None = None) -> AsyncIterator[StoredMemory]:
+    async with AsyncExitStack() as stack:
+        worker = ThreadWorker("peers")
+        stack.callback(worker.close)
+        tell = unheard if events is None else events.append
+        yield await stack.enter_async_context(open_memory(folder / "peers.sqlite", worker, lambda: NOW, tell))
+
+
+@pytest.mark.asyncio
+async def test_what_was_noted_is_there_for_the_next_process(tmp_path: Path) -> None:
+    async with memory_in(tmp_path / "new") as memory:
+        assert memory.standing(PEER) is NEWCOMER
+        memory.note(PEER, Deed.SILENT, about="took the job and said nothing")
+        assert memory.standing(PEER).failures_in_row == 1
+    assert (tmp_path / "new" / "peers.sqlite").stat().st_mode & 0o777 == 0o600
+    async with memory_in(tmp_path / "new") as memory:
+        (found,) = memory.acquaintances()
+        assert (found.address, found.about[Deed.SILENT]) == (PEER, "took the job and said nothing")
+        assert memory.standing(PEER).failures_in_row == 1
+
+
+@pytest.mark.asyncio
+async def test_nothing_noted_leaves_no_file(tmp_path: Path) -> None:
+    peers = tmp_path / "peers.sqlite"
+    async with memory_in(tmp_path) as memory:
+        await memory.refresh()
+        await memory.forget(None)
+        assert memory.acquaintances() == []
+    assert not peers.exists()
+
+
+@pytest.mark.asyncio
+async def test_two_processes_of_one_key_see_what_the_other_noted(tmp_path: Path) -> None:
+    async with memory_in(tmp_path) as one, memory_in(tmp_path) as two:
+        one.note(PEER, Deed.FAILED)
+        await one.refresh()
+        two.note(PEER, Deed.FAILED)
+        two.note(OTHER, Deed.LIED)
+        await two.refresh()
+        assert two.standing(PEER).failures_in_row == 2
+        await one.refresh()
+        assert one.standing(PEER).failures_in_row == 2
+        assert one.standing(OTHER).offended
+        assert await one.forget(OTHER) == 1
+        await two.refresh()
+        assert two.standing(OTHER) is NEWCOMER
+        assert await two.forget(None) == 1
+        await one.refresh()
+        assert one.acquaintances() == []
+
+
+def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "peers.sqlite"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path, "50"], stdout=subprocess.DEVNULL) for _ in range(3)
+    ]
+    assert [each.wait(timeout=60) for each in writers] == [0, 0, 0]
+    deeds = Deeds()
+    deeds.load(PeerDatabase(path).write(Deeds(), NOW) or [], NOW)
+    assert (deeds.standing(PEER, NOW).of(Deed.SERVED).count, deeds.standing(PEER, NOW).of(Deed.SERVED).amount) == (
+        150,
+        750,
+    )
+
+
+def test_what_was_written_survives_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "peers.sqlite"
+    with subprocess.Popen([sys.executable, "-c", WRITER, path, "5", "stay"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        for _ in range(5):
+            assert writer.stdout.readline() == b"written\n"
+        writer.kill()
+    deeds = Deeds()
+    deeds.load(PeerDatabase(path).write(Deeds(), NOW) or [], NOW)
+    assert deeds.standing(PEER, NOW).of(Deed.SERVED).count == 5
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_no_database_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "peers.sqlite").write_bytes(b"not a database" * 100)
+    events: list[Event] = []
+    async with memory_in(tmp_path, events) as memory:
+        memory.note(PEER, Deed.FAILED)
+        await memory.refresh()
+        memory.note(PEER, Deed.FAILED)
+        await memory.refresh()
+        assert memory.standing(PEER).failures_in_row == 2
+        assert [type(event) for event in events] == [PeersNotKept]
+        (tmp_path / "peers.sqlite").unlink()
+        await memory.refresh()
+    async with memory_in(tmp_path) as memory:
+        assert memory.standing(PEER).failures_in_row == 2
+
+
+class FullDisk(PeerDatabase):
+    """A real database that has no page left to write to."""
+
+    def write(self, deeds: Deeds, now: int) -> object:  # type: ignore[override]
+        with self._transaction() as connection:
+            pass
+        connection.execute("PRAGMA max_page_count = 1")
+        return super().write(deeds, now)
+
+
+def test_a_full_disk_takes_nothing_by_halves(tmp_path: Path) -> None:
+    path = tmp_path / "peers.sqlite"
+    deeds = Deeds()
+    for each in range(2000):
+        deeds.take(each.to_bytes(20, "big"), Deed.FAILED, at=NOW, about="x" * 200)
+    with pytest.raises(LocalError, match="full"):
+        FullDisk(path).write(deeds, NOW)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM deeds").fetchone() == (0,)
+    connection.close()
+    database = PeerDatabase(path)
+    database.write(deeds, NOW)
+    database.close()
+    assert len(PeerDatabase(path).write(Deeds(), NOW) or []) == 2000
+
+
+def test_a_table_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "peers.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    deeds = Deeds()
+    deeds.take(PEER, Deed.FAILED, at=NOW)
+    with pytest.raises(LocalError, match="version 2"):
+        PeerDatabase(path).write(deeds, NOW)
+
+
+def test_the_least_useful_leave_a_full_file(tmp_path: Path) -> None:
+    database = PeerDatabase(tmp_path / "peers.sqlite", most=50)
+    friend, liar = b"f" * 20, b"l" * 20
+    deeds = Deeds()
+    deeds.take(friend, Deed.SERVED, at=NOW - 9)
+    deeds.take(liar, Deed.LIED, at=NOW - 9)
+    database.write(deeds, NOW)
+    crowd = Deeds()
+    for each in range(500):
+        crowd.take(each.to_bytes(20, "big"), Deed.LAPSED, at=NOW)
+    database.write(crowd, NOW)
+    database.close()
+    left = {address for address, _ in PeerDatabase(tmp_path / "peers.sqlite").write(Deeds(), NOW) or []}
+    assert {friend, liar} <= left
+    assert len(left) <= 50
+
+
+@pytest.mark.asyncio
+async def test_a_note_is_written_soon_by_itself(tmp_path: Path) -> None:
+    async with memory_in(tmp_path) as memory, memory_in(tmp_path) as other:
+        memory.note(PEER, Deed.LIED)
+        async with asyncio.timeout(10):
+            while not other.standing(PEER).offended:
+                await other.refresh()
+                await asyncio.sleep(0)
