@@ -57,6 +57,7 @@ __all__ = [
     "StaleError",
     "UnpaidError",
     "UnreachableError",
+    "of_legs",
     "peers_fault",
 ]
 
@@ -78,6 +79,8 @@ class PeerError(JoulemeshError):
     """A remote party is at fault; nothing on this side is broken."""
 
     default_code = "peer"
+    legs: tuple[int, ...] = ()
+    """Of a session: whose fault it is, where that is known; of several, it is one or more of them."""
 
 
 class MalformedError(PeerError):
@@ -137,6 +140,16 @@ class InvalidError(JoulemeshError):
         """The same, once it is known that a peer sent the value."""
         code = None if self.code == self.default_code else self.code
         return MalformedError(self.message, code=code, hint=self.hint)
+
+
+@contextlib.contextmanager
+def of_legs(*legs: int) -> Iterator[None]:
+    """Where some legs of a session are held to their word: a `PeerError` within says that it is about them."""
+    try:
+        yield
+    except PeerError as error:
+        error.legs = error.legs or legs
+        raise
 
 
 @contextlib.contextmanager

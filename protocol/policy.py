@@ -108,6 +108,7 @@ class ReasonCode(StrEnum):
     UNREACHABLE = "unreachable"
     DEARER = "dearer"
     LIMITS = "limits"
+    SHUNNED = "shunned"
 
 
 @dataclass(frozen=True, slots=True)

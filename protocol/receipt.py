@@ -17,7 +17,7 @@ from itertools import pairwise
 from protocol.codec import encode
 from protocol.draws import check_nonce, window_seed
 from protocol.eip712 import Domain, recover_typed
-from protocol.errors import DishonestError, MalformedError, SignatureError
+from protocol.errors import DishonestError, MalformedError, SignatureError, of_legs
 from protocol.fingerprint import SKETCH_BYTES
 from protocol.ids import keccak256
 from protocol.merkle import Frontier, leaf_hash
@@ -197,8 +197,9 @@ class ReceiptBook:
         if len(receipts) != len(route):
             raise DishonestError(f"window {window.index} lacks the receipt of a leg")
         for assignment, accepted in zip(route, receipts, strict=True):
-            self._check(assignment.leg, window.index, window.end, accepted)
-            self._check_nonce(assignment.leg, window.index, accepted.signed.receipt.nonce)
+            with of_legs(assignment.leg):
+                self._check(assignment.leg, window.index, window.end, accepted)
+                self._check_nonce(assignment.leg, window.index, accepted.signed.receipt.nonce)
         self._check_bytes(window, tokens)
         self._take_sketches(route, receipts)
         self._append(receipts)
@@ -215,9 +216,10 @@ class ReceiptBook:
             raise DishonestError("the closing receipt of a leg is missing")
         for assignment, accepted in zip(last.route, receipts, strict=True):
             receipt = accepted.signed.receipt
-            self._check(assignment.leg, last.index + 1, last.end, accepted)
-            if {receipt.input, receipt.output, receipt.tokens, receipt.nonce} != {NO_HASH}:
-                raise DishonestError(f"the closing receipt of leg {assignment.leg} fixes bytes of no window")
+            with of_legs(assignment.leg):
+                self._check(assignment.leg, last.index + 1, last.end, accepted)
+                if {receipt.input, receipt.output, receipt.tokens, receipt.nonce} != {NO_HASH}:
+                    raise DishonestError(f"the closing receipt of leg {assignment.leg} fixes bytes of no window")
         self._take_sketches(last.route, receipts)
         self._append(receipts)
 
@@ -252,35 +254,46 @@ class ReceiptBook:
         receipts = [each.signed.receipt for each in window.receipts]
         if window.end >= len(tokens) and window.end >= self._plan.prompt:
             raise DishonestError("the receipts count more tokens than there are")
-        if receipts[0].input != bytes_hash(token_bytes(tokens[window.start : window.end])):
-            raise DishonestError(f"leg {receipts[0].leg} signed for other tokens than it was sent")
+        with of_legs(receipts[0].leg):
+            if receipts[0].input != bytes_hash(token_bytes(tokens[window.start : window.end])):
+                raise DishonestError(f"leg {receipts[0].leg} signed for other tokens than it was sent")
         for left, right in pairwise(receipts):
-            if left.output != right.input:
-                raise DishonestError(f"what leg {left.leg} says it sent is not what leg {right.leg} says it received")
-            if left.tokens != NO_HASH:
-                raise DishonestError(f"leg {left.leg} draws no tokens, and signs for some")
+            with of_legs(left.leg, right.leg):
+                if left.output != right.input:
+                    raise DishonestError(
+                        f"what leg {left.leg} says it sent is not what leg {right.leg} says it received"
+                    )
+            with of_legs(left.leg):
+                if left.tokens != NO_HASH:
+                    raise DishonestError(f"leg {left.leg} draws no tokens, and signs for some")
         drawn = yielded_by(self._plan, tokens, window.start, window.end)
-        if receipts[-1].tokens != bytes_hash(token_bytes(drawn)):
-            raise DishonestError(f"leg {receipts[-1].leg} signed for other tokens than it sent")
+        with of_legs(receipts[-1].leg):
+            if receipts[-1].tokens != bytes_hash(token_bytes(drawn)):
+                raise DishonestError(f"leg {receipts[-1].leg} signed for other tokens than it sent")
 
     def _take_sketches(self, route: Sequence[Assignment], receipts: Sequence[Accepted]) -> None:
         """The sketches of the window before, of those who served both: a leg that was left has none to show."""
         if not self.windows:
-            if any(each.sketches or each.signed.receipt.sketches != NO_HASH for each in receipts):
-                raise DishonestError("there is nothing before the first window to show a sketch of")
+            for assignment, accepted in zip(route, receipts, strict=True):
+                with of_legs(assignment.leg):
+                    if accepted.sketches or accepted.signed.receipt.sketches != NO_HASH:
+                        raise DishonestError("there is nothing before the first window to show a sketch of")
             return
         last = self.windows[-1]
         shown = {}
         for assignment, accepted in zip(route, receipts, strict=True):
             served_before = any(each.leg == assignment.leg for each in last.route)
-            _check_sketches(assignment.leg, accepted, self.seeds[-1] if served_before else None)
+            with of_legs(assignment.leg):
+                _check_sketches(assignment.leg, accepted, self.seeds[-1] if served_before else None)
             if served_before:
                 shown[assignment.leg] = accepted.sketches
-        if last.route[0].leg in shown and shown[last.route[0].leg][:SKETCH_BYTES] != NO_SKETCH:
-            raise DishonestError("the first leg shows a sketch of token ids")
+        with of_legs(last.route[0].leg):
+            if last.route[0].leg in shown and shown[last.route[0].leg][:SKETCH_BYTES] != NO_SKETCH:
+                raise DishonestError("the first leg shows a sketch of token ids")
         for left, right in pairwise(last.route):
             if left.leg in shown and right.leg in shown:
-                _check_meeting(left.leg, shown[left.leg], right.leg, shown[right.leg])
+                with of_legs(left.leg, right.leg):
+                    _check_meeting(left.leg, shown[left.leg], right.leg, shown[right.leg])
         self.sketches.append(shown)
 
     def _append(self, receipts: Sequence[Accepted]) -> None:

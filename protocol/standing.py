@@ -23,6 +23,7 @@ __all__ = [
     "Tally",
     "granted_credit",
     "shunned_until",
+    "why_shunned",
 ]
 
 DAY_S = 24 * 3600
@@ -47,9 +48,11 @@ class Deed(StrEnum):
     SILENT = "silent"
     """As a provider: did not answer, or took a job and then said nothing."""
     LATE = "late"
-    """As a provider: tokens that came later than its offer says."""
+    """As a provider: most tokens of a job came later than its offer says. They cost less: it is no more than told."""
+    DISPUTED = "disputed"
+    """As a provider: what it signed and what its neighbour signed contradict each other, so one of the two lied."""
     LIED = "lied"
-    """As a provider: signed what contradicts itself, its neighbour, or what hardware can do."""
+    """As a provider: signed what contradicts itself, the facts, or what its hardware can do."""
     MISMATCHED = "mismatched"
     """As a provider: convicted by a spot check."""
     LAPSED = "lapsed"
@@ -58,8 +61,8 @@ class Deed(StrEnum):
     """As a client: left tokens unpaid that were served on credit."""
 
 
-FAILURES = (Deed.FAILED, Deed.SILENT, Deed.LAPSED)
-"""What may happen to the honest, too: the peer is left alone for a while, longer each time."""
+FAILURES = (Deed.FAILED, Deed.SILENT, Deed.DISPUTED, Deed.LAPSED)
+"""What may happen to the honest, or be a neighbour's doing: the peer is left alone for a while, longer each time."""
 OFFENCES = (Deed.LIED, Deed.MISMATCHED, Deed.DEFAULTED)
 """What no honest peer does: it is left alone for as long as it is remembered."""
 MERITS = (Deed.SERVED, Deed.PAID)
@@ -113,6 +116,39 @@ def shunned_until(standing: Standing) -> int:
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S << min(standing.failures_in_row - 1, 20))
         until = max(until, last + pause)
     return until
+
+
+def why_shunned(standing: Standing, now: int) -> str | None:
+    """Why a peer is done without now, for people; None where it is not.
+
+    Args:
+        now: Unix seconds.
+    """
+    until = shunned_until(standing)
+    if until <= now:
+        return None
+    left = f"left out for {_span(until - now)} more"
+    offences = {deed: standing.of(deed) for deed in OFFENCES if standing.of(deed).count}
+    if offences:
+        deed = max(offences, key=lambda each: offences[each].last_at)
+        return f"{_WORDS[deed]} {_span(now - offences[deed].last_at)} ago: {left}"
+    last = max(standing.of(deed).last_at for deed in FAILURES)
+    times = "once" if standing.failures_in_row == 1 else f"{standing.failures_in_row} times in a row"
+    return f"it failed you {times}, last {_span(now - last)} ago: {left}"
+
+
+_WORDS = {
+    Deed.LIED: "it signed what cannot be true,",
+    Deed.MISMATCHED: "a spot check convicted it,",
+    Deed.DEFAULTED: "it left unpaid what it was served,",
+}
+
+
+def _span(seconds: int) -> str:
+    for unit, length in (("days", DAY_S), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{max(0, seconds)} s"
 
 
 def granted_credit(standing: Standing, *, price_out: int, window: int, least: int) -> int:

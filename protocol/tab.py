@@ -104,6 +104,11 @@ class Tab:
         """Positions that what came took to process."""
         return self.terms.plan.prompt - 1 + self.generated
 
+    @property
+    def awaited(self) -> tuple[int, ...]:
+        """Legs of the route that have not signed for the window in progress, in its order."""
+        return tuple(each.leg for each in self._route if not self._waiting[each.leg])
+
     def take_token(self, token: SampledToken) -> None:
         """Raises DishonestError for a token out of place or one too many."""
         if self.ended or token.position != len(self.tokens):

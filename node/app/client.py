@@ -20,6 +20,7 @@ from urllib.parse import quote
 from node.app.clock import clock
 from node.app.execution import Execution
 from node.app.models import Text, fetch_manifest, fetch_tokenizer
+from node.app.peers import open_peers
 from node.app.planning import (
     LEAST_CAP,
     JobPlan,
@@ -37,6 +38,7 @@ from node.events import Events
 from node.ledger import LedgerClient, Proven
 from node.p2p.direct import DataPlane
 from node.p2p.identity import peer_id_of
+from node.peers import StoredMemory
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, JobResult
 from node.pipeline.buying.reclaim import OpenSession, open_sessions, reclaim
@@ -49,6 +51,7 @@ from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
 from protocol.offer import Offer
 from protocol.operations import Withdraw
+from protocol.routing import NoRouteError, Route
 from protocol.session import Account
 from protocol.signing import SigningKey
 
@@ -79,11 +82,14 @@ class Client:
         events: Events,
         *,
         worker: Worker,
+        peers: StoredMemory,
         randomness: Randomness = secrets.token_bytes,
     ) -> None:
         self.config = config
         self.key = key
         self.ledger = ledger
+        self.peers = peers
+        """What this machine's clients remember of providers."""
         self._join = join
         self._events = events
         self._worker = worker
@@ -200,15 +206,26 @@ class Client:
         manifest = await self.model(request.model)
         network, _ = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
-        market = Market(request, self.config, manifest, offers, venue=self.ledger.domain.separator, clock=clock)
-        for _ in range(ROUNDS):
-            asked = market.worth_asking()
-            if market.hear(asked, await network.round_trips(asked)):
-                break
-        route = market.route()
+        await self.peers.refresh()  # with what other processes have seen since
+        venue, standing = self.ledger.domain.separator, self.peers.standing
+        market = Market(request, self.config, manifest, offers, venue=venue, clock=clock, standing=standing)
+        route = await self._route(market, network)
         deal = market.deal(route, client=self.key.address, randomness=self._randomness)
         require_funds(reserved_caps(deal.session), rules, free)
         return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
+
+    async def _route(self, market: Market, network: Network) -> Route:
+        """The best route over nodes that answer; with those that are shunned only where there is none without them."""
+        while True:
+            for _ in range(ROUNDS):
+                asked = market.worth_asking()
+                if market.hear(asked, await network.round_trips(asked)):
+                    break
+            try:
+                return market.route()
+            except NoRouteError:
+                if not market.readmit():
+                    raise
 
     async def execute(self, plan: JobPlan) -> Execution:
         """The answer to a plan's request, to be entered with ``async with`` and read with ``async for``."""
@@ -222,6 +239,7 @@ class Client:
             peer_id_of=peer_id_of,
             clock=clock,
             events=self._events,
+            peers=self.peers,
         )
         return Execution(plan, JobClient(side), self._elsewhere, self._events)
 
@@ -237,11 +255,11 @@ class Client:
         bundle = make_bundle(job.result, job.plan.manifest, verifier_key=verifier_key, key=self.key, text=text)
         return keep_bundle(bundle, file)
 
-    async def _elsewhere(self, plan: JobPlan, result: JobResult) -> JobPlan | None:
+    async def _elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | None:
         """Another plan for a job that a provider failed before its first token; None where there is none."""
-        if not worth_another_try(result):
+        if not worth_another_try(results):
             return None
-        network, _ = await self._join()
+        result, (network, _) = results[-1], await self._join()
         for leg in result.culprits:
             offer = plan.deal.offer(leg)
             with suppress(JoulemeshError):
@@ -250,11 +268,14 @@ class Client:
                 else:
                     await network.round_trips([offer], fresh_s=0)  # so that later jobs know, too
         avoided = to_be_avoided(result, partial(network.book.sealed, plan.manifest.root))
-        request = replace(plan.request, model=plan.manifest.root.hex(), exclude=plan.request.exclude | avoided)
-        try:
-            return await self.plan(request)
-        except JoulemeshError:
-            return None  # the first failure says more than that there is no way round it
+        # Of several that may be at fault the likeliest is avoided at least.
+        for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
+            request = replace(
+                plan.request, model=plan.manifest.root.hex(), exclude=plan.request.exclude | frozenset(out)
+            )
+            with suppress(JoulemeshError):  # the first failure says more than that there is no way round it
+                return await self.plan(request)
+        return None
 
 
 @asynccontextmanager
@@ -269,6 +290,7 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
     async with AsyncExitStack() as stack:
         worker = ThreadWorker("journal")
         stack.callback(worker.close)
+        peers = await stack.enter_async_context(open_peers(config.data_dir, None, events))
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         joining = asyncio.Lock()
         joined: list[tuple[Network, DataPlane]] = []
@@ -287,4 +309,4 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
                     joined.append((network, plane))
                 return joined[0]
 
-        yield Client(config, own, ledger, join, events, worker=worker)
+        yield Client(config, own, ledger, join, events, worker=worker, peers=peers)

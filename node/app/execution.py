@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,21 +10,26 @@ from node.app.planning import JobPlan
 from node.events import Events, Retrying
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
+from protocol.metering import reserved_caps
 
 __all__ = ["Execution"]
 
-ATTEMPTS = 3
+ATTEMPTS = 8
 """Sessions that are opened for one answer, at most."""
+RISKED_TIMES = 4
+"""Attempts that came to nothing may cost and hold so many times what the first one reserved, all together."""
 
-Elsewhere = Callable[[JobPlan, JobResult], Awaitable[JobPlan | None]]
-"""Another plan for what a failed job was about; None where there is none, or it would not help."""
+Elsewhere = Callable[[JobPlan, Sequence[JobResult]], Awaitable[JobPlan | None]]
+"""Another plan for what a job was about whose attempts so far have failed; None where there is none, or it would not
+help."""
 
 
 class Execution:
     """One answer: an async context manager, and in it an iterator over token ids.
 
-    Where a job fails before its first token it is tried with a newer offer or elsewhere; what the failed session held
-    returns as far as its legs gave it up. Errors of a job are in `result.error`; what stands against opening a session
+    Where a job fails before its first token it is tried with a newer offer or elsewhere, until an answer comes, no
+    route is left, or too much money is held for providers that fell silent; what a failed session held returns as far
+    as its legs gave it up. Errors of a job are in `result.error`; what stands against opening a session
     is raised (RuleError, UnreachableError). Leaving pays for what came, however it is left; a caller that is cancelled
     sees its cancellation again once the money is where it belongs, and finds `results` filled.
     """
@@ -72,10 +77,28 @@ class Execution:
                 async for token in job:
                     yield token
             reason = job.result.error
-            if reason is None or len(self.results) == ATTEMPTS:
+            if reason is None or len(self.results) == ATTEMPTS or self._risked_micro > self._most_risked_micro:
                 return
-            other = await self._elsewhere(self.plan, job.result)
+            other = await self._elsewhere(self.plan, self.results)
             if other is None:
                 return
-            self._events(Retrying(code=reason.code, reason=reason.message, attempt=len(self.results) + 1))
+            held = sum(job.result.held)
+            self._events(
+                Retrying(
+                    code=reason.code,
+                    reason=reason.message,
+                    attempt=len(self.results) + 1,
+                    held_micro=held,
+                    held_until=job.result.deal.session.expiry + self.plan.rules.grace_s if held else None,
+                )
+            )
             self.plan = other
+
+    @property
+    def _risked_micro(self) -> int:
+        """Micro-units that the attempts so far have cost, or hold."""
+        return sum(sum(result.paid) + sum(result.unreleased) for result in self.results)
+
+    @property
+    def _most_risked_micro(self) -> int:
+        return RISKED_TIMES * reserved_caps(self.results[0].deal.session)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 from node.config import ClientConfig
@@ -22,6 +22,8 @@ from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
 from protocol.policy import TIME_PER_TOKEN_US, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
 from protocol.routing import Route, route
+from protocol.signing import address_of_public_key
+from protocol.standing import NEWCOMER, Standing, why_shunned
 from protocol.terms import Plan, SamplingTerms
 from protocol.units import format_micro
 
@@ -45,7 +47,7 @@ OPERATIONS = 3
 LEAST_CAP = 1
 """Micro-units that any job reserves: nothing that is served is free."""
 _OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
-"""Codes of refusals that no other provider would spare this client."""
+"""Codes of refusals that no honest provider would spare this client: two of them, and it is its own fault."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
 
 
@@ -128,28 +130,40 @@ def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
         )
 
 
-def worth_another_try(result: JobResult) -> bool:
-    """Whether a job may be tried anew: nothing of its answer was handed out, and a provider failed it."""
-    error = result.error
-    return error is not None and not result.tab.generated and bool(result.culprits) and error.code not in _OWN_FAULTS
+def worth_another_try(results: Sequence[JobResult]) -> bool:
+    """Whether a job may be tried anew: nothing of its answer was handed out, and a provider failed it.
+
+    Args:
+        results: of all attempts so far, at least one.
+    """
+    result = results[-1]
+    if result.error is None or result.tab.generated or not result.culprits:
+        return False
+    return sum(each.error is not None and each.error.code in _OWN_FAULTS for each in results) < 2
 
 
-def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]) -> frozenset[bytes]:
-    """Public keys of providers that another try does without: those that failed the job.
+def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]) -> list[bytes]:
+    """Public keys of providers that another try does without: those that failed the job, the likeliest last.
 
     One that refused is asked again where it has made another offer since: what it refuses today may be its price.
 
     Args:
         known: a provider's sealed offers of the model that are in force.
     """
-    avoided = set()
+    avoided = []
     for leg in result.culprits:
         chosen = result.deal.legs[leg]
         node = chosen.leg.offer.public_key
         newer = [sealed for sealed in known(node) if sealed != chosen.sealed]
         if not isinstance(result.failures.get(leg), RefusedError) or not newer:
-            avoided.add(node)
-    return frozenset(avoided)
+            avoided.append(node)
+    return avoided
+
+
+@lru_cache(maxsize=8192)
+def address_of(public_key: bytes) -> Address:
+    """A provider's address, which takes some arithmetic."""
+    return address_of_public_key(public_key)
 
 
 class Market:
@@ -159,6 +173,7 @@ class Market:
         config: what the request leaves open.
         offers: of the model, each with its sealed bytes.
         venue: domain separator of the ledger.
+        standing: what is remembered of a provider, by its address.
 
     Raises:
         ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
@@ -174,6 +189,7 @@ class Market:
         *,
         venue: bytes,
         clock: Clock,
+        standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
     ) -> None:
         self._request = request
         self._config = config
@@ -186,6 +202,28 @@ class Market:
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
+        self._shunned = self._find_shunned(standing)
+
+    def _find_shunned(self, standing: Callable[[bytes], Standing]) -> dict[bytes, tuple[Reason, bool]]:
+        """By public key: why a provider is left out, and whether for more than a failure."""
+        now, found = self._clock(), {}
+        for node in {offer.public_key for offer in self._offers}:
+            known = standing(address_of(node))
+            why = why_shunned(known, now)
+            if why is not None:
+                found[node] = Reason(ReasonCode.SHUNNED, why), known.offended
+        return found
+
+    def readmit(self) -> bool:
+        """Look at more of the providers that are shunned, for want of others; whether there are any.
+
+        First at those that failed, then at those that did what no honest one does.
+        """
+        failed = [node for node, (_, offended) in self._shunned.items() if not offended]
+        again = failed or list(self._shunned)
+        for node in again:
+            del self._shunned[node]
+        return bool(again)
 
     def _plan(self) -> Plan:
         prompt, context = len(self._request.prompt), self._manifest.max_context
@@ -217,7 +255,8 @@ class Market:
 
     def worth_asking(self) -> list[Offer]:
         """A shortlist: the cheapest offers that the policy admits, less those whose nodes were found silent."""
-        usable = [offer for offer in self._admitted() if offer.public_key not in self._without]
+        out = self._without.keys() | self._shunned.keys()
+        usable = [offer for offer in self._admitted() if offer.public_key not in out]
         return shortlist(usable, prompt_milli=self._prompt_milli)
 
     def _admitted(self) -> list[Offer]:
@@ -238,6 +277,7 @@ class Market:
         """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""
         asked = self._round_trips.keys()
         dearer = {offer.public_key for offer in self._admitted() if offer.public_key not in asked}
+        shunned = {node: reason for node, (reason, _) in self._shunned.items()}
         find = partial(
             route,
             policy=self.policy,
@@ -250,7 +290,7 @@ class Market:
             needs=self._needs,
             prompt_milli=self._prompt_milli,
         )
-        return route_among(self._offers, dict.fromkeys(dearer, ENOUGH) | self._without, find)
+        return route_among(self._offers, dict.fromkeys(dearer, ENOUGH) | shunned | self._without, find)
 
     def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
         """Terms and a session over a route of this market."""

@@ -150,14 +150,14 @@ def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_a
         paid_tokens=(0, 0) if voucher is None else (voucher.tokens_in, voucher.tokens_out),
         price_in_micro=route.price_in,
         price_out_micro=route.price_out,
-        paid_micro=sum(_paid(result)),
+        paid_micro=sum(result.paid),
         fees_micro=job.fees_micro,
         attempts=len(job.results),
-        paid_before_micro=sum(sum(_paid(each)) for each in job.results[:-1]),
+        paid_before_micro=sum(sum(each.paid) for each in job.results[:-1]),
         balance_before_micro=plan.free_micro,
         balance_after_micro=balance_after_micro,
-        claimed_micro=sum(sum(_reserved(each)) - sum(_held(each)) for each in job.results),
-        held_micro=sum(sum(_held(each)) for each in job.results),
+        claimed_micro=sum(sum(each.unreleased) - sum(each.held) for each in job.results),
+        held_micro=sum(sum(each.held) for each in job.results),
         held_until=_held_until(job),
         seconds_to_open=(result.funded_s or result.started_s) - result.started_s,
         seconds_to_first_token=result.token_times_s[0] - result.started_s if result.token_times_s else None,
@@ -172,30 +172,10 @@ def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_a
     )
 
 
-def _paid(result: JobResult) -> tuple[int, ...]:
-    """Micro-units by leg: as the ledger has it, or else as it was promised last."""
-    if result.record is not None:
-        return result.record.settled
-    return (0,) * len(result.deal.session.legs) if result.pay is None else result.pay.voucher.amounts
-
-
-def _reserved(result: JobResult) -> tuple[int, ...]:
-    """Micro-units by leg that it has not been paid, nor given up."""
-    caps = [leg.cap for leg in result.deal.session.legs]
-    ceilings = caps if result.record is None else result.record.ceilings
-    return tuple(ceiling - paid for ceiling, paid in zip(ceilings, _paid(result), strict=True))
-
-
-def _held(result: JobResult) -> tuple[int, ...]:
-    """Micro-units by leg that nobody claims: those of legs that gave no word."""
-    silent = [result.record is None or leg not in result.discharges for leg in range(len(result.deal.legs))]
-    return tuple(left if held else 0 for left, held in zip(_reserved(result), silent, strict=True))
-
-
 def _held_until(job: Execution) -> int | None:
     rules = job.plan.rules
     open_ends = [
-        each.deal.session.expiry + rules.grace_s for each in job.results if worth_having(sum(_held(each)), rules.fee)
+        each.deal.session.expiry + rules.grace_s for each in job.results if worth_having(sum(each.held), rules.fee)
     ]
     return max(open_ends, default=None)
 
@@ -217,8 +197,8 @@ def _leg(result: JobResult, route: Route, leg: int) -> LegReport:
         opening_micro=terms.rates.opening,
         price_in_micro=chosen.price_in,
         price_out_micro=chosen.price_out,
-        paid_micro=_paid(result)[leg],
-        held_micro=_held(result)[leg],
+        paid_micro=result.paid[leg],
+        held_micro=result.held[leg],
         late_tokens=0 if receipt is None else receipt.late,
         millijoules=measured,
         energy_source=None if measured is None or receipt is None else str(receipt.source),

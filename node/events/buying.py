@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,9 +66,17 @@ class Retrying(Event):
     """For people; it may come from a peer."""
     attempt: int
     """The one that follows, counted from 1."""
+    held_micro: int
+    """Micro-units that stay reserved for providers of the attempt before which gave no word."""
+    held_until: int | None
+    """Unix seconds when these can be had back; null where nothing is held."""
 
     def sentence(self) -> str:
-        return f"trying another offer or route (attempt {self.attempt}): {self.reason} [{self.code}]"
+        held = ""
+        if self.held_until is not None:
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.held_until))
+            held = f"; {dollars(self.held_micro)} stays held until {when}"
+        return f"trying another offer or route (attempt {self.attempt}): {self.reason} [{self.code}]{held}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

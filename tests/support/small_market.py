@@ -16,6 +16,7 @@ from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
 
 from node.events import Event, Events, unheard
+from node.peers import Deeds
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, Deal, JobResult, make_deal
 from node.pipeline.serving.admission import Admission, ProviderLimits
@@ -44,6 +45,7 @@ from protocol.rates import Rates, share
 from protocol.routing import RouteLeg
 from protocol.session import Account, Books, SessionRecord, apply, ledger_domain, replay
 from protocol.signing import SigningKey, seal
+from protocol.standing import Deed, Standing
 from protocol.terms import Plan, SamplingTerms
 
 BLOCKS = 6
@@ -191,6 +193,23 @@ class KnownEnergy:
 METER = Meter(millijoules_for=KnownEnergy().millijoules_for, source=lambda: Provenance.WALL, pue_milli=1100)
 
 
+class RememberedPeers:
+    """`node.ports.PeerMemory` that is gone with the test."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.deeds = Deeds()
+        self.noted: list[tuple[bytes, Deed, int]] = []
+        """Address, deed and amount, in order."""
+        self._clock = clock
+
+    def standing(self, address: bytes) -> Standing:
+        return self.deeds.standing(address, self._clock())
+
+    def note(self, address: bytes, deed: Deed, *, count: int = 1, amount: int = 0, about: str = "") -> None:
+        self.noted.append((address, deed, amount))
+        self.deeds.take(address, deed, at=self._clock(), count=count, amount=amount, about=about)
+
+
 class Chance:
     """`node.ports.Randomness` that is the same in every run."""
 
@@ -325,6 +344,7 @@ class SmallMarket:
         self._limits = limits
         self.nodes = [SmallNode(self, number, *span, self._limits or limits_of()) for number, span in enumerate(spans)]
         self.client_key = SigningKey(b"\x77" * 32)
+        self.peers = RememberedPeers(self.clock)
         self.journal = VoucherStore(folder / "client", InlineWorker())
         self.side = self.side_of(self.client_key, self.journal)
         self.client = JobClient(self.side)
@@ -365,6 +385,7 @@ class SmallMarket:
             peer_id_of=lambda public_key: public_key.hex(),
             clock=self.clock,
             events=events,
+            peers=self.peers,
         )
 
     def deal(

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from node.events import Closed, Released, SessionOpened, Settled
 from node.pipeline.buying.conversation import Conversation, loop_time
+from node.pipeline.buying.deeds import note_deeds
 from node.pipeline.buying.job import ClientSide, Deal, JobResult
 from node.pipeline.buying.reclaim import freed_by, worth_having
 from node.pipeline.vouchers import StoredVoucher
@@ -102,6 +103,7 @@ class Job:
         except JoulemeshError as error:
             self.result.settle_error = error
         finally:
+            note_deeds(self.result, self._side.peers)
             await self._conversation.close()
 
     async def _settle(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Iterator
 
 from node.events import DischargeRefused, VoucherSigned
 from node.pipeline.buying.job import ClientSide, JobResult, tls_address
@@ -25,9 +26,11 @@ from protocol.errors import (
     PeerError,
     SignatureError,
     UnreachableError,
+    of_legs,
 )
 from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Prompt, Receipted, Sampled
 from protocol.messages import SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
+from protocol.patience import patience_with
 from protocol.receipt import token_bytes
 from protocol.tab import Tab, first_voucher
 
@@ -35,8 +38,8 @@ __all__ = ["Conversation", "loop_time"]
 
 MAX_UNREAD = 256
 """Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
-STALL_S = 30.0
-"""Seconds without a frame from any leg after which a job is given up."""
+STEP_S = 1.0
+"""A wait is counted in steps of so many seconds, so that a client that stood still itself blames nobody for it."""
 WIND_DOWN_S = 5.0
 """Seconds for one frame to be taken, and for the legs' discharges."""
 PROMPT_PART = 4096
@@ -64,6 +67,10 @@ class Conversation:
         self._silent: set[int] = set()
         """Legs that have said their last."""
         self._said_finish = False
+        legs = range(len(self._deal.terms.route))
+        self._patience = patience_with(self._deal.terms, [self._deal.offer(leg) for leg in legs])
+        self._waited_s = 0.0
+        """For the first token."""
 
     @property
     def _tab(self) -> Tab:
@@ -98,6 +105,7 @@ class Conversation:
             lied = isinstance(result.error, DishonestError | SignatureError | MalformedError)
             result.pay = await self._pay(self._tab.last_voucher(honest=not lied))
         await self._collect_discharges()
+        self._acquit()
 
     async def _hear_out(self) -> None:
         """An answer that is whole is signed for to its end, also where its reader has left already."""
@@ -252,12 +260,57 @@ class Conversation:
             self._result.error = error
 
     async def _step(self) -> None:
+        leg, frame, payload = await self._next_frame()
+        with self._blaming(leg):
+            self._take(leg, frame, payload)
+
+    async def _next_frame(self) -> tuple[int, _Read, bytes]:
+        """The next frame of any leg. Raises LostPeerError where none comes in time, and blames who may be at fault."""
+        patience, began = self._patience, bool(self._tab.generated)
+        silent_s, most_s = 0.0, patience.token_s if began else patience.prompt_s
+        while silent_s < most_s and (began or self._waited_s < patience.first_s):
+            step = loop_time()
+            try:
+                async with asyncio.timeout(STEP_S):  # not wait_for, which may swallow a cancellation on Python 3.11
+                    return await self._inbox.get()
+            except TimeoutError:
+                continue
+            finally:
+                passed_s = min(STEP_S, loop_time() - step)
+                silent_s += passed_s
+                self._waited_s += passed_s
+        legs = self._suspects()
+        what = "no leg sent anything" if silent_s >= most_s else "no token came"
+        error = LostPeerError(f"{what} for {silent_s or self._waited_s:.0f} s: {self._names(legs)}", code="stalled")
+        with self._blaming(*legs):
+            raise error
+
+    def _suspects(self) -> tuple[int, ...]:
+        """Legs that may be at fault for a silence: the first that has not signed, and the one that should have fed it.
+
+        Within a window of tokens nobody signs, so it may be any of them. Who answers the end of the job was not silent
+        after all (`_acquit`).
+        """
+        legs = tuple(range(len(self._deal.terms.route)))
+        if self._tab.generated:
+            return legs
+        awaited = self._tab.awaited
+        first = awaited[0] if awaited else legs[-1]
+        return tuple(leg for leg in (first - 1, first) if leg in legs)
+
+    def _names(self, legs: tuple[int, ...]) -> str:
+        return " or ".join(self._deal.name(leg) for leg in legs)
+
+    @contextlib.contextmanager
+    def _blaming(self, *legs: int) -> Iterator[None]:
+        """What is raised within is the fault of these legs, unless it names others; is taken down as such."""
         try:
-            async with asyncio.timeout(STALL_S):  # not wait_for, which may swallow a cancellation on Python 3.11
-                leg, frame, payload = await self._inbox.get()
-        except TimeoutError:
-            raise LostPeerError(f"no leg sent anything for {STALL_S:.0f} s", code="stalled") from None
-        self._take(leg, frame, payload)
+            with of_legs(*legs):
+                yield
+        except PeerError as error:
+            for leg in error.legs:
+                self._result.blame(leg, error)
+            raise
 
     def _take(self, leg: int, frame: _Read, payload: bytes) -> None:
         """Raises what ends the job."""
@@ -271,13 +324,13 @@ class Conversation:
                 self._take_discharge(leg, frame.signed)
             case Failed():  # it has ended the session, and says what it claims
                 self._lost.add(leg)
-                raise self._blamed(leg, LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code))
+                raise LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code)
             case LostPeerError():
                 self._end_of(leg)
-                raise self._blamed(leg, self._gone(leg, frame))
+                raise self._gone(leg, frame)
             case PeerError():
                 self._end_of(leg)
-                raise self._blamed(leg, MalformedError(f"{named} sent what cannot be read: {frame.message}"))
+                raise MalformedError(f"{named} sent what cannot be read: {frame.message}")
             case Exception():
                 raise frame
 
@@ -295,10 +348,6 @@ class Conversation:
     def _end_of(self, leg: int) -> None:
         self._lost.add(leg)
         self._silent.add(leg)
-
-    def _blamed(self, leg: int, error: PeerError) -> PeerError:
-        self._result.blame(leg, error)
-        return error
 
     def _gone(self, leg: int, error: LostPeerError) -> LostPeerError:
         return LostPeerError(f"{self._deal.name(leg)} is gone: {error.message}", code="provider-lost")
@@ -320,6 +369,14 @@ class Conversation:
                 case Exception():
                     wanted.discard(leg)
                     self._blame(leg, frame)
+
+    def _acquit(self) -> None:
+        """Of a silence that may be several legs' fault those are acquitted that have given their word at the end."""
+        result = self._result
+        if result.error is None or result.error.code != "stalled":
+            return
+        silent = {leg: error for leg, error in result.failures.items() if leg not in result.discharges}
+        result.failures = silent or result.failures
 
     def _blame(self, leg: int, frame: Exception) -> None:
         """A leg may have told of its neighbour's end before that end was seen here: name the one that is gone."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from node.events import Events
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Clock, Connect, Randomness, Requests, Settlement
+from node.ports import Clock, Connect, PeerMemory, Randomness, Requests, Settlement
 from protocol.agreement import Chosen, make_session, make_terms
 from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
@@ -42,6 +42,8 @@ class ClientSide:
     """libp2p id of a public key, for requests."""
     clock: Clock
     events: Events
+    peers: PeerMemory
+    """Told of what each leg did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,26 @@ class JobResult:
     def blame(self, leg: int, error: JoulemeshError) -> None:
         """Take down what ended a leg's part; the first reason stays."""
         self.failures.setdefault(leg, error)
+
+    @property
+    def paid(self) -> tuple[int, ...]:
+        """Micro-units by leg: as the ledger has it, or else as it was promised last."""
+        if self.record is not None:
+            return self.record.settled
+        return (0,) * len(self.deal.session.legs) if self.pay is None else self.pay.voucher.amounts
+
+    @property
+    def unreleased(self) -> tuple[int, ...]:
+        """Micro-units by leg that it has not been paid, nor given up."""
+        caps = [leg.cap for leg in self.deal.session.legs]
+        ceilings = caps if self.record is None else self.record.ceilings
+        return tuple(ceiling - paid for ceiling, paid in zip(ceilings, self.paid, strict=True))
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Micro-units by leg that nobody claims: those of legs that gave no word."""
+        silent = [self.record is None or leg not in self.discharges for leg in range(len(self.deal.legs))]
+        return tuple(left if held else 0 for left, held in zip(self.unreleased, silent, strict=True))
 
     @property
     def first_failure(self) -> JoulemeshError:

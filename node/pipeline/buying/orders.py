@@ -15,8 +15,8 @@ from protocol.signing import open_envelope, seal
 
 __all__ = ["Orders"]
 
-ANSWER_S = 20.0
-"""Seconds that a leg has to answer."""
+ANSWER_S = 10.0
+"""Seconds that a leg has to answer: it is milliseconds of work, and seconds where its machine's cores are all taken."""
 END_S = 5.0
 """Seconds that answers under way still have, once the job is over."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from small_market import FEE, GRACE_S, MANIFEST, SmallMarket
 from virtual_loop import run_virtually
 
-from node.app.execution import Execution
+from node.app.execution import ATTEMPTS, Execution
 from node.app.planning import JobPlan, Request, to_be_avoided, worth_another_try
 from node.app.receipts import Kept
 from node.app.report import build_report
@@ -51,8 +51,8 @@ class Shop:
             free_micro=self.market.free(self.market.client_key),
         )
 
-    async def elsewhere(self, plan: JobPlan, result: JobResult) -> JobPlan | None:
-        self.failed.append(result)
+    async def elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | None:
+        self.failed.append(results[-1])
         if self.heal is None:
             return None
         await self.heal()
@@ -86,10 +86,10 @@ def test_who_failed_a_job_is_avoided_unless_there_is_a_newer_offer_of_its(tmp_pa
         refused, lost = RefusedError("at another price", code="below-ask"), LostPeerError("gone")
         result = await failed_by(shop, {0: refused, 2: lost})
         asked_with = result.deal.legs[0].sealed
-        assert worth_another_try(result)
-        assert to_be_avoided(result, lambda node: []) == {keys[0], keys[2]}
-        assert to_be_avoided(result, lambda node: [asked_with]) == {keys[0], keys[2]}
-        assert to_be_avoided(result, lambda node: [b"a newer offer"]) == {keys[2]}
+        assert worth_another_try([result])
+        assert to_be_avoided(result, lambda node: []) == [keys[0], keys[2]]
+        assert to_be_avoided(result, lambda node: [asked_with]) == [keys[0], keys[2]]
+        assert to_be_avoided(result, lambda node: [b"a newer offer"]) == [keys[2]]
 
     in_shop(tmp_path, story)
 
@@ -110,12 +110,15 @@ def test_a_leg_that_complains_of_its_neighbour_is_not_the_culprit_where_that_one
 
 
 @pytest.mark.parametrize(("code", "again"), [("busy", True), ("expired", True), ("context", False), ("cap", False)])
-def test_what_every_provider_would_refuse_is_not_tried_again(tmp_path: Path, code: str, again: bool) -> None:
+def test_what_a_second_provider_refuses_as_this_clients_fault_is_not_tried_again(
+    tmp_path: Path, code: str, again: bool
+) -> None:
     async def story(shop: Shop) -> None:
         result = await failed_by(shop, {1: RefusedError("no", code=code)}, code)
-        assert worth_another_try(result) is again
+        assert worth_another_try([result])
+        assert worth_another_try([result, result]) is again
         nobody = await failed_by(shop, {}, code)
-        assert not worth_another_try(nobody)
+        assert not worth_another_try([nobody])
 
     in_shop(tmp_path, story)
 
@@ -156,7 +159,8 @@ def test_a_refused_order_is_tried_elsewhere_and_told(tmp_path: Path) -> None:
         shop.heal = heal
         job = shop.execution()
         assert len(await read(job)) == 10
-        assert shop.events == [Retrying(code="full", reason="leg 1 (blocks 2:4) refused: not at this price", attempt=2)]
+        why = "leg 1 (blocks 2:4) refused: not at this price"
+        assert shop.events == [Retrying(code="full", reason=why, attempt=2, held_micro=0, held_until=None)]
         assert [result.error is None for result in job.results] == [False, True]
         assert job.result is job.results[1]
         report = report_of(job)
@@ -177,8 +181,8 @@ def test_attempts_are_bounded(tmp_path: Path) -> None:
         shop.heal = hope
         job = shop.execution()
         assert await read(job) == []
-        assert len(job.results) == 3
-        assert [event.attempt for event in shop.events if isinstance(event, Retrying)] == [2, 3]
+        assert len(job.results) == ATTEMPTS
+        assert [event.attempt for event in shop.events if isinstance(event, Retrying)] == [*range(2, ATTEMPTS + 1)]
         assert job.result is not None
         assert job.result.error is not None
         assert report_of(job).error["code"] == "busy"

@@ -1,0 +1,65 @@
+"""What the legs of a job have done, to be remembered: taken down once the job is over, however it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+
+from node.pipeline.buying.job import JobResult
+from node.ports import PeerMemory
+from protocol.errors import DishonestError, JoulemeshError, LocalError, SignatureError
+from protocol.patience import crawl_s
+from protocol.standing import Deed
+
+__all__ = ["note_deeds"]
+
+_SILENT = frozenset({"stalled", "unreachable", "lost-peer"})
+ENOUGH_TOKENS = 4
+"""Fewer tell nothing of how fast they come."""
+
+
+def note_deeds(result: JobResult, peers: PeerMemory) -> None:
+    """Take down what each leg of a job did. Nothing is said of a leg whose part ended for the fault of another."""
+    legs = result.deal.session.legs
+    for leg, deed, amount, about in _deeds(result):
+        peers.note(legs[leg].provider, deed, amount=amount, about=about)
+
+
+def _deeds(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
+    if result.failures:
+        for leg in result.culprits:
+            error = result.failures.get(leg) or result.first_failure
+            yield leg, _deed_of(error), 0, error.message
+    elif result.error is None or isinstance(result.error, LocalError):
+        yield from _services(result)
+
+
+def _services(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
+    """Of legs that did what they had taken on, up to where the client left."""
+    tab = result.tab
+    crawled = _crawled(result)
+    for leg in sorted(result.acceptances):
+        if crawled is not None:
+            yield leg, Deed.FAILED if len(result.acceptances) == 1 else Deed.DISPUTED, 0, crawled
+        elif leg in result.discharges and tab.generated:
+            yield leg, Deed.SERVED, 0 if result.pay is None else result.pay.voucher.amounts[leg], ""
+        late = tab.book.late(leg)
+        if 2 * late > tab.generated:
+            yield leg, Deed.LATE, 0, f"{late} of {tab.generated} tokens were late"
+
+
+def _crawled(result: JobResult) -> str | None:
+    """Whether tokens came so slowly that some leg did not do what its offer says; by this client's clock."""
+    if len(result.token_times_s) < ENOUGH_TOKENS:
+        return None
+    deal = result.deal
+    each_s = median(later - before for before, later in pairwise(result.token_times_s))
+    most_s = crawl_s(deal.terms, [deal.offer(leg) for leg in range(len(deal.terms.route))])
+    return f"a token took {each_s:.1f} s, and {most_s:.1f} s would be late" if each_s > most_s else None
+
+
+def _deed_of(error: JoulemeshError) -> Deed:
+    if isinstance(error, DishonestError | SignatureError):
+        return Deed.LIED if len(error.legs) < 2 else Deed.DISPUTED  # of two it is one, and nobody knows which
+    return Deed.SILENT if error.code in _SILENT else Deed.FAILED
