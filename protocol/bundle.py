@@ -37,9 +37,11 @@ from protocol.metering import (
 )
 from protocol.note import VerifierKey
 from protocol.offer import Offer
+from protocol.operations import LogEntry
 from protocol.order import Acceptance, check_acceptance, check_offer_of
 from protocol.policy import Known, Needs, excluded
-from protocol.receipt import Accepted, ReceiptBook, Window
+from protocol.power import JOB_SLACK_US
+from protocol.receipt import Accepted, ReceiptBook, Window, check_spent
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Reroute, Terms, check_terms, open_reroutes, route_at
@@ -164,6 +166,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
     _check_payment(bundle, book, reroutes, acceptances)
     # R10: it was settled; what was left went back, or is still reserved.
     final = check_settlement(proven.entries, session, bundle.pay.voucher, domain)
+    _check_spent(bundle, offers, proven.entries)
     # R11: the text is what the client says that the tokens read as.
     _check_text(bundle)
     counts = bundle.pay.voucher
@@ -303,6 +306,14 @@ def _check_payment(
         work = work_of(plan, stint, positions, late=book.late(leg))
         price = owed(terms.legs[leg].rates, work)
         _require(voucher.amounts[leg] == price, f"leg {leg} is paid {voucher.amounts[leg]} where it has earned {price}")
+
+
+def _check_spent(bundle: Bundle, offers: Sequence[Offer], entries: Sequence[LogEntry]) -> None:
+    """No leg says that it spent more than its machine can draw between the opening and the settling entry (R10)."""
+    us = (entries[1].time - entries[0].time) * 1_000_000 + 2 * JOB_SLACK_US  # a client has granted it half of that
+    for row in bundle.windows:
+        for signed, _ in row:
+            check_spent(signed.receipt, offers[signed.receipt.leg].hardware, us)
 
 
 def _check_text(bundle: Bundle) -> None:

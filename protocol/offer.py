@@ -17,6 +17,7 @@ from protocol.codec import Count, Message, Size, TextSize, message
 from protocol.errors import ExpiredError, MalformedError, SignatureError
 from protocol.ids import U32, U40, U64, Address, BlockSpan, Bytes32, Name, PublicKeyBytes
 from protocol.jurisdictions import COUNTRIES, UNDECLARED, is_subdivision
+from protocol.power import most_per_token
 from protocol.rates import Rates, check_rates
 from protocol.signing import address_of_public_key, open_envelope
 from protocol.tariff import MAX_PRICE, ONE_PUE
@@ -301,6 +302,7 @@ def _check_figures(offer: Offer) -> None:
         raise MalformedError("credit is at most one window")
     if offer.energy is not None:
         _check_energy(offer.energy)
+        _check_power(offer, offer.energy)
 
 
 def _check_energy(energy: EnergyClaim) -> None:
@@ -308,6 +310,16 @@ def _check_energy(energy: EnergyClaim) -> None:
         raise MalformedError("an energy claim of 0 joules, an empty batch, or a PUE below 1")
     if energy.source is Provenance.UNKNOWN:
         raise MalformedError("an energy claim from nowhere: what is not known is absent")
+
+
+def _check_power(offer: Offer, energy: EnergyClaim) -> None:
+    # M14: no machine spends more than it can draw.
+    for said, us in ((energy.millijoules_in, offer.prompt_us), (energy.millijoules_out, offer.position_us)):
+        most = most_per_token(offer.hardware, us)
+        if said > most:
+            raise MalformedError(
+                f"{said / 1000:g} J for a token, and its hardware can draw {most / 1000:g} J in that time"
+            )
 
 
 def _check_statement(sealed: bytes, offer: Offer) -> None:

@@ -21,9 +21,10 @@ from protocol.errors import DishonestError, MalformedError, SignatureError, of_l
 from protocol.fingerprint import SKETCH_BYTES
 from protocol.ids import keccak256
 from protocol.merkle import Frontier, leaf_hash
-from protocol.messages import UNMEASURED, Session, SignedReceipt, session_id
+from protocol.messages import UNMEASURED, Receipt, Session, SignedReceipt, session_id
 from protocol.metering import served
-from protocol.offer import Provenance
+from protocol.offer import Hardware, Provenance
+from protocol.power import most_millijoules
 from protocol.tariff import ONE_PUE
 from protocol.terms import Assignment, Plan
 
@@ -36,6 +37,7 @@ __all__ = [
     "Window",
     "bytes_hash",
     "check_receipt",
+    "check_spent",
     "sketches_hash",
     "token_bytes",
     "yielded_by",
@@ -85,6 +87,17 @@ def check_receipt(domain: Domain, session: Session, signed: SignedReceipt) -> No
         raise DishonestError(f"a receipt for leg {receipt.leg} of another session, or of {len(session.legs)} legs")
     if recover_typed(domain, receipt, signed.signature) != session.legs[receipt.leg].provider:
         raise SignatureError(f"the receipt of leg {receipt.leg} is not signed by its provider for this ledger")
+
+
+def check_spent(receipt: Receipt, hardware: Hardware, us: int) -> None:
+    """Hold a receipt's energy against what the leg's machine can have drawn in `us` microseconds (market.md, M14).
+
+    Raises DishonestError: it says more.
+    """
+    most = most_millijoules(hardware, us)
+    if UNMEASURED != receipt.millijoules > most:
+        said = f"leg {receipt.leg} says that it has spent {receipt.millijoules / 1000:g} J"
+        raise DishonestError(f"{said}, and its hardware can have drawn {most / 1000:g} J at most")
 
 
 @dataclass(frozen=True, slots=True)

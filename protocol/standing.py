@@ -27,11 +27,13 @@ __all__ = [
 ]
 
 DAY_S = 24 * 3600
+"""Deeds are counted by the day."""
 KEPT_DAYS = 30
 """A deed is forgotten so many days after it."""
 FIRST_PAUSE_S = 60
 """A peer is left alone for so long after one failure; twice as long after each further one."""
 LONGEST_PAUSE_S = DAY_S
+"""No number of failures costs more than this."""
 CREDIT_SHARE = 10
 """One tenth of what a client has paid here is the most that it is served ahead of its payment."""
 

@@ -29,6 +29,7 @@ from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed
 from node.cli.money import Balance, Moved, Reclaimed
+from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.events import Event
 from protocol.offer import Offer
@@ -55,12 +56,18 @@ PRINTED: dict[str, Printed] = {
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
-    "offers": Printed((Offer,), "A list of objects: `provider`, which is the address that is paid, and the offer"),
+    "offers": Printed(
+        (Offer,),
+        "A list of objects: `provider`, which is the address that is paid, `left_out`, which is null or why routes do "
+        "without it for now, and the offer",
+    ),
     "run": Printed((JobReport,), "An object; with `--verbose` also [events](#events) on stderr"),
     "receipt list": Printed((ListedReceipt,), "A list of objects, newest first"),
     "receipt show": Printed((Claims,)),
     "receipt verify": Printed((Claims, Proven)),
     "audit": Printed((AuditReport,)),
+    "peers list": Printed((RememberedPeer,), "A list of objects"),
+    "peers forget": Printed((Forgotten,)),
     "balance": Printed((Balance,)),
     "reclaim": Printed((Reclaimed,)),
     "faucet": Printed((Moved,)),

@@ -29,6 +29,7 @@ from node.app.planning import (
     require_funds,
     require_routable,
     require_tokens,
+    shunned,
     to_be_avoided,
     worth_another_try,
 )
@@ -145,6 +146,10 @@ class Client:
             except TimeoutError:
                 await network.ask_books()
         return found
+
+    def left_out(self, offers: Sequence[Offer]) -> dict[bytes, str]:
+        """By public key: why routes do without some providers for now, where there is another way; for people."""
+        return {node: reason.sentence for node, (reason, _) in shunned(offers, self.peers.standing, clock()).items()}
 
     async def model(self, name: str | None) -> ModelManifest:
         """The model that is meant by a name or the beginning of a root; by None, the only one that can be served.

@@ -36,6 +36,7 @@ __all__ = [
     "require_funds",
     "require_routable",
     "require_tokens",
+    "shunned",
     "to_be_avoided",
     "worth_another_try",
 ]
@@ -166,6 +167,24 @@ def address_of(public_key: bytes) -> Address:
     return address_of_public_key(public_key)
 
 
+def shunned(
+    offers: Iterable[Offer], standing: Callable[[bytes], Standing], now: int
+) -> dict[bytes, tuple[Reason, bool]]:
+    """By public key: why a provider is left out where there is another, and whether for more than a failure.
+
+    Args:
+        standing: what is remembered of a provider, by its address.
+        now: Unix seconds.
+    """
+    found = {}
+    for node in {offer.public_key for offer in offers}:
+        known = standing(address_of(node))
+        why = why_shunned(known, now)
+        if why is not None:
+            found[node] = Reason(ReasonCode.SHUNNED, why), known.offended
+    return found
+
+
 class Market:
     """The offers of one model against one request: who is worth asking, and the route through those who answer.
 
@@ -202,17 +221,7 @@ class Market:
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
-        self._shunned = self._find_shunned(standing)
-
-    def _find_shunned(self, standing: Callable[[bytes], Standing]) -> dict[bytes, tuple[Reason, bool]]:
-        """By public key: why a provider is left out, and whether for more than a failure."""
-        now, found = self._clock(), {}
-        for node in {offer.public_key for offer in self._offers}:
-            known = standing(address_of(node))
-            why = why_shunned(known, now)
-            if why is not None:
-                found[node] = Reason(ReasonCode.SHUNNED, why), known.offended
-        return found
+        self._shunned = shunned(self._offers, standing, clock())
 
     def readmit(self) -> bool:
         """Look at more of the providers that are shunned, for want of others; whether there are any.

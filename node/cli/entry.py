@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "node.cli.run:run",
     "receipt": "node.cli.receipt:receipt",
     "audit": "node.cli.audit:audit",
+    "peers": "node.cli.peers:peers",
     "balance": "node.cli.money:balance",
     "reclaim": "node.cli.money:reclaim",
     "faucet": "node.cli.money:faucet",

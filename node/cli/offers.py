@@ -33,11 +33,18 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
     """Collect the offers on the network and list them, cheapest first.
 
     Prices are $ per million tokens through the offered blocks. Joules are per token, with where the figure comes from.
+    A provider that failed this machine's jobs is left out of routes for a while, where there is another: the last
+    column says so (`joule peers` says more).
     """
-    found, status = run_job(_collect(config, wait_s))
+    (found, left_out), status = run_job(_collect(config, wait_s))
     found = sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.rates.price_out))
     if as_json:
-        print_json([{"provider": _provider(offer), **plain(offer)} for offer in found])
+        print_json(
+            [
+                {"provider": _provider(offer), "left_out": left_out.get(offer.public_key), **plain(offer)}
+                for offer in found
+            ]
+        )
     elif found:
         print_table(
             (
@@ -53,19 +60,22 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
                 "room",
                 "provider",
                 "for",
+                "left out",
             ),
-            [_row(offer, int(time.time())) for offer in found],
+            [[*_row(offer, int(time.time())), left_out.get(offer.public_key, "")] for offer in found],
         )
     else:
         click.echo("no offers heard; is a node running, and is --ledger or --peer the right one?", err=True)
     return status
 
 
-async def _collect(config: ClientConfig, wait_s: float) -> list[Offer]:
+async def _collect(config: ClientConfig, wait_s: float) -> tuple[list[Offer], dict[bytes, str]]:
+    """Offers, and by public key why routes do without their providers for now."""
     from node.app.client import open_client
 
     async with open_client(config, None, tell(config, err=True)) as client:
-        return await client.offers(wait_s)
+        found = await client.offers(wait_s)
+        return found, client.left_out(found)
 
 
 def _provider(offer: Offer) -> str:

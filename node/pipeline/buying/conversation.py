@@ -29,9 +29,10 @@ from protocol.errors import (
     of_legs,
 )
 from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Prompt, Receipted, Sampled
-from protocol.messages import SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
+from protocol.messages import Receipt, SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
 from protocol.patience import patience_with
-from protocol.receipt import token_bytes
+from protocol.power import JOB_SLACK_US
+from protocol.receipt import check_spent, token_bytes
 from protocol.tab import Tab, first_voucher
 
 __all__ = ["Conversation", "loop_time"]
@@ -319,6 +320,7 @@ class Conversation:
             case Sampled():
                 self._take_tokens(leg, frame)
             case Receipted():
+                self._check_spent(leg, frame.signed.receipt)
                 self._tab.take_receipt(leg, frame.signed, payload)
             case Discharged():
                 self._take_discharge(leg, frame.signed)
@@ -333,6 +335,11 @@ class Conversation:
                 raise MalformedError(f"{named} sent what cannot be read: {frame.message}")
             case Exception():
                 raise frame
+
+    def _check_spent(self, leg: int, receipt: Receipt) -> None:
+        began_s = self._result.funded_s or self._result.started_s
+        since_us = int((loop_time() - began_s) * 1_000_000)
+        check_spent(receipt, self._deal.offer(leg).hardware, since_us + JOB_SLACK_US)
 
     def _take_tokens(self, leg: int, frame: Sampled) -> None:
         if leg != len(self._deal.terms.route) - 1:
