@@ -70,6 +70,8 @@ class Conversation:
         self._said_finish = False
         legs = range(len(self._deal.terms.route))
         self._patience = patience_with(self._deal.terms, [self._deal.offer(leg) for leg in legs])
+        self._spoke: set[int] = set()
+        """Legs that say that they wait for others, or that it is over: they are not silent themselves."""
         self._waited_s = 0.0
         """For the first token."""
 
@@ -280,11 +282,21 @@ class Conversation:
                 passed_s = min(STEP_S, loop_time() - step)
                 silent_s += passed_s
                 self._waited_s += passed_s
-        legs = self._suspects()
-        what = "no leg sent anything" if silent_s >= most_s else "no token came"
-        error = LostPeerError(f"{what} for {silent_s or self._waited_s:.0f} s: {self._names(legs)}", code="stalled")
-        with self._blaming(*legs):
-            raise error
+        raise self._stalled(
+            f"no leg sent anything for {silent_s:.0f} s"
+            if silent_s >= most_s
+            else f"no token came for {self._waited_s:.0f} s"
+        )
+
+    def _stalled(self, what: str) -> LostPeerError:
+        """The error of a silence, with all that may be at fault for it blamed; those who spoke are not."""
+        suspects = self._suspects()
+        legs = tuple(leg for leg in suspects if leg not in self._spoke) or suspects
+        error = LostPeerError(f"{what}: {' or '.join(map(self._deal.name, legs))}", code="stalled")
+        error.legs = legs
+        for leg in legs:
+            self._result.blame(leg, error)
+        return error
 
     def _suspects(self) -> tuple[int, ...]:
         """Legs that may be at fault for a silence: the first that has not signed, and the one that should have fed it.
@@ -298,9 +310,6 @@ class Conversation:
         awaited = self._tab.awaited
         first = awaited[0] if awaited else legs[-1]
         return tuple(leg for leg in (first - 1, first) if leg in legs)
-
-    def _names(self, legs: tuple[int, ...]) -> str:
-        return " or ".join(self._deal.name(leg) for leg in legs)
 
     @contextlib.contextmanager
     def _blaming(self, *legs: int) -> Iterator[None]:
@@ -326,6 +335,9 @@ class Conversation:
                 self._take_discharge(leg, frame.signed)
             case Failed():  # it has ended the session, and says what it claims
                 self._lost.add(leg)
+                if frame.code == "idle":
+                    self._spoke.add(leg)
+                    raise self._stalled(f"{named} gave up: {frame.reason}")
                 raise LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code)
             case LostPeerError():
                 self._end_of(leg)
@@ -373,16 +385,19 @@ class Conversation:
                 case Discharged():
                     if not self._take_discharge(leg, frame.signed):
                         wanted.discard(leg)
+                case Failed():
+                    self._spoke.add(leg)
                 case Exception():
                     wanted.discard(leg)
                     self._blame(leg, frame)
 
     def _acquit(self) -> None:
-        """Of a silence that may be several legs' fault those are acquitted that have given their word at the end."""
+        """Of a silence that may be several legs' fault those are acquitted that have spoken at the end."""
         result = self._result
         if result.error is None or result.error.code != "stalled":
             return
-        silent = {leg: error for leg, error in result.failures.items() if leg not in result.discharges}
+        spoke = self._spoke | result.discharges.keys()
+        silent = {leg: error for leg, error in result.failures.items() if leg not in spoke}
         result.failures = silent or result.failures
 
     def _blame(self, leg: int, frame: Exception) -> None:

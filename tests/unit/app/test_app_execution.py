@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_links import MemoryLink
 from small_market import FEE, GRACE_S, MANIFEST, SmallMarket
 from virtual_loop import run_virtually
 
-from node.app.execution import ATTEMPTS, Execution
+from node.app.execution import ATTEMPTS, RISKED_TIMES, Execution
 from node.app.planning import JobPlan, Request, to_be_avoided, worth_another_try
 from node.app.receipts import Kept
 from node.app.report import build_report
@@ -19,7 +21,9 @@ from node.events import Event, Retrying
 from node.pipeline.buying.job import Deal, JobResult
 from node.ports import VenueRules
 from protocol.errors import LostPeerError, RefusedError
+from protocol.metering import reserved_caps
 from protocol.routing import Route
+from protocol.standing import Deed
 
 PROMPT = (1, 2, 3, 4, 5)
 
@@ -167,6 +171,64 @@ def test_a_refused_order_is_tried_elsewhere_and_told(tmp_path: Path) -> None:
         assert (report.attempts, report.paid_before_micro) == (2, 4), "two legs had taken the first order"
         assert report.fees_micro == 5 * FEE
         assert sum(each.reserved for each in shop.market.ledger.books.sessions.values()) == 0
+
+    in_shop(tmp_path, story)
+
+
+def test_several_silent_providers_one_after_another_are_gone_round_and_what_they_hold_is_told(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        silent = [1, 2]
+
+        async def on_link(link: MemoryLink) -> None:
+            with contextlib.suppress(LostPeerError):
+                while True:
+                    await link.receive()
+
+        def mute(number: int) -> None:
+            node = shop.market.nodes[number]
+            shop.market.network.listen(node.address, node.key.public_key, on_link)
+
+        async def another_is_silent() -> None:
+            node = shop.market.nodes[silent.pop(0)]
+            for link in shop.market.network.links.pop(node.address):
+                link.cut()
+            await asyncio.sleep(1)  # on a virtual clock: its neighbours have seen it
+            shop.market.network.listen(node.address, node.key.public_key, node.provider.on_link)
+            if silent:
+                mute(silent[0])
+
+        mute(silent[0])
+        shop.heal = another_is_silent
+        job = shop.execution()
+        assert len(await read(job)) == 10
+        first, second = [event for event in shop.events if isinstance(event, Retrying)]
+        assert (first.attempt, second.attempt, first.code) == (2, 3, "stalled")
+        assert "leg 1 (blocks 2:4)" in first.reason
+        assert first.held_micro > 0
+        assert first.held_until == job.results[0].deal.session.expiry + GRACE_S
+        assert "stays held until" in first.sentence()
+        assert report_of(job).held_micro == first.held_micro + second.held_micro
+        noted = [(address, deed) for address, deed, _ in shop.market.peers.noted]
+        nodes = [node.key.address for node in shop.market.nodes]
+        assert noted[:2] == [(nodes[1], Deed.SILENT), (nodes[2], Deed.SILENT)]
+        assert noted[2:] == [(node, Deed.SERVED) for node in nodes]
+
+    in_shop(tmp_path, story)
+
+
+def test_no_more_money_is_risked_than_a_few_sessions_hold(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        for node in shop.market.nodes:
+            await shop.market.kill(shop.market.nodes.index(node))
+
+        async def hope() -> None:
+            pass
+
+        shop.heal = hope
+        job = shop.execution()
+        assert await read(job) == []
+        assert len(job.results) == RISKED_TIMES + 1 < ATTEMPTS
+        assert all(sum(result.held) == reserved_caps(result.deal.session) for result in job.results)
 
     in_shop(tmp_path, story)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from market_offers import MODEL, NOW, VENUE, an_offer, key_of
 
 from node.app.planning import Market, Request, policy_of, require_funds, require_routable, require_tokens
 from node.config import ClientConfig
+from node.peers import Deeds
 from node.ports import VenueRules
 from protocol.errors import ConfigurationError, FundsError
 from protocol.ids import ModelFile, ModelManifest
@@ -18,6 +20,7 @@ from protocol.offer import Evidence, Offer
 from protocol.policy import LatencyClass, Policy
 from protocol.routing import NoRouteError
 from protocol.signing import seal
+from protocol.standing import NEWCOMER, Deed, Standing
 
 MANIFEST = ModelManifest(
     name="demo",
@@ -35,10 +38,15 @@ CONFIG = ClientConfig(data_dir=Path("/nowhere"))
 
 
 def market(
-    offers: list[Offer], config: ClientConfig = CONFIG, *, prompt: tuple[int, ...] = (1, 2, 3), **request: Any
+    offers: list[Offer],
+    config: ClientConfig = CONFIG,
+    *,
+    prompt: tuple[int, ...] = (1, 2, 3),
+    standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
+    **request: Any,
 ) -> Market:
-    sealed = [(offer, seal(offer, key_of(0))) for offer in offers]
-    return Market(Request(prompt=prompt, **request), config, MANIFEST, sealed, venue=VENUE, clock=lambda: NOW)
+    sealed, request_of = [(offer, seal(offer, key_of(0))) for offer in offers], Request(prompt=prompt, **request)
+    return Market(request_of, config, MANIFEST, sealed, venue=VENUE, clock=lambda: NOW, standing=standing)
 
 
 def here(number: int = 0, **changes: Any) -> Offer:
@@ -127,6 +135,52 @@ def test_excluded_providers_are_left_out_and_nodes_off_the_shortlist_are_dearer(
     said = {offer.public_key: reason.sentence for offer, reason in found.explanations}
     assert "did not take this job before" in said[offers[0].public_key]
     assert "enough cheaper offers" in said[offers[11].public_key]
+
+
+def remembered(**deeds: Deed) -> Callable[[bytes], Standing]:
+    """What is known of the providers with these numbers."""
+    known = Deeds()
+    for number, deed in deeds.items():
+        known.take(key_of(int(number[1:])).address, deed, at=NOW - 10)
+    return lambda address: known.standing(address, NOW)
+
+
+def test_a_provider_that_failed_is_left_out_where_there_is_another_and_a_newcomer_is_not() -> None:
+    cheap, dear = here(0, price_out=1), here(1, price_out=2)
+    asked = market([cheap, dear], standing=remembered(n0=Deed.SILENT))
+    assert asked.worth_asking() == [dear]
+    asked.hear([dear], {dear.public_key: 500})
+    found = asked.route()
+    assert [leg.offer for leg in found.legs] == [dear]
+    ((offer, reason),) = found.explanations
+    assert (offer, reason.code) == (cheap, "shunned")
+    assert reason.sentence == "it failed you once, last 10 s ago: left out for 50 s more"
+
+
+def test_for_want_of_others_those_that_failed_are_used_and_then_those_that_did_worse() -> None:
+    failed, liar = here(0, blocks_served=(0, 2)), here(1, blocks_served=(2, 4))
+    asked = market([failed, liar], standing=remembered(n0=Deed.FAILED, n1=Deed.LIED))
+    assert asked.worth_asking() == []
+    with pytest.raises(NoRouteError) as caught:
+        asked.route()
+    assert [reason.code for _, reason in caught.value.explanations] == ["shunned", "shunned"]
+    assert asked.readmit()
+    assert asked.worth_asking() == [failed]
+    with pytest.raises(NoRouteError):
+        asked.route()
+    assert asked.readmit()
+    both = asked.worth_asking()
+    assert both == [failed, liar]
+    asked.hear(both, {offer.public_key: 500 for offer in both})
+    assert [leg.offer for leg in asked.route().legs] == both
+    assert not asked.readmit()
+
+
+def test_a_liar_is_not_used_where_one_that_failed_will_do() -> None:
+    liar, failed = here(0, price_out=1), here(1, price_out=9)
+    asked = market([liar, failed], standing=remembered(n0=Deed.LIED, n1=Deed.FAILED))
+    assert asked.readmit()
+    assert asked.worth_asking() == [failed]
 
 
 def test_a_deal_names_the_offers_that_it_is_made_of() -> None:
