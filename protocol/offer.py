@@ -315,7 +315,7 @@ def _check_energy(energy: EnergyClaim) -> None:
 def _check_power(offer: Offer, energy: EnergyClaim) -> None:
     # M14: no machine spends more than it can draw.
     for said, us in ((energy.millijoules_in, offer.prompt_us), (energy.millijoules_out, offer.position_us)):
-        most = most_per_token(offer.hardware, us)
+        most = most_per_token(offer.hardware.device, offer.hardware.count, us)
         if said > most:
             raise MalformedError(
                 f"{said / 1000:g} J for a token, and its hardware can draw {most / 1000:g} J in that time"

@@ -5,11 +5,6 @@ Generous on purpose: it is to catch what cannot be, not what is wasteful. A figu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from protocol.offer import Hardware
-
 __all__ = ["JOB_SLACK_US", "most_millijoules", "most_per_token"]
 
 MACHINE_W = 500
@@ -26,12 +21,12 @@ JOB_SLACK_US = 10_000_000
 """Granted on top of a job's time: clocks differ, and meters tell late."""
 
 
-def most_millijoules(hardware: Hardware, us: int) -> int:
-    """The most that a machine can draw in so many microseconds."""
-    watts = MACHINE_W + DEVICE_W[hardware.device] * min(hardware.count, MOST_DEVICES)
+def most_millijoules(device: str, count: int, us: int) -> int:
+    """The most that a machine of so many devices (`offer.HardwareKind`) can draw in so many microseconds."""
+    watts = MACHINE_W + DEVICE_W[device] * min(count, MOST_DEVICES)
     return watts * us // 1000
 
 
-def most_per_token(hardware: Hardware, us: int) -> int:
+def most_per_token(device: str, count: int, us: int) -> int:
     """The most for one token that takes so many microseconds in a session alone; it takes no more among others."""
-    return most_millijoules(hardware, TOKEN_TIMES * us + TOKEN_SLACK_US)
+    return most_millijoules(device, count, TOKEN_TIMES * us + TOKEN_SLACK_US)

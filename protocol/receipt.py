@@ -94,7 +94,7 @@ def check_spent(receipt: Receipt, hardware: Hardware, us: int) -> None:
 
     Raises DishonestError: it says more.
     """
-    most = most_millijoules(hardware, us)
+    most = most_millijoules(hardware.device, hardware.count, us)
     if UNMEASURED != receipt.millijoules > most:
         said = f"leg {receipt.leg} says that it has spent {receipt.millijoules / 1000:g} J"
         raise DishonestError(f"{said}, and its hardware can have drawn {most / 1000:g} J at most")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from market_offers import NOW, an_energy_claim, an_offer, key_of, some_hardware
+from market_offers import NOW, an_energy_claim, an_offer, key_of
 
 from protocol.errors import MalformedError
 from protocol.offer import HardwareKind, check_offer
@@ -18,10 +18,7 @@ def test_every_kind_of_hardware_has_a_bound() -> None:
 
 @pytest.mark.parametrize("kind", list(HardwareKind))
 def test_power_grows_with_devices_up_to_a_number_that_no_machine_has(kind: HardwareKind) -> None:
-    one, two, most, more = (
-        most_millijoules(some_hardware(device=kind, count=count), 1_000_000)
-        for count in (1, 2, MOST_DEVICES, 2**32 - 1)
-    )
+    one, two, most, more = (most_millijoules(kind, count, 1_000_000) for count in (1, 2, MOST_DEVICES, 2**32 - 1))
     assert one < two < most == more
     assert one >= 500_000, "a joule a second is a watt"
 
@@ -29,7 +26,7 @@ def test_power_grows_with_devices_up_to_a_number_that_no_machine_has(kind: Hardw
 @pytest.mark.parametrize("field", FIELDS)
 def test_m14_an_offer_claims_no_more_for_a_token_than_its_hardware_can_draw(field: str) -> None:
     offer = an_offer(0)
-    most = most_per_token(offer.hardware, getattr(offer, FIELDS[field]))
+    most = most_per_token(offer.hardware.device, offer.hardware.count, getattr(offer, FIELDS[field]))
     check_offer(offer.replace(energy=an_energy_claim(**{field: most})), key_of(0).address, NOW)
     with pytest.raises(MalformedError, match="its hardware can draw"):
         check_offer(offer.replace(energy=an_energy_claim(**{field: most + 1})), key_of(0).address, NOW)
