@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from node.energy import Energy
+from node.energy import Energy, Figure
 from node.pipeline.serving.admission import ProviderLimits
 from node.pipeline.serving.leg import Meter
 from node.ports import Clock
@@ -15,6 +15,7 @@ from protocol.ids import BlockSpan, ModelManifest
 from protocol.offer import EnergyClaim, Evidence, Hardware, Limits, Offer
 from protocol.order import JobOrder
 from protocol.policy import Known, excluded
+from protocol.power import most_per_token
 from protocol.pricing import Costs, Pricing
 from protocol.units import ceil_div
 
@@ -84,6 +85,7 @@ class Terms:
                 "what a token costs in energy is not known here, so no price would be safe",
                 hint="declare it with --joules-per-token",
             )
+        self._require_possible(figure)
         costs = Costs(
             millijoules_in=figure.millijoules_in,
             millijoules_out=figure.millijoules_out,
@@ -126,6 +128,17 @@ class Terms:
             data_addresses=tuple(self.site.data_addresses)[:4],
             statements=(),
         )
+
+    def _require_possible(self, figure: Figure) -> None:
+        """An offer with such a figure would be refused by everybody: better said here (market.md, clause M14)."""
+        hardware, speed = self.site.hardware, self.speed
+        for said, us in ((figure.millijoules_in, speed.prompt_us), (figure.millijoules_out, speed.position_us)):
+            most = most_per_token(hardware.device, hardware.count, us)
+            if said > most:
+                raise ConfigurationError(
+                    f"{said / 1000:g} J for a token, and this hardware can draw {most / 1000:g} J in that time",
+                    hint="declare what it takes with --joules-per-token",
+                )
 
     def _limits(self) -> Limits:
         limits = self.limits

@@ -197,3 +197,39 @@ async def test_a_note_is_written_soon_by_itself(tmp_path: Path) -> None:
             while not other.standing(PEER).offended:
                 await other.refresh()
                 await asyncio.sleep(0)
+
+
+NO_DESCRIPTORS = """
+import asyncio, os, resource, sys
+from pathlib import Path
+from node.peers import open_memory
+from node.worker import InlineWorker
+from protocol.standing import Deed
+
+async def main(path):
+    told, full = [], []
+    async with open_memory(path, InlineWorker(), lambda: 1_800_000_000, told.append) as memory:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            while True:
+                full.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        memory.note(b"p" * 20, Deed.FAILED)
+        await memory.refresh()
+        assert memory.standing(b"p" * 20).failures_in_row == 1
+        assert [event.name for event in told] == ["peers not kept"], told
+        for each in full:
+            os.close(each)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_full_table_of_descriptors_ends_nothing_and_what_was_noted_is_written_later(tmp_path: Path) -> None:
+    path = tmp_path / "peers.sqlite"
+    done = subprocess.run([sys.executable, "-c", NO_DESCRIPTORS, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    deeds = Deeds()
+    deeds.load(PeerDatabase(path).write(Deeds(), NOW) or [], NOW)
+    assert deeds.standing(PEER, NOW).failures_in_row == 1

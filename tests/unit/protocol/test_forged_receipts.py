@@ -16,6 +16,7 @@ from protocol.fingerprint import SKETCH_BYTES
 from protocol.messages import UNMEASURED, SignedReceipt
 from protocol.metering import served
 from protocol.offer import Provenance
+from protocol.power import JOB_SLACK_US, most_millijoules
 from protocol.receipt import NO_HASH, bytes_hash, token_bytes
 
 
@@ -69,6 +70,14 @@ def test_a_receipt_that_lies(changes: dict[str, Any], says: str) -> None:
 def test_energy_that_falls_in_the_last_word() -> None:
     play = Play(agree(), lying(0, 6, millijoules=1)).run()
     refused(play.bundle(), "takes back energy")
+
+
+def test_r10_energy_beyond_what_the_hardware_can_have_drawn_while_the_session_was_open() -> None:
+    """A machine of two cores, opened and settled within the same second."""
+    most = most_millijoules("cpu", 2, 2 * JOB_SLACK_US)
+    verify_bundle(Play(agree(), lying(0, 6, millijoules=most)).run().bundle())
+    beyond = Play(agree(), lying(0, 6, millijoules=most + 1)).run()
+    refused(beyond.bundle(), "leg 0 says that it has spent 12000 J, and its hardware can have drawn 12000 J at most")
 
 
 def test_late_tokens_that_are_taken_back() -> None:
