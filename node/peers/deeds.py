@@ -158,6 +158,7 @@ class Deeds:
         self._standings.pop(address, None)
         if not left:
             del self._rows[address]
+            self.redeemed.discard(address)
 
     def _make_room(self) -> None:
         enough = self._most * KEPT_OF_FULL[0] // KEPT_OF_FULL[1]

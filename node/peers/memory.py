@@ -117,5 +117,7 @@ async def open_memory(path: Path, worker: Worker, clock: Clock, events: Events) 
         yield memory
     finally:
         keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await asyncio.wait([keeping])
         await memory.close()
+        if not keeping.cancelled():
+            keeping.result()  # what nobody has foreseen
