@@ -3,7 +3,9 @@
 - `runtime.TrioRuntime`: the thread that libp2p runs in, one for each process.
 - `host.P2PHost`: an identity with its connections, requests and topics.
 - `gossip.Announcer`: says a value again until it expires.
-- `door.Door`, `succession.Succession`: who may connect, and what becomes of an old connection when a peer comes anew.
+- `door.Door`, `places.Places`, `usage.Usage`: who may connect, who leaves for others, and what each peer is of use for;
+  `succession.Succession`: what becomes of an old connection when a peer comes anew.
+- `guests`, `reading`, `muxer`: what strangers may hold of a host; `unasked`: what libp2p would do of its own accord.
 - `direct.DataPlane`: mutually authenticated links for activations.
 
 Only this package knows of libp2p and trio.

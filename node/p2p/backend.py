@@ -29,12 +29,23 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from node.p2p.door import Door
+from node.p2p.guests import StreamCount
 from node.p2p.muxer import OnlyGuardedYamux
+from node.p2p.places import Bounds
 from node.p2p.pubsub import GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
-from node.p2p.requests import Answer, answer_stream, open_stream, reset
+from node.p2p.requests import Service, answer_stream, open_stream, reset
 from node.p2p.succession import Succession
-from protocol.errors import ListenError, LostPeerError, MalformedError, SignatureError, UnreachableError
+from node.p2p.unasked import turn_off
+from node.p2p.usage import Usage
+from protocol.errors import (
+    ListenError,
+    LostPeerError,
+    MalformedError,
+    RefusedError,
+    SignatureError,
+    UnreachableError,
+)
 
 __all__ = ["Backend"]
 
@@ -47,8 +58,10 @@ quiet_libp2p()
 _PING_PROTOCOL = "/ipfs/ping/1.0.0"
 _PING_BYTES = 32
 _PING_ROUNDS = 3
-_MAX_CONNECTIONS = 300
-_MAX_STREAMS = 4096
+_NO_LIMIT = 1_000_000
+"""Of the library's own bounds, which refuse whoever comes last: `door` and `guests` have better ones."""
+_NEGOTIATION_S = 5.0
+"""For a peer that opens a stream to say what it speaks."""
 _ADDRESS_TTL_S = 3600
 _CLOSE_LIMIT_S = 3.0
 
@@ -56,17 +69,18 @@ _CLOSE_LIMIT_S = 3.0
 class Backend:
     """A host that listens; made by `open`. Its methods are to be awaited in the trio thread while it is open."""
 
-    def __init__(self, host: Any, pubsub: GuardedPubsub, nursery: Any) -> None:
+    def __init__(self, host: Any, pubsub: GuardedPubsub, usage: Usage, nursery: Any) -> None:
         self.addresses: tuple[str, ...] = tuple(str(address) for address in host.get_addrs())
         """Multiaddrs with the real port and /p2p/ID."""
         self.host = host
         self.pubsub = pubsub
+        self.usage = usage
         self.nursery = nursery
         """Where tasks on behalf of this host belong."""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, secret: bytes, listen: str, announce: Sequence[str]) -> AsyncIterator[Self]:
+    async def open(cls, secret: bytes, listen: str, announce: Sequence[str], bounds: Bounds) -> AsyncIterator[Self]:
         """Listen, and close every connection when the block ends.
 
         Raises:
@@ -75,6 +89,11 @@ class Backend:
         host = _new_host(secret, Multiaddr(listen), [Multiaddr(address) for address in announce])
         router = new_router()
         pubsub = GuardedPubsub(host, router)
+        usage = Usage(trio.current_time, pubsub.listens, pubsub.in_mesh)
+        pubsub.on_delivery = usage.delivered
+        door = Door(host.get_network(), usage, bounds)
+        host.get_network()._handle_inbound_connection = door
+        host.get_network().upgrader.muxer_multistream = OnlyGuardedYamux(door.welcome)
         async with host.run([Multiaddr(listen)]):
             try:
                 if not host.get_transport_addrs():
@@ -83,7 +102,8 @@ class Backend:
                     await pubsub.wait_until_ready()
                     async with trio.open_nursery() as nursery:
                         host.get_network().register_notifee(Succession(nursery, pubsub))
-                        yield cls(host, pubsub, nursery)
+                        nursery.start_soon(door.watch)
+                        yield cls(host, pubsub, usage, nursery)
                         nursery.cancel_scope.cancel()
             finally:
                 await _close(host, pubsub)
@@ -115,11 +135,11 @@ class Backend:
         swarm.peerstore.clear_addrs(peer.peer_id)
         swarm.peerstore.add_addrs(peer.peer_id, peer.addrs, _ADDRESS_TTL_S)
 
-    def serve(self, protocol: str, answer: Answer, max_request: int) -> None:
+    def serve(self, protocol: str, service: Service) -> None:
         """Answer streams of a request protocol."""
 
         async def handle(stream: Any) -> None:
-            await answer_stream(stream, answer, max_request)
+            await answer_stream(stream, service, self.usage)
 
         self.host.set_stream_handler(protocol, handle)
 
@@ -158,9 +178,13 @@ def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> An
         # The defaults also take /plaintext/2.0.0, over which anyone may claim to be anyone.
         sec_opt={NOISE_PROTOCOL: Noise(key_pair, noise_privkey=noise_key)},
         listen_addrs=[listen],
-        connection_config=ConnectionConfig(max_connections=_MAX_CONNECTIONS, high_watermark=_MAX_CONNECTIONS),
+        connection_config=ConnectionConfig(
+            max_connections=_NO_LIMIT,
+            high_watermark=_NO_LIMIT,
+            inbound_stream_protocol_negotiation_timeout=_NEGOTIATION_S,
+        ),
         resource_manager=ResourceManager(
-            limits=ResourceLimits(max_connections=_MAX_CONNECTIONS, max_streams=_MAX_STREAMS),
+            limits=ResourceLimits(max_connections=_NO_LIMIT, max_streams=_NO_LIMIT),
             enable_memory_limits=False,  # they judge by the memory of the process, which holds a model
             enable_circuit_breaker=False,  # hostile connections could open it against honest ones
             enable_graceful_degradation=False,
@@ -170,9 +194,8 @@ def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> An
         disable_identify_address_discovery=True,
     )
     network = host.get_network()
-    network.upgrader.muxer_multistream = OnlyGuardedYamux()
-    network._handle_inbound_connection = Door(network)
-    network.set_stream_handler(_guarded(network.common_stream_handler))
+    network.set_stream_handler(_guarded(network.common_stream_handler, StreamCount()))
+    turn_off(host)
     return host
 
 
@@ -188,15 +211,18 @@ async def _close(host: Any, pubsub: GuardedPubsub) -> None:
     pubsub.seen_messages.stop()  # a thread that sweeps a cache
 
 
-def _guarded(handler: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
-    """A stream handler whose errors end its stream. Unguarded, they end every stream of the host."""
+def _guarded(handler: Callable[[Any], Awaitable[None]], count: StreamCount) -> Callable[[Any], Awaitable[None]]:
+    """A stream handler whose errors end its stream; unguarded, they end every stream of the host."""
 
     async def handle(stream: Any) -> None:
-        try:
-            await handler(stream)
-        except Exception as error:  # noqa: BLE001 - the boundary of a task that a peer started
-            log.debug("reset a stream of %s: %s %s", stream.muxed_conn.peer_id, type(error).__name__, error)
-            await reset(stream)
+        with count.opened(stream.muxed_conn.peer_id) as may:
+            try:
+                if not may:
+                    raise RefusedError("too many streams", code="busy")
+                await handler(stream)
+            except Exception as error:  # noqa: BLE001 - the boundary of a task that a peer started
+                log.debug("reset a stream of %s: %s %s", stream.muxed_conn.peer_id, type(error).__name__, error)
+                await reset(stream)
 
     return handle
 

@@ -21,7 +21,8 @@ from node.p2p.gossip import DEFAULT_QUEUE, Subscription, check_size
 from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.lifetime import Lifetime
 from node.p2p.pace import Pace, Paces
-from node.p2p.requests import ask
+from node.p2p.places import Bounds
+from node.p2p.requests import Service, ask
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import JoulemeshError, LocalError, LostPeerError, RefusedError, UnreachableError
 from protocol.signing import SigningKey
@@ -68,6 +69,7 @@ class P2PHost:
         *,
         announce: Sequence[str] = (),
         publish_rate: float = 10.0,
+        bounds: Bounds | None = None,
     ) -> AsyncIterator[Self]:
         """Listen, and close when the block ends.
 
@@ -77,6 +79,7 @@ class P2PHost:
             listen: a TCP multiaddr, port 0 for any free one.
             announce: multiaddrs that others reach this host at, where they are not the ones it listens on.
             publish_rate: publications a second on each topic; more than that wait. Neighbours drop what comes faster.
+            bounds: connections that others may hold; each takes a descriptor.
 
         Raises:
             ListenError: a malformed address, or one that is taken or not this machine's.
@@ -88,7 +91,7 @@ class P2PHost:
         key = SigningKey(secret)
         bridge = Bridge(runtime)
         life = Lifetime(runtime, bridge)
-        backend = await life.begin(secret, listen, announce, peer_id_of(key.public_key))
+        backend = await life.begin(secret, listen, announce, bounds or Bounds(), peer_id_of(key.public_key))
         try:
             yield cls(bridge, life, backend, key, publish_rate)
         finally:
@@ -143,7 +146,9 @@ class P2PHost:
         protocol: str,
         handler: Handler,
         *,
-        max_request: int = 1024 * 1024,
+        max_request: int = 64 * 1024,
+        at_once: int = _MAX_HANDLERS,
+        at_once_of_peer: int = _MAX_HANDLERS_PER_PEER,
         timeout_s: float = 60.0,
         rate: float = 20.0,
         burst: int = 100,
@@ -151,7 +156,11 @@ class P2PHost:
         """Answer requests. What the handler raises of JoulemeshError is told to the asker; other errors are logged.
 
         One asker gets `burst` answers at once and `rate` a second in the long run; what is beyond is refused (code
-        `busy`).
+        `busy`), and so is what it asks while `at_once_of_peer` of its answers are not made or not taken yet. Where
+        `at_once` of all askers' are, the one that is being taken for longest is given up.
+
+        Args:
+            max_request: bytes of one question.
         """
         paces = Paces[bytes](rate, burst)
 
@@ -160,7 +169,8 @@ class P2PHost:
                 raise RefusedError("too many requests in a short time", code="busy")
             return await self._bridge.ask_asyncio(self._handle, protocol, handler, timeout_s, asker, question)
 
-        self._bridge.post(self._backend.serve, protocol, answer, max_request)
+        service = Service(answer, max_request=max_request, at_once=at_once, at_once_of_peer=at_once_of_peer)
+        self._bridge.post(self._backend.serve, protocol, service)
 
     async def ping(self, peer: str) -> int:
         """Round trip to a peer in microseconds, the shortest of a few. Raises UnreachableError, LostPeerError."""

@@ -11,6 +11,7 @@ import trio
 
 from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
+from node.p2p.places import Bounds
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import JoulemeshError, LocalError
 
@@ -35,9 +36,9 @@ class Lifetime:
         self._failure: LocalError | None = None
         self._heirs: list[Callable[[LocalError | None], None]] = []
 
-    async def begin(self, secret: bytes, listen: str, announce: Sequence[str], name: str) -> Backend:
+    async def begin(self, secret: bytes, listen: str, announce: Sequence[str], bounds: Bounds, name: str) -> Backend:
         """Start a backend; see `Backend.open`. Raises ListenError, LocalError."""
-        self._runtime.spawn(partial(self._run, secret, listen, announce), name=f"libp2p host {name}")
+        self._runtime.spawn(partial(self._run, secret, listen, announce, bounds), name=f"libp2p host {name}")
         try:
             async with asyncio.timeout(_START_LIMIT_S):
                 return await asyncio.shield(self._ready)
@@ -72,12 +73,12 @@ class Lifetime:
         if self._failure is not None:
             raise self._failure
 
-    async def _run(self, secret: bytes, listen: str, announce: Sequence[str]) -> None:
+    async def _run(self, secret: bytes, listen: str, announce: Sequence[str], bounds: Bounds) -> None:
         """In the trio thread, the backend's one task there."""
         failure: BaseException | None = None
         ended = False
         try:
-            async with Backend.open(secret, listen, announce) as backend:
+            async with Backend.open(secret, listen, announce, bounds) as backend:
                 self._bridge.to_asyncio(self._set_ready, backend)
                 await self._stop.wait()
             ended = True

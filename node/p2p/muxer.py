@@ -6,7 +6,8 @@ Four weaknesses of the underlying class, all met in practice:
   the other side then fails to authenticate everything after it, and every stream dies. Here frames are written
   whole or the connection is closed.
 - The receive window is advertised but not enforced, and a frame may announce 4 GiB. Here the connection is closed
-  before such a frame is read.
+  before such a frame is read, and where too much lies unread. What lies on a stream that was reset here is dropped at
+  once; the library keeps it for a minute or more.
 - Every read, of a single byte too, sends a frame that opens the peer's window further, to 16 MiB within six reads:
   most of all frames of short streams. Here the window stays below 1 MiB, and credit is given back once it is worth
   a frame.
@@ -19,7 +20,9 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import WeakSet
 
 import trio
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
@@ -36,10 +39,14 @@ __all__ = ["GuardedYamux", "OnlyGuardedYamux"]
 
 log = logging.getLogger(__name__)
 
-_MAX_FRAME_BYTES = 1024 * 1024
-"""Sixteen times what implementations send in one frame."""
-_MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-"""Over all streams of one connection."""
+_MAX_FRAME_BYTES = 256 * 1024
+"""A window as it is at first; four times what implementations send in one frame."""
+_MAX_THEIRS_BYTES = 512 * 1024
+"""Unread on all streams that the peer has opened: questions, which are short, and gossip, which is read as it comes."""
+_MAX_OURS_BYTES = 1024 * 1024
+"""Unread on one stream that was opened here, on average: answers, which may be long, and are read as they come."""
+_MAX_UNREAD_BYTES = 48 * 1024 * 1024
+"""On what peers have opened, over all connections of the process; those of the peer with the most are ended."""
 _CREDIT_BYTES = 64 * 1024
 """Withheld at most, of a window of 256 KiB: a sender is never stopped by it."""
 _HEADER = struct.Struct(YAMUX_HEADER_FORMAT)
@@ -72,6 +79,9 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
         """Bytes read from a stream that its sender has not been told of."""
         self._ping_id: int = 0
         self._ping_event: Any = _Bell()
+        self._theirs = 0
+        """Unread bytes on the peer's streams, when a frame last came."""
+        _open.add(self)
 
     def rtt(self) -> float:
         """In seconds, for the tuning of windows only: so short that a larger window is never called for."""
@@ -104,11 +114,29 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
             raise trio.BrokenResourceError("the peer did not take a frame in time")
 
     async def _read_data_body(self, length: int) -> bytes | None:
-        buffered = sum(map(len, self.stream_buffers.values()))
-        if length > _MAX_FRAME_BYTES or buffered + length > _MAX_BUFFERED_BYTES:
+        if length > _MAX_FRAME_BYTES or not self._has_room(length):
             return None  # which the caller takes for the end of the connection
+        await _keep_below(_MAX_UNREAD_BYTES)
         body: bytes = await super()._read_data_body(length)
         return body
+
+    def _has_room(self, length: int) -> bool:
+        own = self.next_stream_id % 2
+        ours, theirs, count = 0, 0, 0
+        for stream_id, unread in self.stream_buffers.items():
+            if stream_id % 2 == own:
+                ours += len(unread)
+                count += 1
+            else:
+                theirs += len(unread)
+        self._theirs = theirs + length
+        # Looked at before a frame, which does not say here whose stream it is for: so one may be too many.
+        return theirs <= _MAX_THEIRS_BYTES and ours <= _MAX_OURS_BYTES * count
+
+    def _finalize_stream_locked(self, stream: Any, *, fully_closed: bool) -> None:
+        if fully_closed and stream.send_closed and stream.reset_received:  # reset here: nobody reads on
+            self.stream_buffers.pop(stream.stream_id, None)
+        super()._finalize_stream_locked(stream, fully_closed=fully_closed)
 
     async def _measure_rtt_loop(self) -> None:
         """What runs beside each connection: here it watches that the peer is still there."""
@@ -158,12 +186,31 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
             await self._drop()
 
 
+_open: WeakSet[GuardedYamux] = WeakSet()
+"""All connections of the process."""
+
+
+async def _keep_below(most: int) -> None:
+    """End the connections with most unread on the peer's streams, until all together have no more than this."""
+    total = sum(each._theirs for each in _open)
+    while total > most:
+        worst = max(_open, key=lambda each: each._theirs)
+        log.debug("%s leaves most unread; its connection is closed", worst.peer_id)
+        total -= worst._theirs
+        worst._theirs = 0
+        await worst._drop()
+
+
 class OnlyGuardedYamux(MuxerMultistream):  # type: ignore[misc]  # as above
     """Negotiates Yamux and nothing else. The library's own class makes a plain Yamux whatever class it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, welcome: Callable[[], Awaitable[None]]) -> None:
         super().__init__({PROTOCOL_ID: GuardedYamux})
+        self._welcome = welcome
+        """Waited for before a connection that came in goes on."""
 
     async def new_conn(self, conn: Any, peer_id: Any) -> Any:
+        if not conn.is_initiator:
+            await self._welcome()
         await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
         return GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)

@@ -27,9 +27,12 @@ from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.exceptions import ValidationError
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12
 from libp2p.pubsub.pubsub import Pubsub
 
+from node.p2p.pace import Paces
+from node.p2p.reading import bound_libp2p_reads
+from node.p2p.unasked import QuietRouter
 from protocol.errors import PeerError
 
 __all__ = ["MAX_GOSSIP_BYTES", "GuardedPubsub", "new_router"]
@@ -41,6 +44,10 @@ _MAX_SIGNED_BYTES = MAX_GOSSIP_BYTES + 1024
 _MAX_PER_PEER_PER_S = 200.0
 """Messages on one topic that one neighbour may have relayed; far above an honest one, whose publishers are paced."""
 
+_NEWS_PER_S = 50.0
+"""Messages of one neighbour that were not known: each costs a check of a signature, and is passed on."""
+_NEWS_AT_ONCE = 400
+
 Validator = Callable[[bytes], Any]
 """What a message means; raises PeerError for one that is not to be relayed."""
 Deliver = Callable[[bytes, Any], None]
@@ -48,10 +55,12 @@ Deliver = Callable[[bytes, Any], None]
 
 log = logging.getLogger(__name__)
 
+bound_libp2p_reads()
+
 
 def new_router() -> Any:
     """GossipSub that heals within seconds (the library's default heartbeat is two minutes) and works on one machine."""
-    return GossipSub(
+    return QuietRouter(
         protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11],
         degree=6,
         degree_low=4,
@@ -75,6 +84,17 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         """What validators made of messages that are being pushed, by the identity of the message object."""
         self._writing: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         """A lock for each stream that is written to."""
+        self.on_delivery: Callable[[Any], None] = _nobody_asks
+        """Called with each neighbour that brings something valid which was not known."""
+        self._news = Paces[Any](_NEWS_PER_S, _NEWS_AT_ONCE)
+
+    def listens(self, peer_id: Any) -> bool:
+        """Whether a peer follows a topic that is followed here."""
+        return any(peer_id in self.peer_topics.get(topic, ()) for topic in self._topics)
+
+    def in_mesh(self, peer_id: Any) -> bool:
+        """Whether messages are exchanged with a peer as they come."""
+        return any(peer_id in self.router.mesh.get(topic, ()) for topic in self._topics)
 
     async def join(self, topic: str, validate: Validator, deliver: Deliver) -> None:
         """Subscribe: each message that `validate` lets pass is relayed, and handed to `deliver`."""
@@ -106,6 +126,8 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         if len(msg.data) > MAX_GOSSIP_BYTES or msg.ByteSize() > _MAX_SIGNED_BYTES or len(msg.topicIDs) != 1:
             log.debug("dropped a gossip message of %d bytes from %s", msg.ByteSize(), msg_forwarder)
             return
+        if not self._may_bring(msg_forwarder, msg):
+            return
         try:
             await super().push_msg(msg_forwarder, msg)
         except Exception as error:  # in a task of the service, which what is raised would end
@@ -114,6 +136,11 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
             log.debug("dropped a gossip message from %s: %s %s", msg_forwarder, type(error).__name__, error)
         finally:
             self._passed.pop(id(msg), None)
+
+    def _may_bring(self, msg_forwarder: Any, msg: Any) -> bool:
+        """Whether a neighbour may bring this message, decided before its signature has cost anything."""
+        known = msg_forwarder == self.my_id or self._is_msg_seen(msg)
+        return known or self._news.allows(msg_forwarder, trio.current_time())
 
     async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Raises ValidationError; to the own host, which publishes what its validator refuses, the PeerError itself."""
@@ -129,6 +156,8 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
             if msg_forwarder == self.my_id:
                 raise
             raise ValidationError(f"{topic}: {type(error).__name__} {error}") from None
+        if msg_forwarder != self.my_id:
+            self.on_delivery(msg_forwarder)
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
         async with self._writing.setdefault(stream, trio.Lock()):
@@ -148,3 +177,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         if topic in self._topics:
             _, deliver = self._topics[topic]
             deliver(publish_message.data, self._passed[id(publish_message)])
+
+
+def _nobody_asks(_peer_id: Any) -> None:
+    """Nothing to do."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import trio
@@ -20,24 +21,31 @@ from libp2p.host.exceptions import StreamFailure
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 
+from node.p2p.guests import Room
 from node.p2p.identity import public_key_of
+from node.p2p.usage import Usage
 from protocol.catalog import RequestRefused
 from protocol.codec import decode, encode
 from protocol.errors import JoulemeshError, LostPeerError, MalformedError, RefusedError, UnreachableError
 from protocol.text import to_plain_text
 
-__all__ = ["Answer", "answer_stream", "ask", "open_stream", "refusal_of", "reset"]
+__all__ = ["Answer", "Service", "answer_stream", "ask", "open_stream", "refusal_of", "reset"]
 
 Answer = Callable[[bytes, bytes], Awaitable[bytes]]
 """(the asker's public key, the question) -> the answer; raises JoulemeshError to refuse."""
 
+_ARRIVING_BYTES = 8 * 1024 * 1024
+"""Of questions on one protocol that have not arrived whole: 128 of the longest orders."""
+_ARRIVING_BYTES_OF_PEER = 512 * 1024
 _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BI")
 _ANSWER, _REFUSAL = 0, 1
 _MAX_REFUSAL_BYTES = 1024
 _CHUNK_BYTES = 64 * 1024
-_READ_LIMIT_S = 30.0
-"""For a whole question to arrive, and for an answer to be taken."""
+_QUESTION_LIMIT_S = 10.0
+"""For a whole question to arrive."""
+_ANSWER_LIMIT_S = 30.0
+"""For an answer to be taken."""
 _LINGER_S = 2.0
 """A refused asker has so long to stop sending before its stream is reset."""
 
@@ -88,29 +96,56 @@ async def ask(host: Any, peer_id: str, protocol: str, question: bytes, max_reply
     return answer
 
 
-async def answer_stream(stream: Any, answer: Answer, max_request: int) -> None:
+class Service:
+    """How one protocol is answered, and what all who ask by it may take up together.
+
+    Args:
+        max_request: bytes of one question.
+        at_once, at_once_of_peer: questions being answered, until their answers are taken.
+    """
+
+    def __init__(self, answer: Answer, *, max_request: int, at_once: int, at_once_of_peer: int) -> None:
+        self.answer = answer
+        self.max_request = max_request
+        self.arriving = Room(max(_ARRIVING_BYTES, 4 * max_request), max(_ARRIVING_BYTES_OF_PEER, 2 * max_request))
+        self.answered = Room(at_once, at_once_of_peer)
+
+
+async def answer_stream(stream: Any, service: Service, usage: Usage) -> None:
     """Serve one stream: read the question, have it answered, write the answer or the refusal."""
+    peer = stream.muxed_conn.peer_id
     try:
-        asker = public_key_of(str(stream.muxed_conn.peer_id))
+        asker = public_key_of(str(peer))
         try:
-            with trio.fail_after(_READ_LIMIT_S):
-                question = await _read_exactly(stream, await _read_length(stream, max_request))
-        except MalformedError as error:
+            question = await _read_question(stream, service)
+        except (MalformedError, RefusedError) as error:
             with trio.move_on_after(_LINGER_S):
                 await _write_refusal(stream, error)
                 while await stream.read(_CHUNK_BYTES):
                     pass
             return
-        try:
-            reply = await answer(asker, question)
-        except JoulemeshError as error:
-            await _write_refusal(stream, error)
-        else:
-            with trio.fail_after(_READ_LIMIT_S):
-                await stream.write(_HEAD.pack(_ANSWER, len(reply)) + reply)
+        with usage.serving(peer):
+            await _answer(stream, service, asker, question)
         await stream.close()
     finally:
         await reset(stream)  # does nothing to a stream that is closed
+
+
+async def _answer(stream: Any, service: Service, asker: bytes, question: bytes) -> None:
+    reply: bytes | JoulemeshError
+    with ExitStack() as stack:
+        try:
+            stay = stack.enter_context(service.answered.stay(asker, gives_way=False))
+            reply = await service.answer(asker, question)
+            stay.gives_way = True  # from here on the asker is waited for
+        except JoulemeshError as error:
+            reply = error
+        if isinstance(reply, JoulemeshError):
+            await _write_refusal(stream, reply)
+        else:
+            with trio.fail_after(_ANSWER_LIMIT_S):
+                await stream.write(_HEAD.pack(_ANSWER, len(reply)))
+                await stream.write(reply)
 
 
 def refusal_of(error: JoulemeshError) -> RequestRefused:
@@ -141,7 +176,7 @@ async def _write_or_leave(stream: Any, data: bytes) -> None:
 
 async def _write_refusal(stream: Any, error: JoulemeshError) -> None:
     body = encode(refusal_of(error))
-    with trio.fail_after(_READ_LIMIT_S):
+    with trio.fail_after(_ANSWER_LIMIT_S):
         await stream.write(_HEAD.pack(_REFUSAL, len(body)) + body)
 
 
@@ -153,6 +188,13 @@ async def _read_answer(stream: Any, max_reply: int) -> tuple[int, bytes]:
     if length > limit:
         raise MalformedError(f"an answer of {length} bytes where {limit} are allowed", code="too-long")
     return tag, await _read_exactly(stream, length)
+
+
+async def _read_question(stream: Any, service: Service) -> bytes:
+    with trio.fail_after(_QUESTION_LIMIT_S):
+        length = await _read_length(stream, service.max_request)
+        with service.arriving.stay(stream.muxed_conn.peer_id, length):
+            return await _read_exactly(stream, length)
 
 
 async def _read_length(stream: Any, limit: int) -> int:

@@ -23,8 +23,7 @@ from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTr
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from node.p2p import door
-from node.p2p.host import P2PHost
+from node.p2p import muxer
 from node.p2p.identity import peer_id_of
 from protocol.errors import UnreachableError
 from protocol.signing import SigningKey
@@ -147,7 +146,6 @@ async def test_garbage_on_its_streams_costs_the_peer_its_stream_only(new_host):
             (ECHO, struct.pack(">I", 2**32 - 1) + b"more"),
             (ECHO, b"\x00\x00"),
             ("/ipfs/ping/1.0.0", b"short"),
-            ("/ipfs/id/push/1.0.0", b"\xff" * 30),
         ]:
             stream = await peer.new_stream(ID.from_base58(host.peer_id), [protocol])
             await stream.write(data)
@@ -181,6 +179,55 @@ async def test_yamux_frames_that_announce_gigabytes_end_the_connection(new_host)
     assert cut
 
 
+async def test_what_lies_unread_is_bounded(new_host):
+    """Streams whose handler does not read on: the peer sends all the same, beyond the windows it was given."""
+    host = await new_host()
+    go_on = asyncio.Event()
+
+    async def wait(_asker: bytes, _question: bytes) -> bytes:
+        await go_on.wait()
+        return b""
+
+    host.serve(ECHO, wait)
+    unread, cut = [], []
+
+    async def flood(peer: Any) -> None:
+        await peer.connect(info_from_p2p_addr(Multiaddr(host.addresses[0])))
+        stream = await peer.new_stream(ID.from_base58(host.peer_id), [ECHO])
+        await stream.write(struct.pack(">I", 0))
+        muxed = stream.muxed_conn
+        header = struct.pack("!BBHII", 0, 0, 0, stream.muxed_stream.stream_id, 60_000)
+        with contextlib.suppress(Exception):
+            for _ in range(100):
+                await muxed._write_frame(header + bytes(60_000))
+        await muxed.event_closed.wait()
+        cut.append(True)
+
+    def most_unread() -> int:
+        return max((each._theirs for each in muxer._open), default=0)
+
+    flooding = asyncio.create_task(in_own_thread(new_libp2p_host(key_pair=create_new_key_pair(os.urandom(32))), flood))
+    while not flooding.done():
+        unread.append(most_unread())
+        await host.peers()
+    await flooding
+    go_on.set()
+    assert cut
+    assert max(unread) <= 600_000
+
+
+async def test_a_name_of_a_protocol_without_end(new_host):
+    """Before any key is proven: a message of the negotiation may be said to have 2^60 bytes."""
+    host = await new_host()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(host.addresses[0].split("/")[4]))
+    writer.write(b"\x13/multistream/1.0.0\n" + b"\xff" * 8 + b"\x0f" + bytes(1000))
+    async with asyncio.timeout(3):
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1000):
+                pass
+    writer.close()
+
+
 async def test_garbage_on_the_socket(new_host):
     host, honest = await new_host(), await new_host()
     port = int(host.addresses[0].split("/")[4])
@@ -190,46 +237,6 @@ async def test_garbage_on_the_socket(new_host):
         writer.close()
     await honest.connect(host.addresses[0])
     assert await honest.ping(host.peer_id) > 0
-
-
-async def test_connections_that_have_ended_make_room(runtime, new_host, monkeypatch):
-    """The trap: the library gives an incoming connection's place back when the host ends, and not before."""
-    monkeypatch.setattr(door, "_MOST", 3)
-    host = await new_host()
-    for _ in range(8):
-        async with P2PHost.open(runtime, os.urandom(32)) as passing:
-            await passing.connect(host.addresses[0])
-            assert await passing.ping(host.peer_id) > 0
-        async with asyncio.timeout(10):
-            while passing.peer_id in await host.peers():
-                pass
-    staying = [await new_host() for _ in range(3)]
-    for each in staying:
-        await each.connect(host.addresses[0])
-    with pytest.raises(UnreachableError):
-        await (await new_host()).connect(host.addresses[0])
-
-
-async def test_one_address_connects_at_a_bounded_rate(new_host, monkeypatch):
-    monkeypatch.setattr(door, "_PER_S", 0.001)
-    monkeypatch.setattr(door, "_AT_ONCE", 2)
-    host = await new_host()
-    one, other, third = await new_host(), await new_host(), await new_host()
-    await one.connect(host.addresses[0])
-    await other.connect(host.addresses[0])
-    with pytest.raises(UnreachableError):
-        await third.connect(host.addresses[0])
-    assert await one.ping(host.peer_id) > 0
-
-
-async def test_one_address_has_so_many_connections(new_host, monkeypatch):
-    monkeypatch.setattr(door, "_MOST_PER_ADDRESS", 1)
-    host = await new_host()
-    first = await new_host()
-    await first.connect(host.addresses[0])
-    with pytest.raises(UnreachableError):
-        await (await new_host()).connect(host.addresses[0])
-    assert await first.ping(host.peer_id) > 0
 
 
 async def test_a_peer_with_another_kind_of_key_gets_no_answer(new_host):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import threading
 import time
 from concurrent.futures import Future
 
 import pytest
+import trio
 
+from node.p2p import requests
 from node.p2p.host import P2PHost
+from protocol.catalog import RequestRefused
+from protocol.codec import decode
 from protocol.errors import (
     FundsError,
     LostPeerError,
@@ -218,6 +223,92 @@ async def test_one_peer_cannot_ask_without_end(new_host):
     assert caught.value.code == "busy"
     assert await third.request(other.peer_id, ECHO, b"question") == b"question"
     assert await one.request(other.peer_id, "/test/other/1", b"question") == b"question"
+
+
+async def test_slow_questions_make_room_for_quick_ones(new_host, monkeypatch):
+    """Questions that never arrive whole: each peer may hold so many bytes, and all of them so many."""
+    monkeypatch.setattr(requests, "_ARRIVING_BYTES", 4000)
+    monkeypatch.setattr(requests, "_ARRIVING_BYTES_OF_PEER", 2000)
+    host, slow, quick = await new_host(), await new_host(), await new_host()
+    host.serve(ECHO, echo, max_request=1000)
+    for each in (slow, quick):
+        await each.connect(host.addresses[0])
+    unfinished = [asyncio.create_task(ask_without_end(slow, host.peer_id)) for _ in range(4)]
+    ended, _ = await asyncio.wait(unfinished, return_when=asyncio.FIRST_COMPLETED)
+    assert all(task.result() == b"busy" for task in ended)  # beyond its own share
+    for _ in range(3):
+        assert await quick.request(host.peer_id, ECHO, bytes(1000)) == bytes(1000)
+    for task in unfinished:
+        task.cancel()
+    await asyncio.gather(*unfinished, return_exceptions=True)
+
+
+async def ask_without_end(host: P2PHost, peer: str) -> bytes:
+    """Send a question but for its last byte; the code of the refusal that comes all the same."""
+
+    async def run() -> bytes:
+        stream = await requests.open_stream(host._backend.host, peer, ECHO)
+        await stream.write(struct.pack(">I", 1000) + bytes(999))
+        _, length = struct.unpack(">BI", await requests._read_exactly(stream, 5))
+        return decode(await requests._read_exactly(stream, length), RequestRefused).code.encode()
+
+    return await host._call(run)
+
+
+async def test_a_question_that_does_not_end_in_time_is_given_up(new_host, monkeypatch):
+    monkeypatch.setattr(requests, "_QUESTION_LIMIT_S", 0.1)
+    one, other = await pair(new_host)
+    other.serve(ECHO, echo, max_request=1000)
+    with pytest.raises(LostPeerError):
+        await ask_without_end(one, other.peer_id)
+
+
+async def test_answers_that_nobody_takes_make_room(new_host):
+    """The trap: a long answer is kept until it has been written, so whoever reads nothing holds it in memory."""
+    host, greedy, honest = await new_host(), await new_host(), await new_host()
+    answered = []
+
+    async def long(_asker: bytes, _question: bytes) -> bytes:
+        answered.append(True)
+        return bytes(8 * MEBIBYTE)
+
+    host.serve(ECHO, long, at_once=2, at_once_of_peer=2)
+    for each in (greedy, honest):
+        await each.connect(host.addresses[0])
+
+    async def ask_and_not_read() -> None:
+        for _ in range(2):
+            stream = await requests.open_stream(greedy._backend.host, host.peer_id, ECHO)
+            await stream.write(struct.pack(">I", 0))
+
+    await greedy._call(ask_and_not_read)
+    async with asyncio.timeout(10):
+        while len(answered) < 2:
+            await host.peers()
+    with pytest.raises(RefusedError) as caught:
+        await greedy.request(host.peer_id, ECHO, b"")
+    assert caught.value.code == "busy"
+    assert len(await honest.request(host.peer_id, ECHO, b"", max_reply=8 * MEBIBYTE)) == 8 * MEBIBYTE
+
+
+async def test_streams_of_one_peer_are_bounded(new_host):
+    host, greedy, honest = await new_host(), await new_host(), await new_host()
+    host.serve(ECHO, echo)
+    for each in (greedy, honest):
+        await each.connect(host.addresses[0])
+
+    async def open_many() -> int:
+        connection = greedy._backend.host.get_network().get_connections()[0]
+        streams = [await connection.muxed_conn.open_stream() for _ in range(100)]
+        ended = 0
+        with trio.fail_after(10):
+            while ended < 30:
+                ended = sum(stream.reset_received for stream in streams)
+                await trio.lowlevel.checkpoint()
+        return ended
+
+    assert await greedy._call(open_many) >= 30
+    assert await honest.request(host.peer_id, ECHO, b"alive") == b"alive"
 
 
 async def test_a_busy_event_loop_does_not_reset_its_streams(runtime, new_host):
