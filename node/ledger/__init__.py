@@ -1,6 +1,7 @@
 """The embedded ledger: a Merkle log of signed operations, the state they lead to, and what proves both to anybody.
 
-Reading order: schema, store, working_copy, published, sequencer, wire, rates, service, ledger (a running one);
+Reading order: schema, store, working_copy, published, sequencer, wire, rates, offers,
+service, ledger (a running one);
 log_source, remembered, trust, client (the verifying reader); verify (replay of everything).
 """
 
@@ -14,6 +15,7 @@ from node.ledger.wire import LedgerInfo
 
 if TYPE_CHECKING:
     from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
+    from node.ledger.offers import Shown
     from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Rates",
     "Report",
     "RunningLedger",
+    "Shown",
     "run_ledger",
     "verify_database",
     "verify_log",

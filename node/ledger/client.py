@@ -271,6 +271,13 @@ class LedgerClient:
                 return SessionRecord(action.session, effect.settled, effect.ceilings), latest
         raise DishonestError(f"entry {latest.index} does not change {what}")
 
+    async def offers(self, model: bytes | None = None, node: bytes | None = None) -> list[bytes]:
+        """Sealed offers, of one model or node or of all, as the ledger's own peer has heard them: unchecked.
+
+        Empty where the ledger shows none.
+        """
+        return await self._http.offers(model, node)
+
     def check_opened(self, session: Session, evidence: bytes) -> None:
         """That a session was opened here, without asking anybody; `connect` comes before.
 

@@ -7,7 +7,7 @@ Losing the key ends the ledger: its entries stay verifiable, but nobody can appe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from aiohttp import web
 from sqlalchemy.engine import URL
 
 from node.ledger.log_key import create_log_key, read_log_key
+from node.ledger.offers import OfferPages, Shown
 from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.sequencer import Sequencer
@@ -84,7 +85,12 @@ class RunningLedger:
 
 @asynccontextmanager
 async def run_ledger(
-    settings: LedgerSettings, operator: SigningKey, clock: Clock, *, peers: Sequence[str] = ()
+    settings: LedgerSettings,
+    operator: SigningKey,
+    clock: Clock,
+    *,
+    peers: Sequence[str] = (),
+    offers: Callable[[], Sequence[Shown]] | None = None,
 ) -> AsyncIterator[RunningLedger]:
     """Run a ledger for the length of the block; it is begun where the folder and the database are empty.
 
@@ -93,6 +99,7 @@ async def run_ledger(
     Args:
         operator: whose ledger it is; signs the genesis entry and the faucet's deposits.
         peers: multiaddrs that ``/info`` names; read at each request.
+        offers: the offers in force, newest first, that ``/offers`` shows; without it there is no such path.
 
     Raises:
         ConfigurationError, KeystoreError: settings, key file or database belong to another ledger.
@@ -118,7 +125,7 @@ async def run_ledger(
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
         runner = web.AppRunner(
-            build_app(sequencer, peers, settings.rates),
+            build_app(sequencer, peers, settings.rates, OfferPages(offers) if offers is not None else None),
             access_log=None,
             keepalive_timeout=_KEEPALIVE_SECONDS,
             shutdown_timeout=_SHUTDOWN_SECONDS,

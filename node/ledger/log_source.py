@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import aiohttp
 
 from node.ledger.recent import Recent
-from node.ledger.wire import MAX_ANSWER_BYTES, read_object, remote_error
-from protocol.errors import JoulemeshError, MalformedError, UnreachableError
+from node.ledger.wire import (
+    MAX_ANSWER_BYTES,
+    MAX_OFFER_PAGE_BYTES,
+    MAX_OFFER_PAGES,
+    read_object,
+    remote_error,
+)
+from protocol.catalog import OfferList
+from protocol.codec import decode
+from protocol.errors import JoulemeshError, MalformedError, RefusedError, UnreachableError
 from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof
 from protocol.note import MAX_NOTE_BYTES
 from protocol.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
@@ -95,6 +103,24 @@ class HttpLog:
     async def get_json(self, path: str) -> dict[str, Any]:
         """The JSON object at `path`. Raises MalformedError when it is none."""
         return read_object(await self._request("GET", path, MAX_ANSWER_BYTES))
+
+    async def offers(self, model: bytes | None, node: bytes | None) -> list[bytes]:
+        """Sealed offers, page after page, unchecked; none where the ledger shows none."""
+        wanted = {"model": model, "node": node}
+        query = "".join(f"&{name}={value.hex()}" for name, value in wanted.items() if value is not None)
+        found: list[bytes] = []
+        for page in range(MAX_OFFER_PAGES):
+            try:
+                answer = await self._request("GET", f"offers?page={page}{query}", MAX_OFFER_PAGE_BYTES)
+            except RefusedError as error:
+                if error.code != "http":
+                    raise
+                break  # no such path
+            sealed = decode(answer, OfferList, limit=MAX_OFFER_PAGE_BYTES).sealed
+            if not sealed:
+                break
+            found += sealed
+        return found
 
     async def post(self, path: str, body: bytes) -> dict[str, Any]:
         """The JSON object that `path` answers `body` with."""

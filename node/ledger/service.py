@@ -8,6 +8,7 @@ GET     /info                           who runs it, under which rules, where it
 GET     /account/<0x address>           balance, and the entry that proves it
 GET     /session/<hex id>               amounts, and the entries that opened a session and last changed it
 GET     /entry/<index>                  an entry
+GET     /offers                         offers that the ledger's own peer has heard, as peers hand them out (`offers`)
 GET     /consistency                    nothing more than every answer holds
 POST    /ops                            one signed operation; answers with its entry, once that is durable
 POST    /faucet                         play money, where the ledger was begun with a faucet
@@ -28,6 +29,7 @@ from typing import Any
 
 from aiohttp import web
 
+from node.ledger.offers import OfferPages
 from node.ledger.published import Head, Published
 from node.ledger.rates import Buckets, Rates, TooOftenError, asker_of
 from node.ledger.sequencer import Sequencer
@@ -188,7 +190,9 @@ class _Routes:
         return Place(shown.index, shown.entry, shown.proof).to_json()
 
 
-def build_app(sequencer: Sequencer, peers: Sequence[str], rates: Rates) -> web.Application:
+def build_app(
+    sequencer: Sequencer, peers: Sequence[str], rates: Rates, offers: OfferPages | None = None
+) -> web.Application:
     """The HTTP application. `peers` is read at each request, so its owner may fill it after the start."""
     routes = _Routes(sequencer, peers, rates)
     app = web.Application(middlewares=[_bounded, routes.limited], client_max_size=MAX_OP_BYTES)
@@ -200,6 +204,8 @@ def build_app(sequencer: Sequencer, peers: Sequence[str], rates: Rates) -> web.A
     app.router.add_get("/entry/{index}", routes.entry)
     app.router.add_get("/consistency", routes.consistency)
     app.router.add_post("/ops", routes.submit)
+    if offers is not None:
+        app.router.add_get("/offers", offers.answer)
     if sequencer.rules.faucet_limit > 0:
         app.router.add_post("/faucet", routes.faucet)
     return app

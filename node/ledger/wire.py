@@ -47,6 +47,9 @@ MAX_ANSWER_BYTES = 192 * 1024
 """Bound on an answer in JSON: two of the longest entries with their proofs fit."""
 MAX_KNOWN = 8
 """Sizes that one question may ask consistency proofs from."""
+MAX_OFFER_PAGE_BYTES = 256 * 1024
+"""Of one page of offers: small enough to be written at once, so that a slow reader holds little."""
+MAX_OFFER_PAGES = 64
 
 _DEPTH = 4
 _MAX_TEXT = 400
