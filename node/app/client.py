@@ -144,7 +144,7 @@ class Client:
                 async with asyncio.timeout(min(left, ASK_AGAIN_S)):
                     await network.heard.wait()
             except TimeoutError:
-                await network.ask_books()
+                await asyncio.gather(network.ask_books(), network.ask_ledger(self.ledger))
         return found
 
     def left_out(self, offers: Sequence[Offer]) -> dict[bytes, str]:
@@ -309,7 +309,7 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
                     # A passing name on libp2p: commands of one key may run at once, and peers learn no client's key.
                     passing = SigningKey(secrets.token_bytes(32))
                     network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events))
-                    await network.join((*info.peers, *config.peers))
+                    await network.join((*info.peers, *config.peers), ledger)
                     plane = await stack.enter_async_context(DataPlane(own.secret))
                     joined.append((network, plane))
                 return joined[0]

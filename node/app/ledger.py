@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from node.app.clock import clock
 from node.app.network import open_network
 from node.config import LedgerConfig
 from node.events import Events, LedgerReady
-from node.ledger import LedgerClient, LedgerSettings, Progress, Report, verify_database, verify_url
+from node.ledger import LedgerClient, LedgerSettings, Progress, Report, Shown, verify_database, verify_url
 from node.ledger import run_ledger as run_embedded_ledger
+from node.market import OfferBook
 from node.p2p.gossip import Announcer
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
@@ -29,7 +31,8 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
     """
     async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
-        async with run_embedded_ledger(settings_of(config), key, clock, peers=peers) as ledger:
+        shown = partial(_shown, network.book)
+        async with run_embedded_ledger(settings_of(config), key, clock, peers=peers, offers=shown) as ledger:
             on_event(
                 LedgerReady(
                     url=ledger.url,
@@ -60,6 +63,12 @@ def settings_of(config: LedgerConfig) -> LedgerSettings:
         faucet_limit=config.faucet_limit_micro,
         fee=config.fee_micro,
     )
+
+
+def _shown(book: OfferBook) -> list[Shown]:
+    """The offers of a book, newest first."""
+    newest_first = sorted(book.verified(), key=lambda each: each.offer.issued_at, reverse=True)
+    return [Shown(each.offer.model, each.offer.public_key, each.sealed) for each in newest_first]
 
 
 async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> None:

@@ -32,6 +32,10 @@ __all__ = ["Network", "open_network"]
 MAX_BOOK_BYTES = 16 * 1024 * 1024
 JOIN_S = 10.0
 REJOIN_S = 10.0
+SOON_S = 1.5
+"""Peers have so long to hand over their books before the ledger is asked for its own."""
+ASK_LEDGER_S = 2.0
+"""The ledger is not asked for offers more often."""
 ANSWER_S = 10.0
 """Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
 PING_ATTEMPTS = 3
@@ -52,21 +56,42 @@ class Network:
         self._round_trips = RoundTrips(self._measure)
         self._asked = 0
         """Peers that were asked for this node's own offers, so that each has its turn."""
+        self._joining: set[asyncio.Task[None]] = set()
+        self._ledger_asked: float | None = None
         self._ended = asyncio.Event()
         self._failure: Exception | None = None
 
-    async def join(self, peers: Sequence[str]) -> int:
-        """Connect to peers and take over their books; how many answered. Those that do not are reported, not fatal."""
-        results = await asyncio.gather(*(self._join(peer) for peer in peers), return_exceptions=True)
-        joined = 0
-        for peer, result in zip(peers, results, strict=True):
-            if isinstance(result, JoulemeshError):
-                self._events(PeerUnreached(peer=peer, reason=result.message))
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                joined += 1
-        return joined
+    async def join(self, peers: Sequence[str], ledger: LedgerClient | None = None) -> None:
+        """Connect to peers and take over their books. Those that do not answer are reported, not fatal.
+
+        Where no book is here soon, the ledger's offers will do: peers that are slow to answer go on being joined.
+        """
+        joining = {asyncio.create_task(self._join(peer), name=f"join {peer}") for peer in peers}
+        self._joining |= joining
+        for task in joining:
+            task.add_done_callback(self._joining.discard)
+        try:
+            late = (await asyncio.wait(joining, timeout=SOON_S))[1] if joining and ledger is not None else joining
+            if ledger is not None and not self.book.offers():
+                await self.ask_ledger(ledger)
+            if late and not self.book.offers():
+                await asyncio.wait(late)
+        except asyncio.CancelledError:
+            for task in joining:
+                task.cancel()
+            raise
+
+    async def ask_ledger(self, ledger: LedgerClient) -> None:
+        """Take over the offers that the ledger shows; each is checked like one from gossip."""
+        now = time.monotonic()
+        if self._ledger_asked is not None and now - self._ledger_asked < ASK_LEDGER_S:
+            return
+        self._ledger_asked = now
+        try:
+            for sealed in await ledger.offers():
+                self._take(partial(self.book.add, sealed))
+        except JoulemeshError as error:
+            self._events(PeerUnreached(peer=ledger.url, reason=error.message))
 
     async def stay_joined(self, ledger: LedgerClient, peers: Sequence[str]) -> None:
         """Join again, until cancelled, whatever bootstrap peer was lost: a restarted ledger may have a new address."""
@@ -81,6 +106,8 @@ class Network:
                 presence.ledger_silent(error.message)
             connected = await self.host.peers()
             presence.peers(len(connected))
+            if not connected:
+                await self.ask_ledger(ledger)
             await self.join([peer for peer in wanted if peer.rpartition("/p2p/")[2] not in connected])
 
     async def _join(self, peer: str) -> None:
@@ -88,7 +115,9 @@ class Network:
             async with asyncio.timeout(JOIN_S):
                 await self.fetch_book(await self.host.connect(peer))
         except TimeoutError:
-            raise UnreachableError(f"no answer within {JOIN_S:.0f} s") from None
+            self._events(PeerUnreached(peer=peer, reason=f"no answer within {JOIN_S:.0f} s"))
+        except JoulemeshError as error:
+            self._events(PeerUnreached(peer=peer, reason=error.message))
 
     async def fetch_book(self, peer_id: str) -> None:
         """Ask one peer for all offers that it knows; each is checked like one from gossip."""
@@ -173,8 +202,9 @@ class Network:
             try:
                 yield
             finally:
-                follower.cancel()
-                await asyncio.gather(follower, return_exceptions=True)
+                for task in (follower, *self._joining):
+                    task.cancel()
+                await asyncio.gather(follower, *self._joining, return_exceptions=True)
 
     async def _follow(self, offers: Subscription[VerifiedOffer]) -> None:
         try:
@@ -228,6 +258,6 @@ async def open_network(
     ):
         offers = await host.subscribe(OFFERS_TOPIC, _heard_offer)
         network = Network(host, events, await host.subscribe(CHECKPOINTS_TOPIC, _heard_note))
-        host.serve(BOOK_PROTOCOL, network.serve_book, max_request=1024)
+        host.serve(BOOK_PROTOCOL, network.serve_book, max_request=1024, at_once=8, at_once_of_peer=2)
         async with network.following(offers):
             yield network

@@ -79,7 +79,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         node = _Node(config, key, on_event, ledger, held, doors, tasks.spawn)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
         on_event(Starting(step="joining the network"))
-        await doors.network.join((*info.peers, *config.peers))
+        await doors.network.join((*info.peers, *config.peers), ledger)
         on_event(_ready(key, node.terms, doors.network, time.monotonic() - began))
         try:
             async with asyncio.TaskGroup() as group:
@@ -179,8 +179,9 @@ class _Node:
             randomness=secrets.token_bytes,
             events=on_event,
         )
-        doors.network.host.serve(ORDER_PROTOCOL, admission.answer)
-        doors.network.host.serve(MODEL_PROTOCOL, ModelServer(config.model, held.manifest).answer)
+        doors.network.host.serve(ORDER_PROTOCOL, admission.answer, max_request=64 * 1024)
+        files = ModelServer(config.model, held.manifest).answer
+        doors.network.host.serve(MODEL_PROTOCOL, files, max_request=1024, at_once=8, at_once_of_peer=2)
         self.advertiser = self._make_advertiser(key, doors.network)
         seen = partial(doors.network.offers_by, key.public_key)
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)

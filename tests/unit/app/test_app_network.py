@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from ledger_world import HandClock, ledger_settings
 from market_offers import an_offer, key_of
 
-from node.app.network import Network, open_network
+from node.app.network import JOIN_S, Network, open_network
+from node.events import Event
+from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
 from node.p2p.identity import peer_id_of
 from protocol.errors import LocalError
@@ -52,7 +57,7 @@ async def heard_by(network: Network, count: int) -> None:
 
 async def test_an_offer_is_heard_and_shown_to_those_who_ask_for_it(opened: Open) -> None:
     hub, node = await opened(0), await opened(1)
-    assert await node.join(hub.host.addresses) == 1
+    await node.join(hub.host.addresses)
     sealed = sealed_offer(1)
     hub.book.add(sealed_offer(0))
     assert await node.offers_by(key_of(1).public_key) == [()]
@@ -123,3 +128,47 @@ async def test_round_trips_are_measured_and_silent_nodes_left_out(opened: Open) 
     trips = await one.round_trips([here, gone])
     assert trips.keys() == {key_of(1).public_key}
     assert 0 < trips[key_of(1).public_key] < 5_000_000
+
+
+async def test_offers_come_from_the_ledger_where_the_peers_are_silent(opened: Open, tmp_path: Path) -> None:
+    """Bootstrap peers that accept connections and say nothing: a join must not wait until it gives them up."""
+    hub, node = await opened(0), await opened(1)
+    sealed = sealed_offer(3)
+    hub.book.add(sealed)
+    settings = ledger_settings(tmp_path / "ledger")
+
+    def book() -> list[Shown]:
+        return [Shown(each.offer.model, each.offer.public_key, each.sealed) for each in hub.book.verified()]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_id_of(key_of(7).public_key)}"
+        async with (
+            run_ledger(settings, key_of(9), HandClock(), offers=book) as ledger,
+            LedgerClient(ledger.url) as client,
+        ):
+            async with asyncio.timeout(JOIN_S - 2):
+                await node.join([address], client)
+            assert [each.sealed for each in node.book.verified()] == [sealed]
+
+
+async def test_offers_of_the_ledger_are_checked_like_any_other(opened: Open, tmp_path: Path) -> None:
+    refused: list[Event] = []
+    sealed = sealed_offer(3)
+    shown = [Shown(bytes(32), key_of(3).public_key, data) for data in (sealed[:-1] + b"x", b"garbage", sealed)]
+    async with (
+        open_network(key_of(1), LISTEN, refused.append) as node,
+        run_ledger(ledger_settings(tmp_path / "ledger"), key_of(9), HandClock(), offers=lambda: shown) as ledger,
+        LedgerClient(ledger.url) as client,
+    ):
+        await node.join([], client)
+        assert [each.sealed for each in node.book.verified()] == [sealed]
+    assert [type(event).__name__ for event in refused] == ["OfferRefused", "OfferRefused"]
+
+
+async def test_a_ledger_that_does_not_answer_is_reported(opened: Open) -> None:
+    told: list[Event] = []
+    async with open_network(key_of(1), LISTEN, told.append) as node, LedgerClient("http://127.0.0.1:1") as client:
+        await node.join([], client)
+        await node.ask_ledger(client)  # not again at once
+    assert [type(event).__name__ for event in told] == ["PeerUnreached"]
