@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -21,13 +22,16 @@ from protocol.signing import SigningKey
 from protocol.standing import Deed, Standing
 
 __all__ = [
+    "STRANGER",
     "Activations",
+    "Allowance",
     "Clock",
     "Connect",
     "EnergyAccount",
     "Link",
     "PeerMemory",
     "Randomness",
+    "Rank",
     "Requests",
     "Settlement",
     "SpanEngine",
@@ -64,6 +68,31 @@ class Worker(Protocol):
         """End after what it is doing and what waits."""
 
 
+class Rank(IntEnum):
+    """What the peer of a link has here. Where places run short, links of the lowest rank leave first."""
+
+    STRANGER = 0
+    KNOWN = 1
+    """It has had a part in a session."""
+    BUSY = 2
+    """It has a part in one now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the peer of a link may send now, and for whom its link is kept."""
+
+    header: int
+    """Bytes in a frame's header."""
+    payload: int
+    """Bytes in a frame's payload."""
+    rank: Rank
+
+
+STRANGER = Allowance(header=4096, payload=4096, rank=Rank.STRANGER)
+"""For a peer without a part in any session: enough to be told why a frame is refused."""
+
+
 class Link(Protocol):
     """A direct, mutually authenticated connection to one peer (data plane)."""
 
@@ -71,11 +100,22 @@ class Link(Protocol):
     def public_key(self) -> bytes:
         """The peer's 33-byte public key, proven in the handshake."""
 
+    def allow(self, allowance: Callable[[], Allowance]) -> None:
+        """Say what the peer may send; asked again for each frame, before it is taken in.
+
+        At first it is what a stranger may.
+        """
+
     async def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         """Send one frame; waits while the peer does not read. Raises LostPeerError."""
 
     async def receive(self) -> tuple[bytes, bytes]:
-        """The next frame. Raises LostPeerError at the end, MalformedError for bytes that are no frame."""
+        """The next frame.
+
+        Raises:
+            LostPeerError: the end of the link, or a frame that does not get through in time.
+            MalformedError: bytes that are no frame, or a longer one than allowed; the link has ended.
+        """
 
     async def close(self) -> None:
         """Close; what was sent before is still delivered."""

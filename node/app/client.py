@@ -36,6 +36,7 @@ from node.app.planning import (
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.config import ClientConfig
 from node.events import Events
+from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient, Proven
 from node.p2p.direct import DataPlane
 from node.p2p.identity import peer_id_of
@@ -290,6 +291,7 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
     Raises:
         UnreachableError: the ledger does not answer.
     """
+    raise_file_limit()
     own = SigningKey(secrets.token_bytes(32)) if key is None else key
     remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
     async with AsyncExitStack() as stack:

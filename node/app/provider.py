@@ -24,6 +24,7 @@ from node.app.terms import Site, Speed, Terms
 from node.config import NodeConfig
 from node.engine.device import Device, compute_device
 from node.events import Events, NodeReady, Starting
+from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient
 from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
@@ -53,6 +54,8 @@ __all__ = ["limits_of", "pricing_of", "run_node", "site_of", "take_over"]
 
 ROOM_S = 1.0
 """Seconds between looks at the room that is left."""
+DATA_SHARE = 4
+"""One in so many descriptors is for data links; the rest is for peers, requests, journals and databases."""
 REDEEM_S = 5.0
 """Seconds that a stopping node gives the ledger; what is left is redeemed at its next start."""
 
@@ -67,6 +70,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         LocalError: another node with this key is running.
     """
     began = time.monotonic()
+    descriptors = raise_file_limit()
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(config.data_dir, key.address))
         on_event(Starting(step=f"asking the ledger at {config.ledger}"))
@@ -74,7 +78,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         info = await ledger.info()
         held = await _load(config, on_event)
-        doors = await stack.enter_async_context(_open_doors(config, key, on_event))
+        doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors))
         tasks = await stack.enter_async_context(owned_tasks())
         node = _Node(config, key, on_event, ledger, held, doors, tasks.spawn)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
@@ -88,7 +92,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
                     ("checkpoints", doors.network.follow_checkpoints(ledger)),
                     ("bootstrap", doors.network.stay_joined(ledger, config.peers)),
                     ("network", doors.network.watch()),
-                    ("data plane", doors.plane.serve(doors.listener, node.provider.on_link)),
+                    ("data plane", node.serve_links(doors)),
                     ("job tasks", tasks.watch()),
                 ):
                     group.create_task(work, name=name)
@@ -127,10 +131,10 @@ class _Doors:
 
 
 @asynccontextmanager
-async def _open_doors(config: NodeConfig, key: SigningKey, on_event: Events) -> AsyncIterator[_Doors]:
+async def _open_doors(config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int) -> AsyncIterator[_Doors]:
     async with (
         open_network(key, config.listen, on_event, announce=config.announce) as network,
-        DataPlane(key.secret) as plane,
+        DataPlane(key.secret, descriptors=descriptors // DATA_SHARE) as plane,
     ):
         with _listen_for_data(config) as (listener, data_at):
             yield _Doors(network, plane, listener, data_at)
@@ -214,6 +218,11 @@ class _Node:
             now_ms=lambda: time.time_ns() // 1_000_000,
             events=self._on_event,
         )
+
+    def serve_links(self, doors: _Doors) -> Coroutine[Any, Any, None]:
+        """Serve the links of clients and neighbours, each bounded by what its peer has here."""
+        provider = self.provider
+        return doors.plane.serve(doors.listener, provider.on_link, allowances=provider.allowance)
 
     def work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs for as long as the node does, by name."""

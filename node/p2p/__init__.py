@@ -6,7 +6,8 @@
 - `door.Door`, `places.Places`, `usage.Usage`: who may connect, who leaves for others, and what each peer is of use for;
   `succession.Succession`: what becomes of an old connection when a peer comes anew.
 - `guests`, `reading`, `muxer`: what strangers may hold of a host; `unasked`: what libp2p would do of its own accord.
-- `direct.DataPlane`: mutually authenticated links for activations.
+- `direct.DataPlane`: mutually authenticated links for activations. A caller waits in `lobby`, `turns` compute its
+  handshake, and its `link` has one of the `link_places`; `budget` is the memory to receive into, `tls` what links run on.
 
 Only this package knows of libp2p and trio.
 """

@@ -105,7 +105,9 @@ def authenticate(certificate: bytes | None) -> bytes:
 
 def server_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
     """TLS 1.3 only, and no client without a certificate."""
-    return _context(ssl.PROTOCOL_TLS_SERVER, certificate, key)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key)
+    context.num_tickets = 0  # no session is resumed
+    return context
 
 
 def client_context(certificate: bytes, key: bytes) -> ssl.SSLContext:

@@ -1,7 +1,8 @@
 """The data plane: direct TLS 1.3 connections between peers that prove the same keys as on libp2p.
 
-Trust: anyone may connect and prove some key; who that is, and what it may send, is for `on_link` to judge. Before a
-key is proven, connections are few, short and cost no more than a handshake.
+Trust: anyone may connect and prove some key; who that is, and what it may send, is for whoever serves the links to
+judge. Before a key is proven connections are few, short, and cost no more than a handshake, which is computed away
+from the event loop. A place that is needed is made: the least deserving leaves, and no newcomer is turned away.
 """
 
 from __future__ import annotations
@@ -11,40 +12,54 @@ import errno
 import logging
 import socket
 import ssl
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
-from typing import NoReturn, Self, TypeVar
+from typing import NoReturn, Self
 
 from node.p2p.address import data_address, parse_data_address
+from node.p2p.budget import ReceiveBudget
 from node.p2p.certificate import authenticate, client_context, new_certificate, server_context
-from node.p2p.link import MAX_PAYLOAD_BYTES, READ_BUFFER_BYTES, Link
-from node.p2p.pace import Paces
+from node.p2p.link import MAX_PAYLOAD_BYTES, Link
+from node.p2p.lobby import Lobby
+from node.p2p.link_places import MAX_HANDSHAKES, MAX_LINKS, Places, Waiting, origin_of, share_out
+from node.p2p.tls import TlsSocket
+from node.p2p.turns import Stage, Turns
+from node.ports import STRANGER, Allowance, Rank
 from protocol.errors import JoulemeshError, ListenError, PeerError, SignatureError, UnreachableError
 from protocol.names import DATA_ALPN
 
-__all__ = ["DataPlane", "Link", "Listener", "OnLink"]
+__all__ = ["Allowances", "DataPlane", "Link", "Listener", "OnLink"]
 
 OnLink = Callable[[Link], Awaitable[None]]
 """Serves an incoming link; the link is closed when it returns or raises."""
 
+Allowances = Callable[[bytes], Allowance]
+"""What the peer with this public key may send now."""
+
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", str, bytes)
+_DIALLED = replace(STRANGER, rank=Rank.KNOWN)
+"""What a peer that was dialled may send, unless its link's owner says more."""
+_BACKLOG = 1024
+"""Connections that the system keeps until they are accepted."""
+_SWEEP_S = 1.0
+_PAUSE_S = 0.05
+"""Before the next try to accept, where the last one failed and no guest could be let go."""
+_QUIET_S = 10.0
+"""Between two warnings."""
+_MAX_PROVEN = 4096
+_REDIALS_S = (0.05, 0.1, 0.4)
+"""Pauses before a peer is dialled again that took the connection and dropped it: it may have needed the place.
 
-_BACKLOG = 128
-_MAX_HANDSHAKES = 128
-_MAX_HANDSHAKES_PER_HOST = 32
-_LINKS_PER_S = 20.0
-"""New connections a second from one IP address in the long run."""
-_LINKS_AT_ONCE = 200
-_MAX_LINKS = 1024
-_MAX_LINKS_PER_PEER = 32
-_CLOSE_LIMIT_S = 1
+Few, for its address is its own word: it may be somebody else's, who wants none of this.
+"""
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
 """Reasons for which one connection cannot be accepted, and a later one can."""
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +94,35 @@ class DataPlane:
 
     Args:
         secret: 32 bytes, the peer's key.
-        max_payload: bytes in one frame.
+        max_payload: bytes in one frame, whoever sends it.
         handshake_s: limit for connecting, or for a caller to prove its key.
+        descriptors: how many its callers may take.
     """
 
-    def __init__(self, secret: bytes, *, max_payload: int = MAX_PAYLOAD_BYTES, handshake_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        *,
+        max_payload: int = MAX_PAYLOAD_BYTES,
+        handshake_s: float = 5.0,
+        descriptors: int = MAX_LINKS + MAX_HANDSHAKES,
+    ) -> None:
         certificate, key = new_certificate(secret)
         self._server = server_context(certificate, key)
         self._client = client_context(certificate, key)
         self._max_payload = max_payload
         self._handshake_s = handshake_s
+        self._budget = ReceiveBudget()
+        self._turns = Turns("handshakes")
+        self._proven: OrderedDict[str, None] = OrderedDict()
+        """Where links came from whose peers had a part in a session: they go first. Longest ago is forgotten first."""
         self._tasks: set[asyncio.Task[None]] = set()
         """One for each caller: its handshake, then its service. Each ends its own link, and says why."""
         self._links: set[Link] = set()
-        self._handshakes: Counter[str] = Counter()
-        self._incoming: Counter[bytes] = Counter()
-        self._paces = Paces[str](_LINKS_PER_S, _LINKS_AT_ONCE)
+        links, self._most_waiting = share_out(descriptors)
+        self._places = Places(links)
+        self._waiting = Waiting(self._most_waiting)
+        self._quiet_until_s = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,14 +143,7 @@ class DataPlane:
         target = parse_data_address(address)
         try:
             async with asyncio.timeout(self._handshake_s):
-                reader, writer = await asyncio.open_connection(
-                    target.host,
-                    target.port,
-                    ssl=self._client,
-                    server_hostname="",
-                    limit=READ_BUFFER_BYTES,
-                    ssl_shutdown_timeout=_CLOSE_LIMIT_S,
-                )
+                stream = await self._dial(target.host, target.port)
         except TimeoutError:
             raise UnreachableError(f"no answer from {address} within {self._handshake_s:g} s") from None
         except ssl.SSLError as error:
@@ -130,40 +151,44 @@ class DataPlane:
         except OSError as error:
             raise UnreachableError(f"cannot connect to {address}: {error.strerror or error}") from None
         try:
-            public_key = _peer_of(writer)
+            public_key = _peer_of(stream)
             if public_key != expected_public_key:
                 raise SignatureError(f"another peer answers at {address}")
         except SignatureError:
-            writer.transport.abort()
+            stream.abort()
             raise
-        return self._new_link(public_key, reader, writer)
+        link = self._new_link(public_key, stream)
+        link.allow(lambda: _DIALLED)
+        return link
 
-    async def serve(self, listener: Listener, on_link: OnLink) -> NoReturn:
+    async def serve(
+        self, listener: Listener, on_link: OnLink, *, allowances: Allowances = lambda _public_key: STRANGER
+    ) -> NoReturn:
         """Accept links until cancelled, each served by `on_link` in a task of its own.
 
         Links that were accepted outlive it, until `close`: a node that stops still says goodbye on them.
 
+        Args:
+            allowances: what callers may send, and whose links are kept where places run short.
+
         Raises:
             ListenError: nothing can be accepted any more.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, remote = await loop.sock_accept(listener.socket)
-            except OSError as error:
-                if error.errno not in _PASSING:
-                    raise ListenError(f"cannot accept data links any more: {error.strerror or error}") from None
-                log.warning("cannot accept a data link: %s", error)
-                await asyncio.sleep(0.1)
-                continue
-            host = str(remote[0])
-            if not self._has_room_for(host):
-                connection.close()
-                continue
-            self._handshakes[host] += 1
-            task = asyncio.create_task(self._serve(connection, host, on_link), name=f"data link from {host}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        lobby = Lobby(
+            self._most_waiting,
+            self._handshake_s,
+            lambda connection, origin: self._take_in(connection, origin, on_link, allowances),
+        )
+        sweeping = asyncio.create_task(self._sweep(lobby), name="callers that have had their time")
+        try:
+            while True:
+                accepted = await self._accept(listener, lobby)
+                if accepted is not None:
+                    lobby.add(*accepted)
+                await asyncio.sleep(0)  # a flood of callers does not keep those who are in from their turn
+        finally:
+            sweeping.cancel()
+            lobby.close()
 
     async def close(self) -> None:
         """Close every link and end their tasks. Again does nothing."""
@@ -172,70 +197,156 @@ class DataPlane:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._turns.close()
 
-    def _has_room_for(self, host: str) -> bool:
-        return (
-            self._handshakes.total() < _MAX_HANDSHAKES
-            and self._handshakes[host] < _MAX_HANDSHAKES_PER_HOST
-            and self._incoming.total() < _MAX_LINKS
-            and self._paces.allows(host, asyncio.get_running_loop().time())
-        )
+    # Callers
 
-    async def _serve(self, connection: socket.socket, host: str, on_link: OnLink) -> None:
+    async def _accept(self, listener: Listener, lobby: Lobby) -> tuple[socket.socket, str] | None:
+        """The next caller, and where it calls from; None where there is no place for it yet. Raises ListenError."""
         try:
-            link = await self._greet(connection)
-        except (PeerError, OSError, TimeoutError) as error:
-            log.debug("refused a data link from %s: %s", host, error)
-            return
-        finally:
-            _decrement(self._handshakes, host)
-        self._incoming[link.public_key] += 1
-        try:
-            if self._incoming[link.public_key] <= _MAX_LINKS_PER_PEER:
-                await on_link(link)
-        except JoulemeshError as error:
-            log.debug("a data link from %s ended: %s", host, error)
-        except Exception:
-            log.exception("the service of a data link from %s failed", host)
-        finally:
-            _decrement(self._incoming, link.public_key)
-            await link.close()
+            connection, remote = await asyncio.get_running_loop().sock_accept(listener.socket)
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise ListenError(f"cannot accept data links any more: {error.strerror or error}") from None
+            if error.errno not in _NO_DESCRIPTOR or not (lobby.let_go() or self._places.let_go_stranger()):
+                self._waiting.let_go()
+                self._warn(f"cannot accept a data link: {error.strerror or error}")
+                await asyncio.sleep(_PAUSE_S)
+            return None
+        return connection, origin_of(str(remote[0]))
 
-    async def _greet(self, connection: socket.socket) -> Link:
-        """Handshake with a caller, which has to prove a key."""
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    def _warn(self, text: str) -> None:
+        """Once in a while: whoever makes this happen should not fill the disk, too."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + _QUIET_S
+            log.warning("%s", text)
+
+    def _take_in(self, connection: socket.socket, origin: str, on_link: OnLink, allowances: Allowances) -> None:
+        work = self._serve(connection, origin, on_link, allowances)
+        task = asyncio.create_task(work, name=f"data link from {origin}")
+        self._waiting.add(task, origin)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._forget, connection))
+
+    def _forget(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        connection.close()  # where the task was cancelled before it began
+
+    async def _sweep(self, lobby: Lobby) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = asyncio.get_running_loop().time()
+            lobby.sweep(now)
+            self._places.sweep(now)
+
+    async def _serve(self, connection: socket.socket, origin: str, on_link: OnLink, allowances: Allowances) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
             async with asyncio.timeout(self._handshake_s):
-                transport, _ = await loop.connect_accepted_socket(
-                    lambda: protocol, connection, ssl=self._server, ssl_shutdown_timeout=_CLOSE_LIMIT_S
-                )
-        except BaseException:
-            connection.close()
-            raise
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                link = await self._greet(connection, origin)
+        except (PeerError, OSError, TimeoutError) as error:
+            log.debug("refused a data link from %s: %s", origin, error)
+            return
+        finally:
+            self._waiting.discard(task, origin)
+        link.allow(partial(allowances, link.public_key))
+        self._places.add(link, origin)
+        if link.rank is not Rank.STRANGER:
+            self._remember(origin)
         try:
-            return self._new_link(_peer_of(writer), reader, writer)
-        except SignatureError:
-            transport.abort()
+            await on_link(link)
+        except JoulemeshError as error:
+            log.debug("a data link from %s ended: %s", origin, error)
+        except Exception:
+            log.exception("the service of a data link from %s failed", origin)
+        finally:
+            self._places.discard(link)
+            await link.close()
+
+    def _remember(self, origin: str) -> None:
+        self._proven[origin] = None
+        self._proven.move_to_end(origin)
+        if len(self._proven) > _MAX_PROVEN:
+            self._proven.popitem(last=False)
+
+    async def _greet(self, connection: socket.socket, origin: str) -> Link:
+        """Handshake with a caller, which has to prove a key."""
+        task = asyncio.current_task()
+        assert task is not None
+        begins = Stage.KNOWN if origin in self._proven else Stage.NEW
+
+        async def perform(step: Callable[[], None], answered: bool) -> None:
+            if not answered:
+                await self._turns.run(step, begins)
+                return
+            self._waiting.answered(task, origin)
+            try:
+                await self._turns.run(step, Stage.ANSWERED)
+            except ssl.SSLWantReadError:
+                self._waiting.not_yet(task, origin)
+                raise
+
+        stream = TlsSocket(connection, self._server, server_side=True)
+        try:
+            await stream.handshake(perform)
+            return self._new_link(await self._turns.run(partial(_peer_of, stream), Stage.ANSWERED), stream)
+        except BaseException:
+            stream.abort()
             raise
 
-    def _new_link(self, public_key: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Link:
-        # asyncio sets TCP_NODELAY on every connection: small frames leave at once.
-        link = Link(public_key, reader, writer, self._max_payload, on_closed=self._links.discard)
+    # Both
+
+    async def _dial(self, host: str, port: int) -> TlsSocket:
+        """Raises OSError, ssl.SSLError."""
+        for pause_s in _REDIALS_S:
+            try:
+                return await self._dial_once(host, port)
+            except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+                await asyncio.sleep(pause_s)
+        return await self._dial_once(host, port)
+
+    async def _dial_once(self, host: str, port: int) -> TlsSocket:
+        stream = TlsSocket(await _connected(host, port), self._client, server_side=False)
+        try:
+            await stream.handshake(_at_once)
+        except BaseException:
+            stream.abort()
+            raise
+        return stream
+
+    def _new_link(self, public_key: bytes, stream: TlsSocket) -> Link:
+        link = Link(public_key, stream, self._max_payload, self._budget, on_closed=self._links.discard)
         self._links.add(link)
         return link
 
 
-def _peer_of(writer: asyncio.StreamWriter) -> bytes:
-    connection = writer.get_extra_info("ssl_object")
-    if not isinstance(connection, ssl.SSLObject) or connection.selected_alpn_protocol() != DATA_ALPN:
+async def _connected(host: str, port: int) -> socket.socket:
+    """A connection to the first address of a host that takes one. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    failure = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
+
+
+async def _at_once(call: Callable[[], None], _answered: bool) -> None:
+    call()
+
+
+def _peer_of(stream: TlsSocket) -> bytes:
+    if stream.protocol != DATA_ALPN:
         raise SignatureError("the peer speaks another protocol")
-    return authenticate(connection.getpeercert(binary_form=True))
-
-
-def _decrement(counter: Counter[T], key: T) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+    return authenticate(stream.certificate)

@@ -4,45 +4,57 @@
 
     u32 length of the header, u32 length of the payload (both big endian), header, payload
 
-A frame is written whole or not at all, whatever happens to the task that sends it. Frames are read straight from the
-connection, so a peer that does not `receive` makes TCP itself slow the sender down; there is no queue to fill.
+A frame is sent whole or not at all, whatever happens to the task that sends it. Frames are read straight from the
+connection, so a peer that does not `receive` makes TCP itself slow the sender down; there is no queue to fill. Nothing
+is allocated because of a length that the peer has not been allowed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 
+from node.p2p.budget import SMALL_BYTES, ReceiveBudget
+from node.p2p.pace import Pace
+from node.p2p.tls import TlsSocket
+from node.ports import STRANGER, Allowance, Rank
 from protocol.errors import LocalError, LostPeerError, MalformedError
 
-__all__ = ["MAX_HEADER_BYTES", "MAX_PAYLOAD_BYTES", "PREFIX", "Link", "read_lengths"]
+__all__ = ["FRAME_S", "LEAST_RATE", "MAX_HEADER_BYTES", "MAX_PAYLOAD_BYTES", "PREFIX", "Link", "read_lengths"]
 
 PREFIX = struct.Struct(">II")
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 """Default; a data plane may be told otherwise."""
-READ_BUFFER_BYTES = 1024 * 1024
+FRAME_S = 10.0
+"""Seconds for a frame to get through from its first byte on; a long one has more, see `LEAST_RATE`."""
+LEAST_RATE = 512 * 1024
+"""Bytes a second of a long frame, at least: what a poor line at home still sends."""
 
 _SLICE_BYTES = 256 * 1024
-"""A long payload is handed to TLS in such pieces, so that other tasks get their turn in between."""
+"""After so many bytes without a wait, other tasks get their turn."""
+_TURN_BYTES = 4096
+"""What a read counts for at least towards a slice: tiny frames cost time, too."""
+_STRANGERS_FRAMES_PER_S = 20.0
+_STRANGERS_FRAMES_AT_ONCE = 16
+"""Frames of a peer without a part in any session; further ones are read later, and so sent later."""
 _CLOSE_LIMIT_S = 5.0
-_GONE = (OSError, ssl.SSLError, asyncio.IncompleteReadError)
+_GONE = (OSError, EOFError)
 
 
-def read_lengths(prefix: bytes, max_payload: int) -> tuple[int, int]:
+def read_lengths(prefix: bytes, most: Allowance) -> tuple[int, int]:
     """Header and payload length from a frame's first 8 bytes.
 
     Raises:
         MalformedError: beyond what is allowed.
     """
     header, payload = PREFIX.unpack(prefix)
-    if header > MAX_HEADER_BYTES:
-        raise MalformedError(f"a frame header of {header} bytes where {MAX_HEADER_BYTES} are allowed", code="too-long")
-    if payload > max_payload:
-        raise MalformedError(f"a frame payload of {payload} bytes where {max_payload} are allowed", code="too-long")
+    if header > most.header:
+        raise MalformedError(f"a frame header of {header} bytes where {most.header} are allowed", code="too-long")
+    if payload > most.payload:
+        raise MalformedError(f"a frame payload of {payload} bytes where {most.payload} are allowed", code="too-long")
     return header, payload
 
 
@@ -52,21 +64,26 @@ class Link:
     def __init__(
         self,
         public_key: bytes,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        stream: TlsSocket,
         max_payload: int,
+        budget: ReceiveBudget,
         *,
         on_closed: Callable[[Link], None],
     ) -> None:
+        now = asyncio.get_running_loop().time()
+        self.since_s = now
+        """When it was made, on the loop's clock."""
+        self.heard_s = now
+        """When its last frame came."""
         self._public_key = public_key
-        self._reader = reader
-        self._writer = writer
+        self._stream = stream
         self._max_payload = max_payload
         self._on_closed = on_closed
+        self._allowance: Callable[[], Allowance] = lambda: STRANGER
         self._sending = asyncio.Lock()
         self._receiving = asyncio.Lock()
-        self._lengths: tuple[int, int] | None = None
-        """Of the frame whose first bytes have been read; kept when a `receive` is cancelled there."""
+        self._arriving = _Arriving(stream, public_key, budget)
+        self._pace = Pace(_STRANGERS_FRAMES_PER_S, _STRANGERS_FRAMES_AT_ONCE, now)
         self._malformed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
@@ -75,6 +92,18 @@ class Link:
     def public_key(self) -> bytes:
         """The peer's 33-byte public key."""
         return self._public_key
+
+    @property
+    def rank(self) -> Rank:
+        """What its peer has here now."""
+        return self._allowance().rank
+
+    def allow(self, allowance: Callable[[], Allowance]) -> None:
+        """Say what the peer may send; asked again for each frame, before its bytes are taken in. At first `STRANGER`.
+
+        Never more than every link carries.
+        """
+        self._allowance = allowance
 
     async def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         """Send one frame; waits while the peer does not read. The payload must not change before it returns.
@@ -88,12 +117,21 @@ class Link:
         size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
         if len(header) > MAX_HEADER_BYTES or size > self._max_payload:
             raise LocalError(f"a frame of {len(header)} and {size} bytes is too long for a link", code="too-long")
-        prefix = PREFIX.pack(len(header), size) + header
-        if size <= _SLICE_BYTES:
-            await self._send_short(prefix + payload)
+        pieces = _pieces(PREFIX.pack(len(header), size) + header, payload, size)
+        await self._sending.acquire()
+        first = next(pieces)
+        try:
+            sent = self._stream.put(first)
+        except BaseException as error:
+            self._sending.release()
+            if isinstance(error, _GONE):  # what the peer sent before, its reason perhaps, can still be received
+                raise LostPeerError(f"the link ended ({_describe(error)})") from None
+            raise
+        if sent and size <= _SLICE_BYTES:
+            self._sending.release()
             return
-        data = memoryview(payload).cast("B")
-        task = asyncio.create_task(self._send_long(prefix, data))
+        # The rest goes out even if the caller does not wait for it.
+        task = asyncio.create_task(self._send_rest(None if sent else first, pieces))
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         await asyncio.shield(task)
@@ -102,40 +140,50 @@ class Link:
         """The next frame's header and payload. A cancelled call loses nothing.
 
         Raises:
-            LostPeerError: the end of the connection, wherever it comes.
+            LostPeerError: the end of the connection, wherever it comes; a frame that takes longer than it may.
             MalformedError: lengths beyond the limits; the link is closed.
         """
         async with self._receiving:
             if self._malformed:
                 raise LostPeerError("the link ended (bytes that are no frame)")
             try:
-                if self._lengths is None:
-                    self._lengths = read_lengths(await self._reader.readexactly(PREFIX.size), self._max_payload)
-                header, payload = self._lengths
-                frame = await self._reader.readexactly(header + payload)
+                frame = await self._arriving.frame(self._admit)
             except MalformedError:
-                self._malformed = True  # what follows in the buffer is no frame either
+                self._malformed = True  # what follows is no frame either
                 self.abort()
                 raise
+            except TimeoutError:
+                self.abort()
+                raise LostPeerError("the link ended (a frame took too long)") from None
             except _GONE as error:
                 self.abort()
                 raise LostPeerError(f"the link ended ({_describe(error)})") from None
-            self._lengths = None
-        return frame[:header], frame[header:]
+        self.heard_s = asyncio.get_running_loop().time()
+        return frame
+
+    async def _admit(self, prefix: bytes) -> tuple[int, int]:
+        allowed = self._allowance()
+        bound = Allowance(
+            header=min(allowed.header, MAX_HEADER_BYTES),
+            payload=min(allowed.payload, self._max_payload),
+            rank=allowed.rank,
+        )
+        lengths = read_lengths(prefix, bound)
+        if allowed.rank is Rank.STRANGER and (pause_s := self._pace.take(asyncio.get_running_loop().time())):
+            await asyncio.sleep(pause_s)
+        return lengths
 
     async def close(self) -> None:
         """Close; what was sent before is still delivered, unless the peer does not take it within seconds."""
         with contextlib.suppress(TimeoutError, *_GONE):
-            async with asyncio.timeout(_CLOSE_LIMIT_S):
-                async with self._sending:
-                    await self._writer.drain()
-                    self._writer.close()
-                await self._writer.wait_closed()
+            async with asyncio.timeout(_CLOSE_LIMIT_S), self._sending:
+                await self._stream.goodbye()
         self.abort()
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        self._writer.transport.abort()
+        self._stream.abort()
+        self._arriving.drop()
         if not self._closed.is_set():
             self._closed.set()
             self._on_closed(self)
@@ -144,25 +192,21 @@ class Link:
         """Return once the link has been closed or found lost on this side."""
         await self._closed.wait()
 
-    async def _send_short(self, frame: bytes) -> None:
-        async with self._sending:
-            try:
-                await self._writer.drain()  # before: a sender cancelled below must not let the next one pile up more
-                self._writer.write(frame)
-                await self._writer.drain()
-            except _GONE as error:  # what the peer sent before, its reason perhaps, can still be received
-                raise LostPeerError(f"the link ended ({_describe(error)})") from None
+    async def _send_rest(self, blocked: bytes | memoryview | None, pieces: Iterator[bytes | memoryview]) -> None:
+        try:
+            if blocked is not None:
+                await self._put(blocked)
+            for piece in pieces:
+                await self._put(piece)
+                await asyncio.sleep(0)
+        except _GONE as error:
+            raise LostPeerError(f"the link ended ({_describe(error)})") from None
+        finally:
+            self._sending.release()
 
-    async def _send_long(self, prefix: bytes, payload: memoryview) -> None:
-        async with self._sending:
-            try:
-                await self._writer.drain()
-                self._writer.write(prefix)
-                for start in range(0, len(payload), _SLICE_BYTES):
-                    self._writer.write(payload[start : start + _SLICE_BYTES])
-                    await self._writer.drain()
-            except _GONE as error:
-                raise LostPeerError(f"the link ended ({_describe(error)})") from None
+    async def _put(self, data: bytes | memoryview) -> None:
+        while not self._stream.put(data):
+            await self._stream.writable()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -170,5 +214,85 @@ class Link:
             task.exception()  # its sender may have been cancelled; nobody else needs it
 
 
-def _describe(error: Exception) -> str:
-    return "end of stream" if isinstance(error, asyncio.IncompleteReadError) else str(error) or type(error).__name__
+class _Arriving:
+    """The frame that is on its way in; what has come of it stays when whoever waits for it is cancelled."""
+
+    def __init__(self, stream: TlsSocket, peer: bytes, budget: ReceiveBudget) -> None:
+        self._stream = stream
+        self._peer = peer
+        self._budget = budget
+        self._held = 0
+        """Bytes of the budget."""
+        self._lengths: tuple[int, int] | None = None
+        self._buffer = bytearray(PREFIX.size)
+        self._filled = 0
+        self._due_s: float | None = None
+        """When it has to be here, on the loop's clock; None before its first byte."""
+        self._unbroken = 0
+        """Bytes since the last wait."""
+
+    async def frame(self, admit: Callable[[bytes], Awaitable[tuple[int, int]]]) -> tuple[bytes, bytes]:
+        """Header and payload. `admit` has the lengths from the first bytes. Raises OSError, EOFError, TimeoutError."""
+        if self._lengths is None:
+            if self._filled < PREFIX.size:
+                await self._fill()
+            lengths = await admit(bytes(self._buffer))
+            await self._make_room(*lengths)
+            self._lengths = lengths
+        await self._fill()
+        header, frame = self._lengths[0], memoryview(self._buffer)
+        found = bytes(frame[:header]), bytes(frame[header:])
+        frame.release()
+        self.drop()
+        return found
+
+    def drop(self) -> None:
+        """Forget what has come, and begin with another frame."""
+        self._buffer, self._filled, self._lengths, self._due_s = bytearray(PREFIX.size), 0, None, None
+        if self._held:
+            held, self._held = self._held, 0
+            self._budget.give(self._peer, held)
+
+    async def _make_room(self, header: int, payload: int) -> None:
+        if payload > SMALL_BYTES:
+            await self._budget.take(self._peer, payload)
+            self._held = payload
+        self._buffer, self._filled = bytearray(header + payload), 0
+        self._due_s = asyncio.get_running_loop().time() + FRAME_S + payload / LEAST_RATE
+
+    async def _fill(self) -> None:
+        while self._filled < len(self._buffer):
+            with memoryview(self._buffer) as view, view[self._filled :] as rest:
+                count = self._stream.read_into(rest)
+            if count is None:
+                self._unbroken = 0
+                async with asyncio.timeout_at(self._due_s):
+                    await self._stream.readable()
+            elif not count:
+                raise EOFError("end of stream")
+            else:
+                await self._took(count)
+
+    async def _took(self, count: int) -> None:
+        self._filled += count
+        if self._due_s is None:
+            self._due_s = asyncio.get_running_loop().time() + FRAME_S
+        self._unbroken += max(count, _TURN_BYTES)
+        if self._unbroken > _SLICE_BYTES:
+            self._unbroken = 0
+            await asyncio.sleep(0)
+
+
+def _pieces(prefix: bytes, payload: bytes | memoryview, size: int) -> Iterator[bytes | memoryview]:
+    """A frame in one piece if it is short, else in slices, so that other tasks get their turn in between."""
+    if size <= _SLICE_BYTES:
+        yield prefix + payload
+        return
+    yield prefix
+    data = memoryview(payload).cast("B")
+    for start in range(0, size, _SLICE_BYTES):
+        yield data[start : start + _SLICE_BYTES]
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__

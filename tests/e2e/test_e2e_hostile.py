@@ -342,7 +342,7 @@ async def test_frames_that_no_peer_may_send_to_a_leg_end_the_link(stranger: Stra
 @pytest.mark.parametrize("prefix", [(2**32 - 1, 0), (0, 2**32 - 1), (64 * 1024 + 1, 0)])
 async def test_a_frame_that_is_too_long_ends_the_link_unread(stranger: Stranger, prefix: tuple[int, int]) -> None:
     link = await stranger.plane.connect(stranger.offer.data_addresses[0], stranger.offer.public_key)
-    link._writer.write(PREFIX.pack(*prefix))
+    link._stream.put(PREFIX.pack(*prefix))
     async with asyncio.timeout(10):
         with pytest.raises(LostPeerError):
             await link.receive()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-from protocol.errors import LostPeerError, SignatureError, UnreachableError
+from node.ports import STRANGER, Allowance
+from protocol.errors import LostPeerError, MalformedError, SignatureError, UnreachableError
 
 
 class MemoryLink:
@@ -16,6 +18,10 @@ class MemoryLink:
         self._inbox = inbox
         self._outbox = outbox
         self._closed = False
+        self._allowance: Callable[[], Allowance] = lambda: STRANGER
+
+    def allow(self, allowance: Callable[[], Allowance]) -> None:
+        self._allowance = allowance
 
     async def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         if self._closed:
@@ -27,6 +33,10 @@ class MemoryLink:
         if item is None:
             self._closed = True
             raise LostPeerError("the peer has gone")
+        most = self._allowance()
+        if len(item[0]) > most.header or len(item[1]) > most.payload:
+            self.cut()
+            raise MalformedError("a frame that is longer than allowed", code="too-long")
         return item
 
     async def close(self) -> None:
@@ -45,26 +55,31 @@ def link_pair(left_key: bytes, right_key: bytes) -> tuple[MemoryLink, MemoryLink
     return MemoryLink(right_key, to_left, to_right), MemoryLink(left_key, to_right, to_left)
 
 
+OnLink = Callable[[MemoryLink], Awaitable[None]]
+Allowances = Callable[[bytes], Allowance]
+
+
 class MemoryNetwork:
     """Listeners by address. Every link that was made is kept, so that a test can cut it."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, tuple[bytes, Callable[[MemoryLink], Awaitable[None]]]] = {}
+        self._listeners: dict[str, tuple[bytes, OnLink, Allowances]] = {}
         self.links: dict[str, list[MemoryLink]] = {}
         self.dialled: dict[bytes, list[MemoryLink]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def listen(self, address: str, public_key: bytes, on_link: Callable[[MemoryLink], Awaitable[None]]) -> None:
-        self._listeners[address] = (public_key, on_link)
+    def listen(self, address: str, public_key: bytes, on_link: OnLink, allowances: Allowances) -> None:
+        self._listeners[address] = (public_key, on_link, allowances)
 
     def connect_as(self, own_key: bytes) -> Callable[[str, bytes], Awaitable[MemoryLink]]:
         async def connect(address: str, expected: bytes) -> MemoryLink:
             if address not in self._listeners:
                 raise UnreachableError(f"nobody listens on {address}")
-            key, on_link = self._listeners[address]
+            key, on_link, allowances = self._listeners[address]
             if key != expected:
                 raise SignatureError("another peer answers there")
             near, far = link_pair(own_key, key)
+            far.allow(partial(allowances, own_key))
             self.links.setdefault(address, []).append(far)
             self.dialled.setdefault(own_key, []).append(near)
             task = asyncio.create_task(on_link(far))
@@ -76,7 +91,7 @@ class MemoryNetwork:
 
     def kill(self, address: str) -> None:
         """The process behind this address dies, and with it every link that it accepted or dialled."""
-        key, _ = self._listeners.pop(address)
+        key, *_ = self._listeners.pop(address)
         for link in (*self.links.pop(address, []), *self.dialled.pop(key, [])):
             link.cut()
 

@@ -267,7 +267,7 @@ class SmallNode:
             randomness=Chance(f"node {self.address}"),
             events=self.events.append,
         )
-        market.network.listen(self.address, self.key.public_key, self.provider.on_link)
+        market.network.listen(self.address, self.key.public_key, self.provider.on_link, self.provider.allowance)
         tasks.spawn(self.provider.run(), "provider")
         self.tasks = tasks
         self.alive = True

@@ -16,7 +16,7 @@ from node.events import DischargeRefused, VoucherSigned
 from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.pipeline.buying.orders import Orders
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Link
+from node.ports import Allowance, Link, Rank
 from protocol.codec import Message, decode, encode
 from protocol.errors import (
     DishonestError,
@@ -28,6 +28,7 @@ from protocol.errors import (
     UnreachableError,
     of_legs,
 )
+from protocol.fingerprint import SKETCH_BYTES
 from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Prompt, Receipted, Sampled
 from protocol.messages import Receipt, SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
 from protocol.patience import patience_with
@@ -45,6 +46,8 @@ WIND_DOWN_S = 5.0
 """Seconds for one frame to be taken, and for the legs' discharges."""
 PROMPT_PART = 4096
 """Token ids in one frame."""
+FROM_LEG = Allowance(header=16 * 1024, payload=2 * SKETCH_BYTES, rank=Rank.BUSY)
+"""What a leg may send: the two sketches of a window, or as many tokens as one message holds."""
 
 _Read = Message | Exception
 
@@ -167,6 +170,7 @@ class Conversation:
             why = f"{self._deal.name(leg)} cannot be reached: {error.message}"
             self._result.blame(leg, LostPeerError(why, code=error.code))
             return
+        link.allow(lambda: FROM_LEG)
         self._links[leg] = link
         self._readers.append(asyncio.create_task(self._read(leg, link), name=f"leg {leg}"))
         await self._send(leg, Attach(session=self._tab.id))

@@ -21,10 +21,12 @@ from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.neighbours import Neighbours, Next
 from node.pipeline.serving.onward import Onward
 from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.parts import Parts
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import (
     Activations,
+    Allowance,
     Clock,
     Connect,
     EnergyAccount,
@@ -113,6 +115,7 @@ class Provider:
         self._compute = ComputeLoop(engine, energy, self._computed, worker=compute, max_rows=limits.max_chunk)
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
         self._jobs: dict[bytes, _Served] = {}
+        self._parts = Parts(manifest.hidden_size, _now_s)
         self._beginning = 0
         self._endings: set[asyncio.Task[None]] = set()
         self._spawn = spawn
@@ -157,10 +160,15 @@ class Provider:
             )
         finally:
             self._beginning -= 1
-        now = asyncio.get_running_loop().time()
+        now = _now_s()
         self._jobs[job.session] = _Served(job, downstream, now, now)
+        self._parts.begin(job)
 
     # Links
+
+    def allowance(self, public_key: bytes) -> Allowance:
+        """What the peer with this key may send on a link."""
+        return self._parts.allowance(public_key)
 
     async def on_link(self, link: Link) -> None:
         """Serve an incoming link until it ends."""
@@ -423,6 +431,7 @@ class Provider:
     def _end(self, served: _Served, *, claims: bool = False) -> None:
         """Free what the job held, and redeem what it earned; with its claims still to be told where it failed."""
         self._jobs.pop(served.job.session, None)
+        self._parts.end(served.job)
         ending = self._spawn(self._free(served, claims), "end of job")
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
@@ -445,9 +454,14 @@ class Provider:
                     self._fail(served, LostPeerError("nothing was heard for too long", code="idle"))
 
 
+def _now_s() -> float:
+    """Seconds on the loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
 def _now_us() -> int:
     """Microseconds on the loop's clock."""
-    return int(asyncio.get_running_loop().time() * 1_000_000)
+    return int(_now_s() * 1_000_000)
 
 
 def _first_peer_error(errors: BaseExceptionGroup[PeerError]) -> PeerError:

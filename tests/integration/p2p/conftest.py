@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest_asyncio
 
-from node.p2p.direct import DataPlane, Listener, OnLink
+from node.p2p.direct import Allowances, DataPlane, Link, Listener, OnLink
 from node.p2p.host import P2PHost
+from node.p2p.link import MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES
 from node.p2p.runtime import TrioRuntime
+from node.ports import Allowance, Rank
 
 
 @pytest_asyncio.fixture
@@ -32,12 +34,19 @@ async def new_host(runtime: TrioRuntime) -> AsyncIterator[Callable[..., Awaitabl
         yield start
 
 
-class ServingPlane(DataPlane):
-    """A data plane with somebody to serve its links."""
+TRUSTED = Allowance(header=MAX_HEADER_BYTES, payload=MAX_PAYLOAD_BYTES, rank=Rank.BUSY)
+"""Everything that a link carries."""
 
-    def __init__(self, secret: bytes, on_link: OnLink | None, **options: Any) -> None:
+
+class ServingPlane(DataPlane):
+    """A data plane with somebody to serve its links. Its peers may send everything, unless a test says what."""
+
+    def __init__(
+        self, secret: bytes, on_link: OnLink | None, *, allowances: Allowances = lambda key: TRUSTED, **options: Any
+    ) -> None:
         super().__init__(secret, **options)
         self._on_link = on_link
+        self._allowances = allowances
         self._listeners = ExitStack()
         self.accepting: list[asyncio.Task[None]] = []
 
@@ -45,8 +54,13 @@ class ServingPlane(DataPlane):
         """Bind and serve; the address."""
         assert self._on_link is not None
         listener = self._listeners.enter_context(Listener.open(host, port))
-        self.accepting.append(asyncio.create_task(self.serve(listener, self._on_link)))
+        self.accepting.append(asyncio.create_task(self.serve(listener, self._on_link, allowances=self._allowances)))
         return listener.address
+
+    async def connect(self, address: str, expected_public_key: bytes) -> Link:
+        link = await super().connect(address, expected_public_key)
+        link.allow(lambda: TRUSTED)
+        return link
 
     async def close(self) -> None:
         for task in self.accepting:

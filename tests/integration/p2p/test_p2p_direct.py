@@ -150,13 +150,13 @@ async def test_a_cancelled_receive_loses_nothing(new_plane):
     near, far = await join(new_plane)
     prefix = struct.pack(">II", 3, 5)
     for piece in (prefix[:5], prefix[5:] + b"he", b"a" + b"load"):
-        near._writer.write(piece)
+        near._stream.put(piece)
         receiving = asyncio.create_task(far.receive())
         await asyncio.wait({receiving}, timeout=0.1)
         assert not receiving.done()
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
-    near._writer.write(b"!")
+    near._stream.put(b"!")
     await near.send(b"next", b"frame")
     assert await far.receive() == (b"hea", b"load!")
     assert await far.receive() == (b"next", b"frame")
@@ -212,7 +212,7 @@ async def test_frames_too_long_to_send(new_plane):
 @pytest.mark.parametrize("lengths", [(0, 1001), (MAX_HEADER_BYTES + 1, 0), (2**32 - 1, 2**32 - 1)])
 async def test_frames_too_long_to_receive_end_the_link(new_plane, lengths):
     near, far = await join(new_plane, max_payload=1000)
-    near._writer.write(struct.pack(">II", *lengths) + b"and more")
+    near._stream.put(struct.pack(">II", *lengths) + b"and more")
     with pytest.raises(MalformedError) as caught:
         await far.receive()
     assert caught.value.code == "too-long"
@@ -224,7 +224,7 @@ async def test_frames_too_long_to_receive_end_the_link(new_plane, lengths):
 
 async def test_a_frame_cut_short(new_plane):
     near, far = await join(new_plane)
-    near._writer.write(struct.pack(">II", 10, 10) + b"half")
+    near._stream.put(struct.pack(">II", 10, 10) + b"half")
     await near.close()
     with pytest.raises(LostPeerError):
         await far.receive()
@@ -404,39 +404,6 @@ async def test_old_tls_and_no_tls_are_refused(new_plane, tmp_path):
         port = server.sockets[0].getsockname()[1]
         with pytest.raises((SignatureError, UnreachableError)):
             await new_plane().connect(f"/ip4/127.0.0.1/tcp/{port}/tls", SigningKey(os.urandom(32)).public_key)
-
-
-async def test_callers_that_say_nothing_are_few_and_sent_away(new_plane):
-    secret = os.urandom(32)
-    plane, client = new_plane(echo, secret=secret, handshake_s=2.0), new_plane()
-    address = await plane.listen()
-    port = int(address.split("/")[4])
-    mute = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]  # 32 of one host are allowed
-    ends = [asyncio.create_task(reader.read()) for reader, _ in mute]
-    at_once = asyncio.as_completed(ends)
-    for _ in range(8):
-        await next(at_once)
-    assert sum(end.done() for end in ends) == 8
-    await asyncio.gather(*ends)
-    for _, writer in mute:
-        writer.close()
-    link = await client.connect(address, SigningKey(secret).public_key)
-    await link.send(b"still here")
-    assert await link.receive() == (b"still here", b"")
-
-
-async def test_callers_from_one_address_come_at_a_bounded_rate(new_plane, monkeypatch):
-    monkeypatch.setattr(direct, "_LINKS_PER_S", 0.001)
-    monkeypatch.setattr(direct, "_LINKS_AT_ONCE", 2)
-    secret = os.urandom(32)
-    plane, client = new_plane(echo, secret=secret), new_plane()
-    address, key = await plane.listen(), SigningKey(secret).public_key
-    links = [await client.connect(address, key) for _ in range(2)]
-    with pytest.raises((SignatureError, UnreachableError)):
-        await client.connect(address, key)
-    for link in links:  # those that came before are served as ever
-        await link.send(b"still here")
-        assert await link.receive() == (b"still here", b"")
 
 
 async def test_a_listener_that_breaks_ends_its_service_with_the_reason(new_plane):

@@ -10,8 +10,8 @@ import pytest_asyncio
 from memory_links import link_pair
 
 from node.p2p.direct import DataPlane, Listener
-from node.ports import Link
-from protocol.errors import LostPeerError
+from node.ports import STRANGER, Allowance, Link, Rank
+from protocol.errors import LostPeerError, MalformedError
 from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
@@ -86,3 +86,44 @@ async def test_a_closed_end_neither_sends_nor_receives(ends: Ends) -> None:
         await left.send(b"too late")
     with pytest.raises(LostPeerError):
         await left.receive()
+
+
+SOME = Allowance(header=100, payload=10_000, rank=Rank.BUSY)
+
+
+@pytest.mark.parametrize(("header", "payload"), [(101, 0), (0, 10_001)])
+async def test_a_frame_beyond_what_the_peer_may_send_ends_the_link(ends: Ends, header: int, payload: int) -> None:
+    left, right = ends
+    right.allow(lambda: SOME)
+    await left.send(bytes(100), bytes(10_000))
+    await left.send(bytes(header), bytes(payload))
+    assert await right.receive() == (bytes(100), bytes(10_000))
+    with pytest.raises(MalformedError) as caught:
+        await right.receive()
+    assert caught.value.code == "too-long"
+    with pytest.raises(LostPeerError):
+        await right.receive()
+
+
+async def test_a_peer_of_which_nothing_is_said_may_send_what_a_stranger_may(ends: Ends) -> None:
+    left, right = ends
+    await left.send(bytes(STRANGER.header), bytes(STRANGER.payload))
+    assert await right.receive() == (bytes(STRANGER.header), bytes(STRANGER.payload))
+    await left.send(b"", bytes(STRANGER.payload + 1))
+    with pytest.raises(MalformedError):
+        await right.receive()
+
+
+async def test_what_a_peer_may_send_is_asked_again_for_each_frame(ends: Ends) -> None:
+    left, right = ends
+    now = STRANGER
+    right.allow(lambda: now)
+    waiting = asyncio.create_task(right.receive())
+    await asyncio.sleep(0)
+    now = SOME
+    await left.send(b"", bytes(10_000))
+    assert await waiting == (b"", bytes(10_000))
+    now = STRANGER
+    await left.send(b"", bytes(10_000))
+    with pytest.raises(MalformedError):
+        await right.receive()

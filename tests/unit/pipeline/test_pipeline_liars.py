@@ -52,6 +52,7 @@ class _Changed:
         self._liar = liar
         self.public_key = link.public_key
         self.close = link.close
+        self.allow = link.allow
 
     async def send(self, header: bytes, payload: bytes = b"") -> None:
         frame: Message = decode(header, *CLIENT_FRAMES)

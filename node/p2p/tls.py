@@ -1,0 +1,179 @@
+"""TLS on a non-blocking socket, for one task that reads and one that writes.
+
+asyncio's own TLS transport keeps 256 KiB for each connection whatever the peer deserves, reads ahead by megabytes, and
+leaves a failed handshake to the garbage collector, which in a process with a model comes by too rarely. Here a
+connection that says nothing costs OpenSSL's state alone, bytes are taken out of the kernel only where somebody asks
+for them, and what ends is freed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+__all__ = ["Gate", "Perform", "TlsSocket", "hang_up"]
+
+Perform = Callable[[Callable[[], None], bool], Awaitable[None]]
+"""Runs a call that takes a millisecond of computing, here or in another thread; returns when it has returned.
+
+The second argument tells whether the peer has answered since the call before.
+"""
+
+_GOODBYE_S = 1.0
+"""Seconds for a peer to take what was sent last, and to close in its turn."""
+_DRAIN_BYTES = 64 * 1024
+
+
+class Gate:
+    """Waits until a descriptor can be read, or written; `shut` ends every wait."""
+
+    def __init__(self, descriptor: int, *, write: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self._descriptor = descriptor
+        self._add, self._remove = (
+            (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
+        )
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._is_shut = False
+
+    async def wait(self) -> None:
+        """Return once the descriptor is ready. Raises ConnectionAbortedError when the gate is shut."""
+        if self._is_shut:
+            raise ConnectionAbortedError("closed on this side")
+        waiting = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._add(self._descriptor, self._open)
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+            # Once shut, the number may be another connection's already.
+            if not self._waiting and not self._is_shut:
+                self._remove(self._descriptor)
+
+    def shut(self) -> None:
+        """End every wait, before the descriptor is closed."""
+        if self._is_shut:
+            return
+        self._is_shut = True
+        self._remove(self._descriptor)
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(ConnectionAbortedError("closed on this side"))
+
+    def _open(self) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+
+class TlsSocket:
+    """A connection that takes over a connected, non-blocking socket, and closes it with `abort`."""
+
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, *, server_side: bool) -> None:
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small frames leave at once
+        self._socket = context.wrap_socket(raw, server_side=server_side, do_handshake_on_connect=False)
+        self._can_read = self._read_on = Gate(self._socket.fileno())
+        self._can_write = self._write_on = Gate(self._socket.fileno(), write=True)
+        self._ended = False
+
+    async def handshake(self, perform: Perform) -> None:
+        """Raises ssl.SSLError, OSError. The socket must not be closed before it returns, `perform` may be using it."""
+        answered = False
+        while True:
+            try:
+                await perform(self._socket.do_handshake, answered)
+                return
+            except ssl.SSLWantReadError:
+                gate = self._can_read
+            except ssl.SSLWantWriteError:
+                gate = self._can_write
+            await gate.wait()
+            answered = True
+
+    @property
+    def protocol(self) -> str | None:
+        """What ALPN settled on."""
+        return self._socket.selected_alpn_protocol()
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's, in DER."""
+        return self._socket.getpeercert(binary_form=True)
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """How many bytes there were; 0 at the end, None where `readable` has to be awaited. Raises OSError."""
+        self._check()
+        try:
+            return self._socket.recv_into(buffer)
+        except ssl.SSLWantReadError:
+            self._read_on = self._can_read
+        except ssl.SSLWantWriteError:
+            self._read_on = self._can_write
+        return None
+
+    def put(self, data: bytes | memoryview) -> bool:
+        """Whether all of it was sent. Else await `writable` and call again, with the same bytes. Raises OSError."""
+        self._check()
+        if not len(data):
+            return True
+        try:
+            self._socket.send(data)
+        except ssl.SSLWantWriteError:
+            self._write_on = self._can_write
+        except ssl.SSLWantReadError:
+            self._write_on = self._can_read
+        else:
+            return True
+        return False
+
+    async def readable(self) -> None:
+        """Wait for what the last `read_into` lacked. Raises ConnectionAbortedError."""
+        await self._read_on.wait()
+
+    async def writable(self) -> None:
+        """Wait for what the last `put` lacked. Raises ConnectionAbortedError."""
+        await self._write_on.wait()
+
+    async def goodbye(self) -> None:
+        """Say that nothing more comes, and give the peer a moment to take what was sent. Nothing works after it.
+
+        Without it, bytes that are still unread here would make the operating system take back what the peer has not
+        read yet. Raises OSError, TimeoutError.
+        """
+        self._check()
+        self._ended = True
+        with contextlib.suppress(ssl.SSLError):  # nobody waits for the peer's own word: its end of the stream will do
+            self._socket.unwrap()
+        self._socket.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(_GOODBYE_S):
+            while True:
+                try:
+                    if not self._socket.recv(_DRAIN_BYTES):
+                        return
+                    await asyncio.sleep(0)
+                except BlockingIOError:
+                    await self._can_read.wait()
+
+    def abort(self) -> None:
+        """Close at once; who waits hears of it. Again does nothing."""
+        self._ended = True
+        self._can_read.shut()
+        self._can_write.shut()
+        hang_up(self._socket)
+
+    def _check(self) -> None:
+        if self._ended:  # an unwrapped SSLSocket would send in the clear
+            raise ConnectionAbortedError("closed on this side")
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close, so that what was sent last, such as TLS's own reason for a refusal, is not taken back. Never waits."""
+    with contextlib.suppress(OSError, ValueError):
+        socket.socket.recv(connection, _DRAIN_BYTES)
+    connection.close()

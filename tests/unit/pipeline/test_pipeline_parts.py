@@ -1,0 +1,117 @@
+"""What may come on a link, as its peer's sessions begin and end."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from counting_engine import WIDTH
+from hand_client import STRANGER as STRANGER_KEY
+from hand_client import Hand, expect, send, serves
+from small_market import SmallMarket
+
+from node.pipeline.serving import parts
+from node.pipeline.serving.parts import CLIENT_BYTES, HEADER_BYTES, LINGER_S, Parts
+from node.ports import STRANGER, Allowance, Rank
+from protocol.errors import LostPeerError
+from protocol.frames import Attach, Failed
+from protocol.signing import SigningKey
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def _small_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the rows of a narrow model are more than they."""
+    monkeypatch.setattr(parts, "CLIENT_BYTES", 64)
+
+
+class Served:
+    """The parts of a leg in the middle of a route, and of a job that it serves."""
+
+    def __init__(self, market: SmallMarket, **plan: int) -> None:
+        self.now = 1000.0
+        self.parts = Parts(WIDTH, lambda: self.now)
+        self.market = market
+        self.plan = plan
+
+    async def job(self, node: int = 1) -> object:
+        hand = Hand(self.market, **self.plan)
+        await hand.accepted(node)
+        return self.market.nodes[node].provider._jobs[hand.session].job
+
+    def may(self, key: SigningKey) -> Allowance:
+        return self.parts.allowance(key.public_key)
+
+
+@pytest.mark.usefixtures("_small_prompts")
+async def test_a_neighbour_may_send_the_rows_of_its_plan_and_a_client_part_of_a_prompt(market: SmallMarket) -> None:
+    served = Served(market, most=9, chunk=2, window=64)
+    job = await served.job()
+    client, before = market.client_key, market.nodes[0].key
+    assert served.may(client) == served.may(before) == STRANGER
+    served.parts.begin(job)  # type: ignore[arg-type]
+    assert served.may(client) == Allowance(HEADER_BYTES, 64, Rank.BUSY)
+    assert served.may(before) == Allowance(HEADER_BYTES, 64 * 4 * WIDTH, Rank.BUSY)
+    assert served.may(STRANGER_KEY) == STRANGER
+
+
+@pytest.mark.usefixtures("_small_prompts")
+async def test_what_was_on_its_way_may_still_come_and_then_no_more(market: SmallMarket) -> None:
+    served = Served(market, most=9, chunk=2, window=64)
+    job = await served.job()
+    before = market.nodes[0].key
+    served.parts.begin(job)  # type: ignore[arg-type]
+    most = served.may(before).payload
+    served.parts.end(job)  # type: ignore[arg-type]
+    served.now += LINGER_S - 1
+    assert served.may(before) == Allowance(HEADER_BYTES, most, Rank.KNOWN)
+    served.now += 2
+    assert served.may(before) == Allowance(STRANGER.header, STRANGER.payload, Rank.KNOWN)
+
+
+@pytest.mark.usefixtures("_small_prompts")
+async def test_the_sessions_of_one_neighbour_count_together(market: SmallMarket) -> None:
+    served = Served(market, most=9, chunk=2, window=64)
+    first, second = await served.job(), await served.job()
+    before = market.nodes[0].key
+    served.parts.begin(first)  # type: ignore[arg-type]
+    one = served.may(before).payload
+    served.parts.begin(second)  # type: ignore[arg-type]
+    assert served.may(before).payload == 2 * one
+    served.parts.end(first)  # type: ignore[arg-type]
+    assert served.may(before).rank is Rank.BUSY
+    served.now += LINGER_S + 1
+    assert served.may(before).payload == one
+
+
+async def test_those_who_were_here_long_ago_are_strangers_again(
+    market: SmallMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "MAX_KNOWN", 1)
+    served = Served(market)
+    job = await served.job()
+    served.parts.begin(job)  # type: ignore[arg-type]
+    served.parts.end(job)  # type: ignore[arg-type]
+    known = [served.may(key).rank for key in (market.client_key, market.nodes[0].key)]
+    assert sorted(known) == [Rank.STRANGER, Rank.KNOWN]
+
+
+async def test_a_provider_knows_its_clients_for_as_long_as_their_jobs_run(market: SmallMarket) -> None:
+    key = market.client_key.public_key
+    nodes = [node.provider for node in market.nodes]
+    assert {provider.allowance(key).rank for provider in nodes} == {Rank.STRANGER}
+    await Hand(market).accepted()
+    assert nodes[0].allowance(key).rank is Rank.BUSY
+    await serves(market)
+    assert nodes[1].allowance(key).rank is Rank.KNOWN
+
+
+async def test_a_client_cannot_send_as_much_as_a_neighbour(market: SmallMarket) -> None:
+    """The link ends before the bytes are taken in; its job ends with it."""
+    hand = Hand(market)
+    link = await hand.accepted()
+    await send(link, Attach(session=hand.session), os.urandom(CLIENT_BYTES + 1))
+    with pytest.raises(LostPeerError):
+        await expect(link, Failed)
+    await serves(market)
