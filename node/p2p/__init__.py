@@ -7,7 +7,7 @@
   `succession.Succession`: what becomes of an old connection when a peer comes anew.
 - `guests`, `reading`, `muxer`: what strangers may hold of a host; `unasked`: what libp2p would do of its own accord.
 - `direct.DataPlane`: mutually authenticated links for activations. A caller waits in `lobby`, `turns` compute its
-  handshake, and its `link` has one of the `link_places`; `budget` is the memory to receive into, `tls` what links run on.
+  handshake, and its `link` has one of the `link_places`; `budget` is memory to receive into, `tls` what they run on.
 
 Only this package knows of libp2p and trio.
 """

@@ -17,7 +17,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from node.p2p import direct, link, places
+from node.p2p import direct, link, link_places
 from node.p2p.certificate import issue
 from node.p2p.direct import DataPlane, Link
 from node.p2p.link import PREFIX
@@ -188,7 +188,7 @@ async def test_many_links_of_one_key_take_the_places_of_that_key(new_plane):
     address = await plane.listen()
     async with DataPlane(os.urandom(32)) as other, DataPlane(os.urandom(32)) as stranger:
         bystander = await other.connect(address, OWN.public_key)
-        links = [await stranger.connect(address, OWN.public_key) for _ in range(places.LINKS_OF_A_STRANGER + 2)]
+        links = [await stranger.connect(address, OWN.public_key) for _ in range(link_places.LINKS_OF_A_STRANGER + 2)]
         for each in links[:2]:
             await ended(each)
         for each in (*links[2:], bystander):
@@ -196,7 +196,7 @@ async def test_many_links_of_one_key_take_the_places_of_that_key(new_plane):
 
 
 async def test_a_stranger_without_a_session_is_let_go_and_a_client_stays(new_plane, monkeypatch):
-    monkeypatch.setattr(places, "NAMING_S", 0.1)
+    monkeypatch.setattr(link_places, "NAMING_S", 0.1)
     monkeypatch.setattr(direct, "_SWEEP_S", 0.05)
     address = await new_plane(echo, secret=OWN.secret, allowances=allowances).listen()
     async with DataPlane(CLIENT.secret) as client, DataPlane(os.urandom(32)) as stranger:
@@ -206,8 +206,8 @@ async def test_a_stranger_without_a_session_is_let_go_and_a_client_stays(new_pla
 
 
 async def test_a_link_whose_sessions_are_over_has_longer(new_plane, monkeypatch):
-    monkeypatch.setattr(places, "NAMING_S", 0.1)
-    monkeypatch.setattr(places, "IDLE_S", 0.5)
+    monkeypatch.setattr(link_places, "NAMING_S", 0.1)
+    monkeypatch.setattr(link_places, "IDLE_S", 0.5)
     monkeypatch.setattr(direct, "_SWEEP_S", 0.05)
     known = Allowance(header=4096, payload=4096, rank=Rank.KNOWN)
     address = await new_plane(echo, secret=OWN.secret, allowances=lambda key: known).listen()
