@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocol.activations import ActivationType
 from protocol.errors import RoutingError
-from protocol.ids import ModelManifest, keccak256
+from protocol.ids import Address, ModelManifest, keccak256
 from protocol.messages import Leg, Session, SignedVoucher
 from protocol.metering import most_owed
 from protocol.offer import Offer
@@ -16,9 +16,29 @@ from protocol.policy import Policy
 from protocol.rates import share
 from protocol.routing import RouteLeg
 from protocol.signing import address_of_public_key
+from protocol.standing import Deed, Standing, Tally, granted_credit
 from protocol.terms import Continuation, LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash
 
-__all__ = ["Chosen", "common_activations", "common_credit", "make_orders", "make_session", "make_terms"]
+__all__ = [
+    "Chosen",
+    "Paid",
+    "common_activations",
+    "common_credit",
+    "make_orders",
+    "make_session",
+    "make_terms",
+    "paid_nobody",
+]
+
+Paid = Callable[[Address], int]
+"""Micro-units that this client has paid a provider, as far as it remembers."""
+CREDIT_CLAIMED = 2
+"""A client asks for the credit of half of what it remembers: a provider may have forgotten a day that it has not."""
+
+
+def paid_nobody(_provider: Address) -> int:
+    """Of a client that asks for no more than anybody gets."""
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +60,20 @@ def common_activations(offers: Sequence[Offer]) -> ActivationType:
     raise RoutingError("the providers on this route have no number format in common", code="activations")
 
 
-def common_credit(offers: Sequence[Offer], plan: Plan) -> int:
-    """Generated tokens that every leg serves before they are paid."""
-    return min(plan.window, *(offer.limits.credit for offer in offers))
+def common_credit(legs: Sequence[Chosen], plan: Plan, paid: Paid = paid_nobody) -> int:
+    """Generated tokens that every leg can be expected to serve this client before they are paid (clause M12).
+
+    A leg that refuses it (code ``credit``) is asked again as by a client that has paid nobody.
+    """
+    return min(_credit_of(chosen.leg, plan, paid) for chosen in legs)
+
+
+def _credit_of(leg: RouteLeg, plan: Plan, paid: Paid) -> int:
+    offer = leg.offer
+    amount = paid(address_of_public_key(offer.public_key)) // CREDIT_CLAIMED
+    price_out = share(offer.rates, len(leg.span), len(offer.span)).price_out
+    standing = Standing({Deed.PAID: Tally(count=1, amount=amount)})
+    return granted_credit(standing, price_out=price_out, window=plan.window, least=offer.limits.credit)
 
 
 def make_terms(
@@ -56,16 +87,19 @@ def make_terms(
     nonces: bytes,
     standbys: Sequence[Chosen] = (),
     continues: Continuation | None = None,
+    paid: Paid = paid_nobody,
 ) -> Terms:
     """The terms of a job over a route, at the rates of its offers.
 
     Args:
         venue: domain separator of the ledger.
         nonces: anchor of the client's nonce chain.
+        paid: what the client has paid each provider before, for credit.
 
     Raises RoutingError where the legs have no number format in common.
     """
-    offers = [chosen.leg.offer for chosen in (*route, *standbys)]
+    everybody = (*route, *standbys)
+    offers = [chosen.leg.offer for chosen in everybody]
     return Terms(
         venue=venue,
         model=manifest.root,
@@ -75,7 +109,7 @@ def make_terms(
         plan=plan,
         sampling=sampling,
         activations=common_activations(offers),
-        credit=common_credit(offers, plan),
+        credit=common_credit(everybody, plan, paid),
         speculation=Speculation(depth=0, flights=0),
         nonces=nonces,
         continues=continues,

@@ -8,10 +8,15 @@ from __future__ import annotations
 from protocol.eip712 import Domain
 from protocol.errors import MalformedError, StaleError, UnpaidError
 from protocol.messages import Discharge, Session, SignedVoucher, check_voucher, session_id
-from protocol.metering import Stint, owed, payable, positions_of, stints, work_of
+from protocol.metering import Stint, owed, payable, positions_of, stints, window_count, work_of
 from protocol.terms import Terms
 
-__all__ = ["Claim"]
+__all__ = ["VOUCHERS_A_WINDOW", "Claim"]
+
+VOUCHERS_A_WINDOW = 4
+"""Vouchers that a leg takes for each window of the plan: a client signs one as a window's receipts come in, and two as
+its tokens do (clause V8).
+"""
 
 
 class Claim:
@@ -37,7 +42,9 @@ class Claim:
         self._session = session
         self._terms = terms
         self._leg = leg
-        self._count(first)
+        self._taken = 0
+        self._most = VOUCHERS_A_WINDOW * window_count(terms.plan)
+        self.count(first)
 
     @property
     def amount(self) -> int:
@@ -54,8 +61,9 @@ class Claim:
         work = work_of(self._terms.plan, self.stint, positions, late=late, rejected=rejected)
         return owed(self._terms.legs[self._leg].rates, work)
 
-    def take(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> None:
-        """Make a voucher the newest (docs/spec/session.md, clauses V1 to V5).
+    def check(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> SignedVoucher:
+        """Hold a voucher against the rules (docs/spec/session.md, clauses V1 to V5); the one to keep safe before it
+        counts: it, or the best so far.
 
         Args:
             late: tokens that this leg has signed were late.
@@ -64,29 +72,35 @@ class Claim:
 
         Raises:
             MalformedError, SignatureError: V1 to V3, or more tokens than were ordered.
-            StaleError: pays for fewer tokens than an earlier one.
+            StaleError: pays for no more tokens than an earlier one, or is one of too many.
             UnpaidError: pays this leg less than those tokens cost.
         """
         check_voucher(self._domain, self._session, signed)
         voucher, plan = signed.voucher, self._terms.plan
-        # V4: no more tokens than were ordered, and no fewer than before.
+        # V4: no more tokens than were ordered, more than before, and not bit by bit: each costs a write to the disk.
         if voucher.tokens_in > plan.prompt or voucher.tokens_out > plan.most:
             raise MalformedError("the voucher pays for more tokens than were ordered")
         positions = positions_of(plan, voucher.tokens_in, voucher.tokens_out)
-        if positions < self.positions_paid and not last:
-            raise StaleError("the voucher pays for fewer tokens than an earlier one")
+        if positions <= self.positions_paid and not last:
+            raise StaleError("the voucher pays for no more tokens than an earlier one")
+        if self._taken >= self._most and not last:
+            raise StaleError(f"the voucher is one more than the {self._most} that pay for all windows")
         # V5: this leg gets what they cost.
         price = self.owed(positions, late=late, rejected=rejected)
         if voucher.amounts[self._leg] < price:
             raise UnpaidError(f"the voucher pays {voucher.amounts[self._leg]} micro-units where {price} are owed")
-        self._count(signed)
+        return self._better(signed)
 
-    def _count(self, signed: SignedVoucher) -> None:
+    def count(self, signed: SignedVoucher) -> None:
+        """Make a voucher that was checked the newest."""
         voucher = signed.voucher
         self.newest = signed
         self.positions_paid = positions_of(self._terms.plan, voucher.tokens_in, voucher.tokens_out)
-        if voucher.amounts[self._leg] >= self.amount:
-            self.best = signed
+        self.best = self._better(signed)
+        self._taken += 1
+
+    def _better(self, signed: SignedVoucher) -> SignedVoucher:
+        return signed if signed.voucher.amounts[self._leg] >= self.amount else self.best
 
     def discharge(self, positions: int, *, late: int = 0, rejected: int = 0) -> Discharge:
         """What to sign once nothing more is served: it claims what it has earned, as far as a voucher promises it."""

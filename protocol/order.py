@@ -14,7 +14,7 @@ from protocol.errors import DishonestError, ExpiredError, MalformedError, Refuse
 from protocol.evidence import MAX_EVIDENCE_BYTES
 from protocol.ids import U8, U32, U40, Address, Bytes32, ModelManifest, Name, SignatureBytes, keccak256
 from protocol.messages import Session, SignedVoucher, check_voucher, session_id
-from protocol.metering import most_owed, owed, positions_of, stints, work_of
+from protocol.metering import most_owed, owed, positions_of, stints, window_end, work_of
 from protocol.offer import CLOCK_SKEW_S, MAX_SEALED_OFFER, Offer, check_offer
 from protocol.rates import share
 from protocol.signing import open_envelope
@@ -45,7 +45,7 @@ class JobOrder(Message):
     leg: U8
     """Which leg of the session the receiver is."""
     pay: SignedVoucher
-    """The first voucher: it pays this leg's opening charge at least."""
+    """The first voucher: it pays this leg's opening charge and the first window at least."""
     opened: Annotated[bytes, Size(1, MAX_EVIDENCE_BYTES)]
     """Evidence that the session is open (`evidence.check_opened`): nobody has to ask the ledger."""
     offer: Annotated[bytes, Size(1, MAX_SEALED_OFFER)]
@@ -126,7 +126,7 @@ def check_order(
     _check_plan(order, manifest)
     # O6: the rates are those that the receiver has offered, in an offer that is still in force.
     check_offer_of(terms.legs[order.leg], order.offer, terms, now=now)
-    # O7: the first voucher is one, and pays for opening.
+    # O7: the first voucher is one, and pays for opening and the first window.
     _check_first_voucher(order, domain)
 
 
@@ -177,8 +177,11 @@ def _check_first_voucher(order: JobOrder, domain: Domain) -> None:
     voucher, plan = order.pay.voucher, order.terms.plan
     if voucher.tokens_in > plan.prompt or voucher.tokens_out > plan.most:
         raise MalformedError("the voucher pays for more tokens than were ordered")
+    positions, first = positions_of(plan, voucher.tokens_in, voucher.tokens_out), window_end(plan, 0)
+    if positions < first:
+        raise RefusedError(f"the first voucher pays for {positions} of the first {first} positions", code="unpaid")
     stint = stints(order.terms, ())[order.leg]
-    work = work_of(plan, stint, positions_of(plan, voucher.tokens_in, voucher.tokens_out))
+    work = work_of(plan, stint, positions)
     if voucher.amounts[order.leg] < owed(order.terms.legs[order.leg].rates, work):
         raise RefusedError(
             "the first voucher does not pay the opening charge and the tokens that it names", code="unpaid"

@@ -167,7 +167,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
         *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.SPECULATION, _C.STANDBY, _C.SESSION_OPEN),
         *(_C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.UNREACHABLE, _C.LOST_PEER, _C.SHUTDOWN),
         # Of the next leg's offer, which is looked at last.
-        *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.DISHONEST),
+        *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.DISHONEST, _C.EXPIRED),
     ),
     Way.REQUEST: (
         *_EARLY_CHECKS,

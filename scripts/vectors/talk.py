@@ -193,7 +193,8 @@ class Talk:
                 for token in header.tokens:
                     job.arrive(token.position, (token.token,), now_us=self._now_us)
             case SignedVoucher():
-                job.take_voucher(header)
+                job.check_voucher(header)
+                job.claim.count(header)
             case Draw():
                 job.show(job.take_draw(header).run())
             case Finish():

@@ -11,6 +11,8 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from taken import take_voucher
+
 from protocol.activations import ActivationType
 from protocol.claim import Claim
 from protocol.draws import NonceChain, window_seed
@@ -258,7 +260,7 @@ class Schedule:
             case "finish":
                 self._finished[leg] = True
             case voucher:
-                self.claims[leg].take(voucher, late=self.late(leg))
+                take_voucher(self.claims[leg], voucher, late=self.late(leg))
 
     def late(self, leg: int) -> int:
         """Late tokens that a leg has signed for."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from taken import take_voucher
 
 from node.p2p.identity import peer_id_of
 from protocol.activations import from_wire
@@ -183,7 +184,7 @@ def acceptance_check(said: Json) -> None:
 def voucher_check(said: Json) -> None:
     terms, session = parts(JOBS[0])
     claim = Claim(DOMAIN, session, terms, said["leg"], decode(raw(said["before"]), SignedVoucher))
-    claim.take(decode(raw(said["bytes"]), SignedVoucher))
+    take_voucher(claim, decode(raw(said["bytes"]), SignedVoucher))
 
 
 def discharge_check(said: Json) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from node.events import Events
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Clock, Connect, PeerMemory, Randomness, Requests, Settlement
-from protocol.agreement import Chosen, make_session, make_terms
+from protocol.agreement import Chosen, Paid, make_session, make_terms, paid_nobody
 from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
 from protocol.ids import Address, ModelManifest
@@ -82,18 +82,27 @@ def make_deal(
     client: Address,
     expiry: int,
     randomness: Randomness,
+    paid: Paid = paid_nobody,
 ) -> Deal:
     """Terms and a session over a route, with fresh nonces and a fresh salt.
 
     Args:
         venue: domain separator of the ledger.
         expiry: of the session, Unix seconds.
+        paid: what the client has paid each provider before, for credit.
 
     Raises RoutingError where the legs have no number format in common.
     """
     chain = NonceChain(randomness(32), window_count(plan) + 1)
     terms = make_terms(
-        route, manifest=manifest, venue=venue, policy=policy, plan=plan, sampling=sampling, nonces=chain.anchor
+        route,
+        manifest=manifest,
+        venue=venue,
+        policy=policy,
+        plan=plan,
+        sampling=sampling,
+        nonces=chain.anchor,
+        paid=paid,
     )
     return Deal(
         terms=terms,

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_offers import some_limits, some_rates
 from played_job import Play
+from taken import take_voucher
 
 from protocol.claim import Claim
 from protocol.messages import SignedVoucher, sign_voucher
@@ -188,7 +189,7 @@ class Story:
         self.vouchers.append(signed)
         for leg, _ in self.route:
             claim = self.claims[leg]
-            claim.take(signed, late=self.naive[leg].late, last=last)
+            take_voucher(claim, signed, late=self.naive[leg].late, last=last)
             voucher = signed.voucher
             paid = positions_of(self.plan, voucher.tokens_in, voucher.tokens_out)
             assert claim.positions_paid == paid

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from agreed_job import CLIENT, agree
 from played_job import Play
+from taken import take_voucher
 
-from protocol.claim import Claim
+from protocol.claim import VOUCHERS_A_WINDOW, Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
 from protocol.messages import SignedVoucher, check_discharge, check_voucher, sign_voucher
-from protocol.metering import Stint
+from protocol.metering import Stint, window_count
 from protocol.order import check_acceptance
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey
@@ -41,19 +42,19 @@ def test_vouchers_rise_with_the_job(play: Play) -> None:
     claim = claim_of(play)
     for positions in (8, 10, 13, 17, 20):
         signed = play.voucher(positions)
-        claim.take(signed)
+        take_voucher(claim, signed)
         assert (claim.positions_paid, claim.amount) == (positions, claim.owed(positions))
         assert claim.newest is claim.best is signed
 
 
 def test_v1_it_is_for_this_session(play: Play) -> None:
     with pytest.raises(MalformedError, match="another session"):
-        claim_of(play).take(play.voucher(8, session=bytes(32)))
+        take_voucher(claim_of(play), play.voucher(8, session=bytes(32)))
 
 
 def test_v2_the_client_signed_it_for_this_ledger(play: Play) -> None:
     with pytest.raises(SignatureError):
-        claim_of(play).take(play.voucher(8, STRANGER))
+        take_voucher(claim_of(play), play.voucher(8, STRANGER))
     elsewhere = sign_voucher(ledger_domain("other"), play.voucher(8).voucher, CLIENT)
     with pytest.raises(SignatureError):
         check_voucher(play.agreed.ledger.domain, play.agreed.session, elsewhere)
@@ -61,32 +62,43 @@ def test_v2_the_client_signed_it_for_this_ledger(play: Play) -> None:
 
 def test_v3_an_amount_for_each_leg_within_its_cap(play: Play) -> None:
     caps = tuple(leg.cap for leg in play.agreed.session.legs)
-    claim_of(play).take(play.voucher(8, amounts=caps))
+    take_voucher(claim_of(play), play.voucher(8, amounts=caps))
     for leg in range(4):
         over = (*caps[:leg], caps[leg] + 1, *caps[leg + 1 :])
         with pytest.raises(MalformedError) as raised:
-            claim_of(play).take(play.voucher(8, amounts=over))
+            take_voucher(claim_of(play), play.voucher(8, amounts=over))
         assert raised.value.code == "cap"
     for wrong in (caps[:3], (*caps, 0)):
         with pytest.raises(MalformedError, match="amounts for"):
-            claim_of(play).take(play.voucher(8, amounts=wrong))
+            take_voucher(claim_of(play), play.voucher(8, amounts=wrong))
 
 
 def test_v4_no_more_tokens_than_were_ordered(play: Play) -> None:
     caps = tuple(leg.cap for leg in play.agreed.session.legs)
-    claim_of(play).take(play.voucher(20, amounts=caps))
+    take_voucher(claim_of(play), play.voucher(20, amounts=caps))
     for counts in ({"tokens_in": 11}, {"tokens_out": 12}, {"tokens_out": 2**62}):
         with pytest.raises(MalformedError, match="more tokens than were ordered"):
-            claim_of(play).take(play.voucher(20, amounts=caps, **counts))
+            take_voucher(claim_of(play), play.voucher(20, amounts=caps, **counts))
 
 
-def test_v4_no_fewer_tokens_than_before_until_the_answer_is_over(play: Play) -> None:
+def test_v4_no_more_vouchers_than_the_windows_take() -> None:
+    play = Play(agree(prompt=2, most=40, chunk=4, window=40))
     claim = claim_of(play)
-    claim.take(play.voucher(17))
-    claim.take(play.voucher(17))
-    with pytest.raises(StaleError):
-        claim.take(play.voucher(16))
-    claim.take(play.voucher(16), last=True)
+    assert window_count(play.agreed.plan) == 2
+    for positions in range(3, 3 + 2 * VOUCHERS_A_WINDOW - 1):
+        take_voucher(claim, play.voucher(positions))
+    with pytest.raises(StaleError, match="one more than the 8"):
+        take_voucher(claim, play.voucher(40))
+    take_voucher(claim, play.voucher(40), last=True)
+
+
+def test_v4_more_tokens_than_before_until_the_answer_is_over(play: Play) -> None:
+    claim = claim_of(play)
+    take_voucher(claim, play.voucher(17))
+    for positions in (16, 17):
+        with pytest.raises(StaleError, match="no more tokens than an earlier one"):
+            take_voucher(claim, play.voucher(positions))
+    take_voucher(claim, play.voucher(16), last=True)
     assert claim.positions_paid == 16
     assert claim.amount == claim.owed(17), "what was promised once stays promised"
 
@@ -95,10 +107,10 @@ def test_v4_no_fewer_tokens_than_before_until_the_answer_is_over(play: Play) -> 
 def test_v5_a_leg_looks_at_its_own_amount_only(play: Play, leg: int) -> None:
     amounts = play.voucher(17).voucher.amounts
     alone = tuple(amount if at == leg else 0 for at, amount in enumerate(amounts))
-    claim_of(play, leg).take(play.voucher(17, amounts=alone))
+    take_voucher(claim_of(play, leg), play.voucher(17, amounts=alone))
     short = tuple(amount - (at == leg) for at, amount in enumerate(amounts))
     with pytest.raises(UnpaidError, match=f"where {amounts[leg]} are owed"):
-        claim_of(play, leg).take(play.voucher(17, amounts=short))
+        take_voucher(claim_of(play, leg), play.voucher(17, amounts=short))
 
 
 def test_v5_late_tokens_are_owed_at_the_discount_that_the_leg_has_signed_for(play: Play) -> None:
@@ -107,8 +119,8 @@ def test_v5_late_tokens_are_owed_at_the_discount_that_the_leg_has_signed_for(pla
     assert cheap < full
     amounts = (0, cheap, 0, 0)
     with pytest.raises(UnpaidError):
-        claim.take(play.voucher(17, amounts=amounts), late=3)
-    claim.take(play.voucher(17, amounts=amounts), late=4)
+        take_voucher(claim, play.voucher(17, amounts=amounts), late=3)
+    take_voucher(claim, play.voucher(17, amounts=amounts), late=4)
 
 
 def test_a_standby_that_was_not_called_may_do_nothing(play: Play) -> None:
@@ -150,7 +162,7 @@ def test_cached_positions_are_owed_as_cached() -> None:
 
 def test_v7_a_discharge_claims_what_was_earned_and_promised(play: Play) -> None:
     claim = claim_of(play)
-    claim.take(play.voucher(17))
+    take_voucher(claim, play.voucher(17))
     for positions in (0, 4, 13, 17):
         assert claim.discharge(positions).amount == claim.owed(positions)
     assert claim.discharge(20).amount == claim.amount == claim.owed(17), "no voucher promises more"
@@ -159,9 +171,9 @@ def test_v7_a_discharge_claims_what_was_earned_and_promised(play: Play) -> None:
 def test_what_is_redeemed_is_no_larger_a_promise_than_needed(play: Play) -> None:
     claim = claim_of(play)
     ahead = play.voucher(17)
-    claim.take(ahead)
+    take_voucher(claim, ahead)
     final = play.voucher(14)
-    claim.take(final, last=True)
+    take_voucher(claim, final, last=True)
     assert claim.redeemable(claim.owed(14)) is final
     assert claim.redeemable(claim.owed(16)) is ahead
 
@@ -187,5 +199,5 @@ def test_a_refused_voucher_changes_nothing(play: Play) -> None:
     ]
     for signed in refused:
         with pytest.raises((UnpaidError, SignatureError, StaleError)):
-            claim.take(signed)
+            take_voucher(claim, signed)
         assert (claim.newest, claim.best, claim.positions_paid) == before

@@ -11,7 +11,7 @@ from market_offers import NOW, an_offer, key_of, some_limits, some_rates
 from paper_ledger import PaperLedger
 
 from protocol.activations import ActivationType
-from protocol.agreement import common_activations, common_credit, make_orders
+from protocol.agreement import Chosen, common_activations, common_credit, make_orders
 from protocol.errors import (
     DishonestError,
     ExpiredError,
@@ -26,7 +26,8 @@ from protocol.ids import keccak256
 from protocol.messages import SignedVoucher, sign_voucher
 from protocol.offer import CLOCK_SKEW_S
 from protocol.order import MAX_ORDER_AGE_S, JobOrder, check_acceptance, check_offer_of, check_order
-from protocol.signing import SigningKey, seal
+from protocol.routing import RouteLeg
+from protocol.signing import SigningKey, address_of_public_key, seal
 from protocol.tab import first_voucher
 from protocol.terms import Terms, terms_hash
 
@@ -255,13 +256,15 @@ def paying(amounts: tuple[int, ...] | None = None, key: SigningKey = CLIENT, **c
     return sign_voucher(AGREED.ledger.domain, voucher.replace(**changes), key)
 
 
-def test_o7_the_first_voucher_pays_for_opening_and_for_what_it_names() -> None:
+def test_o7_the_first_voucher_pays_for_opening_and_the_first_window() -> None:
     amounts = ORDERS[0].pay.voucher.amounts
     assert amounts == (11, 12, 12, 7)
     check(pay=paying((0, amounts[1], 0, 0)))
     assert code_of(lambda: check(pay=paying((amounts[0], amounts[1] - 1, amounts[2], 7)))) == "unpaid"
-    check(pay=paying((0, 7, 0, 0), tokens_in=0))
-    assert code_of(lambda: check(pay=paying((30, 6, 30, 7), tokens_in=0))) == "unpaid"
+    assert AGREED.terms.plan.chunk == 4
+    check(pay=paying((0, 13, 0, 0), tokens_in=5))
+    for few in (0, 3):
+        assert code_of(lambda few=few: check(pay=paying((30, 30, 30, 7), tokens_in=few))) == "unpaid"
 
 
 def test_o7_a_standby_has_its_opening_charge() -> None:
@@ -336,5 +339,22 @@ def test_the_first_format_that_all_take() -> None:
 
 def test_credit_is_the_least_of_all_offers_and_a_window_at_most() -> None:
     plan = AGREED.terms.plan
-    assert common_credit([an_offer(0, credit=3), an_offer(1, credit=2)], plan) == 2
-    assert common_credit([an_offer(0, credit=60)], plan) == plan.window
+    assert common_credit([a_choice(0, credit=3), a_choice(1, credit=2)], plan) == 2
+    assert common_credit([a_choice(0, credit=60)], plan) == plan.window
+
+
+def test_credit_grows_with_what_a_client_remembers_to_have_paid_every_leg() -> None:
+    plan = AGREED.terms.plan
+    legs = [a_choice(number, credit=0, price_out=1_000_000) for number in (0, 1)]
+    # A tenth of the half that it relies on, at one micro-unit a token.
+    first, second = (address_of_public_key(chosen.leg.offer.public_key) for chosen in legs)
+    assert common_credit(legs, plan) == 0
+    assert common_credit(legs, plan, {first: 10**9, second: 59}.__getitem__) == 2
+    assert common_credit(legs, plan, {first: 10**9, second: 39}.__getitem__) == 1
+    assert common_credit(legs, plan, {first: 10**9, second: 0}.__getitem__) == 0
+    assert common_credit(legs, plan, {first: 10**9, second: 10**9}.__getitem__) == plan.window
+
+
+def a_choice(number: int, **changes: Any) -> Chosen:
+    offer = an_offer(number, **changes)
+    return Chosen(RouteLeg(offer, offer.span, 0, 0), seal(offer, key_of(number)))

@@ -9,6 +9,7 @@ import pytest
 from honest_legs import CLIENT, DOMAIN, STOP, Legs, Schedule, rates
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from taken import take_voucher
 
 from protocol.eip712 import sign_typed
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError
@@ -133,7 +134,7 @@ def test_a_job_ends_paid_to_the_unit_whatever_the_order_of_arrival(job: tuple[Le
     assert last.receipts == tab.book.root
     signed = sign_voucher(DOMAIN, last, CLIENT)
     for leg, claim in enumerate(schedule.claims):
-        claim.take(signed, late=legs.late_at(legs.end), last=True)
+        take_voucher(claim, signed, late=legs.late_at(legs.end), last=True)
         assert claim.discharge(legs.end, late=legs.late_at(legs.end)).amount == last.amounts[leg]
 
 
@@ -157,7 +158,7 @@ def test_a_job_that_is_cut_short_anywhere_pays_what_came_and_not_what_was_ahead(
         assert signed_for <= positions <= (max(signed_for, came) if honest else signed_for)
         assert positions <= window_end(legs.plan, window_end(legs.plan, signed_for))
         for leg, claim in enumerate(schedule.claims):
-            claim.take(sign_voucher(DOMAIN, last, CLIENT), late=schedule.late(leg), last=True)
+            take_voucher(claim, sign_voucher(DOMAIN, last, CLIENT), late=schedule.late(leg), last=True)
 
 
 @pytest.mark.parametrize("window", [1, 4])
