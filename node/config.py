@@ -259,7 +259,7 @@ class NodeConfig:
         table="capacity",
         default=16,
         reloadable=True,
-        about="Jobs served at the same time.",
+        about="Jobs served at the same time; clients that never paid here share half of the places.",
     )
     window: int = setting(
         Whole("tokens", 1, 4_096),

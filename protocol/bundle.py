@@ -209,7 +209,7 @@ def _check_offers(bundle: Bundle) -> tuple[Offer, ...]:
 
 
 def _check_policy(terms: Terms, leg: int, offer: Offer) -> None:
-    """What an offer itself shows. Evidence and stake are what the client knew, which no bundle proves."""
+    """What an offer itself shows. Evidence, stake and places are what the client knew, which no bundle proves."""
     policy, plan = terms.policy, terms.plan
     reason = excluded(
         policy,
@@ -218,7 +218,7 @@ def _check_policy(terms: Terms, leg: int, offer: Offer) -> None:
         venue=terms.venue,
         now=offer.issued_at,
         needs=Needs(positions=last_position(plan), window=plan.window, chunk=plan.chunk),
-        known=Known(evidence=policy.min_evidence, stake=policy.min_stake),
+        known=Known(evidence=policy.min_evidence, stake=policy.min_stake, has_place=True),
     )
     _require(reason is None, f"the policy does not admit leg {leg}: {'' if reason is None else reason.sentence}")
 

@@ -32,7 +32,7 @@ class Claim:
         self, domain: Domain, session: Session, terms: Terms, leg: int, first: SignedVoucher, *, cached: int = 0
     ) -> None:
         self.stint = Stint(cached=cached) if leg < len(terms.route) else stints(terms, ())[leg]
-        """Which positions this leg serves; a reroute changes it."""
+        """Which positions this leg serves."""
         self.positions_paid = 0
         """Positions that the newest voucher pays for."""
         self.best = first
@@ -43,6 +43,8 @@ class Claim:
         self._terms = terms
         self._leg = leg
         self._taken = 0
+        self._rerouted = False
+        """Whether the next voucher is the first since a reroute."""
         self._most = VOUCHERS_A_WINDOW * window_count(terms.plan)
         self.count(first)
 
@@ -60,6 +62,11 @@ class Claim:
         """Micro-units that this leg has earned once the session stands at `positions`."""
         work = work_of(self._terms.plan, self.stint, positions, late=late, rejected=rejected)
         return owed(self._terms.legs[self._leg].rates, work)
+
+    def reroute(self, stint: Stint) -> None:
+        """The route has changed: what this leg serves now. The next voucher may pay for the same positions anew."""
+        self.stint, self._rerouted = stint, True
+        self._most += VOUCHERS_A_WINDOW
 
     def check(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> SignedVoucher:
         """Hold a voucher against the rules (docs/spec/session.md, clauses V1 to V5); the one to keep safe before it
@@ -81,7 +88,8 @@ class Claim:
         if voucher.tokens_in > plan.prompt or voucher.tokens_out > plan.most:
             raise MalformedError("the voucher pays for more tokens than were ordered")
         positions = positions_of(plan, voucher.tokens_in, voucher.tokens_out)
-        if positions <= self.positions_paid and not last:
+        fewest = self.positions_paid + (0 if self._rerouted else 1)
+        if positions < fewest and not last:
             raise StaleError("the voucher pays for no more tokens than an earlier one")
         if self._taken >= self._most and not last:
             raise StaleError(f"the voucher is one more than the {self._most} that pay for all windows")
@@ -98,6 +106,7 @@ class Claim:
         self.positions_paid = positions_of(self._terms.plan, voucher.tokens_in, voucher.tokens_out)
         self.best = self._better(signed)
         self._taken += 1
+        self._rerouted = False
 
     def _better(self, signed: SignedVoucher) -> SignedVoucher:
         return signed if signed.voucher.amounts[self._leg] >= self.amount else self.best

@@ -128,6 +128,8 @@ class Known:
     """How far its place is backed."""
     stake: int = 0
     """Micro-units that it has at stake on the ledger."""
+    has_place: bool = False
+    """Whether it keeps places for this client, which has paid it before: its offers tell what others would find."""
 
 
 NOTHING_KNOWN = Known()
@@ -196,7 +198,7 @@ def _unfit(policy: Policy, offer: Offer, known: Known, needs: Needs) -> Reason |
     if offer.precision != policy.precision:
         return Reason(ReasonCode.PRECISION, f"it computes in {offer.precision}, and you ask for {policy.precision}")
     limits = offer.limits
-    if limits.sessions == 0:
+    if limits.sessions == 0 and not known.has_place:
         return Reason(ReasonCode.ROOM, "all its places are taken")
     if limits.context < needs.positions:
         text = f"it has room for {limits.context} positions, and the job takes {needs.positions}"

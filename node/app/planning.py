@@ -20,10 +20,10 @@ from protocol.errors import ConfigurationError, FundsError, RefusedError
 from protocol.ids import Address, ModelManifest
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
-from protocol.policy import TIME_PER_TOKEN_US, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
+from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
 from protocol.routing import Route, route
 from protocol.signing import address_of_public_key
-from protocol.standing import NEWCOMER, Standing, why_shunned
+from protocol.standing import NEWCOMER, Deed, Standing, why_shunned
 from protocol.terms import Plan, SamplingTerms
 from protocol.units import format_micro
 
@@ -185,6 +185,11 @@ def shunned(
     return found
 
 
+def _known(standing: Standing) -> Known:
+    """What the client knows of a provider that it remembers so: one that it paid keeps a place for it."""
+    return Known(has_place=standing.of(Deed.SERVED).count > 0)
+
+
 class Market:
     """The offers of one model against one request: who is worth asking, and the route through those who answer.
 
@@ -222,6 +227,7 @@ class Market:
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
         self._shunned = shunned(self._offers, standing, clock())
+        self._known = {offer.public_key: _known(standing(address_of(offer.public_key))) for offer in self._offers}
 
     def readmit(self) -> bool:
         """Look at more of the providers that are shunned, for want of others; whether there are any.
@@ -273,7 +279,12 @@ class Market:
             excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
         )
         blocks = self._manifest.blocks
-        return [offer for offer in self._offers if offer.blocks == blocks and judge(offer) is None]
+        known = self._known
+        return [
+            offer
+            for offer in self._offers
+            if offer.blocks == blocks and judge(offer, known=known[offer.public_key]) is None
+        ]
 
     def hear(self, asked: Iterable[Offer], round_trips: Mapping[bytes, int]) -> bool:
         """Take in who of those who were asked answered, in microseconds; whether all of them did."""
@@ -297,6 +308,7 @@ class Market:
             rtt_us=self._round_trips,
             latency_weight=self._config.latency_weight_micro_per_ms,
             needs=self._needs,
+            known=self._known,
             prompt_milli=self._prompt_milli,
         )
         return route_among(self._offers, dict.fromkeys(dearer, ENOUGH) | shunned | self._without, find)

@@ -19,6 +19,7 @@ from node.app.lock import sole_use
 from node.app.measure import load_and_measure
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
+from node.app.peers import open_peers
 from node.app.reload import Reload
 from node.app.terms import Site, Speed, Terms
 from node.config import NodeConfig
@@ -29,11 +30,13 @@ from node.ledger import LedgerClient
 from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.direct import DataPlane, Listener
-from node.pipeline.serving.admission import Admission, ProviderLimits
+from node.pipeline.serving.admission import Admission
+from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
+from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Spawn
+from node.ports import PeerMemory, Spawn
 from node.tasks import owned_tasks
 from node.worker import ThreadWorker
 from protocol.activations import FORMATS, ActivationType
@@ -80,7 +83,8 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         held = await _load(config, on_event)
         doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors))
         tasks = await stack.enter_async_context(owned_tasks())
-        node = _Node(config, key, on_event, ledger, held, doors, tasks.spawn)
+        memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
+        node = _Node(config, key, on_event, ledger, held, doors, memory, tasks.spawn)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
         on_event(Starting(step="joining the network"))
         await doors.network.join((*info.peers, *config.peers), ledger)
@@ -151,6 +155,7 @@ class _Node:
         ledger: LedgerClient,
         held: _Held,
         doors: _Doors,
+        memory: PeerMemory,
         spawn: Spawn,
     ) -> None:
         self._held = held
@@ -166,6 +171,7 @@ class _Node:
             clock=clock,
             events=on_event,
             limits=self.limits,
+            memory=memory,
             spawn=spawn,
             compute=ThreadWorker("engine"),
             sketching=ThreadWorker("sketches"),
@@ -178,6 +184,7 @@ class _Node:
             redeemer=self.redeemer,
             meter=self.terms.meter,
             suits=self.terms.suits,
+            memory=memory,
             begin=self.provider.begin,
             clock=clock,
             randomness=secrets.token_bytes,
@@ -203,7 +210,7 @@ class _Node:
             speed=held.speed,
             limits=limits,
             kv_room=lambda: held.engine.kv_free,
-            active=lambda: provider.active,
+            free=lambda: provider.free,
             utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
             clock=clock,
         )
@@ -234,8 +241,10 @@ class _Node:
 
 
 def _redeemer(config: NodeConfig, key: SigningKey, ledger: LedgerClient, on_event: Events) -> Redeemer:
-    vouchers = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
-    return Redeemer(ledger, VoucherStore(vouchers, ThreadWorker("vouchers")), key, clock, on_event)
+    folder = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
+    worker = ThreadWorker("vouchers")
+    store = VoucherStore(folder, worker)
+    return Redeemer(ledger, store, SeenSessions(folder / "seen", worker, clock), key, clock, on_event)
 
 
 async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertiser) -> None:
@@ -252,15 +261,17 @@ class _Room:
     def __init__(self, engine: Engine, provider: Provider) -> None:
         self._engine = engine
         self._provider = provider
-        self._offered = (engine.kv_free, provider.active)
+        self._offered = (engine.kv_free, provider.active, provider.free > 0)
 
     def changed(self) -> bool:
-        """Whether a quarter of the room, or some places, were taken or given back since this last said so."""
-        free, active = self._engine.kv_free, self._provider.active
+        """Whether a quarter of the room, or some places, were taken or given back since this last said so, or whether
+        there is a place for a newcomer where there was none, or none any more.
+        """
+        free, active, some = self._engine.kv_free, self._provider.active, self._provider.free > 0
         room, places = abs(free - self._offered[0]) * 4, abs(active - self._offered[1])
-        if room < self._engine.kv_capacity and places * 4 < max(4, self._offered[1]):
+        if room < self._engine.kv_capacity and places * 4 < max(4, self._offered[1]) and some is self._offered[2]:
             return False
-        self._offered = (free, active)
+        self._offered = (free, active, some)
         return True
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node.energy import Energy, Figure
-from node.pipeline.serving.admission import ProviderLimits
 from node.pipeline.serving.leg import Meter
+from node.pipeline.serving.limits import ProviderLimits
 from node.ports import Clock
 from protocol.activations import ActivationType
 from protocol.errors import ConfigurationError, RefusedError
@@ -21,7 +21,7 @@ from protocol.units import ceil_div
 
 __all__ = ["Site", "Speed", "Terms"]
 
-ANYTHING = Known(evidence=Evidence.ATTESTED, stake=2**63 - 1)
+ANYTHING = Known(evidence=Evidence.ATTESTED, stake=2**63 - 1, has_place=True)
 """How far a client believes a node is the client's affair: the node holds an order against the rest of its policy."""
 LATE_FACTOR = 10
 LATE_LEAST_US = 250_000
@@ -69,8 +69,8 @@ class Terms:
     speed: Speed
     limits: ProviderLimits
     kv_room: Callable[[], int]
-    active: Callable[[], int]
-    """Jobs that are being served."""
+    free: Callable[[], int]
+    """Places that a client without history would find."""
     utilisation_ppm: Callable[[], int]
     clock: Clock
 
@@ -146,7 +146,7 @@ class Terms:
             window=limits.max_window,
             chunk=limits.max_chunk,
             context=min(self.kv_room(), self.manifest.max_context),
-            sessions=max(0, limits.max_sessions - self.active()),
+            sessions=self.free(),
             draft_depth=0,
             credit=min(limits.credit, limits.max_window),
         )

@@ -35,6 +35,7 @@ from node.events.process import (
     Stopping,
 )
 from node.events.serving import (
+    DiskRefused,
     JobBegun,
     JobFailed,
     JobServed,
@@ -55,6 +56,7 @@ __all__ = [
     "CheckpointNotCompared",
     "Closed",
     "DischargeRefused",
+    "DiskRefused",
     "Event",
     "Events",
     "JobBegun",

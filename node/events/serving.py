@@ -8,6 +8,7 @@ from typing import ClassVar
 from node.events.base import Event, Level, dollars, joules, short
 
 __all__ = [
+    "DiskRefused",
     "JobBegun",
     "JobFailed",
     "JobServed",
@@ -287,3 +288,16 @@ class VoucherNotRedeemable(Event):
 
     def sentence(self) -> str:
         return f"the ledger refuses a voucher for good: {self.reason} ({short(self.session)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRefused(Event):
+    """A promise could not be written, or read: nothing is taken on it, and what is owed already is tried again."""
+
+    name: ClassVar[str] = "disk refused"
+    level: ClassVar[Level] = Level.ERROR
+    reason: str
+    """For people."""
+
+    def sentence(self) -> str:
+        return self.reason

@@ -7,18 +7,37 @@ voucher; one who can read learns what its clients paid.
 from __future__ import annotations
 
 import contextlib
+import errno
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from node.durable import replace_file
-from node.ports import Worker
+from node.ports import T, Worker
 from protocol.codec import Count, Message, decode, encode, message
-from protocol.errors import MalformedError
+from protocol.errors import LocalError, MalformedError
 from protocol.ids import U8, U40
 from protocol.messages import MAX_LEGS, Session, SignedDischarge, SignedVoucher
 
-__all__ = ["StoredVoucher", "VoucherStore"]
+__all__ = ["StoredVoucher", "VoucherStore", "on_disk"]
+
+_OF_THE_WHOLE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What keeps every file from being read, for now."""
+
+
+async def on_disk(worker: Worker, call: Callable[[], T]) -> T:
+    """What a call returns that reads or writes files. Raises LocalError where the disk, or the process's table of open
+    files, does not let it: full, broken, or read-only.
+    """
+    try:
+        return await worker.run(call)
+    except OSError as error:
+        raise LocalError(
+            f"what was promised cannot be kept on disk: {error.strerror or error}",
+            code="disk",
+            hint="see that the data directory has room and can be written to, and raise the limit of open files",
+        ) from error
 
 
 @message("stored-voucher/2")
@@ -41,7 +60,7 @@ class VoucherStore:
     """A directory of `StoredVoucher` files. A session has one writer; several processes may share the directory.
 
     All changes go through one worker, in the order of the calls, also where a caller is cancelled while it waits: an
-    older voucher never replaces a newer one.
+    older voucher never replaces a newer one. Every method that waits raises LocalError where the disk does not do it.
     """
 
     def __init__(self, directory: Path, worker: Worker) -> None:
@@ -51,15 +70,15 @@ class VoucherStore:
 
     async def put(self, session: bytes, stored: StoredVoucher) -> None:
         """Durable when this returns."""
-        await self._worker.run(partial(self._write, session, stored))
+        await on_disk(self._worker, partial(self._write, session, stored))
 
     async def remove(self, session: bytes) -> None:
         """Forget a session that the ledger has closed, or that nothing was promised in."""
-        await self._worker.run(partial(self._path(session).unlink, missing_ok=True))
+        await on_disk(self._worker, partial(self._path(session).unlink, missing_ok=True))
 
     async def all(self) -> dict[bytes, StoredVoucher]:
         """Every session that is not yet done with, by its id. Files that do not decode are set aside as ``.bad``."""
-        return await self._worker.run(self._read_all)
+        return await on_disk(self._worker, self._read_all)
 
     def knows(self, session: bytes) -> bool:
         """Whether this session was ever accepted or refused here, as far as the store still remembers."""
@@ -76,6 +95,10 @@ class VoucherStore:
                 found[bytes.fromhex(path.stem)] = decode(path.read_bytes(), StoredVoucher)
             except FileNotFoundError:
                 continue  # another process has just done with it
+            except OSError as error:
+                if error.errno in _OF_THE_WHOLE_PROCESS:
+                    raise
+                continue  # this one file cannot be read: the others can be redeemed
             except (MalformedError, ValueError):
                 with contextlib.suppress(OSError):
                     path.rename(path.with_suffix(".bad"))

@@ -19,16 +19,18 @@ from node.events import Event, Events, unheard
 from node.peers import Deeds
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, Deal, JobResult, make_deal
-from node.pipeline.serving.admission import Admission, ProviderLimits
+from node.pipeline.serving.admission import Admission
 from node.pipeline.serving.leg import Meter
+from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
+from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
 from node.ports import VenueRules
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
 from protocol.activations import ActivationType
-from protocol.agreement import Chosen
+from protocol.agreement import Chosen, Paid, paid_nobody
 from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.codec import encode
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError, UnreachableError
@@ -87,7 +89,7 @@ RATES = Rates(
 
 
 def limits_of(idle_s: float = 2.0, max_sessions: int = 64, credit: int = 0) -> ProviderLimits:
-    return ProviderLimits(idle_s=idle_s, max_sessions=max_sessions, credit=credit)
+    return ProviderLimits(lapse_s=idle_s, idle_s=idle_s, max_sessions=max_sessions, credit=credit)
 
 
 class MemoryLedger:
@@ -235,7 +237,11 @@ class SmallNode:
         self.events: list[Event] = []
         self.store = VoucherStore(market.folder / f"node{number}", InlineWorker())
         self.refuse_all: RefusedError | None = None
-        self.redeemer = Redeemer(market.ledger, self.store, self.key, market.clock, self.events.append, patience_s=0.0)
+        self.seen = SeenSessions(market.folder / f"node{number}" / "seen", InlineWorker(), market.clock)
+        self.redeemer = Redeemer(
+            market.ledger, self.store, self.seen, self.key, market.clock, self.events.append, patience_s=0.0
+        )
+        self.peers = RememberedPeers(market.clock)
         self.stack = AsyncExitStack()
         self.alive = False
 
@@ -251,6 +257,7 @@ class SmallNode:
             clock=market.clock,
             events=self.events.append,
             limits=self.limits,
+            memory=self.peers,
             spawn=tasks.spawn,
             compute=InlineWorker(),
             sketching=InlineWorker(),
@@ -262,6 +269,7 @@ class SmallNode:
             redeemer=self.redeemer,
             meter=lambda span: METER,
             suits=self._suits,
+            memory=self.peers,
             begin=self.provider.begin,
             clock=market.clock,
             randomness=Chance(f"node {self.address}"),
@@ -399,6 +407,7 @@ class SmallMarket:
         client: SigningKey | None = None,
         expiry_s: int = 600,
         temperature_milli: int = 0,
+        paid: Paid = paid_nobody,
     ) -> Deal:
         """A deal over all nodes, whole spans unless other `spans` are given."""
         used = [node.span for node in self.nodes]
@@ -421,6 +430,7 @@ class SmallMarket:
             client=(client or self.client_key).address,
             expiry=self.now + expiry_s,
             randomness=self._chance,
+            paid=paid,
         )
 
     async def run(self, deal: Deal, client: JobClient | None = None) -> tuple[list[int], JobResult]:

@@ -5,41 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from node.events import Events, JobBegun, OrderRefused
+from node.events import DiskRefused, Events, JobBegun, OrderRefused
 from node.pipeline.serving.leg import LegJob, Meter
 from node.pipeline.serving.neighbours import Next
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Clock, Randomness, Settlement
+from node.ports import Clock, PeerMemory, Randomness, Settlement
 from protocol.draws import NonceChain
 from protocol.eip712 import sign_typed
-from protocol.errors import PeerError, RefusedError, StaleError, UnreachableError
+from protocol.errors import LocalError, PeerError, RefusedError, StaleError, UnreachableError
 from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.messages import Discharge, session_id
 from protocol.metering import window_count
 from protocol.offer import Offer
 from protocol.order import Acceptance, JobOrder, Refusal, check_offer_of, check_order
 from protocol.signing import SigningKey, open_envelope, seal
+from protocol.standing import Standing, granted_credit
 from protocol.terms import terms_hash
 from protocol.text import to_plain_text
 
-__all__ = ["Admission", "ProviderLimits"]
-
-
-@dataclass(slots=True, kw_only=True)
-class ProviderLimits:
-    """What a provider puts at risk. Its operator may change it while the node runs."""
-
-    max_sessions: int = 64
-    """Jobs at once."""
-    max_window: int = 64
-    """Generated tokens in one window."""
-    max_chunk: int = 512
-    """Prompt tokens in one window; also the most rows in one pass."""
-    credit: int = 0
-    """Generated tokens that it serves unpaid for a client without history."""
-    idle_s: float = 30.0
-    """Seconds without a frame after which a job is given up."""
+__all__ = ["Admission"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +42,8 @@ class Admission:
     """What it says of the energy that so many of its blocks take."""
     suits: Callable[[JobOrder, Offer], None]
     """Raises RefusedError where the order's policy does not suit this node as it is now."""
+    memory: PeerMemory
+    """What clients paid here before: their credit grows with it."""
     begin: Callable[[LegJob, Next | None], Awaitable[None]]
     """Reserves what the job needs. Raises RefusedError where there is no room or no way on."""
     clock: Clock
@@ -69,7 +56,7 @@ class Admission:
         Which peer brings it does not matter: the seal says whose it is, and only that client can attach to the job.
 
         Raises PeerError where there is no order to answer: malformed, not its client's, seen before, or without
-        evidence that its session is open.
+        evidence that its session is open; or where the answer could not be kept.
         """
         order, signer = open_envelope(data, JobOrder)
         me, domain = self.key.public_key, self.settlement.domain
@@ -79,15 +66,21 @@ class Admission:
         session = session_id(order.session)
         if self.redeemer.knows(session):
             raise StaleError("this session was ordered here before")
+        if self.redeemer.full:
+            raise RefusedError("more sessions were ordered here in the last minutes than can be kept", code="busy")
         # On disk before any answer: this session is not taken a second time, and the first voucher is safe.
         stored = StoredVoucher(
             session=order.session, opened_at=self.clock(), leg=order.leg, pay=order.pay, discharges=()
         )
-        await self.redeemer.remember(session, stored)
         try:
-            return await self._accept(order)
-        except (PeerError, UnreachableError) as error:
-            return await self._refuse(order, stored, error)
+            await self.redeemer.remember(session, stored)
+            try:
+                return await self._accept(order)
+            except (PeerError, UnreachableError) as error:
+                return await self._refuse(order, stored, error)
+        except LocalError as error:
+            self.events(DiskRefused(reason=error.message))
+            raise RefusedError("this node cannot write down what it is promised", code="internal") from error
 
     async def _accept(self, order: JobOrder) -> bytes:
         terms, session = order.terms, session_id(order.session)
@@ -95,7 +88,7 @@ class Admission:
             raise RefusedError("this node does not wait as a standby", code="standby")
         leg = terms.legs[order.leg]
         offer = check_offer_of(leg, order.offer, terms, now=self.clock())
-        _check_shape(order, offer)
+        _check_shape(order, offer, self.memory.standing(order.session.client))
         self.suits(order, offer)
         chain = NonceChain(self.randomness(32), window_count(terms.plan) + 1)
         job = LegJob(
@@ -108,7 +101,7 @@ class Admission:
             width=self.manifest.hidden_size,
             stop_tokens=self.manifest.stop_tokens,
         )
-        await self.begin(job, _next_of(order))
+        await self.begin(job, _next_of(order, now=self.clock()))
         self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=str(leg.span)))
         acceptance = Acceptance(session=session, leg=order.leg, terms=terms_hash(terms), cached=0, nonces=chain.anchor)
         return seal(acceptance, self.key)
@@ -116,8 +109,7 @@ class Admission:
     async def _refuse(self, order: JobOrder, stored: StoredVoucher, error: PeerError | UnreachableError) -> bytes:
         session = session_id(order.session)
         # What is discharged is not redeemed: the first voucher is given up before the word is out.
-        await self.redeemer.remember(session, stored.replace(pay=None))
-        self.redeemer.redeem_soon(session)
+        await self.redeemer.refuse(session, stored)
         self.events(OrderRefused(client=order.session.client, session=session, code=error.code, reason=error.message))
         nothing = Discharge(session=session, leg=order.leg, amount=0)
         refusal = Refusal(
@@ -130,25 +122,32 @@ class Admission:
         return seal(refusal, self.key)
 
 
-def _check_shape(order: JobOrder, offer: Offer) -> None:
-    """That the order asks for no more than was offered (docs/spec/session.md, clause O10). Raises RefusedError."""
+def _check_shape(order: JobOrder, offer: Offer, standing: Standing) -> None:
+    """That the order asks for no more than was offered, and for no more credit than its client has earned here
+    (docs/spec/session.md, clause O10). Raises RefusedError.
+    """
     plan, limits, terms = order.terms.plan, offer.limits, order.terms
     if plan.window > limits.window or plan.chunk > limits.chunk:
         most = f"windows of {limits.window} tokens and chunks of {limits.chunk}"
         raise RefusedError(f"this node serves {most} at most", code="window")
-    if terms.credit > limits.credit:
-        raise RefusedError(f"this node serves {limits.credit} tokens unpaid at most", code="credit")
+    price_out = terms.legs[order.leg].rates.price_out
+    credit = granted_credit(standing, price_out=price_out, window=plan.window, least=limits.credit)
+    if terms.credit > credit:
+        raise RefusedError(f"this node serves this client {credit} tokens unpaid at most", code="credit")
     if terms.speculation.depth > limits.draft_depth:
         raise RefusedError(f"this node verifies {limits.draft_depth} drafted tokens at most", code="speculation")
 
 
-def _next_of(order: JobOrder) -> Next | None:
-    """Where the leg after this one is dialled: what its own offer says, and nothing else. Raises PeerError."""
+def _next_of(order: JobOrder, *, now: int) -> Next | None:
+    """Where the leg after this one is dialled: what its own offer says, while it is in force, and nothing else.
+
+    Raises PeerError.
+    """
     terms = order.terms
     if len(terms.route) == 1:
         return None
     leg = terms.route[(order.leg + 1) % len(terms.route)]
     if keccak256(order.next_offer) != leg.offer:
         raise RefusedError("the next leg's offer is not the one in the terms", code="next-unreachable")
-    offer = check_offer_of(leg, order.next_offer, terms, now=None)
+    offer = check_offer_of(leg, order.next_offer, terms, now=now)
     return Next(leg.public_key, offer.data_addresses)

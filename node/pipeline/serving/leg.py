@@ -27,6 +27,7 @@ from protocol.messages import UNMEASURED, Receipt, SignedReceipt, SignedVoucher,
 from protocol.metering import last_position, served, window_end
 from protocol.offer import Offer, Provenance
 from protocol.order import JobOrder
+from protocol.places import Waits
 from protocol.receipt import NO_HASH, bytes_hash, sketches_hash, token_bytes
 from protocol.signing import SigningKey, address_of_public_key
 
@@ -215,9 +216,33 @@ class LegJob:
         self._waiting.append(_Arrived(position, data, now_us))
         self._arrived += len(data)
 
-    def take_voucher(self, signed: SignedVoucher) -> None:
-        """Hold a voucher against the rules, and make it the newest (`Claim.take`)."""
-        self.claim.take(signed, late=self._late, last=self.state is JobState.FINISHED)
+    def check_voucher(self, signed: SignedVoucher) -> SignedVoucher:
+        """Hold a voucher against the rules; what to keep before it counts (`Claim.check`). Raises PeerError."""
+        return self.claim.check(signed, late=self._late, last=self.state is JobState.FINISHED)
+
+    @property
+    def claimed(self) -> int:
+        """Micro-units that this leg has earned, as far as a voucher promises them."""
+        return self.claim.discharge(self.processed, late=self._late).amount
+
+    @property
+    def unpaid(self) -> int:
+        """Micro-units that it has earned and no voucher promises: credit that was not paid."""
+        return max(0, self.claim.owed(self.processed, late=self._late) - self.claim.amount)
+
+    @property
+    def waits_for(self) -> Waits:
+        """Who has to do something next."""
+        if self.running or self.ready_rows:
+            return Waits.WORK
+        if self.state is JobState.ACCEPTED:
+            return Waits.ATTACH
+        paid = min(self.claim.may_process, last_position(self.plan))
+        client_next = self.state is JobState.FINISHED or self.ended or self.processed >= paid
+        # Its client may wait for the receipts of others; at the last leg these have been there before.
+        if client_next or self._ended_window is not None:
+            return Waits.CLIENT if self.is_last else Waits.OTHERS
+        return Waits.CLIENT if self.is_first and self.processed < self.plan.prompt else Waits.OTHERS
 
     @property
     def ready_rows(self) -> int:

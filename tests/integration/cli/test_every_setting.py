@@ -34,7 +34,7 @@ from node.energy import choose_energy
 from node.engine.device import compute_device
 from node.events import Event, PeerUnreached, unheard
 from node.keystore import LIGHT, Keystore, generate
-from node.pipeline.serving.admission import ProviderLimits
+from node.pipeline.serving.limits import ProviderLimits
 from node.settings import declared, load
 from protocol.errors import JoulemeshError, UnreachableError
 from protocol.ids import ModelManifest
@@ -98,7 +98,7 @@ def terms_of(config: NodeConfig) -> Terms:
         speed=Speed(prompt_us=10, position_us=100),
         limits=limits_of(config),
         kv_room=lambda: 4_096,
-        active=lambda: 0,
+        free=lambda: 4,
         utilisation_ppm=lambda: 500_000,
         clock=lambda: NOW,
     )

@@ -178,7 +178,7 @@ class Story:
         self.gone |= dead
         self.play.reroute(*route)
         for claim, stint in zip(self.claims, self.play.stints(), strict=True):
-            claim.stint = stint
+            claim.reroute(stint)
         return True
 
     def pay_ahead(self) -> None:

@@ -10,6 +10,7 @@ from counting_engine import VOCABULARY, WIDTH, next_token
 from hand_client import NOISE, OTHER_LEDGER, STRANGER, Hand, expect, expect_with_payload, send, serves
 from small_market import RATES, SmallMarket
 
+from node.pipeline.serving.leg import LegJob
 from protocol.activations import ActivationType
 from protocol.codec import Message
 from protocol.errors import LostPeerError
@@ -82,7 +83,7 @@ def wrong_frames(hand: Hand) -> dict[str, tuple[Message, bytes, str]]:
 async def test_a_clients_wrong_frame_ends_its_own_session(shop: SmallMarket, what: str) -> None:
     good, bad = Hand(shop), Hand(shop)
     good_link, bad_link = await good.accepted(), await bad.accepted()
-    await send(bad_link, bad.pay(3, 1))
+    await send(bad_link, bad.pay(3, 2))
     frame, payload, code = wrong_frames(bad)[what]
     await send(bad_link, frame, payload)
     failed = await expect(bad_link, Failed)
@@ -96,7 +97,13 @@ async def test_a_clients_wrong_frame_ends_its_own_session(shop: SmallMarket, wha
 
 def served(market: SmallMarket, hand: Hand) -> tuple[int, int]:
     """Prompt and generated tokens that the one node has served so far."""
-    return market.nodes[0].provider._jobs[hand.session].job.served
+    return job_of(market, hand).served
+
+
+def job_of(market: SmallMarket, hand: Hand) -> LegJob:
+    held = market.nodes[0].provider._places.get(hand.session)
+    assert held is not None
+    return held.job
 
 
 async def test_a_prompt_is_processed_as_far_as_the_order_s_voucher_pays(shop: SmallMarket) -> None:
@@ -293,7 +300,7 @@ async def test_rows_that_are_being_computed_when_the_client_has_enough_are_signe
     await hand.accepted()
     await serves(shop)  # time enough for the leg to see who attached
     node = shop.nodes[0]
-    job = node.provider._jobs[hand.session].job
+    job = job_of(shop, hand)
     job.arrive(0, (1, 2, 3), now_us=0)
     piece = job.next_piece(2)
     assert piece is not None

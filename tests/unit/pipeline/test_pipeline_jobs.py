@@ -82,15 +82,16 @@ async def test_a_job_is_whole_on_a_clock_of_its_own_and_without_threads(tmp_path
     assert outcomes[0] == outcomes[1]
 
 
-async def test_many_jobs_at_once_share_passes_and_do_not_mix(market: SmallMarket) -> None:
+async def test_many_jobs_at_once_share_passes_and_do_not_mix(tmp_path: Path) -> None:
     chance = random.Random(1)
     prompts = [tuple(chance.randrange(1, 50) for _ in range(chance.randrange(1, 20))) for _ in range(24)]
-    results = await asyncio.gather(*(market.run(market.deal(prompt, 12)) for prompt in prompts))
-    for prompt, (came, result) in zip(prompts, results, strict=True):
-        assert result.error is None
-        assert came == expected_tokens(prompt, 12)
-    assert max(market.nodes[1].engine.passes) > 1
-    assert market.ledger.replayed() == market.ledger.books
+    async with SmallMarket(tmp_path, limits=limits_of(max_sessions=96)) as market:
+        results = await asyncio.gather(*(market.run(market.deal(prompt, 12)) for prompt in prompts))
+        for prompt, (came, result) in zip(prompts, results, strict=True):
+            assert result.error is None
+            assert came == expected_tokens(prompt, 12)
+        assert max(market.nodes[1].engine.passes) > 1
+        assert market.ledger.replayed() == market.ledger.books
 
 
 async def test_a_long_prompt_is_cut_to_fit_beside_the_decode_steps_of_others(tmp_path: Path) -> None:
@@ -212,9 +213,10 @@ async def test_a_lost_link_ends_the_jobs_that_went_over_it_and_no_others(market:
         async for token in job:
             came.append(token)
             if len(came) == 5:
-                client = market.nodes[1].provider._jobs[job.result.tab.id].client
-                assert client is not None
-                client.link.cut()  # type: ignore[attr-defined]
+                held = market.nodes[1].provider._places.get(job.result.tab.id)
+                assert held is not None
+                assert held.client is not None
+                held.client.link.cut()  # type: ignore[attr-defined]
     assert job.result.error is not None
     tokens, result = await long
     assert result.error is None

@@ -59,7 +59,10 @@ async def test_the_first_voucher_comes_with_the_order(market: SmallMarket) -> No
     assert await refused(hand, pay=sign_voucher(domain, nothing, hand.key)) == "unpaid"
     assert await refused(hand, pay=sign_voucher(domain, voucher, STRANGER)) == "bad-signature"
     opening = nothing.replace(amounts=tuple(leg.rates.opening for leg in hand.deal.terms.legs))
-    assert isinstance(await hand.ask(pay=sign_voucher(domain, opening, hand.key)), Acceptance)
+    assert await refused(hand, pay=sign_voucher(domain, opening, hand.key)) == "unpaid"
+    part = hand.voucher(2, 0)
+    assert await refused(hand, pay=sign_voucher(domain, part, hand.key)) == "unpaid"
+    assert isinstance(await hand.ask(pay=sign_voucher(domain, voucher, hand.key)), Acceptance)
 
 
 async def test_a_published_price_is_honoured_until_its_offer_expires(market: SmallMarket) -> None:

@@ -131,7 +131,8 @@ def test_a_standby_that_was_not_called_may_do_nothing(play: Play) -> None:
 
 def test_a_reroute_changes_who_is_owed(play: Play) -> None:
     left, joined = claim_of(play, 1), claim_of(play, 3)
-    left.stint, joined.stint = Stint(0, 10), Stint(10)
+    left.reroute(Stint(0, 10))
+    joined.reroute(Stint(10))
     assert left.owed(20) == left.owed(10)
     assert joined.owed(10) == 7
     assert joined.owed(13) > left.owed(13) - left.owed(10)

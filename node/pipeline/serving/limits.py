@@ -1,0 +1,27 @@
+"""What a provider puts at risk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ProviderLimits"]
+
+
+@dataclass(slots=True, kw_only=True)
+class ProviderLimits:
+    """What a provider puts at risk. Its operator may change it while the node runs."""
+
+    max_sessions: int = 64
+    """Jobs at once."""
+    max_window: int = 64
+    """Generated tokens in one window."""
+    max_chunk: int = 512
+    """Prompt tokens in one window; also the most rows in one pass."""
+    credit: int = 0
+    """Generated tokens that it serves unpaid for a client without history."""
+    attach_s: float = 6.0
+    """Seconds that a client has to attach once its order is taken: those that other legs take to answer theirs."""
+    lapse_s: float = 10.0
+    """Seconds that a job may wait for its client alone."""
+    idle_s: float = 30.0
+    """Seconds that a job may wait where other legs may be the reason."""

@@ -1,0 +1,157 @@
+"""The places of a node: which jobs hold one, who is let in, and which have stood still for too long.
+
+The rules are `protocol.places`; this is the table, and what a client's deeds here leave behind. All of it belongs to
+the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.limits import ProviderLimits
+from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.parts import Parts
+from node.ports import Clock, PeerMemory
+from protocol.messages import SignedVoucher
+from protocol.places import POSITION_S, Held, Rank, Waits, free_for_newcomers, make_room, rank_of
+from protocol.standing import Deed
+
+__all__ = ["Places", "Served"]
+
+
+@dataclass(slots=True)
+class Served:
+    """A job, the links that it goes over, and when it last moved; times are the loop's."""
+
+    job: LegJob
+    downstream: Outbox | None
+    """Where rows or tokens go next; None for the only leg."""
+    rank: Rank
+    """Of its client, when it was taken."""
+    begun_s: float
+    """When it was taken."""
+    moved_s: float
+    """When it last got further: it was attached, paid on, served or finished. Frames that bring nothing are not it."""
+    due_s: float
+    """By when it must be paid on, whatever else happens."""
+    kept: SignedVoucher
+    """What is on disk of its claim."""
+    client: Outbox | None = None
+    upstream: Outbox | None = None
+    """Where rows or tokens last came from."""
+    paying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a voucher is written down: they count one after the other."""
+
+
+class Places:
+    """Who is served here now; `parts` is told, so that their links carry what their jobs need."""
+
+    def __init__(self, limits: ProviderLimits, memory: PeerMemory, clock: Clock, parts: Parts) -> None:
+        self._limits = limits
+        self._memory = memory
+        self._clock = clock
+        self._parts = parts
+        self._served: dict[bytes, Served] = {}
+        self._beginning: dict[bytes, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(list(self._served.values()))
+
+    def get(self, session: bytes) -> Served | None:
+        """The job of a session; None for one that has ended."""
+        return self._served.get(session)
+
+    def pop(self, session: bytes) -> Served | None:
+        """Free a place; None where its job has ended before."""
+        served = self._served.pop(session, None)
+        if served is not None:
+            self._parts.end(served.job)
+        return served
+
+    @property
+    def free(self) -> int:
+        """Places that a client without history would find."""
+        return free_for_newcomers(self._held(), self._limits.max_sessions)
+
+    def look(self, client: bytes) -> None:
+        """Raises RefusedError where a job of this client would find no place now."""
+        make_room(self._held(), client, self._rank(client), self._limits.max_sessions)
+
+    @contextmanager
+    def taken(self, job: LegJob) -> Iterator[Served | None]:
+        """A place for a job that is about to begin, until the block ends; the job that has to give way to it.
+
+        Raises RefusedError where there is none.
+        """
+        client = job.order.session.client
+        rank = self._rank(client)
+        loser = make_room(self._held(), client, rank, self._limits.max_sessions)
+        self._beginning[job.session] = Held(session=job.session, client=client, rank=rank, still_s=0.0)
+        try:
+            yield None if loser is None else self._served.get(loser)
+        finally:
+            del self._beginning[job.session]
+
+    def add(self, job: LegJob, downstream: Outbox | None) -> None:
+        """The job has begun: the place is its own."""
+        now = _loop_s()
+        rank = self._beginning[job.session].rank
+        self._served[job.session] = Served(job, downstream, rank, now, now, 0.0, job.order.pay)
+        self._parts.begin(job)
+        self.paid_on(self._served[job.session])
+
+    def got_on(self, served: Served) -> None:
+        """Its client has attached, or said that it is over: each happens once."""
+        served.moved_s = _loop_s()
+        served.due_s = max(served.due_s, served.moved_s + self._limits.idle_s)
+
+    def paid_on(self, served: Served) -> None:
+        """A voucher has paid for more than those before: the next one has its time from now."""
+        served.moved_s = _loop_s()
+        left = max(0, served.job.claim.may_process - served.job.processed)
+        served.due_s = served.moved_s + self._limits.idle_s + POSITION_S * left
+
+    def lapsed(self, since_s: float) -> list[tuple[Served, Waits]]:
+        """The jobs that have stood still for too long, and for what; call it every so many seconds."""
+        now = _loop_s()
+        found: list[tuple[Served, Waits]] = []
+        for served in self:
+            waits = served.job.waits_for
+            if waits is Waits.WORK:
+                served.moved_s, served.due_s = now, served.due_s + since_s
+            elif now - served.moved_s > self._patience_s(waits) or now > served.due_s:
+                found.append((served, waits))
+        return found
+
+    def note(self, served: Served, deed: Deed, amount: int, about: str) -> None:
+        """Take down what a client did in a job; `amount` in micro-units."""
+        self._memory.note(served.job.order.session.client, deed, amount=amount, about=about)
+
+    def _patience_s(self, waits: Waits) -> float:
+        limits = self._limits
+        return {Waits.ATTACH: limits.attach_s, Waits.CLIENT: limits.lapse_s}.get(waits, limits.idle_s)
+
+    def _rank(self, client: bytes) -> Rank:
+        return rank_of(self._memory.standing(client), self._clock())
+
+    def _held(self) -> list[Held]:
+        now = _loop_s()
+        return [*(_held(served, now) for served in self), *self._beginning.values()]
+
+
+def _held(served: Served, now: float) -> Held:
+    job = served.job
+    still_s = 0.0 if job.waits_for is Waits.WORK else now - served.moved_s
+    return Held(session=job.session, client=job.order.session.client, rank=served.rank, still_s=still_s)
+
+
+def _loop_s() -> float:
+    """Seconds on the running loop's clock."""
+    return asyncio.get_running_loop().time()
