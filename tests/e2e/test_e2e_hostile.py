@@ -367,7 +367,8 @@ async def test_callers_without_a_key_are_hung_up_on(stranger: Stranger) -> None:
 async def test_a_clients_own_voucher_beyond_its_rights_ends_its_session_alone(stranger: Stranger) -> None:
     key, domain = stranger.key, stranger.ledger.domain
     for change, code in (
-        ({"amounts": (0,)}, "unpaid"),
+        ({}, "stale"),
+        ({"tokens_out": 4}, "unpaid"),
         ({"tokens_out": 9}, "malformed"),
         ({"tokens_in": 2**40}, "malformed"),
     ):

@@ -39,6 +39,7 @@ from node.settings import declared, load
 from protocol.errors import JoulemeshError, UnreachableError
 from protocol.ids import ModelManifest
 from protocol.offer import Offer, Provenance
+from protocol.places import free_for_newcomers
 from protocol.routing import NoRouteError
 from protocol.signing import SigningKey, seal
 
@@ -87,6 +88,7 @@ def terms_of(config: NodeConfig) -> Terms:
     manifest, span = held_model(config)
     energy = choose_energy(declared_mj=50, milliwatts_per_core=None)
     assert energy is not None
+    limits = limits_of(config)
     return Terms(
         public_key=KEY.public_key,
         manifest=manifest,
@@ -96,9 +98,9 @@ def terms_of(config: NodeConfig) -> Terms:
         energy=energy,
         pricing=pricing_of(config),
         speed=Speed(prompt_us=10, position_us=100),
-        limits=limits_of(config),
+        limits=limits,
         kv_room=lambda: 4_096,
-        free=lambda: 4,
+        free=lambda: free_for_newcomers([], limits.max_sessions),
         utilisation_ppm=lambda: 500_000,
         clock=lambda: NOW,
     )
@@ -131,7 +133,7 @@ differ(
     opening_price=("0", "1"),
     late_discount=("0", "50"),
     credit=("0", "8"),
-    max_sessions=("4", "5"),
+    max_sessions=("4", "6"),
     window=("8", "16"),
 )
 differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
