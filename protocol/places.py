@@ -118,6 +118,7 @@ def make_room(held: Sequence[Held], client: bytes, rank: Rank, most: int) -> byt
 
 
 def free_for_newcomers(held: Sequence[Held], most: int) -> int:
-    """Places that a client without history would find: what an offer says is free."""
-    guests = sum(each.rank < Rank.KNOWN for each in held)
-    return max(0, min(most - len(held), guests_part(most) - guests))
+    """Places that a client without history would find, those that would give way to it included: an offer says it."""
+    guests = [each for each in held if each.rank < Rank.KNOWN]
+    still = sum(each.still_s >= GIVE_WAY_S for each in guests)
+    return min(guests_part(most), still + max(0, min(most - len(held), guests_part(most) - len(guests))))

@@ -183,6 +183,8 @@ class Story:
 
     def pay_ahead(self) -> None:
         """A voucher for the next window, before it is served; the legs of the route take it."""
+        if self.play.position == 0 and not self.play.reroutes:
+            return
         self.take(self.play.voucher(window_end(self.plan, self.play.position)))
 
     def take(self, signed: SignedVoucher, *, last: bool = False) -> None:

@@ -262,3 +262,12 @@ def test_every_term_is_in_its_bytes() -> None:
         a_policy(precision="bf16"),
     ]
     assert len({encode(policy) for policy in policies}) == len(policies)
+
+
+def test_a_client_that_has_paid_a_node_finds_a_place_where_others_do_not() -> None:
+    full = {"sessions": 0}
+    reason = reason_for({}, full)
+    assert reason is not None
+    assert reason.code == "room"
+    assert reason_for({}, full, known=Known(has_place=True)) is None
+    assert reason_for({}, {"sessions": 1}) is None

@@ -107,4 +107,6 @@ def test_what_is_free_is_what_a_newcomer_would_find() -> None:
     assert free_for_newcomers([], 16) == 8
     assert free_for_newcomers([held(number) for number in range(8)], 16) == 0
     assert free_for_newcomers([held(number, Rank.KNOWN) for number in range(14)], 16) == 2
-    assert free_for_newcomers([held(number, Rank.KNOWN) for number in range(20)], 16) == 0
+    assert free_for_newcomers([held(number, Rank.KNOWN, still_s=9) for number in range(20)], 16) == 0
+    assert free_for_newcomers([held(number, still_s=GIVE_WAY_S - 3 * (number > 1)) for number in range(8)], 16) == 2
+    assert free_for_newcomers([held(number, still_s=9) for number in range(3)], 16) == 8
