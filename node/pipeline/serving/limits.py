@@ -19,8 +19,8 @@ class ProviderLimits:
     """Prompt tokens in one window; also the most rows in one pass."""
     credit: int = 0
     """Generated tokens that it serves unpaid for a client without history."""
-    attach_s: float = 6.0
-    """Seconds that a client has to attach once its order is taken: those that other legs take to answer theirs."""
+    attach_s: float = 12.0
+    """Seconds that a client has to attach once its order is taken: 10 that other legs may take to answer theirs."""
     lapse_s: float = 10.0
     """Seconds that a job may wait for its client alone."""
     idle_s: float = 30.0

@@ -350,7 +350,7 @@ class Provider:
 
     def _book(self, served: Served, piece: StepInput, output: StepOutput, onward: Onward) -> None:
         job = served.job
-        served.moved_s = _now_s()
+        served.moved_s = asyncio.get_running_loop().time()
         raw = job.complete(piece, output, now_us=_now_us())
         if not job.is_last and served.downstream is not None:
             item = StepItem(session=job.session, position=piece.position, length=piece.length)
@@ -390,11 +390,6 @@ class Provider:
 
     def _in_use(self) -> set[Outbox]:
         return {served.downstream for served in self._places if served.downstream is not None}
-
-
-def _now_s() -> float:
-    """Seconds on the loop's clock."""
-    return asyncio.get_running_loop().time()
 
 
 def _now_us() -> int:

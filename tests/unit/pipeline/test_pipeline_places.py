@@ -133,7 +133,7 @@ def test_a_place_that_nobody_attaches_to_lapses_in_seconds_and_that_is_remembere
     async def story(market: SmallMarket) -> None:
         node, key = market.nodes[0], somebody(market, 0)
         assert await takes_a_place(market, key)
-        await asyncio.sleep(6.0)
+        await asyncio.sleep(12.0)
         assert node.provider.active == 1
         await asyncio.sleep(1.5)
         assert (node.provider.active, node.engine.sessions) == (0, 0)
