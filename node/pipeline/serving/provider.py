@@ -392,6 +392,11 @@ class Provider:
         return {served.downstream for served in self._places if served.downstream is not None}
 
 
+def _now_s() -> float:
+    """Seconds on the loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
 def _now_us() -> int:
     """Microseconds on the loop's clock."""
     return int(_now_s() * 1_000_000)

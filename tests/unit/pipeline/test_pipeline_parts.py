@@ -38,7 +38,9 @@ class Served:
     async def job(self, node: int = 1) -> object:
         hand = Hand(self.market, **self.plan)
         await hand.accepted(node)
-        return self.market.nodes[node].provider._jobs[hand.session].job
+        served = self.market.nodes[node].provider._places.get(hand.session)
+        assert served is not None
+        return served.job
 
     def may(self, key: SigningKey) -> Allowance:
         return self.parts.allowance(key.public_key)
