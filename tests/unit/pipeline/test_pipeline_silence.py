@@ -54,7 +54,7 @@ def mute(market: SmallMarket, number: int) -> None:
         except LostPeerError:
             pass
 
-    market.network.listen(node.address, node.key.public_key, on_link)
+    market.network.listen(node.address, node.key.public_key, on_link, node.provider.allowance)
 
 
 async def timed(market: SmallMarket, client: JobClient | None = None) -> tuple[float, JobResult]:
@@ -177,7 +177,7 @@ class Between:
 class _Changed:
     def __init__(self, link: Any, change: Callable[[Message], Message | None], delay_s: float) -> None:
         self._link, self._change, self._delay_s = link, change, delay_s
-        self.public_key, self.close, self.send = link.public_key, link.close, link.send
+        self.public_key, self.close, self.send, self.allow = link.public_key, link.close, link.send, link.allow
 
     async def receive(self) -> tuple[bytes, bytes]:
         while True:
