@@ -19,7 +19,8 @@ from enum import StrEnum
 from protocol.activations import Tolerance
 from protocol.codec import Message, message
 from protocol.errors import InvalidError
-from protocol.ids import U8, U32
+from protocol.ids import Tokens
+from protocol.messages import LegNumber
 from protocol.terms import Assignment
 
 __all__ = ["Draw", "Judgement", "Observation", "Verdict", "draw", "judge"]
@@ -29,9 +30,9 @@ __all__ = ["Draw", "Judgement", "Observation", "Verdict", "draw", "judge"]
 class Draw(Message):
     """How far an auditor goes: every leg up to this one, in every window up to this one."""
 
-    window: U32
+    window: Tokens
     """Index of the window, from 0."""
-    leg: U8
+    leg: LegNumber
     """Place in the window's route, from 0."""
 
 

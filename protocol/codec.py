@@ -48,13 +48,20 @@ MAX_MESSAGE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Uint:
-    """An unsigned integer of `bits`; values stay below 2**63 so that SQL and numpy hold them exactly."""
+    """An unsigned integer of `bits`, at most `most`; values stay below 2**63 so that SQL and numpy hold them exactly.
+
+    `bits` is its type where it is signed as typed data. `most` is what no sender may go beyond, so that whatever is
+    counted, allocated or looped over because of a message has a bound that the message does not set.
+    """
 
     bits: int
+    most: int | None = None
 
     @property
     def limit(self) -> int:
-        return 1 << min(self.bits, 63)
+        """The least number that is too large."""
+        widest = 1 << min(self.bits, 63)
+        return widest if self.most is None else min(widest, self.most + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,8 @@ class UintShape(Shape):
         if type(value) is not int:
             raise InvalidError(f"expected an integer, got {type(value).__name__}")
         if not 0 <= value < self.uint.limit:
-            raise InvalidError(f"{value} is outside 0..2^{min(self.uint.bits, 63)}-1")
+            bits = min(self.uint.bits, 63)
+            raise InvalidError(f"{value} is outside 0..{f'2^{bits}-1' if self.uint.most is None else self.uint.most}")
 
 
 @dataclass(frozen=True, slots=True)

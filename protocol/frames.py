@@ -10,8 +10,8 @@ from typing import Annotated
 
 from protocol.activations import ActivationType
 from protocol.codec import Count, Message, TextSize, message
-from protocol.ids import U8, U32, U64, Bytes32, Name
-from protocol.messages import SignedDischarge, SignedReceipt, SignedVoucher
+from protocol.ids import Bytes32, Name, TokenId, Tokens
+from protocol.messages import LegNumber, SignedDischarge, SignedReceipt, SignedVoucher
 
 __all__ = [
     "CLIENT_FRAMES",
@@ -46,9 +46,9 @@ class Prompt(Message):
     """Client to the first leg; payload: `length` token ids as little-endian 32-bit integers."""
 
     session: Bytes32
-    position: U32
+    position: Tokens
     """Of the first token."""
-    length: U32
+    length: Tokens
 
 
 @message()
@@ -56,9 +56,9 @@ class StepItem(Message):
     """One session's part of a step."""
 
     session: Bytes32
-    position: U32
+    position: Tokens
     """Of the first row."""
-    length: U32
+    length: Tokens
     """Rows."""
 
 
@@ -76,9 +76,9 @@ class SampledToken(Message):
     """One generated token."""
 
     session: Bytes32
-    position: U32
+    position: Tokens
     """Where the token stands: the first generated one at the prompt's length."""
-    token: U32
+    token: TokenId
 
 
 @message("sampled/2")
@@ -100,7 +100,7 @@ class Draw(Message):
     """Client to every leg, once all receipts for a window are in: the seed under which it is sketched."""
 
     session: Bytes32
-    window: U32
+    window: Tokens
     """Index of the window."""
     seed: Bytes32
     """`draws.window_seed`; whoever verifies the receipts later computes it again."""
@@ -111,7 +111,7 @@ class Finish(Message):
     """Client to every leg: no more tokens are wanted. The leg answers with a receipt for a window it has begun."""
 
     session: Bytes32
-    tokens_out: U64
+    tokens_out: Tokens
     """Generated tokens that the client has seen."""
 
 
@@ -127,7 +127,7 @@ class Failed(Message):
     """Leg to client: this session ends here, and why."""
 
     session: Bytes32
-    leg: U8
+    leg: LegNumber
     code: Name
     reason: Annotated[str, TextSize(512)]
 

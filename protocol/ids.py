@@ -10,12 +10,14 @@ from protocol.codec import Count, Message, Size, TextSize, Uint, encode, message
 from protocol.errors import InvalidError
 
 __all__ = [
-    "U8",
+    "MAX_BLOCKS",
+    "MAX_TOKENS",
     "U32",
     "U40",
     "U64",
     "Address",
     "AddressBytes",
+    "BlockNumber",
     "BlockSpan",
     "Bytes32",
     "ModelFile",
@@ -25,6 +27,8 @@ __all__ = [
     "PublicKeyBytes",
     "SessionId",
     "SignatureBytes",
+    "TokenId",
+    "Tokens",
     "address_of",
     "checksum_address",
     "keccak256",
@@ -32,10 +36,18 @@ __all__ = [
     "parse_address",
 ]
 
-U8 = Annotated[int, Uint(8)]
+MAX_BLOCKS = 4096
+"""Of a model; more than ten times the deepest there is."""
+MAX_TOKENS = 1 << 24
+"""Of one session, prompt and answer, and so windows, too: more than the longest context of any model."""
+
 U32 = Annotated[int, Uint(32)]
 U40 = Annotated[int, Uint(40)]
 U64 = Annotated[int, Uint(64)]
+BlockNumber = Annotated[int, Uint(32, MAX_BLOCKS)]
+Tokens = Annotated[int, Uint(32, MAX_TOKENS)]
+"""A number of tokens, positions or windows of one session, or the place of one."""
+TokenId = Annotated[int, Uint(32, (1 << 24) - 1)]
 Bytes32 = Annotated[bytes, Size(32)]
 AddressBytes = Annotated[bytes, Size(20)]
 PublicKeyBytes = Annotated[bytes, Size(33)]
@@ -87,9 +99,9 @@ def parse_address(text: str) -> Address:
 class BlockSpan(Message):
     """The transformer blocks ``[start, end)`` of a model."""
 
-    start: U32
+    start: BlockNumber
     """First block of the span."""
-    end: U32
+    end: BlockNumber
     """One past the last block; above `start`."""
 
     def __post_init__(self) -> None:
@@ -110,7 +122,7 @@ class ModelFile(Message):
 
     name: Name
     """File name inside the directory, without folders."""
-    size: U64
+    size: Annotated[int, Uint(64, 1 << 50)]
     """Bytes."""
     sha256: Bytes32
     """SHA-256 of its content."""
@@ -131,15 +143,15 @@ class ModelManifest(Message):
     """The model's licence, an SPDX expression, as stated by whoever made the manifest; empty where it is not stated."""
     precision: Name
     """Number format of weights and activations: ``fp32``, ``bf16``; quantized forms are other products."""
-    blocks: U32
+    blocks: BlockNumber
     """Transformer blocks in the whole model."""
-    hidden_size: U32
+    hidden_size: Annotated[int, Uint(32, 1 << 20)]
     """Width of the activations between blocks."""
-    vocabulary: U32
+    vocabulary: Annotated[int, Uint(32, 1 << 24)]
     """Token ids are below this."""
-    max_context: U32
+    max_context: Tokens
     """Positions that the model can attend to."""
-    stop_tokens: Annotated[tuple[U32, ...], Count(0, 16)]
+    stop_tokens: Annotated[tuple[TokenId, ...], Count(0, 16)]
     """Token ids that end an answer."""
     files: Annotated[tuple[ModelFile, ...], Count(1, 256)]
     """Configuration, tokenizer and weights, in ascending order of name, each once."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from protocol.codec import Count, Message, message
+from protocol.codec import Count, Message, Uint, message
 from protocol.eip712 import Domain, recover_typed, sign_typed, struct_hash
 from protocol.errors import MalformedError, SignatureError
-from protocol.ids import U8, U32, U40, U64, AddressBytes, Bytes32, SessionId, SignatureBytes
+from protocol.ids import MAX_TOKENS, U32, U40, U64, AddressBytes, Bytes32, SessionId, SignatureBytes, Tokens
 from protocol.offer import Provenance
 from protocol.signing import SigningKey
+from protocol.tariff import MAX_PUE_MILLI
 
 __all__ = [
     "MAX_LEGS",
+    "MAX_ROWS",
     "UNMEASURED",
     "Discharge",
     "Leg",
@@ -35,6 +37,12 @@ __all__ = [
 ]
 
 MAX_LEGS = 16
+MAX_ROWS = 1 << 40
+"""That one leg computes in one session: its tokens, again after each reroute, and the drafts that were not taken."""
+LegNumber = Annotated[int, Uint(8, MAX_LEGS - 1)]
+"""Place of a leg in its session."""
+Tokens64 = Annotated[int, Uint(64, MAX_TOKENS)]
+"""Like `ids.Tokens`, in the width that it has as typed data."""
 UNMEASURED = 2**63 - 1
 """`Receipt.millijoules` where a provider does not know its energy: never 0, which would be a claim."""
 
@@ -85,9 +93,9 @@ class Voucher(Message):
     """Session id."""
     amounts: Annotated[tuple[U64, ...], Count(1, MAX_LEGS)]
     """Micro-units for each leg, in the session's order."""
-    tokens_in: U64
+    tokens_in: Tokens64
     """Prompt tokens that these amounts pay for."""
-    tokens_out: U64
+    tokens_out: Tokens64
     """Generated tokens that they pay for."""
     receipts: Bytes32
     """RFC 6962 root over the receipts that the client accepted so far (`receipt.ReceiptBook.root`); zero when none."""
@@ -107,7 +115,7 @@ class Discharge(Message):
 
     session: Bytes32
     """Session id."""
-    leg: U8
+    leg: LegNumber
     """Index in the session's legs."""
     amount: U64
     """Micro-units that it has earned in all; 0 where it has refused the order."""
@@ -132,15 +140,15 @@ class Receipt(Message):
 
     session: Bytes32
     """Session id."""
-    leg: U8
+    leg: LegNumber
     """Index in the session's legs."""
-    window: U32
+    window: Tokens
     """Index of the window, from 0."""
-    tokens_in: U64
+    tokens_in: Tokens64
     """Prompt tokens of the session that are processed, cumulative."""
-    tokens_out: U64
+    tokens_out: Tokens64
     """Generated tokens of the session, cumulative."""
-    rows: U64
+    rows: Annotated[int, Uint(64, MAX_ROWS)]
     """Rows that this leg computed, cumulative: those thrown away, or computed again, are among them."""
     input: Bytes32
     """SHA-256 of what entered: token ids at the first leg, rows at the others."""
@@ -156,13 +164,13 @@ class Receipt(Message):
     """Energy attributed to this session so far, at the machine; `UNMEASURED` where it is not known."""
     source: Provenance
     """Where that figure comes from."""
-    pue_milli: U32
+    pue_milli: Annotated[int, Uint(32, MAX_PUE_MILLI)]
     """Power usage effectiveness of the site, in thousandths."""
     p50_us: U32
     """Median time that a generated token of this window took here, in microseconds; 0 where there was none."""
     p95_us: U32
     """Time that all but a twentieth of them kept to."""
-    late: U64
+    late: Tokens64
     """Generated tokens so far that took longer here than the leg's offer says."""
 
 

@@ -8,19 +8,19 @@ place is to be believed is for the client to find out.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
 from protocol.activations import ActivationType
-from protocol.codec import Count, Message, Size, TextSize, message
+from protocol.codec import Count, Message, Size, TextSize, Uint, message
 from protocol.errors import ExpiredError, MalformedError, SignatureError
-from protocol.ids import U32, U40, U64, Address, BlockSpan, Bytes32, Name, PublicKeyBytes
+from protocol.ids import U40, U64, Address, BlockNumber, BlockSpan, Bytes32, Name, PublicKeyBytes, Tokens
 from protocol.jurisdictions import COUNTRIES, UNDECLARED, is_subdivision
 from protocol.power import most_per_token
 from protocol.rates import Rates, check_rates
+from protocol.reach import check_addresses, check_data_addresses
 from protocol.signing import address_of_public_key, open_envelope
-from protocol.tariff import MAX_PRICE, ONE_PUE
+from protocol.tariff import MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF, ONE_PUE
 
 __all__ = [
     "CLOCK_SKEW_S",
@@ -46,12 +46,18 @@ CLOCK_SKEW_S = 60
 """How far ahead the sender's clock may be."""
 MAX_SEALED_OFFER = 8 * 1024
 """Bytes of one sealed offer: an order carries two."""
-MAX_BLOCKS = 4096
-"""Of a model; more than ten times the deepest there is."""
-_DATA_ADDRESS = re.compile(
-    r"/(?:ip4|ip6|dns|dns4|dns6)/[^/\s]{1,96}/tcp/([1-9][0-9]{0,4})/[a-z0-9-]{1,16}(?:/[^/\s]{1,64}){0,2}"
-)
+MAX_DURATION_US = 600 * 1_000_000
+"""Ten minutes: nobody waits so long for one token."""
+MAX_AT_ONCE = 1 << 16
+"""Sessions, devices, or positions in one pass: more than one machine has."""
+MAX_ADDRESSES = 4
+"""Of each kind: a machine has few names, and whoever believes an offer dials them all where it comes to that."""
 
+MAX_DRAFT = 1024
+"""Drafted tokens in one pass."""
+
+Duration = Annotated[int, Uint(32, MAX_DURATION_US)]
+Millijoules = Annotated[int, Uint(64, MAX_MILLIJOULES_PER_TOKEN)]
 Country = Annotated[str, TextSize(2)]
 """ISO 3166-1 alpha-2."""
 Subdivision = Annotated[str, TextSize(6)]
@@ -113,9 +119,9 @@ class Hardware(Message):
     """What the blocks run on."""
     name: Name
     """Of one device, as its maker calls it; empty where it is not said."""
-    count: U32
+    count: Annotated[int, Uint(32, MAX_AT_ONCE)]
     """Devices, or cores of a processor; at least 1."""
-    memory_mib: U64
+    memory_mib: Annotated[int, Uint(64, 1 << 30)]
     """Of all devices together, in MiB."""
     category: Name
     """Such as ``consumer`` or ``datacenter``, for policies on export and the like; empty where it is not said."""
@@ -125,19 +131,19 @@ class Hardware(Message):
 class EnergyClaim(Message):
     """What a token costs in energy, and what energy costs there."""
 
-    millijoules_in: U64
+    millijoules_in: Millijoules
     """For one prompt token through the offer's whole span, at the machine; above 0."""
-    millijoules_out: U64
+    millijoules_out: Millijoules
     """For one generated token, likewise."""
     source: Provenance
     """Where the figures come from; never `UNKNOWN`."""
-    tariff_micro_per_kwh: U64
+    tariff_micro_per_kwh: Annotated[int, Uint(64, MAX_TARIFF)]
     """Micro-units per kWh now."""
-    pue_milli: U32
+    pue_milli: Annotated[int, Uint(32, MAX_PUE_MILLI)]
     """Power usage effectiveness of the site in thousandths; at least 1000."""
-    carbon_g_per_kwh: U32 | None
+    carbon_g_per_kwh: Annotated[int, Uint(32, 10_000)] | None
     """Grams of CO2 equivalent per kWh of the site's supply; None when unknown."""
-    batch: U32
+    batch: Annotated[int, Uint(32, MAX_AT_ONCE)]
     """Mean positions in one pass while the figures were taken, rounded; at least 1. Energy per token falls with it."""
 
 
@@ -145,17 +151,17 @@ class EnergyClaim(Message):
 class Limits(Message):
     """What one job may ask of the node."""
 
-    window: U32
+    window: Tokens
     """Generated tokens in one window, at most."""
-    chunk: U32
+    chunk: Tokens
     """Prompt tokens in one window, at most."""
-    context: U64
+    context: Tokens
     """Positions that a new session could have."""
-    sessions: U32
+    sessions: Annotated[int, Uint(32, MAX_AT_ONCE)]
     """Places that are free now."""
-    draft_depth: U32
+    draft_depth: Annotated[int, Uint(32, MAX_DRAFT)]
     """Drafted tokens that one pass verifies at most; 0 where the node does not speculate."""
-    credit: U32
+    credit: Tokens
     """Generated tokens that it serves unpaid for a client without history here."""
 
 
@@ -197,8 +203,8 @@ class Offer(Message):
     """Of the model, as its manifest names it: an SPDX expression, or empty where it is not said."""
     span: BlockSpan
     """Blocks that it serves; a route may use some of them."""
-    blocks: U32
-    """Blocks in the whole model; at most `MAX_BLOCKS`."""
+    blocks: BlockNumber
+    """Blocks in the whole model."""
     precision: Name
     """As in the model's manifest."""
     activations: Annotated[tuple[ActivationType, ...], Count(1, 8)]
@@ -207,13 +213,13 @@ class Offer(Message):
     limits: Limits
     rates: Rates
     """For the whole span; a leg of some of the blocks pays its share (market.md, clause M7)."""
-    forecast: Annotated[tuple[U64, ...], Count(0, 48)]
+    forecast: Annotated[tuple[Annotated[int, Uint(64, MAX_PRICE)], ...], Count(0, 48)]
     """What `price_out` is expected to be in the hours after this one, one by one. No promise."""
-    prompt_us: U32
+    prompt_us: Duration
     """Microseconds of compute for one prompt position through the whole span, in a chunk; at least 1."""
-    position_us: U32
+    position_us: Duration
     """Microseconds for one generated token through the whole span, in a session alone; at least 1."""
-    late_us: U32
+    late_us: Duration
     """Microseconds after which a generated token counts as late here, however many sessions are served; at least
     `position_us`."""
     energy: EnergyClaim | None
@@ -222,9 +228,9 @@ class Offer(Message):
     """Where the machine stands, or `jurisdictions.UNDECLARED`; its operator's word."""
     region: Subdivision
     """Where in that country."""
-    addresses: Annotated[tuple[Annotated[str, TextSize(256)], ...], Count(1, 8)]
-    """Multiaddresses of its libp2p host."""
-    data_addresses: Annotated[tuple[Annotated[str, TextSize(192)], ...], Count(1, 4)]
+    addresses: Annotated[tuple[Annotated[str, TextSize(256)], ...], Count(1, MAX_ADDRESSES)]
+    """Multiaddresses of its libp2p host, each ending in the peer id of `public_key`."""
+    data_addresses: Annotated[tuple[Annotated[str, TextSize(192)], ...], Count(1, MAX_ADDRESSES)]
     """Where its data plane is reached, best first, each ending in how: ``/ip4/203.0.113.7/tcp/4002/tls``."""
     statements: Annotated[tuple[Annotated[bytes, Size(1, 1024)], ...], Count(0, 4)]
     """Sealed statements of third parties about this node."""
@@ -269,14 +275,14 @@ def check_offer(offer: Offer, signer: Address, now: int) -> None:
 
 def _check_values(offer: Offer) -> None:
     # M2: it offers what exists.
-    if offer.blocks > MAX_BLOCKS or offer.span.end > offer.blocks:
+    if offer.span.end > offer.blocks:
         raise MalformedError(f"blocks {offer.span} of a model of {offer.blocks}")
     if offer.jurisdiction not in COUNTRIES and offer.jurisdiction != UNDECLARED:
         raise MalformedError(f"{offer.jurisdiction!r} is not an ISO 3166-1 alpha-2 country code")
     if offer.region and not (is_subdivision(offer.region) and offer.region.startswith(f"{offer.jurisdiction}-")):
         raise MalformedError(f"{offer.region!r} is not an ISO 3166-2 code in {offer.jurisdiction}")
-    if not all(offer.addresses) or not all(map(_can_be_dialled, offer.data_addresses)):
-        raise MalformedError("an address that cannot be dialled")
+    check_addresses(offer.addresses, offer.public_key)
+    check_data_addresses(offer.data_addresses)
     if len(set(offer.activations)) != len(offer.activations) or offer.hardware.count == 0:
         raise MalformedError("a number format named twice, or no device at all")
     _check_figures(offer)
@@ -284,16 +290,9 @@ def _check_values(offer: Offer) -> None:
         _check_statement(sealed, offer)
 
 
-def _can_be_dialled(address: str) -> bool:
-    found = _DATA_ADDRESS.fullmatch(address)
-    return found is not None and int(found[1]) < 1 << 16
-
-
 def _check_figures(offer: Offer) -> None:
     # M3: its figures are possible.
     check_rates(offer.rates)
-    if max(offer.forecast, default=0) > MAX_PRICE:
-        raise MalformedError(f"a price above {MAX_PRICE} micro-units per million tokens")
     if offer.late_us < offer.position_us:
         raise MalformedError("an offer that is late by its own figures")
     if not (offer.prompt_us and offer.position_us and offer.limits.window and offer.limits.chunk):

@@ -12,8 +12,8 @@ from protocol.codec import Message, Size, TextSize, message
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, ExpiredError, MalformedError, RefusedError, SignatureError
 from protocol.evidence import MAX_EVIDENCE_BYTES
-from protocol.ids import U8, U32, U40, Address, Bytes32, ModelManifest, Name, SignatureBytes, keccak256
-from protocol.messages import Session, SignedVoucher, check_voucher, session_id
+from protocol.ids import U40, Address, Bytes32, ModelManifest, Name, SignatureBytes, Tokens, keccak256
+from protocol.messages import LegNumber, Session, SignedVoucher, check_voucher, session_id
 from protocol.metering import most_owed, owed, positions_of, stints, window_end, work_of
 from protocol.offer import CLOCK_SKEW_S, MAX_SEALED_OFFER, Offer, check_offer
 from protocol.rates import share
@@ -42,7 +42,7 @@ class JobOrder(Message):
     """Everything that was agreed; the session holds their hash."""
     session: Session
     """Its hash is the job's name."""
-    leg: U8
+    leg: LegNumber
     """Which leg of the session the receiver is."""
     pay: SignedVoucher
     """The first voucher: it pays this leg's opening charge and the first window at least."""
@@ -63,11 +63,11 @@ class Acceptance(Message):
 
     session: Bytes32
     """Session id."""
-    leg: U8
+    leg: LegNumber
     """Index in the session's legs."""
     terms: Bytes32
     """Hash of the terms (`terms.terms_hash`)."""
-    cached: U32
+    cached: Tokens
     """Of the session that this one continues, so many positions are still in its KV."""
     nonces: Bytes32
     """Anchor of its nonce chain for this job (docs/spec/audit.md, clause F3)."""
@@ -79,7 +79,7 @@ class Refusal(Message):
 
     session: Bytes32
     """Session id."""
-    leg: U8
+    leg: LegNumber
     code: Name
     """Stable, for programs."""
     reason: Annotated[str, TextSize(512)]

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from protocol.codec import Message, message
+from typing import Annotated
+
+from protocol.codec import Message, Uint, message
 from protocol.errors import MalformedError
-from protocol.ids import U32, U64
 from protocol.tariff import MAX_PRICE
 from protocol.units import MICRO, ceil_div
 
 __all__ = ["Rates", "check_rates", "share"]
+
+Price = Annotated[int, Uint(64, MAX_PRICE)]
 
 
 @message()
 class Rates(Message):
     """Micro-units per million tokens, unless said; for a whole offer, or for the blocks that one leg runs."""
 
-    opening: U64
+    opening: Price
     """Micro-units for taking the job at all, whatever follows."""
-    price_in: U64
+    price_in: Price
     """Positions that are computed without yielding a token of this leg's own: the prompt, and what a replacement has
     to compute again."""
-    price_out: U64
+    price_out: Price
     """Generated tokens."""
-    price_cached: U64
+    price_cached: Price
     """Positions of an earlier session whose KV the leg still holds; at most `price_in`, so that caps suffice."""
-    price_rejected: U64
+    price_rejected: Price
     """Rows that were computed and thrown away because a draft was not taken."""
-    late_discount_ppm: U32
+    late_discount_ppm: Annotated[int, Uint(32, MICRO)]
     """By how much a generated token that came late is cheaper, in millionths; 0 for not at all."""
 
 
 def check_rates(rates: Rates) -> None:
     """Raises MalformedError for a rate that no leg may have (docs/spec/session.md, clause N5)."""
-    prices = (rates.opening, rates.price_in, rates.price_out, rates.price_cached, rates.price_rejected)
-    if max(prices) > MAX_PRICE:
-        raise MalformedError(f"a rate above {MAX_PRICE} micro-units")
     if rates.price_cached > rates.price_in:
         raise MalformedError("a position that is held already costs more than one that is computed")
-    if rates.late_discount_ppm > MICRO:
-        raise MalformedError("a discount of more than the whole price")
 
 
 def share(rates: Rates, used: int, held: int) -> Rates:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from protocol.activations import ActivationType
-from protocol.codec import Count, Message, encode, message
+from protocol.codec import Count, Message, Uint, encode, message
 from protocol.errors import DishonestError, MalformedError, SignatureError
-from protocol.ids import U8, U32, U40, U64, BlockSpan, Bytes32, PublicKeyBytes, keccak256
-from protocol.messages import MAX_LEGS, Session, session_id
+from protocol.ids import U40, U64, BlockSpan, Bytes32, PublicKeyBytes, Tokens, keccak256
+from protocol.messages import MAX_LEGS, LegNumber, Session, session_id
+from protocol.offer import MAX_DRAFT
 from protocol.policy import Policy
 from protocol.rates import Rates, check_rates
 from protocol.signing import address_of_public_key, open_envelope
@@ -34,8 +35,9 @@ __all__ = [
     "terms_hash",
 ]
 
-MAX_TOKENS = 2**31 - 1
-"""Bound on each count of a plan."""
+MAX_TEMPERATURE_MILLI = 1_000_000
+MAX_FLIGHTS = 256
+"""Of drafts."""
 MAX_REROUTES = 64
 """In one session: a job whose route changes more often is given up."""
 
@@ -60,13 +62,13 @@ class LegTerms(Message):
 class Plan(Message):
     """The counts that fix the windows: the same for the client and for every leg."""
 
-    prompt: U32
+    prompt: Tokens
     """Prompt tokens, at least 1."""
-    most: U32
+    most: Tokens
     """Generated tokens at most, at least 1."""
-    chunk: U32
+    chunk: Tokens
     """Prompt tokens in one window."""
-    window: U32
+    window: Tokens
     """Generated tokens in one window."""
 
 
@@ -74,7 +76,7 @@ class Plan(Message):
 class SamplingTerms(Message):
     """How tokens are drawn: reproducible from these two numbers and the position (audit.md, clause F8)."""
 
-    temperature_milli: U32
+    temperature_milli: Annotated[int, Uint(32, MAX_TEMPERATURE_MILLI)]
     """Thousandths; 0 is greedy."""
     seed: U64
     """Key of the noise."""
@@ -84,9 +86,9 @@ class SamplingTerms(Message):
 class Speculation(Message):
     """How far the first leg may draft ahead; both 0 for not at all."""
 
-    depth: U32
+    depth: Annotated[int, Uint(32, MAX_DRAFT)]
     """Drafted tokens that one pass verifies at most."""
-    flights: U32
+    flights: Annotated[int, Uint(32, MAX_FLIGHTS)]
     """Such passes under way at once, at most."""
 
 
@@ -96,7 +98,7 @@ class Continuation(Message):
 
     session: Bytes32
     """Its id."""
-    positions: U32
+    positions: Tokens
     """So many of its first tokens are the first ones of this prompt; at most the prompt less one."""
 
 
@@ -118,7 +120,7 @@ class Terms(Message):
     sampling: SamplingTerms
     activations: ActivationType
     """Number format of the rows between legs."""
-    credit: U32
+    credit: Tokens
     """Generated tokens that every leg serves before they are paid; at most the plan's window."""
     speculation: Speculation
     nonces: Bytes32
@@ -178,8 +180,7 @@ def _check_cover(spans: Sequence[BlockSpan], blocks: int) -> None:
 
 def _check_plan(terms: Terms) -> None:
     plan = terms.plan
-    counts = (plan.prompt, plan.most, plan.chunk, plan.window)
-    if not (min(counts) >= 1 and max(counts) <= MAX_TOKENS):
+    if min(plan.prompt, plan.most, plan.chunk, plan.window) < 1:
         raise MalformedError("prompt, tokens, chunk and window are at least 1")
     if terms.credit > plan.window:
         raise MalformedError("credit is at most one window")
@@ -196,7 +197,7 @@ def _check_plan(terms: Terms) -> None:
 class Assignment(Message):
     """One leg's part of a route."""
 
-    leg: U8
+    leg: LegNumber
     """Index in the session's legs."""
     span: BlockSpan
     """Within the span of that leg's terms."""
@@ -212,9 +213,9 @@ class Reroute(Message):
 
     session: Bytes32
     """Session id."""
-    number: U32
+    number: Annotated[int, Uint(32, 255)]
     """1, 2, 3, ... in one session."""
-    position: U32
+    position: Tokens
     """First position of the new route; not below that of the reroute before."""
     route: Annotated[tuple[Assignment, ...], Count(1, MAX_LEGS)]
     """The whole new route, first block to last."""

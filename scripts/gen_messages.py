@@ -130,7 +130,9 @@ def described(shape: Shape) -> tuple[str, str]:
     """Type and bounds of a field, for people."""
     match shape:
         case UintShape():
-            return f"uint{shape.uint.bits}", f"below 2^{min(shape.uint.bits, 63)}"
+            most = shape.uint.most
+            bounds = f"below 2^{min(shape.uint.bits, 63)}" if most is None else f"at most {most:,}"
+            return f"uint{shape.uint.bits}", bounds
         case BytesShape():
             high = shape.size.low if shape.size.high is None else shape.size.high
             return "bytes", str(high) if high == shape.size.low else f"{shape.size.low} to {high}"

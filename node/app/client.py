@@ -39,7 +39,6 @@ from node.events import Events
 from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient, Proven
 from node.p2p.direct import DataPlane
-from node.p2p.identity import peer_id_of
 from node.peers import StoredMemory
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, JobResult
@@ -53,6 +52,7 @@ from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
 from protocol.offer import Offer
 from protocol.operations import Withdraw
+from protocol.peer_id import peer_id_of
 from protocol.routing import NoRouteError, Route
 from protocol.session import Account
 from protocol.signing import SigningKey

@@ -12,7 +12,7 @@ from node.ports import Clock
 from protocol.activations import ActivationType
 from protocol.errors import ConfigurationError, RefusedError
 from protocol.ids import BlockSpan, ModelManifest
-from protocol.offer import EnergyClaim, Evidence, Hardware, Limits, Offer
+from protocol.offer import MAX_ADDRESSES, MAX_DURATION_US, EnergyClaim, Evidence, Hardware, Limits, Offer
 from protocol.order import JobOrder
 from protocol.policy import Known, excluded
 from protocol.power import most_per_token
@@ -112,7 +112,7 @@ class Terms:
             forecast=(),
             prompt_us=self.speed.prompt_us,
             position_us=self.speed.position_us,
-            late_us=max(LATE_LEAST_US, LATE_FACTOR * self.speed.position_us),
+            late_us=min(MAX_DURATION_US, max(LATE_LEAST_US, LATE_FACTOR * self.speed.position_us)),
             energy=EnergyClaim(
                 millijoules_in=figure.millijoules_in,
                 millijoules_out=figure.millijoules_out,
@@ -124,8 +124,8 @@ class Terms:
             ),
             jurisdiction=self.site.jurisdiction,
             region=self.site.region,
-            addresses=tuple(self.site.addresses)[:8],
-            data_addresses=tuple(self.site.data_addresses)[:4],
+            addresses=tuple(self.site.addresses)[:MAX_ADDRESSES],
+            data_addresses=tuple(self.site.data_addresses)[:MAX_ADDRESSES],
             statements=(),
         )
 

@@ -54,7 +54,7 @@ class KeyFacts:
 
 def describe(key: KeyFile) -> KeyFacts:
     """A key's facts; needs no passphrase."""
-    from node.p2p.identity import peer_id_of
+    from protocol.peer_id import peer_id_of
 
     return KeyFacts(
         name=key.name,

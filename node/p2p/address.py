@@ -11,8 +11,8 @@ import re
 import socket
 from dataclasses import dataclass
 
-from node.p2p.identity import public_key_of
 from protocol.errors import ListenError, MalformedError
+from protocol.peer_id import public_key_of
 
 __all__ = [
     "DataAddress",

@@ -19,9 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from node.p2p.identity import protobuf_of, public_key_of_protobuf
 from protocol.errors import MalformedError, SignatureError
 from protocol.names import DATA_ALPN
+from protocol.peer_id import protobuf_of, public_key_of_protobuf
 
 __all__ = ["authenticate", "client_context", "identity_extension", "new_certificate", "server_context"]
 

@@ -18,13 +18,13 @@ from node.p2p.address import check_announced, check_bindable, check_listen, chec
 from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
 from node.p2p.gossip import DEFAULT_QUEUE, Subscription, check_size
-from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.lifetime import Lifetime
 from node.p2p.pace import Pace, Paces
 from node.p2p.places import Bounds
 from node.p2p.requests import Service, ask
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import JoulemeshError, LocalError, LostPeerError, RefusedError, UnreachableError
+from protocol.peer_id import peer_id_of, public_key_of
 from protocol.signing import SigningKey
 
 __all__ = ["Handler", "P2PHost"]

@@ -17,8 +17,8 @@ from node.durable import replace_file
 from node.ports import T, Worker
 from protocol.codec import Count, Message, decode, encode, message
 from protocol.errors import LocalError, MalformedError
-from protocol.ids import U8, U40
-from protocol.messages import MAX_LEGS, Session, SignedDischarge, SignedVoucher
+from protocol.ids import U40
+from protocol.messages import MAX_LEGS, LegNumber, Session, SignedDischarge, SignedVoucher
 
 __all__ = ["StoredVoucher", "VoucherStore", "on_disk"]
 
@@ -48,7 +48,7 @@ class StoredVoucher(Message):
     """Its expiry says for how long this matters."""
     opened_at: U40
     """Unix seconds."""
-    leg: U8 | None
+    leg: LegNumber | None
     """Index of the leg that this provider serves; None in a client's journal."""
     pay: SignedVoucher | None
     """The voucher to redeem; None for a session whose order was refused, and in a journal before the first."""

@@ -20,7 +20,6 @@ from node.p2p.address import (
     parse_data_address,
 )
 from node.p2p.certificate import authenticate
-from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.link import MAX_PAYLOAD_BYTES, read_lengths
 from node.p2p.requests import answer_stream, ask
 from protocol.activations import ActivationType, from_wire, to_wire
@@ -35,6 +34,7 @@ from protocol.fingerprint import parse as parse_sketch
 from protocol.ids import keccak256
 from protocol.messages import Session
 from protocol.order import JobOrder, check_acceptance, check_order
+from protocol.peer_id import peer_id_of, public_key_of
 from protocol.signing import SigningKey, open_envelope
 from protocol.terms import Terms, open_reroutes
 from scripts.fuzzing.mutators import der, lines, raw, several

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from node.p2p.identity import peer_id_of
 from protocol.activations import to_wire
 from protocol.bundle_file import dump_bundle
 from protocol.codec import Message, encode, shapes
@@ -18,6 +17,7 @@ from protocol.messages import SignedDischarge, SignedReceipt, SignedVoucher
 from protocol.metering import positions_of, stints, work_of
 from protocol.offer import Offer
 from protocol.order import Acceptance
+from protocol.peer_id import peer_id_of
 from protocol.receipt import Accepted, Window, token_bytes, yielded_by
 from protocol.signing import SigningKey, open_envelope
 from protocol.strict_json import MAX_NUMBER

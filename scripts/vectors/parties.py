@@ -15,6 +15,7 @@ from protocol.offer import (
     Provenance,
     Statement,
 )
+from protocol.peer_id import peer_id_of
 from protocol.policy import LatencyClass, Policy
 from protocol.rates import Rates
 from protocol.session import ledger_domain
@@ -139,7 +140,7 @@ def offer_of(number: int, span: tuple[int, int]) -> Offer:
         ),
         jurisdiction="IS",
         region="IS-1",
-        addresses=(f"/ip4/192.0.2.{number + 1}/tcp/4001",),
+        addresses=(f"/ip4/192.0.2.{number + 1}/tcp/4001/p2p/{peer_id_of(key.public_key)}",),
         data_addresses=(f"/ip4/192.0.2.{number + 1}/tcp/4002/tls",),
         statements=(seal(statement, STRANGER),),
     )

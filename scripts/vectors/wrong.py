@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from protocol.agreement import make_session
-from protocol.codec import encode
+from protocol.codec import Message, encode
 from protocol.frames import Discharged
-from protocol.ids import BlockSpan
+from protocol.ids import MAX_BLOCKS, BlockSpan
 from protocol.messages import Discharge, Leg, Session, SignedVoucher, Voucher, session_id, sign_discharge, sign_voucher
 from protocol.offer import Offer
 from protocol.operations import Open
@@ -29,12 +29,21 @@ __all__ = ["wrong"]
 Json = dict[str, Any]
 """`name`, `clause`, `check` and what that check takes; docs/spec/index.md says what each check is."""
 OTHER = b"\x99" * 32
+M = TypeVar("M", bound=Message)
 
 
 def wrong(jobs: Sequence[ExampleJob]) -> list[Json]:
     """All of them, made from the job of two legs."""
     job = jobs[0]
     return [*_offers(job), *_orders(job), *_acceptances(job), *_vouchers(job), *_discharges(job), *wrong_bundles(job)]
+
+
+def _beyond(value: M, **changes: object) -> M:
+    """A copy with fields that nobody could build: beyond their bounds."""
+    copy = value.replace()
+    for name, wrong in changes.items():
+        object.__setattr__(copy, name, wrong)
+    return copy
 
 
 def _offers(job: ExampleJob) -> Iterator[Json]:
@@ -44,7 +53,7 @@ def _offers(job: ExampleJob) -> Iterator[Json]:
         raise ValueError("the example offers say what a token takes")
 
     def one(name: str, clause: str, now: int = NOW, key: SigningKey = PROVIDERS[0], **changes: object) -> Json:
-        sealed = seal(offer.replace(**changes), key)
+        sealed = seal(_beyond(offer, **changes), key)
         return {"name": name, "clause": clause, "check": "offer", "sealed": sealed.hex(), "now": now}
 
     yield one("an offer that has ended", "M1", now=offer.expires_at)
@@ -53,8 +62,13 @@ def _offers(job: ExampleJob) -> Iterator[Json]:
     yield one("an offer of a block that the model does not have", "M2", span=BlockSpan(start=0, end=7))
     yield one("an offer from no country", "M2", jurisdiction="QQ", region="")
     yield one("an offer from a region of another country", "M2", region="DE-BE")
+    elsewhere = (offer.addresses[0].replace("192.0.2.1", "0.0.0.0"),)  # noqa: S104 - nobody binds to it
+    yield one("an offer with an address of no machine", "M2", addresses=elsewhere)
+    another = open_envelope(job.offers[1], Offer)[0].addresses
+    yield one("an offer with the address of another node", "M2", addresses=another)
+    yield one("an offer of a model with too many blocks", "M2", blocks=MAX_BLOCKS + 1)
     yield one("an offer with a data address that cannot be dialled", "M2", data_addresses=("/ip4/192.0.2.1/tcp/4002",))
-    yield one("an offer above the greatest price", "M3", rates=offer.rates.replace(price_out=MAX_PRICE + 1))
+    yield one("an offer above the greatest price", "M3", rates=_beyond(offer.rates, price_out=MAX_PRICE + 1))
     yield one("an offer that is late by its own figures", "M3", late_us=offer.position_us - 1)
     yield one("an offer of tokens that take no energy", "M3", energy=energy.replace(millijoules_out=0))
     yield one("an offer with more credit than a window", "M3", limits=offer.limits.replace(credit=17))
@@ -110,7 +124,7 @@ def _orders(job: ExampleJob) -> Iterator[Json]:
     yield one("a route that leaves a block out", "N3", _on_terms(job, route=gap))
     yield one("no window", "N4", _in_old_session(order, plan=plan.replace(window=0)))
     yield one("credit of more than a window", "N4", _on_terms(job, credit=5))
-    dear = (first, second.replace(rates=second.rates.replace(price_cached=MAX_PRICE + 1)))
+    dear = (first, second.replace(rates=_beyond(second.rates, price_cached=MAX_PRICE + 1)))
     yield one("a rate above the greatest price", "N5", _on_terms(job, route=dear))
     yield one("more tokens than the model attends to", "O5", _on_terms(job, plan=plan.replace(most=60)))
     yield one(

@@ -23,6 +23,7 @@ from protocol.codec import (
     shapes,
 )
 from protocol.errors import InvalidError
+from protocol.ids import MAX_BLOCKS
 
 for _module in pkgutil.iter_modules(protocol.__path__):
     importlib.import_module(f"protocol.{_module.name}")
@@ -89,7 +90,9 @@ def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
             return None
 
     if "start" in fields and "end" in fields:  # a span: the end is above the start
-        return st.tuples(st.integers(0, 2**31), st.integers(1, 2**30)).map(lambda p: cls(start=p[0], end=p[0] + p[1]))
+        return st.tuples(st.integers(0, MAX_BLOCKS - 96), st.integers(1, 96)).map(
+            lambda p: cls(start=p[0], end=p[0] + p[1])
+        )
     if "allow" in fields:  # a policy: jurisdictions that exist
         fields["allow"] = fields["deny"] = st.lists(st.sampled_from(["DE", "FR", "EU"]), max_size=3).map(tuple)
     if "files" in fields:  # a manifest: names in order, each once

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from node.ledger import LedgerSettings
 from protocol.eip712 import Domain
+from protocol.ids import MAX_TOKENS
 from protocol.messages import (
     Discharge,
     Leg,
@@ -66,7 +67,11 @@ def make_session(client: SigningKey = CLIENT, *, salt: int = 0, cap: int = MILLI
 def voucher_of(domain: Domain, session: Session, *amounts: int, key: SigningKey = CLIENT) -> SignedVoucher:
     """A voucher for these amounts, signed by `key`."""
     voucher = Voucher(
-        session=session_id(session), amounts=tuple(amounts), tokens_in=max(amounts), tokens_out=1, receipts=bytes(32)
+        session=session_id(session),
+        amounts=tuple(amounts),
+        tokens_in=min(max(amounts), MAX_TOKENS),
+        tokens_out=1,
+        receipts=bytes(32),
     )
     return sign_voucher(domain, voucher, key)
 

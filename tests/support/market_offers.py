@@ -9,6 +9,7 @@ from typing import Any
 from protocol.activations import ActivationType
 from protocol.ids import BlockSpan
 from protocol.offer import EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
+from protocol.peer_id import peer_id_of
 from protocol.policy import LatencyClass, Policy
 from protocol.rates import Rates
 from protocol.signing import SigningKey
@@ -22,6 +23,12 @@ VENUE = b"\x22" * 32
 def key_of(number: int) -> SigningKey:
     """A fixed key for each number."""
     return SigningKey(hashlib.sha256(b"market test key %d" % number).digest())
+
+
+@cache
+def address_of(number: int, at: str = "/ip4/127.0.0.1/tcp/4001") -> str:
+    """Where key `number` might have its libp2p host."""
+    return f"{at}/p2p/{peer_id_of(key_of(number).public_key)}"
 
 
 def some_rates(**changes: Any) -> Rates:
@@ -112,7 +119,7 @@ def an_offer(number: int = 0, blocks_served: tuple[int, int] = (0, 4), **changes
         "energy": an_energy_claim(),
         "jurisdiction": "FR",
         "region": "",
-        "addresses": ("/ip4/127.0.0.1/tcp/4001/p2p/16Uiu2HAm",),
+        "addresses": (address_of(number),),
         "data_addresses": ("/ip4/127.0.0.1/tcp/4002/tls",),
         "statements": (),
     }

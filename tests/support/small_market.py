@@ -42,6 +42,7 @@ from protocol.note import NoteKey
 from protocol.offer import Hardware, HardwareKind, Limits, Offer, Provenance
 from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, sign_op
 from protocol.order import JobOrder
+from protocol.peer_id import peer_id_of
 from protocol.policy import Evidence, LatencyClass, Policy
 from protocol.rates import Rates, share
 from protocol.routing import RouteLeg
@@ -316,7 +317,7 @@ class SmallNode:
             energy=None,
             jurisdiction="DE",
             region="",
-            addresses=("/ip4/127.0.0.1/tcp/1",),
+            addresses=(f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id_of(self.key.public_key)}",),
             data_addresses=(self.address,),
             statements=(),
         )

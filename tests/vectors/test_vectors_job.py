@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from taken import take_voucher
 
-from node.p2p.identity import peer_id_of
 from protocol.activations import from_wire
 from protocol.bundle import verify_bundle
 from protocol.bundle_file import load_bundle
@@ -31,6 +30,7 @@ from protocol.metering import owed, stints, work_of
 from protocol.note import VerifierKey
 from protocol.offer import Offer, check_offer
 from protocol.order import JobOrder, check_acceptance, check_offer_of, check_order
+from protocol.peer_id import peer_id_of
 from protocol.receipt import bytes_hash, check_receipt
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey, open_envelope

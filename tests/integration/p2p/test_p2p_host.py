@@ -14,7 +14,6 @@ import pytest
 from node.p2p import muxer
 from node.p2p.gossip import Announcer, Subscription
 from node.p2p.host import P2PHost
-from node.p2p.identity import peer_id_of, public_key_of
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import (
     ListenError,
@@ -25,6 +24,7 @@ from protocol.errors import (
     SignatureError,
     UnreachableError,
 )
+from protocol.peer_id import peer_id_of, public_key_of
 from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio

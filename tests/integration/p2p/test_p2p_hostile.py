@@ -24,8 +24,8 @@ from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 
 from node.p2p import muxer
-from node.p2p.identity import peer_id_of
 from protocol.errors import UnreachableError
+from protocol.peer_id import peer_id_of
 from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio

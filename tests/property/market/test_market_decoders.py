@@ -13,25 +13,29 @@ from market_offers import NOW, a_policy, an_offer, key_of
 from node.market.book import verify_offer
 from protocol.codec import Message, decode, encode
 from protocol.errors import MalformedError, PeerError
-from protocol.offer import MAX_SEALED_OFFER, Evidence, Offer
+from protocol.ids import MAX_TOKENS
+from protocol.offer import MAX_AT_ONCE, MAX_DURATION_US, MAX_SEALED_OFFER, Evidence, Offer
 from protocol.policy import LatencyClass, Policy
 from protocol.signing import seal
+from protocol.tariff import MAX_PRICE
 
 U63 = st.integers(0, 2**63 - 1)
+PRICES = st.integers(0, MAX_PRICE)
+DURATIONS = st.integers(0, MAX_DURATION_US)
 PLACES = st.lists(st.sampled_from(["FR", "DE", "EU", "EEA", "US", "DE-BE", "US-CA"]), max_size=5).map(tuple)
 
 OFFERS = st.builds(
     an_offer,
     st.integers(0, 3),
     sequence=U63,
-    price_in=U63,
-    price_out=U63,
-    price_rejected=U63,
-    context=U63,
-    sessions=st.integers(0, 2**32 - 1),
-    forecast=st.lists(U63, max_size=48).map(tuple),
-    prompt_us=st.integers(0, 2**32 - 1),
-    position_us=st.integers(0, 2**32 - 1),
+    price_in=PRICES,
+    price_out=PRICES,
+    price_rejected=PRICES,
+    context=st.integers(0, MAX_TOKENS),
+    sessions=st.integers(0, MAX_AT_ONCE),
+    forecast=st.lists(PRICES, max_size=48).map(tuple),
+    prompt_us=DURATIONS,
+    position_us=DURATIONS,
     energy=st.none() | st.just(an_offer().energy),
     model_name=st.text(st.characters(categories=["L", "N", "P"]), max_size=24),
     jurisdiction=st.sampled_from(["FR", "ZZ", "XX", ""]),

@@ -19,9 +19,9 @@ from node.app.network import JOIN_S, Network, open_network
 from node.events import Event
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
-from node.p2p.identity import peer_id_of
 from protocol.errors import LocalError
 from protocol.names import OFFERS_TOPIC
+from protocol.peer_id import peer_id_of
 from protocol.signing import seal
 
 pytestmark = pytest.mark.asyncio

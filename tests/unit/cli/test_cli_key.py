@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from node.p2p.identity import public_key_of
+from protocol.peer_id import public_key_of
 from protocol.signing import address_of_public_key
 
 Joule = Callable[..., Any]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.p2p.address import DataAddress, check_listen, check_peer_address, data_address, parse_data_address
-from node.p2p.identity import peer_id_of
 from protocol.errors import ListenError, MalformedError
+from protocol.peer_id import peer_id_of
 from protocol.signing import SigningKey
 
 PEER = peer_id_of(SigningKey(b"\x01" * 32).public_key)

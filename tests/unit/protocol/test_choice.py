@@ -24,7 +24,8 @@ from protocol.choice import (
     silent,
 )
 from protocol.errors import ConfigurationError
-from protocol.offer import MAX_BLOCKS, Offer
+from protocol.ids import MAX_BLOCKS
+from protocol.offer import Offer
 from protocol.routing import NoRouteError, route
 
 OTHER = b"\x33" * 32

@@ -11,7 +11,8 @@ from taken import take_voucher
 
 from protocol.claim import VOUCHERS_A_WINDOW, Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
-from protocol.messages import SignedVoucher, check_discharge, check_voucher, sign_voucher
+from protocol.ids import MAX_TOKENS
+from protocol.messages import MAX_LEGS, SignedVoucher, check_discharge, check_voucher, sign_voucher
 from protocol.metering import Stint, window_count
 from protocol.order import check_acceptance
 from protocol.session import ledger_domain
@@ -76,7 +77,7 @@ def test_v3_an_amount_for_each_leg_within_its_cap(play: Play) -> None:
 def test_v4_no_more_tokens_than_were_ordered(play: Play) -> None:
     caps = tuple(leg.cap for leg in play.agreed.session.legs)
     take_voucher(claim_of(play), play.voucher(20, amounts=caps))
-    for counts in ({"tokens_in": 11}, {"tokens_out": 12}, {"tokens_out": 2**62}):
+    for counts in ({"tokens_in": 11}, {"tokens_out": 12}, {"tokens_out": MAX_TOKENS}):
         with pytest.raises(MalformedError, match="more tokens than were ordered"):
             take_voucher(claim_of(play), play.voucher(20, amounts=caps, **counts))
 
@@ -185,7 +186,7 @@ def test_v7_a_discharge_is_the_legs_own(play: Play) -> None:
     for wrong in (play.discharge(1, 5, CLIENT), play.discharge(1, 5, play.agreed.keys[0])):
         with pytest.raises(SignatureError):
             check_discharge(domain, session, wrong)
-    for changes in ({"leg": 4}, {"leg": 255}, {"session": bytes(32)}):
+    for changes in ({"leg": 4}, {"leg": MAX_LEGS - 1}, {"session": bytes(32)}):
         with pytest.raises(MalformedError):
             check_discharge(domain, session, play.discharge(1, 5, **changes))
 

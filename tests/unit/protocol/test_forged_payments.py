@@ -11,6 +11,7 @@ from played_job import Play
 
 from protocol.bundle import Bundle, seal_transcript, verify_bundle
 from protocol.errors import MalformedError, SignatureError
+from protocol.ids import MAX_TOKENS
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,11 @@ def bundle() -> Bundle:
     [
         {"tokens_in": 11},
         {"tokens_in": 9},
-        {"tokens_in": 2**62},
+        {"tokens_in": MAX_TOKENS},
         {"tokens_in": 10, "tokens_out": 0},
         {"tokens_out": 10},
         {"tokens_out": 12},
-        {"tokens_out": 2**62},
+        {"tokens_out": MAX_TOKENS},
     ],
 )
 def test_a_voucher_for_more_or_fewer_tokens_than_there_were(

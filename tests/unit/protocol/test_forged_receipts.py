@@ -13,6 +13,7 @@ from played_job import Play
 from protocol.bundle import Bundle, verify_bundle
 from protocol.errors import DishonestError, MalformedError, SignatureError
 from protocol.fingerprint import SKETCH_BYTES
+from protocol.ids import MAX_TOKENS
 from protocol.messages import UNMEASURED, SignedReceipt
 from protocol.metering import served
 from protocol.offer import Provenance
@@ -43,7 +44,7 @@ def bundle() -> Bundle:
         ({"window": 4}, "another leg or window"),
         ({"tokens_in": 11}, "counts 11"),
         ({"tokens_out": 9}, "counts 10.9"),
-        ({"tokens_out": 2**62}, "counts"),
+        ({"tokens_out": MAX_TOKENS}, "counts"),
         ({"input": bytes(32)}, "not what leg 1 says"),
         ({"output": bytes(32)}, "not what leg 2 says"),
         ({"tokens": b"\x01" * 32}, "draws no tokens"),

@@ -12,13 +12,12 @@ from played_job import Play
 
 from protocol.agreement import make_session
 from protocol.errors import DishonestError, InvalidError, MalformedError, PeerError, SignatureError
-from protocol.ids import BlockSpan
+from protocol.ids import MAX_TOKENS, BlockSpan
 from protocol.messages import MAX_LEGS, Leg, Session, session_id
 from protocol.signing import SigningKey, seal
 from protocol.tariff import MAX_PRICE
 from protocol.terms import (
     MAX_REROUTES,
-    MAX_TOKENS,
     Assignment,
     Continuation,
     LegTerms,
@@ -92,18 +91,12 @@ BROKEN: dict[str, tuple[Terms, str]] = {
     "N4 no tokens": (plan(most=0), "at least 1"),
     "N4 no chunk": (plan(chunk=0), "at least 1"),
     "N4 no window": (plan(window=0), "at least 1"),
-    "N4 too long a prompt": (plan(prompt=MAX_TOKENS + 1), "at least 1"),
     "N4 more credit": (TERMS.replace(credit=5), "credit"),
     "N4 continues nothing": (TERMS.replace(continues=Continuation(session=bytes(32), positions=0)), "continues"),
     "N4 continues all": (TERMS.replace(continues=Continuation(session=bytes(32), positions=10)), "continues"),
     "N4 depth alone": (TERMS.replace(speculation=Speculation(depth=3, flights=0)), "drafts"),
     "N4 flights alone": (TERMS.replace(speculation=Speculation(depth=0, flights=1)), "drafts"),
-    "N5 opening": (rates(opening=MAX_PRICE + 1), "a rate above"),
-    "N5 prompt": (rates(price_in=MAX_PRICE + 1), "a rate above"),
-    "N5 generated": (rates(price_out=MAX_PRICE + 1), "a rate above"),
-    "N5 rejected": (rates(price_rejected=MAX_PRICE + 1), "a rate above"),
     "N5 held costs more than computed": (rates(price_in=5, price_cached=6), "held already"),
-    "N5 discount": (rates(late_discount_ppm=1_000_001), "discount"),
 }
 
 
