@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.ports import Clock
 from protocol.errors import MalformedError, RefusedError
+from protocol.merit import Merit
 from protocol.offer import (
     CLOCK_SKEW_S,
     MAX_SEALED_OFFER,
@@ -19,6 +22,13 @@ from protocol.offer import (
 from protocol.signing import open_envelope
 
 __all__ = ["OfferBook", "VerifiedOffer", "verify_offer"]
+
+_SPELL_S = 60
+"""Newcomers are counted by the minute: by then an honest one has sent its offer three times."""
+_DRAWS = 8
+"""Offers among which one to drop is looked for."""
+_PARTS = 1 << 20
+"""In which a chance is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +57,44 @@ def _forgotten_at(offer: Offer) -> int:
 
 
 class OfferBook:
-    """Belongs to one task. A full book keeps what it has, so that a flood of new names drives out nobody.
+    """Belongs to one task. A full book keeps by merit, never by who came first.
+
+    Offers of keys with merit are kept. Those without share a bounded part of the book, in which each that comes has
+    the same chance, however many come: so a flood of new names drives out nobody who is known, and an honest newcomer,
+    whose offer is sent again and again, gets in. Who is shunned goes first.
 
     Args:
         now: unix seconds.
+        merit: of a public key.
+        draw: a random number below another one.
         most: offers in all.
+        most_guests: offers by keys without merit.
         most_by_peer: offers by one key.
     """
 
-    def __init__(self, now: Clock, *, most: int = 4096, most_by_peer: int = 16) -> None:
+    def __init__(
+        self,
+        now: Clock,
+        *,
+        merit: Callable[[bytes], Merit] = lambda _: Merit.NEWCOMER,
+        draw: Callable[[int], int] = secrets.randbelow,
+        most: int = 4096,
+        most_guests: int = 1024,
+        most_by_peer: int = 16,
+    ) -> None:
         self._now = now
+        self._merit = merit
+        self._draw = draw
         self._most = most
+        self._most_guests = min(most, most_guests)
         self._most_by_peer = most_by_peer
         self._entries: dict[OfferKey, VerifiedOffer] = {}
         self._known: set[bytes] = set()
         self._by_peer: dict[bytes, int] = {}
+        self._guests = _Bag()
+        """Those that had no merit when they came."""
+        self._arrivals = _Arrivals()
+        self._forgot_at = 0
 
     def add(self, sealed: bytes) -> bool:
         """Take in a sealed offer; whether it is news. One that is known, or older than what is known, is not.
@@ -83,13 +116,21 @@ class OfferBook:
         if old is not None:
             if not supersedes(offer, old.offer):
                 return False
-            self._drop(key)
-        else:
-            self._require_room(offer.public_key)
+            self._replace(key, old, verified)
+            return True
+        merit = self._merit(offer.public_key)
+        self._require_room(offer.public_key, merit)
         self._entries[key] = verified
         self._known.add(sealed)
         self._by_peer[offer.public_key] = self._by_peer.get(offer.public_key, 0) + 1
+        if merit <= Merit.NEWCOMER:
+            self._guests.add(key)
         return True
+
+    def _replace(self, key: OfferKey, old: VerifiedOffer, new: VerifiedOffer) -> None:
+        self._entries[key] = new
+        self._known.discard(old.sealed)
+        self._known.add(new.sealed)
 
     def verified(self, model: bytes | None = None) -> list[VerifiedOffer]:
         """Offers in force, of one model or of all, in order of their keys, with the bytes that an order names."""
@@ -113,23 +154,110 @@ class OfferBook:
             if self._entries[key].offer.expires_at > now and model in (None, key[1]) and node in (None, key[0])
         ]
 
-    def _require_room(self, peer: bytes) -> None:
-        if len(self._entries) >= self._most or self._by_peer.get(peer, 0) >= self._most_by_peer:
+    def _require_room(self, peer: bytes, merit: Merit) -> None:
+        guest = merit <= Merit.NEWCOMER
+        if self._is_full(peer, guest=guest):
             self._forget(self._now())
         if self._by_peer.get(peer, 0) >= self._most_by_peer:
             raise RefusedError(f"this node has {self._most_by_peer} offers here already", code="book-full")
-        if len(self._entries) >= self._most:
+        if guest:
+            chance = self._most_guests / max(1, self._arrivals.count(self._now()))
+            if len(self._guests) < self._most_guests and len(self._entries) < self._most:
+                return
+            if merit is Merit.SHUNNED or self._draw(_PARTS) >= chance * _PARTS or not self._drop_guest():
+                raise RefusedError(f"the book is full with {len(self._guests)} offers of newcomers", code="book-full")
+        elif len(self._entries) >= self._most and not self._drop_guest():
             raise RefusedError(f"the book is full with {self._most} offers", code="book-full")
 
+    def _is_full(self, peer: bytes, *, guest: bool) -> bool:
+        return (
+            len(self._entries) >= self._most
+            or (guest and len(self._guests) >= self._most_guests)
+            or self._by_peer.get(peer, 0) >= self._most_by_peer
+        )
+
+    def _drop_guest(self) -> bool:
+        """Drop a random offer of a key without merit, of several drawn one that is shunned; whether there was one."""
+        worst: OfferKey | None = None
+        for _ in range(_DRAWS):
+            if not self._guests:
+                break
+            key = self._guests.pick(self._draw)
+            merit = self._merit(key[0])
+            if merit > Merit.NEWCOMER:  # it has earned its place since it came
+                self._guests.discard(key)
+                continue
+            worst = key
+            if merit is Merit.SHUNNED:
+                break
+        if worst is None:
+            return False
+        self._drop(worst)
+        return True
+
     def _forget(self, now: int) -> None:
+        """Drop what is over, once a second at most: a full book is asked for room by every newcomer."""
+        if now == self._forgot_at:
+            return
+        self._forgot_at = now
         for key in [key for key, entry in self._entries.items() if _forgotten_at(entry.offer) <= now]:
             self._drop(key)
+        for key in self._entries:
+            if self._merit(key[0]) <= Merit.NEWCOMER:  # what merit it had is lost
+                self._guests.add(key)
 
     def _drop(self, key: OfferKey) -> None:
         entry = self._entries.pop(key)
+        self._guests.discard(key)
         self._known.discard(entry.sealed)
         left = self._by_peer[entry.offer.public_key] - 1
         if left:
             self._by_peer[entry.offer.public_key] = left
         else:
             del self._by_peer[entry.offer.public_key]
+
+
+class _Bag:
+    """Keys of which a random one is found, and any one dropped, in the same time however many there are."""
+
+    def __init__(self) -> None:
+        self._keys: list[OfferKey] = []
+        self._places: dict[OfferKey, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: OfferKey) -> None:
+        if key not in self._places:
+            self._places[key] = len(self._keys)
+            self._keys.append(key)
+
+    def pick(self, draw: Callable[[int], int]) -> OfferKey:
+        return self._keys[draw(len(self._keys))]
+
+    def discard(self, key: OfferKey) -> None:
+        place = self._places.pop(key, None)
+        if place is None:
+            return
+        last = self._keys.pop()
+        if last != key:
+            self._keys[place] = last
+            self._places[last] = place
+
+
+class _Arrivals:
+    """How many newcomers came lately: in this spell of `_SPELL_S` seconds, and in the one before."""
+
+    def __init__(self) -> None:
+        self._spell = 0
+        self._now = 0
+        self._before = 0
+
+    def count(self, now: int) -> int:
+        """One more came at `now`; how many did lately, with it."""
+        spell = now // _SPELL_S
+        if spell != self._spell:
+            self._before = self._now if spell == self._spell + 1 else 0
+            self._spell, self._now = spell, 0
+        self._now += 1
+        return self._now + self._before

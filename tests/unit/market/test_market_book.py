@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ from market_offers import MODEL, NOW, an_offer, key_of
 
 from node.market import OfferBook, VerifiedOffer, verify_offer
 from protocol.errors import ExpiredError, MalformedError, RefusedError, SignatureError
+from protocol.merit import Merit
 from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer
 from protocol.signing import seal
 
@@ -123,16 +128,108 @@ def test_one_node_has_so_many_offers() -> None:
     assert book.add(sealed(0, (0, 3), issued_at=time.now, expires_at=time.now + 60)), "what is over makes room"
 
 
-def test_a_full_book_keeps_what_it_has() -> None:
-    time = Time()
-    book = OfferBook(time, most=3)
-    for number in range(3):
+def merits(**known: Merit) -> Callable[[bytes], Merit]:
+    """Merit by number of the key, such as ``k3=Merit.PAID``."""
+    of = {key_of(int(name[1:])).public_key: merit for name, merit in known.items()}
+    return lambda public_key: of.get(public_key, Merit.NEWCOMER)
+
+
+def keys_in(book: OfferBook) -> set[int]:
+    numbers = {key_of(number).public_key: number for number in range(300)}
+    return {numbers[offer.public_key] for offer in book.offers()}
+
+
+def test_a_flood_of_new_keys_drives_out_nobody_who_has_merit() -> None:
+    merit = merits(k0=Merit.ANSWERED, k1=Merit.PAID, k2=Merit.SERVED)
+    book = OfferBook(Time(), merit=merit, most=12, most_guests=3)
+    for number in (10, 11, 0, 12, 1, 2):
         book.add(sealed(number))
+    for number in range(20, 200):
+        with suppress(RefusedError):
+            book.add(sealed(number))
+    assert {0, 1, 2} < keys_in(book)
+    assert len(book.offers()) == 6
+
+
+def test_who_has_merit_finds_room_in_a_book_full_of_newcomers() -> None:
+    book = OfferBook(Time(), merit=merits(k9=Merit.PAID, k8=Merit.PAID, k7=Merit.PAID), most=2, most_guests=2)
+    assert book.add(sealed(0))
+    assert book.add(sealed(1))
+    assert book.add(sealed(9))
+    assert book.add(sealed(8))
+    assert keys_in(book) == {8, 9}
     with pytest.raises(RefusedError) as raised:
-        book.add(sealed(3))
-    assert raised.value.code == "book-full"
-    assert book.add(sealed(2, sequence=2))
-    assert len(book.offers()) == 3
-    time.now += MAX_TTL_S + CLOCK_SKEW_S
-    assert book.add(sealed(3, issued_at=time.now, expires_at=time.now + 60))
-    assert len(book.offers()) == 1
+        book.add(sealed(7))
+    assert raised.value.code == "book-full", "those who have merit are not driven out by others who have"
+    with pytest.raises(RefusedError):
+        book.add(sealed(0))
+
+
+def test_each_newcomer_has_the_same_chance_however_many_come() -> None:
+    dice = random.Random(7)
+    kept = Counter[int]()
+    offers = [verify_offer(sealed(number), NOW) for number in range(40)]
+    numbers = {verified.offer.public_key: number for number, verified in enumerate(offers)}
+    for _ in range(300):
+        book = OfferBook(Time(), draw=dice.randrange, most=50, most_guests=10)
+        for verified in offers:
+            with suppress(RefusedError):
+                book.take(verified)
+        kept.update(numbers[offer.public_key] for offer in book.offers())
+    assert sum(kept.values()) == 3000
+    assert all(40 <= kept[number] <= 115 for number in range(40)), "75 is fair"
+
+
+def test_a_newcomer_that_is_sent_again_gets_in() -> None:
+    book = OfferBook(Time(), most=50, most_guests=5)
+    for number in range(100):
+        with suppress(RefusedError):
+            book.add(sealed(number))
+    for sequence in range(2, 2000):
+        with suppress(RefusedError):
+            if book.add(sealed(200, sequence=sequence)):
+                break
+    assert 200 in keys_in(book)
+
+
+def test_offenders_go_first_and_get_in_only_where_there_is_room() -> None:
+    known: dict[bytes, Merit] = {}
+    book = OfferBook(Time(), merit=lambda key: known.get(key, Merit.NEWCOMER), most=50, most_guests=4, draw=no_luck)
+    for number in range(4):
+        book.add(sealed(number))
+    known[key_of(0).public_key] = Merit.SHUNNED
+    known[key_of(5).public_key] = Merit.SHUNNED
+    assert book.add(sealed(4)), "in the first minute the chance is 4 of 5"
+    assert keys_in(book) == {1, 2, 3, 4}
+    with pytest.raises(RefusedError):
+        book.add(sealed(5))
+
+
+def no_luck(below: int) -> int:
+    return 0
+
+
+def test_what_has_earned_merit_since_it_came_is_no_newcomer_any_more() -> None:
+    known: dict[bytes, Merit] = {}
+    book = OfferBook(Time(), merit=lambda key: known.get(key, Merit.NEWCOMER), most=50, most_guests=2)
+    book.add(sealed(0))
+    book.add(sealed(1))
+    known[key_of(0).public_key] = Merit.SERVED
+    for number in range(10, 100):
+        with suppress(RefusedError):
+            book.add(sealed(number))
+    assert 0 in keys_in(book)
+
+
+def test_a_replayed_offer_does_not_come_back() -> None:
+    time = Time()
+    book = OfferBook(time)
+    cheap = sealed(0, sequence=1, price_out=1)
+    dear = sealed(0, sequence=2, price_out=9)
+    assert book.add(cheap)
+    assert book.add(dear)
+    assert not book.add(cheap)
+    assert [offer.rates.price_out for offer in book.offers()] == [9]
+    time.now = NOW + 120
+    with pytest.raises(ExpiredError):
+        book.add(sealed(0, sequence=3, price_out=1))
