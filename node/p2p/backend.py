@@ -194,6 +194,7 @@ def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> An
         disable_identify_address_discovery=True,
     )
     network = host.get_network()
+    network.retry_config.max_retries = 0  # one dial is one dial: who counts them must know of each
     network.set_stream_handler(_guarded(network.common_stream_handler, StreamCount()))
     turn_off(host)
     return host

@@ -1,0 +1,168 @@
+"""How often addresses that strangers named are dialled: an offer costs nothing, so it must not aim this process.
+
+Whoever makes an offer writes in it where everybody dials. So a dial that comes of an offer is a credit that is given to
+its host: it is given back when the node that is meant answers there, and otherwise gone for a minute. An honest host
+with many nodes behind it is dialled as often as is wanted; one that never answered here, or only with another key, sees
+a few dials, however many offers name it.
+
+Trust: whoever makes offers can waste these few, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from node.ports import Connect, Link
+from protocol.errors import UnreachableError
+from protocol.reach import Reach, endpoint_of, reach_of
+
+__all__ = ["DialBudget", "reach_of_url"]
+
+SPELL_S = 60.0
+"""A dial that failed counts for so many seconds."""
+MOST_AT_ENDPOINT = 4
+"""Dials of one host and port in a spell that led to nobody."""
+MOST_AT_HOST = 4
+"""Dials of one host, whatever the port, in a spell that led to nobody, while nobody has ever answered there."""
+MOST_AT_NEAR_HOST = 16
+"""Likewise where somebody has, and on one's own machine or site: honest and hostile may share an address."""
+MOST_IN_ALL = 96
+"""Dials of all hosts in a spell that led to nobody."""
+MOST_REMEMBERED = 4096
+LOOKUP_S = 3.0
+"""For the address of a host name."""
+
+Endpoint = tuple[str, int]
+
+
+class DialBudget:
+    """Shared by everything in one process that dials what an offer names. Belongs to one event loop.
+
+    Args:
+        nearest: addresses that reach less far are not dialled: who is on a public network has no business with what
+            strangers say is on its own machine or site.
+    """
+
+    def __init__(self, nearest: Reach = Reach.MACHINE, *, spell_s: float = SPELL_S) -> None:
+        self.nearest = nearest
+        self._spell_s = spell_s
+        self._spent: deque[tuple[float, Endpoint]] = deque()
+        """Dials under way or failed, with the end of the spell in which they count, oldest first."""
+        self._waiting = asyncio.Condition()
+        self._under_way: dict[Endpoint, int] = {}
+        self._proven: OrderedDict[str | Endpoint, None] = OrderedDict()
+        """Hosts and endpoints where somebody has answered with the key that was expected."""
+
+    @asynccontextmanager
+    async def dial(self, address: str) -> AsyncIterator[str]:
+        """Spend one dial of what an offer names; the address to dial, with the host name looked up.
+
+        The dial counts as failed unless the block ends without an exception.
+
+        Raises:
+            MalformedError: it cannot be dialled.
+            UnreachableError: it may not be dialled from here, or was in vain too often of late.
+        """
+        address, endpoint = await self._located(address)
+        await self._spend(address, endpoint)
+        good = False
+        try:
+            yield address
+            good = True
+        finally:
+            await self._settle(endpoint, good=good)
+
+    def within(self, connect: Connect) -> Connect:
+        """Data links within this budget."""
+
+        async def limited(address: str, public_key: bytes) -> Link:
+            async with self.dial(address) as located:
+                return await connect(located, public_key)
+
+        return limited
+
+    async def _located(self, address: str) -> tuple[str, Endpoint]:
+        host, port = endpoint_of(address)
+        kind = address.split("/", 2)[1]
+        if kind.startswith("dns"):
+            ip = await _look_up(host, kind)
+            address = address.replace(f"/{kind}/{host}/", f"/ip{ipaddress.ip_address(ip).version}/{ip}/", 1)
+            host = ip
+        if reach_of(host) < self.nearest or reach_of(host) is Reach.NOWHERE:
+            raise UnreachableError(f"{host} is not dialled from here: nobody else's machine is meant by it")
+        return address, (str(ipaddress.ip_address(host)), port)
+
+    async def _spend(self, address: str, endpoint: Endpoint) -> None:
+        """Wait for dials under way, since most of them turn out well; refuse where those that failed are too many."""
+        loop = asyncio.get_running_loop()
+        async with self._waiting:
+            while spent := self._spent_before(endpoint, loop.time()):
+                if not any(each in self._under_way for each in spent):
+                    raise UnreachableError(f"{address} was dialled in vain too often in the last minute")
+                await self._waiting.wait()
+            self._spent.append((loop.time() + self._spell_s, endpoint))
+            self._under_way[endpoint] = self._under_way.get(endpoint, 0) + 1
+
+    async def _settle(self, endpoint: Endpoint, *, good: bool) -> None:
+        async with self._waiting:
+            self._under_way[endpoint] -= 1
+            if not self._under_way[endpoint]:
+                del self._under_way[endpoint]
+            if good:
+                self._give_back(endpoint)
+                for proven in (endpoint[0], endpoint):
+                    self._proven[proven] = None
+                    self._proven.move_to_end(proven)
+                while len(self._proven) > MOST_REMEMBERED:
+                    self._proven.popitem(last=False)
+            self._waiting.notify_all()
+
+    def _give_back(self, endpoint: Endpoint) -> None:
+        for place in range(len(self._spent) - 1, -1, -1):
+            if self._spent[place][1] == endpoint:
+                del self._spent[place]
+                return
+
+    def _spent_before(self, endpoint: Endpoint, now: float) -> list[Endpoint]:
+        """The dials because of which there is none left for this endpoint; empty where there is one."""
+        while self._spent and self._spent[0][0] <= now:
+            self._spent.popleft()
+        spent = [each for _, each in self._spent]
+        at_host = [each for each in spent if each[0] == endpoint[0]]
+        here = [each for each in at_host if each == endpoint]
+        near = endpoint[0] in self._proven or reach_of(endpoint[0]) < Reach.ANYWHERE
+        most = MOST_AT_NEAR_HOST if near else MOST_AT_HOST
+        for found, allowed in ((spent, MOST_IN_ALL), (at_host, most)):
+            if len(found) >= allowed and endpoint not in self._proven:
+                return found
+        return here if len(here) >= MOST_AT_ENDPOINT else []
+
+
+async def reach_of_url(url: str) -> Reach:
+    """How far the server behind a URL reaches, as it looks from here; one that is not found reaches anywhere."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return reach_of(str(ipaddress.ip_address(host)))
+    except ValueError:
+        pass
+    try:
+        return reach_of(await _look_up(host, "dns"))
+    except UnreachableError:
+        return Reach.ANYWHERE
+
+
+async def _look_up(host: str, kind: str) -> str:
+    families = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6}
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(LOOKUP_S):
+            found = await loop.getaddrinfo(host, None, family=families.get(kind, 0), type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        raise UnreachableError(f"the name {host} leads nowhere") from None
+    return str(found[0][4][0])
