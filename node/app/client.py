@@ -19,6 +19,9 @@ from urllib.parse import quote
 
 from node.app.clock import clock
 from node.app.execution import Execution
+from node.app.known_names import KnownNames
+from node.app.looking import look
+from node.app.merits import Merits
 from node.app.models import Text, fetch_manifest, fetch_tokenizer
 from node.app.peers import open_peers
 from node.app.planning import (
@@ -35,9 +38,10 @@ from node.app.planning import (
 )
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.config import ClientConfig
-from node.events import Events
+from node.events import Events, Namesakes
 from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient, Proven
+from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane
 from node.peers import StoredMemory
 from node.pipeline.buying.client import JobClient
@@ -46,8 +50,17 @@ from node.pipeline.buying.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Randomness, VenueRules, Worker
 from node.worker import ThreadWorker
-from protocol.choice import choose_model, covers, covers_some_model, no_node_left, shortlist, silent
-from protocol.errors import JoulemeshError, RefusedError
+from protocol.choice import (
+    MOST_NAMED,
+    choose_model,
+    covers,
+    covers_some_model,
+    namesakes,
+    no_node_left,
+    shortlist,
+    silent,
+)
+from protocol.errors import JoulemeshError, LocalError, RefusedError
 from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
 from protocol.offer import Offer
@@ -66,8 +79,10 @@ COLLECT_S = 5.0
 """Seconds to wait for offers that cover a model."""
 ASK_AGAIN_S = 0.5
 """Seconds without an offer after which peers are asked for their books."""
-ROUNDS = 3
-"""Shortlists that are measured for one plan, where nodes do not answer."""
+HOLDERS_S = 10.0
+"""For somebody to answer who might have a model's manifest."""
+MOST_LYING = 4
+"""Models that are passed over because their offers give them another name than their own."""
 LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
 """A client dials; nobody has to reach it."""
 
@@ -97,9 +112,12 @@ class Client:
         self._worker = worker
         self._randomness = randomness
         self._cache = config.data_dir / "models"
+        self._names = KnownNames(config.data_dir / "models" / "names.json")
         self._journals: dict[bytes, VoucherStore] = {}
         self._manifests: dict[bytes, ModelManifest] = {}
         self._texts: dict[bytes, Text] = {}
+        self._told: set[bytes] = set()
+        """Roots of models whose namesakes were told of."""
 
     # Money
 
@@ -160,12 +178,39 @@ class Client:
             ConfigurationError: several are meant.
             DishonestError, UnreachableError: no provider hands out its manifest.
         """
-        root = choose_model(await self.offers(enough=lambda found: covers(found, name)), name)
+        network, _ = await self._join()
+        used = self._names.roots()
+        offers = await self.offers(enough=lambda found: covers(found, name, used=used))
+        lying: set[bytes] = set()
+        for _ in range(MOST_LYING):
+            truthful = [offer for offer in offers if offer.model not in lying]
+            root = choose_model(truthful, name, used=used, merit=network.merits.of)
+            manifest = await self._manifest(root)
+            if name is None or manifest.name == name or root.hex().startswith(name.lower()):
+                break
+            lying.add(root)  # its offers give it a name that is not its own
+        else:
+            raise NoRouteError(
+                f"those who offer a model {name!r} offer others under its name",
+                code="no-offers",
+                hint="choose one with --model, by the beginning of its root: `joule offers` lists them",
+            )
+        self._tell_namesakes(manifest, offers)
+        return manifest
+
+    async def _manifest(self, root: ModelRoot) -> ModelManifest:
         if root not in self._manifests:
             network, _ = await self._join()
             holders = await self._holders(root)
             self._manifests[root] = await fetch_manifest(network.host, holders, root, self._cache)
         return self._manifests[root]
+
+    def _tell_namesakes(self, manifest: ModelManifest, offers: Sequence[Offer]) -> None:
+        others = namesakes(offers, manifest.name, manifest.root)
+        if others and manifest.root not in self._told:
+            self._told.add(manifest.root)
+            shown = tuple(root.hex()[:12] for root in others[:MOST_NAMED])
+            self._events(Namesakes(model=manifest.name, root=manifest.root.hex()[:12], others=shown, count=len(others)))
 
     async def text(self, manifest: ModelManifest) -> Text:
         """A model's tokenizer, for one prompt and its answer. Raises DishonestError, ModelError, UnreachableError."""
@@ -179,11 +224,12 @@ class Client:
         """Peer ids of nodes that offer a model and answer. Raises NoRouteError."""
         network, _ = await self._join()
         offers = network.book.offers(root)
-        asked = shortlist(offers, prompt_milli=500)
-        round_trips = await network.round_trips(asked)
+        asked = shortlist(offers, prompt_milli=500, merit=network.merits.of)
+        round_trips = await network.round_trips(asked, patience_s=HOLDERS_S, enough=bool)
         if not round_trips:
             raise no_node_left(silent(offers))
-        return [peer_id_of(public_key) for public_key in round_trips]
+        best_first = sorted(round_trips, key=lambda each: (-network.merits.of(each), round_trips[each]))
+        return [peer_id_of(public_key) for public_key in best_first]
 
     # Jobs
 
@@ -213,8 +259,16 @@ class Client:
         network, _ = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
         await self.peers.refresh()  # with what other processes have seen since
-        venue, standing = self.ledger.domain.separator, self.peers.standing
-        market = Market(request, self.config, manifest, offers, venue=venue, clock=clock, standing=standing)
+        market = Market(
+            request,
+            self.config,
+            manifest,
+            offers,
+            venue=self.ledger.domain.separator,
+            clock=clock,
+            standing=self.peers.standing,
+            merit=network.merits.of,
+        )
         route = await self._route(market, network)
         deal = market.deal(route, client=self.key.address, randomness=self._randomness)
         require_funds(reserved_caps(deal.session), rules, free)
@@ -223,10 +277,7 @@ class Client:
     async def _route(self, market: Market, network: Network) -> Route:
         """The best route over nodes that answer; with those that are shunned only where there is none without them."""
         while True:
-            for _ in range(ROUNDS):
-                asked = market.worth_asking()
-                if market.hear(asked, await network.round_trips(asked)):
-                    break
+            await look(market, network)
             try:
                 return market.route()
             except NoRouteError:
@@ -240,13 +291,15 @@ class Client:
             key=self.key,
             settlement=self.ledger,
             requests=network.host,
-            connect=plane.connect,
+            connect=network.dials.within(plane.connect),
             journal=self._journal(self.key.address),
             peer_id_of=peer_id_of,
             clock=clock,
             events=self._events,
             peers=self.peers,
         )
+        with suppress(LocalError, OSError):  # it is kept for comfort
+            self._names.remember(plan.manifest.name, plan.manifest.root)
         return Execution(plan, JobClient(side), self._elsewhere, self._events)
 
     async def keep(self, job: Execution, *, text: tuple[str, str] | None = None, file: Path | None = None) -> Kept:
@@ -310,7 +363,12 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
                     info = await ledger.info()
                     # A passing name on libp2p: commands of one key may run at once, and peers learn no client's key.
                     passing = SigningKey(secrets.token_bytes(32))
-                    network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events))
+                    merits = Merits(clock, standing=peers.standing)
+                    dials = DialBudget(await reach_of_url(config.ledger))
+                    network = await stack.enter_async_context(
+                        open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials)
+                    )
+                    await merits.refresh()
                     await network.join((*info.peers, *config.peers), ledger)
                     plane = await stack.enter_async_context(DataPlane(own.secret))
                     joined.append((network, plane))

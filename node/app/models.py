@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tokenizers.decoders import DecodeStream
 
@@ -24,6 +25,14 @@ from protocol.names import MODEL_PROTOCOL
 __all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer"]
 
 _FAILS = "the model's tokenizer does not work"
+
+
+MANIFEST_S = 5.0
+"""For one provider to answer with a manifest, before the next one is asked."""
+FILE_S = 20.0
+"""Likewise with a file."""
+
+T = TypeVar("T")
 
 
 class ModelServer:
@@ -57,12 +66,22 @@ class ModelServer:
         return content
 
 
-async def _ask(requests: Requests, peers: Sequence[str], question: bytes, what: str) -> bytes:
-    """The answer of the first peer that gives one. Raises UnreachableError with the last reason."""
+async def _ask(
+    requests: Requests, peers: Sequence[str], question: bytes, what: str, check: Callable[[bytes], T], timeout_s: float
+) -> T:
+    """What `check` makes of the answer of the first peer that gives a right one.
+
+    Raises UnreachableError where none does, DishonestError where the last one's is wrong.
+    """
     reason = "nobody offers it"
     for peer in peers:
         try:
-            return await requests.request(peer, MODEL_PROTOCOL, question, timeout_s=20.0, max_reply=MAX_FILE_BYTES)
+            return check(
+                await requests.request(peer, MODEL_PROTOCOL, question, timeout_s=timeout_s, max_reply=MAX_FILE_BYTES)
+            )
+        except DishonestError:
+            if peer == peers[-1]:
+                raise
         except JoulemeshError as error:
             reason = error.message
     raise UnreachableError(f"no provider hands out {what}: {reason}", hint="try again; providers come and go")
@@ -74,11 +93,16 @@ async def fetch_manifest(requests: Requests, peers: Sequence[str], root: ModelRo
     kept = _kept_manifest(path)
     if kept is not None and kept.root == root:
         return kept
-    reply = await _ask(requests, peers, encode(ManifestRequest(model=root)), "the manifest")
-    manifest = decode(reply, ModelManifest)
-    if manifest.root != root:
-        raise DishonestError("a provider handed out the manifest of another model")
-    _keep(path, reply)
+
+    def check(reply: bytes) -> ModelManifest:
+        manifest = decode(reply, ModelManifest)
+        if manifest.root != root:
+            raise DishonestError("a provider handed out the manifest of another model")
+        return manifest
+
+    question = encode(ManifestRequest(model=root))
+    manifest = await _ask(requests, peers, question, "the manifest", check, MANIFEST_S)
+    _keep(path, encode(manifest))
     return manifest
 
 
@@ -108,9 +132,13 @@ async def _fetch_file(requests: Requests, peers: Sequence[str], root: ModelRoot,
         kept = b""
     if _matches(file, kept):
         return kept
-    content = await _ask(requests, peers, encode(FileRequest(model=root, name=file.name)), file.name)
-    if not _matches(file, content):
-        raise DishonestError(f"a provider handed out a {file.name} that is not the model's")
+
+    def check(reply: bytes) -> bytes:
+        if not _matches(file, reply):
+            raise DishonestError(f"a provider handed out a {file.name} that is not the model's")
+        return reply
+
+    content = await _ask(requests, peers, encode(FileRequest(model=root, name=file.name)), file.name, check, FILE_S)
     _keep(path, content)
     return content
 

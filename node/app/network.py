@@ -10,17 +10,20 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from node.app.clock import clock
+from node.app.merits import Merits
 from node.app.presence import Presence
-from node.app.round_trips import FRESH_S, RoundTrips
+from node.app.round_trips import FRESH_S, Enough, RoundTrips
 from node.events import CheckpointNotCompared, Events, LedgerContradiction, OfferRefused, PeerUnreached
 from node.ledger import LedgerClient
-from node.market import OfferBook, VerifiedOffer, verify_offer
+from node.market import OfferBook, OfferGate, VerifiedOffer
+from node.p2p.dials import DialBudget
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.catalog import OfferList, OffersRequest
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, DishonestError, JoulemeshError, PeerError, UnreachableError
+from protocol.merit import Merit
 from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, OFFERS_TOPIC
 from protocol.note import parse_note
 from protocol.offer import Offer
@@ -36,9 +39,17 @@ SOON_S = 1.5
 """Peers have so long to hand over their books before the ledger is asked for its own."""
 ASK_LEDGER_S = 2.0
 """The ledger is not asked for offers more often."""
-ANSWER_S = 10.0
+ANSWER_S = 8.0
 """Seconds that a node has to answer a first ping; one that takes longer counts as silent."""
+REGULARS_S = 5.0
+"""Between looks at who in the book has merit."""
+MERITS_S = 180.0
+"""Between questions to the ledger about who was paid."""
 PING_ATTEMPTS = 3
+MOST_BOOKS = 16
+"""Peers that are asked for their books at once."""
+OFFERS_AT_ONCE = 32
+"""Offers of a book that are checked before others have their turn."""
 LOOKOUT_PEERS = 4
 """Peers that are asked at once whether they see an offer."""
 
@@ -46,11 +57,18 @@ LOOKOUT_PEERS = 4
 class Network:
     """A host that has joined the gossip, and the offers that it has heard; made by `open_network`."""
 
-    def __init__(self, host: P2PHost, events: Events, checkpoints: Subscription[bytes]) -> None:
+    def __init__(
+        self, host: P2PHost, events: Events, checkpoints: Subscription[bytes], *, merits: Merits, dials: DialBudget
+    ) -> None:
         self.host = host
-        self.book = OfferBook(clock)
+        self.merits = merits
+        self.dials = dials
+        """For whatever is dialled because an offer says so."""
+        self.book = OfferBook(clock, merit=merits.of)
         self.heard = asyncio.Event()
         """Set whenever an offer came in; whoever waits clears it."""
+        self._regulars = frozenset({host.public_key})
+        """Keys whose offers are never thinned out; replaced as a whole, since another thread reads it."""
         self._events = events
         self._checkpoints = checkpoints
         self._round_trips = RoundTrips(self._measure)
@@ -60,6 +78,10 @@ class Network:
         self._ledger_asked: float | None = None
         self._ended = asyncio.Event()
         self._failure: Exception | None = None
+
+    def is_known(self, public_key: bytes) -> bool:
+        """Whether offers by this key are always looked at; called in the network's thread, too."""
+        return public_key in self._regulars or self.merits.is_paid(public_key)
 
     async def join(self, peers: Sequence[str], ledger: LedgerClient | None = None) -> None:
         """Connect to peers and take over their books. Those that do not answer are reported, not fatal.
@@ -122,8 +144,10 @@ class Network:
     async def fetch_book(self, peer_id: str) -> None:
         """Ask one peer for all offers that it knows; each is checked like one from gossip."""
         self._require_alive()
-        for sealed in await self._ask_book(peer_id, OffersRequest(model=None, node=None)):
+        for place, sealed in enumerate(await self._ask_book(peer_id, OffersRequest(model=None, node=None))):
             self._take(partial(self.book.add, sealed))
+            if place % OFFERS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def offers_by(self, public_key: bytes) -> list[tuple[bytes, ...]]:
         """What a few connected peers, others at each call, show of a node's offers: one item for each that answers."""
@@ -142,30 +166,48 @@ class Network:
 
     async def ask_books(self) -> None:
         """Ask every connected peer for its book; those that do not answer are reported."""
-        for peer in await self.host.peers():
-            try:
-                await self.fetch_book(peer)
-            except JoulemeshError as error:
-                self._events(PeerUnreached(peer=peer, reason=error.message))
+        peers = (await self.host.peers())[:MOST_BOOKS]
+        for peer, result in zip(
+            peers, await asyncio.gather(*map(self.fetch_book, peers), return_exceptions=True), strict=True
+        ):
+            if isinstance(result, JoulemeshError):
+                self._events(PeerUnreached(peer=peer, reason=result.message))
+            elif isinstance(result, BaseException):
+                raise result
 
-    async def round_trips(self, offers: Sequence[Offer], *, fresh_s: float = FRESH_S) -> dict[bytes, int]:
+    async def round_trips(
+        self,
+        offers: Sequence[Offer],
+        *,
+        fresh_s: float = FRESH_S,
+        patience_s: float | None = None,
+        enough: Enough | None = None,
+    ) -> dict[bytes, int]:
         """Round trips to the nodes behind these offers: microseconds by public key, without the silent.
 
         What was measured within `fresh_s` is reused; a node that was silent is tried again much sooner. Hand over a
-        shortlist: each node that is not known costs a connection.
+        shortlist: each node that is not known costs a connection. For the rest see `RoundTrips.to`.
         """
         self._require_alive()
-        return await self._round_trips.to(offers, fresh_s=fresh_s)
+        return await self._round_trips.to(offers, fresh_s=fresh_s, patience_s=patience_s, enough=enough)
 
     async def _measure(self, offer: Offer) -> int | None:
         """To the node behind an offer, in microseconds; None where nobody proves its key in time."""
         for address in offer.addresses:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    return await self._ping(await self.host.connect(address))
+                    us = await self._ping(await self._connect(address))
+                    self.merits.answered(offer.public_key)
+                    return us
             except (JoulemeshError, TimeoutError) as error:
                 self._events(PeerUnreached(peer=address, reason=str(error) or "no answer in time"))
+        self.merits.silent(offer.public_key)
         return None
+
+    async def _connect(self, address: str) -> str:
+        """To where an offer says that its node is; its peer id."""
+        async with self.dials.dial(address) as located:
+            return await self.host.connect(located)
 
     async def _ping(self, peer: str) -> int:
         """A connected peer refuses pings beyond two at once by one key: then its round trip counts as unknown."""
@@ -184,6 +226,12 @@ class Network:
             except JoulemeshError as error:
                 self._events(CheckpointNotCompared(reason=error.message))
 
+    async def follow_merits(self) -> None:
+        """Ask the ledger every few minutes who was paid, until cancelled."""
+        while True:
+            await self.merits.refresh()
+            await asyncio.sleep(MERITS_S)
+
     async def watch(self) -> None:
         """Until the network ends. Raises LocalError when the host died, and whatever else ended it."""
         await self._ended.wait()
@@ -198,13 +246,23 @@ class Network:
     async def following(self, offers: Subscription[VerifiedOffer]) -> AsyncIterator[None]:
         """Take in offers from gossip, and measure round trips, while the block runs."""
         async with self._round_trips:
-            follower = asyncio.create_task(self._follow(offers), name="offers")
+            followers = [
+                asyncio.create_task(self._follow(offers), name="offers"),
+                asyncio.create_task(self._follow_regulars(), name="regulars"),
+            ]
             try:
                 yield
             finally:
-                for task in (follower, *self._joining):
+                for task in (*followers, *self._joining):
                     task.cancel()
-                await asyncio.gather(follower, *self._joining, return_exceptions=True)
+                await asyncio.gather(*followers, *self._joining, return_exceptions=True)
+
+    async def _follow_regulars(self) -> None:
+        while True:
+            await asyncio.sleep(REGULARS_S)
+            keys = {offer.public_key for offer in self.book.offers()}
+            known = {key for key in keys if self.merits.of(key) > Merit.NEWCOMER}
+            self._regulars = frozenset({self.host.public_key, *known})
 
     async def _follow(self, offers: Subscription[VerifiedOffer]) -> None:
         try:
@@ -228,10 +286,6 @@ class Network:
             self._events(OfferRefused(code=error.code, reason=error.message))
 
 
-def _heard_offer(data: bytes) -> VerifiedOffer:
-    return verify_offer(data, clock())
-
-
 def _heard_note(data: bytes) -> bytes:
     parse_note(data)
     return data
@@ -239,9 +293,19 @@ def _heard_note(data: bytes) -> bytes:
 
 @asynccontextmanager
 async def open_network(
-    key: SigningKey, listen: str, events: Events, *, announce: Sequence[str] = ()
+    key: SigningKey,
+    listen: str,
+    events: Events,
+    *,
+    announce: Sequence[str] = (),
+    merits: Merits | None = None,
+    dials: DialBudget | None = None,
 ) -> AsyncIterator[Network]:
     """A running host that follows offers and serves its book, closed when the block ends.
+
+    Args:
+        merits: whose offers are kept; by default nothing is known of anybody.
+        dials: for what offers name; by default one that dials any address.
 
     Raises:
         ListenError: the address is taken or malformed.
@@ -256,8 +320,14 @@ async def open_network(
         TrioRuntime.open() as runtime,
         P2PHost.open(runtime, key.secret, listen, announce=announce) as host,
     ):
-        offers = await host.subscribe(OFFERS_TOPIC, _heard_offer)
-        network = Network(host, events, await host.subscribe(CHECKPOINTS_TOPIC, _heard_note))
+        network = Network(
+            host,
+            events,
+            await host.subscribe(CHECKPOINTS_TOPIC, _heard_note),
+            merits=Merits(clock) if merits is None else merits,
+            dials=DialBudget() if dials is None else dials,
+        )
+        offers = await host.subscribe(OFFERS_TOPIC, OfferGate(clock, network.is_known, time.monotonic))
         host.serve(BOOK_PROTOCOL, network.serve_book, max_request=1024, at_once=8, at_once_of_peer=2)
         async with network.following(offers):
             yield network

@@ -6,6 +6,7 @@ Everything here is decided before money moves. `Client.plan` makes plans; `Clien
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -15,13 +16,14 @@ from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, JobResult, make_deal
 from node.ports import Clock, Randomness, VenueRules
 from protocol.agreement import Chosen
-from protocol.choice import ENOUGH, SILENT, route_among, shortlist
+from protocol.choice import ENOUGH, FIRST, SILENT, MeritOf, covers_some_model, nothing_known, route_among, shortlist
 from protocol.errors import ConfigurationError, FundsError, RefusedError
 from protocol.ids import Address, ModelManifest
+from protocol.merit import Merit
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
 from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
-from protocol.routing import Route, route
+from protocol.routing import UNKNOWN_RTT_US, Route, route
 from protocol.signing import address_of_public_key
 from protocol.standing import NEWCOMER, Deed, Standing, why_shunned
 from protocol.terms import Plan, SamplingTerms
@@ -45,6 +47,8 @@ PROMPT_CHUNK = 256
 """Prompt tokens in one window, at most."""
 OPERATIONS = 3
 """Of one job on the ledger, each for a fee: open, settle, release."""
+CHANCES = 2
+"""Offers of newcomers that are looked at beside those of known providers."""
 LEAST_CAP = 1
 """Micro-units that any job reserves: nothing that is served is free."""
 _OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
@@ -198,6 +202,7 @@ class Market:
         offers: of the model, each with its sealed bytes.
         venue: domain separator of the ledger.
         standing: what is remembered of a provider, by its address.
+        merit: of a provider's public key: who is looked at first.
 
     Raises:
         ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
@@ -214,7 +219,9 @@ class Market:
         venue: bytes,
         clock: Clock,
         standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
+        merit: MeritOf = nothing_known,
     ) -> None:
+        self._merit = merit
         self._request = request
         self._config = config
         self._manifest = manifest
@@ -268,13 +275,22 @@ class Market:
     def _prompt_milli(self) -> int:
         return 1000 * self.plan.prompt // (self.plan.prompt + self.plan.most)
 
-    def worth_asking(self) -> list[Offer]:
-        """A shortlist: the cheapest offers that the policy admits, less those whose nodes were found silent."""
+    def worth_asking(self, most: int = FIRST) -> list[Offer]:
+        """A shortlist: the best offers that the policy admits, less those whose nodes were found silent.
+
+        Where they are all of providers that are known, a few others have their chance.
+        """
         out = self._without.keys() | self._shunned.keys()
         usable = [offer for offer in self._admitted() if offer.public_key not in out]
-        return shortlist(usable, prompt_milli=self._prompt_milli)
+        hop = self._config.latency_weight_micro_per_ms * UNKNOWN_RTT_US // 1000
+        short = shortlist(usable, prompt_milli=self._prompt_milli, merit=self._merit, most=most, hop=max(1, hop))
+        if all(self._merit(offer.public_key) < Merit.PAID for offer in short):
+            return short
+        taken = {offer.public_key for offer in short}
+        others = [offer for offer in usable if offer.public_key not in taken]
+        return [*short, *random.sample(others, min(CHANCES, len(others)))]
 
-    def _admitted(self) -> list[Offer]:
+    def _admitted(self, among: Sequence[Offer] | None = None) -> list[Offer]:
         judge = partial(
             excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
         )
@@ -282,7 +298,7 @@ class Market:
         known = self._known
         return [
             offer
-            for offer in self._offers
+            for offer in (self._offers if among is None else among)
             if offer.blocks == blocks and judge(offer, known=known[offer.public_key]) is None
         ]
 
@@ -290,8 +306,16 @@ class Market:
         """Take in who of those who were asked answered, in microseconds; whether all of them did."""
         silent = {offer.public_key for offer in asked} - round_trips.keys()
         self._without |= dict.fromkeys(silent, SILENT)
+        for node in round_trips.keys() & self._without.keys():
+            if self._without[node] == SILENT:  # it was only slow
+                del self._without[node]
         self._round_trips |= round_trips
         return not silent
+
+    def would_do(self, round_trips: Mapping[bytes, int]) -> bool:
+        """Whether these nodes, with those that were heard of before, leave no block out."""
+        there = self._round_trips.keys() | round_trips.keys()
+        return covers_some_model(self._admitted([offer for offer in self._offers if offer.public_key in there]))
 
     def route(self) -> Route:
         """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""

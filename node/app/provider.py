@@ -17,6 +17,7 @@ from node.app.clock import clock
 from node.app.held_model import held_model
 from node.app.lock import sole_use
 from node.app.measure import load_and_measure
+from node.app.merits import Merits
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
 from node.app.peers import open_peers
@@ -29,6 +30,7 @@ from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient
 from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
+from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane, Listener
 from node.pipeline.serving.admission import Admission
 from node.pipeline.serving.limits import ProviderLimits
@@ -96,6 +98,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
                     ("checkpoints", doors.network.follow_checkpoints(ledger)),
                     ("bootstrap", doors.network.stay_joined(ledger, config.peers)),
                     ("network", doors.network.watch()),
+                    ("merits", doors.network.follow_merits()),
                     ("data plane", node.serve_links(doors)),
                     ("job tasks", tasks.watch()),
                 ):
@@ -136,8 +139,9 @@ class _Doors:
 
 @asynccontextmanager
 async def _open_doors(config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int) -> AsyncIterator[_Doors]:
+    merits, dials = Merits(clock), DialBudget(await reach_of_url(config.ledger))
     async with (
-        open_network(key, config.listen, on_event, announce=config.announce) as network,
+        open_network(key, config.listen, on_event, announce=config.announce, merits=merits, dials=dials) as network,
         DataPlane(key.secret, descriptors=descriptors // DATA_SHARE) as plane,
     ):
         with _listen_for_data(config) as (listener, data_at):
@@ -167,7 +171,7 @@ class _Node:
             engine=held.engine,
             energy=held.energy,
             redeemer=self.redeemer,
-            connect=doors.plane.connect,
+            connect=doors.network.dials.within(doors.plane.connect),
             clock=clock,
             events=on_event,
             limits=self.limits,

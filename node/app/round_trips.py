@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -12,15 +12,20 @@ from typing import Self
 from protocol.offer import Offer
 from protocol.routing import UNKNOWN_RTT_US
 
-__all__ = ["FRESH_S", "RoundTrips"]
+__all__ = ["FRESH_S", "Enough", "RoundTrips"]
 
 FRESH_S = 600.0
 """A node does not move: a round trip serves the jobs of so many seconds, unless the caller wants it newer."""
 SILENT_S = 30.0
 """A node that did not answer, or too busily to be measured, is asked again after so many seconds."""
 MOST_KNOWN = 4096
-MOST_AT_ONCE = 16
+MOST_AT_ONCE = 32
 
+GRACE_S = 0.3
+"""For the rest, once those who answered are enough."""
+
+Enough = Callable[[Mapping[bytes, int]], bool]
+"""Whether these round trips, by public key, are all that the caller needs."""
 Measure = Callable[[Offer], Awaitable[int | None]]
 """Microseconds to an offer's node; `UNKNOWN_RTT_US` where it answers but cannot be measured, None if it is silent."""
 
@@ -56,24 +61,56 @@ class RoundTrips:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def to(self, offers: Iterable[Offer], *, fresh_s: float = FRESH_S) -> dict[bytes, int]:
+    async def to(
+        self,
+        offers: Iterable[Offer],
+        *,
+        fresh_s: float = FRESH_S,
+        patience_s: float | None = None,
+        enough: Enough | None = None,
+    ) -> dict[bytes, int]:
         """Microseconds by public key to the nodes behind these offers, without the silent; none older than `fresh_s`.
 
-        A caller that is cancelled leaves the measurements to the others who wait for them.
-        """
-        nodes = {offer.public_key: offer for offer in offers}
-        measured = await asyncio.gather(*(self._to(offer, fresh_s) for offer in nodes.values()))
-        return {key: us for key, us in zip(nodes, measured, strict=True) if us is not None}
+        A caller that is cancelled, or does not wait to the end, leaves the measurements to others who want to know.
 
-    async def _to(self, offer: Offer, fresh_s: float) -> int | None:
-        known = self._known.get(offer.public_key)
-        if known is not None and known.holds(asyncio.get_running_loop().time(), fresh_s):
-            return known.us
+        Args:
+            patience_s: seconds to wait at most; None for as long as a measurement takes.
+            enough: whether nobody else has to be waited for; the others then have as long again as it took, or
+                `GRACE_S` where that is more.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        until = None if patience_s is None else began + patience_s
+        found: dict[bytes, int] = {}
+        waiting: dict[asyncio.Task[int | None], bytes] = {}
+        for offer in offers:
+            known = self._known.get(offer.public_key)
+            if known is None or not known.holds(began, fresh_s):
+                waiting[self._task(offer)] = offer.public_key
+            elif known.us is not None:
+                found[offer.public_key] = known.us
+        satisfied = False
+        while waiting:
+            if enough is not None and not satisfied and enough(found):
+                satisfied, took = True, loop.time() - began
+                soon = began + took + max(GRACE_S, took)
+                until = soon if until is None else min(until, soon)
+            left = None if until is None else max(0.0, until - loop.time())
+            done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for task in done:
+                us, key = task.result(), waiting.pop(task)
+                if us is not None:
+                    found[key] = us
+        return found
+
+    def _task(self, offer: Offer) -> asyncio.Task[int | None]:
         task = self._running.get(offer.public_key)
         if task is None:
             task = asyncio.create_task(self._run(offer), name="round trip")
             self._running[offer.public_key] = task
-        return await asyncio.shield(task)
+        return task
 
     async def _run(self, offer: Offer) -> int | None:
         try:

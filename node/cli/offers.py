@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +48,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
             ]
         )
     elif found:
+        shared = _shared_names(found)
         print_table(
             (
                 "model",
@@ -62,7 +65,7 @@ def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
                 "for",
                 "left out",
             ),
-            [[*_row(offer, int(time.time())), left_out.get(offer.public_key, "")] for offer in found],
+            [[*_row(offer, int(time.time()), shared), left_out.get(offer.public_key, "")] for offer in found],
         )
     else:
         click.echo("no offers heard; is a node running, and is --ledger or --peer the right one?", err=True)
@@ -85,10 +88,16 @@ def _provider(offer: Offer) -> str:
     return checksum_address(address_of_public_key(offer.public_key))
 
 
-def _row(offer: Offer, now: int) -> list[str]:
+def _shared_names(found: Iterable[Offer]) -> set[str]:
+    """Names that several models have: they are shown with their roots."""
+    models = {(offer.model_name, offer.model) for offer in found}
+    return {name for name, times in Counter(name for name, _ in models).items() if times > 1}
+
+
+def _row(offer: Offer, now: int, shared: set[str]) -> list[str]:
     energy, limits, rates = offer.energy, offer.limits, offer.rates
     return [
-        offer.model_name,
+        f"{offer.model_name} ({offer.model.hex()[:12]})" if offer.model_name in shared else offer.model_name,
         f"{offer.span} of {offer.blocks}",
         offer.precision,
         money(rates.price_in),

@@ -12,6 +12,7 @@ __all__ = [
     "LedgerBack",
     "LedgerContradiction",
     "LedgerLost",
+    "Namesakes",
     "NetworkBack",
     "NetworkLost",
     "OfferRefused",
@@ -31,6 +32,25 @@ class PeerUnreached(Event):
 
     def sentence(self) -> str:
         return f"the peer {self.peer} is not reached: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namesakes(Event):
+    """Other models are on offer under the name of the one that is used."""
+
+    name: ClassVar[str] = "other models of that name"
+    model: str
+    """The name."""
+    root: str
+    """Beginning of the root that is used, in hex."""
+    others: tuple[str, ...]
+    """Beginnings of some of the other roots, in hex."""
+    count: int
+    """How many others there are."""
+
+    def sentence(self) -> str:
+        found = ", ".join(self.others) + (" and others" if self.count > len(self.others) else "")
+        return f"{self.model} means {self.root} here; {found} have that name, too (--model ROOT takes another one)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from ledger_world import HandClock, ledger_settings
-from market_offers import an_offer, key_of
+from market_offers import address_of, an_offer, key_of
 
-from node.app.network import JOIN_S, Network, open_network
+from node.app.network import ANSWER_S, JOIN_S, Network, open_network
 from node.events import Event
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
+from node.p2p.dials import MOST_AT_ENDPOINT
 from protocol.errors import LocalError
 from protocol.names import OFFERS_TOPIC
 from protocol.peer_id import peer_id_of
@@ -172,3 +173,44 @@ async def test_a_ledger_that_does_not_answer_is_reported(opened: Open) -> None:
         await node.join([], client)
         await node.ask_ledger(client)  # not again at once
     assert [type(event).__name__ for event in told] == ["PeerUnreached"]
+
+
+async def test_many_offers_that_name_one_victim_have_it_dialled_four_times(opened: Open) -> None:
+    client, honest = await opened(0), await opened(1)
+    hits: list[None] = []
+
+    def hit(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hits.append(None)
+        writer.close()
+
+    async with await asyncio.start_server(hit, "127.0.0.1", 0) as victim:
+        port = victim.sockets[0].getsockname()[1]
+        sybils = [
+            an_offer(number, addresses=(address_of(number, f"/ip4/127.0.0.1/tcp/{port}"),)) for number in range(2, 80)
+        ]
+        there = an_offer(1, addresses=tuple(honest.host.addresses))
+        found = await client.round_trips([there, *sybils])
+    assert found.keys() == {key_of(1).public_key}
+    assert len(hits) == MOST_AT_ENDPOINT
+
+
+async def test_one_that_says_nothing_is_not_waited_for_where_others_are_enough(opened: Open) -> None:
+    client, honest = await opened(0), await opened(1)
+    mute = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await mute.wait()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        offers = [
+            an_offer(1, addresses=tuple(honest.host.addresses)),
+            an_offer(2, addresses=(address_of(2, f"/ip4/127.0.0.1/tcp/{port}"),)),
+        ]
+        began = asyncio.get_running_loop().time()
+        found = await client.round_trips(offers, enough=bool)
+        took = asyncio.get_running_loop().time() - began
+        mute.set()
+    assert found.keys() == {key_of(1).public_key}
+    assert took < ANSWER_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from protocol.choice import (
     choose_model,
     covers,
     covers_some_model,
+    namesakes,
     no_node_left,
     route_among,
     shortlist,
@@ -25,8 +27,10 @@ from protocol.choice import (
 )
 from protocol.errors import ConfigurationError
 from protocol.ids import MAX_BLOCKS
+from protocol.merit import Merit
 from protocol.offer import Offer
 from protocol.routing import NoRouteError, route
+from protocol.tariff import MAX_PRICE
 
 OTHER = b"\x33" * 32
 
@@ -105,12 +109,53 @@ def test_a_model_that_nobody_offers_is_said_with_those_that_are() -> None:
         choose_model([], None)
 
 
-def test_a_shortlist_has_the_cheapest_for_each_block_and_leaves_nobodys_blocks_out() -> None:
-    cheap = [an_offer(number, (0, 2), price_out=100 + number) for number in range(20)]
-    dear = [an_offer(50, (2, 4), price_out=10**9)]
-    found = shortlist([*cheap, *dear], prompt_milli=0)
-    assert found == [*cheap[:8], *dear]
+def test_a_shortlist_has_whole_routes_the_cheapest_first() -> None:
+    left = [an_offer(number, (0, 2), price_out=100 + number) for number in range(20)]
+    right = [an_offer(50 + number, (2, 4), price_out=900 + number) for number in range(2)]
+    found = shortlist([*right, *left], prompt_milli=0)
+    assert found == [left[0], right[0], left[1], right[1]], "a third half of it would lead nowhere"
+    whole = [an_offer(80 + number, price_out=10**6) for number in range(20)]
+    assert shortlist([*right, *left, *whole], prompt_milli=0)[:4] == found
+    assert len(shortlist([*right, *left, *whole], prompt_milli=0)) in (8, 9)
+    assert len(shortlist([*right, *left, *whole], prompt_milli=0, most=16)) in (16, 17)
     assert shortlist([], prompt_milli=500) == []
+
+
+def test_where_no_route_is_whole_the_cheapest_are_looked_at() -> None:
+    left = [an_offer(number, (0, 2), price_out=100 + number) for number in range(20)]
+    assert shortlist(left, prompt_milli=0) == left[:8]
+
+
+def test_keys_that_somebody_paid_come_before_cheaper_ones_and_those_that_failed_last() -> None:
+    offers = [an_offer(number, price_out=100 + number) for number in range(12)]
+    known = {
+        offers[0].public_key: Merit.SHUNNED,
+        offers[11].public_key: Merit.PAID,
+        offers[10].public_key: Merit.SERVED,
+    }
+    found = shortlist(offers, prompt_milli=0, merit=lambda key: known.get(key, Merit.NEWCOMER))
+    assert found == [offers[10], offers[11], *offers[1:7]]
+    alone = shortlist(offers[:1], prompt_milli=0, merit=lambda _: Merit.SHUNNED)
+    assert alone == offers[:1], "better than nothing"
+
+
+def test_many_small_spans_do_not_hide_a_whole_one() -> None:
+    small = [
+        an_offer(number, (number % 64, number % 64 + 1), blocks=64, price_out=0, price_in=0) for number in range(200)
+    ]
+    whole = an_offer(250, (0, 64), blocks=64, price_out=10_000_000)
+    assert whole in shortlist([*small, whole], prompt_milli=0)
+
+
+def test_the_widest_spans_at_extreme_prices_are_weighed_in_no_time() -> None:
+    offers = [
+        an_offer(number % 250, (number, MAX_BLOCKS - number), blocks=MAX_BLOCKS, price_in=0, price_out=price)
+        for number in range(250)
+        for price in (0, MAX_PRICE)
+    ]
+    began = time.process_time()
+    assert len(shortlist(offers, prompt_milli=0, hop=2**62)) >= 1
+    assert time.process_time() - began < 2
 
 
 def test_a_shortlist_weighs_prompt_against_answer() -> None:
@@ -143,3 +188,51 @@ def test_where_no_node_is_left_the_reasons_of_all_are_told() -> None:
         route_among(offers, {offers[0].public_key: SILENT}, find)
     assert caught.value.code == "gap"
     assert (offers[0], SILENT) in caught.value.explanations
+
+
+def fakes(first: int = 100, **changes: Any) -> list[Offer]:
+    """Another model under the same name, whole."""
+    return halves(first, model=OTHER, **changes)
+
+
+def test_a_name_means_what_this_client_used_under_it() -> None:
+    offers = [*halves(), *fakes(price_out=1)]
+    with pytest.raises(ConfigurationError, match=r"demo \(111111111111\), demo \(333333333333\)"):
+        choose_model(offers, "demo")
+    assert choose_model(offers, "demo", used={"demo": MODEL}) == MODEL
+    assert choose_model(offers, "demo", used={"demo": OTHER}) == OTHER
+    assert choose_model(offers, None, used={"demo": MODEL}) == MODEL
+    assert choose_model(offers, "333333333333", used={"demo": MODEL}) == OTHER, "a root says it all"
+    assert namesakes(offers, "demo", MODEL) == [OTHER]
+
+
+def test_a_newcomer_under_a_known_name_is_not_taken_for_the_model() -> None:
+    with pytest.raises(NoRouteError, match=r"the demo that was used here before \(111111111111\)") as caught:
+        choose_model(fakes(), "demo", used={"demo": MODEL})
+    assert "333333333333" in caught.value.hint
+    assert not covers(fakes(), "demo", used={"demo": MODEL})
+    assert covers([*fakes(), *halves()], "demo", used={"demo": MODEL})
+    half = [an_offer(0, (0, 2)), *fakes()]
+    assert choose_model(half, "demo", used={"demo": MODEL}) == MODEL, "what is missing of it, the route says"
+
+
+def test_at_first_use_the_model_whose_nodes_were_paid_is_meant() -> None:
+    paid = {offer.public_key for offer in halves()}
+    merit = dict.fromkeys(paid, Merit.PAID)
+    offers = [*fakes(), *halves()]
+    assert choose_model(offers, "demo", merit=lambda key: merit.get(key, Merit.NEWCOMER)) == MODEL
+    assert choose_model(offers, None, merit=lambda key: merit.get(key, Merit.NEWCOMER)) == MODEL
+    with pytest.raises(ConfigurationError, match="several models"):
+        choose_model(offers, "demo", merit=lambda _: Merit.PAID)
+
+
+def test_a_name_that_looks_like_a_root_is_not_one() -> None:
+    offers = [*halves(), *fakes(model_name=MODEL.hex()[:12])]
+    assert choose_model(offers, MODEL.hex()[:12]) == MODEL
+
+
+def test_of_many_models_a_few_are_named() -> None:
+    offers = [offer for number in range(30) for offer in halves(2 * number, model=bytes([number]) * 32)]
+    with pytest.raises(ConfigurationError, match="and others") as caught:
+        choose_model(offers, "demo")
+    assert len(caught.value.message) < 400

@@ -1,0 +1,46 @@
+"""How the nodes of a market are looked at: the best few first, and more only where these make no route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from node.app.planning import Market
+from protocol.choice import FIRST
+from protocol.offer import Offer
+
+__all__ = ["look"]
+
+ROUNDS = 3
+"""Shortlists, each twice as long as the one before."""
+FIRST_ANSWER_S = 2.5
+"""For the nodes of one shortlist."""
+LAST_ANSWER_S = 6.0
+"""For those that were slow, where nobody else has answered."""
+
+
+class Measures(Protocol):
+    """The part of a network that is needed here."""
+
+    async def round_trips(
+        self,
+        offers: Sequence[Offer],
+        *,
+        patience_s: float | None = None,
+        enough: Callable[[Mapping[bytes, int]], bool] | None = None,
+    ) -> dict[bytes, int]: ...
+
+
+async def look(market: Market, network: Measures) -> None:
+    """Find out which nodes answer, until they make a route or nobody is left: within some 14 seconds."""
+    every: dict[bytes, Offer] = {}
+    for turn in range(ROUNDS):
+        asked = market.worth_asking(FIRST << turn)
+        if not asked:
+            break
+        every |= {offer.public_key: offer for offer in asked}
+        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.would_do))
+        if market.would_do({}):
+            return
+    late = list(every.values())
+    market.hear(late, await network.round_trips(late, patience_s=LAST_ANSWER_S, enough=market.would_do))
