@@ -186,14 +186,16 @@ def test_several_silent_providers_one_after_another_are_gone_round_and_what_they
 
         def mute(number: int) -> None:
             node = shop.market.nodes[number]
-            shop.market.network.listen(node.address, node.key.public_key, on_link)
+            shop.market.network.listen(node.address, node.key.public_key, on_link, node.provider.allowance)
 
         async def another_is_silent() -> None:
             node = shop.market.nodes[silent.pop(0)]
             for link in shop.market.network.links.pop(node.address):
                 link.cut()
             await asyncio.sleep(1)  # on a virtual clock: its neighbours have seen it
-            shop.market.network.listen(node.address, node.key.public_key, node.provider.on_link)
+            shop.market.network.listen(
+                node.address, node.key.public_key, node.provider.on_link, node.provider.allowance
+            )
             if silent:
                 mute(silent[0])
 

@@ -8,7 +8,7 @@ import pytest
 from agreed_job import agree
 from market_offers import an_offer
 
-from protocol.offer import Offer
+from protocol.offer import MAX_DURATION_US, Offer
 from protocol.patience import LEAST_S, MOST_S, Patience, crawl_s, patience_with
 from protocol.terms import Terms
 
@@ -37,10 +37,12 @@ def test_the_time_follows_from_the_offers_figures() -> None:
 
 
 def test_a_prompt_position_counts_no_more_than_one_alone() -> None:
-    assert patience(prompt_us=2**32 - 1, position_us=1, late_us=1) == patience(prompt_us=1, position_us=1, late_us=1)
+    assert patience(prompt_us=MAX_DURATION_US, position_us=1, late_us=1) == patience(
+        prompt_us=1, position_us=1, late_us=1
+    )
 
 
-@pytest.mark.parametrize("figure", [10_000_000, 2**32 - 1])
+@pytest.mark.parametrize("figure", [10_000_000, MAX_DURATION_US])
 def test_no_claim_buys_more_than_the_most(figure: int) -> None:
     stalling = patience(prompt_us=figure, position_us=figure, late_us=figure)
     assert stalling == Patience(prompt_s=MOST_S, first_s=4 * MOST_S, token_s=MOST_S)
@@ -48,4 +50,4 @@ def test_no_claim_buys_more_than_the_most(figure: int) -> None:
 
 def test_tokens_that_crawl_are_beyond_what_is_late_and_beyond_the_jobs_class() -> None:
     assert crawl_s(*route(late_us=50_000, position_us=1)) == pytest.approx(4 * 0.4)
-    assert crawl_s(*route(late_us=2**32 - 1)) == 4.0, "a chat waits a second for a token, whatever an offer says"
+    assert crawl_s(*route(late_us=MAX_DURATION_US)) == 4.0, "a chat waits a second for a token, whatever an offer says"

@@ -6,8 +6,9 @@ import pytest
 from market_offers import NOW, an_energy_claim, an_offer, key_of
 
 from protocol.errors import MalformedError
-from protocol.offer import HardwareKind, check_offer
+from protocol.offer import MAX_AT_ONCE, HardwareKind, check_offer
 from protocol.power import DEVICE_W, MOST_DEVICES, most_millijoules, most_per_token
+from protocol.tariff import MAX_MILLIJOULES_PER_TOKEN
 
 FIELDS = {"millijoules_in": "prompt_us", "millijoules_out": "position_us"}
 
@@ -34,6 +35,6 @@ def test_m14_an_offer_claims_no_more_for_a_token_than_its_hardware_can_draw(fiel
 
 def test_a_batch_does_not_make_more_of_it() -> None:
     offer = an_offer(0)
-    claim = an_energy_claim(millijoules_out=10**15, batch=2**32 - 1)
+    claim = an_energy_claim(millijoules_out=MAX_MILLIJOULES_PER_TOKEN, batch=MAX_AT_ONCE)
     with pytest.raises(MalformedError, match="its hardware can draw"):
         check_offer(offer.replace(energy=claim), key_of(0).address, NOW)
