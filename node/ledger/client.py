@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from node.ledger.log_source import HttpLog
 from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
 from node.ledger.trust import Question, Trust
-from node.ledger.wire import Answer, LedgerInfo, Place
+from node.ledger.wire import Answer, LedgerInfo, Place, providers_from_json
 from node.ports import VenueRules
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode, encode
@@ -277,6 +277,12 @@ class LedgerClient:
         Empty where the ledger shows none.
         """
         return await self._http.offers(model, node)
+
+    async def providers(self) -> Mapping[bytes, int]:
+        """Who was paid on this ledger, by 20-byte address, and in how many sessions: its word, and a bounded list."""
+        await self.connect()
+        answer = await self._ask("providers")
+        return providers_from_json(answer.said.get("providers"))
 
     def check_opened(self, session: Session, evidence: bytes) -> None:
         """That a session was opened here, without asking anybody; `connect` comes before.

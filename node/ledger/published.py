@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.ledger.paid import most_paid
 from node.ledger.recent import Recent
-from node.ledger.store import AccountRow, Batch, SessionRow, Store
+from node.ledger.store import AccountRow, Batch, ProviderRow, SessionRow, Store
 from protocol.checkpoint import Checkpoint
 from protocol.errors import LocalError, RefusedError
 from protocol.ids import Address, SessionId
@@ -60,6 +61,9 @@ class Published:
         self._head: Head | None = None
         self._accounts: dict[Address, AccountRow] = {}
         self._sessions: dict[SessionId, SessionRow] = {}
+        self._providers: dict[Address, ProviderRow] = {}
+        self._most_paid: Sequence[ProviderRow] | None = None
+        """Made anew where somebody asks after a change."""
         self._tiles: Recent[tuple[int, int], bytes] = Recent(_TILES)
         """By level and index: all hashes that are known of it. They never change, there are only more of them."""
         self._nodes: Recent[Node, bytes] = Recent(_NODES)
@@ -75,6 +79,9 @@ class Published:
             self._entries.put(index, entry)
         self._accounts.update((row.address, row) for row in batch.accounts)
         self._sessions.update((row.session, row) for row in batch.sessions)
+        if batch.providers:
+            self._providers.update((row.address, row) for row in batch.providers)
+            self._most_paid = None
         self._head = Head(batch.checkpoint, batch.note)
 
     @property
@@ -93,6 +100,12 @@ class Published:
     def session(self, session: bytes) -> SessionRow | None:
         """A session; None where it was never opened."""
         return self._sessions.get(SessionId(session))
+
+    def most_paid(self) -> Sequence[ProviderRow]:
+        """Who was paid in the most sessions: a bounded list."""
+        if self._most_paid is None:
+            self._most_paid = most_paid(self._providers.values())
+        return self._most_paid
 
     # Log
 

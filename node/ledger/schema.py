@@ -37,12 +37,13 @@ __all__ = [
     "make_engine",
     "meta",
     "metadata",
+    "providers",
     "sessions",
     "sqlite_url",
     "tiles",
 ]
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -97,6 +98,15 @@ sessions = Table(
 )
 """Every session ever opened, closed ones too: the very same must never open again. ``data``: canonical bytes of the
 session; ``settled`` and ``ceilings``: micro-units of each leg, eight bytes each, most significant first."""
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("address", LargeBinary(20), primary_key=True),
+    Column("sessions", _BIG, nullable=False),
+    Column("since", _BIG, ForeignKey(entries.c.position), nullable=False),
+)
+"""Who was paid by vouchers: in how many sessions, and the entry of the first payment. It follows from the log."""
 
 checkpoint = Table(
     "checkpoint",

@@ -8,7 +8,11 @@ GET     /info                           who runs it, under which rules, where it
 GET     /account/<0x address>           balance, and the entry that proves it
 GET     /session/<hex id>               amounts, and the entries that opened a session and last changed it
 GET     /entry/<index>                  an entry
+<<<<<<< HEAD
 GET     /offers                         offers that the ledger's own peer has heard, as peers hand them out (`offers`)
+=======
+GET     /providers                      who was paid here in the most sessions, by the ledger's word
+>>>>>>> 08e8371 (x)
 GET     /consistency                    nothing more than every answer holds
 POST    /ops                            one signed operation; answers with its entry, once that is durable
 POST    /faucet                         play money, where the ledger was begun with a faucet
@@ -40,6 +44,7 @@ from node.ledger.wire import (
     LedgerInfo,
     Place,
     error_to_json,
+    providers_to_json,
     read_object,
     status_of,
 )
@@ -142,6 +147,10 @@ class _Routes:
     async def consistency(self, request: web.Request) -> web.Response:
         return await self._answer(request, {}, {})
 
+    async def providers(self, request: web.Request) -> web.Response:
+        rows = self._published.most_paid()
+        return await self._answer(request, {"providers": providers_to_json(rows)}, {})
+
     async def submit(self, request: web.Request) -> web.Response:
         known = _known(request)
         signed = decode(await request.read(), SignedOp, limit=MAX_OP_BYTES)
@@ -202,6 +211,7 @@ def build_app(
     app.router.add_get("/account/{address}", routes.account)
     app.router.add_get("/session/{session}", routes.session)
     app.router.add_get("/entry/{index}", routes.entry)
+    app.router.add_get("/providers", routes.providers)
     app.router.add_get("/consistency", routes.consistency)
     app.router.add_post("/ops", routes.submit)
     if offers is not None:

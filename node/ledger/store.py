@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +30,11 @@ from protocol.messages import Session
 from protocol.session import Account, SessionRecord
 from protocol.tiles import Tile
 
-__all__ = ["AccountRow", "Batch", "SessionRow", "Store"]
+__all__ = ["AccountRow", "Batch", "ProviderRow", "SessionRow", "Store"]
 
 _ADVISORY_LOCK = 0x6A6F756C65  # "joule"
+_ASKED_AT_ONCE = 500
+"""Sessions in one query; SQLite takes some thousand values in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,17 @@ class SessionRow:
     """Index of the last entry that changed it."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """Somebody whom vouchers have paid."""
+
+    address: Address
+    sessions: int
+    """In how many sessions."""
+    since: int
+    """Index of the entry that paid it first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """What one commit makes durable."""
@@ -69,6 +82,7 @@ class Batch:
     tiles: dict[Tile, bytes]
     accounts: Sequence[AccountRow]
     sessions: Sequence[SessionRow]
+    providers: Sequence[ProviderRow] = ()
     checkpoint: Checkpoint
     """What covers the batch."""
     note: bytes
@@ -170,6 +184,7 @@ class Store:
             await self._write_entries(connection, batch)
             await self._write_tiles(connection, batch)
             await self._write_state(connection, batch)
+            await self._write_providers(connection, batch)
             await self._write_checkpoint(connection, batch)
         # Durable. A crash from here on loses answers, never entries: who was not answered looks its operation up.
 
@@ -211,6 +226,10 @@ class Store:
                 for row in batch.sessions
             ],
         )
+
+    async def _write_providers(self, connection: AsyncConnection, batch: Batch) -> None:
+        rows = [{"address": row.address, "sessions": row.sessions, "since": row.since} for row in batch.providers]
+        await self._upsert(connection, schema.providers, rows)
 
     async def _write_checkpoint(self, connection: AsyncConnection, batch: Batch) -> None:
         await self._upsert(connection, schema.checkpoint, [{"id": 1, "note": batch.note}])
@@ -265,6 +284,21 @@ class Store:
         """Every account."""
         async with self._reading() as connection:
             return [_account_row(row) for row in await connection.execute(select(schema.accounts))]
+
+    async def all_providers(self) -> list[ProviderRow]:
+        """Everybody who was paid."""
+        async with self._reading() as connection:
+            rows = await connection.execute(select(schema.providers))
+            return [ProviderRow(Address(row.address), row.sessions, row.since) for row in rows]
+
+    async def sessions(self, wanted: Collection[bytes]) -> list[SessionRow]:
+        """Those of the wanted sessions that were ever opened."""
+        asked, found = list(wanted), list[SessionRow]()
+        async with self._reading() as connection:
+            for begin in range(0, len(asked), _ASKED_AT_ONCE):
+                these = schema.sessions.c.session.in_(asked[begin : begin + _ASKED_AT_ONCE])
+                found += map(_session_row, await connection.execute(select(schema.sessions).where(these)))
+        return found
 
     async def all_sessions(self) -> list[SessionRow]:
         """Every session."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from node.ledger.log_source import HttpLog, LogSource, StoreLog
+from node.ledger.paid import Paid, first_paid
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.store import Store
 from node.ledger.working_copy import faucet_credit
@@ -66,6 +67,7 @@ class Report:
     changed: dict[bytes, int] = field(default_factory=dict)
     """Index of the last entry that changed each account and session."""
     opened: dict[SessionId, int] = field(default_factory=dict)
+    paid: Paid = field(default_factory=Paid)
 
     @property
     def held(self) -> int:
@@ -204,7 +206,9 @@ class _Replay:
             raise DishonestError("its time is before the time of the entry before it")
         self._time = entry.time
         # (3) signed, allowed, and with the effects that the rules give
+        paid = first_paid(report.books, entry)
         replay(report.books, self._domain, entry)
+        report.paid.take(paid, index)
         # (4) within what the faucet may give
         self._count_money(entry)
         for account in entry.accounts:
@@ -266,4 +270,9 @@ async def _check_state(store: Store, report: Report) -> Fault | None:
         places = (report.opened.get(session), report.changed.get(session))
         if stored is None or stored.record != record or (stored.opened, stored.entry) != places:
             faults.append(Fault(places[1], f"session {session.hex()} is not stored as it leaves it"))
+    stored_providers = {row.address: row for row in await store.all_providers()}
+    for address in sorted(stored_providers.keys() | report.paid.rows.keys()):
+        if stored_providers.get(address) != report.paid.rows.get(address):
+            since = report.paid.rows[address].since if address in report.paid.rows else None
+            faults.append(Fault(since, f"who was paid how often is not stored as it leaves it: {address.hex()}"))
     return min(faults, key=lambda fault: -1 if fault.index is None else fault.index, default=None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from protocol.errors import (
     JoulemeshError,
@@ -32,10 +32,13 @@ __all__ = [
     "MAX_ANSWER_BYTES",
     "MAX_KNOWN",
     "MAX_OP_BYTES",
+    "MAX_PROVIDERS",
     "Answer",
     "LedgerInfo",
     "Place",
     "error_to_json",
+    "providers_from_json",
+    "providers_to_json",
     "read_object",
     "remote_error",
     "status_of",
@@ -50,6 +53,9 @@ MAX_KNOWN = 8
 MAX_OFFER_PAGE_BYTES = 256 * 1024
 """Of one page of offers: small enough to be written at once, so that a slow reader holds little."""
 MAX_OFFER_PAGES = 64
+
+MAX_PROVIDERS = 1_000
+"""Providers that a ledger lists: more than any client weighs, in some 110 KiB."""
 
 _DEPTH = 4
 _MAX_TEXT = 400
@@ -181,6 +187,36 @@ class LedgerInfo:
             peers=tuple(map(_text, peers)),
             version=_text(body.get("version")),
         )
+
+
+class Merit(Protocol):
+    """Somebody whom this ledger's vouchers have paid."""
+
+    @property
+    def address(self) -> Address: ...
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def since(self) -> int: ...
+
+
+def providers_to_json(rows: Sequence[Merit]) -> list[dict[str, str]]:
+    """Who was paid, in how many sessions, since which entry."""
+    return [
+        {"address": f"0x{row.address.hex()}", "sessions": str(row.sessions), "since": str(row.since)} for row in rows
+    ]
+
+
+def providers_from_json(value: object) -> dict[bytes, int]:
+    """In how many sessions each was paid, as far as the list goes. Raises MalformedError."""
+    if not isinstance(value, list) or len(value) > MAX_PROVIDERS:
+        raise MalformedError("the ledger's list of providers cannot be read")
+    found: dict[bytes, int] = {}
+    for each in value:
+        body = _object(each, "address", "sessions", "since")
+        with peers_fault():
+            found[parse_address(_text(body["address"]))] = int_text(body["sessions"])
+    return found
 
 
 def read_object(content: bytes, *, limit: int = MAX_ANSWER_BYTES) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from node.ledger.paid import Paid, first_paid
 from node.ledger.store import AccountRow, Batch, SessionRow, Store
 from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from protocol.codec import decode, encode
@@ -44,6 +45,9 @@ class WorkingCopy:
     """Index of the entry that opened each session."""
     last_time: int = 0
     """Time of the last entry."""
+    paid: Paid = field(default_factory=Paid)
+    _recorded: int = 0
+    """Entries in the books that are not in the tree yet."""
 
     @property
     def rules(self) -> Rules:
@@ -54,6 +58,8 @@ class WorkingCopy:
 
     def record(self, outcome: Outcome) -> None:
         """Take an accepted operation into the books."""
+        self.paid.take(first_paid(self.books, outcome.entry), self.appender.size + self._recorded)
+        self._recorded += 1
         self.books.record(outcome)
         deposit = faucet_credit(outcome.entry.op)
         if deposit is not None:
@@ -63,6 +69,7 @@ class WorkingCopy:
     def append(self, outcomes: Sequence[Outcome], key: NoteKey) -> Batch:
         """Append recorded outcomes to the tree, and sign for it; returns all that has to become durable."""
         first = self.appender.size
+        self._recorded = 0
         entries = [encode(outcome.entry) for outcome in outcomes]
         tiles = self.appender.append([leaf_hash(entry) for entry in entries])
         accounts: dict[Address, AccountRow] = {}
@@ -80,6 +87,7 @@ class WorkingCopy:
             tiles=tiles,
             accounts=list(accounts.values()),
             sessions=list(sessions.values()),
+            providers=self.paid.changes(),
             checkpoint=checkpoint,
             note=sign_checkpoint(checkpoint, key),
         )
@@ -123,6 +131,7 @@ async def recover(store: Store, key: NoteKey) -> Recovered | None:
         tiles=edge,
         accounts=await store.all_accounts(),
         sessions=await store.all_sessions(),
+        providers=await store.all_providers(),
         checkpoint=checkpoint,
         note=note,
     )
@@ -171,6 +180,7 @@ async def _recover_books(store: Store, copy: WorkingCopy, durable: Batch) -> Non
     if not isinstance(genesis, Genesis):
         raise _damaged("its first entry is not its genesis")
     copy.books.rules = rules_of(genesis)
+    copy.paid = Paid(durable.providers)
     for account in durable.accounts:
         copy.books.accounts[account.address] = account.account
         copy.fauceted[account.address] = account.fauceted
