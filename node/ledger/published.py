@@ -1,11 +1,13 @@
-"""What a ledger shows: the state that is durable and signed for, in memory, so that an answer takes no query.
+"""What a ledger shows: the state that is durable and signed for, what is new of it in memory.
 
-The writer's working copy may be ahead of the database by a batch; this follows it, whole batches at a time. The edge of
-the tree and the newest entries stay here, older tiles and entries are read when somebody asks for them.
+The writer's working copy may be ahead of the database by a batch; this follows it, whole batches at a time. Accounts,
+the edge of the tree, and the newest sessions and entries stay here; older tiles, entries and sessions are read when
+somebody asks for them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,8 @@ _NODES = 32_768
 _ENTRIES = 4_096
 """Of some 600 bytes each; the longest have 30 KiB."""
 _PROOFS = 64
+_SESSIONS = 8_192
+"""Of some 1.5 KiB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Published:
         self._store = store
         self._head: Head | None = None
         self._accounts: dict[Address, AccountRow] = {}
-        self._sessions: dict[SessionId, SessionRow] = {}
+        self._sessions: Recent[SessionId, SessionRow] = Recent(_SESSIONS)
+        """Those that were changed last; what a database shows of the others is as new."""
+        self._moved_on = asyncio.Event()
         self._providers: dict[Address, ProviderRow] = {}
         self._most_paid: Sequence[ProviderRow] | None = None
         """Made anew where somebody asks after a change."""
@@ -78,11 +84,14 @@ class Published:
         for index, entry in enumerate(batch.entries, batch.first):
             self._entries.put(index, entry)
         self._accounts.update((row.address, row) for row in batch.accounts)
-        self._sessions.update((row.session, row) for row in batch.sessions)
+        for row in batch.sessions:
+            self._sessions.put(row.session, row)
         if batch.providers:
             self._providers.update((row.address, row) for row in batch.providers)
             self._most_paid = None
         self._head = Head(batch.checkpoint, batch.note)
+        self._moved_on.set()
+        self._moved_on = asyncio.Event()
 
     @property
     def head(self) -> Head:
@@ -97,9 +106,18 @@ class Published:
         """An account; None where no entry ever touched it."""
         return self._accounts.get(Address(address))
 
-    def session(self, session: bytes) -> SessionRow | None:
+    async def session(self, session: bytes) -> SessionRow | None:
         """A session; None where it was never opened."""
-        return self._sessions.get(SessionId(session))
+        identity = SessionId(session)
+        row = self._sessions.get(identity)
+        if row is not None:
+            return row
+        rows = await self._store.sessions([identity])
+        row = self._sessions.get(identity) or next(iter(rows), None)
+        # The database has a batch before it is shown here.
+        while row is not None and row.entry >= self.head.checkpoint.size:
+            await self._moved_on.wait()
+        return row
 
     def most_paid(self) -> Sequence[ProviderRow]:
         """Who was paid in the most sessions: a bounded list."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from node.ledger.published import Published
 from node.ledger.store import Store
-from node.ledger.working_copy import FAUCET_REFERENCE, WorkingCopy, recover
+from node.ledger.working_copy import FAUCET_REFERENCE, WorkingCopy, recover, sessions_of
 from node.ports import Clock
 from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, PeerError, RuleError
-from protocol.ids import Address, checksum_address
+from protocol.ids import Address, SessionId, checksum_address
 from protocol.note import NoteKey
 from protocol.operations import Deposit, Genesis, SignedOp, sign_op
 from protocol.session import Outcome, Rules, apply, ledger_domain, rules_of
@@ -37,6 +37,8 @@ class _Submission:
 
     make: Callable[[], SignedOp]
     done: asyncio.Future[int]
+    sessions: Sequence[SessionId] = ()
+    """Those that it names."""
 
 
 class Sequencer:
@@ -105,7 +107,7 @@ class Sequencer:
 
         Raises what `protocol.session.apply` raises, and LocalError when the ledger is overloaded or has stopped.
         """
-        return await self._enqueue(lambda: signed)
+        return await self._enqueue(lambda: signed, sessions_of(signed))
 
     async def faucet(self, account: Address, amount: int) -> int:
         """Credit play money to `account`, up to the ledger's limit for each. Raises RuleError, and as `submit` does."""
@@ -124,13 +126,13 @@ class Sequencer:
         )
         return sign_op(self.domain, self._operator, deposit)
 
-    async def _enqueue(self, make: Callable[[], SignedOp]) -> int:
+    async def _enqueue(self, make: Callable[[], SignedOp], sessions: Sequence[SessionId] = ()) -> int:
         if self._stopped is not None:
             raise self._stopped
         if self._waiting.qsize() >= _MAX_WAITING:
             raise LocalError("the ledger is overloaded", code="busy", hint="try again in a moment")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(_Submission(make, done))
+        self._waiting.put_nowait(_Submission(make, done, sessions))
         return await done
 
     # The writer
@@ -178,6 +180,7 @@ class Sequencer:
 
     async def _sequence(self, batch: Sequence[_Submission]) -> None:
         """Apply a batch, make it durable under a signed checkpoint, then answer."""
+        batch = await self._fetch(batch)
         now = max(self._clock(), self._copy.last_time)
         results = [(submission, self._apply(submission, now)) for submission in batch]
         taken = [outcome for _, outcome in results if isinstance(outcome, Outcome)]
@@ -187,12 +190,30 @@ class Sequencer:
             appended = self._copy.append(taken, self._key)
             await self._store.commit(appended)
             self.published.take(appended)
+        self._copy.forget()
         for submission, result in results:
             if isinstance(result, Outcome):
                 _answer(submission, index)
                 index += 1
             else:
                 _answer(submission, result)
+
+    async def _fetch(self, batch: Sequence[_Submission]) -> Sequence[_Submission]:
+        """Have the sessions at hand that the batch names: all before this batch is durable, so the database knows.
+
+        Returns what can be applied. Where the database does not answer, the rest is refused, and nothing is lost.
+        """
+        lacking = self._copy.lacks(identity for submission in batch for identity in submission.sessions)
+        if not lacking:
+            return batch
+        try:
+            self._copy.hold(await self._store.sessions(lacking))
+        except LocalError as error:
+            for submission in batch:
+                if not lacking.isdisjoint(submission.sessions):
+                    _answer(submission, error)
+            return [submission for submission in batch if lacking.isdisjoint(submission.sessions)]
+        return batch
 
     def _apply(self, submission: _Submission, now: int) -> Outcome | JoulemeshError:
         try:

@@ -132,7 +132,7 @@ class _Routes:
         return await self._answer(request, {"free": str(free), "nonce": str(nonce)}, {"entry": entry})
 
     async def session(self, request: web.Request) -> web.Response:
-        row = self._published.session(_parse_session(request.match_info["session"]))
+        row = await self._published.session(_parse_session(request.match_info["session"]))
         if row is None:
             raise RefusedError("no such session on this ledger", code="unknown-session")
         said = {

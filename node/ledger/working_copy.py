@@ -1,13 +1,15 @@
-"""The writer's working copy of a ledger: balances, sessions and the tree's edge, recovered from the database at start.
+"""The writer's working copy of a ledger: balances, recent sessions and the tree's edge, recovered from the database.
 
 Only the writer's task touches it. It may run ahead of the database by the batch that is being committed, never by more;
-when that commit fails the copy is thrown away with its process.
+when that commit fails the copy is thrown away with its process. Sessions are many and most of them over, so only those
+that were changed or named last are held; the others are fetched before an operation that names them is applied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from node.ledger.paid import Paid, first_paid
 from node.ledger.store import AccountRow, Batch, SessionRow, Store
@@ -16,12 +18,16 @@ from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, LocalError, MalformedError, PeerError
 from protocol.ids import Address, SessionId
 from protocol.merkle import leaf_hash
+from protocol.messages import session_id
 from protocol.note import NoteKey
-from protocol.operations import Deposit, Genesis, LogEntry, SignedOp
+from protocol.operations import Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp
 from protocol.session import Books, Outcome, Rules, rules_of
 from protocol.tiles import Tile, TileAppender, bundle_of
 
-__all__ = ["FAUCET_REFERENCE", "Recovered", "WorkingCopy", "faucet_credit", "recover"]
+__all__ = ["FAUCET_REFERENCE", "Recovered", "WorkingCopy", "faucet_credit", "recover", "sessions_of"]
+
+_SESSIONS = 8_192
+"""Sessions in memory, of some 1.5 KiB each; more than a batch can name."""
 
 FAUCET_REFERENCE = "faucet"
 """Reference of the deposits that the faucet makes."""
@@ -33,6 +39,20 @@ def faucet_credit(signed: SignedOp) -> Deposit | None:
     return action if isinstance(action, Deposit) and action.reference == FAUCET_REFERENCE else None
 
 
+def sessions_of(signed: SignedOp) -> list[SessionId]:
+    """The sessions that an operation names, which its rule will look for. Raises MalformedError."""
+    match signed.read():
+        case Open(session=session):
+            return [session_id(session)]
+        case Settle(vouchers=vouchers):
+            return [SessionId(each.voucher.session) for each in vouchers]
+        case Release(discharges=discharges):
+            return [SessionId(each.discharge.session) for each in discharges]
+        case Close(session=identity):
+            return [SessionId(identity)]
+    return []
+
+
 @dataclass(slots=True)
 class WorkingCopy:
     """Books and tree, and what the ledger keeps beside them."""
@@ -42,7 +62,7 @@ class WorkingCopy:
     fauceted: dict[Address, int] = field(default_factory=dict)
     """Micro-units that the faucet credited to each account."""
     opened: dict[SessionId, int] = field(default_factory=dict)
-    """Index of the entry that opened each session."""
+    """Index of the entry that opened each session that is held."""
     last_time: int = 0
     """Time of the last entry."""
     paid: Paid = field(default_factory=Paid)
@@ -55,6 +75,22 @@ class WorkingCopy:
         if self.books.rules is None:
             raise RuntimeError("the ledger has no genesis entry yet")
         return self.books.rules
+
+    def lacks(self, wanted: Iterable[SessionId]) -> set[SessionId]:
+        """Those that are not held, and may be in the database."""
+        return {identity for identity in wanted if identity not in self.books.sessions}
+
+    def hold(self, rows: Iterable[SessionRow]) -> None:
+        """Take in sessions from the database, which must not lag behind the books."""
+        for row in rows:
+            self.books.sessions[row.session] = row.record
+            self.opened[row.session] = row.opened
+
+    def forget(self) -> None:
+        """Let go of the sessions that were held longest, beyond a bound. All that was recorded must be durable."""
+        sessions = self.books.sessions
+        for identity in list(islice(sessions, max(0, len(sessions) - _SESSIONS))):
+            del sessions[identity], self.opened[identity]
 
     def record(self, outcome: Outcome) -> None:
         """Take an accepted operation into the books."""
@@ -99,7 +135,7 @@ class Recovered:
 
     copy: WorkingCopy
     durable: Batch
-    """All accounts and sessions, the edge of the tree, and the newest entries."""
+    """All accounts and providers, the edge of the tree, and the newest entries."""
 
 
 async def recover(store: Store, key: NoteKey) -> Recovered | None:
@@ -130,7 +166,7 @@ async def recover(store: Store, key: NoteKey) -> Recovered | None:
         entries=tail,
         tiles=edge,
         accounts=await store.all_accounts(),
-        sessions=await store.all_sessions(),
+        sessions=(),
         providers=await store.all_providers(),
         checkpoint=checkpoint,
         note=note,
@@ -184,9 +220,6 @@ async def _recover_books(store: Store, copy: WorkingCopy, durable: Batch) -> Non
     for account in durable.accounts:
         copy.books.accounts[account.address] = account.account
         copy.fauceted[account.address] = account.fauceted
-    for session in durable.sessions:
-        copy.books.sessions[session.session] = session.record
-        copy.opened[session.session] = session.opened
 
 
 def _decode_entry(data: bytes) -> LogEntry:

@@ -1,22 +1,82 @@
-"""A ledger in a process of its own, for tests that kill it: prints its address, then serves until the end."""
+"""A ledger in a process of its own, for tests that kill or attack it: prints its address, then serves until the end."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
+import signal
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ledger_world import OPERATOR, ledger_settings
 
 from node.ledger import run_ledger
 
+ROOT = Path(__file__).resolve().parents[2]
 
-async def main(folder: Path) -> None:
+
+async def main(folder: Path, descriptors: int) -> None:
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     async with run_ledger(ledger_settings(folder), OPERATOR, lambda: int(time.time())) as ledger:
         print(ledger.url, flush=True)
         await ledger.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerProcess:
+    """One that runs."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    log: Path
+    """What it wrote to standard error."""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def resident_mib(self) -> float:
+        """Memory that it holds now."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    def descriptors(self) -> int:
+        """Files and sockets that it holds open now."""
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+
+
+async def spawn_ledger(folder: Path, *, descriptors: int = 0, log: Path | None = None) -> LedgerProcess:
+    """Start one in `folder`; it is up when this returns. 0 descriptors: as many as this process may have."""
+    path = folder / "stderr.log" if log is None else log
+    with path.open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, __file__, str(folder), str(descriptors)),
+            stdout=asyncio.subprocess.PIPE, stderr=errors, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    if process.stdout is None:
+        raise RuntimeError("no output to read the address from")
+    async with asyncio.timeout(60):
+        url = (await process.stdout.readline()).decode().strip()
+    return LedgerProcess(url, process, path)
+
+
+@asynccontextmanager
+async def started_ledger(folder: Path, *, descriptors: int = 0) -> AsyncIterator[LedgerProcess]:
+    """One that is stopped when the block ends."""
+    ledger = await spawn_ledger(folder, descriptors=descriptors)
+    try:
+        yield ledger
+    finally:
+        if ledger.process.returncode is None:
+            ledger.process.send_signal(signal.SIGKILL)
+        await ledger.process.wait()
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))

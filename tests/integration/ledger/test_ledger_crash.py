@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
+from ledger_process import spawn_ledger
 from ledger_world import OPERATOR, HandClock, ledger_settings
 
 from node.ledger import LedgerClient, run_ledger, verify_database
 from protocol.errors import UnreachableError
 from protocol.signing import SigningKey
 
-ROOT = Path(__file__).resolve().parents[3]
 KEYS = [SigningKey(number.to_bytes(32, "big")) for number in range(1, 13)]
 
 
 async def start(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "tests" / "support" / "ledger_process.py"), str(folder),
-        stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    if process.stdout is None:
-        raise RuntimeError("no output to read the address from")
-    async with asyncio.timeout(30):
-        url = (await process.stdout.readline()).decode().strip()
-    return process, url
+    ledger = await spawn_ledger(folder)
+    return ledger.process, ledger.url
 
 
 @pytest.mark.asyncio

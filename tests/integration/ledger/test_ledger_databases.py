@@ -201,8 +201,6 @@ async def test_a_fault_at_genesis_leaves_nothing_behind(
         (lambda: update(schema.tiles).values(hashes=bytes(96)), "do not lead to the root"),
         (lambda: update(schema.entries).where(schema.entries.c.position == 2).values(data=b"x"), "not the one in"),
         (lambda: update(schema.checkpoint).values(note=b"x\n1\n\n"), "not signed by this log key"),
-        (lambda: update(schema.sessions).values(data=b"x"), "cannot be read"),
-        (lambda: update(schema.sessions).values(settled=b"x"), "cannot be read"),
         (lambda: text("UPDATE meta SET value = '1'"), "tables of version 1, not 3"),
     ],
 )
@@ -294,3 +292,22 @@ async def test_one_file_has_one_writer_whatever_the_folder(tmp_path: Path) -> No
                 pass
         assert refused.value.code == "ledger-locked"
         await client.faucet(CLIENT.address, 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("damage", [{"data": b"x"}, {"settled": b"x"}])
+async def test_a_damaged_session_is_named_and_stays_as_it_is(settings: LedgerSettings, damage: dict[str, Any]) -> None:
+    """It is met when somebody names it, not at the start; everybody else goes on."""
+    session = make_session()
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        await client.faucet(CLIENT.address, 10 * MILLION)
+        await client.open(session, CLIENT)
+    await change_database(settings, update(schema.sessions).values(**damage))
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        for asked in (client.session(session_id(session)), client.submit(open_session(session), CLIENT)):
+            with pytest.raises(UnreachableError, match="cannot be read") as refused:
+                await asked
+            assert refused.value.code == "ledger-damaged"
+        await client.open(make_session(salt=1), CLIENT)
+    report = await verify_database(database_of(settings))
+    assert report.fault is not None
