@@ -7,16 +7,22 @@ Losing the key ends the ledger: its entries stay verifiable, but nobody can appe
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from sqlalchemy.engine import URL
 
+from node.ledger.door import IDLE_S, Door, connections_now, open_sockets
 from node.ledger.log_key import create_log_key, read_log_key
 from node.ledger.offers import OfferPages, Shown
+from node.ledger.quiet_log import Repeated
 from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.sequencer import Sequencer
@@ -33,9 +39,8 @@ __all__ = ["DEFAULT_GRACE_S", "DEFAULT_PORT", "LedgerSettings", "RunningLedger",
 DEFAULT_PORT = 8645
 DEFAULT_GRACE_S = 48 * 3600
 
-_KEEPALIVE_SECONDS = 30
-"""Idle connections, and those that never finish a request's head, are closed after this."""
-
+_MAX_HEAD_LINE_BYTES = 4 * 1024
+_MAX_HEADERS = 64
 _SHUTDOWN_SECONDS = 5
 
 
@@ -60,6 +65,8 @@ class LedgerSettings:
     """Micro-units that every operation costs its actor, at least 1. Fixed once the ledger began."""
     rates: Rates = field(default_factory=Rates)
     """How often one asker may ask."""
+    connections: int | None = None
+    """Most at once; by default what the process's limit of descriptors leaves room for."""
 
     @property
     def url(self) -> URL:
@@ -124,15 +131,16 @@ async def run_ledger(
         )
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
-        runner = web.AppRunner(
-            build_app(sequencer, peers, settings.rates, OfferPages(offers) if offers is not None else None),
-            access_log=None,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
+        pages = OfferPages(offers) if offers is not None else None
+        runner = _runner(build_app(sequencer, peers, settings.rates, pages))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        port = await _listen(runner, settings)
+        if runner.server is None:
+            raise RuntimeError("a runner that was set up has a server")
+        sockets = await _listen(settings)
+        door = Door(sockets, runner.server, most=settings.connections or connections_now())
+        stack.push_async_callback(door.close)
+        port = sockets[0].getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         yield RunningLedger(f"http://{host}:{port}", str(key.verifier), sequencer.domain, writer)
 
@@ -168,14 +176,28 @@ async def _finish(sequencer: Sequencer, writer: asyncio.Task[None]) -> None:
         writer.exception()
 
 
-async def _listen(runner: web.AppRunner, settings: LedgerSettings) -> int:
-    site = web.TCPSite(runner, settings.host, settings.port)
+def _runner(app: web.Application) -> web.AppRunner:
+    log = logging.getLogger("node.ledger.http")
+    if not log.filters:
+        log.addFilter(Repeated((HttpProcessingError, ConnectionError), time.monotonic))
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=log,
+        keepalive_timeout=IDLE_S,
+        lingering_time=0,  # what nobody asked for is not read to its end
+        max_line_size=_MAX_HEAD_LINE_BYTES,
+        max_field_size=_MAX_HEAD_LINE_BYTES,
+        max_headers=_MAX_HEADERS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+    )
+
+
+async def _listen(settings: LedgerSettings) -> list[socket.socket]:
     try:
-        await site.start()
+        return await open_sockets(settings.host, settings.port)
     except OSError as error:
         raise ListenError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
             hint="is another ledger running there? choose another port",
         ) from error
-    address: tuple[str, int] = runner.addresses[0]
-    return address[1]

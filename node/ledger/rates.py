@@ -32,8 +32,13 @@ class Rate:
 class Rates:
     """What a ledger's port allows."""
 
-    address: Rate = Rate(10_000, 1_000)
-    """Requests from one address; a /64 counts as one where it is IPv6."""
+    address: Rate = Rate(3_000, 400)
+    """Requests from one address; a /64 counts as one where it is IPv6. Beyond it they are delayed, not refused, as long
+    as their connection has asked little: others may share the address."""
+    guest: Rate = Rate(10, 1)
+    """Requests of one connection at an address that asks too often."""
+    proven: Rate = Rate(500, 100)
+    """Requests of a connection over which an operation was taken, which has cost a fee; its address is not counted."""
     key: Rate = Rate(2_000, 200)
     """Operations of one key that carry its valid signature."""
     faucet: Rate = Rate(2_000, 20)
@@ -66,10 +71,10 @@ class Buckets:
         """Raises TooOftenError where nothing is left for `asker`; takes nothing."""
         self._look(asker, self._clock())
 
-    def take(self, asker: object) -> None:
-        """Take one. Raises TooOftenError where none is left."""
+    def take(self, asker: object, count: int = 1) -> None:
+        """Take one, or several where one is left. Raises TooOftenError where none is."""
         now = self._clock()
-        self._empty_until.put(asker, self._look(asker, now) + 1 / self._rate.per_s)
+        self._empty_until.put(asker, self._look(asker, now) + count / self._rate.per_s)
 
     def _look(self, asker: object, now: float) -> float:
         full_at = max(now, self._empty_until.get(asker) or now)

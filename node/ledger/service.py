@@ -8,11 +8,8 @@ GET     /info                           who runs it, under which rules, where it
 GET     /account/<0x address>           balance, and the entry that proves it
 GET     /session/<hex id>               amounts, and the entries that opened a session and last changed it
 GET     /entry/<index>                  an entry
-<<<<<<< HEAD
 GET     /offers                         offers that the ledger's own peer has heard, as peers hand them out (`offers`)
-=======
 GET     /providers                      who was paid here in the most sessions, by the ledger's word
->>>>>>> 08e8371 (x)
 GET     /consistency                    nothing more than every answer holds
 POST    /ops                            one signed operation; answers with its entry, once that is durable
 POST    /faucet                         play money, where the ledger was begun with a faucet
@@ -26,13 +23,16 @@ an operation, or change the log unseen.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
+from node.ledger.door import Guest
 from node.ledger.offers import OfferPages
 from node.ledger.published import Head, Published
 from node.ledger.rates import Buckets, Rates, TooOftenError, asker_of
@@ -49,7 +49,7 @@ from node.ledger.wire import (
     status_of,
 )
 from protocol.codec import decode
-from protocol.errors import JoulemeshError, MalformedError, RefusedError, SignatureError, peers_fault
+from protocol.errors import JoulemeshError, LocalError, MalformedError, RefusedError, SignatureError, peers_fault
 from protocol.ids import Address, parse_address
 from protocol.operations import SignedOp
 from protocol.strict_json import exact_keys, int_text
@@ -58,12 +58,22 @@ from protocol.tiles import Tile, encode_bundle, parse_tile_path
 __all__ = ["build_app"]
 
 _REQUEST_SECONDS = 30
-"""Longest that one request may take, its body and answer included; slow readers and writers are cut off."""
+"""Longest that an answer may take; slow readers and writers are cut off sooner (`door`)."""
+_FIRST_REQUESTS = 5
+"""Of a connection: what a newcomer asks before it is served."""
+_FIRST_DELAY_S, _DELAY_S = 0.1, 0.5
+"""A request waits so long at an address that asks too often."""
+_BUNDLE_COUNTS = 8
+"""Requests that one for a bundle of entries counts as: it costs as much."""
+_FAUCETS_AT_ONCE = 64
+"""Requests for play money that the writer is handed at once, so that operations find room beside them."""
 _MAX_FAUCET_BYTES = 1024
 
 _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Tiles never change: one that has grown has another path."""
 _FRESH = {"Cache-Control": "no-store"}
+
+_log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,12 +87,24 @@ class _Routes:
         self._peers = peers
         self._by_address = Buckets(rates.address, time.monotonic)
         self._by_key = Buckets(rates.key, time.monotonic)
+        self._by_guest = Buckets(rates.guest, time.monotonic)
+        self._by_proven = Buckets(rates.proven, time.monotonic)
         self._faucets = Buckets(rates.faucet, time.monotonic)
+        self._faucet = asyncio.Semaphore(_FAUCETS_AT_ONCE)
 
     @web.middleware
     async def limited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse whoever asks too often."""
-        self._by_address.take(asker_of(request.remote))
+        """Delay, then refuse, whoever asks too often; who has paid for an operation is counted alone."""
+        guest = guest_of(request)
+        if guest.proven:
+            self._by_proven.take(guest.number)
+            return await handler(request)
+        try:
+            self._by_address.take(asker_of(request.remote), _weight(request))
+        except TooOftenError:
+            with guest.being_delayed():
+                await asyncio.sleep(_FIRST_DELAY_S if guest.served < _FIRST_REQUESTS else _DELAY_S)
+            self._by_guest.take(guest.number)
         return await handler(request)
 
     # Static files of the log
@@ -164,6 +186,7 @@ class _Routes:
                 self._by_key.take(actor)
             raise
         self._by_key.take(actor)
+        guest_of(request).proven = True
         return await self._answer(request, {}, {"entry": index}, known)
 
     async def faucet(self, request: web.Request) -> web.Response:
@@ -173,7 +196,8 @@ class _Routes:
         amount = int_text(body["amount"])
         if type(body["account"]) is not str or amount == 0:
             raise MalformedError("the account is text, the amount the text of a number of micro-units above zero")
-        index = await self._sequencer.faucet(_parse_address(body["account"]), amount)
+        async with self._faucet:
+            index = await self._sequencer.faucet(_parse_address(body["account"]), amount)
         return await self._answer(request, {}, {"entry": index}, known)
 
     async def _answer(
@@ -225,16 +249,25 @@ def build_app(
 async def _bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer within a time, and answer errors as JSON."""
     try:
-        async with asyncio.timeout(_REQUEST_SECONDS):
-            response = await _answer(request, handler)
-            # Sent here, not by the caller, so that the time covers a client that does not read.
-            await response.prepare(request)
-            await response.write_eof()
-            return response
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise
+        guest = guest_of(request)
+        if guest.is_ahead:
+            guest.leave()  # no honest client asks again before it is answered
+        await request.read()  # up to `client_max_size`; until then it counts as no request
+    except web.HTTPException as error:
+        return _refusal(error)
+    except (ConnectionError, RequestPayloadError):
+        return web.Response(status=400)  # it has gone, or sent what is no body
+    with guest.being_served():
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                response = await _answer(request, handler)
+                # Sent here, not by the caller, so that the time covers a client that does not read.
+                await response.prepare(request)
+                await response.write_eof()
+                return response
+        except (TimeoutError, ConnectionError):
+            guest.leave()
+            return web.Response(status=503)
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -246,8 +279,28 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Retry-After"] = str(error.wait_s)
         return response
     except web.HTTPException as error:
-        refused = RefusedError(error.reason, code="http")
-        return _json(error_to_json(refused), status=error.status)
+        return _refusal(error)
+    except (TimeoutError, ConnectionError):
+        raise
+    except Exception:  # noqa: BLE001 - the edge of a request: whatever fails here must not fail the others
+        _log.exception("a request made the ledger fail")
+        return _json(error_to_json(LocalError("the ledger could not answer", code="internal")), status=500)
+
+
+def _refusal(error: web.HTTPException) -> web.Response:
+    return _json(error_to_json(RefusedError(error.reason, code="http")), status=error.status)
+
+
+def _weight(request: web.Request) -> int:
+    return _BUNDLE_COUNTS if request.path.startswith("/tile/entries/") else 1
+
+
+def guest_of(request: web.Request) -> Guest:
+    """The connection that a request came through. Raises ConnectionError where it has ended."""
+    guest = None if request.transport is None else request.transport.get_protocol()
+    if not isinstance(guest, Guest):
+        raise ConnectionResetError("the asker has gone")
+    return guest
 
 
 def _json(body: dict[str, Any], *, status: int = 200) -> web.Response:

@@ -20,10 +20,11 @@ from node.ledger import run_ledger
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def main(folder: Path, descriptors: int) -> None:
+async def main(folder: Path, descriptors: int, connections: int) -> None:
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    async with run_ledger(ledger_settings(folder), OPERATOR, lambda: int(time.time())) as ledger:
+    settings = ledger_settings(folder, connections=connections or None)
+    async with run_ledger(settings, OPERATOR, lambda: int(time.time())) as ledger:
         print(ledger.url, flush=True)
         await ledger.wait()
 
@@ -51,12 +52,12 @@ class LedgerProcess:
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
 
-async def spawn_ledger(folder: Path, *, descriptors: int = 0, log: Path | None = None) -> LedgerProcess:
-    """Start one in `folder`; it is up when this returns. 0 descriptors: as many as this process may have."""
-    path = folder / "stderr.log" if log is None else log
+async def spawn_ledger(folder: Path, *, descriptors: int = 0, connections: int = 0) -> LedgerProcess:
+    """Start one in `folder`; it is up when this returns. Bounds of 0 are those by default."""
+    path = folder / "stderr.log"
     with path.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, str(folder), str(descriptors)),
+            *(sys.executable, __file__, str(folder), str(descriptors), str(connections)),
             stdout=asyncio.subprocess.PIPE, stderr=errors, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
     if process.stdout is None:
@@ -67,9 +68,9 @@ async def spawn_ledger(folder: Path, *, descriptors: int = 0, log: Path | None =
 
 
 @asynccontextmanager
-async def started_ledger(folder: Path, *, descriptors: int = 0) -> AsyncIterator[LedgerProcess]:
+async def started_ledger(folder: Path, *, descriptors: int = 0, connections: int = 0) -> AsyncIterator[LedgerProcess]:
     """One that is stopped when the block ends."""
-    ledger = await spawn_ledger(folder, descriptors=descriptors)
+    ledger = await spawn_ledger(folder, descriptors=descriptors, connections=connections)
     try:
         yield ledger
     finally:
@@ -79,4 +80,4 @@ async def started_ledger(folder: Path, *, descriptors: int = 0) -> AsyncIterator
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

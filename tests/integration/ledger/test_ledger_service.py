@@ -39,9 +39,9 @@ from node.ledger import (
     Rate,
     Rates,
     RunningLedger,
+    door,
     published,
     run_ledger,
-    service,
     verify_url,
 )
 from node.ledger.store import Store
@@ -382,7 +382,9 @@ async def test_forged_and_replayed_operations(client: LedgerClient, http: aiohtt
 
 @pytest.mark.asyncio
 async def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
-    rates = Rates(address=Rate(30, 0.5), key=Rate(3, 0.5), faucet=Rate(4, 0.5))
+    rates = Rates(
+        address=Rate(30, 0.5), guest=Rate(2, 0.5), proven=Rate(10, 0.5), key=Rate(3, 0.5), faucet=Rate(4, 0.5)
+    )
     async with (
         run_ledger(ledger_settings(tmp_path, rates=rates), OPERATOR, HandClock()) as ledger,
         LedgerClient(ledger.url) as client,
@@ -518,8 +520,7 @@ async def test_settings_that_cannot_work(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_slow_and_silent_connections_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_REQUEST_SECONDS", 0.2)
-    monkeypatch.setattr("node.ledger.ledger._KEEPALIVE_SECONDS", 0.2)
+    monkeypatch.setitem(door._PATIENCE_S, door.Rank.WAITING, 0.2)
     async with run_ledger(ledger_settings(tmp_path), OPERATOR, HandClock()) as ledger:
         port = int(ledger.url.rsplit(":", 1)[1])
         for sent in (b"", b"GET /info HT", b"POST /ops HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nslow"):
