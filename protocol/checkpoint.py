@@ -15,10 +15,23 @@ from dataclasses import dataclass
 
 from protocol.errors import DishonestError, InvalidError, MalformedError, peers_fault
 from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, leaf_hash, verify_inclusion
-from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, sign_note
+from protocol.note import Note, NoteKey, VerifierKey, decode_base64, open_note, parse_note, sign_note
 from protocol.text import is_plain_text
 
-__all__ = ["Checkpoint", "format_checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint", "verify_entry"]
+__all__ = [
+    "MAX_GOSSIPED_BYTES",
+    "Checkpoint",
+    "check_gossiped",
+    "format_checkpoint",
+    "open_checkpoint",
+    "own_note",
+    "parse_checkpoint",
+    "sign_checkpoint",
+    "verify_entry",
+]
+
+MAX_GOSSIPED_BYTES = 1_024
+"""Of a checkpoint on gossip: a long origin, a size, a root, and one signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,34 @@ def open_checkpoint(note: bytes, verifier: VerifierKey) -> Checkpoint:
     if checkpoint.origin != verifier.name:
         raise DishonestError(f"{verifier.name} signed a checkpoint of another log, {checkpoint.origin}")
     return checkpoint
+
+
+def own_note(note: bytes, verifier: VerifierKey) -> bytes:
+    """A note that the log's key has signed, without what others have put on it. Raises MalformedError."""
+    found = parse_note(note)
+    own = [line for line in found.signatures if (line.name, line.key_id) == (verifier.name, verifier.key_id)]
+    return bytes(Note(found.text, tuple(own[:1])))
+
+
+def check_gossiped(note: bytes, verifier: VerifierKey | None) -> bytes:
+    """A checkpoint as gossip may carry it: short, with one signature, the log's own (docs/spec/ledger.md, clause C1).
+
+    So each is one message whoever sends it on, and nobody relays what the log has not signed.
+
+    Args:
+        verifier: the log's key; None where it is not known, and then the form alone is checked.
+
+    Raises MalformedError, SignatureError, DishonestError.
+    """
+    if len(note) > MAX_GOSSIPED_BYTES:
+        raise MalformedError(f"a checkpoint of {len(note)} bytes where gossip carries {MAX_GOSSIPED_BYTES}")
+    found = parse_note(note)
+    parse_checkpoint(found.text)
+    if len(found.signatures) != 1:
+        raise MalformedError("on gossip a checkpoint carries the log's signature alone")
+    if verifier is not None:
+        open_checkpoint(note, verifier)
+    return note
 
 
 def verify_entry(data: bytes, index: int, proof: Sequence[bytes], note: bytes, verifier: VerifierKey) -> Checkpoint:

@@ -11,6 +11,7 @@
     |   +-- UnpaidError      asks for work beyond what the vouchers pay
     |   +-- RefusedError     a peer's own, reasoned refusal
     |   +-- DishonestError   commitments, counts or log heads that contradict each other
+    |   |   +-- ForkedError  a ledger that has provably signed two histories
     |   +-- LostPeerError    the peer went away, or stayed silent past its time
     +-- InvalidError         a value that no message or table allows; whose fault it is depends on where it came from
     +-- RuleError            the settlement rules reject an operation; `code` says which rule
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigurationError",
     "DishonestError",
     "ExpiredError",
+    "ForkedError",
     "FundsError",
     "InvalidError",
     "JoulemeshError",
@@ -123,6 +125,12 @@ class DishonestError(PeerError):
     """Two signed statements, or a statement and the facts, contradict each other."""
 
     default_code = "dishonest"
+
+
+class ForkedError(DishonestError):
+    """The ledger has signed two histories, and the proof is at hand: nothing new is begun with it."""
+
+    default_code = "ledger-forked"
 
 
 class LostPeerError(PeerError):

@@ -87,6 +87,8 @@ class RefusalCode(StrEnum):
     """Not enough memory for the job's positions."""
     NEXT_UNREACHABLE = "next-unreachable"
     """The next leg cannot be reached from here."""
+    LEDGER_FORKED = "ledger-forked"
+    """The ledger has provably signed two histories: this node begins nothing new there."""
     UNREACHABLE = "unreachable"
     """A service that this node needs, such as the ledger, does not answer."""
 
@@ -179,6 +181,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
             _C.REFUSED,
             _C.UNREACHABLE,
             _C.DISHONEST,
+            _C.LEDGER_FORKED,
             _C.TOO_LONG,
         ),
         *(_C.BUSY, _C.TIMEOUT, _C.INTERNAL, _C.CLOSING, _C.FILE),

@@ -236,9 +236,12 @@ class Client:
     async def require_ready(self) -> tuple[VenueRules, int]:
         """The ledger's rules, and the free micro-units, after having back what earlier jobs held.
 
-        Raises ConfigurationError, FundsError: no job at all can be done, whatever is on offer.
+        Raises ConfigurationError, FundsError: no job at all can be done, whatever is on offer. ForkedError: the ledger
+        has provably signed two histories.
         """
         require_routable(self.config)
+        await self.ledger.connect()
+        self.ledger.forks.require_none()
         await self.reclaim()
         rules, free = await self.ledger.rules(), (await self.balance()).free
         require_funds(LEAST_CAP, rules, free)
@@ -369,6 +372,7 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
                         open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials)
                     )
                     await merits.refresh()
+                    await stack.enter_async_context(network.comparing(ledger))
                     await network.join((*info.peers, *config.peers), ledger)
                     plane = await stack.enter_async_context(DataPlane(own.secret))
                     joined.append((network, plane))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from node.app.clock import clock
+from node.app.forks import tell_of_fork, until_forked
 from node.app.held_model import held_model
 from node.app.lock import sole_use
 from node.app.measure import load_and_measure
@@ -96,6 +97,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
                 for name, work in (
                     *node.work(),
                     ("checkpoints", doors.network.follow_checkpoints(ledger)),
+                    ("forks", tell_of_fork(ledger, on_event)),
                     ("bootstrap", doors.network.stay_joined(ledger, config.peers)),
                     ("network", doors.network.watch()),
                     ("merits", doors.network.follow_merits()),
@@ -163,6 +165,7 @@ class _Node:
         spawn: Spawn,
     ) -> None:
         self._held = held
+        self._ledger = ledger
         self._on_event = on_event
         self.limits = limits_of(config)
         self.redeemer = _redeemer(config, key, ledger, on_event)
@@ -239,9 +242,13 @@ class _Node:
         """What runs for as long as the node does, by name."""
         yield "provider", self.provider.run()
         yield "redeemer", self.redeemer.run()
-        yield "advertiser", self.advertiser.run()
+        yield "advertiser", until_forked(self._ledger, self.advertiser.run(), self.advertiser.withdraw())
         yield "room", _follow_room(_Room(self._held.engine, self.provider), self.advertiser)
-        yield "lookout", self._lookout.run()
+        yield "lookout", until_forked(self._ledger, self._lookout.run(), _nothing())
+
+
+async def _nothing() -> None:
+    """For work that leaves nothing to be ended."""
 
 
 def _redeemer(config: NodeConfig, key: SigningKey, ledger: LedgerClient, on_event: Events) -> Redeemer:

@@ -53,6 +53,22 @@ class Replayed:
     """Micro-units that are on the books."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoHistories:
+    """Whether a file proves that a ledger's operator has signed two histories."""
+
+    proven: bool
+    """Whether it does."""
+    verifier_key: str
+    """Of the ledger that it is against."""
+    older: str | None
+    """The signed checkpoint of fewer entries; null where nothing is proven."""
+    newer: str | None
+    """The one that contradicts it."""
+    reason: str | None
+    """Why it proves nothing; null where it does."""
+
+
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
 def ledger() -> None:
     """The embedded ledger: a signed, verifiable log of who paid whom."""
@@ -120,6 +136,51 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
             }
         )
     return 0 if sound else FAILED
+
+
+@ledger.command("verify-fork", epilog=examples("joule ledger verify-fork ledger.fork.json"))
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@json_option
+def verify_fork(file: Path, as_json: bool) -> int:
+    """Check a proof that a ledger's operator has signed two histories.
+
+    It needs nothing but FILE, which a node or a client has kept; hold the key that it names against the ledger's.
+    The exit status is 1 where it proves nothing.
+    """
+    from node.ledger.forks import read_fork
+    from protocol.errors import PeerError
+    from protocol.fork import check_fork
+
+    proof = read_fork(file)
+    try:
+        older, newer = (str(each) for each in check_fork(proof))
+        found = TwoHistories(proven=True, verifier_key=proof.verifier_key, older=older, newer=newer, reason=None)
+    except PeerError as error:
+        found = TwoHistories(
+            proven=False, verifier_key=proof.verifier_key, older=None, newer=None, reason=error.message
+        )
+    if as_json:
+        print_json(found)
+    else:
+        facts = {"ledger": found.verifier_key}
+        if found.proven:
+            facts |= {"signed": str(found.older), "and": str(found.newer)}
+        facts["result"] = "PROVEN: these are of two histories" if found.proven else f"proves nothing: {found.reason}"
+        print_facts(facts)
+    return 0 if found.proven else FAILED
+
+
+@ledger.command("clear-fork", epilog=examples("joule ledger clear-fork ~/.local/share/joulemesh/ledgers/x.fork.json"))
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+def clear_fork(file: Path) -> None:
+    """Trade again with a ledger that has signed two histories, after you have looked into it.
+
+    FILE is the proof that stopped you, as the error names it. It is renamed, not removed: the checkpoints in it do not
+    stop you again, others do. Nodes and clients take it into account at their next start.
+    """
+    from node.ledger.forks import set_aside
+
+    print_facts({"set aside": str(set_aside(file))})
 
 
 def _progress() -> Callable[[int, int], None]:

@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointNotCompared",
     "LedgerBack",
     "LedgerContradiction",
+    "LedgerForked",
     "LedgerLost",
     "Namesakes",
     "NetworkBack",
@@ -107,7 +108,7 @@ class LedgerBack(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerContradiction(Event):
-    """The ledger signed two logs that cannot both be true. The two notes together prove it."""
+    """The ledger signed a checkpoint that it does not show to be of its log. Nobody else can be convinced of it yet."""
 
     name: ClassVar[str] = "ledger contradicts itself"
     level: ClassVar[Level] = Level.ERROR
@@ -118,6 +119,22 @@ class LedgerContradiction(Event):
 
     def sentence(self) -> str:
         return f"THE LEDGER CONTRADICTS ITSELF: {self.reason}; keep this event as evidence (--json shows it whole)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerForked(Event):
+    """The ledger has provably signed two histories: nothing new is begun there, what was begun is ended."""
+
+    name: ClassVar[str] = "ledger forked"
+    level: ClassVar[Level] = Level.ERROR
+    reason: str
+    """Which two checkpoints."""
+    proof: str
+    """The file that proves it to anybody; empty where it could not be written."""
+
+    def sentence(self) -> str:
+        where = f"the proof is in {self.proof}" if self.proof else "the proof could not be written down"
+        return f"THE LEDGER HAS TWO HISTORIES, so nothing new is begun there: {self.reason}; {where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from node.ledger.forks import ForkWatch
 from node.ledger.log_source import HttpLog
 from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
-from node.ledger.trust import Question, Trust
+from node.ledger.trust import ContradictionError, Question, Trust
 from node.ledger.wire import Answer, LedgerInfo, Place, providers_from_json
 from node.ports import VenueRules
 from protocol.checkpoint import Checkpoint
@@ -55,12 +56,14 @@ class LedgerClient:
 
     Args:
         url: base address, such as ``http://127.0.0.1:8645``.
-        remembered: file that keeps the pinned key and the newest checkpoint between runs.
+        remembered: file that keeps the pinned key and the newest checkpoint between runs; proofs that the ledger's
+            operator has signed two histories are kept beside it.
         verifier_key: the ledger's key, where it is known from elsewhere; else the first one seen is trusted.
 
     Every method raises UnreachableError when the ledger does not answer, DishonestError when it contradicts itself or
     what was remembered of it, and other PeerErrors when it answers with what cannot be read.
-    It is a `ports.Settlement`.
+    Where two histories are proven, what begins something new raises ForkedError from then on; what ends something goes
+    on as long as the ledger's answers hold. It is a `ports.Settlement`.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class LedgerClient:
         self._http = HttpLog(url, timeout_s=timeout_s)
         self._memory = Memory.load(remembered)
         self._trust = Trust(self._memory, verifier_key, self._http.url)
+        self.forks = ForkWatch(self._http, self._trust, None if remembered is None else remembered.parent)
+        """Proofs that it has signed two histories: as long as one is known, nothing new is begun here."""
         self._rules: Rules | None = None
         self._connecting = asyncio.Lock()
         self._joining = asyncio.Lock()
@@ -136,6 +141,7 @@ class LedgerClient:
         answer = Answer.from_json(await self._http.get_json(f"info{question.query}"))
         info = LedgerInfo.from_json(answer.said)
         self._trust.meet(info.verifier_key)
+        self.forks.load()
         await self._follow(question, answer)
         genesis = self._prove(answer, "genesis").entry.op.read()
         if not isinstance(genesis, Genesis) or rules_of(genesis) != info.rules:
@@ -161,15 +167,23 @@ class LedgerClient:
         """The newest checkpoint seen, as its signed note: what is gossiped, and what proofs end in."""
         return self._trust.note
 
+    def is_news(self, note: bytes) -> bool:
+        """Whether a checkpoint was not judged yet, whoever has put a signature on it. Raises MalformedError."""
+        return self._trust.is_news(note)
+
     async def compare(self, note: bytes) -> None:
         """Hold a checkpoint of this ledger that came another way, by gossip for one, against what is seen here.
 
         One that was judged before is passed over, whatever signatures by others stand on it now. Raises DishonestError
-        when the two belong to different histories: the note is then half of the evidence.
+        when the two belong to different histories, ForkedError where that can be proven to others.
         """
         await self.connect()
         if self._trust.is_news(note):
-            await self._join(self._trust.open(note))
+            try:
+                found = self._trust.open(note)
+            except ContradictionError as error:
+                raise await self.forks.convict(error) from error
+            await self._join(found)
 
     async def entry(self, index: int) -> Proven:
         """Entry `index`, proven to be in the log. Raises RefusedError where the log does not reach that far."""
@@ -183,7 +197,11 @@ class LedgerClient:
         return answer
 
     async def _follow(self, question: Question, answer: Answer) -> None:
-        if not self._trust.follow(question, answer):
+        try:
+            followed = self._trust.follow(question, answer)
+        except ContradictionError as error:
+            raise await self.forks.convict(error) from error
+        if not followed:
             await self._join(self._trust.open(answer.note))
 
     async def _join(self, found: Checkpoint) -> None:
@@ -192,7 +210,10 @@ class LedgerClient:
             while not self._trust.has_judged(found):
                 question = self._trust.question(found)
                 answer = Answer.from_json(await self._http.get_json(f"consistency{question.query}"))
-                self._trust.follow(question, answer)
+                try:
+                    self._trust.follow(question, answer)
+                except ContradictionError as error:
+                    raise await self.forks.convict(error) from error
 
     def _prove(self, answer: Answer, name: str, *, index: int | None = None, own: SignedOp | None = None) -> Proven:
         """The entry under `name` in an answer whose checkpoint was followed."""
@@ -289,9 +310,15 @@ class LedgerClient:
 
         The checkpoint that the evidence ends in is held against the ledger's own with the next answer from it.
 
-        Raises PeerError: evidence of something else, or under a checkpoint that is known to be of another history.
+        Raises PeerError: evidence of something else, or under a checkpoint that is known to be of another history;
+        ForkedError where the ledger is known to have two.
         """
-        self._trust.doubt(check_opened(evidence, session, self._trust.verifier))
+        self.forks.require_none()
+        check_opened(evidence, session, self._trust.verifier)
+        try:
+            self._trust.doubt(decode(evidence, LogProof).checkpoint)
+        except ContradictionError as error:
+            raise self.forks.hold(error) from error
 
     # Operations
 
@@ -301,6 +328,8 @@ class LedgerClient:
 
     async def submit_open_for(self, session: Session, client_signature: bytes, key: SigningKey) -> bytes:
         """Open a session for its client, who has signed it as typed data (`eip712.sign_typed`); `key` pays the fee."""
+        await self.connect()
+        self.forks.require_none()
         action = Open(actor=key.address, nonce=0, session=session, signature=client_signature)
         return (await self.submit(action, key)).evidence
 

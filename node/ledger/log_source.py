@@ -23,7 +23,7 @@ from node.ledger.wire import (
 from protocol.catalog import OfferList
 from protocol.codec import decode
 from protocol.errors import JoulemeshError, MalformedError, RefusedError, UnreachableError
-from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof
+from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof, root_at
 from protocol.note import MAX_NOTE_BYTES
 from protocol.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
 
@@ -203,6 +203,11 @@ class LogReader:
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """A consistency proof, unverified."""
         return await self._prove(new, lambda hash_at: consistency_proof(old, new, hash_at))
+
+    async def root(self, at: int, size: int) -> bytes:
+        """What a log of `size` entries says to have been its root at a smaller size, unverified."""
+        (root,) = await self._prove(size, lambda hash_at: (root_at(at, hash_at),))
+        return root
 
     async def entry(self, index: int, size: int) -> bytes:
         """The bytes said to be entry `index` of a log of `size` entries."""

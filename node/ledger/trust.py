@@ -13,18 +13,42 @@ from dataclasses import dataclass
 from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
 from node.ledger.wire import MAX_KNOWN, Answer
-from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from protocol.checkpoint import Checkpoint, open_checkpoint, own_note, parse_checkpoint
 from protocol.eip712 import Domain
 from protocol.errors import ConfigurationError, DishonestError, PeerError
+from protocol.fork import ForkProof
 from protocol.merkle import verify_consistency
 from protocol.note import VerifierKey, parse_note
 from protocol.session import ledger_domain
 
-__all__ = ["Question", "Trust"]
+__all__ = ["ContradictionError", "Question", "Signed", "Trust"]
 
 _JUDGED = 4_096
 _DOUBTS = 64
 _NOTES = 64
+
+
+class ContradictionError(DishonestError):
+    """Two checkpoints of one ledger that are not of one history; both with its signature alone.
+
+    `proof` convinces others, where there is one yet: what the log of the newer one shows may make another.
+    """
+
+    default_hint = "keep the remembered checkpoint: both together are evidence against the ledger's operator"
+
+    def __init__(self, message: str, *, older: Signed | None, newer: Signed | None, proof: ForkProof | None) -> None:
+        super().__init__(message)
+        self.older = older
+        self.newer = newer
+        self.proof = proof
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A checkpoint, and its note with the log's own signature alone."""
+
+    checkpoint: Checkpoint
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +81,19 @@ class Trust:
         self._newest = memory.checkpoint
         self._opened: Recent[bytes, Checkpoint] = Recent(_NOTES)
         """Notes whose signature was verified."""
+        self._notes: Recent[Checkpoint, bytes] = Recent(_JUDGED)
+        """Each verified checkpoint's note, without what others have put on it."""
         self._judged: Recent[Checkpoint, bool] = Recent(_JUDGED)
         """Whether each checkpoint is of this history."""
         self._roots: Recent[int, bytes] = Recent(_JUDGED)
         """Roots by size, of those that are."""
         self._doubts: Recent[Checkpoint, None] = Recent(_DOUBTS)
+        self._beyond: Recent[Checkpoint, None] = Recent(_DOUBTS)
+        """Checkpoints of more entries than the ledger shows: told of, and doubted again when it has as many."""
         if verifier_key is not None:
             self._pin(VerifierKey.parse(verifier_key))
-        if self._newest is not None:
-            self._accept(self._newest)
+        if self._newest is not None and memory.note is not None:
+            self._accept(self.open(memory.note))
 
     # The key
 
@@ -119,6 +147,7 @@ class Trust:
         if found is None:
             found = open_checkpoint(note, self.verifier)
             self._opened.put(note, found)
+            self._notes.put(found, own_note(note, self.verifier))
         self._require_one_root(found)
         return found
 
@@ -126,7 +155,8 @@ class Trust:
         known = self._roots.get(found.size)
         if known is not None and known != found.root:
             self._judged.put(found, False)
-            raise self._contradiction(found, Checkpoint(found.origin, found.size, known), "two roots for one size")
+            other = Checkpoint(found.origin, found.size, known)
+            raise self._contradiction(found, other, "two roots for one size")
 
     def is_news(self, note: bytes) -> bool:
         """Whether a note's text was not judged yet, whoever has put a signature on it. Raises MalformedError."""
@@ -136,9 +166,9 @@ class Trust:
         """Whether it is known if a checkpoint is of this history."""
         return found in self._judged
 
-    def doubt(self, found: Checkpoint) -> None:
+    def doubt(self, note: bytes) -> None:
         """Have a signed checkpoint proven by one of the next answers. Raises DishonestError where it is a known lie."""
-        self._require_one_root(found)
+        found = self.open(note)
         judged = self._judged.get(found)
         if judged is False:
             raise self._contradiction(found, self._newest, "it was found out before")
@@ -166,6 +196,10 @@ class Trust:
         if self._newest is None or self._newest.size < found.size:
             self._newest = found
             self._memory.remember(answer.note)
+            for each in [beyond for beyond in self._beyond if beyond.size <= found.size]:
+                self._beyond.pop(each)
+                self._judged.pop(each)
+                self._doubts.put(each, None)
         return True
 
     def _accept(self, checkpoint: Checkpoint) -> None:
@@ -184,10 +218,28 @@ class Trust:
             if old != self._newest:
                 self._judged.put(old, False)
                 self._doubts.pop(old)
+                if new.size < old.size:
+                    self._beyond.put(old, None)
             raise self._contradiction(old, new, error.message) from error
 
-    def _contradiction(self, old: Checkpoint, new: Checkpoint | None, why: str) -> DishonestError:
-        return DishonestError(
+    def _contradiction(self, old: Checkpoint, new: Checkpoint | None, why: str) -> ContradictionError:
+        older, newer = self._signed(old), None if new is None else self._signed(new)
+        proof = None
+        if older is not None and newer is not None and old.size == newer.checkpoint.size and old != new:
+            proof = ForkProof(
+                verifier_key=str(self.verifier),
+                older=older.note,
+                newer=newer.note,
+                root=newer.checkpoint.root,
+                consistency=(),
+            )
+        return ContradictionError(
             f"the ledger at {self._url} contradicts itself: it signed {old}, and now {new} ({why})",
-            hint="keep the remembered checkpoint: both together are evidence against the ledger's operator",
+            older=older,
+            newer=newer,
+            proof=proof,
         )
+
+    def _signed(self, checkpoint: Checkpoint) -> Signed | None:
+        note = self._notes.get(checkpoint)
+        return None if note is None else Signed(checkpoint, note)

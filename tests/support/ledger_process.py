@@ -54,6 +54,7 @@ class LedgerProcess:
 
 async def spawn_ledger(folder: Path, *, descriptors: int = 0, connections: int = 0) -> LedgerProcess:
     """Start one in `folder`; it is up when this returns. Bounds of 0 are those by default."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     path = folder / "stderr.log"
     with path.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
