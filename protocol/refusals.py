@@ -157,6 +157,8 @@ class RefusalCode(StrEnum):
     """The log does not reach that far."""
     HTTP = "http"
     """What the HTTP status says: no such path, method or length."""
+    CLOCK = "clock"
+    """The ledger's clock has jumped, so it takes no operations for now."""
     LEDGER_STOPPED = "ledger-stopped"
     """The ledger takes no operations any more."""
 
@@ -207,7 +209,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
             _C.FEE,
             _C.NOT_FOUND,
         ),
-        *(_C.HTTP, _C.LEDGER_STOPPED),
+        *(_C.HTTP, _C.CLOCK, _C.LEDGER_STOPPED),
     ),
 }
 

@@ -12,6 +12,7 @@ from node.config import LedgerConfig
 from node.events import Events, LedgerReady
 from node.ledger import LedgerClient, LedgerSettings, Progress, Report, Shown, verify_database, verify_url
 from node.ledger import run_ledger as run_embedded_ledger
+from node.ledger.timekeeper import steady_seconds
 from node.market import OfferBook
 from node.p2p.gossip import Announcer
 from protocol.names import CHECKPOINTS_TOPIC
@@ -23,8 +24,11 @@ CHECKPOINT_EVERY_S = 10.0
 CHECKPOINT_TTL_S = 60.0
 
 
-async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) -> None:
+async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *, accept_clock: bool = False) -> None:
     """Run a ledger until cancelled.
+
+    Args:
+        accept_clock: the operator's word that the machine's clock is right.
 
     Raises:
         ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
@@ -32,7 +36,16 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events) ->
     async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
         shown = partial(_shown, network.book)
-        async with run_embedded_ledger(settings_of(config), key, clock, peers=peers, offers=shown) as ledger:
+        async with run_embedded_ledger(
+            settings_of(config),
+            key,
+            clock,
+            peers=peers,
+            offers=shown,
+            steady=steady_seconds,
+            accept_clock=accept_clock,
+            events=on_event,
+        ) as ledger:
             on_event(
                 LedgerReady(
                     url=ledger.url,

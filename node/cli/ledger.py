@@ -79,8 +79,15 @@ def ledger() -> None:
 )
 @configured(LedgerConfig, again=True)
 @passphrase_option
+@click.option("--accept-clock", is_flag=True, help="The clock is right, though the last entry is over 30 days old.")
 @json_option
-def run(config: LedgerConfig, read: Callable[[], LedgerConfig], passphrase_file: Path | None, as_json: bool) -> None:
+def run(
+    config: LedgerConfig,
+    read: Callable[[], LedgerConfig],
+    passphrase_file: Path | None,
+    accept_clock: bool,
+    as_json: bool,
+) -> None:
     """Run a ledger until it is stopped; the first run begins it.
 
     It serves HTTP for jobs and readers, and is the peer through which nodes and clients find each other.
@@ -93,7 +100,7 @@ def run(config: LedgerConfig, read: Callable[[], LedgerConfig], passphrase_file:
     reload = Reload(config, read, events)
     reload.follow(events.follow)
     key = unlocked(config, passphrase_file)
-    serve(run_ledger(config, key, events), events=events, reload=reload)
+    serve(run_ledger(config, key, events, accept_clock=accept_clock), events=events, reload=reload)
 
 
 @ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))

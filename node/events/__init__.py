@@ -27,6 +27,9 @@ from node.events.network import (
     PeerUnreached,
 )
 from node.events.process import (
+    ClockAhead,
+    ClockBehind,
+    ClockRight,
     LedgerReady,
     PeersNotKept,
     RestartNeeded,
@@ -56,6 +59,9 @@ from node.events.serving import (
 
 __all__ = [
     "CheckpointNotCompared",
+    "ClockAhead",
+    "ClockBehind",
+    "ClockRight",
     "Closed",
     "DischargeRefused",
     "DiskRefused",

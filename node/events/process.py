@@ -8,6 +8,9 @@ from typing import ClassVar
 from node.events.base import Event, Level, short
 
 __all__ = [
+    "ClockAhead",
+    "ClockBehind",
+    "ClockRight",
     "LedgerReady",
     "PeersNotKept",
     "RestartNeeded",
@@ -63,6 +66,48 @@ class PeersNotKept(Event):
 
     def sentence(self) -> str:
         return f"what is known of peers is not on disk: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockAhead(Event):
+    """The ledger's clock has jumped ahead: no operation is taken until it is right, or the operator says that it is."""
+
+    name: ClassVar[str] = "clock ahead"
+    level: ClassVar[Level] = Level.ERROR
+    seconds: int
+    """By how much."""
+
+    def sentence(self) -> str:
+        return (
+            f"THE CLOCK IS {self.seconds} s AHEAD of what it should be: no operation is taken until it is set right, "
+            "or the ledger is restarted with --accept-clock"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockBehind(Event):
+    """The ledger's clock is behind its last entry, whose time goes on until the clock has caught up."""
+
+    name: ClassVar[str] = "clock behind"
+    level: ClassVar[Level] = Level.WARNING
+    seconds: int
+    """By how much."""
+
+    def sentence(self) -> str:
+        return (
+            f"the clock is {self.seconds} s behind the last entry, whose time stands still until then: sessions that "
+            "expire before it cannot be opened"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockRight(Event):
+    """The ledger's clock is believed again."""
+
+    name: ClassVar[str] = "clock right"
+
+    def sentence(self) -> str:
+        return "the clock is right again: operations are taken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

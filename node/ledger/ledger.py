@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from sqlalchemy.engine import URL
 
+from node.events import Events, unheard
 from node.ledger.door import IDLE_S, Door, connections_now, open_sockets
 from node.ledger.log_key import create_log_key, read_log_key
 from node.ledger.offers import OfferPages, Shown
@@ -42,6 +43,7 @@ DEFAULT_GRACE_S = 48 * 3600
 _MAX_HEAD_LINE_BYTES = 4 * 1024
 _MAX_HEADERS = 64
 _SHUTDOWN_SECONDS = 5
+_CLOCK_LOOK_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,9 @@ async def run_ledger(
     *,
     peers: Sequence[str] = (),
     offers: Callable[[], Sequence[Shown]] | None = None,
+    steady: Callable[[], float] | None = None,
+    accept_clock: bool = False,
+    events: Events = unheard,
 ) -> AsyncIterator[RunningLedger]:
     """Run a ledger for the length of the block; it is begun where the folder and the database are empty.
 
@@ -107,6 +112,8 @@ async def run_ledger(
         operator: whose ledger it is; signs the genesis entry and the faucet's deposits.
         peers: multiaddrs that ``/info`` names; read at each request.
         offers: the offers in force, newest first, that ``/offers`` shows; without it there is no such path.
+        steady: seconds that only rise, which the clock is held against; None where it need not be.
+        accept_clock: the operator's word that the clock is right, after a rest that is longer than usual.
 
     Raises:
         ConfigurationError, KeystoreError: settings, key file or database belong to another ledger.
@@ -128,11 +135,17 @@ async def run_ledger(
             grace_s=settings.grace_s,
             faucet_limit=settings.faucet_limit,
             fee=settings.fee,
+            steady=steady,
+            accept_clock=accept_clock,
+            events=events,
         )
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
         pages = OfferPages(offers) if offers is not None else None
         runner = _runner(build_app(sequencer, peers, settings.rates, pages))
+        watch = asyncio.create_task(_watch_clock(sequencer), name="ledger clock")
+        stack.callback(watch.cancel)
+        runner = _runner(build_app(sequencer, peers, settings.rates))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
@@ -166,6 +179,12 @@ async def _log_key(settings: LedgerSettings, store: Store, operator: SigningKey)
             hint="a ledger's name never changes: leave the setting out, or begin another in a new folder",
         )
     return key
+
+
+async def _watch_clock(sequencer: Sequencer) -> None:
+    while True:
+        sequencer.look_at_clock()
+        await asyncio.sleep(_CLOCK_LOOK_SECONDS)
 
 
 async def _finish(sequencer: Sequencer, writer: asyncio.Task[None]) -> None:

@@ -8,13 +8,16 @@ process, which reads what the database really holds, may go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from node.events import Events, unheard
 from node.ledger.published import Published
 from node.ledger.store import Store
-from node.ledger.working_copy import FAUCET_REFERENCE, WorkingCopy, recover, sessions_of
+from node.ledger.timekeeper import Timekeeper
+from node.ledger.working_copy import FAUCET_REFERENCE, Recovered, WorkingCopy, recover, sessions_of
 from node.ports import Clock
 from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, PeerError, RuleError
 from protocol.ids import Address, SessionId, checksum_address
@@ -44,15 +47,19 @@ class _Submission:
 class Sequencer:
     """Use `open`, then run `serve` in a task of its own. Readers look at `published` alone."""
 
-    def __init__(self, store: Store, key: NoteKey, operator: SigningKey, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, key: NoteKey, operator: SigningKey, recovered: Recovered | None, keeper: Timekeeper
+    ) -> None:
         self.domain = ledger_domain(str(key.verifier))
         self.published = Published(store)
         """What is durable, for all to see."""
         self._store = store
         self._key = key
         self._operator = operator
-        self._clock = clock
-        self._copy = WorkingCopy()
+        self._keeper = keeper
+        self._copy = WorkingCopy() if recovered is None else recovered.copy
+        if recovered is not None:
+            self.published.take(recovered.durable)
         self._waiting: asyncio.Queue[_Submission | None] = asyncio.Queue()
         self._stopped: LocalError | None = None
 
@@ -67,6 +74,9 @@ class Sequencer:
         grace_s: int,
         faucet_limit: int,
         fee: int,
+        steady: Callable[[], float] | None = None,
+        accept_clock: bool = False,
+        events: Events = unheard,
     ) -> Sequencer:
         """Recover the ledger that `store` holds, or begin one with a genesis entry.
 
@@ -74,7 +84,10 @@ class Sequencer:
             ConfigurationError: the ledger was begun by another operator, with another log key, or under other rules.
             LocalError: the database contradicts itself or its checkpoint.
         """
-        sequencer = cls(store, key, operator, clock)
+        recovered = await recover(store, key)
+        last = 0 if recovered is None else recovered.copy.last_time
+        keeper = Timekeeper(clock, last, steady=steady, accept=accept_clock, events=events)
+        sequencer = cls(store, key, operator, recovered, keeper)
         genesis = Genesis(
             actor=operator.address,
             nonce=1,
@@ -83,11 +96,7 @@ class Sequencer:
             faucet_limit=faucet_limit,
             fee=fee,
         )
-        recovered = await recover(store, key)
-        if recovered is not None:
-            sequencer._copy = recovered.copy
-            sequencer.published.take(recovered.durable)
-        else:
+        if recovered is None:
             signed = sign_op(sequencer.domain, operator, genesis)
             submission = _Submission(lambda: signed, asyncio.get_running_loop().create_future())
             await sequencer._sequence([submission])
@@ -99,6 +108,11 @@ class Sequencer:
     def rules(self) -> Rules:
         """What the genesis entry fixed."""
         return self._copy.rules
+
+    def look_at_clock(self) -> None:
+        """Tell of a clock that cannot be believed, also where nobody asks for anything."""
+        with contextlib.suppress(LocalError):
+            self._keeper.now()
 
     # Taking operations
 
@@ -181,12 +195,18 @@ class Sequencer:
     async def _sequence(self, batch: Sequence[_Submission]) -> None:
         """Apply a batch, make it durable under a signed checkpoint, then answer."""
         batch = await self._fetch(batch)
-        now = max(self._clock(), self._copy.last_time)
+        try:
+            now = self._keeper.now()
+        except LocalError as error:
+            for submission in batch:
+                _answer(submission, error)
+            return
         results = [(submission, self._apply(submission, now)) for submission in batch]
         taken = [outcome for _, outcome in results if isinstance(outcome, Outcome)]
         index = self._copy.appender.size
         if taken:
             self._copy.last_time = now
+            self._keeper.dated(now)
             appended = self._copy.append(taken, self._key)
             await self._store.commit(appended)
             self.published.take(appended)
