@@ -126,6 +126,9 @@ def database_url(text: str) -> URL:
     kind = url.get_backend_name()
     if kind not in _DRIVERS:
         raise ConfigurationError(f"no ledger is kept in {kind}", hint="use sqlite or postgresql")
+    if kind == "sqlite" and (url.query or (url.database or ":").startswith((":", "file:"))):
+        # The lock stands beside the file, so there has to be one, under its plain name.
+        raise ConfigurationError("a SQLite ledger is a plain file", hint="like sqlite:////var/lib/joulemesh/l.sqlite3")
     return url.set(drivername=_DRIVERS[kind])
 
 

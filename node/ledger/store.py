@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from node.ledger import schema
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode, encode
-from protocol.errors import LocalError, MalformedError, UnreachableError
+from protocol.errors import ConfigurationError, LocalError, MalformedError, UnreachableError
 from protocol.ids import Address, SessionId
 from protocol.merkle import HASH_BYTES
 from protocol.messages import Session
@@ -113,7 +113,7 @@ class Store:
             UnreachableError: the database does not answer.
         """
         if self._url.get_backend_name() == "sqlite":
-            self._lock_file = _lock(_lock_path(self._url))
+            self._lock_file = _lock(_plain_file(self._url))
         self._writer = schema.make_engine(self._url, writer=True)
         with _reachable(self._url):
             self._writer_connection = await self._writer.connect()
@@ -328,13 +328,27 @@ def _unpack(data: bytes, session: Session) -> tuple[int, ...]:
     return struct.unpack(f">{len(session.legs)}Q", data)
 
 
-def _lock_path(url: URL) -> Path:
+def _plain_file(url: URL) -> Path:
+    """The database's file, behind all links to it. Raises ConfigurationError where it has a second name."""
+    path = Path(url.database or "ledger").resolve()
+    if path.exists() and path.stat().st_nlink > 1:
+        # Under each name it would have a lock and a write-ahead log of its own, and two writers would spoil it.
+        raise ConfigurationError(
+            f"the ledger database {path} has more than one name (hard links)",
+            hint="remove all but one of its names; a symbolic link does no harm",
+        )
+    return path
+
+
+def _lock(database: Path) -> int:
     """Beside the database: whoever opens the same file meets the same lock, whatever the folder is called."""
-    return Path(f"{Path(url.database or 'ledger').resolve()}.lock")
-
-
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = database.with_name(f"{database.name}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {path}: {error.strerror}", hint="the ledger's database stands in a folder of its user's own"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

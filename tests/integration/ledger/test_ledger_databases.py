@@ -311,3 +311,45 @@ async def test_a_damaged_session_is_named_and_stays_as_it_is(settings: LedgerSet
         await client.open(make_session(salt=1), CLIENT)
     report = await verify_database(database_of(settings))
     assert report.fault is not None
+
+
+@pytest.mark.asyncio
+async def test_one_file_under_many_names_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another folder, by a relative path, through links: the second is refused, and the first goes on."""
+    settings = ledger_settings(tmp_path / "first")
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        file = tmp_path / "first" / "ledger.sqlite3"
+        (tmp_path / "link.sqlite3").symlink_to(file)
+        (tmp_path / "folder").symlink_to(file.parent)
+        monkeypatch.chdir(tmp_path)
+        for name in (str(file), "first/ledger.sqlite3", "folder/ledger.sqlite3", "link.sqlite3"):
+            second = ledger_settings(tmp_path / "second", database=f"sqlite:///{name}")
+            with pytest.raises(LocalError) as refused:
+                async with run_ledger(second, OPERATOR, HandClock()):
+                    pass
+            assert refused.value.code == "ledger-locked", name
+            await client.faucet(CLIENT.address, 1)
+        (tmp_path / "hard.sqlite3").hardlink_to(file)
+        for name in ("hard.sqlite3", str(file)):
+            second = ledger_settings(tmp_path / "second", database=f"sqlite:///{name}")
+            with pytest.raises(ConfigurationError, match="more than one name"):
+                async with run_ledger(second, OPERATOR, HandClock()):
+                    pass
+            await client.faucet(CLIENT.address, 1)
+    assert (await verify_database(file)).fault is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true", "sqlite:///file:x"])
+async def test_a_database_that_is_no_plain_file_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="plain file"):
+        async with run_ledger(ledger_settings(tmp_path, database=url), OPERATOR, HandClock()):
+            pass
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    settings = ledger_settings(tmp_path / "ledger", database=f"sqlite:///{tmp_path}/nowhere/l.sqlite3")
+    with pytest.raises(ConfigurationError, match="cannot write"):
+        async with run_ledger(settings, OPERATOR, HandClock()):
+            pass
