@@ -34,6 +34,8 @@ ADDRESS_SHARE = 2
 """One address holds half of the places at most; an IPv6 /64 counts as one."""
 NEWCOMERS_SHARE = 4
 """A quarter of the places in use is for connections that have not sent a whole request yet."""
+MAX_UNFINISHED = 192
+"""Requests that have begun and are not whole, in all: their parsers take some 30 KiB each. The oldest goes."""
 REQUEST_S = 5.0
 """Seconds for a whole request, from its first byte, or from the connection's beginning."""
 READ_S = 10.0
@@ -202,8 +204,10 @@ class Guest(asyncio.Protocol):
                 return
             self._inner = self._door.make_inner()
             self._inner.connection_made(self.transport)
+            self._door.has_begun(self)
         if self.rank in (Rank.IDLE, Rank.PROVEN):
             self._door.move(self, Rank.WAITING)
+            self._door.has_begun(self)
         elif self.rank is not Rank.WAITING:
             self._ahead = True
         self._inner.data_received(data)
@@ -248,6 +252,8 @@ class Door:
         self._share = max(4, most // ADDRESS_SHARE)
         self._ranks: dict[Rank, dict[Guest, float]] = {rank: {} for rank in Rank}
         """Since when each guest has its rank, longest first."""
+        self._unfinished: dict[Guest, None] = {}
+        """Of those that wait, who has sent the beginning of a request; oldest first."""
         self._crowds: dict[object, int] = {}
         """Connections by address."""
         self._made = 0
@@ -283,6 +289,7 @@ class Door:
 
     def part_with(self, guest: Guest) -> None:
         """A connection has ended."""
+        self._unfinished.pop(guest, None)
         if self._ranks[guest.rank].pop(guest, None) is None:
             return
         left = self._crowds[guest.address] - 1
@@ -294,8 +301,17 @@ class Door:
     def move(self, guest: Guest, rank: Rank) -> None:
         """A guest has become more or less deserving."""
         if self._ranks[guest.rank].pop(guest, None) is not None:
+            self._unfinished.pop(guest, None)
             guest.rank = rank
             self._ranks[rank][guest] = self._loop.time()
+
+    def has_begun(self, guest: Guest) -> None:
+        """A guest has sent the first bytes of a request."""
+        self._unfinished[guest] = None
+        if len(self._unfinished) > MAX_UNFINISHED:
+            oldest = next(iter(self._unfinished))
+            del self._unfinished[oldest]
+            oldest.leave()
 
     def _least_deserving(self, newcomer: Guest | None = None, address: object = None) -> Guest | None:
         """Of all but the newcomer, or of those at one address; None where all of them are being served.
