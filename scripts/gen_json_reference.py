@@ -27,7 +27,7 @@ from node.cli.boundary import Failure
 from node.cli.doctor import Finding
 from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
-from node.cli.ledger import Replayed, TwoHistories
+from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
@@ -53,6 +53,7 @@ PRINTED: dict[str, Printed] = {
     "key list": Printed((KeyFacts,), "A list of objects"),
     "ledger run": Printed((), "[Events](#events), an object on each line"),
     "ledger verify": Printed((Replayed,)),
+    "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),

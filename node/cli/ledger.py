@@ -69,6 +69,14 @@ class TwoHistories:
     """Why it proves nothing; null where it does."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A proof that a person has reviewed."""
+
+    file: str
+    """Where it is kept now."""
+
+
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
 def ledger() -> None:
     """The embedded ledger: a signed, verifiable log of who paid whom."""
@@ -179,7 +187,8 @@ def verify_fork(file: Path, as_json: bool) -> int:
 
 @ledger.command("clear-fork", epilog=examples("joule ledger clear-fork ~/.local/share/joulemesh/ledgers/x.fork.json"))
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-def clear_fork(file: Path) -> None:
+@json_option
+def clear_fork(file: Path, as_json: bool) -> None:
     """Trade again with a ledger that has signed two histories, after you have looked into it.
 
     FILE is the proof that stopped you, as the error names it. It is renamed, not removed: the checkpoints in it do not
@@ -187,7 +196,11 @@ def clear_fork(file: Path) -> None:
     """
     from node.ledger.forks import set_aside
 
-    print_facts({"set aside": str(set_aside(file))})
+    reviewed = set_aside(file)
+    if as_json:
+        print_json(SetAside(file=str(reviewed)))
+    else:
+        print_facts({"set aside": str(reviewed)})
 
 
 def _progress() -> Callable[[int, int], None]:
