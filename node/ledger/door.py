@@ -34,7 +34,7 @@ ADDRESS_SHARE = 2
 """One address holds half of the places at most; an IPv6 /64 counts as one."""
 NEWCOMERS_SHARE = 4
 """A quarter of the places in use is for connections that have not sent a whole request yet."""
-MAX_UNFINISHED = 192
+MAX_UNFINISHED = 64
 """Requests that have begun and are not whole, in all: their parsers take some 30 KiB each. The oldest goes."""
 REQUEST_S = 5.0
 """Seconds for a whole request, from its first byte, or from the connection's beginning."""
