@@ -145,7 +145,6 @@ async def run_ledger(
         runner = _runner(build_app(sequencer, peers, settings.rates, pages))
         watch = asyncio.create_task(_watch_clock(sequencer), name="ledger clock")
         stack.callback(watch.cancel)
-        runner = _runner(build_app(sequencer, peers, settings.rates))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:

@@ -64,7 +64,7 @@ _FIRST_REQUESTS = 5
 _FIRST_DELAY_S, _DELAY_S = 0.1, 0.5
 """A request waits so long at an address that asks too often."""
 _BUNDLE_COUNTS = 8
-"""Requests that one for a bundle of entries counts as: it costs as much."""
+"""Requests that one for a bundle of entries, or a page of offers, counts as: it costs as much."""
 _FAUCETS_AT_ONCE = 64
 """Requests for play money that the writer is handed at once, so that operations find room beside them."""
 _MAX_FAUCET_BYTES = 1024
@@ -292,7 +292,7 @@ def _refusal(error: web.HTTPException) -> web.Response:
 
 
 def _weight(request: web.Request) -> int:
-    return _BUNDLE_COUNTS if request.path.startswith("/tile/entries/") else 1
+    return _BUNDLE_COUNTS if request.path.startswith(("/tile/entries/", "/offers")) else 1
 
 
 def guest_of(request: web.Request) -> Guest:
