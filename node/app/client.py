@@ -34,6 +34,7 @@ from node.app.planning import (
     require_tokens,
     shunned,
     to_be_avoided,
+    wants_credit_less,
     worth_another_try,
 )
 from node.app.receipts import Kept, keep_bundle, make_bundle
@@ -333,7 +334,10 @@ class Client:
         # Of several that may be at fault the likeliest is avoided at least.
         for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
             request = replace(
-                plan.request, model=plan.manifest.root.hex(), exclude=plan.request.exclude | frozenset(out)
+                plan.request,
+                model=plan.manifest.root.hex(),
+                exclude=plan.request.exclude | frozenset(out),
+                credit=plan.request.credit and not any(map(wants_credit_less, result.failures.values())),
             )
             with suppress(JoulemeshError):  # the first failure says more than that there is no way round it
                 return await self.plan(request)
@@ -367,6 +371,7 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
                     # A passing name on libp2p: commands of one key may run at once, and peers learn no client's key.
                     passing = SigningKey(secrets.token_bytes(32))
                     merits = Merits(clock, standing=peers.standing)
+                    merits.ask = ledger.providers
                     dials = DialBudget(await reach_of_url(config.ledger))
                     network = await stack.enter_async_context(
                         open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials)

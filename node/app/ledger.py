@@ -10,6 +10,7 @@ from node.app.clock import clock
 from node.app.network import open_network
 from node.config import LedgerConfig
 from node.events import Events, LedgerReady
+from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient, LedgerSettings, Progress, Report, Shown, verify_database, verify_url
 from node.ledger import run_ledger as run_embedded_ledger
 from node.ledger.timekeeper import steady_seconds
@@ -33,6 +34,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
     Raises:
         ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
     """
+    raise_file_limit()
     async with open_network(key, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
         shown = partial(_shown, network.book)
@@ -59,7 +61,9 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
             await network.join(config.peers)
             announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)
             async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:
+                network.merits.ask = own.providers
                 group.create_task(ledger.wait(), name="ledger writer")
+                group.create_task(network.follow_merits(), name="merits")
                 group.create_task(announcer.run(), name="checkpoint gossip")
                 group.create_task(network.watch(), name="network")
                 group.create_task(_announce_checkpoints(own, announcer), name="checkpoints")

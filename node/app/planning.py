@@ -15,9 +15,9 @@ from types import MappingProxyType
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, JobResult, make_deal
 from node.ports import Clock, Randomness, VenueRules
-from protocol.agreement import Chosen
+from protocol.agreement import Chosen, paid_nobody
 from protocol.choice import ENOUGH, FIRST, SILENT, MeritOf, covers_some_model, nothing_known, route_among, shortlist
-from protocol.errors import ConfigurationError, FundsError, RefusedError
+from protocol.errors import ConfigurationError, FundsError, JoulemeshError, RefusedError
 from protocol.ids import Address, ModelManifest
 from protocol.merit import Merit
 from protocol.metering import reserved_caps
@@ -40,6 +40,7 @@ __all__ = [
     "require_tokens",
     "shunned",
     "to_be_avoided",
+    "wants_credit_less",
     "worth_another_try",
 ]
 
@@ -73,6 +74,8 @@ class Request:
     """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
     exclude: frozenset[bytes] = frozenset()
     """Public keys of providers that are not wanted."""
+    credit: bool = True
+    """Whether to ask for the credit that earlier payments may have earned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,11 @@ def worth_another_try(results: Sequence[JobResult]) -> bool:
     return sum(each.error is not None and each.error.code in _OWN_FAULTS for each in results) < 2
 
 
+def wants_credit_less(error: JoulemeshError | None) -> bool:
+    """Whether a provider would do the job, had it not been asked to serve ahead of its payment."""
+    return isinstance(error, RefusedError) and error.code == "credit"
+
+
 def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]) -> list[bytes]:
     """Public keys of providers that another try does without: those that failed the job, the likeliest last.
 
@@ -157,6 +165,8 @@ def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]
     """
     avoided = []
     for leg in result.culprits:
+        if wants_credit_less(result.failures.get(leg)):
+            continue
         chosen = result.deal.legs[leg]
         node = chosen.leg.offer.public_key
         newer = [sealed for sealed in known(node) if sealed != chosen.sealed]
@@ -234,6 +244,7 @@ class Market:
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
         self._shunned = shunned(self._offers, standing, clock())
+        self._standing = standing
         self._known = {offer.public_key: _known(standing(address_of(offer.public_key))) for offer in self._offers}
 
     def readmit(self) -> bool:
@@ -353,4 +364,8 @@ class Market:
             client=client,
             expiry=self._clock() + config.session_s,
             randomness=randomness,
+            paid=self._paid if self._request.credit else paid_nobody,
         )
+
+    def _paid(self, provider: Address) -> int:
+        return self._standing(provider).of(Deed.SERVED).amount

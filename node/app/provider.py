@@ -89,6 +89,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
         node = _Node(config, key, on_event, ledger, held, doors, memory, tasks.spawn)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
+        doors.network.merits.ask = ledger.providers
         on_event(Starting(step="joining the network"))
         await doors.network.join((*info.peers, *config.peers), ledger)
         on_event(_ready(key, node.terms, doors.network, time.monotonic() - began))

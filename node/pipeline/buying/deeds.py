@@ -8,13 +8,15 @@ from statistics import median
 
 from node.pipeline.buying.job import JobResult
 from node.ports import PeerMemory
-from protocol.errors import DishonestError, JoulemeshError, LocalError, SignatureError
+from protocol.errors import DishonestError, JoulemeshError, LocalError, RefusedError, SignatureError
 from protocol.patience import crawl_s
 from protocol.standing import Deed
 
 __all__ = ["note_deeds"]
 
 _SILENT = frozenset({"stalled", "unreachable", "lost-peer"})
+_NO_FAULT = frozenset({"full", "no-room", "busy", "credit", "shutdown", "closing"})
+"""Refusals that are of the moment: a node that has no place now, or is about to stop, has broken no promise."""
 ENOUGH_TOKENS = 4
 """Fewer tell nothing of how fast they come."""
 
@@ -30,6 +32,8 @@ def _deeds(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
     if result.failures:
         for leg in result.culprits:
             error = result.failures.get(leg) or result.first_failure
+            if isinstance(error, RefusedError) and error.code in _NO_FAULT:
+                continue
             yield leg, _deed_of(error), 0, error.message
     elif result.error is None or isinstance(result.error, LocalError):
         yield from _services(result)

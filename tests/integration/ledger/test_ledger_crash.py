@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from ledger_process import spawn_ledger
-from ledger_world import OPERATOR, HandClock, ledger_settings
+from ledger_world import OPERATOR, ledger_settings
 
 from node.ledger import LedgerClient, run_ledger, verify_database
 from protocol.errors import UnreachableError
@@ -54,7 +55,7 @@ async def test_killed_in_mid_load(tmp_path: Path, after: int) -> None:
     assert report.entries > max(acknowledged)
     # Its memory of the ledger before the crash lets the client go on: the log continues what was shown.
     async with (
-        run_ledger(ledger_settings(tmp_path), OPERATOR, HandClock()) as ledger,
+        run_ledger(ledger_settings(tmp_path), OPERATOR, lambda: int(time.time())) as ledger,
         LedgerClient(ledger.url, remembered=tmp_path / "remembered.json") as client,
     ):
         for index, (address, _) in acknowledged.items():

@@ -115,7 +115,7 @@ def test_an_order_that_is_not_answered_is_given_up_after_seconds(tmp_path: Path)
 
 def test_a_refusal_and_a_loss_in_mid_stream_are_failures(tmp_path: Path) -> None:
     async def story(market: SmallMarket) -> None:
-        market.nodes[2].refuse_all = RefusedError("no room", code="full")
+        market.nodes[2].refuse_all = RefusedError("not like this", code="window")
         await market.run(market.deal(PROMPT, 10))
         assert deeds(market) == {2: [Deed.FAILED]}
         market.nodes[2].refuse_all = None
@@ -128,10 +128,20 @@ def test_a_refusal_and_a_loss_in_mid_stream_are_failures(tmp_path: Path) -> None
     in_market(tmp_path, story)
 
 
+def test_a_node_that_has_no_place_now_has_broken_no_promise(tmp_path: Path) -> None:
+    async def story(market: SmallMarket) -> None:
+        market.nodes[2].refuse_all = RefusedError("all places are taken", code="full")
+        _, result = await market.run(market.deal(PROMPT, 10))
+        assert result.culprits == (2,)
+        assert deeds(market) == {}
+
+    in_market(tmp_path, story)
+
+
 def test_each_failure_in_a_row_keeps_a_provider_out_for_longer_and_a_served_job_ends_the_row(tmp_path: Path) -> None:
     async def story(market: SmallMarket) -> None:
         node = market.nodes[1]
-        node.refuse_all = RefusedError("no", code="full")
+        node.refuse_all = RefusedError("no", code="window")
         pauses = []
         for _ in range(3):
             await market.run(market.deal(PROMPT, 10))
