@@ -8,13 +8,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
 FUZZ ?=
 export PROMPT ?=
+export ONLY ?=
+export JSON ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 # Two workers; a file's tests stay together, for they share what is slow to start, and the slowest come first.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz clean
+.PHONY: help demo test check lint types walls docs bench fuzz siege clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -60,6 +62,9 @@ bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and pri
 
 fuzz: .venv/installed-dev ## Fuzz every decoder of bytes from outside; goes on where it was stopped (FUZZ="--help" says more)
 	@exec $(BIN)/python -m scripts.fuzzing $(FUZZ)
+
+siege: .venv/installed-dev ## Attacks on a running network beside honest jobs, against targets (ONLY="data offers" picks some, JSON=1 for programs)
+	@PYTHONPATH=.:tests/support $(BIN)/python -m scripts.siege $${JSON:+--json} $${ONLY:-}
 
 clean: ## Remove what was built and installed here
 	@rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
