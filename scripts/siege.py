@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the attacks")
     said = parser.parse_args()
     surfaces.load()
-    attacks = list(chosen(said.names))
+    attacks = [each for each in chosen(said.names) if each.short or not said.short]
     if said.list or not attacks:
         for each in attacks or ATTACKS.values():
             print(f"{each.name:<58}{each.surface:<14}{each.about}")

@@ -104,7 +104,7 @@ class Attack:
     on: str
     """Whose memory and descriptors are looked at: ``node0``, ``ledger`` or ``honest``."""
     short: int
-    """`Ground.count` in `make test`."""
+    """`Ground.count` in `make test`; 0 where the long form alone has it, since it differs little from another."""
     long: int
     """`Ground.count` in `make siege`."""
     budget: Budget

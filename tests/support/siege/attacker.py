@@ -1,9 +1,9 @@
-"""The attacker's process: one attack, made until it is through or is told to stop.
+"""The attacker's process. It is told line by line what to do, and says line by line what came of it.
 
-    python -m siege.attacker NAME COUNT TARGET
+    python -m siege.attacker TARGET
 
-It says ``begun`` when it is awake, ``at full`` once everything that it holds is held, and ``done`` with what came of
-it.
+``go NAME COUNT`` begins an attack: it says ``begun``, ``at full`` once everything that it holds is held, and ``done``
+at the end. ``stop`` ends the attack; the end of its input ends the process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import signal
 import sys
 
 from siege import surfaces
@@ -23,10 +22,24 @@ KINDNESS = 10
 STOP_S = 5.0
 
 
-async def main(name: str, count: int, target: Target) -> None:
-    ground = Ground(target, count)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, ground.stop.set)
+async def main(target: Target) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    attacking: asyncio.Task[None] | None = None
+    ground = Ground(target, 0)
+    while line := (await reader.readline()).decode().split():
+        if line[0] == "stop":
+            ground.stop.set()
+        elif line[0] == "go":
+            if attacking is not None:
+                await attacking
+            ground = Ground(target, int(line[2]))
+            attacking = asyncio.create_task(attack(line[1], ground))
+
+
+async def attack(name: str, ground: Ground) -> None:
+    """Make one until it is through or is to stop; what hangs at its end is cut off."""
+    surfaces.load(name)
     say("begun")
     acting = asyncio.create_task(_act(name, ground))
     stopping = asyncio.create_task(ground.stop.wait())
@@ -46,9 +59,8 @@ async def _act(name: str, ground: Ground) -> None:
 
 
 if __name__ == "__main__":
-    surfaces.load(sys.argv[1])
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.nice(KINDNESS)
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), Target.from_json(sys.argv[3])))
+    asyncio.run(main(Target.from_json(sys.argv[1])))
     os._exit(0)  # thousands of connections need no farewell

@@ -63,7 +63,7 @@ class Buyer:
     plane: DataPlane
     manifest: ModelManifest
     paid: int = 0
-    """Micro-units of first vouchers that nodes took."""
+    """Micro-units that are gone for good: first vouchers that nodes took, and fees."""
     _offers: list[tuple[Offer, bytes]] = field(default_factory=list)
     _asked_at: float = 0.0
 
@@ -103,6 +103,7 @@ class Buyer:
     async def orders(self, deal: Deal) -> tuple[JobOrder, ...]:
         """Open the session; the order of each leg. Raises RuleError where the money is gone."""
         opened = await self.ledger.open(deal.session, self.key)
+        self.paid += (await self.ledger.rules()).fee
         return make_orders(
             deal.terms,
             deal.session,

@@ -85,10 +85,16 @@ class Child:
         paths = os.pathsep.join(map(str, (TREE, TREE / "tests" / "support")))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, limit=2**22,
         )  # fmt: skip
         return cls(process)
+
+    def tell(self, line: str) -> None:
+        """What was said before is forgotten."""
+        self.said.clear()
+        if self.process.stdin is not None:
+            self.process.stdin.write(line.encode() + b"\n")
 
     async def wait_for(self, *events: str, limit_s: float) -> bool:
         """Whether one of these was said in time, or the process ended."""
@@ -145,6 +151,7 @@ class Field:
     target: Target
     processes: dict[str, WatchedProcess] = field(default_factory=dict)
     """The ledger and the nodes, by name."""
+    _attacker: Child | None = None
 
     @classmethod
     @asynccontextmanager
@@ -167,6 +174,7 @@ class Field:
             watched = {name: each for name, each in processes.items() if isinstance(each, WatchedProcess)}
             target = await _target(network, shape, manifest.name)
             made = cls(shape, network, honest, target, watched)
+            stack.push_async_callback(made.dismiss)
             await made._wait_for_a_job()
             yield made
 
@@ -177,11 +185,11 @@ class Field:
         return [Job(**{key: value for key, value in each.items() if key != "event"}) for each in said]
 
     async def jobs_in(self, seconds: float, least: int, limit_s: float = 60.0) -> list[Job]:
-        """Those that end from now on, for so long, until there are so many or the limit has passed."""
+        """Those that end from now on, for so long, until so many were done or the limit has passed."""
         began, known = time.monotonic(), len(self.jobs)
         while (passed := time.monotonic() - began) < limit_s:
             found = self.jobs[known:]
-            if passed >= seconds and len(found) >= least:
+            if passed >= seconds and sum(job.ok for job in found) >= least:
                 return found
             await self.honest.news(max(0.05, seconds - passed) if passed < seconds else limit_s - passed)
             if self.honest.process.returncode is not None:
@@ -238,12 +246,25 @@ class Field:
                 raise RuntimeError(f"the faucet gives nothing: {done.err}")
 
     @asynccontextmanager
-    async def attacker(self, attack: Attack, count: int) -> AsyncIterator[Child]:
-        """The attack under way; it is stopped at the end of the block."""
-        child = await Child.start("siege.attacker", attack.name, str(count), self.target.to_json())
+    async def attack(self, attack: Attack, count: int, limit_s: float = 60.0) -> AsyncIterator[Child]:
+        """An attack under way, from when it begins; it is stopped at the end of the block."""
+        child = self._attacker
+        if child is None or child.process.returncode is not None:
+            child = self._attacker = await Child.start("siege.attacker", self.target.to_json())
+        child.tell(f"go {attack.name} {count}")
+        await child.wait_for("begun", limit_s=limit_s)
         try:
             yield child
         finally:
+            if child.process.stdin is not None:
+                child.process.stdin.write(b"stop\n")
+            if not await child.wait_for("done", limit_s=STOP_S):
+                await self.dismiss()
+
+    async def dismiss(self) -> None:
+        """End the attacker's process; the next attack has a new one."""
+        child, self._attacker = self._attacker, None
+        if child is not None:
             await child.stop()
 
     async def _wait_for_a_job(self) -> None:

@@ -99,14 +99,13 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     timed = attack.fresh and size.newcomers
     runs_before = [await field.fresh_run() for _ in range(size.newcomers)] if timed else []
     first = field.usage(attack.on)
-    async with field.attacker(attack, row.count) as child:
-        await child.wait_for("begun", limit_s=AWAKE_S)
+    async with field.attack(attack, row.count, AWAKE_S) as child:
         began = time.monotonic()
         peak = asyncio.create_task(_peak(field, attack.on))
         row.during, during = await _while_it_runs(field, attack, child, size, began)
         if timed:
             row.newcomers = runs_before, [await field.fresh_run() for _ in range(size.newcomers)]
-    row.seconds = time.monotonic() - began
+        row.seconds = time.monotonic() - began
     busy = field.usage(attack.on)
     peak.cancel()
     most = await _result(peak)
@@ -121,6 +120,8 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     row.cpu_s = busy.cpu_s - first.cpu_s if busy and first else 0.0
     row.tracebacks, row.exits = field.tracebacks - tracebacks, field.exits - exits
     _take_word(row, child)
+    if size.long:
+        await field.dismiss()
     row.missed = list(_missed(row, attack, size))
     return row
 
@@ -144,11 +145,11 @@ async def _while_it_runs(
     await child.wait_for("at full", "done", limit_s=size.limit_s)
     started = time.monotonic()
     if any(each["event"] == "at full" for each in child.said):
-        await field.jobs_in(attack.at_least_s if size.long else 0.0, size.least)
+        await field.jobs_in(attack.at_least_s if size.long else 0.0, size.least, max(attack.at_least_s, size.limit_s))
     elif size.long:
         await child.wait_for("done", limit_s=max(0.0, size.limit_s - (time.monotonic() - began)))
-    while len(field.jobs) == known and time.monotonic() - started < size.limit_s:
-        await field.honest.news(1.0)  # not one came to an end yet
+    while not any(job.ok for job in field.jobs[known:]) and time.monotonic() - started < size.limit_s:
+        await field.honest.news(1.0)  # not one was done yet
     jobs = field.jobs[known:]
     return _a_minute(jobs, time.monotonic() - began), jobs
 

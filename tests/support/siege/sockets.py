@@ -71,7 +71,7 @@ async def flood(ground: Ground, act: Callable[[int], Awaitable[None]], *, at_onc
 async def hold_open(ground: Ground, act: Callable[[int, Up], Awaitable[None]], *, at_once: int = AT_ONCE) -> None:
     """Keep `ground.count` of them up; at full force once each was tried.
 
-    `act` makes one, calls what it is given once it stands, and returns or raises when it was cut; it is made again then.
+    `act` makes one, calls what it is given once it stands, and returns or raises when it was cut: it is made again.
     """
     trying = asyncio.Semaphore(at_once)
     untried, tried = ground.count, asyncio.Event()

@@ -115,7 +115,7 @@ async def providers_that_say_nothing(ground: Ground) -> None:
         await ground.hold()
 
 
-@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=60.0)
+@attack(Surface.PROVIDERS, short=0, long=3, on="honest", fresh=True, at_least_s=60.0)
 async def providers_that_never_answer_an_order(ground: Ground) -> None:
     """The cheapest offers, whose nodes let an order wait for ever."""
 
@@ -151,7 +151,7 @@ async def providers_that_hang_up(ground: Ground) -> None:
         await ground.hold()
 
 
-@attack(Surface.PROVIDERS, short=1, long=3, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=3, on="honest", at_least_s=45.0)
 async def providers_that_answer_with_noise(ground: Ground) -> None:
     """The cheapest offers, whose acceptances and frames cannot be read."""
 
@@ -168,7 +168,7 @@ async def providers_that_answer_with_noise(ground: Ground) -> None:
         await ground.hold()
 
 
-@attack(Surface.PROVIDERS, short=1, long=3, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=3, on="honest", at_least_s=45.0)
 async def providers_that_fail_other_peoples_sessions(ground: Ground) -> None:
     """The cheapest offers, whose nodes tell of a failure in words that no terminal should see."""
 
@@ -200,13 +200,13 @@ async def providers_with_other_weights(ground: Ground) -> None:
     await _lie(ground, weights=weights)
 
 
-@attack(Surface.PROVIDERS, short=1, long=1, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=1, on="honest", at_least_s=45.0)
 async def providers_with_terajoules(ground: Ground) -> None:
     """A real node at the lowest price that signs for 10^12 J a token."""
     await _lie(ground, terajoules=True)
 
 
-@attack(Surface.PROVIDERS, short=1, long=1, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=1, on="honest", at_least_s=45.0)
 async def providers_of_blocks_that_they_lack(ground: Ground) -> None:
     """A real node at the lowest price that offers the whole model and holds its first block."""
     await _lie(ground, span=(0, 1))

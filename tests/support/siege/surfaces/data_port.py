@@ -48,7 +48,7 @@ async def data_garbage(ground: Ground) -> None:
     await flood(ground, act)
 
 
-@attack(Surface.DATA, short=300, long=10_000)
+@attack(Surface.DATA, short=0, long=10_000)
 async def data_http(ground: Ground) -> None:
     """Connections that speak plain HTTP."""
 
@@ -111,7 +111,7 @@ async def data_idle_links(ground: Ground) -> None:
     await hold_open(ground, act, at_once=16)
 
 
-@attack(Surface.DATA, short=250, long=2_000, most_files=1024)
+@attack(Surface.DATA, short=0, long=2_000, most_files=1024)
 async def data_idle_links_of_a_small_node(ground: Ground) -> None:
     """The same where the system gives the node 1,024 descriptors."""
     await data_idle_links(ground)
@@ -162,7 +162,7 @@ async def data_slow_frames(ground: Ground) -> None:
     await hold_open(ground, act, at_once=16)
 
 
-@attack(Surface.DATA, short=100, long=2_000)
+@attack(Surface.DATA, short=0, long=2_000)
 async def data_links_come_and_go(ground: Ground) -> None:
     """Proven links that end as soon as they stand: each costs the node a handshake."""
     strangers = _Strangers(ground)

@@ -46,13 +46,13 @@ async def ledger_slow_requests(ground: Ground) -> None:
     await _hold_request(ground, head, b"\x92")
 
 
-@attack(Surface.LEDGER, short=250, long=1_030, on="ledger", at_least_s=45.0)
+@attack(Surface.LEDGER, short=0, long=1_030, on="ledger", at_least_s=45.0)
 async def ledger_slow_heads(ground: Ground) -> None:
     """Requests whose head never ends."""
     await _hold_request(ground, b"GET /info HTTP/1.1\r\nHost: ledger\r\n", b"X-A: b\r\n")
 
 
-@attack(Surface.LEDGER, short=200, long=2_000, on="ledger")
+@attack(Surface.LEDGER, short=0, long=2_000, on="ledger")
 async def ledger_slow_readers(ground: Ground) -> None:
     """Askers who take no answer."""
     place = http_place(ground.target.ledger)
@@ -92,7 +92,7 @@ async def ledger_garbage(ground: Ground) -> None:
     await _ask(ground, os.urandom(3000) + b"\r\n\r\n")
 
 
-@attack(Surface.LEDGER, short=300, long=10_000, on="ledger")
+@attack(Surface.LEDGER, short=0, long=10_000, on="ledger")
 async def ledger_closed(ground: Ground) -> None:
     """Connections that are closed as soon as they stand."""
     place = http_place(ground.target.ledger)

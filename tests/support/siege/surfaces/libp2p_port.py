@@ -49,7 +49,7 @@ async def libp2p_plain_sockets(ground: Ground) -> None:
     await _hold_plain(ground, place_of(_peer(ground, "node0")), b"")
 
 
-@attack(Surface.LIBP2P, short=200, long=500, on="ledger", fresh=True)
+@attack(Surface.LIBP2P, short=0, long=500, on="ledger", fresh=True)
 async def libp2p_plain_sockets_at_the_ledger(ground: Ground) -> None:
     """Sockets at the ledger's peer that say a greeting and no more."""
     await _hold_plain(ground, place_of(_peer(ground, "ledger")), MULTISTREAM)
@@ -84,7 +84,7 @@ async def libp2p_garbage(ground: Ground) -> None:
     await _say_and_leave(ground, os.urandom(4000), wait=True)
 
 
-@attack(Surface.LIBP2P, short=200, long=10_000)
+@attack(Surface.LIBP2P, short=0, long=10_000)
 async def libp2p_http(ground: Ground) -> None:
     """Connections that speak plain HTTP."""
     await _say_and_leave(ground, HTTP, wait=True)
@@ -110,7 +110,7 @@ async def libp2p_idle_keys(ground: Ground) -> None:
     await _idle_keys(ground, _peer(ground, "node0"))
 
 
-@attack(Surface.LIBP2P, short=15, long=300, on="ledger", fresh=True)
+@attack(Surface.LIBP2P, short=0, long=300, on="ledger", fresh=True)
 async def libp2p_idle_keys_at_the_ledger(ground: Ground) -> None:
     """Proven peers at the ledger, where newcomers look for the others."""
     await _idle_keys(ground, _peer(ground, "ledger"))

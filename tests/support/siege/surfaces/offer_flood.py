@@ -76,7 +76,7 @@ async def offers_of_throwaway_keys(ground: Ground) -> None:
         _count_dials(ground, hurt)
 
 
-@attack(Surface.OFFERS, short=300, long=FULL, on="node0", at_least_s=60.0)
+@attack(Surface.OFFERS, short=0, long=FULL, on="node0", at_least_s=60.0)
 async def offers_that_fill_the_books(ground: Ground) -> None:
     """The same with dead addresses and spans of all sizes: the books of nodes are full of them."""
     async with talkers(ground.target, TALKERS) as hosts:
@@ -91,7 +91,7 @@ async def offers_that_fill_the_books(ground: Ground) -> None:
         await _spread(ground, hosts, make)
 
 
-@attack(Surface.OFFERS, short=200, long=2_000, on="honest", fresh=True, at_least_s=30.0)
+@attack(Surface.OFFERS, short=0, long=2_000, on="honest", fresh=True, at_least_s=30.0)
 async def offers_of_keys_that_exist_nowhere(ground: Ground) -> None:
     """Offers at the lowest price there is, whose addresses refuse every connection."""
     async with talkers(ground.target, TALKERS) as hosts:

@@ -42,16 +42,25 @@ async def _spending(ground: Ground, budget: Budget) -> AsyncIterator[Buyer]:
 async def _hold_places(ground: Ground, who: Buyer, keep: Callable[[Deal, list[Link]], Awaitable[None]]) -> None:
     """Take `ground.count` places, and take each anew that is lost, as long as there is money."""
 
+    untried = ground.count
+    tried = asyncio.Event()
+
     async def hold() -> None:
+        nonlocal untried
+        first = True
         while not ground.stop.is_set():
             deal = who.deal(await who.whole_route())
             try:
                 links, code = await who.take_all(deal)
-            except RuleError:
+            except RuleError as error:
+                links, code = [], error.code
                 ground.tally["out_of_money"] += 1
-                return
             except JoulemeshError as error:
                 links, code = [], error.code
+            untried -= first
+            first = False
+            if untried <= 0:
+                tried.set()
             if code:
                 ground.tally[f"refused_{code}"] += 1
                 await asyncio.sleep(AGAIN_S)
@@ -66,11 +75,12 @@ async def _hold_places(ground: Ground, who: Buyer, keep: Callable[[Deal, list[Li
                     link.abort()
 
     holding = [asyncio.create_task(hold()) for _ in range(ground.count)]
-    ground.at_full()
-    await ground.stop.wait()
-    for task in holding:
+    waiting = [asyncio.create_task(tried.wait()), asyncio.create_task(ground.stop.wait())]
+    await asyncio.wait((*waiting, *holding), return_when=asyncio.FIRST_COMPLETED)
+    await ground.hold()
+    for task in (*waiting, *holding):
         task.cancel()
-    await asyncio.gather(*holding, return_exceptions=True)
+    await asyncio.gather(*waiting, *holding, return_exceptions=True)
 
 
 async def _until_it_ends(link: Link) -> None:
@@ -91,7 +101,7 @@ async def orders_that_hold_places_for_the_price_of_a_job(ground: Ground) -> None
         await _hold_places(ground, who, _wait_silently)
 
 
-@attack(Surface.ORDERS, short=16, long=48, budget=Budget.PLAY, at_least_s=45.0)
+@attack(Surface.ORDERS, short=0, long=48, budget=Budget.PLAY, at_least_s=45.0)
 async def orders_that_hold_places(ground: Ground) -> None:
     """The same by somebody who has money, and opens a new session for each place that lapses."""
     async with _spending(ground, Budget.PLAY) as who:

@@ -1,0 +1,27 @@
+"""A small network for the short form of the siege: a ledger, one node with a whole model, an honest client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from siege import surfaces
+from siege.attack import ATTACKS, Surface
+from siege.field import Field, Shape
+
+surfaces.load()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def field(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
+    async with Field.open(tmp_path_factory.mktemp("siege"), Shape(spans=("0:6",))) as made:
+        yield made
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with `attack` runs once for each on its module's `SURFACES` that the short form has."""
+    if "attack" in metafunc.fixturenames:
+        wanted: tuple[Surface, ...] = metafunc.module.SURFACES
+        found = [each for surface in wanted for each in ATTACKS.values() if each.surface is surface and each.short]
+        metafunc.parametrize("attack", found, ids=[each.name for each in found])
