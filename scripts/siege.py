@@ -20,10 +20,13 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from siege import surfaces
+from siege import surfaces, trial
 from siege.attack import ATTACKS, Attack
 from siege.field import Field, Shape
 from siege.row import LONG, SHORT, Row, Size, measure
+from siege.trial import TRIALS, Bench, Broken, CannotBeTried, Trial
+
+from protocol.errors import JoulemeshError
 
 HEAD = f"{'attack':<48}{'count':>7}{'jobs a minute':>20}{'MB':>18}{'files':>16}  verdict"
 
@@ -79,6 +82,32 @@ async def besiege(attacks: Sequence[Attack], size: Size, folder: Path, *, as_jso
     return rows
 
 
+async def try_all(trials: Sequence[Trial], folder: Path, *, as_json: bool) -> list[str]:
+    """Each once, on one network; the names of those that broke something, and what."""
+    broken = []
+    async with AsyncExitStack() as stack:
+        field = None
+        for each in trials:
+            if field is None or field.exits:
+                await stack.aclose()
+                shape = Shape(spans=("0:6",), own_disks=True)
+                field = await stack.enter_async_context(Field.open(folder / f"before-{each.name}", shape))
+            own = folder / each.name
+            await asyncio.to_thread(own.mkdir)
+            said = "held"
+            try:
+                await each.act(Bench(own, field))
+            except CannotBeTried as reason:
+                said = f"not tried: {reason}"
+            except (Broken, JoulemeshError, TimeoutError) as reason:
+                said = f"BROKEN: {reason or type(reason).__name__}"
+                broken.append(f"{each.name}: {said}")
+            print(
+                json.dumps({"name": each.name, "verdict": said}) if as_json else f"{each.name:<48}  {said}", flush=True
+            )
+    return broken
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
@@ -87,20 +116,28 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the attacks")
     said = parser.parse_args()
     surfaces.load()
+    trial.load()
+    trials = [
+        each for each in TRIALS.values() if not said.names or any(each.name.startswith(name) for name in said.names)
+    ]
     attacks = [each for each in chosen(said.names) if each.short or not said.short]
-    if said.list or not attacks:
-        for each in attacks or ATTACKS.values():
+    if said.list or not (attacks or trials):
+        for each in attacks:
             print(f"{each.name:<58}{each.surface:<14}{each.about}")
+        for tried in trials:
+            print(f"{tried.name:<58}{'trial':<14}{tried.about}")
         return 0 if said.list else 2
     with tempfile.TemporaryDirectory(prefix="joulemesh-siege-") as folder:
         rows = asyncio.run(besiege(attacks, SHORT if said.short else LONG, Path(folder), as_json=said.json))
+        broken = asyncio.run(try_all(trials, Path(folder), as_json=said.json))
     missed = [row for row in rows if not row.held]
     if not said.json:
         exits, tracebacks = sum(row.exits for row in rows), sum(row.tracebacks for row in rows)
-        print(f"\n{len(rows) - len(missed)} of {len(rows)} held; {exits} process exits, {tracebacks} tracebacks")
-        for row in missed:
-            print(f"  {row.name}: {'; '.join(row.missed)}")
-    return 1 if missed else 0
+        held = len(rows) - len(missed) + len(trials) - len(broken)
+        print(f"\n{held} of {len(rows) + len(trials)} held; {exits} process exits, {tracebacks} tracebacks")
+        for text in (*(f"{row.name}: {'; '.join(row.missed)}" for row in missed), *broken):
+            print(f"  {text}")
+    return 1 if missed or broken else 0
 
 
 if __name__ == "__main__":

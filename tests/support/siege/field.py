@@ -19,6 +19,7 @@ from local_network import LocalNetwork
 from node.app.audit import BUNDLED_MODEL
 from node.model_directory import model_manifest
 from siege.attack import Attack, NodeAt, Target
+from siege.disk import small_disk
 from siege.watched import Usage, WatchedGroup, WatchedProcess, peak_mb, usage_of
 
 __all__ = ["Child", "Field", "FreshRun", "Job", "Shape"]
@@ -39,6 +40,8 @@ class Shape:
     """Of an honest job."""
     most_files: int | None = None
     """Descriptors that a node may have."""
+    own_disks: bool = False
+    """Whether the ledger and each node keep their files on small disks of their own, where the system lets us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +161,10 @@ class Field:
     async def open(cls, folder: Path, shape: Shape) -> AsyncIterator[Self]:
         ledgers, nodes = WatchedGroup(), WatchedGroup()
         nodes.most_files = shape.most_files
-        async with (
-            LocalNetwork(folder, _ledgers=ledgers, _nodes=nodes) as network,
-            AsyncExitStack() as stack,
-        ):
+        async with AsyncExitStack() as disks, AsyncExitStack() as stack:
+            for name in ("ledger", "node0", "small") if shape.own_disks else ():
+                disks.enter_context(small_disk(folder / name))
+            network = await disks.enter_async_context(LocalNetwork(folder, _ledgers=ledgers, _nodes=nodes))
             await network.start_ledger(grace_s=60)
             await network.start_nodes(BUNDLED_MODEL, *shape.spans)
             manifest = await asyncio.to_thread(model_manifest, BUNDLED_MODEL)

@@ -152,29 +152,31 @@ async def offers_with_extreme_figures(ground: Ground) -> None:
 def _extremes(ground: Ground, real: Offer) -> list[bytes]:
     top, u32, u40 = 2**64 - 1, 2**32 - 1, 2**40 - 1
     rates, limits = real.rates, real.limits
-    changes: list[dict[str, object]] = [
-        {"rates": rates.replace(price_out=MAX_PRICE, price_in=MAX_PRICE, opening=MAX_PRICE)},
-        {"rates": rates.replace(price_out=MAX_PRICE + 1)},
-        {"rates": rates.replace(opening=0, price_in=0, price_out=0, price_cached=0)},
-        {"rates": rates.replace(price_out=top)},
-        {"prompt_us": 1, "position_us": 1, "late_us": 1},
-        {"prompt_us": u32, "position_us": u32, "late_us": u32},
-        {"limits": limits.replace(window=u32, chunk=u32, context=top, sessions=u32, credit=u32)},
-        {"limits": limits.replace(window=1, chunk=1, context=0, sessions=0)},
-        {"forecast": (MAX_PRICE,) * 48},
-        {"sequence": top},
-        {"issued_at": u40 - 10, "expires_at": u40},
-        {"activations": tuple(ActivationType)},
-        {"hardware": real.hardware.replace(count=u32, memory_mib=top, name="\u202e" * 20)},
+    changes: list[Callable[[], dict[str, object]]] = [
+        lambda: {"rates": rates.replace(price_out=MAX_PRICE, price_in=MAX_PRICE, opening=MAX_PRICE)},
+        lambda: {"rates": rates.replace(price_out=MAX_PRICE + 1)},
+        lambda: {"rates": rates.replace(opening=0, price_in=0, price_out=0, price_cached=0)},
+        lambda: {"rates": rates.replace(price_out=top)},
+        lambda: {"prompt_us": 1, "position_us": 1, "late_us": 1},
+        lambda: {"prompt_us": u32, "position_us": u32, "late_us": u32},
+        lambda: {"limits": limits.replace(window=u32, chunk=u32, context=top, sessions=u32, credit=u32)},
+        lambda: {"limits": limits.replace(window=1, chunk=1, context=0, sessions=0)},
+        lambda: {"forecast": (MAX_PRICE,) * 48},
+        lambda: {"sequence": top},
+        lambda: {"issued_at": u40 - 10, "expires_at": u40},
+        lambda: {"activations": tuple(ActivationType)},
+        lambda: {"hardware": real.hardware.replace(count=u32, memory_mib=top, name="\u202e" * 20)},
     ]
     if real.energy is not None:
         energy = real.energy
-        changes.append({"energy": energy.replace(millijoules_in=1, millijoules_out=1)})
-        changes.append({"energy": energy.replace(millijoules_in=top, millijoules_out=top, tariff_micro_per_kwh=top)})
+        changes.append(lambda: {"energy": energy.replace(millijoules_in=1, millijoules_out=1)})
+        changes.append(
+            lambda: {"energy": energy.replace(millijoules_in=top, millijoules_out=top, tariff_micro_per_kwh=top)}
+        )
     sealed = []
     for number in range(ground.count):
         try:
-            sealed.append(sealed_by_nobody(real, **changes[number % len(changes)]))
+            sealed.append(sealed_by_nobody(real, **changes[number % len(changes)]()))
         except InvalidError:  # the codec has no room for it
             ground.tally["unsayable"] += 1
     return sealed

@@ -1,0 +1,166 @@
+"""Disks that take nothing, and folders that are not ours to write."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from local_network import PASSPHRASE
+
+from node.keystore import LIGHT, Keystore, generate
+from node.ledger import LedgerClient
+from protocol.errors import JoulemeshError
+from protocol.signing import SigningKey
+from siege.disk import full, is_small_disk
+from siege.field import Field, Job
+from siege.trial import Bench, Broken, CannotBeTried, trial
+
+DEPOSIT = 5
+FULL_S = 6.0
+AGAIN_S = 60.0
+COMMAND_S = 60.0
+DEFECT = 70
+_PR_CAPBSET_DROP = 24
+_CAP_DAC_OVERRIDE = 1
+
+
+def _full(bench: Bench, name: str) -> contextlib.AbstractContextManager[None]:
+    """The disk of one of them takes nothing more while the block runs."""
+    folder = bench.field.network.home / name
+    if not is_small_disk(folder):
+        raise CannotBeTried("no disk of its own can be mounted here")
+    return full(folder)
+
+
+@asynccontextmanager
+async def _whole(field: Field, name: str) -> AsyncIterator[None]:
+    """After the block all processes run, without a traceback, and honest jobs are done again."""
+    before = field.tracebacks
+    yield
+    if field.exits:
+        gone = {each.name: each.complaints[-3:] for each in field.processes.values() if not each.running}
+        raise Broken(f"processes ended: {gone}")
+    if field.tracebacks > before:
+        raise Broken(f"{field.tracebacks} tracebacks: {field.processes[name].complaints[-3:]}")
+    jobs = await field.jobs_in(0.0, 1, AGAIN_S)
+    if not any(job.ok for job in jobs):
+        raise Broken(f"no job for {AGAIN_S:.0f} s after there was room again: {_codes(jobs)}")
+
+
+def _codes(jobs: list[Job]) -> list[str]:
+    return sorted({job.code for job in jobs if job.code})
+
+
+@trial
+async def disk_of_a_node_full(bench: Bench) -> None:
+    """A node whose disk takes nothing: it refuses in words, promises nothing it could not keep, and serves again."""
+    field = bench.field
+    async with _whole(field, "node0"):
+        with _full(bench, "node0"):
+            jobs = await field.jobs_in(FULL_S, 0)
+        taken = [job for job in jobs[1:] if job.ok]  # the first may have been under way
+        if taken:
+            raise Broken(f"{len(taken)} orders were taken that no journal holds")
+
+
+@trial
+async def disk_of_the_ledger_full(bench: Bench) -> None:
+    """A ledger whose disk takes nothing: what it acknowledged is there, and it goes on once there is room."""
+    field = bench.field
+    async with _whole(field, "ledger"), LedgerClient(field.target.ledger) as ledger:
+        acknowledged = await _deposit(ledger, range(20))
+        if len(acknowledged) < 20:
+            raise Broken("the ledger refuses with room on its disk")
+        with _full(bench, "ledger"):
+            acknowledged += await _deposit(ledger, range(20, 40))
+        acknowledged += await _deposit(ledger, range(40, 60))
+        if field.exits:
+            raise Broken(f"the ledger ended: {field.processes['ledger'].complaints[-3:]}")
+        for key in acknowledged:
+            if (await ledger.account(key.address)).free != DEPOSIT:
+                raise Broken("a deposit was acknowledged and is not there")
+
+
+async def _deposit(ledger: LedgerClient, numbers: range) -> list[SigningKey]:
+    """Accounts of these numbers whose deposits were acknowledged."""
+    found = []
+    for number in numbers:
+        key = SigningKey(bytes([7]) * 31 + bytes([number + 1]))
+        with contextlib.suppress(JoulemeshError, TimeoutError):
+            async with asyncio.timeout(5):
+                await ledger.faucet(key.address, DEPOSIT)
+            found.append(key)
+    return found
+
+
+@trial
+async def disk_of_a_client_full(bench: Bench) -> None:
+    """A client whose disk takes nothing: it says so before it reserves money."""
+    field = bench.field
+    async with _whole(field, "node0"):
+        if (done := await field.network.joule("faucet", "1", name="small")).status:
+            raise Broken(done.err)
+        with _full(bench, "small"):
+            process = await field.network.spawn("run", "hello", "--max-tokens", "4", "--raw", name="small")
+            async with asyncio.timeout(COMMAND_S):
+                out, err = await process.communicate()
+        if process.returncode == DEFECT or b"Traceback" in err:
+            raise Broken(f"status {process.returncode}: {err.decode(errors='replace')[-400:]}")
+        if process.returncode == 0:
+            raise Broken(f"it says that all is well: {out.decode(errors='replace')[-200:]}")
+
+
+@trial
+async def folders_that_cannot_be_written(bench: Bench) -> None:
+    """Every command with a data directory that is not its user's: one message, no traceback."""
+    home = bench.folder / "home"
+    await asyncio.to_thread(_read_only_home, home)
+    try:
+        for arguments in (
+            ("key", "new", "other"),
+            ("run", "hello", "--ledger", "http://127.0.0.1:9"),
+            ("balance", "--ledger", "http://127.0.0.1:9"),
+            ("ledger", "run", "--port", "0"),
+            ("node", "run", "--model", str(Path(__file__).parents[4] / "node" / "demo" / "model"), "--ledger",
+             "http://127.0.0.1:9"),
+        ):  # fmt: skip
+            status, err = await _as_somebody_else(home, *arguments)
+            if status == DEFECT or "Traceback" in err or status == 0:
+                raise Broken(f"joule {' '.join(arguments[:2])}: status {status}: {err[-300:]}")
+    finally:
+        await asyncio.to_thread(home.chmod, 0o700)
+
+
+def _read_only_home(home: Path) -> None:
+    Keystore(home / "keys").create("default", generate(), PASSPHRASE, work_factor=LIGHT)
+    for each in (home, *home.rglob("*")):
+        each.chmod(0o555 if each.is_dir() else 0o444)
+
+
+def _heed_permissions() -> None:
+    """In the child, before it runs: root, too, is held to the permissions of files."""
+    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE)
+
+
+async def _as_somebody_else(home: Path, *arguments: str) -> tuple[int, str]:
+    """Run a command as one who may not write there."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "node", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "JOULE_HOME": str(home), "JOULE_PASSPHRASE": PASSPHRASE, "HOME": str(home)},
+        preexec_fn=_heed_permissions,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(COMMAND_S):
+            _, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        _, err = await process.communicate()
+        return 0, "it goes on as if nothing were wrong"
+    return process.returncode or 0, err.decode(errors="replace")
