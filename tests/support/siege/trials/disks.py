@@ -80,6 +80,7 @@ async def disk_of_the_ledger_full(bench: Bench) -> None:
         with _full(bench, "ledger"):
             acknowledged += await _deposit(ledger, range(20, 40))
         acknowledged += await _deposit(ledger, range(40, 60))
+        await asyncio.wait({asyncio.create_task(field.processes["ledger"].process.wait())}, timeout=1.0)
         if field.exits:
             raise Broken(f"the ledger ended: {field.processes['ledger'].complaints[-3:]}")
         for key in acknowledged:
