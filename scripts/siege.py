@@ -63,7 +63,7 @@ def details(row: Row) -> Iterator[str]:
 async def besiege(attacks: Sequence[Attack], size: Size, folder: Path, *, as_json: bool) -> list[Row]:
     """One row after another, each printed as it is there."""
     rows: list[Row] = []
-    if not as_json:
+    if attacks and not as_json:
         print(HEAD, flush=True)
     async with AsyncExitStack() as stack:
         field, ground = None, None
