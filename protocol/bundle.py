@@ -197,8 +197,8 @@ def _check_offers(bundle: Bundle) -> tuple[Offer, ...]:
     for leg, (agreed, sealed) in enumerate(zip(terms.legs, bundle.offers, strict=True)):
         offer = check_offer_of(agreed, sealed, terms, now=None)
         _require(offer.blocks == bundle.manifest.blocks, f"the offer of leg {leg} is for another number of blocks")
-        limits, drafts = offer.limits, terms.speculation.depth
-        fits = terms.credit <= limits.credit and drafts <= limits.draft_depth
+        # Credit beyond the offer's is what the leg remembered of its client, and agreed to in its acceptance.
+        fits = terms.speculation.depth <= offer.limits.draft_depth
         _require(fits, f"leg {leg} was asked for more than it offered")
         _check_policy(terms, leg, offer)
         offers.append(offer)

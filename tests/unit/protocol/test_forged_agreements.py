@@ -17,7 +17,7 @@ from protocol.errors import MalformedError, PeerError, SignatureError
 from protocol.ids import BlockSpan, keccak256
 from protocol.messages import session_id
 from protocol.signing import seal
-from protocol.terms import Terms, terms_hash
+from protocol.terms import Speculation, Terms, terms_hash
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +191,21 @@ def test_a_leg_that_the_policy_does_not_admit(policy: dict[str, Any], offer: dic
     verify_bundle(Play(agree(policy={**policy, "max_price_out": None}, offers=allowed)).bundle())
 
 
-def test_more_unpaid_tokens_than_were_offered() -> None:
-    def generous(terms: Terms) -> Terms:
-        return terms.replace(credit=4)
-
-    enough = {leg: {"limits": some_limits(credit=4)} for leg in range(3)}
-    assert verify_bundle(Play(agree(offers=enough)).bundle()).terms.credit == 4
+def test_credit_beyond_the_offers_is_what_the_legs_agreed_to() -> None:
+    """A leg that remembers its client serves further ahead than its offer says to anybody."""
     short = {leg: {"limits": some_limits(credit=3)} for leg in range(3)}
-    refused(Play(agree(change=generous, offers=short)).bundle(), "more than it offered")
+    remembered = agree(change=lambda terms: terms.replace(credit=4), offers=short)
+    assert verify_bundle(Play(remembered).bundle()).terms.credit == 4
+
+
+def test_deeper_drafts_than_were_offered() -> None:
+    def drafted(terms: Terms) -> Terms:
+        return terms.replace(speculation=Speculation(depth=3, flights=1))
+
+    enough = {leg: {"limits": some_limits(draft_depth=3)} for leg in range(3)}
+    assert verify_bundle(Play(agree(change=drafted, offers=enough)).bundle()).terms.speculation.depth == 3
+    short = {leg: {"limits": some_limits(draft_depth=2)} for leg in range(3)}
+    refused(Play(agree(change=drafted, offers=short)).bundle(), "more than it offered")
 
 
 def test_a_leg_that_accepted_nothing(bundle: Bundle) -> None:
