@@ -14,7 +14,6 @@ from node.ledger import LedgerClient
 from node.model_directory import model_manifest
 from node.p2p.direct import DataPlane, Link
 from node.p2p.host import P2PHost
-from node.p2p.identity import peer_id_of
 from node.p2p.runtime import TrioRuntime
 from node.pipeline.buying.job import Deal, make_deal
 from protocol.agreement import Chosen, make_orders
@@ -26,6 +25,7 @@ from protocol.messages import Session, SignedVoucher, session_id, sign_voucher
 from protocol.names import ORDER_PROTOCOL
 from protocol.offer import Offer
 from protocol.order import Acceptance, JobOrder, Refusal
+from protocol.peer_id import peer_id_of
 from protocol.policy import Evidence, LatencyClass, Policy
 from protocol.receipt import token_bytes
 from protocol.routing import RouteLeg

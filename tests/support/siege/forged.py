@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgpack
+
 from node.p2p.host import P2PHost
-from node.p2p.identity import peer_id_of
+from protocol import signing
 from protocol.catalog import OfferList, OffersRequest
 from protocol.codec import decode, encode
-from protocol.ids import BlockSpan
+from protocol.ids import BlockSpan, keccak256
 from protocol.names import BOOK_PROTOCOL
 from protocol.offer import Offer
+from protocol.peer_id import peer_id_of
 from protocol.signing import SigningKey, open_envelope, seal
 from siege.attack import Target
 
-__all__ = ["Victim", "book_of", "forge", "real_offers", "victim"]
+__all__ = ["Victim", "book_of", "forge", "real_offers", "sealed_by_nobody", "sealed_raw", "victim"]
 
 LIFE_S = 120
 MINUTE_S = 60.0
@@ -95,10 +99,26 @@ def forge(real: Offer, key: SigningKey, **changes: Any) -> Offer:
         "issued_at": now,
         "expires_at": now + LIFE_S,
         "span": BlockSpan(start=0, end=real.blocks),
+        "addresses": tuple(
+            f"{address.rpartition('/p2p/')[0]}/p2p/{peer_id_of(key.public_key)}" for address in real.addresses
+        ),
         "rates": rates,
         "statements": (),
     }
     return real.replace(**{**values, **changes})
+
+
+def sealed_raw(real: Offer, **raw: Any) -> bytes:
+    """The same with raw values in fields, which the declarations need not allow; by a fresh key."""
+    key = SigningKey(secrets.token_bytes(32))
+    offer = forge(real, key)
+    said = msgpack.unpackb(encode(offer))
+    names = [field.name for field in dataclasses.fields(offer)]
+    for name, value in raw.items():
+        said[1 + names.index(name)] = value
+    body = msgpack.packb(said)
+    signature = key.sign_digest(keccak256(signing._ENVELOPE_PREFIX + body))
+    return encode(signing.Envelope(body=body, signature=signature))
 
 
 def sealed_by_nobody(real: Offer, **changes: Any) -> bytes:

@@ -7,10 +7,10 @@ import os
 import secrets
 
 from node.p2p.direct import DataPlane, Link
-from node.p2p.identity import public_key_of
 from node.p2p.link import MAX_PAYLOAD_BYTES, PREFIX
 from protocol.codec import encode
 from protocol.frames import Attach
+from protocol.peer_id import public_key_of
 from siege.attack import Ground, Surface, attack
 from siege.sockets import Place, Up, connect, flood, hold_open, place_of, until_cut
 
@@ -128,10 +128,9 @@ async def data_long_frames_held(ground: Ground) -> None:
         up()
         try:
             header = encode(Attach(session=bytes(32)))
-            link._writer.write(PREFIX.pack(len(header), MAX_PAYLOAD_BYTES) + header)
+            await link._put(PREFIX.pack(len(header), MAX_PAYLOAD_BYTES) + header)
             for _ in range(MAX_PAYLOAD_BYTES // MEBIBYTE - 1):
-                link._writer.write(rest)
-                await link._writer.drain()
+                await link._put(rest)
                 ground.tally["mebibytes"] += 1
             await link.receive()
         finally:
@@ -151,10 +150,7 @@ async def data_slow_frames(ground: Ground) -> None:
         try:
             header = encode(Attach(session=bytes(32)))
             for byte in PREFIX.pack(len(header), 4096) + header + bytes(4096):
-                link._writer.write(bytes([byte]))
-                await link._writer.drain()
-                if link._reader.at_eof():
-                    return
+                await link._put(bytes([byte]))
                 await asyncio.sleep(1.0)
         finally:
             link.abort()

@@ -19,7 +19,7 @@ from protocol.offer import Offer
 from protocol.signing import SigningKey, seal
 from protocol.tariff import MAX_PRICE
 from siege.attack import Ground, Surface, attack
-from siege.forged import Victim, forge, real_offers, sealed_by_nobody, victim
+from siege.forged import Victim, forge, real_offers, sealed_by_nobody, sealed_raw, victim
 from siege.gossip import talkers
 
 FLOOD_S = 60.0
@@ -78,7 +78,7 @@ async def offers_of_throwaway_keys(ground: Ground) -> None:
 
 @attack(Surface.OFFERS, short=0, long=FULL, on="node0", at_least_s=60.0)
 async def offers_that_fill_the_books(ground: Ground) -> None:
-    """The same with dead addresses and spans of all sizes: the books of nodes are full of them."""
+    """The same at the addresses of a real node and with spans of all sizes: the books of nodes are full of them."""
     async with talkers(ground.target, TALKERS) as hosts:
         (real, _), *_ = await real_offers(hosts[0], ground.target)
         await _join(hosts)
@@ -86,7 +86,7 @@ async def offers_that_fill_the_books(ground: Ground) -> None:
         def make(number: int) -> bytes:
             start = number % real.blocks
             end = start + 1 + (number // real.blocks) % (real.blocks - start)
-            return sealed_by_nobody(real, span=BlockSpan(start=start, end=end), **Victim(9).addresses(real.public_key))
+            return sealed_by_nobody(real, span=BlockSpan(start=start, end=end))
 
         await _spread(ground, hosts, make)
 
@@ -127,8 +127,8 @@ async def offers_of_endless_models(ground: Ground) -> None:
     async with talkers(ground.target, 1) as hosts:
         (real, _), *_ = await real_offers(hosts[0], ground.target)
         most = 2**32 - 1
-        spans = [BlockSpan(start=0, end=most), BlockSpan(start=most - 1, end=most)]
-        sealed = [sealed_by_nobody(real, blocks=most, span=spans[each % 2]) for each in range(ground.count)]
+        spans = [[0, most], [most - 1, most]]
+        sealed = [sealed_raw(real, blocks=most, span=spans[each % 2]) for each in range(ground.count)]
         await _say_all(ground, hosts, sealed)
 
 
