@@ -6,6 +6,7 @@ Without it a ledger could show every run another history; with it, one that rewr
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from protocol.note import VerifierKey
 from protocol.strict_json import parse_object
 
 __all__ = ["Memory"]
+
+_log = logging.getLogger(__name__)
 
 _WRITE_EVERY_S = 1.0
 _MAX_BYTES = 128 * 1024
@@ -35,6 +38,8 @@ class Memory:
     _written_at: float | None = field(default=None, init=False)
     _is_behind: bool = field(default=False, init=False)
     """Whether the file lacks the note."""
+    _failed: bool = field(default=False, init=False)
+    """Whether it could not be written the last time, which was told."""
 
     @classmethod
     def load(cls, path: Path | None) -> Memory:
@@ -65,14 +70,26 @@ class Memory:
     def remember(self, note: bytes) -> None:
         """Take in a newer checkpoint, which the caller has verified. Written at most once a second; `flush` at the end.
 
-        Raises ConfigurationError when the file cannot be written.
+        Raises ConfigurationError when the file cannot be written the first time. Later a disk that is full ends
+        nothing: what is remembered is then older than what is known, and is written as soon as that goes.
         """
         self.note = note
         self._is_behind = True
         now = self.clock()
-        if self._written_at is None or now - self._written_at >= _WRITE_EVERY_S:
+        if self._written_at is None:
             self.flush()
-            self._written_at = now
+        elif now - self._written_at < _WRITE_EVERY_S:
+            return
+        else:
+            try:
+                self.flush()
+            except ConfigurationError as error:
+                if not self._failed:
+                    _log.warning("%s", error.message)
+                self._failed = True
+            else:
+                self._failed = False
+        self._written_at = now
 
     def flush(self) -> None:
         """Write what is not written yet; the file changes whole or not at all. Raises ConfigurationError."""

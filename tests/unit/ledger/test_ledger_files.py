@@ -81,21 +81,29 @@ def test_memory_is_written_once_a_second_and_at_the_end(tmp_path: Path) -> None:
     assert stored() == 5
 
 
-def test_a_failed_write_keeps_the_old_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_old_memory_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     key = NoteKey("log.example", bytes(32))
     path = tmp_path / "remembered.json"
-    memory = Memory(path, key.verifier, clock=iter((1.0, 2.0)).__next__)
+    memory = Memory(path, key.verifier, clock=iter((1.0, 2.0, 3.0, 4.0)).__next__)
     memory.remember(sign_checkpoint(Checkpoint("log.example", 1, bytes(32)), key))
     before = path.read_bytes()
 
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("node.durable.os.fsync", fail)
-    with pytest.raises(ConfigurationError, match="No space left"):
-        memory.remember(sign_checkpoint(Checkpoint("log.example", 2, bytes(32)), key))
+    with monkeypatch.context() as patch:
+        patch.setattr("node.durable.os.fsync", fail)
+        for size in (2, 3):
+            memory.remember(sign_checkpoint(Checkpoint("log.example", size, bytes(32)), key))
+        with pytest.raises(ConfigurationError, match="No space left"):
+            Memory(tmp_path / "other.json", key.verifier).remember(memory.note or b"")
+    assert caplog.text.count("No space left") == 1, "told once"
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["remembered.json"]
+    memory.remember(sign_checkpoint(Checkpoint("log.example", 4, bytes(32)), key))
+    assert path.read_bytes() != before, "written once there is room"
 
 
 def test_memory_of_a_checkpoint_that_its_key_did_not_sign(tmp_path: Path) -> None:
