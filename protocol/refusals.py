@@ -159,6 +159,8 @@ class RefusalCode(StrEnum):
     """What the HTTP status says: no such path, method or length."""
     CLOCK = "clock"
     """The ledger's clock has jumped, so it takes no operations for now."""
+    DISK = "disk"
+    """The ledger's disk is full: it goes on once there is room."""
     LEDGER_STOPPED = "ledger-stopped"
     """The ledger takes no operations any more."""
 
@@ -209,7 +211,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
             _C.FEE,
             _C.NOT_FOUND,
         ),
-        *(_C.HTTP, _C.CLOCK, _C.LEDGER_STOPPED),
+        *(_C.HTTP, _C.CLOCK, _C.DISK, _C.LEDGER_STOPPED),
     ),
 }
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from node.events import Events, unheard
 from node.ledger.published import Published
-from node.ledger.store import Store
+from node.ledger.store import NoRoomError, Store
 from node.ledger.timekeeper import Timekeeper
 from node.ledger.working_copy import FAUCET_REFERENCE, Recovered, WorkingCopy, recover, sessions_of
 from node.ports import Clock
@@ -208,7 +208,11 @@ class Sequencer:
             self._copy.last_time = now
             self._keeper.dated(now)
             appended = self._copy.append(taken, self._key)
-            await self._store.commit(appended)
+            try:
+                await self._store.commit(appended)
+            except NoRoomError as error:
+                await self._take_back(batch, error)
+                return
             self.published.take(appended)
         self._copy.forget()
         for submission, result in results:
@@ -234,6 +238,16 @@ class Sequencer:
                     _answer(submission, error)
             return [submission for submission in batch if lacking.isdisjoint(submission.sessions)]
         return batch
+
+    async def _take_back(self, batch: Sequence[_Submission], error: NoRoomError) -> None:
+        """Go on from what the database holds, which the working copy is ahead of: as a new process would."""
+        _log.error("%s", error.message)
+        recovered = await recover(self._store, self._key)
+        if recovered is None:
+            raise error
+        self._copy = recovered.copy
+        for submission in batch:
+            _answer(submission, error)
 
     def _apply(self, submission: _Submission, now: int) -> Outcome | JoulemeshError:
         try:

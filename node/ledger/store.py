@@ -30,11 +30,18 @@ from protocol.messages import Session
 from protocol.session import Account, SessionRecord
 from protocol.tiles import Tile
 
-__all__ = ["AccountRow", "Batch", "ProviderRow", "SessionRow", "Store"]
+__all__ = ["AccountRow", "Batch", "NoRoomError", "ProviderRow", "SessionRow", "Store"]
 
 _ADVISORY_LOCK = 0x6A6F756C65  # "joule"
 _ASKED_AT_ONCE = 500
 """Sessions in one query; SQLite takes some thousand values in one."""
+
+
+class NoRoomError(LocalError):
+    """The database's disk is full; code ``disk``."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, code="disk", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +176,23 @@ class Store:
     async def commit(self, batch: Batch) -> None:
         """Make a batch durable, all of it or nothing.
 
-        Raises UnreachableError, after which nobody knows whether it is: only a new process may go on.
+        Raises:
+            NoRoomError: the disk is full, and nothing of the batch was written.
+            UnreachableError: nobody knows whether it is durable; only a new process may go on.
         """
         connection = self._writer_connection
         if connection is None:
             raise RuntimeError("this store does not write")
         with _reachable(self._url):
-            await self._commit(connection, batch)
+            try:
+                await self._commit(connection, batch)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":  # while writing: it was taken back
+                    raise NoRoomError(
+                        "the ledger's disk is full, so it takes no operations now",
+                        hint="the operator has to make room; nothing that was acknowledged is lost",
+                    ) from error
+                raise
 
     async def _commit(self, connection: AsyncConnection, batch: Batch) -> None:
         async with connection.begin():

@@ -26,9 +26,11 @@ from ledger_world import (
 from sqlalchemy import delete, inspect, text, update
 
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
+from node.ledger.sequencer import Sequencer
 from node.ledger.store import Batch, Store
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleError, UnreachableError
 from protocol.messages import session_id
+from protocol.note import NoteKey
 from protocol.session import Account
 from protocol.signing import SigningKey
 
@@ -176,6 +178,43 @@ async def test_a_fault_at_any_write_leaves_nothing_behind(
         assert await client.checkpoint() == before
         await client.faucet(CLIENT.address, 5)
         assert await client.account(CLIENT.address) == Account(MILLION + 5, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_ends_nothing_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    """SQLite itself says that there is no room, as it does of a disk."""
+    settings = ledger_settings(tmp_path)
+    store = Store(settings.url)
+    await store.become_writer()
+    sequencer = await Sequencer.open(
+        store, NoteKey("full.example", bytes(32)), OPERATOR, HandClock(), grace_s=60, faucet_limit=10**15, fee=1
+    )
+    writer = asyncio.create_task(sequencer.serve())
+    assert await sequencer.faucet(CLIENT.address, MILLION) == 1
+    await limit_pages(store, 1)
+    with pytest.raises(LocalError, match="disk is full") as refused:
+        await fill(sequencer)
+    assert refused.value.code == "disk"
+    acknowledged = sequencer.published.head.checkpoint.size
+    await limit_pages(store, 2**30)
+    assert await sequencer.faucet(CLIENT.address, 1) == acknowledged
+    sequencer.stop()
+    await writer
+    await store.close()
+    report = await verify_database(database_of(settings))
+    assert (report.fault, report.entries) == (None, acknowledged + 1)
+
+
+async def fill(sequencer: Sequencer) -> None:
+    for _ in range(400):  # the pages that there are have room for some
+        await sequencer.faucet(CLIENT.address, 1)
+
+
+async def limit_pages(store: Store, most: int) -> None:
+    """SQLite lets a file have no fewer than it has."""
+    assert store._writer_connection is not None
+    await store._writer_connection.exec_driver_sql(f"PRAGMA max_page_count = {most}")
+    await store._writer_connection.commit()
 
 
 @pytest.mark.asyncio
