@@ -20,8 +20,10 @@ from node.p2p.address import (
     parse_data_address,
 )
 from node.p2p.certificate import authenticate
-from node.p2p.link import MAX_PAYLOAD_BYTES, read_lengths
-from node.p2p.requests import answer_stream, ask
+from node.p2p.link import read_lengths
+from node.p2p.requests import Service, answer_stream, ask
+from node.p2p.usage import Usage
+from node.ports import STRANGER
 from protocol.activations import ActivationType, from_wire, to_wire
 from protocol.bundle import verify_bundle
 from protocol.bundle_file import dump_bundle, load_bundle
@@ -133,8 +135,9 @@ def _sketch(data: bytes) -> None:
 
 
 def _prefix(data: bytes) -> None:
-    header, payload = read_lengths(data[:8].ljust(8, b"\0"), MAX_PAYLOAD_BYTES)
-    assert header + payload <= MAX_PAYLOAD_BYTES + 64 * 1024
+    header, payload = read_lengths(data[:8].ljust(8, b"\0"), STRANGER)
+    assert header <= STRANGER.header
+    assert payload <= STRANGER.payload
 
 
 class _Stream:
@@ -142,6 +145,7 @@ class _Stream:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._said = b""
         self.muxed_conn = self
         self.peer_id = peer_id_of(CLIENT.public_key)
 
@@ -150,7 +154,8 @@ class _Stream:
         return piece
 
     async def write(self, data: bytes) -> None:
-        assert data[:1] in (b"\0", b"\1")
+        self._said += data
+        assert self._said[:1] in (b"\0", b"\1")
 
     async def close(self) -> None:
         """As a stream does."""
@@ -172,7 +177,9 @@ async def _echo(_peer: bytes, question: bytes) -> bytes:
 
 
 def _question(data: bytes) -> None:
-    trio.run(answer_stream, _Stream(data), _echo, 64 * 1024)
+    service = Service(_echo, max_request=64 * 1024, at_once=8, at_once_of_peer=8)
+    usage = Usage(lambda: 0.0, lambda _peer: False, lambda _peer: False)
+    trio.run(answer_stream, _Stream(data), service, usage)
 
 
 def _answer(data: bytes) -> None:
