@@ -20,8 +20,8 @@ __all__ = ["Stage", "Turns"]
 
 T = TypeVar("T")
 
-_SHARE = 0.5
-"""Of a core, in the long run: some 400 handshakes a second."""
+_SHARE = 0.3
+"""Of a core, in the long run: some 240 handshakes a second."""
 _BURST_S = 0.25
 """Computing that may come at once: some 190 handshakes."""
 
