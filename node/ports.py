@@ -29,9 +29,9 @@ __all__ = [
     "Connect",
     "EnergyAccount",
     "Link",
+    "LinkRank",
     "PeerMemory",
     "Randomness",
-    "Rank",
     "Requests",
     "Settlement",
     "SpanEngine",
@@ -68,7 +68,7 @@ class Worker(Protocol):
         """End after what it is doing and what waits."""
 
 
-class Rank(IntEnum):
+class LinkRank(IntEnum):
     """What the peer of a link has here. Where places run short, links of the lowest rank leave first."""
 
     STRANGER = 0
@@ -86,10 +86,10 @@ class Allowance:
     """Bytes in a frame's header."""
     payload: int
     """Bytes in a frame's payload."""
-    rank: Rank
+    rank: LinkRank
 
 
-STRANGER = Allowance(header=4096, payload=4096, rank=Rank.STRANGER)
+STRANGER = Allowance(header=4096, payload=4096, rank=LinkRank.STRANGER)
 """For a peer without a part in any session: enough to be told why a frame is refused."""
 
 

@@ -28,7 +28,7 @@ from node.p2p.link_places import MAX_HANDSHAKES, MAX_LINKS, Places, Waiting, ori
 from node.p2p.lobby import Lobby
 from node.p2p.tls import TlsSocket
 from node.p2p.turns import Stage, Turns
-from node.ports import STRANGER, Allowance, Rank
+from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import JoulemeshError, ListenError, PeerError, SignatureError, UnreachableError
 from protocol.names import DATA_ALPN
 
@@ -42,7 +42,7 @@ Allowances = Callable[[bytes], Allowance]
 
 log = logging.getLogger(__name__)
 
-_DIALLED = replace(STRANGER, rank=Rank.KNOWN)
+_DIALLED = replace(STRANGER, rank=LinkRank.KNOWN)
 """What a peer that was dialled may send, unless its link's owner says more."""
 _BACKLOG = 1024
 """Connections that the system keeps until they are accepted."""
@@ -253,7 +253,7 @@ class DataPlane:
             self._waiting.discard(task, origin)
         link.allow(partial(allowances, link.public_key))
         self._places.add(link, origin)
-        if link.rank is not Rank.STRANGER:
+        if link.rank is not LinkRank.STRANGER:
             self._remember(origin)
         try:
             await on_link(link)

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from node.p2p.budget import SMALL_BYTES, ReceiveBudget
 from node.p2p.pace import Pace
 from node.p2p.tls import TlsSocket
-from node.ports import STRANGER, Allowance, Rank
+from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LocalError, LostPeerError, MalformedError
 
 __all__ = ["FRAME_S", "LEAST_RATE", "MAX_HEADER_BYTES", "MAX_PAYLOAD_BYTES", "PREFIX", "Link", "read_lengths"]
@@ -94,7 +94,7 @@ class Link:
         return self._public_key
 
     @property
-    def rank(self) -> Rank:
+    def rank(self) -> LinkRank:
         """What its peer has here now."""
         return self._allowance().rank
 
@@ -169,7 +169,7 @@ class Link:
             rank=allowed.rank,
         )
         lengths = read_lengths(prefix, bound)
-        if allowed.rank is Rank.STRANGER and (pause_s := self._pace.take(asyncio.get_running_loop().time())):
+        if allowed.rank is LinkRank.STRANGER and (pause_s := self._pace.take(asyncio.get_running_loop().time())):
             await asyncio.sleep(pause_s)
         return lengths
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from node.p2p.link import Link
-from node.ports import Rank
+from node.ports import LinkRank
 
 __all__ = ["MAX_HANDSHAKES", "MAX_LINKS", "Origins", "Places", "Waiting", "origin_of", "share_out"]
 
@@ -140,13 +140,13 @@ class Places:
         """Take one in, and let go of what it takes the place of."""
         rank = link.rank
         own = self._keys.get(link.public_key, {})
-        if len(own) >= (LINKS_OF_A_STRANGER if rank is Rank.STRANGER else LINKS_OF_A_KEY):
+        if len(own) >= (LINKS_OF_A_STRANGER if rank is LinkRank.STRANGER else LINKS_OF_A_KEY):
             self._end(min(own, key=_heard))
         elif len(self._origins) >= self._most:
             self._let_go()
         self._origins[link] = origin
         self._keys.setdefault(link.public_key, {})[link] = None
-        if rank is Rank.STRANGER:
+        if rank is LinkRank.STRANGER:
             self._strangers.add(link, origin)
 
     def discard(self, link: Link) -> None:
@@ -164,7 +164,7 @@ class Places:
         """End a stranger's link, the oldest of the origin that has most of them; False without any."""
         while self._strangers:
             link, origin = self._strangers.next_to_leave()
-            if link.rank is Rank.STRANGER:
+            if link.rank is LinkRank.STRANGER:
                 self._end(link)
                 return True
             self._strangers.discard(link, origin)
@@ -183,8 +183,8 @@ class Places:
         """End the links that have had their time."""
         for link in tuple(self._origins):
             rank = link.rank
-            unnamed = rank is Rank.STRANGER and now - link.since_s > NAMING_S
-            if unnamed or (rank is Rank.KNOWN and now - link.heard_s > IDLE_S):
+            unnamed = rank is LinkRank.STRANGER and now - link.since_s > NAMING_S
+            if unnamed or (rank is LinkRank.KNOWN and now - link.heard_s > IDLE_S):
                 self._end(link)
 
     def _end(self, link: Link) -> None:

@@ -16,7 +16,7 @@ from node.events import DischargeRefused, VoucherSigned
 from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.pipeline.buying.orders import Orders
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Allowance, Link, Rank
+from node.ports import Allowance, Link, LinkRank
 from protocol.codec import Message, decode, encode
 from protocol.errors import (
     DishonestError,
@@ -46,7 +46,7 @@ WIND_DOWN_S = 5.0
 """Seconds for one frame to be taken, and for the legs' discharges."""
 PROMPT_PART = 4096
 """Token ids in one frame."""
-FROM_LEG = Allowance(header=16 * 1024, payload=2 * SKETCH_BYTES, rank=Rank.BUSY)
+FROM_LEG = Allowance(header=16 * 1024, payload=2 * SKETCH_BYTES, rank=LinkRank.BUSY)
 """What a leg may send: the two sketches of a window, or as many tokens as one message holds."""
 
 _Read = Message | Exception

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from node.pipeline.serving.leg import LegJob
-from node.ports import STRANGER, Allowance, Rank
+from node.ports import STRANGER, Allowance, LinkRank
 from protocol.activations import FORMATS
 from protocol.signing import address_of_public_key
 from protocol.terms import Plan
@@ -72,10 +72,10 @@ class Parts:
         until, lingering = self._known.get(address, (0.0, 0))
         late = lingering if until > self._now() else 0
         if address in self._sessions:
-            return Allowance(HEADER_BYTES, max(CLIENT_BYTES, self._rows[address], late), Rank.BUSY)
+            return Allowance(HEADER_BYTES, max(CLIENT_BYTES, self._rows[address], late), LinkRank.BUSY)
         if until > self._now():
-            return Allowance(HEADER_BYTES, max(CLIENT_BYTES, late), Rank.KNOWN)
-        return replace(STRANGER, rank=Rank.KNOWN) if until else STRANGER
+            return Allowance(HEADER_BYTES, max(CLIENT_BYTES, late), LinkRank.KNOWN)
+        return replace(STRANGER, rank=LinkRank.KNOWN) if until else STRANGER
 
     def _of(self, job: LegJob) -> list[tuple[bytes, int]]:
         """The peers that send in a job, and what a neighbour among them may send in one step."""

@@ -14,7 +14,7 @@ from node.p2p.direct import Allowances, DataPlane, Link, Listener, OnLink
 from node.p2p.host import P2PHost
 from node.p2p.link import MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES
 from node.p2p.runtime import TrioRuntime
-from node.ports import Allowance, Rank
+from node.ports import Allowance, LinkRank
 
 
 @pytest_asyncio.fixture
@@ -34,7 +34,7 @@ async def new_host(runtime: TrioRuntime) -> AsyncIterator[Callable[..., Awaitabl
         yield start
 
 
-TRUSTED = Allowance(header=MAX_HEADER_BYTES, payload=MAX_PAYLOAD_BYTES, rank=Rank.BUSY)
+TRUSTED = Allowance(header=MAX_HEADER_BYTES, payload=MAX_PAYLOAD_BYTES, rank=LinkRank.BUSY)
 """Everything that a link carries."""
 
 

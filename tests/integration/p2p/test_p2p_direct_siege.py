@@ -22,7 +22,7 @@ from node.p2p.certificate import issue
 from node.p2p.direct import DataPlane, Link
 from node.p2p.link import PREFIX
 from node.p2p.tls import TlsSocket
-from node.ports import STRANGER, Allowance, Rank
+from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LostPeerError, MalformedError, PeerError, UnreachableError
 from protocol.names import DATA_ALPN
 from protocol.signing import SigningKey
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.asyncio
 OWN = SigningKey(b"\x31" * 32)
 CLIENT = SigningKey(b"\x32" * 32)
 """The one who has a session."""
-BUSY = Allowance(header=4096, payload=1024 * 1024, rank=Rank.BUSY)
+BUSY = Allowance(header=4096, payload=1024 * 1024, rank=LinkRank.BUSY)
 
 
 def allowances(public_key: bytes) -> Allowance:
@@ -215,7 +215,7 @@ async def test_a_link_whose_sessions_are_over_has_longer(new_plane, monkeypatch)
     monkeypatch.setattr(link_places, "NAMING_S", 0.1)
     monkeypatch.setattr(link_places, "IDLE_S", 0.5)
     monkeypatch.setattr(direct, "_SWEEP_S", 0.05)
-    known = Allowance(header=4096, payload=4096, rank=Rank.KNOWN)
+    known = Allowance(header=4096, payload=4096, rank=LinkRank.KNOWN)
     address = await new_plane(echo, secret=OWN.secret, allowances=lambda key: known).listen()
     async with DataPlane(CLIENT.secret) as client:
         link_ = await client.connect(address, OWN.public_key)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from memory_links import link_pair
 
 from node.p2p.direct import DataPlane, Listener
-from node.ports import STRANGER, Allowance, Link, Rank
+from node.ports import STRANGER, Allowance, Link, LinkRank
 from protocol.errors import LostPeerError, MalformedError
 from protocol.signing import SigningKey
 
@@ -88,7 +88,7 @@ async def test_a_closed_end_neither_sends_nor_receives(ends: Ends) -> None:
         await left.receive()
 
 
-SOME = Allowance(header=100, payload=10_000, rank=Rank.BUSY)
+SOME = Allowance(header=100, payload=10_000, rank=LinkRank.BUSY)
 
 
 @pytest.mark.parametrize(("header", "payload"), [(101, 0), (0, 10_001)])

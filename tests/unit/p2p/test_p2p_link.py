@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from node.p2p.budget import ReceiveBudget
 from node.p2p.link import MAX_HEADER_BYTES, PREFIX, Link, read_lengths
 from node.p2p.tls import TlsSocket
-from node.ports import STRANGER, Allowance, Rank
+from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LostPeerError, MalformedError
 
 MAX_PAYLOAD = 1000
-MOST = Allowance(MAX_HEADER_BYTES, MAX_PAYLOAD, Rank.BUSY)
+MOST = Allowance(MAX_HEADER_BYTES, MAX_PAYLOAD, LinkRank.BUSY)
 FRAMES = st.lists(st.tuples(st.binary(max_size=300), st.binary(max_size=MAX_PAYLOAD)), max_size=6)
 
 

@@ -12,7 +12,7 @@ from small_market import SmallMarket
 
 from node.pipeline.serving import parts
 from node.pipeline.serving.parts import CLIENT_BYTES, HEADER_BYTES, LINGER_S, Parts
-from node.ports import STRANGER, Allowance, Rank
+from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LostPeerError
 from protocol.frames import Attach, Failed
 from protocol.signing import SigningKey
@@ -53,8 +53,8 @@ async def test_a_neighbour_may_send_the_rows_of_its_plan_and_a_client_part_of_a_
     client, before = market.client_key, market.nodes[0].key
     assert served.may(client) == served.may(before) == STRANGER
     served.parts.begin(job)  # type: ignore[arg-type]
-    assert served.may(client) == Allowance(HEADER_BYTES, 64, Rank.BUSY)
-    assert served.may(before) == Allowance(HEADER_BYTES, 64 * 4 * WIDTH, Rank.BUSY)
+    assert served.may(client) == Allowance(HEADER_BYTES, 64, LinkRank.BUSY)
+    assert served.may(before) == Allowance(HEADER_BYTES, 64 * 4 * WIDTH, LinkRank.BUSY)
     assert served.may(STRANGER_KEY) == STRANGER
 
 
@@ -67,9 +67,9 @@ async def test_what_was_on_its_way_may_still_come_and_then_no_more(market: Small
     most = served.may(before).payload
     served.parts.end(job)  # type: ignore[arg-type]
     served.now += LINGER_S - 1
-    assert served.may(before) == Allowance(HEADER_BYTES, most, Rank.KNOWN)
+    assert served.may(before) == Allowance(HEADER_BYTES, most, LinkRank.KNOWN)
     served.now += 2
-    assert served.may(before) == Allowance(STRANGER.header, STRANGER.payload, Rank.KNOWN)
+    assert served.may(before) == Allowance(STRANGER.header, STRANGER.payload, LinkRank.KNOWN)
 
 
 @pytest.mark.usefixtures("_small_prompts")
@@ -82,7 +82,7 @@ async def test_the_sessions_of_one_neighbour_count_together(market: SmallMarket)
     served.parts.begin(second)  # type: ignore[arg-type]
     assert served.may(before).payload == 2 * one
     served.parts.end(first)  # type: ignore[arg-type]
-    assert served.may(before).rank is Rank.BUSY
+    assert served.may(before).rank is LinkRank.BUSY
     served.now += LINGER_S + 1
     assert served.may(before).payload == one
 
@@ -96,17 +96,17 @@ async def test_those_who_were_here_long_ago_are_strangers_again(
     served.parts.begin(job)  # type: ignore[arg-type]
     served.parts.end(job)  # type: ignore[arg-type]
     known = [served.may(key).rank for key in (market.client_key, market.nodes[0].key)]
-    assert sorted(known) == [Rank.STRANGER, Rank.KNOWN]
+    assert sorted(known) == [LinkRank.STRANGER, LinkRank.KNOWN]
 
 
 async def test_a_provider_knows_its_clients_for_as_long_as_their_jobs_run(market: SmallMarket) -> None:
     key = market.client_key.public_key
     nodes = [node.provider for node in market.nodes]
-    assert {provider.allowance(key).rank for provider in nodes} == {Rank.STRANGER}
+    assert {provider.allowance(key).rank for provider in nodes} == {LinkRank.STRANGER}
     await Hand(market).accepted()
-    assert nodes[0].allowance(key).rank is Rank.BUSY
+    assert nodes[0].allowance(key).rank is LinkRank.BUSY
     await serves(market)
-    assert nodes[1].allowance(key).rank is Rank.KNOWN
+    assert nodes[1].allowance(key).rank is LinkRank.KNOWN
 
 
 async def test_a_client_cannot_send_as_much_as_a_neighbour(market: SmallMarket) -> None:
