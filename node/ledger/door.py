@@ -21,8 +21,8 @@ from enum import IntEnum
 from itertools import chain
 from typing import cast
 
+from node.ip_group import origin_of
 from node.ledger.quiet_log import TOLD_EVERY_S
-from node.ledger.rates import asker_of
 
 __all__ = ["IDLE_S", "Door", "Guest", "connections_now", "connections_within", "open_sockets"]
 
@@ -187,7 +187,7 @@ class Guest(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self.address = asker_of(peer[0] if peer else None)
+        self.address = origin_of(peer[0]) if peer else None
         self._door.enter(self)
 
     def data_received(self, data: bytes) -> None:

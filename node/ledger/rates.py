@@ -6,7 +6,6 @@ accepted operation costs in money is the settlement rules' part (docs/spec/settl
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from node.ledger.recent import Recent
 from protocol.errors import RefusedError
 
-__all__ = ["BUSY", "Buckets", "Rate", "Rates", "TooOftenError", "asker_of"]
+__all__ = ["BUSY", "Buckets", "Rate", "Rates", "TooOftenError"]
 
 BUSY = "busy"
 _MAX_ASKERS = 65_536
@@ -82,12 +81,3 @@ class Buckets:
         if over > 0:
             raise TooOftenError(over)
         return full_at
-
-
-def asker_of(remote: str | None) -> object:
-    """Whose requests count together: an IPv4 address, an IPv6 /64, or the text itself where it is neither."""
-    try:
-        address = ipaddress.ip_address(remote or "")
-    except ValueError:
-        return remote
-    return address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False)

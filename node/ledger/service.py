@@ -32,10 +32,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
+from node.ip_group import origin_of
 from node.ledger.door import Guest
 from node.ledger.offers import OfferPages
 from node.ledger.published import Head, Published
-from node.ledger.rates import Buckets, Rates, TooOftenError, asker_of
+from node.ledger.rates import Buckets, Rates, TooOftenError
 from node.ledger.sequencer import Sequencer
 from node.ledger.wire import (
     MAX_KNOWN,
@@ -100,7 +101,7 @@ class _Routes:
             self._by_proven.take(guest.number)
             return await handler(request)
         try:
-            self._by_address.take(asker_of(request.remote), _weight(request))
+            self._by_address.take(origin_of(request.remote or ""), _weight(request))
         except TooOftenError:
             with guest.being_delayed():
                 await asyncio.sleep(_FIRST_DELAY_S if guest.served < _FIRST_REQUESTS else _DELAY_S)
@@ -190,7 +191,7 @@ class _Routes:
         return await self._answer(request, {}, {"entry": index}, known)
 
     async def faucet(self, request: web.Request) -> web.Response:
-        self._faucets.take(asker_of(request.remote))
+        self._faucets.take(origin_of(request.remote or ""))
         known = _known(request)
         body = exact_keys(read_object(await request.read(), limit=_MAX_FAUCET_BYTES), "account", "amount")
         amount = int_text(body["amount"])

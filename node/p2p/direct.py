@@ -20,11 +20,12 @@ from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self
 
+from node.ip_group import origin_of
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.budget import ReceiveBudget
 from node.p2p.certificate import authenticate, client_context, new_certificate, server_context
 from node.p2p.link import MAX_PAYLOAD_BYTES, Link
-from node.p2p.link_places import MAX_HANDSHAKES, MAX_LINKS, Places, Waiting, origin_of, share_out
+from node.p2p.link_places import MAX_HANDSHAKES, MAX_LINKS, Places, Waiting, share_out
 from node.p2p.lobby import Lobby
 from node.p2p.tls import TlsSocket
 from node.p2p.turns import Stage, Turns

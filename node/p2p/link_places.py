@@ -7,14 +7,13 @@ place is taken: the newcomer gets in, and the least deserving leaves.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from node.p2p.link import Link
 from node.ports import LinkRank
 
-__all__ = ["MAX_HANDSHAKES", "MAX_LINKS", "Origins", "Places", "Waiting", "origin_of", "share_out"]
+__all__ = ["MAX_HANDSHAKES", "MAX_LINKS", "Origins", "Places", "Waiting", "share_out"]
 
 MAX_LINKS = 1024
 MAX_HANDSHAKES = 128
@@ -36,16 +35,6 @@ def share_out(descriptors: int) -> tuple[int, int]:
     """How many links, and how many handshakes, that many descriptors are for."""
     handshakes = max(4, min(MAX_HANDSHAKES, descriptors // 4))
     return max(4, min(MAX_LINKS, descriptors - 2 * handshakes)), handshakes
-
-
-def origin_of(host: str) -> str:
-    """What counts as one place that connections come from: an IPv4 address, or the /64 of an IPv6 one."""
-    if ":" not in host:
-        return host
-    address = ipaddress.IPv6Address(host.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 class Origins(Generic[T]):

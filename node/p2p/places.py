@@ -8,13 +8,14 @@ for longest leaves first. Addresses count second: where those of an address or a
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["Bounds", "Place", "Places", "Stage", "Use", "subnet_of"]
+from node.ip_group import subnet_of
+
+__all__ = ["Bounds", "Place", "Places", "Stage", "Use"]
 
 NEW_S = 10.0
 """A peer that came in so recently is not held to be without use."""
@@ -163,14 +164,3 @@ class Places:
     def _expel(self, place: Place) -> None:
         self.leave(place)
         place.leave()
-
-
-def subnet_of(address: str) -> str:
-    """The IPv4 /24 or IPv6 /48 of an IP address, in text; an IPv4 address written as IPv6 is IPv4."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))

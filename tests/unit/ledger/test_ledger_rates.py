@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.ledger.rates import Buckets, Rate, TooOftenError, asker_of
+from node.ledger.rates import Buckets, Rate, TooOftenError
 from node.ledger.recent import Recent
 
 
@@ -70,14 +70,6 @@ def test_only_so_many_askers_are_remembered() -> None:
     for number in range(3):
         buckets.take(f"new {number}")
     buckets.take("busy")  # forgotten, as the oldest of four
-
-
-def test_an_asker_is_an_address_or_a_network() -> None:
-    assert asker_of("192.0.2.1") != asker_of("192.0.2.2")
-    assert asker_of("2001:db8::1") == asker_of("2001:db8::ffff:1")
-    assert asker_of("2001:db8::1") != asker_of("2001:db8:0:1::1")
-    assert asker_of(None) == asker_of(None)
-    assert asker_of("") == asker_of("")
 
 
 def test_what_is_recent_is_bounded() -> None:

@@ -10,25 +10,10 @@ import pytest
 import pytest_asyncio
 
 from node.p2p.budget import ReceiveBudget
-from node.p2p.link_places import Origins, Waiting, origin_of, share_out
+from node.p2p.link_places import Origins, Waiting, share_out
 from node.p2p.turns import Stage, Turns
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest.mark.parametrize(
-    ("host", "origin"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("fe80::1%eth0", "fe80::/64"),
-    ],
-)
-async def test_where_a_caller_comes_from(host: str, origin: str) -> None:
-    assert origin_of(host) == origin
 
 
 @pytest.mark.parametrize(

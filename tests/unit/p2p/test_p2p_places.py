@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import pytest
-
-from node.p2p.places import NEW_S, Bounds, Place, Places, Stage, Use, subnet_of
+from node.p2p.places import NEW_S, Bounds, Place, Places, Stage, Use
 
 HERE = "192.0.2.1"
 
@@ -31,20 +29,6 @@ class Port:
         place = self.connect(name, address)
         self.places.prove(place, name, self.now)
         return place
-
-
-@pytest.mark.parametrize(
-    ("address", "subnet"),
-    [
-        ("192.0.2.77", "192.0.2.0/24"),
-        ("::ffff:192.0.2.77", "192.0.2.0/24"),
-        ("2001:db8:1:2::3", "2001:db8:1::/48"),
-        ("fe80::1%eth0", "fe80::/48"),
-        ("", ""),
-    ],
-)
-def test_the_subnet_of_an_address(address, subnet):
-    assert subnet_of(address) == subnet
 
 
 def test_while_there_is_room_nobody_leaves():
