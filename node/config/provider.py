@@ -1,0 +1,195 @@
+"""What a provider settles (`joule node run`)."""
+
+# ruff: noqa: RUF009 - `setting` makes a dataclass field, as `dataclasses.field` does
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.config import shared
+from node.setting_kinds import Choice, Country, Fixed, Folder, Span, Text, Whole
+from node.settings import setting
+from protocol.jurisdictions import UNDECLARED
+
+__all__ = ["NodeConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """A provider's settings (`joule node run`)."""
+
+    model: Path = setting(
+        Folder(),
+        table="model",
+        example='"/path/to/model"',
+        about="Directory of the model, as Hugging Face saves it: config.json, tokenizer and safetensors.",
+    )
+    blocks: tuple[int, int] | None = setting(
+        Span(), table="model", default=None, example='"0:2"', about="The blocks to serve; all of them when left out."
+    )
+    precision: str = setting(
+        Choice(("fp32", "bf16")),
+        table="model",
+        default="fp32",
+        about="The number format to compute in. Each is a product of its own; there is no spot check for bf16 yet.",
+    )
+
+    ledger: str = shared.ledger()
+    peers: tuple[str, ...] = shared.peers()
+    listen: str = shared.listen()
+    announce: tuple[str, ...] = shared.announce()
+    data_host: str = setting(
+        shared.HOST,
+        table="network",
+        default="127.0.0.1",
+        about="Where to listen for activations (TLS). Clients and neighbours dial it directly.",
+    )
+    data_port: int = setting(
+        shared.PORT, table="network", default=0, about="The port for activations; 0 is any free one."
+    )
+    data_announce: str | None = setting(
+        shared.HOST,
+        table="network",
+        default=None,
+        example='"203.0.113.7"',
+        about="The host that others dial for activations, if not data_host: needed behind 0.0.0.0 or a port forward.",
+    )
+
+    jurisdiction: str = setting(
+        Country(),
+        table="place",
+        default=UNDECLARED,
+        about="Where the machine stands. It is published as claimed, without proof. ZZ declares nothing, "
+        "and is not used by clients whose policy names countries.",
+    )
+    region: str | None = setting(
+        Text("an ISO 3166-2 code of that country", metavar="CODE", pattern=r"[A-Z]{2}-[A-Z0-9]{1,3}"),
+        table="place",
+        default=None,
+        example='"DE-BE"',
+        about="Where in that country. Clients may allow or deny single regions; left out, the machine may be in any.",
+    )
+    hardware_category: str = setting(
+        Text("a word of at most 32 letters", metavar="WORD", pattern=r"[a-z0-9-]{0,32}"),
+        table="place",
+        default="",
+        about="What kind of machine this is, such as consumer or datacenter, for policies on export and the like.",
+    )
+
+    energy_price_micro_per_kwh: int = setting(
+        Fixed("$ per kWh", 6, "0", "25"),
+        name="energy_price",
+        table="energy",
+        default=100_000,
+        reloadable=True,
+        about="What a kilowatt-hour costs.",
+    )
+    pue_milli: int = setting(
+        Fixed("watts drawn for each watt computed with", 3, "1", "10"),
+        name="pue",
+        table="energy",
+        default=1_000,
+        reloadable=True,
+        about="Power usage effectiveness: what cooling and conversion add.",
+    )
+    millijoules_per_token: int | None = setting(
+        Fixed("joules", 3, "0.001", "10000"),
+        name="joules_per_token",
+        table="energy",
+        default=None,
+        example="10.8",
+        about="Energy of one token through the served blocks, as declared. Left out, it is measured, "
+        "or modelled where nothing can be measured.",
+    )
+    milliwatts_per_core: int = setting(
+        Fixed("watts", 3, "0.1", "1000"),
+        name="watts_per_core",
+        table="energy",
+        default=10_000,
+        about="What one busy core draws, for the modelled figure where there is no meter.",
+    )
+    carbon_g_per_kwh: int | None = setting(
+        Whole("grams of CO2 per kWh", 0, 5_000),
+        table="energy",
+        default=None,
+        example="380",
+        reloadable=True,
+        about="Carbon intensity of the supply. Left out, it is published as unknown.",
+    )
+
+    overhead_price_micro: int = setting(
+        shared.PER_MILLION,
+        name="overhead_price",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="Cost besides energy, part of the floor that no job goes below.",
+    )
+    capital_price_micro: int = setting(
+        shared.PER_MILLION,
+        name="capital_price",
+        table="price",
+        default=20_000,
+        reloadable=True,
+        about="Share of what the hardware cost, asked above the floor.",
+    )
+    margin_percent: int = setting(
+        Whole("percent of the floor", 0, 400),
+        name="margin",
+        table="price",
+        default=20,
+        reloadable=True,
+        about="Profit asked above the floor.",
+    )
+    opening_price_micro: int = setting(
+        Fixed("$ per job", 6, "0", "1000"),
+        name="opening_price",
+        table="price",
+        default=1,
+        reloadable=True,
+        about="What taking a job costs, however little is asked for then: places are not for nothing.",
+    )
+    late_discount_percent: int = setting(
+        Whole("percent of the price", 0, 100),
+        name="late_discount",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="By how much generated tokens are cheaper that came later than the offer says.",
+    )
+    credit_tokens: int = setting(
+        Whole("tokens", 0, 4_096),
+        name="credit",
+        table="price",
+        default=0,
+        reloadable=True,
+        about="Generated tokens to serve before they are paid, for clients without history here; at most a window.",
+    )
+
+    kv_tokens: int = setting(
+        Whole("tokens", 16, 2**31 - 1),
+        table="capacity",
+        default=16_384,
+        about="Room in the attention cache, over all sessions together.",
+    )
+    max_sessions: int = setting(
+        Whole("sessions", 1, 4_096),
+        table="capacity",
+        default=16,
+        reloadable=True,
+        about="Jobs served at the same time; clients that never paid here share half of the places.",
+    )
+    window: int = setting(
+        Whole("tokens", 1, 4_096),
+        table="capacity",
+        default=16,
+        reloadable=True,
+        about="Most generated tokens to serve before they are paid for; orders with a larger window are refused.",
+    )
+    threads: int = setting(
+        Whole("threads", 1, 1_024), table="capacity", default=1, about="Compute threads of the engine."
+    )
+
+    key: str = shared.key()
+    data_dir: Path = shared.data_dir()
+    log_level: str = shared.log_level("info")

@@ -1,0 +1,104 @@
+"""What several configurations have in common: the kinds of their settings, and settings that read the same in each.
+
+Each function but `default_data_dir` declares one setting, as `node.settings.setting` does.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from node.events import Level
+from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, WebAddress, Whole
+from node.settings import setting
+
+__all__ = [
+    "HOST",
+    "PER_MILLION",
+    "PORT",
+    "announce",
+    "data_dir",
+    "default_data_dir",
+    "key",
+    "ledger",
+    "listen",
+    "log_level",
+    "peers",
+]
+
+HOST = Text("a host name or IP address", metavar="HOST", pattern=r"[0-9A-Za-z.:%_-]+")
+PORT = Whole("port", 0, 65535, metavar="PORT")
+PER_MILLION = Fixed("$ per million tokens", 6, "0", "1000000")
+_DEFAULT_LEDGER = "http://127.0.0.1:8645"
+_KEY_NAME = Text("a key's name, or the path of a keystore file", metavar="NAME|PATH")
+_MULTIADDR = Text("a multiaddr", metavar="MULTIADDR", pattern=r"(/[^/\s]+)+")
+
+
+def default_data_dir() -> Path:
+    """Where keys and state are kept: ``JOULE_HOME``, else the platform's folder for user data."""
+    import platformdirs
+
+    home = os.environ.get("JOULE_HOME")
+    return Path(home).expanduser() if home else platformdirs.user_data_path("joulemesh", appauthor=False)
+
+
+def data_dir() -> Path:
+    return setting(  # type: ignore[no-any-return]
+        Folder(),
+        table="local",
+        about="Where keys and state are kept.",
+        factory=default_data_dir,
+        example='"~/.local/share/joulemesh"',
+        variable="JOULE_HOME",
+    )
+
+
+def key() -> str:
+    return setting(  # type: ignore[no-any-return]
+        _KEY_NAME, table="local", default="default", about="The key to act with: its name in the keystore, or a file."
+    )
+
+
+def log_level(default: str) -> str:
+    return setting(  # type: ignore[no-any-return]
+        Choice(tuple(level.word for level in Level)),
+        table="local",
+        default=default,
+        reloadable=True,
+        about="How much is told: everything, what happens, what may be wrong, or what is.",
+    )
+
+
+def peers() -> tuple[str, ...]:
+    return setting(  # type: ignore[no-any-return]
+        Multiaddrs(),
+        table="network",
+        default=(),
+        flag="--peer",
+        about="Further peers to join the gossip through. The ledger's own peer is always tried.",
+    )
+
+
+def listen() -> str:
+    return setting(  # type: ignore[no-any-return]
+        _MULTIADDR,
+        table="network",
+        default="/ip4/127.0.0.1/tcp/0",
+        about="Where to listen for libp2p peers. The default is heard on this machine only; port 0 is any free one.",
+    )
+
+
+def announce() -> tuple[str, ...]:
+    return setting(  # type: ignore[no-any-return]
+        Multiaddrs(),
+        table="network",
+        default=(),
+        example='["/ip4/203.0.113.7/tcp/4001"]',
+        about="Where others reach the libp2p host, if not where it listens: needed behind 0.0.0.0 or a port forward.",
+    )
+
+
+def ledger() -> str:
+    return setting(  # type: ignore[no-any-return]
+        WebAddress(), table="network", default=_DEFAULT_LEDGER, about="The ledger that jobs are settled on."
+    )
