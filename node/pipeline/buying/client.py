@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from node.events import Closed, Released, SessionOpened, Settled
-from node.pipeline.buying.conversation import Conversation, loop_time
+from node.pipeline.buying.conversation import Conversation
 from node.pipeline.buying.deeds import note_deeds
 from node.pipeline.buying.job import ClientSide, Deal, JobResult
 from node.pipeline.buying.reclaim import freed_by, worth_having
+from node.pipeline.loop_clock import loop_s
 from node.pipeline.vouchers import StoredVoucher
 from protocol.errors import JoulemeshError, LocalError, RuleError
 from protocol.messages import SignedDischarge, SignedVoucher
@@ -63,7 +64,7 @@ class Job:
     async def __aenter__(self) -> Self:
         side, result = self._side, self.result
         session, identity = result.deal.session, result.tab.id
-        result.started_s = loop_time()
+        result.started_s = loop_s()
         stored = StoredVoucher(session=session, opened_at=side.clock(), leg=None, pay=None, discharges=())
         await side.journal.put(identity, stored)
         try:
@@ -73,7 +74,7 @@ class Job:
             await side.journal.remove(identity)
             raise
         result.operations += 1
-        result.funded_s = loop_time()
+        result.funded_s = loop_s()
         side.events(SessionOpened(session=identity, reserved_micro=reserved_caps(session)))
         return self
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from node.events import DischargeRefused, VoucherSigned
 from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.pipeline.buying.orders import Orders
+from node.pipeline.loop_clock import loop_s
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Allowance, Link, LinkRank
 from protocol.codec import Message, decode, encode
@@ -36,7 +37,7 @@ from protocol.power import JOB_SLACK_US
 from protocol.receipt import check_spent, token_bytes
 from protocol.tab import Tab, first_voucher
 
-__all__ = ["Conversation", "loop_time"]
+__all__ = ["Conversation"]
 
 MAX_UNREAD = 256
 """Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
@@ -134,7 +135,7 @@ class Conversation:
     async def _begin(self) -> None:
         first = await self._keep_and_sign(first_voucher(self._deal.session, self._deal.terms))
         await self._orders.ask_all(first)
-        self._result.accepted_s = loop_time()
+        self._result.accepted_s = loop_s()
         self._open_tab()
         await self._attach_all()
         if self._result.failures:
@@ -276,14 +277,14 @@ class Conversation:
         patience, began = self._patience, bool(self._tab.generated)
         silent_s, most_s = 0.0, patience.token_s if began else patience.prompt_s
         while silent_s < most_s and (began or self._waited_s < patience.first_s):
-            step = loop_time()
+            step = loop_s()
             try:
                 async with asyncio.timeout(STEP_S):  # not wait_for, which may swallow a cancellation on Python 3.11
                     return await self._inbox.get()
             except TimeoutError:
                 continue
             finally:
-                passed_s = min(STEP_S, loop_time() - step)
+                passed_s = min(STEP_S, loop_s() - step)
                 silent_s += passed_s
                 self._waited_s += passed_s
         raise self._stalled(
@@ -354,7 +355,7 @@ class Conversation:
 
     def _check_spent(self, leg: int, receipt: Receipt) -> None:
         began_s = self._result.funded_s or self._result.started_s
-        since_us = int((loop_time() - began_s) * 1_000_000)
+        since_us = int((loop_s() - began_s) * 1_000_000)
         check_spent(receipt, self._deal.offer(leg).hardware, since_us + JOB_SLACK_US)
 
     def _take_tokens(self, leg: int, frame: Sampled) -> None:
@@ -363,7 +364,7 @@ class Conversation:
         for token in frame.tokens:
             if token.session == self._tab.id:
                 self._tab.take_token(token)
-                self._result.token_times_s.append(loop_time())
+                self._result.token_times_s.append(loop_s())
                 self._fresh.append(token.token)
 
     # The end
@@ -377,7 +378,7 @@ class Conversation:
 
     async def _collect_discharges(self) -> None:
         """Discharges of every leg that gives one in time; what else still comes in is of no use any more."""
-        deadline = loop_time() + WIND_DOWN_S
+        deadline = loop_s() + WIND_DOWN_S
         wanted = set(self._links) - self._silent  # also of those that are lost: their readers have yet to say how
         while wanted - set(self._result.discharges):
             try:
@@ -424,8 +425,3 @@ class Conversation:
         else:
             self._side.events(DischargeRefused(session=self._tab.id, leg=leg))
         return valid
-
-
-def loop_time() -> float:
-    """Seconds on the running loop's clock."""
-    return asyncio.get_running_loop().time()

@@ -10,6 +10,7 @@ import contextlib
 from functools import partial
 
 from node.events import DiskRefused, Events, JobFailed, JobServed
+from node.pipeline.loop_clock import loop_s
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import Places, Served
@@ -74,7 +75,7 @@ class Endings:
                 tokens_out=tokens_out,
                 earned_micro=claimed,
                 millijoules=job.millijoules,
-                seconds=round(asyncio.get_running_loop().time() - served.begun_s, 3),
+                seconds=round(loop_s() - served.begun_s, 3),
             )
         )
         if job.unpaid:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from node.pipeline.loop_clock import loop_s
 from node.pipeline.serving.outbox import Outbox
 from node.ports import Connect, Link, Spawn
 from protocol.errors import JoulemeshError, LostPeerError, MalformedError, PeerError, RefusedError
@@ -124,7 +125,7 @@ class Neighbours:
 
     def _note_failure(self, next_leg: Next) -> None:
         self._failed.pop(next_leg, None)
-        self._failed[next_leg] = asyncio.get_running_loop().time() + FAILED_S
+        self._failed[next_leg] = loop_s() + FAILED_S
         while len(self._failed) > MOST_FAILED:
             del self._failed[next(iter(self._failed))]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from node.pipeline.loop_clock import loop_s
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.outbox import Outbox
@@ -101,7 +102,7 @@ class Places:
 
     def add(self, job: LegJob, downstream: Outbox | None) -> None:
         """The job has begun: the place is its own."""
-        now = _loop_s()
+        now = loop_s()
         rank = self._beginning[job.session].rank
         self._served[job.session] = Served(job, downstream, rank, now, now, 0.0, job.order.pay)
         self._parts.begin(job)
@@ -109,18 +110,18 @@ class Places:
 
     def got_on(self, served: Served) -> None:
         """Its client has attached, or said that it is over: each happens once."""
-        served.moved_s = _loop_s()
+        served.moved_s = loop_s()
         served.due_s = max(served.due_s, served.moved_s + self._limits.idle_s)
 
     def paid_on(self, served: Served) -> None:
         """A voucher has paid for more than those before: the next one has its time from now."""
-        served.moved_s = _loop_s()
+        served.moved_s = loop_s()
         left = max(0, served.job.claim.may_process - served.job.processed)
         served.due_s = served.moved_s + self._limits.idle_s + POSITION_S * left
 
     def lapsed(self, since_s: float) -> list[tuple[Served, Waits]]:
         """The jobs that have stood still for too long, and for what; call it every so many seconds."""
-        now = _loop_s()
+        now = loop_s()
         found: list[tuple[Served, Waits]] = []
         for served in self:
             waits = served.job.waits_for
@@ -142,7 +143,7 @@ class Places:
         return rank_of(self._memory.standing(client), self._clock())
 
     def _held(self) -> list[Held]:
-        now = _loop_s()
+        now = loop_s()
         return [*(_held(served, now) for served in self), *self._beginning.values()]
 
 
@@ -150,8 +151,3 @@ def _held(served: Served, now: float) -> Held:
     job = served.job
     still_s = 0.0 if job.waits_for is Waits.WORK else now - served.moved_s
     return Held(session=job.session, client=job.order.session.client, rank=served.rank, still_s=still_s)
-
-
-def _loop_s() -> float:
-    """Seconds on the running loop's clock."""
-    return asyncio.get_running_loop().time()

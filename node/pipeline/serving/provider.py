@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from node.events import DiskRefused, Events, LinkRefused
+from node.pipeline.loop_clock import loop_s, loop_us
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.ending import Endings
 from node.pipeline.serving.leg import LegJob
@@ -105,7 +106,7 @@ class Provider:
         self._sketching = sketching
         self._compute = ComputeLoop(engine, energy, self._computed, worker=compute, max_rows=limits.max_chunk)
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
-        self._parts = Parts(manifest.hidden_size, _now_s)
+        self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
         self._ends = Endings(self._places, redeemer, self._compute, engine, clock, events, spawn)
 
@@ -252,7 +253,7 @@ class Provider:
                     raise MalformedError("prompt tokens go to the first leg")
                 if len(payload) != 4 * frame.length or frame.position + frame.length > job.plan.prompt:
                     raise MalformedError("the prompt's length does not match its header or the order")
-                job.arrive(frame.position, tuple(np.frombuffer(payload, dtype="<u4").tolist()), now_us=_now_us())
+                job.arrive(frame.position, tuple(np.frombuffer(payload, dtype="<u4").tolist()), now_us=loop_us())
                 self._compute.poke(job)
             case Finish():
                 job.finish(frame.tokens_out)
@@ -309,12 +310,12 @@ class Provider:
         if step.activations is not served.job.terms.activations:
             raise MalformedError(f"rows in {step.activations} where {served.job.terms.activations} was agreed")
         served.upstream = outbox
-        served.job.arrive(item.position, rows, now_us=_now_us())
+        served.job.arrive(item.position, rows, now_us=loop_us())
         self._compute.poke(served.job)
 
     def _on_sampled(self, outbox: Outbox, token: SampledToken, served: Served) -> None:
         served.upstream = outbox
-        served.job.arrive(token.position, (token.token,), now_us=_now_us())
+        served.job.arrive(token.position, (token.token,), now_us=loop_us())
         self._compute.poke(served.job)
 
     def _link_lost(self, outbox: Outbox, error: PeerError) -> None:
@@ -350,8 +351,8 @@ class Provider:
 
     def _book(self, served: Served, piece: StepInput, output: StepOutput, onward: Onward) -> None:
         job = served.job
-        served.moved_s = asyncio.get_running_loop().time()
-        raw = job.complete(piece, output, now_us=_now_us())
+        served.moved_s = loop_s()
+        raw = job.complete(piece, output, now_us=loop_us())
         if not job.is_last and served.downstream is not None:
             item = StepItem(session=job.session, position=piece.position, length=piece.length)
             onward.rows[served.downstream, job.terms.activations].append((item, raw))
@@ -359,7 +360,7 @@ class Provider:
             token = SampledToken(session=job.session, position=at, token=drawn)
             self._to_client(served, Sampled(tokens=(token,)))
             if not job.ended and job.is_first:
-                job.arrive(at, (drawn,), now_us=_now_us())
+                job.arrive(at, (drawn,), now_us=loop_us())
             elif not job.ended and served.downstream is not None:
                 onward.tokens[served.downstream].append(token)
         self._post_receipts(served)
@@ -390,16 +391,6 @@ class Provider:
 
     def _in_use(self) -> set[Outbox]:
         return {served.downstream for served in self._places if served.downstream is not None}
-
-
-def _now_s() -> float:
-    """Seconds on the loop's clock."""
-    return asyncio.get_running_loop().time()
-
-
-def _now_us() -> int:
-    """Microseconds on the loop's clock."""
-    return int(_now_s() * 1_000_000)
 
 
 def _first_peer_error(errors: BaseExceptionGroup[PeerError]) -> PeerError:
