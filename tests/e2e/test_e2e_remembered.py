@@ -17,12 +17,12 @@ from local_network import LocalNetwork
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 MUTE = """
-from node.pipeline.serving.provider import Provider
+from node.pipeline.serving.incoming import Incoming
 
 async def say_nothing(self, outbox, header, payload):
     pass
 
-Provider._on_frame = say_nothing
+Incoming.take = say_nothing
 """
 """Loaded by the silent node before all else: it reads every frame on its data plane, and does nothing about it."""
 CHEAT = """

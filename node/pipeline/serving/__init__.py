@@ -1,1 +1,1 @@
-"""A provider's side of jobs. Reading order: leg, compute, outbox, neighbours, redeem, admission, provider."""
+"""A provider's side of jobs. Reading order: leg, compute, outbox, neighbours, redeem, admission, incoming, provider."""

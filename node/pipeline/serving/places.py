@@ -17,6 +17,8 @@ from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.parts import Parts
 from node.ports import Clock, PeerMemory
+from protocol.codec import Message
+from protocol.errors import LostPeerError
 from protocol.messages import SignedVoucher
 from protocol.places import POSITION_S, Held, Rank, Waits, free_for_newcomers, make_room, rank_of
 from protocol.standing import Deed
@@ -46,6 +48,17 @@ class Served:
     """Where rows or tokens last came from."""
     paying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a voucher is written down: they count one after the other."""
+
+    def post(self, frame: Message, payload: bytes = b"") -> None:
+        """Queue a frame for the client. Raises LostPeerError where it is gone, or does not read."""
+        if self.client is None:
+            raise LostPeerError("the client went away", code="client-gone")
+        self.client.post(frame, payload)
+
+    def post_receipts(self) -> None:
+        """Give the client the receipts that are due, as long as some are. Raises as `post` does."""
+        while (due := self.job.next_receipt()) is not None:
+            self.post(due.frame, due.sketches)
 
 
 class Places:

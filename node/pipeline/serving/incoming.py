@@ -1,0 +1,177 @@
+"""What comes over links for the jobs that are served: whose it is, whether its sender may send it, and what it changes.
+
+Trust: session ids are public, so a frame counts only from the peer whose part it is to send it. What is wrong with a
+frame ends the session that it is for; what no peer of that kind may send at all ends the link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from node.events import DiskRefused, Events
+from node.pipeline.loop_clock import loop_us
+from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.ending import Endings
+from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.places import Places, Served
+from node.ports import Activations, Worker
+from protocol.activations import FORMATS, from_wire
+from protocol.codec import Message, decode
+from protocol.errors import LocalError, MalformedError, PeerError, RefusedError
+from protocol.frames import (
+    CLIENT_FRAMES,
+    PEER_FRAMES,
+    Attach,
+    Draw,
+    Finish,
+    Prompt,
+    Sampled,
+    SampledToken,
+    Step,
+    StepItem,
+)
+from protocol.job import JobEvent, JobState
+from protocol.messages import SignedVoucher
+from protocol.standing import Deed
+
+__all__ = ["Incoming"]
+
+
+class Incoming:
+    """Brings frames to the jobs that they are for.
+
+    Args:
+        width: of a row of activations.
+        sketching: the worker that sketches windows, off the tokens' path.
+    """
+
+    def __init__(
+        self, width: int, places: Places, ends: Endings, compute: ComputeLoop, sketching: Worker, events: Events
+    ) -> None:
+        self._width = width
+        self._places = places
+        self._ends = ends
+        self._compute = compute
+        self._sketching = sketching
+        self._events = events
+
+    async def take(self, outbox: Outbox, header: bytes, payload: bytes) -> None:
+        """One frame. Raises a PeerError for one that nobody in its sender's place may send, which ends the link."""
+        frame: Message = decode(header, *CLIENT_FRAMES, *PEER_FRAMES)
+        match frame:
+            case Step():
+                self._on_step(outbox, frame, payload)
+            case Sampled():
+                for token in frame.tokens:
+                    self._guarded(token.session, outbox, Sampled, partial(self._on_sampled, outbox, token))
+            case SignedVoucher():
+                await self._on_voucher(outbox, frame)
+            case Draw():
+                await self._on_draw(outbox, frame)
+            case Attach() | Prompt() | Finish():
+                handle = partial(self._on_client_frame, outbox, frame, payload)
+                self._guarded(frame.session, outbox, type(frame), handle)
+
+    def _guarded(self, session: bytes, outbox: Outbox, kind: type[Message], handle: Callable[[Served], None]) -> None:
+        """Handle one session's frame; what is wrong with it ends that session alone. A late frame is ignored."""
+        served = self._served_for(session, outbox, kind)
+        if served is None:
+            return
+        try:
+            handle(served)
+        except PeerError as error:
+            self._ends.fail(served, error, blame=Deed.DEFAULTED if kind in CLIENT_FRAMES else None)
+
+    def _served_for(self, session: bytes, outbox: Outbox, kind: type[Message]) -> Served | None:
+        """The job that a frame is for, None for one that has ended.
+
+        Raises RefusedError for a sender without that part in the session: session ids are public, so what such a peer
+        sends must not touch the job.
+        """
+        served = self._places.get(session)
+        if served is None:
+            return None
+        if not served.job.may_send(kind, outbox.link.public_key):
+            raise RefusedError("this frame is for others in this session to send", code="not-party")
+        return served
+
+    def _on_client_frame(self, outbox: Outbox, frame: Message, payload: bytes, served: Served) -> None:
+        job = served.job
+        match frame:
+            case Attach():
+                job.advance(JobEvent.ATTACH)
+                served.client = outbox
+                self._places.got_on(served)
+                self._compute.poke(job)
+            case Prompt():
+                if not job.is_first:
+                    raise MalformedError("prompt tokens go to the first leg")
+                if len(payload) != 4 * frame.length or frame.position + frame.length > job.plan.prompt:
+                    raise MalformedError("the prompt's length does not match its header or the order")
+                job.arrive(frame.position, tuple(np.frombuffer(payload, dtype="<u4").tolist()), now_us=loop_us())
+                self._compute.poke(job)
+            case Finish():
+                job.finish(frame.tokens_out)
+                self._places.got_on(served)
+                served.post_receipts()
+
+    async def _on_voucher(self, outbox: Outbox, signed: SignedVoucher) -> None:
+        served = self._served_for(signed.voucher.session, outbox, SignedVoucher)
+        if served is None:
+            return
+        job = served.job
+        try:
+            async with served.paying:
+                # On disk before it counts: from here on a crash leaves the promise with us.
+                await self._ends.keep(served, job.check_voucher(signed))
+                if self._places.get(job.session) is None:
+                    return
+                job.claim.count(signed)
+                if job.state is JobState.FINISHED:
+                    await self._ends.serve_out(served)
+                else:
+                    self._places.paid_on(served)
+                    self._compute.poke(job)
+        except PeerError as error:
+            self._ends.fail(served, error, blame=Deed.DEFAULTED)
+        except LocalError as error:
+            self._events(DiskRefused(reason=error.message))
+            self._ends.fail(served, RefusedError("this node cannot keep a voucher safe now"))
+
+    async def _on_draw(self, outbox: Outbox, draw: Draw) -> None:
+        served = self._served_for(draw.session, outbox, Draw)
+        if served is None:
+            return
+        try:
+            sketching = served.job.take_draw(draw)
+            served.job.show(await self._sketching.run(sketching.run))
+            served.post_receipts()
+            self._compute.poke(served.job)
+        except PeerError as error:
+            self._ends.fail(served, error, blame=Deed.DEFAULTED)
+
+    def _on_step(self, outbox: Outbox, step: Step, payload: bytes) -> None:
+        width = self._width
+        if len(payload) != FORMATS[step.activations].item_bytes * width * sum(item.length for item in step.items):
+            raise MalformedError("a step's payload does not match its items")
+        rows = from_wire(step.activations, payload, width)
+        at = 0
+        for item in step.items:
+            piece = rows[at : at + item.length]
+            at += item.length
+            self._guarded(item.session, outbox, Step, partial(self._on_rows, outbox, step, item, piece))
+
+    def _on_rows(self, outbox: Outbox, step: Step, item: StepItem, rows: Activations, served: Served) -> None:
+        if step.activations is not served.job.terms.activations:
+            raise MalformedError(f"rows in {step.activations} where {served.job.terms.activations} was agreed")
+        served.upstream = outbox
+        served.job.arrive(item.position, rows, now_us=loop_us())
+        self._compute.poke(served.job)
+
+    def _on_sampled(self, outbox: Outbox, token: SampledToken, served: Served) -> None:
+        served.upstream = outbox
+        served.job.arrive(token.position, (token.token,), now_us=loop_us())
+        self._compute.poke(served.job)
