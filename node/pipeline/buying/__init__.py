@@ -1,1 +1,1 @@
-"""A client's side of jobs. Reading order: job, orders, conversation, deeds, client, reclaim."""
+"""A client's side of jobs. Reading order: job, orders, leg_links, silence, conversation, deeds, client, reclaim."""

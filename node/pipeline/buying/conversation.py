@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Iterator
 
 from node.events import DischargeRefused, VoucherSigned
-from node.pipeline.buying.job import ClientSide, JobResult, tls_address
+from node.pipeline.buying.job import ClientSide, JobResult
+from node.pipeline.buying.leg_links import LegLinks, Word
 from node.pipeline.buying.orders import Orders
+from node.pipeline.buying.silence import Silence
 from node.pipeline.loop_clock import loop_s
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Allowance, Link, LinkRank
-from protocol.codec import Message, decode, encode
 from protocol.errors import (
     DishonestError,
     JoulemeshError,
@@ -26,35 +26,24 @@ from protocol.errors import (
     MalformedError,
     PeerError,
     SignatureError,
-    UnreachableError,
     of_legs,
 )
-from protocol.fingerprint import SKETCH_BYTES
-from protocol.frames import LEG_FRAMES, Attach, Discharged, Failed, Finish, Prompt, Receipted, Sampled
+from protocol.frames import Discharged, Failed, Finish, Prompt, Receipted, Sampled
 from protocol.messages import Receipt, SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
-from protocol.patience import patience_with
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import check_spent, token_bytes
 from protocol.tab import Tab, first_voucher
 
 __all__ = ["Conversation"]
 
-MAX_UNREAD = 256
-"""Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
-STEP_S = 1.0
-"""A wait is counted in steps of so many seconds, so that a client that stood still itself blames nobody for it."""
 WIND_DOWN_S = 5.0
-"""Seconds for one frame to be taken, and for the legs' discharges."""
+"""Seconds for what is left of the answer, and as many for the legs' discharges."""
 PROMPT_PART = 4096
 """Token ids in one frame."""
-FROM_LEG = Allowance(header=16 * 1024, payload=2 * SKETCH_BYTES, rank=LinkRank.BUSY)
-"""What a leg may send: the two sketches of a window, or as many tokens as one message holds."""
-
-_Read = Message | Exception
 
 
 class Conversation:
-    """The links of one job. Its methods are called one after the other, `close` last."""
+    """What is said about one job. Its methods are called one after the other, `close` last."""
 
     def __init__(self, side: ClientSide, result: JobResult) -> None:
         self._side = side
@@ -64,20 +53,9 @@ class Conversation:
         """Tokens that came and were not handed out yet."""
         self._begun = False
         self._orders = Orders(side, result, self._take_discharge)
-        self._links: dict[int, Link] = {}
-        self._readers: list[asyncio.Task[None]] = []
-        self._inbox: asyncio.Queue[tuple[int, _Read, bytes]] = asyncio.Queue(MAX_UNREAD)
-        self._lost: set[int] = set()
-        """Legs that nothing can be sent to."""
-        self._silent: set[int] = set()
-        """Legs that have said their last."""
+        self._links = LegLinks(side, result)
+        self._silence = Silence(result, self._links)
         self._said_finish = False
-        legs = range(len(self._deal.terms.route))
-        self._patience = patience_with(self._deal.terms, [self._deal.offer(leg) for leg in legs])
-        self._spoke: set[int] = set()
-        """Legs that say that they wait for others, or that it is over: they are not silent themselves."""
-        self._waited_s = 0.0
-        """For the first token."""
 
     @property
     def _tab(self) -> Tab:
@@ -105,14 +83,14 @@ class Conversation:
         await self._orders.end()
         if self._orders.acceptances and not self._links:
             self._open_tab()
-        await self._attach_all()
+        await self._links.attach_all(self._orders.acceptances)
         await self._hear_out()
         await self._finish()
         if self._orders.acceptances:
             lied = isinstance(result.error, DishonestError | SignatureError | MalformedError)
             result.pay = await self._pay(self._tab.last_voucher(honest=not lied))
         await self._collect_discharges()
-        self._acquit()
+        self._silence.acquit()
 
     async def _hear_out(self) -> None:
         """An answer that is whole is signed for to its end, also where its reader has left already."""
@@ -123,21 +101,14 @@ class Conversation:
 
     async def close(self) -> None:
         """Close every link. Raises what ended a reader, where nobody had foreseen it."""
-        for reader in self._readers:
-            reader.cancel()
-        ends = await asyncio.gather(*self._readers, return_exceptions=True)
-        for link in self._links.values():
-            await link.close()
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
+        await self._links.close()
 
     async def _begin(self) -> None:
         first = await self._keep_and_sign(first_voucher(self._deal.session, self._deal.terms))
         await self._orders.ask_all(first)
         self._result.accepted_s = loop_s()
         self._open_tab()
-        await self._attach_all()
+        await self._links.attach_all(self._orders.acceptances)
         if self._result.failures:
             raise self._result.first_failure
         await self._pay_what_is_due()
@@ -155,59 +126,11 @@ class Conversation:
             stop_tokens=deal.stop_tokens,
         )
 
-    # Links
-
-    async def _attach_all(self) -> None:
-        """Dial every leg that took the order and was not dialled before; those that are not reached count as lost."""
-        waiting = sorted(self._orders.acceptances.keys() - self._links.keys() - self._lost)
-        await asyncio.gather(*map(self._attach, waiting))
-
-    async def _attach(self, leg: int) -> None:
-        offer = self._deal.offer(leg)
-        try:
-            link = await self._side.connect(tls_address(offer), offer.public_key)
-        except (PeerError, UnreachableError) as error:
-            self._lost.add(leg)
-            why = f"{self._deal.name(leg)} cannot be reached: {error.message}"
-            self._result.blame(leg, LostPeerError(why, code=error.code))
-            return
-        link.allow(lambda: FROM_LEG)
-        self._links[leg] = link
-        self._readers.append(asyncio.create_task(self._read(leg, link), name=f"leg {leg}"))
-        await self._send(leg, Attach(session=self._tab.id))
-
-    async def _read(self, leg: int, link: Link) -> None:
-        """Hand on what a leg sends until its link ends, and then why."""
-        try:
-            while True:
-                header, payload = await link.receive()
-                frame: Message = decode(header, *LEG_FRAMES)
-                await self._inbox.put((leg, frame, payload))
-        except PeerError as error:
-            await self._inbox.put((leg, error, b""))
-        except Exception as error:
-            # Nobody has foreseen it: it ends the job, and `close` raises it where the job was over before.
-            await self._inbox.put((leg, error, b""))
-            raise
-
-    async def _send_all(self, frame: Message) -> None:
-        await asyncio.gather(*(self._send(leg, frame) for leg in self._links))
-
-    async def _send(self, leg: int, frame: Message, payload: bytes = b"") -> None:
-        """To a leg that is still there; that one is lost is told by its reader, which knows why."""
-        if leg in self._lost:
-            return
-        try:
-            async with asyncio.timeout(WIND_DOWN_S):
-                await self._links[leg].send(encode(frame), payload)
-        except (PeerError, TimeoutError):
-            self._lost.add(leg)
-
     async def _finish(self) -> None:
         """Tell every leg, once, that no more tokens are wanted; each answers with the receipt that it still owes."""
         if not self._said_finish:
             self._said_finish = True
-            await self._send_all(Finish(session=self._tab.id, tokens_out=self._tab.generated))
+            await self._links.send_all(Finish(session=self._tab.id, tokens_out=self._tab.generated))
 
     async def _send_prompt(self) -> None:
         """Prompt tokens go to the first leg at once; it feeds them on as far as each chunk is paid."""
@@ -215,7 +138,7 @@ class Conversation:
         for at in range(0, len(prompt), PROMPT_PART):
             part = prompt[at : at + PROMPT_PART]
             header = Prompt(session=self._tab.id, position=at, length=len(part))
-            await self._send(0, header, token_bytes(part))
+            await self._links.send(0, header, token_bytes(part))
 
     # Money
 
@@ -226,7 +149,7 @@ class Conversation:
 
     async def _pay(self, voucher: Voucher) -> SignedVoucher:
         signed = await self._keep_and_sign(voucher)
-        await self._send_all(signed)
+        await self._links.send_all(signed)
         return signed
 
     async def _keep_and_sign(self, voucher: Voucher) -> SignedVoucher:
@@ -258,7 +181,7 @@ class Conversation:
         try:
             await self._step()
             while (draw := self._tab.next_draw()) is not None:
-                await asyncio.gather(*(self._send(leg, draw) for leg in range(len(self._deal.terms.route))))
+                await asyncio.gather(*(self._links.send(leg, draw) for leg in range(len(self._deal.terms.route))))
             if self._tab.ended:
                 # From here the next voucher is the last one: a leg answers it with its discharge.
                 await self._finish()
@@ -268,53 +191,9 @@ class Conversation:
             self._result.error = error
 
     async def _step(self) -> None:
-        leg, frame, payload = await self._next_frame()
+        leg, frame, payload = await self._silence.next_word()
         with self._blaming(leg):
             self._take(leg, frame, payload)
-
-    async def _next_frame(self) -> tuple[int, _Read, bytes]:
-        """The next frame of any leg. Raises LostPeerError where none comes in time, and blames who may be at fault."""
-        patience, began = self._patience, bool(self._tab.generated)
-        silent_s, most_s = 0.0, patience.token_s if began else patience.prompt_s
-        while silent_s < most_s and (began or self._waited_s < patience.first_s):
-            step = loop_s()
-            try:
-                async with asyncio.timeout(STEP_S):  # not wait_for, which may swallow a cancellation on Python 3.11
-                    return await self._inbox.get()
-            except TimeoutError:
-                continue
-            finally:
-                passed_s = min(STEP_S, loop_s() - step)
-                silent_s += passed_s
-                self._waited_s += passed_s
-        raise self._stalled(
-            f"no leg sent anything for {silent_s:.0f} s"
-            if silent_s >= most_s
-            else f"no token came for {self._waited_s:.0f} s"
-        )
-
-    def _stalled(self, what: str) -> LostPeerError:
-        """The error of a silence, with all that may be at fault for it blamed; those who spoke are not."""
-        suspects = self._suspects()
-        legs = tuple(leg for leg in suspects if leg not in self._spoke) or suspects
-        error = LostPeerError(f"{what}: {' or '.join(map(self._deal.name, legs))}", code="stalled")
-        error.legs = legs
-        for leg in legs:
-            self._result.blame(leg, error)
-        return error
-
-    def _suspects(self) -> tuple[int, ...]:
-        """Legs that may be at fault for a silence: the first that has not signed, and the one that should have fed it.
-
-        Within a window of tokens nobody signs, so it may be any of them. Who answers the end of the job was not silent
-        after all (`_acquit`).
-        """
-        legs = tuple(range(len(self._deal.terms.route)))
-        if self._tab.generated:
-            return legs
-        awaited = self._tab.awaited
-        first = awaited[0] if awaited else legs[-1]
-        return tuple(leg for leg in (first - 1, first) if leg in legs)
 
     @contextlib.contextmanager
     def _blaming(self, *legs: int) -> Iterator[None]:
@@ -327,7 +206,7 @@ class Conversation:
                 self._result.blame(leg, error)
             raise
 
-    def _take(self, leg: int, frame: _Read, payload: bytes) -> None:
+    def _take(self, leg: int, frame: Word, payload: bytes) -> None:
         """Raises what ends the job."""
         named = self._deal.name(leg)
         match frame:
@@ -339,16 +218,16 @@ class Conversation:
             case Discharged():
                 self._take_discharge(leg, frame.signed)
             case Failed():  # it has ended the session, and says what it claims
-                self._lost.add(leg)
+                self._links.give_up(leg)
                 if frame.code == "idle":
-                    self._spoke.add(leg)
-                    raise self._stalled(f"{named} gave up: {frame.reason}")
+                    self._silence.spoke(leg)
+                    raise self._silence.stalled(f"{named} gave up: {frame.reason}")
                 raise LostPeerError(f"{named} gave up: {frame.reason}", code=frame.code)
             case LostPeerError():
-                self._end_of(leg)
+                self._links.has_ended(leg)
                 raise self._gone(leg, frame)
             case PeerError():
-                self._end_of(leg)
+                self._links.has_ended(leg)
                 raise MalformedError(f"{named} sent what cannot be read: {frame.message}")
             case Exception():
                 raise frame
@@ -369,21 +248,17 @@ class Conversation:
 
     # The end
 
-    def _end_of(self, leg: int) -> None:
-        self._lost.add(leg)
-        self._silent.add(leg)
-
     def _gone(self, leg: int, error: LostPeerError) -> LostPeerError:
         return LostPeerError(f"{self._deal.name(leg)} is gone: {error.message}", code="provider-lost")
 
     async def _collect_discharges(self) -> None:
         """Discharges of every leg that gives one in time; what else still comes in is of no use any more."""
         deadline = loop_s() + WIND_DOWN_S
-        wanted = set(self._links) - self._silent  # also of those that are lost: their readers have yet to say how
+        wanted = self._links.speaking  # also of those that are lost: their readers have yet to say how
         while wanted - set(self._result.discharges):
             try:
                 async with asyncio.timeout_at(deadline):
-                    leg, frame, _ = await self._inbox.get()
+                    leg, frame, _ = await self._links.receive()
             except TimeoutError:
                 break
             match frame:
@@ -391,19 +266,10 @@ class Conversation:
                     if not self._take_discharge(leg, frame.signed):
                         wanted.discard(leg)
                 case Failed():
-                    self._spoke.add(leg)
+                    self._silence.spoke(leg)
                 case Exception():
                     wanted.discard(leg)
                     self._blame(leg, frame)
-
-    def _acquit(self) -> None:
-        """Of a silence that may be several legs' fault those are acquitted that have spoken at the end."""
-        result = self._result
-        if result.error is None or result.error.code != "stalled":
-            return
-        spoke = self._spoke | result.discharges.keys()
-        silent = {leg: error for leg, error in result.failures.items() if leg not in spoke}
-        result.failures = silent or result.failures
 
     def _blame(self, leg: int, frame: Exception) -> None:
         """A leg may have told of its neighbour's end before that end was seen here: name the one that is gone."""

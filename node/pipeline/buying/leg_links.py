@@ -1,0 +1,120 @@
+"""A client's links to the legs of one job: dialled, read side by side, and sent to for as long as they last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from node.pipeline.buying.job import ClientSide, JobResult, tls_address
+from node.ports import Allowance, Link, LinkRank
+from protocol.codec import Message, decode, encode
+from protocol.errors import LostPeerError, PeerError, UnreachableError
+from protocol.fingerprint import SKETCH_BYTES
+from protocol.frames import LEG_FRAMES, Attach
+
+__all__ = ["LegLinks", "Word"]
+
+MAX_UNREAD = 256
+"""Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
+SEND_S = 5.0
+"""Seconds for one frame to be taken."""
+FROM_LEG = Allowance(header=16 * 1024, payload=2 * SKETCH_BYTES, rank=LinkRank.BUSY)
+"""What a leg may send: the two sketches of a window, or as many tokens as one message holds."""
+
+Word = Message | Exception
+"""A leg's frame, or why its link has ended."""
+
+
+class LegLinks:
+    """The links of one job by leg; one that cannot be dialled is the leg's failure."""
+
+    def __init__(self, side: ClientSide, result: JobResult) -> None:
+        self._side = side
+        self._result = result
+        self._links: dict[int, Link] = {}
+        self._readers: list[asyncio.Task[None]] = []
+        self._inbox: asyncio.Queue[tuple[int, Word, bytes]] = asyncio.Queue(MAX_UNREAD)
+        self._lost: set[int] = set()
+        """Legs that nothing can be sent to."""
+        self._silent: set[int] = set()
+        """Legs that have said their last."""
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    @property
+    def speaking(self) -> set[int]:
+        """Legs that may still say something, also where nothing can be sent to them."""
+        return self._links.keys() - self._silent
+
+    async def attach_all(self, legs: Iterable[int]) -> None:
+        """Dial every one of these that was not dialled before; those that are not reached count as lost."""
+        waiting = sorted(set(legs) - self._links.keys() - self._lost)
+        await asyncio.gather(*map(self._attach, waiting))
+
+    async def send_all(self, frame: Message) -> None:
+        """To every leg that was dialled, as `send`."""
+        await asyncio.gather(*(self.send(leg, frame) for leg in self._links))
+
+    async def send(self, leg: int, frame: Message, payload: bytes = b"") -> None:
+        """To a leg that is still there; that one is lost is told by its reader, which knows why."""
+        if leg in self._lost:
+            return
+        try:
+            async with asyncio.timeout(SEND_S):
+                await self._links[leg].send(encode(frame), payload)
+        except (PeerError, TimeoutError):
+            self._lost.add(leg)
+
+    async def receive(self) -> tuple[int, Word, bytes]:
+        """The next word of any leg: which one, what it says, and the payload that comes with it."""
+        return await self._inbox.get()
+
+    def give_up(self, leg: int) -> None:
+        """Send this leg nothing more: for it the session has ended."""
+        self._lost.add(leg)
+
+    def has_ended(self, leg: int) -> None:
+        """Its link is gone: it is sent nothing, and says nothing, any more."""
+        self._lost.add(leg)
+        self._silent.add(leg)
+
+    async def close(self) -> None:
+        """Close every link. Raises what ended a reader, where nobody had foreseen it."""
+        for reader in self._readers:
+            reader.cancel()
+        ends = await asyncio.gather(*self._readers, return_exceptions=True)
+        for link in self._links.values():
+            await link.close()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _attach(self, leg: int) -> None:
+        deal = self._result.deal
+        offer = deal.offer(leg)
+        try:
+            link = await self._side.connect(tls_address(offer), offer.public_key)
+        except (PeerError, UnreachableError) as error:
+            self._lost.add(leg)
+            why = f"{deal.name(leg)} cannot be reached: {error.message}"
+            self._result.blame(leg, LostPeerError(why, code=error.code))
+            return
+        link.allow(lambda: FROM_LEG)
+        self._links[leg] = link
+        self._readers.append(asyncio.create_task(self._read(leg, link), name=f"leg {leg}"))
+        await self.send(leg, Attach(session=self._result.tab.id))
+
+    async def _read(self, leg: int, link: Link) -> None:
+        """Hand on what a leg sends until its link ends, and then why."""
+        try:
+            while True:
+                header, payload = await link.receive()
+                frame: Message = decode(header, *LEG_FRAMES)
+                await self._inbox.put((leg, frame, payload))
+        except PeerError as error:
+            await self._inbox.put((leg, error, b""))
+        except Exception as error:
+            # Nobody has foreseen it: it ends the job, and `close` raises it where the job was over before.
+            await self._inbox.put((leg, error, b""))
+            raise
