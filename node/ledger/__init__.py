@@ -2,15 +2,16 @@
 
 Reading order: schema, store, working_copy, published, sequencer, wire, rates, offers,
 service, ledger (a running one);
-log_source, remembered, trust, client (the verifying reader); verify (replay of everything).
+log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from node.ledger.client import LedgerClient, Proven
+from node.ledger.client import LedgerClient
 from node.ledger.rates import Rate, Rates
+from node.ledger.verified_log import Proven
 from node.ledger.wire import LedgerInfo
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """The ledger as a client sees it: everything read is verified before it is returned.
 
 Against a hostile ledger the client holds: the verifier key, pinned at first use; the newest checkpoint, which every
-later one must continue; an inclusion proof for every entry; the signatures in the entry. What it cannot see is an
-operation kept from it: a balance is proven by the last entry that the ledger *names*. Who replays the whole log
-(`verify`) sees that too. One question takes one request: the answer holds its own proofs.
+later one must continue; an inclusion proof for every entry; the signatures in the entry (`trust`, `verified_log`). What
+it cannot see is an operation kept from it: a balance is proven by the last entry that the ledger *names*. Who replays
+the whole log (`verify`) sees that too. One question takes one request: the answer holds its own proofs.
 """
 
 from __future__ import annotations
@@ -11,44 +11,31 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from node.ledger.forks import ForkWatch
 from node.ledger.log_source import HttpLog
-from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
 from node.ledger.trust import ContradictionError, Question, Trust
-from node.ledger.wire import Answer, LedgerInfo, Place, providers_from_json
+from node.ledger.verified_log import Proven, VerifiedLog
+from node.ledger.wire import Answer, LedgerInfo, providers_from_json
 from node.ports import VenueRules
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode, encode
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, RefusedError, RuleError
-from protocol.evidence import LogProof, check_opened, read_entry
+from protocol.evidence import LogProof, check_opened
 from protocol.ids import Address, checksum_address
-from protocol.merkle import leaf_hash, verify_inclusion
 from protocol.messages import Session, SignedDischarge, SignedVoucher, session_id
-from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp, sign_op
+from protocol.operations import Action, Close, Deposit, Genesis, Open, Release, Settle, SignedOp, sign_op
 from protocol.session import Account, Rules, SessionRecord, rules_of
 from protocol.signing import SigningKey
 
-__all__ = ["LedgerClient", "Proven"]
+__all__ = ["LedgerClient"]
 
 _NONCE_ATTEMPTS = 32
-_LATEST = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """An entry of the log, verified."""
-
-    entry: LogEntry
-    index: int
-    evidence: bytes
-    """What convinces others: a ``log-proof/1`` (`protocol.evidence`)."""
 
 
 class LedgerClient:
@@ -74,14 +61,10 @@ class LedgerClient:
         self._trust = Trust(self._memory, verifier_key, self._http.url)
         self.forks = ForkWatch(self._http, self._trust, None if remembered is None else remembered.parent)
         """Proofs that it has signed two histories: as long as one is known, nothing new is begun here."""
+        self._log = VerifiedLog(self._http, self._trust, self.forks)
         self._rules: Rules | None = None
         self._connecting = asyncio.Lock()
-        self._joining = asyncio.Lock()
         self._acting: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._nonces: Recent[Address, int] = Recent(_LATEST)
-        """Last nonce of each account, as far as it was seen."""
-        self._latest: Recent[bytes, int] = Recent(_LATEST)
-        """Index of the newest entry known to have changed an account or a session."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -142,8 +125,8 @@ class LedgerClient:
         info = LedgerInfo.from_json(answer.said)
         self._trust.meet(info.verifier_key)
         self.forks.load()
-        await self._follow(question, answer)
-        genesis = self._prove(answer, "genesis").entry.op.read()
+        await self._log.follow(question, answer)
+        genesis = self._log.prove(answer, "genesis").entry.op.read()
         if not isinstance(genesis, Genesis) or rules_of(genesis) != info.rules:
             raise DishonestError(f"the ledger at {self.url} says other rules than its genesis entry")
         if genesis.verifier_key != self.verifier_key:
@@ -156,7 +139,7 @@ class LedgerClient:
     async def checkpoint(self) -> Checkpoint:
         """The newest checkpoint: signed by the pinned key, and a continuation of the last one seen. Remembers it."""
         await self.connect()
-        await self._ask("consistency")
+        await self._log.ask("consistency")
         newest = self._trust.newest
         if newest is None:
             raise RuntimeError("an answer that was followed leaves a checkpoint")
@@ -178,81 +161,25 @@ class LedgerClient:
         when the two belong to different histories, ForkedError where that can be proven to others.
         """
         await self.connect()
-        if self._trust.is_news(note):
-            try:
-                found = self._trust.open(note)
-            except ContradictionError as error:
-                raise await self.forks.convict(error) from error
-            await self._join(found)
+        await self._log.compare(note)
 
     async def entry(self, index: int) -> Proven:
         """Entry `index`, proven to be in the log. Raises RefusedError where the log does not reach that far."""
         await self.connect()
-        return self._prove(await self._ask(f"entry/{index}"), "entry", index=index)
-
-    async def _ask(self, path: str) -> Answer:
-        question = self._trust.question()
-        answer = Answer.from_json(await self._http.get_json(path + question.query))
-        await self._follow(question, answer)
-        return answer
-
-    async def _follow(self, question: Question, answer: Answer) -> None:
-        try:
-            followed = self._trust.follow(question, answer)
-        except ContradictionError as error:
-            raise await self.forks.convict(error) from error
-        if not followed:
-            await self._join(self._trust.open(answer.note))
-
-    async def _join(self, found: Checkpoint) -> None:
-        """Have it proven that `found` and the newest checkpoint known are of one history."""
-        async with self._joining:
-            while not self._trust.has_judged(found):
-                question = self._trust.question(found)
-                answer = Answer.from_json(await self._http.get_json(f"consistency{question.query}"))
-                try:
-                    self._trust.follow(question, answer)
-                except ContradictionError as error:
-                    raise await self.forks.convict(error) from error
-
-    def _prove(self, answer: Answer, name: str, *, index: int | None = None, own: SignedOp | None = None) -> Proven:
-        """The entry under `name` in an answer whose checkpoint was followed."""
-        place, checkpoint = answer.place(name), self._trust.open(answer.note)
-        verify_inclusion(place.index, checkpoint.size, leaf_hash(place.entry), place.proof, checkpoint.root)
-        entry = self._read(place, own)
-        if index not in (None, place.index):
-            raise DishonestError(f"the ledger at {self.url} shows entry {place.index} for entry {index}")
-        self._note_down(entry, place.index)
-        proof = LogProof(entry=place.entry, index=place.index, proof=place.proof, checkpoint=answer.note)
-        return Proven(entry, place.index, encode(proof))
-
-    def _read(self, place: Place, own: SignedOp | None) -> LogEntry:
-        """A signed entry. One that holds the very operation that was signed here needs no second look."""
-        if own is not None:
-            entry = decode(place.entry, LogEntry)
-            if entry.op == own:
-                return entry
-        return read_entry(place.entry, self._trust.verifier)
-
-    def _note_down(self, entry: LogEntry, index: int) -> None:
-        for key in (*(effect.account for effect in entry.accounts), *(effect.session for effect in entry.sessions)):
-            self._latest.put(key, max(index, self._latest.get(key) or 0))
-        for effect in entry.accounts:
-            address = Address(effect.account)
-            self._nonces.put(address, max(effect.nonce, self._nonces.get(address) or 0))
+        return self._log.prove(await self._log.ask(f"entry/{index}"), "entry", index=index)
 
     # Its state
 
     async def account(self, address: bytes) -> Account:
         """An account as of the last entry that changed it; the empty account where the ledger names no such entry."""
         await self.connect()
-        what, floor = f"account {checksum_address(address)}", self._latest.get(address)
-        answer = await self._ask(f"account/{checksum_address(address)}")
+        what, floor = f"account {checksum_address(address)}", self._log.floor(address)
+        answer = await self._log.ask(f"account/{checksum_address(address)}")
         if not answer.has("entry"):
             if floor is not None:
                 raise _passed_over(what, None, floor)
             return Account()
-        proven = self._prove(answer, "entry")
+        proven = self._log.prove(answer, "entry")
         _require_latest(what, proven, floor)
         for effect in proven.entry.accounts:
             if effect.account == address:
@@ -273,16 +200,16 @@ class LedgerClient:
 
     async def _find_session(self, session: bytes) -> tuple[SessionRecord, Proven] | None:
         await self.connect()
-        what, floor = f"session {session.hex()}", self._latest.get(session)
+        what, floor = f"session {session.hex()}", self._log.floor(session)
         try:
-            answer = await self._ask(f"session/{session.hex()}")
+            answer = await self._log.ask(f"session/{session.hex()}")
         except RefusedError as error:
             if error.code != "unknown-session":
                 raise
             if floor is not None:
                 raise _passed_over(what, None, floor) from error
             return None
-        opened, latest = self._prove(answer, "opened"), self._prove(answer, "latest")
+        opened, latest = self._log.prove(answer, "opened"), self._log.prove(answer, "latest")
         _require_latest(what, latest, floor)
         action = opened.entry.op.read()
         if not isinstance(action, Open) or session_id(action.session) != session:
@@ -302,7 +229,7 @@ class LedgerClient:
     async def providers(self) -> Mapping[bytes, int]:
         """Who was paid on this ledger, by 20-byte address, and in how many sessions: its word, and a bounded list."""
         await self.connect()
-        answer = await self._ask("providers")
+        answer = await self._log.ask("providers")
         return providers_from_json(answer.said.get("providers"))
 
     def check_opened(self, session: Session, evidence: bytes) -> None:
@@ -356,7 +283,7 @@ class LedgerClient:
         await self.connect()
         async with self._acting[key.address]:
             signed, question, answer = await self._submit(action, key)
-        await self._follow(question, answer)
+        await self._log.follow(question, answer)
         proven = self._prove_taken(answer, own=signed)
         if proven.entry.op != signed:
             raise DishonestError(
@@ -366,7 +293,7 @@ class LedgerClient:
 
     async def _submit(self, action: Action, key: SigningKey) -> tuple[SignedOp, Question, Answer]:
         for left in reversed(range(_NONCE_ATTEMPTS)):
-            last = self._nonces.pop(key.address)
+            last = self._log.nonces.pop(key.address)
             if last is None:
                 last = (await self.account(key.address)).nonce
             signed = sign_op(self.domain, key, action.replace(actor=key.address, nonce=last + 1))
@@ -378,15 +305,15 @@ class LedgerClient:
                 if error.code == "nonce" and left:
                     continue
                 # What a rule rejects uses up no nonce.
-                self._nonces.put(key.address, last)
+                self._log.nonces.put(key.address, last)
                 raise
-            self._nonces.put(key.address, last + 1)
+            self._log.nonces.put(key.address, last + 1)
             return signed, question, Answer.from_json(answer)
         raise RuntimeError("the last attempt returns or raises")
 
     def _prove_taken(self, answer: Answer, *, own: SignedOp | None = None) -> Proven:
         try:
-            return self._prove(answer, "entry", own=own)
+            return self._log.prove(answer, "entry", own=own)
         except DishonestError as error:
             raise DishonestError(f"the ledger acknowledged an entry that is not in its log: {error.message}") from error
 
@@ -396,7 +323,7 @@ class LedgerClient:
         body = f'{{"account": "{checksum_address(address)}", "amount": "{amount}"}}'
         question = self._trust.question()
         answer = Answer.from_json(await self._http.post(f"faucet{question.query}", body.encode()))
-        await self._follow(question, answer)
+        await self._log.follow(question, answer)
         proven = self._prove_taken(answer)
         action = proven.entry.op.read()
         if not isinstance(action, Deposit) or (action.account, action.amount) != (address, amount):

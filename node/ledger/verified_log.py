@@ -1,0 +1,115 @@
+"""One ledger's log as its answers prove it: every answer's checkpoint is followed, every entry in it is proven.
+
+What entries were seen to change is remembered, so that a later answer cannot name an older one as the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from node.ledger.forks import ForkWatch
+from node.ledger.log_source import HttpLog
+from node.ledger.recent import Recent
+from node.ledger.trust import ContradictionError, Question, Trust
+from node.ledger.wire import Answer, Place
+from protocol.checkpoint import Checkpoint
+from protocol.codec import decode, encode
+from protocol.errors import DishonestError
+from protocol.evidence import LogProof, read_entry
+from protocol.ids import Address
+from protocol.merkle import leaf_hash, verify_inclusion
+from protocol.operations import LogEntry, SignedOp
+
+__all__ = ["Proven", "VerifiedLog"]
+
+_LATEST = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An entry of the log, verified."""
+
+    entry: LogEntry
+    index: int
+    evidence: bytes
+    """What convinces others: a ``log-proof/1`` (`protocol.evidence`)."""
+
+
+class VerifiedLog:
+    """The log at an HTTP address, once its key is pinned. Every method raises as `LedgerClient`'s do."""
+
+    def __init__(self, http: HttpLog, trust: Trust, forks: ForkWatch) -> None:
+        self._http = http
+        self._trust = trust
+        self._forks = forks
+        self._joining = asyncio.Lock()
+        self._latest: Recent[bytes, int] = Recent(_LATEST)
+        self.nonces: Recent[Address, int] = Recent(_LATEST)
+        """Last nonce of each account, as far as it was seen."""
+
+    def floor(self, key: bytes) -> int | None:
+        """Index of the newest entry known to have changed an account or a session, by address or session id."""
+        return self._latest.get(key)
+
+    async def ask(self, path: str) -> Answer:
+        """The answer at a path, its checkpoint followed."""
+        question = self._trust.question()
+        answer = Answer.from_json(await self._http.get_json(path + question.query))
+        await self.follow(question, answer)
+        return answer
+
+    async def follow(self, question: Question, answer: Answer) -> None:
+        """Take in the checkpoint of an answer, which has to continue what was asked about."""
+        try:
+            followed = self._trust.follow(question, answer)
+        except ContradictionError as error:
+            raise await self._forks.convict(error) from error
+        if not followed:
+            await self._join(self._trust.open(answer.note))
+
+    async def compare(self, note: bytes) -> None:
+        """Hold a checkpoint that came another way against this history; one that was judged before is passed over."""
+        if self._trust.is_news(note):
+            try:
+                found = self._trust.open(note)
+            except ContradictionError as error:
+                raise await self._forks.convict(error) from error
+            await self._join(found)
+
+    def prove(self, answer: Answer, name: str, *, index: int | None = None, own: SignedOp | None = None) -> Proven:
+        """The entry under `name` in an answer whose checkpoint was followed."""
+        place, checkpoint = answer.place(name), self._trust.open(answer.note)
+        verify_inclusion(place.index, checkpoint.size, leaf_hash(place.entry), place.proof, checkpoint.root)
+        entry = self._read(place, own)
+        if index not in (None, place.index):
+            raise DishonestError(f"the ledger at {self._http.url} shows entry {place.index} for entry {index}")
+        self._note_down(entry, place.index)
+        proof = LogProof(entry=place.entry, index=place.index, proof=place.proof, checkpoint=answer.note)
+        return Proven(entry, place.index, encode(proof))
+
+    async def _join(self, found: Checkpoint) -> None:
+        """Have it proven that `found` and the newest checkpoint known are of one history."""
+        async with self._joining:
+            while not self._trust.has_judged(found):
+                question = self._trust.question(found)
+                answer = Answer.from_json(await self._http.get_json(f"consistency{question.query}"))
+                try:
+                    self._trust.follow(question, answer)
+                except ContradictionError as error:
+                    raise await self._forks.convict(error) from error
+
+    def _read(self, place: Place, own: SignedOp | None) -> LogEntry:
+        """A signed entry. One that holds the very operation that was signed here needs no second look."""
+        if own is not None:
+            entry = decode(place.entry, LogEntry)
+            if entry.op == own:
+                return entry
+        return read_entry(place.entry, self._trust.verifier)
+
+    def _note_down(self, entry: LogEntry, index: int) -> None:
+        for key in (*(effect.account for effect in entry.accounts), *(effect.session for effect in entry.sessions)):
+            self._latest.put(key, max(index, self._latest.get(key) or 0))
+        for effect in entry.accounts:
+            address = Address(effect.account)
+            self.nonces.put(address, max(effect.nonce, self.nonces.get(address) or 0))
