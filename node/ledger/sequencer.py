@@ -241,7 +241,7 @@ class Sequencer:
 
     async def _take_back(self, batch: Sequence[_Submission], error: NoRoomError) -> None:
         """Go on from what the database holds, which the working copy is ahead of: as a new process would."""
-        _log.error("%s", error.message)
+        _log.warning("%s", error.message)
         recovered = await recover(self._store, self._key)
         if recovered is None:
             raise error
