@@ -185,9 +185,14 @@ def _write_while_another_does(out: Path) -> None:
 
 
 INTERRUPTIBLE = """
-import sys
+import pathlib, sys
 from simulator.run import run_scenario
-run_scenario(sys.argv[1], out=__import__("pathlib").Path(sys.argv[2]), progress=lambda *_: print("day", flush=True))
+
+def pause(*_):
+    print("day", flush=True)
+    sys.stdin.readline()  # until the signal comes
+
+run_scenario(sys.argv[1], out=pathlib.Path(sys.argv[2]), progress=pause)
 """
 
 
@@ -195,6 +200,7 @@ def test_ctrl_c_in_a_running_process_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "results" / "out"
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE, "energy-share", str(target)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -146,7 +146,7 @@ async def test_wrong_certificates_leave_nothing(new_plane, tmp_path):
 
 def tls_sockets() -> set[int]:
     """Those in memory, by identity; tests before may have left some to whoever reports of them."""
-    return {id(each) for each in gc.get_objects() if isinstance(each, TlsSocket)}
+    return {id(each) for each in gc.get_objects() if type(each) is TlsSocket}
 
 
 def descriptors() -> int:
