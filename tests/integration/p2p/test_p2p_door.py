@@ -196,6 +196,9 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.xfail(
+    strict=False, reason="known defect: now and then nobody gets in within 30 s after the table was full"
+)
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
 async def test_a_full_table_of_descriptors_does_not_end_the_host(new_host: NewHost) -> None:
     process = await asyncio.create_subprocess_exec(
