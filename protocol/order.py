@@ -69,6 +69,8 @@ class Acceptance(Message):
     """Hash of the terms (`terms.terms_hash`)."""
     cached: Tokens
     """Of the session that this one continues, so many positions are still in its KV."""
+    replays: bool
+    """Whether it can send again what it sent of these to the leg after it."""
     nonces: Bytes32
     """Anchor of its nonce chain for this job (docs/spec/audit.md, clause F3)."""
 

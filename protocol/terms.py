@@ -40,6 +40,10 @@ MAX_FLIGHTS = 256
 """Of drafts."""
 MAX_REROUTES = 64
 """In one session: a job whose route changes more often is given up."""
+MAX_SEALED_REROUTE = 1024
+"""Bytes of a sealed reroute."""
+MAX_AHEAD = 8
+"""Windows beyond the last one that every leg has signed for."""
 
 
 @message()
@@ -70,6 +74,9 @@ class Plan(Message):
     """Prompt tokens in one window."""
     window: Tokens
     """Generated tokens in one window."""
+    ahead: Annotated[int, Uint(8, MAX_AHEAD)] = 1
+    """Windows that a leg serves beyond the last one that every leg has signed for; at least 1. With several, the legs
+    work on different chunks of a prompt at once."""
 
 
 @message()
@@ -180,8 +187,8 @@ def _check_cover(spans: Sequence[BlockSpan], blocks: int) -> None:
 
 def _check_plan(terms: Terms) -> None:
     plan = terms.plan
-    if min(plan.prompt, plan.most, plan.chunk, plan.window) < 1:
-        raise MalformedError("prompt, tokens, chunk and window are at least 1")
+    if min(plan.prompt, plan.most, plan.chunk, plan.window, plan.ahead) < 1:
+        raise MalformedError("prompt, tokens, chunk, window and the windows ahead are at least 1")
     if terms.credit > plan.window:
         raise MalformedError("credit is at most one window")
     if bool(terms.speculation.depth) is not bool(terms.speculation.flights):

@@ -72,7 +72,7 @@ def accept(sealed: bytes, name: str, leg: int) -> Served:
     )
     job = LegJob(order, offer, key, DOMAIN, chain=chain, meter=meter, width=WIDTH, stop_tokens=MANIFEST.stop_tokens)
     acceptance = Acceptance(
-        session=job.session, leg=order.leg, terms=terms_hash(order.terms), cached=0, nonces=chain.anchor
+        session=job.session, leg=order.leg, terms=terms_hash(order.terms), cached=0, replays=False, nonces=chain.anchor
     )
     return Served(job, chain, seal(acceptance, key))
 
@@ -226,7 +226,9 @@ class Talk:
         took_us = 3_000 if last % 3 == 0 else 1_000
         raw = job.complete(piece, output, now_us=self._now_us + took_us)
         if not job.is_last:
-            item = StepItem(session=job.session, position=piece.position, length=piece.length)
+            item = StepItem(
+                session=job.session, position=piece.position, length=piece.length, certain=piece.position + piece.length
+            )
             self._send(job.leg, job.leg + 1, Step(activations=job.terms.activations, items=(item,)), raw)
         self._tokens.extend(drawn)
         for token in drawn:

@@ -294,7 +294,7 @@ def frames(stranger: Stranger, session: bytes) -> list[tuple[Message, bytes]]:
         (Finish(session=session, tokens_out=0), b""),
         (Draw(session=session, window=0, seed=bytes(32)), b""),
         (
-            Step(activations=ActivationType.FP32, items=(StepItem(session=session, position=0, length=1),)),
+            Step(activations=ActivationType.FP32, items=(StepItem(session=session, position=0, length=1, certain=1),)),
             bytes(4 * stranger.manifest.hidden_size),
         ),
         (Sampled(tokens=(SampledToken(session=session, position=3, token=1),)), b""),

@@ -74,6 +74,7 @@ class Agreed:
             leg=leg,
             terms=terms_hash(self.terms),
             cached=self.cached[leg],
+            replays=False,
             nonces=self.chains[leg].anchor,
         )
         return seal(acceptance.replace(**changes), key or self.keys[leg])

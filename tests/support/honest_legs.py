@@ -115,7 +115,12 @@ class Legs:
         self.id = session_id(self.session)
         self.acceptances = {
             leg: Acceptance(
-                session=self.id, leg=leg, terms=terms_hash(self.terms), cached=0, nonces=self.chains[leg].anchor
+                session=self.id,
+                leg=leg,
+                terms=terms_hash(self.terms),
+                cached=0,
+                replays=False,
+                nonces=self.chains[leg].anchor,
             )
             for leg in range(len(self.keys))
         }

@@ -103,7 +103,9 @@ class Admission:
         )
         await self.begin(job, _next_of(order, now=self.clock()))
         self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=str(leg.span)))
-        acceptance = Acceptance(session=session, leg=order.leg, terms=terms_hash(terms), cached=0, nonces=chain.anchor)
+        acceptance = Acceptance(
+            session=session, leg=order.leg, terms=terms_hash(terms), cached=0, replays=False, nonces=chain.anchor
+        )
         return seal(acceptance, self.key)
 
     async def _refuse(self, order: JobOrder, stored: StoredVoucher, error: PeerError | UnreachableError) -> bytes:

@@ -216,7 +216,9 @@ class Provider:
         served.moved_s = loop_s()
         raw = job.complete(piece, output, now_us=loop_us())
         if not job.is_last and served.downstream is not None:
-            item = StepItem(session=job.session, position=piece.position, length=piece.length)
+            item = StepItem(
+                session=job.session, position=piece.position, length=piece.length, certain=piece.position + piece.length
+            )
             onward.rows[served.downstream, job.terms.activations].append((item, raw))
         for at, drawn in enumerate(output.tokens, job.processed - len(output.tokens) + 1):
             token = SampledToken(session=job.session, position=at, token=drawn)

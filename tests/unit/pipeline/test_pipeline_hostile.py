@@ -192,7 +192,7 @@ async def test_what_was_paid_ahead_and_not_served_is_given_back(shop: SmallMarke
 
 def frames_of_all_kinds(hand: Hand) -> list[tuple[Message, bytes]]:
     """For a session that is not the sender's."""
-    item = StepItem(session=hand.session, position=0, length=1)
+    item = StepItem(session=hand.session, position=0, length=1, certain=1)
     voucher: SignedVoucher = hand.pay(3, 12)
     return [
         (Attach(session=hand.session), b""),
@@ -245,7 +245,7 @@ async def test_a_step_whose_payload_does_not_match_ends_the_link(market: SmallMa
     hand = Hand(market)
     for payload in (b"", bytes(4 * WIDTH - 1), bytes(4 * WIDTH + 4)):
         link = await hand.dial(STRANGER, 1)
-        await send(link, step(StepItem(session=bytes(32), position=0, length=1)), payload)
+        await send(link, step(StepItem(session=bytes(32), position=0, length=1, certain=1)), payload)
         assert (await expect(link, Failed)).code == "malformed"
     await serves(market)
 
@@ -269,7 +269,7 @@ async def neighbours_step(
     hand = Hand(market)
     link = await hand.accepted(1)
     before = await hand.dial(market.nodes[0].key, 1)
-    item = StepItem(session=hand.session, position=position, length=length)
+    item = StepItem(session=hand.session, position=position, length=length, certain=position + length)
     raw = rows.astype("<f4").tobytes()
     raw = raw if activations is FP32 else raw[: len(raw) // 2]
     await send(before, Step(activations=activations, items=(item,)), raw)
@@ -289,7 +289,7 @@ async def test_rows_far_ahead_of_the_vouchers_are_refused(market: SmallMarket) -
     hand = Hand(market, most=100, window=2, chunk=2)
     link = await hand.accepted(1)
     before = await hand.dial(market.nodes[0].key, 1)
-    item = StepItem(session=hand.session, position=0, length=50)
+    item = StepItem(session=hand.session, position=0, length=50, certain=50)
     await send(before, step(item), bytes(50 * 4 * WIDTH))
     assert (await expect(link, Failed)).code == "unpaid"
 

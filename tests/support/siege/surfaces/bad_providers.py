@@ -53,7 +53,12 @@ class _Liar:
     def accept(self, order: JobOrder) -> bytes:
         session = session_id(order.session)
         acceptance = Acceptance(
-            session=session, leg=order.leg, terms=terms_hash(order.terms), cached=0, nonces=secrets.token_bytes(32)
+            session=session,
+            leg=order.leg,
+            terms=terms_hash(order.terms),
+            cached=0,
+            replays=False,
+            nonces=secrets.token_bytes(32),
         )
         return seal(acceptance, self.key)
 
