@@ -5,10 +5,13 @@ It decides and keeps nothing safe: whoever uses it writes a voucher down before 
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from protocol.eip712 import Domain
 from protocol.errors import MalformedError, StaleError, UnpaidError
+from protocol.ids import BlockSpan
 from protocol.messages import Discharge, Session, SignedVoucher, check_voucher, session_id
-from protocol.metering import Stint, owed, payable, positions_of, stints, window_count, work_of
+from protocol.metering import NEVER, Stint, earned, payable, positions_of, window_count
 from protocol.terms import Terms
 
 __all__ = ["VOUCHERS_A_WINDOW", "Claim"]
@@ -25,14 +28,16 @@ class Claim:
     Args:
         leg: index in the session.
         first: the voucher in the order, which `order.check_order` has accepted.
-        cached: positions that the leg's acceptance says it holds already.
+        start: first position that the leg computes, where the session continues another one; see `begin`.
     """
 
     def __init__(
-        self, domain: Domain, session: Session, terms: Terms, leg: int, first: SignedVoucher, *, cached: int = 0
+        self, domain: Domain, session: Session, terms: Terms, leg: int, first: SignedVoucher, *, start: int = 0
     ) -> None:
-        self.stint = Stint(cached=cached) if leg < len(terms.route) else stints(terms, ())[leg]
+        self.stint = Stint(cached=start) if leg < len(terms.route) else NEVER
         """Which positions this leg serves."""
+        self.span: BlockSpan | None = None
+        """The blocks that it serves, where that is only a part of those in its terms."""
         self.positions_paid = 0
         """Positions that the newest voucher pays for."""
         self.best = first
@@ -42,6 +47,7 @@ class Claim:
         self._session = session
         self._terms = terms
         self._leg = leg
+        self._first = first
         self._taken = 0
         self._rerouted = False
         """Whether the next voucher is the first since a reroute."""
@@ -60,12 +66,30 @@ class Claim:
 
     def owed(self, positions: int, *, late: int = 0, rejected: int = 0) -> int:
         """Micro-units that this leg has earned once the session stands at `positions`."""
-        work = work_of(self._terms.plan, self.stint, positions, late=late, rejected=rejected)
-        return owed(self._terms.legs[self._leg].rates, work)
+        return earned(
+            self._terms,
+            self._session,
+            self._leg,
+            self.stint,
+            positions,
+            span=self.span,
+            late=late,
+            rejected=rejected,
+        )
 
-    def reroute(self, stint: Stint) -> None:
-        """The route has changed: what this leg serves now. The next voucher may pay for the same positions anew."""
+    def begin(self, start: int) -> None:
+        """The client has attached, and said at which position this leg begins to compute: what comes before is sold as
+        cached. The first voucher counts for as many positions as it pays at that.
+        """
+        self.stint = Stint(cached=start)
+        self.positions_paid = self._paid_by(self.newest)
+
+    def reroute(self, stint: Stint, span: BlockSpan) -> None:
+        """The route has changed: what this leg serves now, and of which blocks. The next voucher may pay for the same
+        positions anew.
+        """
         self.stint, self._rerouted = stint, True
+        self.span = None if span == self._terms.legs[self._leg].span else span
         self._most += VOUCHERS_A_WINDOW
 
     def check(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> SignedVoucher:
@@ -101,12 +125,21 @@ class Claim:
 
     def count(self, signed: SignedVoucher) -> None:
         """Make a voucher that was checked the newest."""
-        voucher = signed.voucher
         self.newest = signed
-        self.positions_paid = positions_of(self._terms.plan, voucher.tokens_in, voucher.tokens_out)
+        self.positions_paid = self._paid_by(signed)
         self.best = self._better(signed)
         self._taken += 1
         self._rerouted = False
+
+    def _paid_by(self, signed: SignedVoucher) -> int:
+        """Positions that a voucher pays for: all that it names, but for the first one of a session that continues
+        another, which is signed before anybody knows what the leg still holds.
+        """
+        voucher = signed.voucher
+        named = positions_of(self._terms.plan, voucher.tokens_in, voucher.tokens_out)
+        if self._terms.continues is None or signed is not self._first:
+            return named
+        return bisect_right(range(1, named + 1), voucher.amounts[self._leg], key=self.owed)
 
     def _better(self, signed: SignedVoucher) -> SignedVoucher:
         return signed if signed.voucher.amounts[self._leg] >= self.amount else self.best

@@ -17,9 +17,11 @@ class JobState(StrEnum):
     """Where a job stands."""
 
     ACCEPTED = "accepted"
-    """The leg has signed that it will serve, and holds the first voucher."""
+    """The leg has signed that it will serve, and holds the first voucher. A standby waits here until it is called."""
     SERVING = "serving"
     """The client is attached: prompt chunks and generated tokens flow, each window paid by voucher."""
+    PAUSED = "paused"
+    """A neighbour is gone: nothing is computed until the client names a new route, or says that it is over."""
     FINISHED = "finished"
     """No more tokens; the last receipts and the last voucher are due."""
     DISCHARGED = "discharged"
@@ -32,6 +34,8 @@ class JobEvent(StrEnum):
     """What moves a job on."""
 
     ATTACH = "attach"
+    PAUSE = "pause"
+    RESUME = "resume"
     FINISH = "finish"
     DISCHARGE = "discharge"
     FAIL = "fail"
@@ -39,7 +43,10 @@ class JobEvent(StrEnum):
 
 _PATH = {
     (JobState.ACCEPTED, JobEvent.ATTACH): JobState.SERVING,
+    (JobState.SERVING, JobEvent.PAUSE): JobState.PAUSED,
+    (JobState.PAUSED, JobEvent.RESUME): JobState.SERVING,
     (JobState.SERVING, JobEvent.FINISH): JobState.FINISHED,
+    (JobState.PAUSED, JobEvent.FINISH): JobState.FINISHED,
     (JobState.FINISHED, JobEvent.DISCHARGE): JobState.DISCHARGED,
 }
 

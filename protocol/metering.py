@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.ids import BlockSpan
 from protocol.messages import Session
-from protocol.rates import Rates
-from protocol.terms import LegTerms, Plan, Reroute, Terms, route_at
+from protocol.rates import Rates, share
+from protocol.terms import MAX_REROUTES, LegTerms, Plan, Reroute, Terms, route_at
 from protocol.units import MICRO, IntOrArray, MicroUnits, ceil_div, choose
 
 __all__ = [
     "Stint",
     "Work",
     "amount",
+    "chain_length",
+    "earned",
     "most_owed",
     "owed",
+    "paid_limit",
     "payable",
     "positions_of",
     "reserved_caps",
@@ -29,6 +33,7 @@ __all__ = [
     "stints",
     "window_count",
     "window_end",
+    "window_index",
     "work_of",
 ]
 
@@ -99,6 +104,27 @@ def window_count(plan: Plan, positions: int | None = None) -> int:
         return chunks
     # Ends stand at multiples of `window` generated tokens; the prompt has yielded the first token.
     return chunks + ceil_div(upto - plan.prompt + 1, plan.window) - 1 // plan.window
+
+
+def paid_limit(plan: Plan, positions: int) -> int:
+    """How far a client pays, and a leg serves, once every leg has signed for `positions` (clause V8)."""
+    for _ in range(plan.ahead + 1):
+        positions = window_end(plan, positions)
+    return positions
+
+
+def window_index(plan: Plan, booked: int, reroutes: int) -> int:
+    """The index that the next window has in receipts, `booked` windows after the first (clause H2).
+
+    After a reroute as many are left out as a leg of the route before can have signed for in vain: so no leg ever signs
+    twice for one index, and no nonce is shown that is known already.
+    """
+    return booked + reroutes * (plan.ahead + 1)
+
+
+def chain_length(plan: Plan) -> int:
+    """Nonces that a session can need: one for each index that a window can have."""
+    return window_index(plan, window_count(plan), MAX_REROUTES)
 
 
 def payable(plan: Plan, credit: int, positions_paid: int) -> int:
@@ -187,6 +213,30 @@ def owed(rates: Rates, work: Work) -> MicroUnits:
         price_rejected=rates.price_rejected,
     )
     return MicroUnits(rates.opening + metered)
+
+
+def earned(
+    terms: Terms,
+    session: Session,
+    leg: int,
+    stint: Stint,
+    positions: int,
+    *,
+    span: BlockSpan | None = None,
+    late: int = 0,
+    rejected: int = 0,
+) -> MicroUnits:
+    """What leg `leg` of a session has earned once that stands at `positions`, its cap at most.
+
+    Args:
+        span: the blocks that it serves, where that is only a part of those in its terms (clause H6).
+        late: of its generated tokens.
+        rejected: rows, as `receipt.ReceiptBook.rejected` counts them.
+    """
+    held = terms.legs[leg]
+    rates = held.rates if span is None else share(held.rates, len(span), len(held.span))
+    work = work_of(terms.plan, stint, positions, late=late, rejected=rejected)
+    return MicroUnits(min(owed(rates, work), session.legs[leg].cap))
 
 
 def most_owed(leg: LegTerms, plan: Plan, *, standby: bool) -> MicroUnits:

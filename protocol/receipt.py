@@ -38,6 +38,7 @@ __all__ = [
     "bytes_hash",
     "check_receipt",
     "check_spent",
+    "fed_hash",
     "sketches_hash",
     "token_bytes",
     "yielded_by",
@@ -66,13 +67,25 @@ def token_bytes(tokens: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(tokens)}I", *tokens)
 
 
-def sketches_hash(seed: bytes, sketches: bytes) -> bytes:
-    """What a receipt names two sketches by, with the seed that they were made under.
+def sketches_hash(parts: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """What a receipt names the sketches that it shows by, with the seeds that they were made under.
 
-    A leg makes them under the seed that its client tells it. So it has signed for no other: a client that told it a
+    A leg makes them under the seeds that its client tells it. So it has signed for no other: a client that told it a
     false one has evidence of nothing.
+
+    Args:
+        parts: for each window that is shown, oldest first, its seed and its two sketches.
     """
-    return keccak256(seed + sketches)
+    return keccak256(b"".join(seed + sketches for seed, sketches in parts)) if parts else NO_HASH
+
+
+def fed_hash(hashes: Sequence[bytes]) -> bytes:
+    """What a leg that caught up names the rows by that it was fed (docs/spec/session.md, clause H4).
+
+    Args:
+        hashes: of each window up to the base, `bytes_hash` of what entered.
+    """
+    return keccak256(b"".join(hashes))
 
 
 def yielded_by(plan: Plan, tokens: Sequence[int], start: int, end: int) -> Sequence[int]:
@@ -323,7 +336,7 @@ def _check_sketches(leg: int, accepted: Accepted, seed: bytes | None) -> None:
         return
     if len(accepted.sketches) != SKETCHES_BYTES:
         raise MalformedError(f"sketches of {len(accepted.sketches)} bytes, not {SKETCHES_BYTES}")
-    if sketches_hash(seed, accepted.sketches) != named:
+    if sketches_hash([(seed, accepted.sketches)]) != named:
         raise DishonestError(f"leg {leg} shows other sketches than it signed, or made them under another seed")
 
 

@@ -11,6 +11,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "job-states.
 MEANING = {
     JobState.ACCEPTED: "the leg has signed that it will serve, and holds the first voucher",
     JobState.SERVING: "the client is attached: prompt and tokens flow, each window paid by voucher",
+    JobState.PAUSED: "a neighbour is gone: nothing is computed until the client says how it goes on",
     JobState.FINISHED: "no more tokens; the last receipts and the last voucher are due",
     JobState.DISCHARGED: "the leg has signed that it claims nothing more",
     JobState.FAILED: "ended before its answer was complete; what was served is still settled",

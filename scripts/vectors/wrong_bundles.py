@@ -151,7 +151,7 @@ def _another_seed(job: ExampleJob) -> Bundle:
     for leg, (signed, shown) in enumerate(job.bundle.windows[2]):
         entered = bytes(SKETCH_BYTES) if leg == 0 else sketch(rows_of(leg - 1, tokens, window.start, window.end), OTHER)
         shown = entered + sketch(rows_of(leg, tokens, window.start, window.end), OTHER)
-        row.append(_saying(PROVIDERS[leg], sketches=sketches_hash(OTHER, shown))(signed, shown))
+        row.append(_saying(PROVIDERS[leg], sketches=sketches_hash([(OTHER, shown)]))(signed, shown))
     rows = job.bundle.windows
     return replace(job.bundle, windows=(*rows[:2], tuple(row), *rows[3:]))
 

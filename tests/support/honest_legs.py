@@ -167,7 +167,7 @@ class Legs:
             "output": inside[leg],
             "tokens": bytes_hash(token_bytes(yielded)) if leg == len(self.keys) - 1 else NO_HASH,
             "nonce": self.chains[leg].nonce(window),
-            "sketches": sketches_hash(self.seed(window - 1), self.sketches(leg, window)) if window else NO_HASH,
+            "sketches": sketches_hash([(self.seed(window - 1), self.sketches(leg, window))] if window else []),
             "millijoules": 7 * end,
             "source": Provenance.WALL,
             "pue_milli": 1200,

@@ -166,7 +166,7 @@ class Play:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             rows=counts.rows,
-            sketches=sketches_hash(self._seed, shown) if shown else NO_HASH,
+            sketches=sketches_hash([(self._seed, shown)] if shown else []),
             millijoules=10 * counts.rows,
             source=Provenance.RAPL,
             pue_milli=1100,

@@ -13,7 +13,7 @@ from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
 from protocol.ids import Address, ModelManifest
 from protocol.messages import Session, SignedDischarge, SignedVoucher
-from protocol.metering import window_count
+from protocol.metering import chain_length
 from protocol.offer import Offer
 from protocol.policy import Policy
 from protocol.session import SessionRecord
@@ -93,7 +93,7 @@ def make_deal(
 
     Raises RoutingError where the legs have no number format in common.
     """
-    chain = NonceChain(randomness(32), window_count(plan) + 1)
+    chain = NonceChain(randomness(32), chain_length(plan))
     terms = make_terms(
         route,
         manifest=manifest,

@@ -16,7 +16,7 @@ from protocol.eip712 import sign_typed
 from protocol.errors import LocalError, PeerError, RefusedError, StaleError, UnreachableError
 from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.messages import Discharge, session_id
-from protocol.metering import window_count
+from protocol.metering import chain_length
 from protocol.offer import Offer
 from protocol.order import Acceptance, JobOrder, Refusal, check_offer_of, check_order
 from protocol.signing import SigningKey, open_envelope, seal
@@ -90,7 +90,7 @@ class Admission:
         offer = check_offer_of(leg, order.offer, terms, now=self.clock())
         _check_shape(order, offer, self.memory.standing(order.session.client))
         self.suits(order, offer)
-        chain = NonceChain(self.randomness(32), window_count(terms.plan) + 1)
+        chain = NonceChain(self.randomness(32), chain_length(terms.plan))
         job = LegJob(
             order,
             offer,

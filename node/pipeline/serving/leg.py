@@ -360,7 +360,7 @@ class LegJob:
             output=NO_HASH if window is None else bytes_hash(*window.sent),
             tokens=NO_HASH if window is None or not self.is_last else bytes_hash(token_bytes(window.tokens)),
             nonce=NO_HASH if window is None else self._chain.nonce(window.index),
-            sketches=sketches_hash(self._drawn, self._shown) if self._shown else NO_HASH,
+            sketches=sketches_hash([(self._drawn, self._shown)] if self._shown else []),
             millijoules=UNMEASURED if self.millijoules is None else self.millijoules,
             source=Provenance.UNKNOWN if self.millijoules is None else self._meter.source(),
             pue_milli=self._meter.pue_milli,

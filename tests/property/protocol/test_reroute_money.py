@@ -122,7 +122,7 @@ class Story:
         first = sign_voucher(agreed.ledger.domain, first_voucher(agreed.session, agreed.terms), CLIENT)
         self.vouchers: list[SignedVoucher] = [first]
         self.claims = [
-            Claim(agreed.ledger.domain, agreed.session, agreed.terms, leg, first, cached=agreed.cached[leg])
+            Claim(agreed.ledger.domain, agreed.session, agreed.terms, leg, first, start=agreed.cached[leg])
             for leg in legs
         ]
 
@@ -177,8 +177,8 @@ class Story:
             route += found
         self.gone |= dead
         self.play.reroute(*route)
-        for claim, stint in zip(self.claims, self.play.stints(), strict=True):
-            claim.reroute(stint)
+        for claim, leg, stint in zip(self.claims, terms.legs, self.play.stints(), strict=True):
+            claim.reroute(stint, leg.span)
         return True
 
     def pay_ahead(self) -> None:

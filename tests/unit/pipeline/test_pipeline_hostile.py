@@ -146,7 +146,7 @@ async def test_a_leg_serves_no_window_while_the_sketches_of_the_one_before_are_m
     second, shown = await expect_with_payload(link, Receipted)
     assert second.signed.receipt.window == 1
     assert len(shown) == 2 * SKETCH_BYTES
-    assert sketches_hash(hand.draw(first).seed, shown) == second.signed.receipt.sketches
+    assert sketches_hash([(hand.draw(first).seed, shown)]) == second.signed.receipt.sketches
     rows = np.zeros((3, WIDTH), dtype=np.float32)
     rows[:, 0], rows[:, 1] = (1, 2, 3), 6
     assert shown[SKETCH_BYTES:] == sketch(rows, hand.draw(first).seed)

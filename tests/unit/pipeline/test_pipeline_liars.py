@@ -135,7 +135,7 @@ async def test_sketches_of_neighbours_are_equal_to_the_bit_or_the_job_stops(mark
             return frame, payload
         forged = payload[:byte] + bytes([payload[byte] ^ 1]) + payload[byte + 1 :]
         receipt = frame.signed.receipt
-        lied = receipt.replace(sketches=sketches_hash(liar.seeds[receipt.window - 1], forged))
+        lied = receipt.replace(sketches=sketches_hash([(liar.seeds[receipt.window - 1], forged)]))
         signature = sign_typed(market.ledger.domain, lied, key)
         return Receipted(signed=frame.signed.replace(receipt=lied, signature=signature)), forged
 

@@ -11,7 +11,7 @@ from taken import take_voucher
 
 from protocol.claim import VOUCHERS_A_WINDOW, Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
-from protocol.ids import MAX_TOKENS
+from protocol.ids import MAX_TOKENS, BlockSpan
 from protocol.messages import MAX_LEGS, SignedVoucher, check_discharge, check_voucher, sign_voucher
 from protocol.metering import Stint, window_count
 from protocol.order import check_acceptance
@@ -132,11 +132,15 @@ def test_a_standby_that_was_not_called_may_do_nothing(play: Play) -> None:
 
 def test_a_reroute_changes_who_is_owed(play: Play) -> None:
     left, joined = claim_of(play, 1), claim_of(play, 3)
-    left.reroute(Stint(0, 10))
-    joined.reroute(Stint(10))
+    blocks = play.agreed.terms.legs[3].span
+    left.reroute(Stint(0, 10), play.agreed.terms.legs[1].span)
+    joined.reroute(Stint(10), blocks)
     assert left.owed(20) == left.owed(10)
     assert joined.owed(10) == 7
     assert joined.owed(13) > left.owed(13) - left.owed(10)
+    whole = joined.owed(13)
+    joined.reroute(Stint(10), BlockSpan(start=2, end=4))
+    assert whole // 3 <= joined.owed(13) <= whole // 3 + 2, "a third of its blocks earn a third"
 
 
 @pytest.mark.parametrize("accepts", [False, True])
@@ -159,7 +163,25 @@ def test_the_client_pays_no_standby_that_has_not_accepted(play: Play, accepts: b
 
 def test_cached_positions_are_owed_as_cached() -> None:
     play = Play(agree(continues=8, cached={1: 8}))
-    assert claim_of(play, 1, cached=8).owed(10) < claim_of(play, 1).owed(10)
+    assert claim_of(play, 1, start=8).owed(10) < claim_of(play, 1).owed(10)
+
+
+def test_the_first_voucher_of_a_continuing_session_counts_for_what_it_pays(play: Play) -> None:
+    fresh = claim_of(play)
+    fresh.begin(0)
+    assert fresh.positions_paid == 4
+
+    play = Play(agree(continues=8))
+    agreed = play.agreed
+    full = first_voucher(agreed.session, agreed.terms)
+    dearer = claim_of(play).owed(4)
+    cheap = sign_voucher(agreed.ledger.domain, full.replace(amounts=(0, dearer - 1, 0)), CLIENT)
+    claim = Claim(agreed.ledger.domain, agreed.session, agreed.terms, 1, cheap)
+    assert claim.positions_paid == 3, "as if nothing were held"
+    claim.begin(8)
+    assert claim.positions_paid == 4, "held positions cost less"
+    take_voucher(claim, play.voucher(8))
+    assert claim.positions_paid == 8
 
 
 def test_v7_a_discharge_claims_what_was_earned_and_promised(play: Play) -> None:

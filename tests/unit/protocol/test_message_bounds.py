@@ -20,8 +20,8 @@ MONEY = {"amount", "amounts", "cap", "ceilings", "faucet_limit", "fee", "free", 
     "settled",
 }
 TIMES = {"expires_at", "expiry", "grace", "issued_at", "offer_expires_at", "time", "p50_us", "p95_us"}
-COMPARED = {"chain_id", "index", "millijoules", "nonce", "seed", "sequence"}
-"""Only ever held against another number, or against evidence."""
+COMPARED = {"chain_id", "flight", "index", "millijoules", "nonce", "number", "seed", "sequence"}
+"""Only ever held against another number, or against evidence; or hashed."""
 
 
 def numbers(shape: Shape, name: str) -> Iterator[tuple[str, UintShape]]:

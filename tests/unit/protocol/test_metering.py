@@ -13,9 +13,11 @@ from protocol.metering import (
     Stint,
     Work,
     amount,
+    chain_length,
     last_position,
     most_owed,
     owed,
+    paid_limit,
     payable,
     positions_of,
     reserved_caps,
@@ -23,6 +25,7 @@ from protocol.metering import (
     stints,
     window_count,
     window_end,
+    window_index,
     work_of,
 )
 from protocol.terms import Plan
@@ -41,6 +44,15 @@ def test_a_plan_by_hand() -> None:
     assert [window_count(PLAN, positions) for positions in (0, 1, 4, 5, 10, 11, 17, 18, 29)] == [
         *(0, 1, 1, 2, 3, 4, 4, 5, 6),
     ]
+
+
+def test_how_far_ahead_is_paid_and_what_indices_are_left_out() -> None:
+    assert [paid_limit(PLAN, at) for at in (0, 4, 10, 25, 29)] == [8, 10, 25, 29, 29]
+    deep = PLAN.replace(ahead=3)
+    assert [paid_limit(deep, at) for at in (0, 4, 10, 25)] == [17, 25, 29, 29]
+    assert [window_index(PLAN, 5, reroutes) for reroutes in (0, 1, 2)] == [5, 7, 9]
+    assert window_index(deep, 5, 1) == 9
+    assert chain_length(PLAN) == window_index(PLAN, window_count(PLAN), 64) == 6 + 128
 
 
 def test_a_window_of_one_token() -> None:

@@ -277,7 +277,7 @@ def test_sketches_that_do_not_meet_stop_the_job_within_the_window() -> None:
     entered_other = bytes(128) + job.legs.sketches(1, 1)[128:]
     with pytest.raises(DishonestError, match="the sketches of legs 0 and 1 differ"):
         job.tab.take_receipt(
-            1, job.legs.signed(1, 1, sketches=sketches_hash(job.legs.seed(0), entered_other)), entered_other
+            1, job.legs.signed(1, 1, sketches=sketches_hash([(job.legs.seed(0), entered_other)])), entered_other
         )
 
 
