@@ -155,7 +155,7 @@ class StepInput:
 
     session: bytes
     position: int
-    """Of the first row; must be where the session's KV ends."""
+    """Of the first row: where the session's KV ends, or before; what it holds from there on is forgotten first."""
     length: int
     data: Sequence[int] | Activations
     """Token ids at the first span, else activations ``[length, hidden_size]``."""
@@ -183,6 +183,33 @@ class SpanEngine(Protocol):
         self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
     ) -> None:
         """Reserve KV for a session through some of the blocks, all by default. Raises RefusedError without room."""
+
+    @property
+    def kv_free(self) -> int:
+        """Positions that no session has reserved."""
+
+    def trim(self, session: bytes, length: int) -> int:
+        """Forget positions from `length` on and free the room beyond them; the room that is kept, in positions.
+
+        Raises MalformedError when there are fewer.
+        """
+
+    def adopt(
+        self,
+        old: bytes,
+        new: bytes,
+        *,
+        length: int,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        blocks: BlockSpan | None = None,
+    ) -> None:
+        """Open a session with the first `length` positions of one that is over, which is gone then.
+
+        Raises RefusedError as `open`, and MalformedError for an old one that is not open or has fewer positions: it
+        stays as it was.
+        """
 
     def close(self, session: bytes) -> None:
         """Free a session's KV; unknown sessions are ignored."""

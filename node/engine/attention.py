@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from node.engine.kv import PAGE_TOKENS, Batch, Segment
+from node.engine.kv import PAGE_TOKENS, Batch, Move, Segment
 from node.ports import Activations
 from protocol.errors import ConfigurationError
 
@@ -52,6 +52,9 @@ class Backend(Protocol):
     def begin(self, batch: Batch, store: Store) -> Pass:
         """Work out once what all blocks need to know of a batch."""
 
+    def move(self, store: Store, move: Move) -> None:
+        """Copy keys and values of all blocks to other slots."""
+
     def take_in(self, host: torch.Tensor) -> torch.Tensor:
         """Token ids, rows or weights, from this machine's memory to where they are computed with."""
 
@@ -81,6 +84,12 @@ class _CpuStore:
         """Keys and values of one block, by its index in the whole model."""
         keys, values = self._store[block - self._first]
         return keys, values
+
+    def move(self, move: Move) -> None:
+        """Copy what lies in some slots to others, one block after the other: a copy of one is all that it takes."""
+        source, target = (torch.tensor(slots, dtype=torch.long) for slots in move)
+        for both in self._store.flatten(0, 1):
+            both.index_copy_(1, target, both.index_select(1, source))
 
 
 class _CpuPass:
@@ -132,6 +141,12 @@ class CpuBackend:
         if not isinstance(store, _CpuStore):
             raise TypeError(f"a store of another back end: {type(store).__name__}")
         return _CpuPass(batch, store)
+
+    def move(self, store: Store, move: Move) -> None:
+        """See `Backend`."""
+        if not isinstance(store, _CpuStore):
+            raise TypeError(f"a store of another back end: {type(store).__name__}")
+        store.move(move)
 
     def take_in(self, host: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""

@@ -105,15 +105,60 @@ class Engine:
         Raises:
             RefusedError: ``no-room``, ``too-long`` for the model, ``span`` not held, or ``session-open`` already.
         """
-        through = self.span.blocks if blocks is None else range(blocks.start, blocks.end)
-        if through.start < self.span.blocks.start or through.stop > self.span.blocks.stop:
-            raise RefusedError(f"blocks {blocks} are not all held here", code="span")
-        if not 0 < max_tokens <= self.facts.max_context:
-            raise RefusedError(f"{max_tokens} positions; the model has {self.facts.max_context}", code="too-long")
+        through = self._through(blocks, self.span.blocks)
+        self._require_fitting(max_tokens)
         sampling = Sampling(temperature_milli, seed)
         self._book.reserve(session, max_tokens)
         self._sampling[session] = sampling
         self._blocks[session] = through
+
+    def trim(self, session: bytes, length: int) -> int:
+        """Forget positions from `length` on and free the room beyond them; the room that is kept, in positions.
+
+        What a session that is over keeps until another goes on from there. Raises MalformedError when there are fewer.
+        """
+        return self._book.trim(session, length)
+
+    def adopt(
+        self,
+        old: bytes,
+        new: bytes,
+        *,
+        length: int,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        blocks: BlockSpan | None = None,
+    ) -> None:
+        """Open a session with the first `length` positions of one that is over, which is gone then.
+
+        Args:
+            blocks: of those that the old one went through, all by default.
+
+        Raises:
+            RefusedError: as `open`; the old session is as it was.
+            MalformedError: it is not open, or has fewer positions.
+        """
+        self._book.length(old)
+        through = self._through(blocks, self._blocks[old])
+        self._require_fitting(max_tokens)
+        sampling = Sampling(temperature_milli, seed)
+        move = self._book.adopt(old, new, length, max_tokens)
+        if move is not None:
+            self.span.move(self._store, move)
+        del self._sampling[old], self._blocks[old]
+        self._sampling[new] = sampling
+        self._blocks[new] = through
+
+    def _through(self, blocks: BlockSpan | None, held: range) -> range:
+        through = held if blocks is None else range(blocks.start, blocks.end)
+        if through.start < held.start or through.stop > held.stop:
+            raise RefusedError(f"blocks {blocks} are not all held here", code="span")
+        return through
+
+    def _require_fitting(self, tokens: int) -> None:
+        if not 0 < tokens <= self.facts.max_context:
+            raise RefusedError(f"{tokens} positions; the model has {self.facts.max_context}", code="too-long")
 
     def close(self, session: bytes) -> None:
         """Free a session's KV; unknown sessions are ignored."""
@@ -132,10 +177,13 @@ class Engine:
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         """Run items of different sessions packed together, in one pass for all that go through the same blocks.
 
+        An item for a position that its session has already takes the place of all from there on.
+
         Returns:
             In the order of `items`, each one's output, or the PeerError that it earned: MalformedError with code
             ``unknown-session``, ``out-of-order``, ``beyond-reservation``, ``not-finite`` or ``malformed``. After an
-            error a session stands where it stood before.
+            error a session stands where it stood before, but for rows that overflow inside the blocks: what they were
+            to replace is gone.
 
         Raises:
             InvalidError: more than `max_rows` rows; nothing has run.
@@ -170,6 +218,7 @@ class Engine:
         segments: list[Segment] = []
         row = 0
         for work in works:
+            self._book.rollback(work.item.session, work.item.position)
             segments.append(self._book.segment(work.item.session, row, work.item.length))
             row += work.item.length
         inputs = [work.data for work in works]

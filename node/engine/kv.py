@@ -1,8 +1,9 @@
 """Where each session's keys and values lie: pages of a fixed store, counted in integers. No tensors here.
 
 A session's whole room is reserved when it opens, so a job that was accepted never runs out in mid-stream, and what a
-node may advertise is what is free. Pages are handed out as one contiguous run where any is long enough: attention
-then reads a view of the store, which on CPU is 2 to 2.5 times as fast as gathering scattered pages.
+node may advertise is what is free. One that is over may keep the pages that it filled, until another goes on from
+there. Pages are handed out as one contiguous run where any is long enough: attention then reads a view of the store,
+which on CPU is 2 to 2.5 times as fast as gathering scattered pages.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from protocol.errors import MalformedError, RefusedError
 
-__all__ = ["PAGE_TOKENS", "Batch", "KvBook", "PagePool", "Segment"]
+__all__ = ["PAGE_TOKENS", "Batch", "KvBook", "Move", "PagePool", "Segment"]
 
 PAGE_TOKENS = 16
 """Positions in one page."""
@@ -57,11 +59,49 @@ class PagePool:
                 joined.append((start, end))
         self._free = joined
 
+    def extend(self, pages: tuple[int, ...], count: int) -> tuple[int, ...] | None:
+        """`count` pages in place of `pages`: the same where they can stay, one run elsewhere; None if too few.
+
+        Fewer are the first of them. Where nothing holds all in one run, the same and some that lie apart.
+        """
+        missing = count - len(pages)
+        if missing <= 0:
+            self.give(pages[count:])
+            return pages[:count]
+        if missing > self.free:
+            return None
+        behind = next((run for run in self._free if run[0] == pages[-1] + 1), (0, 0))
+        if _in_one_run(pages) and behind[1] - behind[0] >= missing:
+            return (*pages, *self._cut(behind, missing))
+        self.give(pages)
+        if any(end - start >= count for start, end in self._free):
+            return self.take(count)
+        self._claim(pages)
+        return (*pages, *(self.take(missing) or ()))
+
+    def _claim(self, pages: Sequence[int]) -> None:
+        """Take these very pages, which are free."""
+        for page in pages:
+            start, end = next(run for run in self._free if run[0] <= page < run[1])
+            at = self._free.index((start, end))
+            self._free[at : at + 1] = [run for run in ((start, page), (page + 1, end)) if run[0] < run[1]]
+
     def _cut(self, run: tuple[int, int], count: int) -> tuple[int, ...]:
         start, end = run
         at = self._free.index(run)
         self._free[at : at + 1] = [(start + count, end)] if start + count < end else []
         return tuple(range(start, start + count))
+
+
+def _in_one_run(pages: Sequence[int]) -> bool:
+    return all(right == left + 1 for left, right in pairwise(pages))
+
+
+class Move(NamedTuple):
+    """What lies in some slots of the store has to be in others now; all is read before anything is written."""
+
+    source: list[int]
+    target: list[int]
 
 
 @dataclass(slots=True)
@@ -92,12 +132,19 @@ class Segment:
     @property
     def contiguous(self) -> bool:
         """Whether the pages that hold positions ``[0, end)`` follow one another in the store."""
-        used = self.pages[: -(-self.end // PAGE_TOKENS)]
-        return all(right == left + 1 for left, right in pairwise(used))
+        return _in_one_run(self.pages[: _pages_for(self.end)])
 
     def slots(self, start: int, end: int) -> list[int]:
         """Where in the store positions ``[start, end)`` lie."""
-        return [self.pages[p // PAGE_TOKENS] * PAGE_TOKENS + p % PAGE_TOKENS for p in range(start, end)]
+        return _slots(self.pages, start, end)
+
+
+def _pages_for(tokens: int) -> int:
+    return -(-tokens // PAGE_TOKENS)
+
+
+def _slots(pages: Sequence[int], start: int, end: int) -> list[int]:
+    return [pages[p // PAGE_TOKENS] * PAGE_TOKENS + p % PAGE_TOKENS for p in range(start, end)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +185,51 @@ class KvBook:
         """Set room for `tokens` positions aside. Raises RefusedError: ``no-room``, or ``session-open`` already."""
         if session in self._rooms:
             raise RefusedError("the session is open here already", code="session-open")
-        pages = self._pool.take(max(1, -(-tokens // PAGE_TOKENS)))
+        pages = self._pool.take(max(1, _pages_for(tokens)))
         if pages is None:
-            raise RefusedError(
-                f"room for {self.free} more positions, {tokens} asked for",
-                code="no-room",
-                hint="ask for fewer tokens, try again later, or choose another provider",
-            )
+            raise self._no_room(tokens)
         self._rooms[session] = _Room(pages, tokens)
+
+    def trim(self, session: bytes, length: int) -> int:
+        """Forget positions from `length` on, and free the room beyond them; the room that is kept, in positions.
+
+        Raises MalformedError when there are fewer.
+        """
+        self.rollback(session, length)
+        room = self._rooms[session]
+        kept = max(1, _pages_for(length))
+        self._pool.give(room.pages[kept:])
+        room.pages, room.most = room.pages[:kept], length
+        return kept * PAGE_TOKENS
+
+    def adopt(self, old: bytes, new: bytes, length: int, tokens: int) -> Move | None:
+        """Hand the first `length` positions of a session to a new one with room for `tokens`; the old one is gone.
+
+        Returns what has to be moved in the store, if anything.
+
+        Raises:
+            RefusedError: ``no-room``, or ``session-open`` already; the old one is as it was.
+            MalformedError: it is not open, or has fewer positions; or they do not fit.
+        """
+        room = self._room(old)
+        if new in self._rooms:
+            raise RefusedError("the session is open here already", code="session-open")
+        if not 0 <= length <= min(room.length, tokens):
+            raise MalformedError(f"{length} positions of {room.length} go into room for {tokens}")
+        pages = self._pool.extend(room.pages, max(1, _pages_for(tokens)))
+        if pages is None:
+            raise self._no_room(tokens - len(room.pages) * PAGE_TOKENS)
+        del self._rooms[old]
+        self._rooms[new] = _Room(pages, tokens, length)
+        source, target = (_slots(each, 0, length) for each in (room.pages, pages))
+        return None if source == target else Move(source, target)
+
+    def _no_room(self, tokens: int) -> RefusedError:
+        return RefusedError(
+            f"room for {self.free} more positions, {tokens} asked for",
+            code="no-room",
+            hint="ask for fewer tokens, try again later, or choose another provider",
+        )
 
     def release(self, session: bytes) -> None:
         """Free a session's pages; one that has none is ignored."""
@@ -157,11 +241,14 @@ class KvBook:
         return self._room(session).length
 
     def check(self, session: bytes, position: int, length: int) -> None:
-        """That rows may be appended. Raises MalformedError: not open, not the next position, or beyond the room."""
+        """That rows may come to stand at a position, the next one or one before it.
+
+        Raises MalformedError: not open, behind the next position, or beyond the room.
+        """
         room = self._room(session)
         if length < 1:
             raise MalformedError(f"{length} rows")
-        if position != room.length:
+        if not 0 <= position <= room.length:
             raise MalformedError(f"position {position} where {room.length} is next", code="out-of-order")
         if position + length > room.most:
             raise MalformedError(f"position {position + length - 1} of {room.most} reserved", code="beyond-reservation")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import embedding, linear
 
 from node.engine.attention import Backend, Store
-from node.engine.kv import Batch
+from node.engine.kv import Batch, Move
 from node.model_directory import ModelFacts
 from node.ports import Activations
 
@@ -90,6 +90,11 @@ class Span:
         return self._backend.new_store(
             self.blocks, tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, dtype=self.dtype
         )
+
+    def move(self, store: Store, move: Move) -> None:
+        """Copy keys and values within a store."""
+        with torch.inference_mode():
+            self._backend.move(store, move)
 
     def forward(
         self, batch: Batch, packed: Activations | Sequence[int], store: Store, blocks: range | None = None

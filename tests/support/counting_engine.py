@@ -1,12 +1,14 @@
 """A span engine whose answers follow from arithmetic, so that pipeline tests need no model and know every token.
 
 It keeps the contract of `node.ports.SpanEngine`: positions are contiguous, rows are fp32, a bad item spoils nobody
-else's.
+else's. What it holds of a session counts: each leg writes a checksum of the tokens that it has had into its rows, and
+where a later leg has had others, the tokens that are drawn are wrong from there on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,7 +17,10 @@ from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.ids import BlockSpan
 
 WIDTH = 4
+"""A row: its token, the blocks it has been through, the checksum of all tokens so far, and whether legs differed."""
 VOCABULARY = 50
+_CHECKSUMS = 251
+"""So many, so that each is exact in bf16."""
 
 
 def next_token(token: int, position: int) -> int:
@@ -23,36 +28,80 @@ def next_token(token: int, position: int) -> int:
     return (token * 31 + position * 7) % (VOCABULARY - 1) + 1
 
 
+def checksums(tokens: Sequence[int], *, before: int = 0) -> list[int]:
+    """Of all tokens up to each of these, after those whose checksum is `before`."""
+    found = []
+    for token in tokens:
+        before = (before * 31 + token + 1) % _CHECKSUMS
+        found.append(before)
+    return found
+
+
+@dataclass(slots=True)
+class _Held:
+    room: int
+    sums: list[int] = field(default_factory=list)
+    """The checksum after each position."""
+
+
 class CountingEngine:
-    def __init__(self, start: int, end: int, blocks: int, *, rooms: int = 1000) -> None:
-        self._start, self._end, self._blocks, self._rooms = start, end, blocks, rooms
-        self._lengths: dict[bytes, int] = {}
+    def __init__(self, start: int, end: int, blocks: int, *, kv_tokens: int = 1_000_000) -> None:
+        self._start, self._end, self._blocks, self._kv_tokens = start, end, blocks, kv_tokens
+        self._held: dict[bytes, _Held] = {}
         self.passes: list[int] = []
         """Items in each forward pass, for tests of batching."""
 
     def open(
         self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
     ) -> None:
-        if len(self._lengths) >= self._rooms:
+        if max_tokens > self.kv_free:
             raise RefusedError("no room", code="no-room")
-        self._lengths[session] = 0
+        self._held[session] = _Held(max_tokens)
+
+    @property
+    def kv_free(self) -> int:
+        return self._kv_tokens - sum(held.room for held in self._held.values())
+
+    def trim(self, session: bytes, length: int) -> int:
+        self.rollback(session, length)
+        self._held[session].room = length
+        return length
+
+    def adopt(
+        self,
+        old: bytes,
+        new: bytes,
+        *,
+        length: int,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        blocks: BlockSpan | None = None,
+    ) -> None:
+        if length > min(self.length(old), max_tokens):
+            raise MalformedError("no such position")
+        if new in self._held:
+            raise RefusedError("it is open already", code="session-open")
+        if max_tokens > self.kv_free + self._held[old].room:
+            raise RefusedError("no room", code="no-room")
+        self._held[new] = _Held(max_tokens, self._held.pop(old).sums[:length])
 
     def close(self, session: bytes) -> None:
-        self._lengths.pop(session, None)
+        self._held.pop(session, None)
 
     def length(self, session: bytes) -> int:
-        if session not in self._lengths:
+        if session not in self._held:
             raise MalformedError("not an open session")
-        return self._lengths[session]
+        return len(self._held[session].sums)
 
     def rollback(self, session: bytes, length: int) -> None:
         if length > self.length(session):
             raise MalformedError("no such position")
-        self._lengths[session] = length
+        del self._held[session].sums[length:]
 
     @property
     def sessions(self) -> int:
-        return len(self._lengths)
+        return len(self._held)
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         self.passes.append(len(items))
@@ -65,8 +114,10 @@ class CountingEngine:
         return outputs
 
     def _one(self, item: StepInput) -> StepOutput:
-        if self._lengths.get(item.session) != item.position or len(item.data) != item.length:
+        if item.position > self.length(item.session) or len(item.data) != item.length:
             raise MalformedError("not the next position")
+        if item.position + item.length > self._held[item.session].room:
+            raise MalformedError("more than was reserved")
         if self._start == 0:
             if any(not 0 <= token < VOCABULARY for token in item.data):
                 raise MalformedError("no such token")
@@ -77,11 +128,9 @@ class CountingEngine:
         if not np.isfinite(rows).all():
             raise MalformedError("not a number")
         rows = rows + np.float32([0, self._end - self._start, 0, 0])
-        self._lengths[item.session] = item.position + item.length
+        self._check_history(item, rows)
         first = item.length - item.draws
-        tokens = tuple(
-            next_token(int(rows[at, 0]), item.position + at) for at in range(first, item.length) if item.draws
-        )
+        tokens = tuple(_drawn(rows[at], item.position + at) for at in range(first, item.length) if item.draws)
         return StepOutput(
             session=item.session,
             position=item.position,
@@ -89,3 +138,17 @@ class CountingEngine:
             hidden=rows.astype(np.float32),
             tokens=tokens,
         )
+
+    def _check_history(self, item: StepInput, rows: np.ndarray) -> None:
+        sums = self._held[item.session].sums
+        del sums[item.position :]
+        new = checksums([int(token) for token in rows[:, 0]], before=sums[-1] if sums else 0)
+        sums.extend(new)
+        if self._start == 0:
+            rows[:, 2] = new
+        rows[rows[:, 2] != new, 3] = 1
+
+
+def _drawn(row: np.ndarray, position: int) -> int:
+    token = next_token(int(row[0]), position)
+    return token % (VOCABULARY - 1) + 1 if row[3] else token

@@ -12,7 +12,7 @@ from counting_engine import WIDTH, CountingEngine
 
 from node.engine.engine import Engine
 from node.ports import SpanEngine, StepInput, StepOutput
-from protocol.errors import MalformedError, PeerError
+from protocol.errors import MalformedError, PeerError, RefusedError
 
 BLOCKS = 4
 ONE, TWO = b"\x01" * 32, b"\x02" * 32
@@ -30,7 +30,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(request: pytest.FixtureRequest, llama: Path) -> Make:
     """An engine for some of the blocks."""
     if request.param == "counting":
-        return lambda start, end: CountingEngine(start, end, BLOCKS)
+        return lambda start, end: CountingEngine(start, end, BLOCKS, kv_tokens=1024)
     return lambda start, end: Engine.load(llama, start, end, kv_tokens=1024)
 
 
@@ -80,6 +80,71 @@ def test_what_is_rolled_back_never_was(make: Make) -> None:
     assert np.array_equal(again.hidden, before.hidden)
     with pytest.raises(MalformedError):
         engine.rollback(ONE, 6)
+
+
+def test_rows_for_an_earlier_position_take_the_place_of_all_from_there(make: Make) -> None:
+    engine, other = opened(make(0, BLOCKS), ONE), opened(make(0, BLOCKS), ONE)
+    ok(engine.forward([step(ONE, 0, (1, 2, 3, 4, 5))])[0])
+    again = ok(engine.forward([step(ONE, 2, (7, 8), draws=2)])[0])
+    assert engine.length(ONE) == 4
+    ok(other.forward([step(ONE, 0, (1, 2))])[0])
+    once = ok(other.forward([step(ONE, 2, (7, 8), draws=2)])[0])
+    assert again.tokens == once.tokens
+    assert np.allclose(again.hidden, once.hidden, rtol=1e-4, atol=1e-5)
+    assert isinstance(engine.forward([step(ONE, 5, (1,))])[0], MalformedError)
+    assert isinstance(engine.forward([step(ONE, 1, (2**31,))])[0], PeerError)
+    assert engine.length(ONE) == 4  # what is wrong takes nothing back
+
+
+def adopt(engine: SpanEngine, old: bytes, new: bytes, length: int, max_tokens: int = 64) -> None:
+    engine.adopt(old, new, length=length, max_tokens=max_tokens, temperature_milli=0, seed=0)
+
+
+def test_a_session_goes_on_from_what_another_left(make: Make) -> None:
+    engine, whole = opened(make(0, BLOCKS), ONE), opened(make(0, BLOCKS), TWO)
+    ok(engine.forward([step(ONE, 0, (1, 2, 3, 4, 5))])[0])
+    free = engine.kv_free
+    kept = engine.trim(ONE, 4)
+    assert kept >= 4
+    assert engine.kv_free > free
+    assert isinstance(engine.forward([step(ONE, 4, (5,))])[0], PeerError)  # it is over
+    adopt(engine, ONE, TWO, 3)
+    assert engine.length(TWO) == 3
+    assert engine.kv_free == free
+    with pytest.raises(MalformedError):
+        engine.length(ONE)
+    went_on = ok(engine.forward([step(TWO, 3, (9, 8), draws=2)])[0])
+    ok(whole.forward([step(TWO, 0, (1, 2, 3))])[0])
+    afresh = ok(whole.forward([step(TWO, 3, (9, 8), draws=2)])[0])
+    assert went_on.tokens == afresh.tokens
+    assert np.allclose(went_on.hidden, afresh.hidden, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_adopted_stays_as_it_was(make: Make) -> None:
+    engine = opened(make(0, BLOCKS), ONE, TWO)
+    ok(engine.forward([step(ONE, 0, (1, 2, 3))])[0])
+    third, free = b"\x03" * 32, engine.kv_free
+    with pytest.raises(RefusedError) as refused:
+        adopt(engine, ONE, TWO, 3)
+    assert refused.value.code == "session-open"
+    for new, length, room in ((third, 4, 64), (third, 3, 2)):
+        with pytest.raises(MalformedError):
+            adopt(engine, ONE, new, length, room)
+    with pytest.raises(MalformedError):
+        adopt(engine, b"\x09" * 32, third, 0)
+    with pytest.raises(MalformedError):
+        engine.trim(ONE, 4)
+    for session in range(20, 100):  # until there is no room left
+        try:
+            engine.open(bytes([session]) * 32, max_tokens=64, temperature_milli=0, seed=0)
+        except RefusedError:
+            break
+    with pytest.raises(RefusedError) as refused:
+        adopt(engine, ONE, third, 3, 200)
+    assert refused.value.code == "no-room"
+    assert engine.length(ONE) == 3
+    ok(engine.forward([step(ONE, 3, (4,), draws=1)])[0])
+    assert engine.kv_free < free
 
 
 def test_sessions_that_are_not_open(make: Make) -> None:

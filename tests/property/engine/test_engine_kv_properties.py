@@ -7,10 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from node.engine.kv import PAGE_TOKENS, KvBook, PagePool
+from node.engine.kv import PAGE_TOKENS, KvBook, Move, PagePool
 from protocol.errors import MalformedError, RefusedError
 
 PAGES = 12
+
+
+def pages_for(tokens: int) -> int:
+    return max(1, -(-tokens // PAGE_TOKENS))
 
 
 class Book(RuleBasedStateMachine):
@@ -27,7 +31,7 @@ class Book(RuleBasedStateMachine):
         self.count = 0
 
     def reserved_pages(self) -> int:
-        return sum(-(-most // PAGE_TOKENS) for most in self.room.values())
+        return sum(map(pages_for, self.room.values()))
 
     @rule(target=sessions, tokens=st.integers(1, 5 * PAGE_TOKENS))
     def reserve(self, tokens: int):
@@ -66,10 +70,42 @@ class Book(RuleBasedStateMachine):
 
     @rule(session=sessions, off=st.integers(1, 3))
     def out_of_order(self, session: bytes, off: int) -> None:
-        for position in (len(self.written[session]) + off, len(self.written[session]) - off):
+        for position in (len(self.written[session]) + off, -off):
             with pytest.raises(MalformedError) as malformed:
                 self.book.check(session, position, 1)
             assert malformed.value.code == "out-of-order"
+
+    @rule(session=sessions, data=st.data())
+    def back_in_order(self, session: bytes, data: st.DataObject) -> None:
+        if (most := min(len(self.written[session]), self.room[session] - 1)) > 0:
+            self.book.check(session, data.draw(st.integers(0, most)), 1)
+
+    @rule(session=sessions, length=st.integers(0, 80))
+    def trim(self, session: bytes, length: int) -> None:
+        if length > len(self.written[session]):
+            with pytest.raises(MalformedError):
+                self.book.trim(session, length)
+            return
+        assert self.book.trim(session, length) == pages_for(length) * PAGE_TOKENS
+        del self.written[session][length:]
+        self.room[session] = length
+
+    @rule(target=sessions, old=consumes(sessions), length=st.integers(0, 40), more=st.integers(0, 3 * PAGE_TOKENS))
+    def adopt(self, old: bytes, length: int, more: int):
+        self.count += 1
+        new, length = self.count.to_bytes(2, "big"), min(length, len(self.written[old]))
+        tokens = max(1, length + more)
+        if pages_for(tokens) - pages_for(self.room[old]) > PAGES - self.reserved_pages():
+            with pytest.raises(RefusedError) as refused:
+                self.book.adopt(old, new, length, tokens)
+            assert refused.value.code == "no-room"
+            return old
+        move = self.book.adopt(old, new, length, tokens) or Move([], [])
+        for slot, what in zip(move.target, [self.store[slot] for slot in move.source], strict=True):
+            self.store[slot] = what
+        self.written[new], self.room[new] = self.written.pop(old)[:length], tokens
+        del self.room[old]
+        return new
 
     @rule(session=sessions, length=st.integers(-1, 80))
     def rollback(self, session: bytes, length: int) -> None:
@@ -116,6 +152,18 @@ def test_pages_given_back_in_any_order_join_to_one_run(counts: list[int], data: 
     for pages in data.draw(st.permutations(held)):
         pool.give(pages or ())
     assert pool.take(sum(counts)) == tuple(range(sum(counts)))
+
+
+def test_pages_that_grow_stay_where_they_are_or_move_to_one_run() -> None:
+    pool = PagePool(10)
+    first, second = pool.take(2), pool.take(2)
+    assert pool.extend(second, 4) == (2, 3, 4, 5)
+    assert pool.extend(first, 4) == (6, 7, 8, 9)  # others lie behind it, so it moves
+    assert pool.extend((6, 7, 8, 9), 1) == (6,)
+    assert pool.extend((6,), 7) is None
+    assert pool.free == 5
+    assert pool.extend((2, 3, 4, 5), 7) == (2, 3, 4, 5, 7, 8, 9)  # no run holds all
+    assert pool.take(2) == (0, 1)
 
 
 def test_the_tightest_run_is_taken_and_scattered_pages_only_when_no_run_fits() -> None:

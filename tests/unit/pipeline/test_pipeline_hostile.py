@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from counting_engine import VOCABULARY, WIDTH, next_token
+from counting_engine import VOCABULARY, WIDTH, checksums, next_token
 from hand_client import NOISE, OTHER_LEDGER, STRANGER, Hand, expect, expect_with_payload, send, serves
 from small_market import RATES, SmallMarket
 
@@ -148,7 +148,7 @@ async def test_a_leg_serves_no_window_while_the_sketches_of_the_one_before_are_m
     assert len(shown) == 2 * SKETCH_BYTES
     assert sketches_hash([(hand.draw(first).seed, shown)]) == second.signed.receipt.sketches
     rows = np.zeros((3, WIDTH), dtype=np.float32)
-    rows[:, 0], rows[:, 1] = (1, 2, 3), 6
+    rows[:, 0], rows[:, 1], rows[:, 2] = (1, 2, 3), 6, checksums((1, 2, 3))
     assert shown[SKETCH_BYTES:] == sketch(rows, hand.draw(first).seed)
     await serves(shop)
     assert served(shop, hand) == (3, 8)
