@@ -1,0 +1,36 @@
+"""Where each leg takes up a sequence that some of them hold a part of already: who computes what, who sends what again.
+
+Healing with a standby and continuing in a new session are the same question (docs/spec/session.md, clause H3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protocol.frames import ANEW, Joining
+
+__all__ = ["joinings"]
+
+
+def joinings(cached: Sequence[int], replays: Sequence[bool], want: int) -> tuple[Joining, ...]:
+    """How the legs of a route go on from what they hold, first leg first.
+
+    Receipts begin at the base: as far as the leg that holds most, but for what is not wanted. The others catch up to
+    there, fed with what the leg before them sends again; one that cannot send it again computes it anew, which asks the
+    same of the leg before it.
+
+    Args:
+        cached: positions whose KV each leg holds.
+        replays: whether each can send again all rows that it sent for these; of no matter for the last leg.
+        want: positions of the old sequence that the new one begins with.
+    """
+    base = max((min(held, want) for held in cached), default=0)
+    found: list[Joining] = []
+    needed = base  # by the leg after this one; the last one's rows go nowhere
+    for held, again in zip(reversed(cached), reversed(replays), strict=True):
+        start = min(held, base)
+        if not again:
+            start = min(start, needed)
+        found.append(Joining(base=base, start=start, onward=needed))
+        needed = start
+    return tuple(reversed(found)) if base else (ANEW,) * len(found)
