@@ -12,7 +12,6 @@ It does no signing and knows no message by name.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import types
@@ -24,8 +23,22 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import msgpack
 
+from protocol.compiled import Names, function
 from protocol.errors import InvalidError, MalformedError
-from protocol.text import is_plain_text
+from protocol.fields import (
+    BoolShape,
+    BytesShape,
+    Count,
+    EnumShape,
+    ListShape,
+    OptionalShape,
+    Shape,
+    Size,
+    TextShape,
+    TextSize,
+    Uint,
+    UintShape,
+)
 
 __all__ = [
     "Count",
@@ -47,166 +60,6 @@ MAX_MESSAGE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Uint:
-    """An unsigned integer of `bits`, at most `most`; values stay below 2**63 so that SQL and numpy hold them exactly.
-
-    `bits` is its type where it is signed as typed data. `most` is what no sender may go beyond, so that whatever is
-    counted, allocated or looped over because of a message has a bound that the message does not set.
-    """
-
-    bits: int
-    most: int | None = None
-
-    @property
-    def limit(self) -> int:
-        """The least number that is too large."""
-        widest = 1 << min(self.bits, 63)
-        return widest if self.most is None else min(widest, self.most + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Bytes of `low` to `high` length (exactly `low` when `high` is not given)."""
-
-    low: int
-    high: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TextSize:
-    """Text of at most `high` bytes in UTF-8."""
-
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A list of `low` to `high` items."""
-
-    low: int
-    high: int
-
-
-class Shape:
-    """How one annotated type is checked, encoded and decoded. Each check raises `InvalidError`."""
-
-    def check(self, value: Any) -> None:
-        raise TypeError(f"{type(self).__name__} does not check values")
-
-    def to_wire(self, value: Any) -> Any:
-        return value
-
-    def from_wire(self, raw: Any) -> Any:
-        return raw
-
-
-@dataclass(frozen=True, slots=True)
-class UintShape(Shape):
-    uint: Uint
-
-    def check(self, value: Any) -> None:
-        if type(value) is not int:
-            raise InvalidError(f"expected an integer, got {type(value).__name__}")
-        if not 0 <= value < self.uint.limit:
-            bits = min(self.uint.bits, 63)
-            raise InvalidError(f"{value} is outside 0..{f'2^{bits}-1' if self.uint.most is None else self.uint.most}")
-
-
-@dataclass(frozen=True, slots=True)
-class BytesShape(Shape):
-    size: Size
-
-    def check(self, value: Any) -> None:
-        if type(value) is not bytes:
-            raise InvalidError(f"expected bytes, got {type(value).__name__}")
-        high = self.size.low if self.size.high is None else self.size.high
-        if not self.size.low <= len(value) <= high:
-            raise InvalidError(f"{len(value)} bytes where {self.size.low} to {high} are allowed")
-
-
-@dataclass(frozen=True, slots=True)
-class TextShape(Shape):
-    size: TextSize
-
-    def check(self, value: Any) -> None:
-        if type(value) is not str:
-            raise InvalidError(f"expected text, got {type(value).__name__}")
-        try:
-            length = len(value.encode())
-        except UnicodeEncodeError:
-            raise InvalidError("text that is not valid Unicode") from None
-        if length > self.size.high:
-            raise InvalidError(f"text of {length} bytes where {self.size.high} are allowed")
-        if not is_plain_text(value):
-            raise InvalidError("text with a character that no message may hold")
-
-
-class BoolShape(Shape):
-    def check(self, value: Any) -> None:
-        if type(value) is not bool:
-            raise InvalidError(f"expected true or false, got {type(value).__name__}")
-
-
-@dataclass(frozen=True, slots=True)
-class EnumShape(Shape):
-    enum: type[StrEnum]
-
-    def check(self, value: Any) -> None:
-        if type(value) is not self.enum:
-            raise InvalidError(f"expected one of {', '.join(self.enum)}")
-
-    def to_wire(self, value: Any) -> Any:
-        return str(value)
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is str:
-            with contextlib.suppress(ValueError):
-                return self.enum(raw)
-        raise InvalidError(f"expected one of {', '.join(self.enum)}")
-
-
-@dataclass(frozen=True, slots=True)
-class OptionalShape(Shape):
-    inner: Shape
-
-    def check(self, value: Any) -> None:
-        if value is not None:
-            self.inner.check(value)
-
-    def to_wire(self, value: Any) -> Any:
-        return None if value is None else self.inner.to_wire(value)
-
-    def from_wire(self, raw: Any) -> Any:
-        return None if raw is None else self.inner.from_wire(raw)
-
-
-@dataclass(frozen=True, slots=True)
-class ListShape(Shape):
-    inner: Shape
-    count: Count
-
-    def check(self, value: Any) -> None:
-        if type(value) is not tuple:
-            raise InvalidError(f"expected a list, got {type(value).__name__}")
-        self._check_count(len(value))
-        for item in value:
-            self.inner.check(item)
-
-    def _check_count(self, length: int) -> None:
-        if not self.count.low <= length <= self.count.high:
-            raise InvalidError(f"{length} items where {self.count.low} to {self.count.high} are allowed")
-
-    def to_wire(self, value: Any) -> Any:
-        return [self.inner.to_wire(item) for item in value]
-
-    def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not list:
-            raise InvalidError(f"expected a list, got {type(raw).__name__}")
-        self._check_count(len(raw))
-        return tuple(self.inner.from_wire(item) for item in raw)
-
-
-@dataclass(frozen=True, slots=True)
 class MessageShape(Shape):
     cls: type[Message]
 
@@ -221,6 +74,15 @@ class MessageShape(Shape):
         if type(raw) is not list:
             raise InvalidError(f"expected the fields of {self.cls.__name__} as a list")
         return _build(self.cls, raw)
+
+    def fits(self, value: str, names: Names) -> str:
+        return f"type({value}) is {names.of(self.cls)}"
+
+    def packed(self, value: str, names: Names) -> str:
+        return f"{names.of(_packer(self.cls))}({value})"
+
+    def built(self, raw: str, names: Names) -> str:
+        return f"{names.of(_builder(self.cls))}({raw})"
 
 
 def shape_of(annotation: Any) -> Shape:
@@ -266,6 +128,8 @@ class Message:
     typed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if _tester(type(self))(self):
+            return
         for name, shape in shapes(type(self)):
             try:
                 shape.check(getattr(self, name))
@@ -305,9 +169,10 @@ def once_per_class(compute: Callable[[type[Message]], T]) -> Callable[[type[Mess
 
     @functools.wraps(compute)
     def remembered(cls: type[Message]) -> T:
-        if cls not in known:
-            known[cls] = compute(cls)
-        return known[cls]
+        try:
+            return known[cls]
+        except KeyError:
+            return known.setdefault(cls, compute(cls))
 
     return remembered
 
@@ -319,9 +184,32 @@ def shapes(cls: type[Message]) -> tuple[tuple[str, Shape], ...]:
     return tuple((field.name, shape_of(hints[field.name])) for field in dataclasses.fields(cls))  # type: ignore[arg-type]
 
 
+@once_per_class
+def _tester(cls: type[Message]) -> Callable[[Message], bool]:
+    """Whether each field of a message is as its shape says."""
+    names = Names()
+    return function("m", " and ".join(shape.fits(f"m.{name}", names) for name, shape in shapes(cls)) or "True", names)
+
+
+@once_per_class
+def _packer(cls: type[Message]) -> Callable[[Message], list[Any]]:
+    names = Names()
+    return function("m", f"[{', '.join(shape.packed(f'm.{name}', names) for name, shape in shapes(cls))}]", names)
+
+
+@once_per_class
+def _builder(cls: type[Message]) -> Callable[[list[Any]], Message]:
+    """A message from its fields in wire form. What it raises is no reason to tell anybody: `_build` has that."""
+    names = Names()
+    fields = (f"{name}={shape.built(f'raw[{at}]', names)}" for at, (name, shape) in enumerate(shapes(cls)))
+    refuse = names.of(functools.partial(_build, cls))
+    whole = f"type(raw) is list and len(raw) == {len(shapes(cls))}"
+    return function("raw", f"{names.of(cls)}({', '.join(fields)}) if {whole} else {refuse}(raw)", names)
+
+
 def fields_to_wire(value: Message) -> list[Any]:
     """The message's fields as msgpack-ready values, without its kind."""
-    return [shape.to_wire(getattr(value, name)) for name, shape in shapes(type(value))]
+    return _packer(type(value))(value)
 
 
 def _build(cls: type[M], raw: list[Any]) -> M:
@@ -361,14 +249,22 @@ def decode(data: bytes, *accepted: type[M], limit: int = MAX_MESSAGE_BYTES) -> M
         raise MalformedError("not a message: expected a list that begins with a kind")
     for cls in accepted:
         if cls.kind == raw[0]:
-            try:
-                decoded = _build(cls, raw[1:])
-            except InvalidError as error:
-                raise error.by_peer() from None
-            if encode(decoded) != data:
+            decoded = _decoded(cls, raw[1:])
+            # Each field's value is what was on the wire: so what was read, written again, is the message's encoding.
+            if msgpack.packb(raw, use_bin_type=True) != data:
                 raise MalformedError(f"{cls.__name__} is not canonically encoded")
             return decoded
     raise MalformedError(f"unexpected message kind {raw[0][:40]!r}")
+
+
+def _decoded(cls: type[M], raw: list[Any]) -> M:
+    try:
+        return _builder(cls)(raw)  # type: ignore[return-value]
+    except (InvalidError, KeyError, TypeError):
+        try:
+            return _build(cls, raw)
+        except InvalidError as error:
+            raise error.by_peer() from None
 
 
 def _refuse_extension(code: int, data: bytes) -> None:

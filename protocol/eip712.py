@@ -9,20 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from protocol.codec import (
-    BoolShape,
-    BytesShape,
-    EnumShape,
-    ListShape,
-    Message,
-    MessageShape,
-    Shape,
-    TextShape,
-    UintShape,
-    message,
-    once_per_class,
-    shapes,
-)
+from protocol.codec import Message, MessageShape, message, once_per_class, shapes
+from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, Shape, TextShape, UintShape
 from protocol.ids import U64, Address, AddressBytes, Name, keccak256
 from protocol.signing import SigningKey, recover
 

@@ -19,20 +19,9 @@ from types import ModuleType
 from typing import TypeVar
 
 import protocol
-from protocol.codec import (
-    BoolShape,
-    BytesShape,
-    EnumShape,
-    ListShape,
-    Message,
-    MessageShape,
-    OptionalShape,
-    Shape,
-    TextShape,
-    UintShape,
-    shapes,
-)
+from protocol.codec import Message, MessageShape, shapes
 from protocol.eip712 import encode_type, type_hash
+from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
 from protocol.policy import ReasonCode
 from protocol.refusals import WAYS, RefusalCode, Way
 

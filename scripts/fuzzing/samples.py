@@ -13,22 +13,9 @@ from typing import Any
 
 import protocol
 from node.pipeline.vouchers import StoredVoucher
-from protocol.codec import (
-    BoolShape,
-    BytesShape,
-    EnumShape,
-    ListShape,
-    Message,
-    MessageShape,
-    OptionalShape,
-    Shape,
-    TextShape,
-    UintShape,
-    decode,
-    encode,
-    shapes,
-)
+from protocol.codec import Message, MessageShape, decode, encode, shapes
 from protocol.errors import InvalidError, JoulemeshError
+from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
 from protocol.signing import Envelope
 from scripts.fuzzing.mutators import raw
 

@@ -9,20 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 import protocol
-from protocol.codec import (
-    BoolShape,
-    BytesShape,
-    EnumShape,
-    ListShape,
-    Message,
-    MessageShape,
-    OptionalShape,
-    Shape,
-    TextShape,
-    UintShape,
-    shapes,
-)
+from protocol.codec import Message, MessageShape, shapes
 from protocol.errors import InvalidError
+from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
 from protocol.ids import MAX_BLOCKS
 
 for _module in pkgutil.iter_modules(protocol.__path__):

@@ -14,8 +14,9 @@ from played_job import Play
 
 from protocol.bundle import Bundle, Verified, verify_bundle
 from protocol.bundle_file import dump_bundle, load_bundle
-from protocol.codec import ListShape, Message, MessageShape, OptionalShape, Shape, shapes
+from protocol.codec import Message, MessageShape, shapes
 from protocol.errors import InvalidError, PeerError
+from protocol.fields import ListShape, OptionalShape, Shape
 
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 MESSAGES = ("manifest", "terms", "session", "pay")

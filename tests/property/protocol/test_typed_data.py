@@ -11,8 +11,9 @@ from eth_account.messages import encode_typed_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol.codec import Count, ListShape, Message, MessageShape, Shape, Size, TextSize, Uint, message, shapes
+from protocol.codec import Count, Message, MessageShape, Size, TextSize, Uint, message, shapes
 from protocol.eip712 import Domain, encode_type, struct_hash, type_hash, typed_digest
+from protocol.fields import ListShape, Shape
 from protocol.ids import keccak256
 
 

@@ -10,8 +10,9 @@ import pytest
 from arbitrary_messages import wire_messages
 from market_offers import an_offer
 
-from protocol.codec import ListShape, Message, MessageShape, OptionalShape, Shape, UintShape, decode, encode, shapes
+from protocol.codec import Message, MessageShape, decode, encode, shapes
 from protocol.errors import MalformedError
+from protocol.fields import ListShape, OptionalShape, Shape, UintShape
 from protocol.ids import MAX_BLOCKS
 from protocol.offer import Offer
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import protocol
-from protocol.codec import TextShape, TextSize
+from protocol.codec import TextSize
 from protocol.errors import InvalidError
+from protocol.fields import TextShape
 from protocol.text import is_plain_text, to_plain_text
 
 ROOT = Path(__file__).resolve().parents[3]
