@@ -6,6 +6,7 @@ agreed stands behind `Session.terms` (`terms`); the ledger's own operations are 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -76,8 +77,9 @@ class Session(Message):
     """The route, first block to last, then the standbys."""
 
 
+@functools.lru_cache(maxsize=1024)
 def session_id(session: Session) -> SessionId:
-    """The name of a session everywhere."""
+    """The name of a session everywhere; asked for with every voucher, so it is remembered."""
     return SessionId(struct_hash(session))
 
 

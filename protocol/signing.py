@@ -6,6 +6,7 @@ envelope here, whose digest begins with bytes that no EIP-191 or EIP-712 digest 
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, TypeVar
 
 import coincurve
@@ -70,8 +71,12 @@ def recover(digest: bytes, signature: bytes) -> Address:
     return address_of(key.format(compressed=False))
 
 
+@functools.lru_cache(maxsize=8192)
 def address_of_public_key(public_key: bytes) -> Address:
-    """The address of a 33-byte compressed public key. Raises MalformedError."""
+    """The address of a 33-byte compressed public key; asked for with every frame, so it is remembered.
+
+    Raises MalformedError.
+    """
     try:
         return address_of(coincurve.PublicKey(public_key).format(compressed=False))
     except ValueError:

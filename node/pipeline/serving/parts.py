@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 
 from node.pipeline.serving.leg import LegJob
 from node.ports import STRANGER, Allowance, LinkRank
@@ -29,8 +28,6 @@ LINGER_S = 30.0
 """Seconds for which a neighbour may send as before when a session has ended: what it sent on before it heard of it."""
 MAX_KNOWN = 4096
 """Peers whose sessions are over that are remembered; longest ago first, they are strangers again."""
-
-_address_of = lru_cache(MAX_KNOWN)(address_of_public_key)
 
 
 class Parts:
@@ -68,7 +65,7 @@ class Parts:
 
     def allowance(self, public_key: bytes) -> Allowance:
         """What the peer with this key may send now."""
-        address = _address_of(public_key)
+        address = address_of_public_key(public_key)
         until, lingering = self._known.get(address, (0.0, 0))
         late = lingering if until > self._now() else 0
         if address in self._sessions:
