@@ -225,8 +225,8 @@ class Stands(Message):
 
 @message("rerouted/2")
 class Rerouted(Message):
-    """Client to every leg of a new route. Payload, to its first and last leg: the ids of the tokens at the positions
-    from the base on that the client has, 32 bits each, which stand.
+    """Client to every leg of a new route. Payload, to its first and last leg: the ids of the generated tokens at the
+    positions from the base on that the client has, 32 bits each, which stand.
     """
 
     session: Bytes32

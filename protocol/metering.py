@@ -34,6 +34,7 @@ __all__ = [
     "window_count",
     "window_end",
     "window_index",
+    "windows_between",
     "work_of",
 ]
 
@@ -111,6 +112,14 @@ def paid_limit(plan: Plan, positions: int) -> int:
     for _ in range(plan.ahead + 1):
         positions = window_end(plan, positions)
     return positions
+
+
+def windows_between(plan: Plan, start: int, end: int) -> int:
+    """Windows that a session which begins at position `start` has ended once it stands at `end`."""
+    count = 0
+    while start < end:
+        start, count = window_end(plan, start), count + 1
+    return count
 
 
 def window_index(plan: Plan, booked: int, reroutes: int) -> int:

@@ -38,6 +38,7 @@ from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
+from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import VoucherStore
 from node.ports import PeerMemory, Spawn
 from node.tasks import owned_tasks
@@ -193,6 +194,7 @@ class _Node:
             meter=self.terms.meter,
             suits=self.terms.suits,
             memory=memory,
+            trails=Trails(),
             begin=self.provider.begin,
             clock=clock,
             randomness=secrets.token_bytes,

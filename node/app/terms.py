@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node.energy import Energy, Figure
-from node.pipeline.serving.leg import Meter
 from node.pipeline.serving.limits import ProviderLimits
+from node.pipeline.serving.meter import Meter
 from node.ports import Clock
 from protocol.activations import ActivationType
 from protocol.errors import ConfigurationError, RefusedError

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from node.pipeline.serving.leg import LegJob, Meter
+from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.meter import Meter
+from node.pipeline.serving.onward import item_of
+from node.pipeline.serving.trail import Trails
 from node.ports import Activations, StepInput, StepOutput
 from protocol.activations import from_wire
 from protocol.codec import Message
 from protocol.draws import NonceChain
-from protocol.frames import Attach, Discharged, Draw, Finish, Prompt, Receipted, Sampled, SampledToken, Step, StepItem
+from protocol.frames import Attach, Discharged, Draw, Finish, Prompt, Receipted, Sampled, SampledToken, Step
 from protocol.ids import keccak256
 from protocol.job import JobEvent, JobState
 from protocol.messages import Session, SignedVoucher, Voucher, sign_voucher
@@ -70,7 +73,17 @@ def accept(sealed: bytes, name: str, leg: int) -> Served:
         source=lambda: Provenance.MODEL,
         pue_milli=1_250,
     )
-    job = LegJob(order, offer, key, DOMAIN, chain=chain, meter=meter, width=WIDTH, stop_tokens=MANIFEST.stop_tokens)
+    job = LegJob(
+        order,
+        offer,
+        key,
+        DOMAIN,
+        chain=chain,
+        meter=meter,
+        trails=Trails(),
+        width=WIDTH,
+        stop_tokens=MANIFEST.stop_tokens,
+    )
     acceptance = Acceptance(
         session=job.session, leg=order.leg, terms=terms_hash(order.terms), cached=0, replays=False, nonces=chain.anchor
     )
@@ -224,12 +237,10 @@ class Talk:
             session=job.session, position=piece.position, length=piece.length, hidden=hidden, tokens=drawn
         )
         took_us = 3_000 if last % 3 == 0 else 1_000
-        raw = job.complete(piece, output, now_us=self._now_us + took_us)
-        if not job.is_last:
-            item = StepItem(
-                session=job.session, position=piece.position, length=piece.length, certain=piece.position + piece.length
-            )
-            self._send(job.leg, job.leg + 1, Step(activations=job.terms.activations, items=(item,)), raw)
+        passed = job.complete(piece, output, now_us=self._now_us + took_us)
+        if passed is not None and passed.rows:
+            step = Step(activations=job.terms.activations, items=(item_of(job, passed),))
+            self._send(job.leg, job.leg + 1, step, passed.rows)
         self._tokens.extend(drawn)
         for token in drawn:
             sampled = SampledToken(session=job.session, position=last + 1, token=token)

@@ -20,11 +20,12 @@ from node.peers import Deeds
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, Deal, JobResult, make_deal
 from node.pipeline.serving.admission import Admission
-from node.pipeline.serving.leg import Meter
 from node.pipeline.serving.limits import ProviderLimits
+from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
+from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import VoucherStore
 from node.ports import VenueRules
 from node.tasks import owned_tasks
@@ -271,6 +272,7 @@ class SmallNode:
             meter=lambda span: METER,
             suits=self._suits,
             memory=self.peers,
+            trails=Trails(),
             begin=self.provider.begin,
             clock=market.clock,
             randomness=Chance(f"node {self.address}"),

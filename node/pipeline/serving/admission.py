@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from node.events import DiskRefused, Events, JobBegun, OrderRefused
-from node.pipeline.serving.leg import LegJob, Meter
+from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.neighbours import Next
 from node.pipeline.serving.redeem import Redeemer
+from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, PeerMemory, Randomness, Settlement
 from protocol.draws import NonceChain
@@ -44,6 +46,8 @@ class Admission:
     """Raises RefusedError where the order's policy does not suit this node as it is now."""
     memory: PeerMemory
     """What clients paid here before: their credit grows with it."""
+    trails: Trails
+    """Keep what is sent on."""
     begin: Callable[[LegJob, Next | None], Awaitable[None]]
     """Reserves what the job needs. Raises RefusedError where there is no room or no way on."""
     clock: Clock
@@ -84,8 +88,6 @@ class Admission:
 
     async def _accept(self, order: JobOrder) -> bytes:
         terms, session = order.terms, session_id(order.session)
-        if order.leg >= len(terms.route):
-            raise RefusedError("this node does not wait as a standby", code="standby")
         leg = terms.legs[order.leg]
         offer = check_offer_of(leg, order.offer, terms, now=self.clock())
         _check_shape(order, offer, self.memory.standing(order.session.client))
@@ -98,6 +100,7 @@ class Admission:
             self.settlement.domain,
             chain=chain,
             meter=self.meter(leg.span),
+            trails=self.trails,
             width=self.manifest.hidden_size,
             stop_tokens=self.manifest.stop_tokens,
         )
@@ -146,7 +149,7 @@ def _next_of(order: JobOrder, *, now: int) -> Next | None:
     Raises PeerError.
     """
     terms = order.terms
-    if len(terms.route) == 1:
+    if len(terms.route) == 1 or order.leg >= len(terms.route):
         return None
     leg = terms.route[(order.leg + 1) % len(terms.route)]
     if keccak256(order.next_offer) != leg.offer:

@@ -139,6 +139,7 @@ class Endings:
     async def _free(self, served: Served, claims: bool) -> None:
         """Free what the job held, and redeem what it earned; with its claims still to be told where it failed."""
         job = served.job
+        job.trail.lose()
         await self._compute.with_engine(partial(self._engine.close, job.session))
         if claims:
             try:

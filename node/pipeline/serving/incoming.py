@@ -17,19 +17,24 @@ from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.ending import Endings
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.places import Places, Served
+from node.pipeline.serving.rerouting import Rerouting
 from node.ports import Activations, Worker
 from protocol.activations import FORMATS, from_wire
 from protocol.codec import Message, decode
 from protocol.errors import LocalError, MalformedError, PeerError, RefusedError
 from protocol.frames import (
+    ANEW,
     CLIENT_FRAMES,
     PEER_FRAMES,
     Attach,
     Draw,
     Finish,
+    Probe,
     Prompt,
+    Rerouted,
     Sampled,
     SampledToken,
+    Stands,
     Step,
     StepItem,
 )
@@ -49,12 +54,20 @@ class Incoming:
     """
 
     def __init__(
-        self, width: int, places: Places, ends: Endings, compute: ComputeLoop, sketching: Worker, events: Events
+        self,
+        width: int,
+        places: Places,
+        ends: Endings,
+        compute: ComputeLoop,
+        rerouting: Rerouting,
+        sketching: Worker,
+        events: Events,
     ) -> None:
         self._width = width
         self._places = places
         self._ends = ends
         self._compute = compute
+        self._rerouting = rerouting
         self._sketching = sketching
         self._events = events
 
@@ -71,7 +84,11 @@ class Incoming:
                 await self._on_voucher(outbox, frame)
             case Draw():
                 await self._on_draw(outbox, frame)
-            case Attach() | Prompt() | Finish():
+            case Rerouted():
+                served = self._served_for(frame.session, outbox, Rerouted)
+                if served is not None:
+                    await self._rerouting.take(served, frame, payload)
+            case Attach() | Prompt() | Finish() | Probe():
                 handle = partial(self._on_client_frame, outbox, frame, payload)
                 self._guarded(frame.session, outbox, type(frame), handle)
 
@@ -94,7 +111,10 @@ class Incoming:
         served = self._places.get(session)
         if served is None:
             return None
-        if not served.job.may_send(kind, outbox.link.public_key):
+        sender = outbox.link.public_key
+        if not served.job.may_send(kind, sender):
+            if kind in PEER_FRAMES and served.job.had_part(sender):
+                return None  # of an older route
             raise RefusedError("this frame is for others in this session to send", code="not-party")
         return served
 
@@ -104,12 +124,14 @@ class Incoming:
             case Attach():
                 job.advance(JobEvent.ATTACH)
                 served.client = outbox
+                if frame.joining != ANEW:
+                    job.take_up(frame.joining)
                 self._places.got_on(served)
                 self._compute.poke(job)
             case Prompt():
                 if not job.is_first:
                     raise MalformedError("prompt tokens go to the first leg")
-                if len(payload) != 4 * frame.length or frame.position + frame.length > job.plan.prompt:
+                if len(payload) != 4 * frame.length or frame.position + frame.length > job.fed_until:
                     raise MalformedError("the prompt's length does not match its header or the order")
                 job.arrive(frame.position, tuple(np.frombuffer(payload, dtype="<u4").tolist()), now_us=loop_us())
                 self._compute.poke(job)
@@ -117,6 +139,19 @@ class Incoming:
                 job.finish(frame.tokens_out)
                 self._places.got_on(served)
                 served.post_receipts()
+            case Probe():
+                arrived, processed, signed, replays = job.standing
+                served.post(
+                    Stands(
+                        session=job.session,
+                        leg=job.leg,
+                        number=frame.number,
+                        arrived=arrived,
+                        processed=processed,
+                        signed=signed,
+                        replays=replays,
+                    )
+                )
 
     async def _on_voucher(self, outbox: Outbox, signed: SignedVoucher) -> None:
         served = self._served_for(signed.voucher.session, outbox, SignedVoucher)
@@ -165,13 +200,23 @@ class Incoming:
             self._guarded(item.session, outbox, Step, partial(self._on_rows, outbox, step, item, piece))
 
     def _on_rows(self, outbox: Outbox, step: Step, item: StepItem, rows: Activations, served: Served) -> None:
-        if step.activations is not served.job.terms.activations:
-            raise MalformedError(f"rows in {step.activations} where {served.job.terms.activations} was agreed")
+        job = served.job
+        if step.activations is not job.terms.activations:
+            raise MalformedError(f"rows in {step.activations} where {job.terms.activations} was agreed")
+        if item.route != len(job.reroutes):
+            if item.route > len(job.reroutes):
+                served.hold(partial(self._on_rows, outbox, step, item, rows, served))
+            return
         served.upstream = outbox
-        served.job.arrive(item.position, rows, now_us=loop_us())
-        self._compute.poke(served.job)
+        job.arrive(item.position, rows, certain=item.certain, flight=item.flight, drafts=item.drafts, now_us=loop_us())
+        self._compute.poke(job)
 
     def _on_sampled(self, outbox: Outbox, token: SampledToken, served: Served) -> None:
+        job = served.job
+        if token.route != len(job.reroutes):
+            if token.route > len(job.reroutes):
+                served.hold(partial(self._on_sampled, outbox, token, served))
+            return
         served.upstream = outbox
-        served.job.arrive(token.position, (token.token,), now_us=loop_us())
-        self._compute.poke(served.job)
+        job.arrive(token.position, (token.token,), now_us=loop_us())
+        self._compute.poke(job)

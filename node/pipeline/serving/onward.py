@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.rows import Onward as PassedOn
 from protocol.activations import ActivationType
 from protocol.codec import Message
 from protocol.frames import MAX_ITEMS, Sampled, SampledToken, Step, StepItem
 
-__all__ = ["Onward"]
+__all__ = ["Onward", "item_of"]
+
+
+def item_of(job: LegJob, passed: PassedOn) -> StepItem:
+    """A session's part of a step."""
+    return StepItem(
+        session=job.session,
+        position=passed.position,
+        length=passed.length,
+        certain=passed.certain,
+        route=len(job.reroutes),
+        flight=passed.flight,
+        drafts=passed.drafts,
+    )
 
 
 class Onward:

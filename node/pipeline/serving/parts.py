@@ -76,10 +76,9 @@ class Parts:
 
     def _of(self, job: LegJob) -> list[tuple[bytes, int]]:
         """The peers that send in a job, and what a neighbour among them may send in one step."""
-        route = job.terms.route
         peers = [(job.order.session.client, 0)]
-        if len(route) > 1:
-            before = address_of_public_key(route[job.leg - 1].public_key)
+        if job.place is not None and len(job.route) > 1:
+            before = address_of_public_key(job.key_at(job.place - 1))
             row_bytes = FORMATS[job.terms.activations].item_bytes * self._width
             peers.append((before, 0 if job.is_first else _most_rows(job.plan) * row_bytes))
         return peers

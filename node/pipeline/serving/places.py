@@ -7,23 +7,29 @@ the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from node.pipeline.loop_clock import loop_s
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
+from node.pipeline.serving.neighbours import Next
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.parts import Parts
 from node.ports import Clock, PeerMemory
 from protocol.codec import Message
-from protocol.errors import LostPeerError
+from protocol.errors import LostPeerError, MalformedError
 from protocol.messages import SignedVoucher
 from protocol.places import POSITION_S, Held, Rank, Waits, free_for_newcomers, make_room, rank_of
 from protocol.standing import Deed
 
 __all__ = ["Places", "Served"]
+
+MOST_STANDBYS = 256
+"""Sessions that wait for a call at once: some kilobytes each."""
+MOST_EARLY = 64
+"""Frames of one session that are kept until its client tells of their route."""
 
 
 @dataclass(slots=True)
@@ -32,7 +38,9 @@ class Served:
 
     job: LegJob
     downstream: Outbox | None
-    """Where rows or tokens go next; None for the only leg."""
+    """Where rows or tokens go next; None for the only leg, and while that one is gone."""
+    next_leg: Next | None
+    """Who that is."""
     rank: Rank
     """Of its client, when it was taken."""
     begun_s: float
@@ -46,8 +54,21 @@ class Served:
     client: Outbox | None = None
     upstream: Outbox | None = None
     """Where rows or tokens last came from."""
+    early: list[Callable[[], None]] = field(default_factory=list)
+    """What neighbours sent on a route that the client has not told of yet."""
     paying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a voucher is written down: they count one after the other."""
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it waits to be called, and holds no place."""
+        return self.job.place is None
+
+    def hold(self, take: Callable[[], None]) -> None:
+        """Keep a neighbour's rows until the client has told of their route. Raises MalformedError: too many."""
+        if len(self.early) >= MOST_EARLY:
+            raise MalformedError("more rows on a route that was not told of than can be kept", code="out-of-order")
+        self.early.append(take)
 
     def post(self, frame: Message, payload: bytes = b"") -> None:
         """Queue a frame for the client. Raises LostPeerError where it is gone, or does not read."""
@@ -73,10 +94,15 @@ class Places:
         self._beginning: dict[bytes, Held] = {}
 
     def __len__(self) -> int:
-        return len(self._served)
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Served]:
-        return iter(list(self._served.values()))
+        return (served for served in self.all if not served.stands_by)
+
+    @property
+    def all(self) -> list[Served]:
+        """Those that stand by included."""
+        return list(self._served.values())
 
     def get(self, session: bytes) -> Served | None:
         """The job of a session; None for one that has ended."""
@@ -113,13 +139,33 @@ class Places:
         finally:
             del self._beginning[job.session]
 
-    def add(self, job: LegJob, downstream: Outbox | None) -> None:
+    def add(self, job: LegJob, downstream: Outbox | None, next_leg: Next | None) -> None:
         """The job has begun: the place is its own."""
         now = loop_s()
         rank = self._beginning[job.session].rank
-        self._served[job.session] = Served(job, downstream, rank, now, now, 0.0, job.order.pay)
+        self._served[job.session] = Served(job, downstream, next_leg, rank, now, now, 0.0, job.order.pay)
         self._parts.begin(job)
         self.paid_on(self._served[job.session])
+
+    def add_standby(self, job: LegJob) -> Served | None:
+        """The job waits to be called; another one that gives way to it, where there are too many."""
+        now, waiting = loop_s(), [served for served in self.all if served.stands_by]
+        rank = self._rank(job.order.session.client)
+        self._served[job.session] = Served(job, None, None, rank, now, now, 0.0, job.order.pay)
+        self._parts.begin(job)
+        if len(waiting) < MOST_STANDBYS:
+            return None
+        return min(waiting, key=lambda served: (served.rank, served.begun_s))
+
+    def reroute(self, served: Served, change: Callable[[], None]) -> None:
+        """`change` its route; who may send what follows."""
+        self._parts.end(served.job)
+        try:
+            change()
+        finally:
+            self._parts.begin(served.job)
+        served.moved_s = loop_s()
+        self.paid_on(served)
 
     def got_on(self, served: Served) -> None:
         """Its client has attached, or said that it is over: each happens once."""

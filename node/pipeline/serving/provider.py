@@ -18,11 +18,13 @@ from node.pipeline.serving.incoming import Incoming
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.neighbours import Neighbours, Next
-from node.pipeline.serving.onward import Onward
+from node.pipeline.serving.onward import Onward, item_of
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.parts import Parts
 from node.pipeline.serving.places import Places, Served
 from node.pipeline.serving.redeem import Redeemer
+from node.pipeline.serving.rerouting import Rerouting
+from node.pipeline.serving.rows import Onward as PassedOn
 from node.ports import (
     Allowance,
     Clock,
@@ -37,8 +39,9 @@ from node.ports import (
     Worker,
 )
 from protocol.errors import LostPeerError, PeerError
-from protocol.frames import Failed, Sampled, SampledToken, StepItem
+from protocol.frames import Failed, Paused, Replayed, Sampled, SampledToken
 from protocol.ids import ModelManifest
+from protocol.job import JobEvent, JobState
 from protocol.places import Waits
 from protocol.signing import address_of_public_key
 from protocol.standing import Deed
@@ -87,7 +90,12 @@ class Provider:
         self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
         self._ends = Endings(self._places, redeemer, self._compute, engine, clock, events, spawn)
-        self._incoming = Incoming(manifest.hidden_size, self._places, self._ends, self._compute, sketching, events)
+        self._rerouting = Rerouting(
+            manifest, self._places, self._neighbours, self._ends, self._compute, clock, self._give_place
+        )
+        self._incoming = Incoming(
+            manifest.hidden_size, self._places, self._ends, self._compute, self._rerouting, sketching, events
+        )
 
     @property
     def active(self) -> int:
@@ -115,26 +123,41 @@ class Provider:
         self._sketching.close()
 
     async def begin(self, job: LegJob, next_leg: Next | None) -> None:
-        """Take an admitted job, with its KV and its link to the next leg. Raises RefusedError."""
+        """Take an admitted job, with its KV and its link to the next leg. Raises RefusedError.
+
+        A standby waits for nothing but its client's call, and holds no place until then.
+        """
         client = job.order.session.client
+        if job.place is None:
+            self._let_wait(job)
+            return
         self._places.look(client)
         # Before it has a place: whom its order names may not answer.
         downstream = None if next_leg is None else await self._neighbours.reach(next_leg, client)
         with self._places.taken(job) as loser:
-            if loser is not None:
-                await self._make_way(loser)
-            sampling, plan = job.terms.sampling, job.plan
-            await self._compute.with_engine(
-                partial(
-                    self._engine.open,
-                    job.session,
-                    max_tokens=plan.prompt + plan.most,
-                    temperature_milli=sampling.temperature_milli,
-                    seed=sampling.seed,
-                    blocks=job.terms.legs[job.leg].span,
-                )
+            await self._give_place(job, loser)
+            self._places.add(job, downstream, next_leg)
+
+    def _let_wait(self, job: LegJob) -> None:
+        loser = self._places.add_standby(job)
+        if loser is not None:
+            self._ends.fail(loser, LostPeerError("too many sessions have this node as a standby", code="busy"))
+
+    async def _give_place(self, job: LegJob, loser: Served | None) -> None:
+        """Make room for it, and reserve its KV. Raises RefusedError."""
+        if loser is not None:
+            await self._make_way(loser)
+        sampling, plan = job.terms.sampling, job.plan
+        await self._compute.with_engine(
+            partial(
+                self._engine.open,
+                job.session,
+                max_tokens=plan.prompt + plan.most,
+                temperature_milli=sampling.temperature_milli,
+                seed=sampling.seed,
+                blocks=job.span,
             )
-            self._places.add(job, downstream)
+        )
 
     async def _make_way(self, loser: Served) -> None:
         error = LostPeerError("its place went to another job, since it stood still", code="idle")
@@ -188,8 +211,23 @@ class Provider:
                 gone = LostPeerError("the client went away", code="client-gone")
                 self._ends.fail(served, gone, blame=Deed.DEFAULTED)
             elif outbox in (served.upstream, served.downstream):
-                reason = f"lost a neighbour on the route: {error.message}"
-                self._ends.fail(served, LostPeerError(reason, code="neighbour-lost"))
+                self._pause(served, outbox, LostPeerError(f"lost a neighbour on the route: {error.message}"))
+
+    def _pause(self, served: Served, outbox: Outbox, error: PeerError) -> None:
+        """Stand still until the client says how it goes on: whoever holds the rest of the answer loses nothing."""
+        if served.downstream is outbox:
+            served.downstream = None
+        if served.upstream is outbox:
+            served.upstream = None
+        job = served.job
+        if job.state is JobState.SERVING:
+            job.advance(JobEvent.PAUSE)
+            served.moved_s = loop_s()
+            reason = to_plain_text(error.message, 512)
+            with contextlib.suppress(LostPeerError):  # its reader tells of a client that is gone
+                served.post(Paused(session=job.session, leg=job.leg, code="neighbour-lost", reason=reason))
+        elif job.state is JobState.ACCEPTED and job.place is not None:
+            self._ends.fail(served, LostPeerError(error.message, code="neighbour-lost"))
 
     # Results
 
@@ -214,28 +252,33 @@ class Provider:
     def _book(self, served: Served, piece: StepInput, output: StepOutput, onward: Onward) -> None:
         job = served.job
         served.moved_s = loop_s()
-        raw = job.complete(piece, output, now_us=loop_us())
-        if not job.is_last and served.downstream is not None:
-            item = StepItem(
-                session=job.session, position=piece.position, length=piece.length, certain=piece.position + piece.length
-            )
-            onward.rows[served.downstream, job.terms.activations].append((item, raw))
-        for at, drawn in enumerate(output.tokens, job.processed - len(output.tokens) + 1):
-            token = SampledToken(session=job.session, position=at, token=drawn)
-            served.post(Sampled(tokens=(token,)))
-            if not job.ended and job.is_first:
-                job.arrive(at, (drawn,), now_us=loop_us())
-            elif not job.ended and served.downstream is not None:
-                onward.tokens[served.downstream].append(token)
+        passed = job.complete(piece, output, now_us=loop_us())
+        if passed is not None:
+            self._pass_on(served, passed, onward)
+        if (fed := job.fed) is not None:
+            served.post(Replayed(session=job.session, leg=job.leg, fed=fed))
         served.post_receipts()
         self._compute.poke(job)
+
+    def _pass_on(self, served: Served, passed: PassedOn, onward: Onward) -> None:
+        job, route = served.job, len(served.job.reroutes)
+        if passed.rows and served.downstream is not None:
+            onward.rows[served.downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
+        for at, drawn in enumerate(passed.tokens, passed.position - len(passed.tokens) + 1):
+            token = SampledToken(session=job.session, position=at, token=drawn, route=route)
+            served.post(Sampled(tokens=(token,)))
+            last = job.ended and at == passed.position
+            if not last and job.is_first:
+                job.arrive(at, (drawn,), now_us=loop_us())
+            elif not last and served.downstream is not None:
+                onward.tokens[served.downstream].append(token)
 
     # Ends
 
     async def _give_up_still_jobs(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            for served in self._places:
+            for served in self._places.all:
                 if served.job.order.session.expiry <= self._clock():
                     self._ends.fail(served, LostPeerError("the session has expired", code="expired"))
             for served, waits in self._places.lapsed(LOOK_S):

@@ -1,0 +1,268 @@
+"""The rows of one session on their way through one leg: what has arrived, what may run next, and what stands.
+
+Rows are computed as they come. Those of drafted tokens stand once they are certain; until then they may be taken back
+(docs/spec/session.md, clause H9). Only what stands goes into windows, and into the trail that a replay is made from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from node.pipeline.serving.catching_up import Fed
+from node.pipeline.serving.rows import Arrived, Onward, Waiting
+from node.pipeline.serving.trail import Trail
+from node.pipeline.serving.windows import Passed, Windows
+from node.ports import StepInput, StepOutput
+from protocol.activations import ActivationType, to_wire
+from protocol.errors import MalformedError, RefusedError
+from protocol.frames import ANEW, Joining
+from protocol.metering import last_position, served
+from protocol.receipt import token_bytes
+from protocol.terms import Plan
+
+__all__ = ["Ends", "Flow"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """Which ends of the model this leg has."""
+
+    first: bool
+    """Token ids, not rows, enter."""
+    last: bool
+    """Tokens, not rows, leave."""
+
+
+class Flow:
+    """See above. It is told how far the rows are paid, and where the sequence is taken up.
+
+    Args:
+        windows: take the rows that stand.
+        trail: keeps what is sent on.
+        depth: drafted tokens in one piece, at most; 0 for none.
+        stop_tokens: ids that end the answer.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        session: bytes,
+        windows: Windows,
+        trail: Trail,
+        ends: Ends,
+        *,
+        activations: ActivationType,
+        depth: int,
+        stop_tokens: Sequence[int],
+    ) -> None:
+        self.ends = ends
+        self.joining = ANEW
+        self.running = False
+        """True while a piece of this session is in the engine."""
+        self.ended = False
+        """True once no further position can come: a stop token, the last allowed one, or the client's word."""
+        self.processed = 0
+        """Positions of the session that stand, and that this leg is paid for."""
+        self.computed = 0
+        """Positions that the KV holds."""
+        self.fed: Fed | None = None
+        """What it is fed again, where that is to be shown."""
+        self._plan = plan
+        self._session = session
+        self._windows = windows
+        self._trail = trail
+        self._activations = activations
+        self._depth = depth
+        self._stop_tokens = frozenset(stop_tokens)
+        self._waiting = Waiting()
+        self._in_engine: Arrived | None = None
+        self._void_from: int | None = None
+        """Rows in the engine from this position on were taken back meanwhile."""
+        self._certain = 0
+        """Rows below are of tokens that stand."""
+        self._tentative: deque[Passed] = deque()
+        """Computed, and not certain yet, or behind a window that waits for its receipt."""
+        self._known: tuple[int, ...] = ()
+        """Generated tokens from the base on that stand already: a reroute brings them to the first and the last leg."""
+
+    @property
+    def arrived(self) -> int:
+        """Positions that have come in."""
+        return self._waiting.arrived
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether it has yet to compute what others hold already."""
+        return self.computed < self.joining.base
+
+    def arrive(self, rows: Arrived) -> None:
+        """Take in what comes next. Raises MalformedError for another position, or beyond what was ordered."""
+        if not len(rows.data):
+            raise MalformedError("no rows at all")
+        if rows.position < self.arrived:
+            self._take_back(rows.position)
+        if rows.position != self.arrived:
+            raise MalformedError(f"position {rows.position} where {self.arrived} is next", code="out-of-order")
+        if rows.end > last_position(self._plan):
+            raise MalformedError("rows beyond the ordered number of tokens")
+        self._waiting.put(rows)
+        self._certain = max(self._certain, min(rows.certain, rows.end))
+        self.settle()
+
+    def _take_back(self, position: int) -> None:
+        """A draft was not taken: forget what follows from it. Raises MalformedError for what stands."""
+        if not self._depth or position < self._certain:
+            raise MalformedError(f"position {position} where {self.arrived} is next", code="out-of-order")
+        self._forget(position)
+
+    def _forget(self, position: int) -> None:
+        self._waiting.cut(position)
+        self.computed = min(self.computed, position)
+        if self.running:
+            self._void_from = position if self._void_from is None else min(self._void_from, position)
+        while self._tentative and self._tentative[-1].end > position:
+            last = self._tentative.pop()
+            if last.position < position:
+                self._tentative.append(last.part(last.position, position))
+
+    def ready_rows(self, may_process: int) -> int:
+        """Rows that may run now, in one piece: arrived, paid, and without drafts not across a window's end.
+
+        Nothing runs while a receipt is held up: so few windows' rows are all that is ever kept.
+        """
+        first = self._waiting.first
+        if self.running or first is None or self._windows.blocked:
+            return 0
+        end = min(first.end, may_process)
+        if first.position < self.joining.base:
+            end = min(end, self.joining.base)
+        elif not self._depth:
+            end = min(end, self._windows.end)
+        return max(0, end - first.position)
+
+    def take(self, rows: int) -> StepInput:
+        """So many of the rows that may run now, for the engine."""
+        self.running = True
+        piece = self._in_engine = self._waiting.take(rows)
+        return StepInput(
+            session=self._session, position=piece.position, length=rows, data=piece.data, draws=self._draws(piece)
+        )
+
+    def _draws(self, piece: Arrived) -> int:
+        """Rows of a piece after which this leg draws: those that yield a token which nobody knows yet."""
+        if not self.ends.last:
+            return 0
+        known = self._known_from + len(self._known)
+        return max(0, piece.end - max(piece.position, self._plan.prompt - 1, known - 1))
+
+    @property
+    def _known_from(self) -> int:
+        """Position of the first of the tokens that stand; what is before, the client sends as a prompt."""
+        return max(self.joining.base, self._plan.prompt)
+
+    def complete(self, piece: StepInput, output: StepOutput, *, now_us: int) -> Onward | None:
+        """Book what a forward pass did; what is to be sent, None where it was all taken back meanwhile."""
+        arrived, void, self._in_engine, self._void_from = self._in_engine, self._void_from, None, None
+        self.running = False
+        end = piece.position + piece.length if void is None else min(void, piece.position + piece.length)
+        if arrived is None or end <= piece.position:
+            return None
+        entered = token_bytes(piece.data) if self.ends.first else to_wire(self._activations, piece.data)  # type: ignore[arg-type]
+        raw = to_wire(self._activations, output.hidden)
+        tokens = (*self._stand_already(piece), *output.tokens)
+        passed = Passed(piece.position, piece.length, entered, raw, tokens, now_us - arrived.at_us)
+        passed = passed.part(piece.position, end)
+        self.computed = passed.end
+        if set(output.tokens) & self._stop_tokens or (self.ends.last and served(self._plan, end)[1] == self._plan.most):
+            self.ended = True
+        self._tentative.append(passed)
+        self.settle()
+        return self._onward(arrived, passed, output.tokens)
+
+    def _stand_already(self, piece: StepInput) -> tuple[int, ...]:
+        """At the last leg: of the tokens that a piece yields those that a reroute has brought."""
+        if not self.ends.last:
+            return ()
+        first, end = (at + 1 - self._known_from for at in (piece.position, piece.position + piece.length))
+        return self._known[max(0, first) : max(0, end)]
+
+    def _onward(self, arrived: Arrived, passed: Passed, drawn: tuple[int, ...]) -> Onward:
+        end, at = passed.end, max(passed.position, self.joining.onward)
+        if self.ends.last or at >= end:
+            return Onward(end, b"", 0, end, 0, b"", drawn)
+        part = passed.part(at, end)
+        return Onward(at, part.sent, part.length, min(end, self._certain), arrived.flight, arrived.drafts, ())
+
+    def settle(self) -> None:
+        """What is certain, and not behind a receipt that waits, stands from now on."""
+        base = self.joining.base
+        while self._tentative and not self._windows.blocked:
+            first = self._tentative.popleft()
+            bound = base if first.position < base else self._windows.end
+            end = min(first.end, self._certain, bound)
+            if end < first.end:
+                self._tentative.appendleft(first.part(max(end, first.position), first.end))
+            if end <= first.position:
+                return
+            self._book(first.part(first.position, end))
+
+    def _book(self, passed: Passed) -> None:
+        if not self.ends.last:
+            self._trail.append(passed.position, passed.sent)
+        if passed.end <= self.joining.base:
+            if self.fed is not None:
+                self.fed.add(passed)
+            return
+        self._windows.add(passed, generated=max(0, passed.end - max(passed.position, self._plan.prompt - 1)))
+        self.processed = passed.end
+
+    def end(self) -> None:
+        """The client wants no more: what waits is dropped."""
+        self.ended = True
+        self._waiting.clear()
+
+    def wind_up(self, seen: int) -> None:
+        """After the client's last word: rows of drafts stand as far as it has seen tokens of them, `seen` in all."""
+        if self._depth:
+            self._certain = max(self._certain, min(self.computed, self._plan.prompt - 1 + seen))
+            self._forget(max(self._certain, self.processed))
+        self.settle()
+        if not self._tentative and not self._windows.blocked:
+            self._windows.close_open()
+
+    # Taking up a sequence in its middle (clauses H3 to H5)
+
+    def join(self, joining: Joining, ends: Ends, known: tuple[int, ...] = ()) -> None:
+        """Go on as it says; `known` are the ids of tokens from the base on that stand."""
+        self._forget(joining.start)
+        self.joining, self.ends, self._known = joining, ends, known
+        self._waiting = Waiting(joining.start)
+        self._tentative.clear()
+        self.computed = self._certain = joining.start
+        self._trail.cut(joining.start)
+        self.ended = False
+
+    def known_rows(self, now_us: int) -> Arrived | None:
+        """At the first leg, once all before them is there: the rows of the tokens that stand, once."""
+        at = self._known_from
+        if not self.ends.first or not self._known or self.arrived != at:
+            return None
+        known = self._known[: last_position(self._plan) - at]
+        if not self.ends.last:
+            self._known = ()
+        return Arrived(at, known, at + len(known), 0, b"", now_us) if known else None
+
+    def replay(self) -> Iterator[Onward]:
+        """What the next leg needs of what was sent before, in pieces of a step.
+
+        Raises RefusedError: it is not kept any more.
+        """
+        joining, most = self.joining, max(min(self._plan.chunk, self._plan.prompt), self._plan.window)
+        for at in range(joining.onward, joining.start, most):
+            end = min(at + most, joining.start)
+            raw = self._trail.rows(at, end)
+            if raw is None:
+                raise RefusedError("what was sent before is not kept any more", code="no-trail")
+            yield Onward(at, raw, end - at, end, 0, b"", ())

@@ -1,0 +1,132 @@
+"""How a job goes on by another route: its leg is told by the client, reaches its new neighbour, and sends again.
+
+Trust: only the client's signed reroute changes a route, and only from the end of a window that this leg has signed for.
+A standby that is called takes a place then, by the same rules as any other job, and may find none.
+docs/spec/session.md, clauses H2 to H7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from node.pipeline.loop_clock import loop_us
+from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.ending import Endings
+from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.neighbours import Neighbours, Next
+from node.pipeline.serving.onward import Onward, item_of
+from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.places import Places, Served
+from node.ports import Clock
+from protocol.errors import DishonestError, MalformedError, PeerError, RefusedError
+from protocol.frames import MAX_KNOWN_TOKENS, Rerouted
+from protocol.ids import ModelManifest, keccak256
+from protocol.job import JobState
+from protocol.order import check_offer_of
+from protocol.standing import Deed
+from protocol.terms import Reroute, open_reroutes, route_at
+
+__all__ = ["Rerouting"]
+
+GivePlace = Callable[[LegJob, Served | None], Awaitable[None]]
+"""Reserve what a job needs, with the job that gives way to it. Raises RefusedError."""
+
+
+class Rerouting:
+    """Takes reroutes from clients, one session's after the other."""
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        places: Places,
+        neighbours: Neighbours,
+        ends: Endings,
+        compute: ComputeLoop,
+        clock: Clock,
+        give_place: GivePlace,
+    ) -> None:
+        self._manifest = manifest
+        self._places = places
+        self._neighbours = neighbours
+        self._ends = ends
+        self._compute = compute
+        self._clock = clock
+        self._give_place = give_place
+
+    async def take(self, served: Served, frame: Rerouted, payload: bytes) -> None:
+        """The client's word: what is wrong with it ends the session."""
+        try:
+            await self._take(served, frame, payload)
+        except RefusedError as error:
+            self._ends.fail(served, error)
+        except PeerError as error:
+            self._ends.fail(served, error, blame=Deed.DEFAULTED)
+
+    async def _take(self, served: Served, frame: Rerouted, payload: bytes) -> None:
+        job = served.job
+        if job.state not in (JobState.SERVING, JobState.PAUSED):
+            raise MalformedError("a reroute before its client has attached, or after the end", code="out-of-order")
+        reroutes = open_reroutes(frame.sealed, job.terms, job.order.session, blocks=self._manifest.blocks)
+        if reroutes[: len(job.reroutes)] != job.reroutes:
+            raise DishonestError("the client signs other reroutes than it did before")
+        if len(reroutes) != len(job.reroutes) + 1 and (job.place is not None or len(reroutes) <= len(job.reroutes)):
+            raise MalformedError("not the session's next reroute", code="out-of-order")
+        known = _known_ids(payload)
+        if job.place is None:
+            with self._places.taken(job) as loser:
+                await self._give_place(job, loser)
+        next_leg = self._next_of(job, reroutes, frame, served.next_leg)
+        downstream = None
+        if next_leg is not None:
+            downstream = await self._neighbours.reach(next_leg, job.order.session.client)
+        if self._places.get(job.session) is None:
+            return  # it ended meanwhile
+        self._places.reroute(served, partial(job.reroute, reroutes, frame.joining, known))
+        served.next_leg, served.downstream = next_leg, downstream
+        self._go_on(served)
+
+    def _next_of(self, job: LegJob, reroutes: Sequence[Reroute], frame: Rerouted, before: Next | None) -> Next | None:
+        """Where the leg after this one on the new route is dialled. Raises PeerError."""
+        route = route_at(job.terms, reroutes, reroutes[-1].position)
+        place = next((at for at, each in enumerate(route) if each.leg == job.leg), None)
+        if place is None:
+            raise RefusedError("this leg has no part in the new route", code="not-mine")
+        if len(route) == 1:
+            return None
+        leg = job.terms.legs[route[(place + 1) % len(route)].leg]
+        if before is not None and before.public_key == leg.public_key:
+            return before
+        if keccak256(frame.next_offer) != leg.offer:
+            raise RefusedError("the next leg's offer is not the one in the terms", code="next-unreachable")
+        offer = check_offer_of(leg, frame.next_offer, job.terms, now=self._clock())
+        return Next(leg.public_key, offer.data_addresses)
+
+    def _go_on(self, served: Served) -> None:
+        """Send again what the next leg lacks, and take in what came early."""
+        job = served.job
+        if served.downstream is not None:
+            post_replay(job, served.downstream)
+        job.feed_known(loop_us())
+        early, served.early = served.early, []
+        for take in early:
+            take()
+        self._compute.poke(job)
+
+
+def post_replay(job: LegJob, downstream: Outbox) -> None:
+    """Send the next leg what it needs of what was sent before. Raises RefusedError: it is not kept any more."""
+    onward = Onward()
+    for passed in job.replay():
+        onward.rows[downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
+        for outbox, frame, payload in onward.frames():
+            outbox.post(frame, payload)
+        onward.rows.clear()
+
+
+def _known_ids(payload: bytes) -> tuple[int, ...]:
+    if len(payload) % 4 or len(payload) > 4 * MAX_KNOWN_TOKENS:
+        raise MalformedError("the tokens that stand are no token ids, or too many")
+    return tuple(np.frombuffer(payload, dtype="<u4").tolist())

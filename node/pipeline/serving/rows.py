@@ -1,0 +1,99 @@
+"""Rows that wait for their turn or their payment, and what a pass leaves to be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from node.ports import Activations
+
+__all__ = ["ID_BYTES", "Arrived", "Onward", "Waiting"]
+
+ID_BYTES = 4
+"""Of a drafted token's id, masked."""
+
+
+class Onward(NamedTuple):
+    """What a pass leaves to be sent: rows to the leg after this one, or tokens that were drawn and stand."""
+
+    position: int
+    """Of the first row; where there is none, one past the last."""
+    rows: bytes
+    """As they go over the wire; empty at the last leg, and where the next one needs none of them."""
+    length: int
+    certain: int
+    """Rows below are of tokens that stand."""
+    flight: int
+    drafts: bytes
+    tokens: tuple[int, ...]
+    """Drawn here: the last of them stands at `position`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Some rows of one session, in order."""
+
+    position: int
+    """Of the first one."""
+    data: tuple[int, ...] | Activations
+    certain: int
+    """Rows below are of tokens that stand."""
+    flight: int
+    drafts: bytes
+    """Ids of the tokens of the other rows, each masked by itself."""
+    at_us: int
+
+    @property
+    def end(self) -> int:
+        """One past the position of the last row."""
+        return self.position + len(self.data)
+
+    def part(self, start: int, end: int) -> Arrived:
+        """The rows at positions ``[start, end)``."""
+        first_draft = max(self.certain, self.position)
+        drafts = self.drafts[ID_BYTES * max(0, start - first_draft) : ID_BYTES * max(0, end - first_draft)]
+        data = self.data[start - self.position : end - self.position]
+        return Arrived(start, data, self.certain, self.flight, drafts, self.at_us)
+
+
+class Waiting:
+    """Rows in the order of their positions, without gaps.
+
+    Args:
+        arrived: position that comes next.
+    """
+
+    def __init__(self, arrived: int = 0) -> None:
+        self.arrived = arrived
+        """One past the last row that came in."""
+        self._queue: deque[Arrived] = deque()
+
+    @property
+    def first(self) -> Arrived | None:
+        """The rows that run next."""
+        return self._queue[0] if self._queue else None
+
+    def put(self, arrived: Arrived) -> None:
+        """They begin at `self.arrived`."""
+        self._queue.append(arrived)
+        self.arrived = arrived.end
+
+    def take(self, rows: int) -> Arrived:
+        """So many of the first ones."""
+        first = self._queue.popleft()
+        if rows < len(first.data):
+            self._queue.appendleft(first.part(first.position + rows, first.end))
+        return first.part(first.position, first.position + rows)
+
+    def cut(self, position: int) -> None:
+        """Forget all from a position on: it comes next."""
+        while self._queue and self._queue[-1].end > position:
+            last = self._queue.pop()
+            if last.position < position:
+                self._queue.append(last.part(last.position, position))
+        self.arrived = min(self.arrived, position)
+
+    def clear(self) -> None:
+        """Forget all that waits; what comes next is not taken in any more."""
+        self._queue.clear()
