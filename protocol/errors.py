@@ -120,6 +120,11 @@ class RefusedError(PeerError):
 
     default_code = "refused"
 
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None, retry_s: int = 0) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.retry_s = retry_s
+        """Seconds after which the same may be asked again; 0 where time alone changes nothing, or nobody knows."""
+
 
 class DishonestError(PeerError):
     """Two signed statements, or a statement and the facts, contradict each other."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from protocol.codec import Message, Size, TextSize, message
+from protocol.admission import MAX_RETRY_S
+from protocol.codec import Message, Size, TextSize, Uint, message
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, ExpiredError, MalformedError, RefusedError, SignatureError
 from protocol.evidence import MAX_EVIDENCE_BYTES
@@ -86,6 +87,8 @@ class Refusal(Message):
     """Stable, for programs."""
     reason: Annotated[str, TextSize(512)]
     """For people."""
+    retry_s: Annotated[int, Uint(16, MAX_RETRY_S)]
+    """Seconds after which such an order would be taken, as things are now; 0 where nobody can say."""
     discharge: SignatureBytes | None
     """The leg's signature over a `Discharge` of nothing, so that the client has its reserve back at once; None where
     the session may be ordered here again."""

@@ -39,7 +39,8 @@ class RefusalCode(StrEnum):
     TOO_LONG = "too-long"
     """More bytes, tokens or positions than this party takes."""
     BUSY = "busy"
-    """Too much at once, in all or from this peer; later it may go."""
+    """Too much at once, in all or from this peer; later it may go. Of an order: too many prompts wait here now, and
+    `retry_s` says when to come back."""
     TIMEOUT = "timeout"
     """No answer was ready in time."""
     INTERNAL = "internal"
@@ -171,7 +172,7 @@ _EARLY_CHECKS = (_C.MALFORMED, _C.BAD_SIGNATURE, _C.EXPIRED, _C.STALE, _C.VENUE,
 _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     Way.SEALED: (
         *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.SPECULATION, _C.STANDBY, _C.SESSION_OPEN),
-        *(_C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.UNREACHABLE, _C.LOST_PEER, _C.SHUTDOWN),
+        *(_C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.UNREACHABLE, _C.LOST_PEER, _C.SHUTDOWN, _C.BUSY),
         # Of the next leg's offer, which is looked at last.
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.DISHONEST, _C.EXPIRED),
     ),

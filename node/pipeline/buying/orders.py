@@ -90,7 +90,7 @@ class Orders:
         if answer.discharge is not None:
             nothing = Discharge(session=self._session, leg=leg, amount=0)
             self._take_discharge(leg, SignedDischarge(discharge=nothing, signature=answer.discharge))
-        raise RefusedError(f"{deal.name(leg)} refused: {answer.reason}", code=answer.code)
+        raise RefusedError(f"{deal.name(leg)} refused: {answer.reason}", code=answer.code, retry_s=answer.retry_s)
 
     async def _reply(self, order: JobOrder) -> bytes:
         side, offer, named = self._side, self._deal.offer(order.leg), self._deal.name(order.leg)

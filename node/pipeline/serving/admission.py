@@ -122,6 +122,7 @@ class Admission:
             leg=order.leg,
             code=error.code,
             reason=to_plain_text(error.message, 512),
+            retry_s=error.retry_s if isinstance(error, RefusedError) else 0,
             discharge=sign_typed(self.settlement.domain, nothing, self.key),
         )
         return seal(refusal, self.key)
