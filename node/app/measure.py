@@ -43,6 +43,7 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
         kv_tokens=config.kv_tokens,
         dtype=manifest.precision,
         threads=config.threads,
+        max_rows=config.chunk,
     )
     energy = choose_energy(
         declared_mj=config.millijoules_per_token,

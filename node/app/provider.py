@@ -35,6 +35,7 @@ from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane, Listener
 from node.pipeline.serving.admission import Admission
 from node.pipeline.serving.limits import ProviderLimits
+from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
@@ -184,6 +185,7 @@ class _Node:
             spawn=spawn,
             compute=ThreadWorker("engine"),
             sketching=ThreadWorker("sketches"),
+            pace=Pace(self.limits, row_us=held.speed.prompt_us, step_us=held.speed.position_us),
         )
         self.terms = self._make_terms(config, key, ledger, doors)
         admission = Admission(
@@ -341,7 +343,12 @@ def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_a
 def limits_of(config: NodeConfig) -> ProviderLimits:
     """What the settings say of the risk that is taken."""
     return ProviderLimits(
-        max_sessions=config.max_sessions, max_window=config.window, credit=min(config.credit_tokens, config.window)
+        max_sessions=config.max_sessions,
+        max_window=config.window,
+        max_chunk=config.chunk,
+        stretch=config.stretch,
+        wait_s=config.wait_ms / 1000,
+        credit=min(config.credit_tokens, config.window),
     )
 
 
@@ -364,6 +371,7 @@ def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, conf
     terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
     wanted = limits_of(config)
     limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
+    limits.stretch, limits.wait_s = wanted.stretch, wanted.wait_s
     advertiser.renew()
 
 

@@ -186,6 +186,30 @@ class NodeConfig:
         reloadable=True,
         about="Most generated tokens to serve before they are paid for; orders with a larger window are refused.",
     )
+    chunk: int = setting(
+        Whole("tokens", 16, 65_536),
+        table="capacity",
+        default=512,
+        about="Most prompt tokens to serve before they are paid for, and most rows in one pass; "
+        "a graphics card likes more.",
+    )
+    stretch: int = setting(
+        Whole("times", 0, 1_000),
+        table="capacity",
+        default=3,
+        reloadable=True,
+        about="How many times as long a pass may take as one of answers alone, when prompts run with them. "
+        "Less is smoother for running answers, more is sooner for long prompts; 0 sets no bound.",
+    )
+    wait_ms: int = setting(
+        Fixed("seconds", 3, "0.1", "60"),
+        name="wait",
+        table="capacity",
+        default=5_000,
+        reloadable=True,
+        about="How long the first part of a new job's prompt may wait for other prompts. An order that would wait "
+        "longer is refused, and told when to come back.",
+    )
     threads: int = setting(
         Whole("threads", 1, 1_024), table="capacity", default=1, about="Compute threads of the engine."
     )

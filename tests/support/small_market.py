@@ -22,6 +22,7 @@ from node.pipeline.buying.job import ClientSide, Deal, JobResult, make_deal
 from node.pipeline.serving.admission import Admission
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.meter import Meter
+from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
@@ -263,6 +264,7 @@ class SmallNode:
             spawn=tasks.spawn,
             compute=InlineWorker(),
             sketching=InlineWorker(),
+            pace=Pace(self.limits, row_us=10, step_us=100),
         )
         self.admission = Admission(
             key=self.key,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from node.pipeline.loop_clock import loop_us
 from node.pipeline.serving.leg import LegJob
-from node.pipeline.serving.scheduler import Scheduler
+from node.pipeline.serving.pace import Pace
+from node.pipeline.serving.scheduler import Customer, Scheduler
 from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Worker
 
 __all__ = ["ComputeLoop"]
@@ -24,17 +26,28 @@ class ComputeLoop:
     Args:
         finished: called in the event loop with each pass's results.
         worker: the only one that touches the engine.
-        max_rows: most positions in one pass; more than there can be sessions, so that prompts are never shut out.
+        max_rows: most positions in one pass.
+        pace: what passes take here; it is told of each.
+        known: whether the client of a session has paid here before.
     """
 
     def __init__(
-        self, engine: SpanEngine, energy: EnergyAccount, finished: Finished, *, worker: Worker, max_rows: int
+        self,
+        engine: SpanEngine,
+        energy: EnergyAccount,
+        finished: Finished,
+        *,
+        worker: Worker,
+        max_rows: int,
+        pace: Pace,
+        known: Callable[[bytes], bool],
     ) -> None:
         self._engine = engine
         self._energy = energy
         self._finished = finished
         self._worker = worker
-        self._scheduler = Scheduler(max_rows)
+        self._scheduler = Scheduler(max_rows, pace)
+        self._known = known
         self._poked: dict[bytes, LegJob] = {}
         self._jobs: dict[bytes, LegJob] = {}
         self._wake = asyncio.Event()
@@ -56,11 +69,18 @@ class ComputeLoop:
             pieces = [piece for _, piece in batch]
             began = loop.time()
             outputs = await self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
-            self._note_energy(batch, loop.time() - began)
+            took_s = loop.time() - began
+            self._scheduler.took(round(took_s * 1e6))
+            self._note_energy(batch, took_s)
             for job, _ in batch:
                 job.running = False
                 self._poked[job.session] = job  # for the rows that were left over
             self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
+
+    @property
+    def answering(self) -> bool:
+        """Whether any answer is under way."""
+        return self._scheduler.answering(loop_us())
 
     async def with_engine(self, call: Callable[[], T]) -> T:
         """Run an engine call between passes."""
@@ -77,9 +97,12 @@ class ComputeLoop:
                 self._jobs[job.session] = job
             else:
                 self._jobs.pop(job.session, None)
-            self._scheduler.ready(job.session, rows)
+            customer = Customer(job.order.session.client, self._known(job.session))
+            self._scheduler.ready(job.session, rows, customer, answering=job.prompt_left == 0)
+            if job.ended:
+                self._scheduler.end(job.session)
         self._poked.clear()
-        while not batch and (turns := self._scheduler.next_pass()):
+        while not batch and (turns := self._scheduler.next_pass(loop_us())):
             for session, rows in turns:
                 job = self._jobs[session]
                 if (piece := job.next_piece(rows)) is not None:

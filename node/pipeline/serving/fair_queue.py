@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from protocol.admission import charge
+from protocol.admission import UNIT, charge
 
 __all__ = ["Customer", "FairQueue", "Turn"]
 
@@ -79,15 +79,14 @@ class FairQueue:
         taken: dict[bytes, int] = {}
         while room > 0 and self._waiting:
             customer = min(self._waiting, key=self._order)
-            alone = len(self._waiting) == 1
             session = next(iter(self._waiting[customer]))
-            rows = self._rows[session]
-            if self._whole:
-                if rows > room:
-                    break
-            else:
-                rows = min(rows, room, room if alone else self._quantum)
-            self._serve(customer, session, rows)
+            rows, cost = self._rows[session], self._charge(customer)
+            if not self._whole:
+                alone = len(self._waiting) == 1
+                rows = min(rows, room, room if alone else max(1, self._quantum * UNIT // cost))
+            elif rows > room:
+                break
+            self._serve(customer, session, rows, rows * cost)
             taken[session] = taken.get(session, 0) + rows
             room -= rows
         for customer in [each for each, had in self._had.items() if had <= self._least]:
@@ -97,9 +96,11 @@ class FairQueue:
     def _order(self, customer: Customer) -> tuple[int, bool]:
         return max(self._least, self._had.get(customer, 0)), not customer.known
 
-    def _serve(self, customer: Customer, session: bytes, rows: int) -> None:
+    def _charge(self, customer: Customer) -> int:
         known = sum(each.known for each in self._waiting)
-        cost = rows * charge(customer.known, known=known, guests=len(self._waiting) - known)
+        return charge(customer.known, known=known, guests=len(self._waiting) - known)
+
+    def _serve(self, customer: Customer, session: bytes, rows: int, cost: int) -> None:
         self._least = max(self._least, self._had.get(customer, 0))
         self._had[customer] = self._least + cost
         if rows < self._rows[session]:

@@ -214,6 +214,11 @@ class LegJob:
         """Positions whose tokens the client sends to the first leg: the prompt, or what it has to compute again."""
         return max(self.plan.prompt, self._flow.joining.base)
 
+    @property
+    def prompt_left(self) -> int:
+        """Rows to be computed before its answer goes on: of the prompt, or of what it takes up again."""
+        return max(0, self.fed_until - self._flow.computed)
+
     def arrive(
         self,
         position: int,

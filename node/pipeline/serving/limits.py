@@ -17,6 +17,10 @@ class ProviderLimits:
     """Generated tokens in one window."""
     max_chunk: int = 512
     """Prompt tokens in one window; also the most rows in one pass."""
+    stretch: int = 3
+    """How many times as long a pass may take as one of answers alone, for the prompts that run with them; 0 for any."""
+    wait_s: float = 5.0
+    """Seconds that the first rows of a new job may wait for other prompts."""
     credit: int = 0
     """Generated tokens that it serves unpaid for a client without history."""
     attach_s: float = 12.0

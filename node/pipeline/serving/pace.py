@@ -63,5 +63,5 @@ class Pace:
 
 def _moved(figure: int, sample: int) -> int:
     """Towards what was measured; at least 1."""
-    sample = min(MOST * figure, max(figure // MOST, sample))
-    return max(1, figure + (sample - figure) // WEIGHT if sample < figure else figure + ceil_div(sample - figure, WEIGHT))
+    step = min(MOST * figure, max(figure // MOST, sample)) - figure
+    return max(1, figure + (ceil_div(step, WEIGHT) if step > 0 else step // WEIGHT))

@@ -122,7 +122,7 @@ class Places:
 
     def look(self, client: bytes) -> None:
         """Raises RefusedError where a job of this client would find no place now."""
-        make_room(self._held(), client, self._rank(client), self._limits.max_sessions)
+        make_room(self._held(), client, self.rank(client), self._limits.max_sessions)
 
     @contextmanager
     def taken(self, job: LegJob) -> Iterator[Served | None]:
@@ -131,7 +131,7 @@ class Places:
         Raises RefusedError where there is none.
         """
         client = job.order.session.client
-        rank = self._rank(client)
+        rank = self.rank(client)
         loser = make_room(self._held(), client, rank, self._limits.max_sessions)
         self._beginning[job.session] = Held(session=job.session, client=client, rank=rank, still_s=0.0)
         try:
@@ -150,7 +150,7 @@ class Places:
     def add_standby(self, job: LegJob) -> Served | None:
         """The job waits to be called; another one that gives way to it, where there are too many."""
         now, waiting = loop_s(), [served for served in self.all if served.stands_by]
-        rank = self._rank(job.order.session.client)
+        rank = self.rank(job.order.session.client)
         self._served[job.session] = Served(job, None, None, rank, now, now, 0.0, job.order.pay)
         self._parts.begin(job)
         if len(waiting) < MOST_STANDBYS:
@@ -198,8 +198,14 @@ class Places:
         limits = self._limits
         return {Waits.ATTACH: limits.attach_s, Waits.CLIENT: limits.lapse_s}.get(waits, limits.idle_s)
 
-    def _rank(self, client: bytes) -> Rank:
+    def rank(self, client: bytes) -> Rank:
+        """How a client stands here now."""
         return rank_of(self._memory.standing(client), self._clock())
+
+    def is_known(self, session: bytes) -> bool:
+        """Whether the client of a session had paid here before it was taken."""
+        served = self._served.get(session)
+        return served is not None and served.rank is Rank.KNOWN
 
     def _held(self) -> list[Held]:
         now = loop_s()

@@ -20,8 +20,10 @@ from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.neighbours import Neighbours, Next
 from node.pipeline.serving.onward import Onward, item_of
 from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.parts import Parts
 from node.pipeline.serving.places import Places, Served
+from node.pipeline.serving.queueing import Queueing
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.rerouting import Rerouting
 from node.pipeline.serving.rows import Onward as PassedOn
@@ -63,6 +65,7 @@ class Provider:
         spawn: who cares for its tasks.
         compute: the worker that the engine belongs to.
         sketching: the worker that sketches windows, off the tokens' path.
+        pace: what passes take here.
     """
 
     def __init__(
@@ -80,15 +83,19 @@ class Provider:
         spawn: Spawn,
         compute: Worker,
         sketching: Worker,
+        pace: Pace,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._events = events
         self._sketching = sketching
-        self._compute = ComputeLoop(engine, energy, self._computed, worker=compute, max_rows=limits.max_chunk)
+        self._compute = ComputeLoop(
+            engine, energy, self._computed, worker=compute, max_rows=limits.max_chunk, pace=pace, known=self._is_known
+        )
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
         self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
+        self._queueing = Queueing(self._places, self._compute, pace, limits)
         self._ends = Endings(self._places, redeemer, self._compute, engine, clock, events, spawn)
         self._rerouting = Rerouting(
             manifest, self._places, self._neighbours, self._ends, self._compute, clock, self._give_place
@@ -104,8 +111,8 @@ class Provider:
 
     @property
     def free(self) -> int:
-        """Places that a client without history would find."""
-        return self._places.free
+        """Places that a client without history would find; none while it would be told to come back later."""
+        return 0 if self._queueing.busy else self._places.free
 
     async def run(self) -> None:
         """Compute, and watch over idle jobs, until cancelled."""
@@ -132,9 +139,10 @@ class Provider:
             self._let_wait(job)
             return
         self._places.look(client)
+        self._queueing.look(job)
         # Before it has a place: whom its order names may not answer.
         downstream = None if next_leg is None else await self._neighbours.reach(next_leg, client)
-        with self._places.taken(job) as loser:
+        with self._queueing.coming(job), self._places.taken(job) as loser:
             await self._give_place(job, loser)
             self._places.add(job, downstream, next_leg)
 
@@ -158,6 +166,9 @@ class Provider:
                 blocks=job.span,
             )
         )
+
+    def _is_known(self, session: bytes) -> bool:
+        return self._places.is_known(session)
 
     async def _make_way(self, loser: Served) -> None:
         error = LostPeerError("its place went to another job, since it stood still", code="idle")
