@@ -69,6 +69,8 @@ class Request:
     """Generated tokens at most; cut to what the model's context leaves."""
     window: int | None = None
     """Generated tokens in one window."""
+    chunk: int = PROMPT_CHUNK
+    """Prompt tokens in one window, at most."""
     sampling: SamplingTerms | None = None
     policy: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
@@ -268,7 +270,7 @@ class Market:
                 hint="shorten the prompt" if prompt else "write something to ask",
             )
         window = self._config.window if self._request.window is None else self._request.window
-        return Plan(prompt=prompt, most=most, chunk=min(PROMPT_CHUNK, prompt), window=window)
+        return Plan(prompt=prompt, most=most, chunk=min(self._request.chunk, prompt), window=window)
 
     def _policy(self) -> Policy:
         policy = policy_of(self._config, self._manifest)

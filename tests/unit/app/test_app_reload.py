@@ -103,6 +103,8 @@ def test_prices_limits_and_the_log_level_can_change_and_nothing_else() -> None:
         "credit",
         "max_sessions",
         "window",
+        "stretch",
+        "wait",
         "log_level",
     }
     assert {field.name for field in dataclasses.fields(NodeConfig)} == {each.field for each in declared(NodeConfig)}
