@@ -51,7 +51,7 @@ Explanations = tuple[tuple[Offer, Reason], ...]
 
 
 class NoRouteError(RoutingError):
-    """No route. `code` is one of no-offers, unreachable, all-excluded, gap, price-cap, too-slow, no-route."""
+    """No route. `code` is one of no-offers, unreachable, all-excluded, gap, price-cap, too-slow, busy, no-route."""
 
     def __init__(self, message: str, *, code: str, hint: str = "", explanations: Explanations = ()) -> None:
         super().__init__(message, code=code, hint=hint)

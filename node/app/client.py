@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from node.app.busy import BusyNodes
 from node.app.clock import clock
 from node.app.execution import Execution
 from node.app.known_names import KnownNames
@@ -117,6 +118,7 @@ class Client:
         self._journals: dict[bytes, VoucherStore] = {}
         self._manifests: dict[bytes, ModelManifest] = {}
         self._texts: dict[bytes, Text] = {}
+        self._busy = BusyNodes(clock, events)
         self._told: set[bytes] = set()
         """Roots of models whose namesakes were told of."""
 
@@ -251,13 +253,19 @@ class Client:
     async def plan(self, request: Request) -> JobPlan:
         """What a request comes to on the offers of now: route, terms, session. Nothing is reserved yet.
 
+        Where there is no way round a node that said when to come back, it waits until then, for a minute at most.
+
         Raises:
-            RoutingError: no offers, gaps, or every offer excluded; says which and why.
+            RoutingError: no offers, gaps, or every offer excluded; says which and why. With code ``busy``: nodes that
+                there is no way round take no orders for so long.
             ConfigurationError: the prompt does not fit the model, or several models are meant.
             FundsError: the balance does not cover the caps and the ledger's fees.
             UnreachableError: the ledger or the network does not answer.
         """
         require_tokens(request)
+        return await self._busy.planned(partial(self._plan, request))
+
+    async def _plan(self, request: Request) -> JobPlan:
         rules, free = await self.require_ready()
         manifest = await self.model(request.model)
         network, _ = await self._join()
@@ -272,6 +280,7 @@ class Client:
             clock=clock,
             standing=self.peers.standing,
             merit=network.merits.of,
+            busy=self._busy.until,
         )
         route = await self._route(market, network)
         deal = market.deal(route, client=self.key.address, randomness=self._randomness)
@@ -323,6 +332,7 @@ class Client:
         if not worth_another_try(results):
             return None
         result, (network, _) = results[-1], await self._join()
+        self._busy.note(result)
         for leg in result.culprits:
             offer = plan.deal.offer(leg)
             with suppress(JoulemeshError):

@@ -160,19 +160,21 @@ def wants_credit_less(error: JoulemeshError | None) -> bool:
 def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]) -> list[bytes]:
     """Public keys of providers that another try does without: those that failed the job, the likeliest last.
 
-    One that refused is asked again where it has made another offer since: what it refuses today may be its price.
+    One that refused is asked again where it has made another offer since: what it refuses today may be its price. One
+    that said when to come back is left alone until then (`busy`).
 
     Args:
         known: a provider's sealed offers of the model that are in force.
     """
     avoided = []
     for leg in result.culprits:
-        if wants_credit_less(result.failures.get(leg)):
+        error = result.failures.get(leg)
+        if wants_credit_less(error) or (isinstance(error, RefusedError) and error.retry_s):
             continue
         chosen = result.deal.legs[leg]
         node = chosen.leg.offer.public_key
         newer = [sealed for sealed in known(node) if sealed != chosen.sealed]
-        if not isinstance(result.failures.get(leg), RefusedError) or not newer:
+        if not isinstance(error, RefusedError) or not newer:
             avoided.append(node)
     return avoided
 
@@ -206,6 +208,15 @@ def _known(standing: Standing) -> Known:
     return Known(has_place=standing.of(Deed.SERVED).count > 0)
 
 
+def _left_alone(busy: Mapping[bytes, int], now: int) -> dict[bytes, tuple[Reason, bool]]:
+    """As `shunned`: nodes that said to come back later."""
+    return {
+        node: (Reason(ReasonCode.SHUNNED, f"it is busy, and said to come back in {until - now} s"), False)
+        for node, until in busy.items()
+        if until > now
+    }
+
+
 class Market:
     """The offers of one model against one request: who is worth asking, and the route through those who answer.
 
@@ -215,6 +226,8 @@ class Market:
         venue: domain separator of the ledger.
         standing: what is remembered of a provider, by its address.
         merit: of a provider's public key: who is looked at first.
+        busy: by public key of nodes that said so, when to come back, in Unix seconds: whoever comes then finds a place,
+            whatever its offer says.
 
     Raises:
         ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
@@ -232,6 +245,7 @@ class Market:
         clock: Clock,
         standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
         merit: MeritOf = nothing_known,
+        busy: Mapping[bytes, int] = MappingProxyType({}),
     ) -> None:
         self._merit = merit
         self._request = request
@@ -245,9 +259,14 @@ class Market:
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
-        self._shunned = shunned(self._offers, standing, clock())
+        self._shunned = shunned(self._offers, standing, clock()) | _left_alone(busy, clock())
         self._standing = standing
-        self._known = {offer.public_key: _known(standing(address_of(offer.public_key))) for offer in self._offers}
+        self._known = {
+            offer.public_key: Known(has_place=True)
+            if offer.public_key in busy
+            else _known(standing(address_of(offer.public_key)))
+            for offer in self._offers
+        }
 
     def readmit(self) -> bool:
         """Look at more of the providers that are shunned, for want of others; whether there are any.

@@ -13,6 +13,7 @@ from node.events.buying import (
     SessionOpened,
     Settled,
     VoucherSigned,
+    WaitingForBusy,
 )
 from node.events.network import (
     CheckpointNotCompared,
@@ -104,5 +105,6 @@ __all__ = [
     "VoucherNotRedeemable",
     "VoucherRedeemed",
     "VoucherSigned",
+    "WaitingForBusy",
     "unheard",
 ]

@@ -16,6 +16,7 @@ __all__ = [
     "SessionOpened",
     "Settled",
     "VoucherSigned",
+    "WaitingForBusy",
 ]
 
 
@@ -77,6 +78,19 @@ class Retrying(Event):
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.held_until))
             held = f"; {dollars(self.held_micro)} stays held until {when}"
         return f"trying another offer or route (attempt {self.attempt}): {self.reason} [{self.code}]{held}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingForBusy(Event):
+    """Every route has a node that said when to come back, and the client waits for it."""
+
+    name: ClassVar[str] = "waiting for busy nodes"
+    level: ClassVar[Level] = Level.WARNING
+    wait_s: int
+    """Seconds until it orders."""
+
+    def sentence(self) -> str:
+        return f"the nodes for this job are busy: ordering again in {self.wait_s} s, when they said to come back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

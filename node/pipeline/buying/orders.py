@@ -90,7 +90,9 @@ class Orders:
         if answer.discharge is not None:
             nothing = Discharge(session=self._session, leg=leg, amount=0)
             self._take_discharge(leg, SignedDischarge(discharge=nothing, signature=answer.discharge))
-        raise RefusedError(f"{deal.name(leg)} refused: {answer.reason}", code=answer.code, retry_s=answer.retry_s)
+        hint = f"come back in {answer.retry_s} s" if answer.retry_s else None
+        reason = f"{deal.name(leg)} refused: {answer.reason}"
+        raise RefusedError(reason, code=answer.code, hint=hint, retry_s=answer.retry_s)
 
     async def _reply(self, order: JobOrder) -> bytes:
         side, offer, named = self._side, self._deal.offer(order.leg), self._deal.name(order.leg)

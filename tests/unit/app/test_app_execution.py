@@ -13,16 +13,17 @@ from memory_links import MemoryLink
 from small_market import FEE, GRACE_S, MANIFEST, SmallMarket
 from virtual_loop import run_virtually
 
+from node.app.busy import MOST_WAIT_S, BusyNodes
 from node.app.execution import ATTEMPTS, RISKED_TIMES, Execution
 from node.app.planning import JobPlan, Request, to_be_avoided, worth_another_try
 from node.app.receipts import Kept
 from node.app.report import build_report
-from node.events import Event, Retrying
+from node.events import Event, Retrying, WaitingForBusy
 from node.pipeline.buying.job import Deal, JobResult
 from node.ports import VenueRules
 from protocol.errors import LostPeerError, RefusedError
 from protocol.metering import reserved_caps
-from protocol.routing import Route
+from protocol.routing import NoRouteError, Route
 from protocol.standing import Deed
 
 PROMPT = (1, 2, 3, 4, 5)
@@ -298,5 +299,50 @@ def test_a_cancelled_caller_finds_the_result_that_it_paid_for(tmp_path: Path) ->
         assert report.tokens_out == len(job.tokens) > 0
         assert job.result is not None
         assert job.result.settled is not None
+
+    in_shop(tmp_path, story)
+
+
+def test_a_node_that_says_when_to_come_back_is_asked_again_then_and_not_before(tmp_path: Path) -> None:
+    """Where there is no way round it; where that is too far off, it is the end."""
+
+    async def story(shop: Shop) -> None:
+        node = shop.market.nodes[1]
+        busy = BusyNodes(shop.market.clock, shop.events.append)
+        result = await failed_by(shop, {1: RefusedError("many prompts", code="busy", retry_s=20)})
+        busy.note(result)
+        assert to_be_avoided(result, lambda node: []) == []
+        asked: list[int] = []
+
+        async def plan() -> JobPlan:
+            asked.append(shop.market.now)
+            return shop.plan(result.deal)
+
+        began = shop.market.now
+        await busy.planned(plan)
+        assert asked == [began, began + 20]
+        assert shop.events == [WaitingForBusy(wait_s=20)]
+        assert "in 20 s" in shop.events[0].sentence()
+        await busy.planned(plan)
+        assert asked[2:] == [began + 20]
+        busy.note(await failed_by(shop, {1: RefusedError("many prompts", code="busy", retry_s=MOST_WAIT_S + 1)}))
+        with pytest.raises(NoRouteError) as error:
+            await busy.planned(plan)
+        assert (error.value.code, error.value.hint) == ("busy", f"come back in {MOST_WAIT_S + 1} s")
+        assert busy.until == {node.key.public_key: began + 20 + MOST_WAIT_S + 1}
+
+    in_shop(tmp_path, story)
+
+
+def test_a_refusal_with_a_time_says_it_to_people_too(tmp_path: Path) -> None:
+    async def story(shop: Shop) -> None:
+        shop.market.nodes[1].refuse_all = RefusedError("many prompts", code="busy", retry_s=7)
+        job = shop.execution()
+        assert await read(job) == []
+        assert job.result is not None
+        error = job.result.error
+        assert isinstance(error, RefusedError)
+        assert (error.code, error.retry_s, error.hint) == ("busy", 7, "come back in 7 s")
+        assert not [deed for _, deed, _ in shop.market.peers.noted if deed is Deed.FAILED]
 
     in_shop(tmp_path, story)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -43,10 +44,11 @@ def market(
     *,
     prompt: tuple[int, ...] = (1, 2, 3),
     standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
+    busy: Mapping[bytes, int] = MappingProxyType({}),
     **request: Any,
 ) -> Market:
     sealed, request_of = [(offer, seal(offer, key_of(0))) for offer in offers], Request(prompt=prompt, **request)
-    return Market(request_of, config, MANIFEST, sealed, venue=VENUE, clock=lambda: NOW, standing=standing)
+    return Market(request_of, config, MANIFEST, sealed, venue=VENUE, clock=lambda: NOW, standing=standing, busy=busy)
 
 
 def here(number: int = 0, **changes: Any) -> Offer:
@@ -122,6 +124,23 @@ def test_silent_nodes_are_asked_once_and_named() -> None:
     found = asked.route()
     assert [leg.offer for leg in found.legs] == [offers[1]]
     assert [(offer, reason.code) for offer, reason in found.explanations] == [(offers[0], "unreachable")]
+
+
+def test_a_node_that_said_when_to_come_back_is_gone_round_and_then_has_a_place_whatever_its_offer_says() -> None:
+    full = here(0, price_out=1)
+    full = full.replace(limits=full.limits.replace(sessions=0))
+    offers = [full, here(1, price_out=2)]
+    node = full.public_key
+    assert market(offers).worth_asking() == [offers[1]]
+    asked = market(offers, busy={node: NOW + 9})
+    assert asked.worth_asking() == [offers[1]]
+    assert asked.hear(offers[1:], {offers[1].public_key: 500})
+    assert [(offer, reason.sentence) for offer, reason in asked.route().explanations] == [
+        (full, "it is busy, and said to come back in 9 s")
+    ]
+    assert asked.readmit()
+    assert asked.worth_asking() == offers
+    assert market(offers, busy={node: NOW}).worth_asking() == offers
 
 
 def test_excluded_providers_are_left_out_and_nodes_off_the_shortlist_are_dearer() -> None:
