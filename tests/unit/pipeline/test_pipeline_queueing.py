@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hand_client import Hand, expect, send
 from small_market import SmallMarket, limits_of
 
+from node.pipeline.buying.client import JobClient
 from node.pipeline.serving.pace import Pace
+from node.pipeline.vouchers import VoucherStore
+from node.ports import StepInput, StepOutput, T
+from node.worker import InlineWorker
 from protocol.frames import Sampled
+from protocol.messages import session_id
 from protocol.order import Acceptance, Refusal
 from protocol.places import GIVE_WAY_S
+from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 
 ROWS_S = 3 * 10e-6
 """Three rows at the pace of the market."""
+
+
+class SlowWorker(InlineWorker):
+    """A tenth of a second for a pass."""
+
+    async def run(self, call: Callable[[], T]) -> T:
+        done = await super().run(call)
+        await asyncio.sleep(0.1)
+        return done
 
 
 async def ordered(market: SmallMarket) -> tuple[Hand, str, int]:
@@ -90,3 +107,31 @@ async def test_the_pace_is_what_the_operator_and_the_machine_make_it() -> None:
     assert pace.rows_beside == 100
     limits.stretch = 2
     assert pace.rows_beside == 50
+
+
+async def test_one_clients_many_prompts_do_not_hold_up_anothers_one(tmp_path: Path) -> None:
+    limits = limits_of(idle_s=30.0)
+    limits.max_chunk = 32
+    async with SmallMarket(tmp_path, spans=((0, 6),), limits=limits) as market:
+        forward, done = market.nodes[0].engine.forward, list[bytes]()
+
+        def counted(items: Sequence[StepInput]) -> list[StepOutput | Exception]:
+            for item in items:
+                done.extend([item.session] * item.length)
+            return forward(items)
+
+        market.nodes[0].engine.forward = counted  # type: ignore[method-assign]
+        market.nodes[0].provider._compute._worker = SlowWorker()
+        other = SigningKey(b"\x66" * 32)
+        market.ledger.deposit(other, 1_000_000)
+        buyer = JobClient(market.side_of(other, VoucherStore(tmp_path / "other", InlineWorker())))
+        prompt = (1, 2, 3, 4) * 50
+        mine = [market.deal(prompt, 1, chunk=32) for _ in range(6)]
+        theirs = market.deal(prompt, 1, chunk=32, client=other)
+        jobs = [market.run(deal) for deal in mine] + [market.run(theirs, buyer)]
+        found = await asyncio.gather(*jobs)
+        assert all(result.error is None for _, result in found)
+        last = len(done) - done[::-1].index(session_id(theirs.session))
+        assert done[:last].count(session_id(theirs.session)) == len(prompt)
+        # Sessions in turn would have it wait for six times as many rows as it has itself.
+        assert last - len(prompt) < 3 * len(prompt)
