@@ -7,12 +7,14 @@ A bundle holds the prompt and the answer as token ids: whoever has it can read b
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.bundle_ledger import check_opening, check_settlement, read_evidence
 from protocol.checkpoint import Checkpoint
 from protocol.codec import Message, message
+from protocol.continuing import continued
 from protocol.draws import check_nonce, nonces_up_to
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, MalformedError
@@ -26,14 +28,16 @@ from protocol.messages import (
     session_id,
 )
 from protocol.metering import (
+    chain_length,
+    earned,
     last_position,
-    owed,
+    paid_limit,
     positions_of,
     reserved_caps,
     served,
+    spans,
     stints,
     window_end,
-    work_of,
 )
 from protocol.note import VerifierKey
 from protocol.offer import Offer
@@ -41,10 +45,11 @@ from protocol.operations import LogEntry
 from protocol.order import Acceptance, check_acceptance, check_offer_of
 from protocol.policy import Known, Needs, excluded
 from protocol.power import JOB_SLACK_US
-from protocol.receipt import Accepted, ReceiptBook, Window, check_spent
+from protocol.receipt import Accepted, Window, check_spent
+from protocol.receipt_book import ReceiptBook
 from protocol.session import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
-from protocol.terms import Reroute, Terms, check_terms, open_reroutes, route_at
+from protocol.terms import Reroute, Terms, check_terms, open_reroutes
 
 __all__ = ["Bundle", "Transcript", "Verified", "seal_transcript", "verify_bundle"]
 
@@ -112,6 +117,10 @@ class Verified:
     """Micro-units paid to each leg."""
     millijoules: tuple[int | None, ...]
     """What each leg says it spent; None where it did not measure, or served nothing."""
+    continues: bytes | None
+    """Id of the session that this one goes on from; None where it begins anew."""
+    base: int
+    """So many of its first positions only that session's receipts tell of."""
     windows: tuple[Window, ...]
     sketches: tuple[dict[int, bytes], ...]
     """For each window whose sketches are in: by leg, of what entered and of what left."""
@@ -179,8 +188,10 @@ def verify_bundle(bundle: Bundle) -> Verified:
         tokens_out=counts.tokens_out,
         amounts=final.settled,
         millijoules=_energy(bundle, len(terms.legs)),
+        continues=None if terms.continues is None else terms.continues.session,
+        base=book.base,
         windows=tuple(book.windows),
-        sketches=tuple(book.sketches),
+        sketches=tuple(book.sketches[: book.shown]),
         seeds=tuple(book.seeds),
         complete=complete,
         refunded=reserved_caps(session) - sum(final.ceilings),
@@ -239,32 +250,40 @@ def _check_windows(
     plan = bundle.terms.plan
     anchors = {leg: each.nonces for leg, each in acceptances.items()}
     nonces = _client_nonces(bundle)
-    book = ReceiptBook(domain, bundle.session, plan, anchors, nonces.__getitem__)
+    joined = continued(bundle.terms, acceptances)
+    base, starts = joined[0].base, [each.start for each in joined]
+    book = ReceiptBook(domain, bundle.session, bundle.terms, anchors, nonces.__getitem__, base=base, starts=starts)
     rows = [tuple(Accepted(*each) for each in row) for row in bundle.windows]
+    to_come = deque(reroutes)
     for number, row in enumerate(rows):
         if not row:
             raise MalformedError(f"window {number} has no receipts at all")
-        if row[0].signed.receipt.window != len(book.windows) or row[0].signed.receipt.nonce == bytes(32):
+        _take_reroutes(book, to_come)
+        if row[0].signed.receipt.nonce == bytes(32):
             _require(number == len(rows) - 1, "a closing row of receipts stands before the end")
             book.take_closing(row)
             break
-        for reroute in reroutes:
-            inside = book.positions < reroute.position < window_end(plan, book.positions)
-            _require(not inside, "a reroute begins inside of a window")
-        route = route_at(bundle.terms, reroutes, book.positions)
+        _require(
+            not to_come or to_come[0].position >= window_end(plan, book.positions),
+            "a reroute begins inside of a window, or before the first",
+        )
         end = min(window_end(plan, book.positions), _said_positions(bundle, row))
         _require(end > book.positions, f"window {number} is empty")
         _require(end == window_end(plan, book.positions) or _is_last(rows, number), "a window ends before it should")
-        book.take_window(route, end, bundle.tokens, row)
-    _require(
-        all(each.position <= book.positions for each in reroutes),
-        "a reroute begins where nobody has signed for anything",
-    )
-    cover = book.positions + (1 if book.positions >= plan.prompt else 0)
+        book.take_window(end, bundle.tokens, row)
+    _take_reroutes(book, to_come)
+    _require(not to_come, "a reroute begins where nobody has signed for anything")
+    cover = book.earned + (1 if book.earned >= plan.prompt else 0)
     _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
     _require(max(bundle.tokens, default=0) < bundle.manifest.vocabulary, "a token that the model does not have")
     _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
     return book, bool(rows) and len(book.windows) < len(rows)
+
+
+def _take_reroutes(book: ReceiptBook, to_come: deque[Reroute]) -> None:
+    """Those that begin where the book stands."""
+    while to_come and to_come[0].position == book.positions:
+        book.take_reroute(to_come.popleft().route)
 
 
 def _said_positions(bundle: Bundle, row: Sequence[Accepted]) -> int:
@@ -279,8 +298,12 @@ def _is_last(rows: Sequence[Sequence[Accepted]], number: int) -> bool:
 
 
 def _client_nonces(bundle: Bundle) -> tuple[bytes, ...]:
-    """The client's nonce of each window: the rows of receipts that show nonces, so all but the closing one."""
-    count = sum(signed.receipt.nonce != bytes(32) for row in bundle.windows for signed, _ in row[:1])
+    """The client's nonces by index of the window, up to that of the last window: not of the closing row."""
+    indices = [
+        signed.receipt.window for row in bundle.windows for signed, _ in row[:1] if signed.receipt.nonce != bytes(32)
+    ]
+    count = indices[-1] + 1 if indices else 0
+    _require(count <= chain_length(bundle.terms.plan), "a window that no plan has")
     _require((bundle.nonce is None) is (count == 0), "the client's nonce is missing, or of no window")
     if bundle.nonce is None:
         return ()
@@ -295,16 +318,16 @@ def _check_payment(
     _require(voucher.receipts == book.root, "the voucher names other receipts")
     positions = positions_of(plan, voucher.tokens_in, voucher.tokens_out)
     _require((voucher.tokens_in, voucher.tokens_out) == served(plan, positions), "the voucher counts no job's tokens")
-    limit = window_end(plan, window_end(plan, book.positions))
-    _require(book.positions <= positions, "the voucher pays for less than every leg has signed for")
+    limit = paid_limit(plan, book.positions)
+    _require(book.earned <= positions, "the voucher pays for less than every leg has signed for")
     _require(positions <= min(limit, last_position(plan)), "the voucher pays far beyond the receipts")
-    cached = [acceptances[leg].cached if leg in acceptances else 0 for leg in range(len(terms.legs))]
-    for leg, stint in enumerate(stints(terms, reroutes, cached)):
+    parts, starts = spans(reroutes), [each.start for each in continued(terms, acceptances)]
+    for leg, stint in enumerate(stints(terms, reroutes, starts, base=book.base)):
         if leg not in acceptances:
             _require(voucher.amounts[leg] == 0, f"leg {leg} is paid and has accepted nothing")
             continue
-        work = work_of(plan, stint, positions, late=book.late(leg))
-        price = owed(terms.legs[leg].rates, work)
+        late, rejected = book.late(leg), book.rejected(leg)
+        price = earned(terms, bundle.session, leg, stint, positions, span=parts.get(leg), late=late, rejected=rejected)
         _require(voucher.amounts[leg] == price, f"leg {leg} is paid {voucher.amounts[leg]} where it has earned {price}")
 
 

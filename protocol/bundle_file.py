@@ -16,7 +16,7 @@ from protocol.errors import MalformedError
 from protocol.evidence import MAX_EVIDENCE_BYTES
 from protocol.ids import ModelManifest
 from protocol.messages import MAX_LEGS, Session, SignedReceipt, SignedVoucher
-from protocol.receipt import SKETCHES_BYTES
+from protocol.receipt import MOST_SKETCHES_BYTES
 from protocol.strict_json import exact_keys, parse_object
 from protocol.terms import MAX_REROUTES, Terms
 
@@ -113,7 +113,7 @@ def load_bundle(data: bytes) -> Bundle:
 
 def _receipt(value: object) -> tuple[SignedReceipt, bytes]:
     pair = exact_keys(value, "receipt", "sketches")
-    sketches = _raw(pair["sketches"], least=0, most=SKETCHES_BYTES)
+    sketches = _raw(pair["sketches"], least=0, most=MOST_SKETCHES_BYTES)
     return decode(_raw(pair["receipt"]), SignedReceipt), sketches
 
 

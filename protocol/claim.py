@@ -6,6 +6,7 @@ It decides and keeps nothing safe: whoever uses it writes a voucher down before 
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import replace
 
 from protocol.eip712 import Domain
 from protocol.errors import MalformedError, StaleError, UnpaidError
@@ -49,10 +50,13 @@ class Claim:
         self._leg = leg
         self._first = first
         self._taken = 0
-        self._rerouted = False
-        """Whether the next voucher is the first since a reroute."""
+        self._anew = False
+        """Whether the next voucher may pay for the same positions as the one before: after a reroute, and after the
+        first one of a session that continues another.
+        """
         self._most = VOUCHERS_A_WINDOW * window_count(terms.plan)
         self.count(first)
+        self._anew = terms.continues is not None
 
     @property
     def amount(self) -> int:
@@ -85,10 +89,11 @@ class Claim:
         self.positions_paid = self._paid_by(self.newest)
 
     def reroute(self, stint: Stint, span: BlockSpan) -> None:
-        """The route has changed: what this leg serves now, and of which blocks. The next voucher may pay for the same
-        positions anew.
+        """The route has changed: what this leg serves now, and of which blocks; what it held at the start stays.
+
+        The next voucher may pay for the same positions anew.
         """
-        self.stint, self._rerouted = stint, True
+        self.stint, self._anew = replace(stint, cached=self.stint.cached), True
         self.span = None if span == self._terms.legs[self._leg].span else span
         self._most += VOUCHERS_A_WINDOW
 
@@ -112,7 +117,7 @@ class Claim:
         if voucher.tokens_in > plan.prompt or voucher.tokens_out > plan.most:
             raise MalformedError("the voucher pays for more tokens than were ordered")
         positions = positions_of(plan, voucher.tokens_in, voucher.tokens_out)
-        fewest = self.positions_paid + (0 if self._rerouted else 1)
+        fewest = self.positions_paid + (0 if self._anew else 1)
         if positions < fewest and not last:
             raise StaleError("the voucher pays for no more tokens than an earlier one")
         if self._taken >= self._most and not last:
@@ -129,7 +134,7 @@ class Claim:
         self.positions_paid = self._paid_by(signed)
         self.best = self._better(signed)
         self._taken += 1
-        self._rerouted = False
+        self._anew = False
 
     def _paid_by(self, signed: SignedVoucher) -> int:
         """Positions that a voucher pays for: all that it names, but for the first one of a session that continues

@@ -5,11 +5,13 @@ Healing with a standby and continuing in a new session are the same question (do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from protocol.frames import ANEW, Joining
+from protocol.order import Acceptance
+from protocol.terms import Terms
 
-__all__ = ["joinings"]
+__all__ = ["continued", "joinings"]
 
 
 def joinings(cached: Sequence[int], replays: Sequence[bool], want: int) -> tuple[Joining, ...]:
@@ -34,3 +36,16 @@ def joinings(cached: Sequence[int], replays: Sequence[bool], want: int) -> tuple
         found.append(Joining(base=base, start=start, onward=needed))
         needed = start
     return tuple(reversed(found)) if base else (ANEW,) * len(found)
+
+
+def continued(terms: Terms, acceptances: Mapping[int, Acceptance]) -> tuple[Joining, ...]:
+    """How the legs of a session's first route begin, by what they accepted: one that is not here holds nothing.
+
+    A standby is paid as if it held nothing, whatever it accepted: it may never be called.
+    """
+    legs = [acceptances.get(leg) for leg in range(len(terms.route))]
+    return joinings(
+        [0 if each is None else each.cached for each in legs],
+        [each is not None and each.replays for each in legs],
+        0 if terms.continues is None else terms.continues.positions,
+    )

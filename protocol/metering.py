@@ -23,13 +23,16 @@ __all__ = [
     "amount",
     "chain_length",
     "earned",
+    "first_stints",
     "most_owed",
     "owed",
     "paid_limit",
     "payable",
     "positions_of",
+    "rates_for",
     "reserved_caps",
     "served",
+    "spans",
     "stints",
     "window_count",
     "window_end",
@@ -125,7 +128,7 @@ def windows_between(plan: Plan, start: int, end: int) -> int:
 def window_index(plan: Plan, booked: int, reroutes: int) -> int:
     """The index that the next window has in receipts, `booked` windows after the first (clause H2).
 
-    After a reroute as many are left out as a leg of the route before can have signed for in vain: so no leg ever signs
+    After a reroute more are left out than a leg of the route before can have signed for in vain: so no leg ever signs
     twice for one index, and no nonce is shown that is known already.
     """
     return booked + reroutes * (plan.ahead + 1)
@@ -175,17 +178,21 @@ class Work:
     rejected: int = 0
 
 
-def stints(terms: Terms, reroutes: Sequence[Reroute], cached: Sequence[int] = ()) -> tuple[Stint, ...]:
+def stints(
+    terms: Terms, reroutes: Sequence[Reroute], cached: Sequence[int] = (), *, base: int = 0
+) -> tuple[Stint, ...]:
     """Each leg's stint, by index in the session; a leg that left does not come back (clause N6).
 
     Args:
-        cached: by leg, what its acceptance says; none where empty.
+        cached: by leg, positions that it held from the session that this one continues; none for those beyond the end.
+        base: position at which the first route begins to serve.
     """
+    held = [*cached, *[0] * len(terms.legs)]
     found = [NEVER] * len(terms.legs)
-    for number, position in enumerate([0, *(each.position for each in reroutes)]):
+    for number, position in enumerate([base, *(each.position for each in reroutes)]):
         for each in route_at(terms, reroutes[:number], position):
             if found[each.leg] == NEVER:
-                found[each.leg] = Stint(position, None, cached[each.leg] if cached else 0)
+                found[each.leg] = Stint(position, None, held[each.leg])
     for number, reroute in enumerate(reroutes):
         serving = {each.leg for each in reroute.route}
         for each in route_at(terms, reroutes[:number], reroute.position):
@@ -193,6 +200,18 @@ def stints(terms: Terms, reroutes: Sequence[Reroute], cached: Sequence[int] = ()
             if each.leg not in serving and stint.left is None:
                 found[each.leg] = Stint(stint.joined, reroute.position, stint.cached)
     return tuple(found)
+
+
+def first_stints(terms: Terms) -> tuple[Stint, ...]:
+    """Each leg's stint as the first voucher pays it, when nobody knows yet what is held: as if all were that a session
+    continues.
+    """
+    return stints(terms, (), [0 if terms.continues is None else terms.continues.positions] * len(terms.route))
+
+
+def spans(reroutes: Sequence[Reroute]) -> dict[int, BlockSpan]:
+    """The blocks that each leg serves which a reroute names: a leg keeps them for all of its stint (clause N6)."""
+    return {each.leg: each.span for reroute in reroutes for each in reroute.route}
 
 
 def work_of(plan: Plan, stint: Stint, positions: int, *, late: int = 0, rejected: int = 0) -> Work:
@@ -242,10 +261,16 @@ def earned(
         late: of its generated tokens.
         rejected: rows, as `receipt.ReceiptBook.rejected` counts them.
     """
-    held = terms.legs[leg]
-    rates = held.rates if span is None else share(held.rates, len(span), len(held.span))
+    rates = rates_for(terms.legs[leg], span)
     work = work_of(terms.plan, stint, positions, late=late, rejected=rejected)
     return MicroUnits(min(owed(rates, work), session.legs[leg].cap))
+
+
+def rates_for(leg: LegTerms, span: BlockSpan | None) -> Rates:
+    """A leg's rates where it serves only these of its blocks: its share. It took the job for all: that charge stays."""
+    if span is None:
+        return leg.rates
+    return share(leg.rates, len(span), len(leg.span)).replace(opening=leg.rates.opening)
 
 
 def most_owed(leg: LegTerms, plan: Plan, *, standby: bool) -> MicroUnits:

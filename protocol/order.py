@@ -15,7 +15,7 @@ from protocol.errors import DishonestError, ExpiredError, MalformedError, Refuse
 from protocol.evidence import MAX_EVIDENCE_BYTES
 from protocol.ids import U40, Address, Bytes32, ModelManifest, Name, SignatureBytes, Tokens, keccak256
 from protocol.messages import LegNumber, Session, SignedVoucher, check_voucher, session_id
-from protocol.metering import most_owed, owed, positions_of, stints, window_end, work_of
+from protocol.metering import earned, first_stints, most_owed, positions_of, window_end
 from protocol.offer import CLOCK_SKEW_S, MAX_SEALED_OFFER, Offer, check_offer
 from protocol.rates import share
 from protocol.signing import open_envelope
@@ -185,9 +185,8 @@ def _check_first_voucher(order: JobOrder, domain: Domain) -> None:
     positions, first = positions_of(plan, voucher.tokens_in, voucher.tokens_out), window_end(plan, 0)
     if positions < first:
         raise RefusedError(f"the first voucher pays for {positions} of the first {first} positions", code="unpaid")
-    stint = stints(order.terms, ())[order.leg]
-    work = work_of(plan, stint, positions)
-    if voucher.amounts[order.leg] < owed(order.terms.legs[order.leg].rates, work):
+    stint = first_stints(order.terms)[order.leg]
+    if voucher.amounts[order.leg] < earned(order.terms, order.session, order.leg, stint, positions):
         raise RefusedError(
             "the first voucher does not pay the opening charge and the tokens that it names", code="unpaid"
         )

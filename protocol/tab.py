@@ -1,7 +1,8 @@
 """What a client owes in one job: the tokens that came, the receipts that hold, the vouchers that follow from them.
 
 It decides; whoever uses it sends and keeps. Paying ahead hides the way to the legs: a voucher pays at most one window
-of tokens beyond those that came, and at most two windows beyond the last one that every leg has signed for.
+of tokens beyond those that came, and at most one window more than the plan has ahead beyond the last one that every leg
+has signed for.
 """
 
 from __future__ import annotations
@@ -9,15 +10,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from protocol.continuing import continued
 from protocol.draws import NonceChain
 from protocol.eip712 import Domain
-from protocol.errors import DishonestError, MalformedError
+from protocol.errors import DishonestError, InvalidError, MalformedError
 from protocol.frames import Draw, SampledToken
+from protocol.ids import BlockSpan
 from protocol.messages import Session, SignedReceipt, Voucher, session_id
-from protocol.metering import Stint, last_position, owed, served, stints, window_end, work_of
+from protocol.metering import (
+    earned,
+    first_stints,
+    last_position,
+    paid_limit,
+    served,
+    spans,
+    stints,
+    window_end,
+)
 from protocol.order import Acceptance
-from protocol.receipt import NO_RECEIPTS, Accepted, ReceiptBook
-from protocol.terms import Terms, route_at
+from protocol.receipt import NO_RECEIPTS, Accepted
+from protocol.receipt_book import ReceiptBook
+from protocol.terms import Reroute, Terms
 
 __all__ = ["Tab", "first_voucher"]
 
@@ -27,10 +40,8 @@ def first_voucher(session: Session, terms: Terms) -> Voucher:
     plan, identity = terms.plan, session_id(session)
     positions = window_end(plan, 0)
     counts = served(plan, positions)
-    amounts = tuple(
-        owed(leg.rates, work_of(plan, stint, positions))
-        for leg, stint in zip(terms.legs, stints(terms, ()), strict=True)
-    )
+    first = enumerate(first_stints(terms))
+    amounts = tuple(earned(terms, session, leg, stint, positions) for leg, stint in first)
     return Voucher(session=identity, amounts=amounts, tokens_in=counts[0], tokens_out=counts[1], receipts=NO_RECEIPTS)
 
 
@@ -63,15 +74,28 @@ class Tab:
         self.ended = False
         """True once the answer is complete: a stop token came, or the last allowed one."""
         anchors = {leg: each.nonces for leg, each in acceptances.items()}
-        self.book = ReceiptBook(domain, session, terms.plan, anchors, chain.nonce)
+        self.joinings = continued(terms, acceptances)
+        """How the legs of the terms' route begin, first leg first."""
+        self._starts = tuple(each.start for each in self.joinings)
+        base = self.joinings[0].base
+        self.book = ReceiptBook(domain, session, terms, anchors, chain.nonce, base=base, starts=self._starts)
+        self.reroutes: list[Reroute] = []
+        self.sealed_reroutes: list[bytes] = []
+        """As the client sealed them."""
         self.closing: tuple[Accepted, ...] = ()
         """The receipts after the last window, first leg first; empty until they are in."""
         self._chain = chain
         self._stop_tokens = frozenset(stop_tokens)
-        self._cached = {leg: each.cached for leg, each in acceptances.items()}
-        self._route = route_at(terms, (), 0)
-        self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self._route}
-        self._paid = window_end(terms.plan, 0)
+        self._accepted = frozenset(acceptances)
+        self._stints = stints(terms, (), self._starts, base=base)
+        self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self.book.route}
+        self._spans: dict[int, BlockSpan] = {}
+        """Of legs that a reroute named."""
+        self._void_below = 0
+        """Receipts with an index below are of windows that the newest reroute made void."""
+        self._paid = 0 if terms.continues else window_end(terms.plan, 0)
+        self._anew = False
+        """Whether the next voucher is the first since a reroute, and due at once."""
         self._draws: deque[Draw] = deque()
 
     @property
@@ -97,7 +121,12 @@ class Tab:
     @property
     def nonce(self) -> bytes | None:
         """The client's newest nonce that is shown: all before it follow. None before the first window is whole."""
-        return self._chain.nonce(len(self.book.windows) - 1) if self.book.windows else None
+        return self._chain.nonce(self.book.windows[-1].index) if self.book.windows else None
+
+    @property
+    def proven(self) -> int:
+        """Positions that every leg has signed for, or that the session began with: where a reroute begins."""
+        return self.book.positions
 
     @property
     def _end(self) -> int:
@@ -107,25 +136,57 @@ class Tab:
     @property
     def awaited(self) -> tuple[int, ...]:
         """Legs of the route that have not signed for the window in progress, in its order."""
-        return tuple(each.leg for each in self._route if not self._waiting[each.leg])
+        return tuple(leg for leg, waiting in self._waiting.items() if not waiting)
 
-    def take_token(self, token: SampledToken) -> None:
-        """Raises DishonestError for a token out of place or one too many."""
-        if self.ended or token.position != len(self.tokens):
+    def fed_hash(self, leg: int) -> bytes | None:
+        """What a leg that was fed again what came before has to say it was (`frames.Replayed`); None where some of that
+        nobody signed for in this session.
+        """
+        return self.book.fed_hash(next(each.span.start for each in self.book.route if each.leg == leg))
+
+    def reroute(self, reroute: Reroute, sealed: bytes) -> None:
+        """From the proven positions on other legs serve. Tokens that came stand; receipts for what follows are void.
+
+        Raises InvalidError: it begins elsewhere, or is not the next one.
+        """
+        if (reroute.session, reroute.number) != (self.id, len(self.reroutes) + 1) or reroute.position != self.proven:
+            raise InvalidError(f"reroute {reroute.number} at {reroute.position} does not go on from {self.proven}")
+        self.reroutes.append(reroute)
+        self.sealed_reroutes.append(sealed)
+        self.book.take_reroute(reroute.route)
+        self._stints = stints(self.terms, self.reroutes, self._starts, base=self.book.base)
+        self._spans = spans(self.reroutes)
+        self._waiting = {each.leg: deque() for each in reroute.route}
+        self._void_below, self._anew = self.book.next_index, True
+
+    def take_token(self, token: SampledToken) -> bool:
+        """Whether the token is a new one: not of a route that is no more, nor one that stands already.
+
+        Raises DishonestError for a token out of place, one too many, or another one than stands.
+        """
+        if token.route < len(self.reroutes):
+            return False
+        if self.reroutes and token.position < len(self.tokens) and token.token == self.tokens[token.position]:
+            return False
+        if self.ended or token.position != len(self.tokens) or token.route > len(self.reroutes):
             raise DishonestError(f"a token for position {token.position} where {len(self.tokens)} is next")
         self.tokens.append(token.token)
         self.ended = token.token in self._stop_tokens or self.generated == self.terms.plan.most
         self._check_ready()
+        return True
 
     def take_receipt(self, leg: int, signed: SignedReceipt, sketches: bytes) -> None:
-        """Book a receipt; once every leg's for a window is in, hold them against one another.
+        """Book a receipt; once every leg's for a window is in, hold them against one another. One for a window that a
+        reroute made void, or of a leg that was left, is passed over.
 
         Raises:
             SignatureError, DishonestError: the receipt does not hold, or contradicts a neighbour's.
             MalformedError: more receipts than there can be.
         """
         waiting = self._waiting.get(leg)
-        if waiting is None or len(waiting) > 2 or self.closing:
+        if signed.receipt.window < self._void_below or (waiting is None and self.reroutes):
+            return
+        if waiting is None or len(waiting) > self.terms.plan.ahead + 1 or self.closing:
             raise MalformedError(f"leg {leg} sends receipts that nobody waits for")
         waiting.append(Accepted(signed, sketches))
         self._check_ready()
@@ -142,12 +203,12 @@ class Tab:
             if served(self.terms.plan, end)[1] > self.generated:
                 # The legs may have signed before the token that they signed for arrived here.
                 return
-            window = self.book.take_window(self._route, end, self.tokens, self._next_receipts(take=False))
+            window = self.book.take_window(end, self.tokens, self._next_receipts(take=False))
             self._next_receipts(take=True)
             self._draws.append(Draw(session=self.id, window=window.index, seed=self.book.seeds[-1]))
 
     def _next_receipts(self, *, take: bool) -> tuple[Accepted, ...]:
-        queues = [self._waiting[each.leg] for each in self._route]
+        queues = self._waiting.values()
         return tuple(queue.popleft() if take else queue[0] for queue in queues)
 
     def next_draw(self) -> Draw | None:
@@ -157,30 +218,30 @@ class Tab:
     def next_voucher(self) -> Voucher | None:
         """The voucher that is due now, None when nothing more is."""
         plan = self.terms.plan
-        limit = window_end(plan, window_end(plan, self.book.positions))
+        limit = paid_limit(plan, self.book.positions)
         due = limit
         if limit > plan.prompt:
             ahead = self._end + plan.window - self.terms.credit
             due = min(limit, max(plan.prompt, ahead))
             left = self._paid - self._end + self.terms.credit
-            if left * 2 >= plan.window and self._paid >= plan.prompt:
+            if left * 2 >= plan.window and self._paid >= plan.prompt and not self._anew:
                 return None
-        due = min(due, last_position(plan))
-        return self._voucher(due) if due > self._paid else None
+        due = max(min(due, last_position(plan)), self._paid)
+        return self._voucher(due) if due > self._paid or self._anew else None
 
     def last_voucher(self, *, honest: bool) -> Voucher:
         """The voucher that ends the job: for what came, and not for what was paid ahead.
 
-        It goes no further than two windows beyond the last receipts that hold: tokens alone prove no work. Where a leg
+        It goes no further beyond the last receipts that hold than others do: tokens alone prove no work. Where a leg
         lied it pays no more than all legs have signed for.
         """
-        plan, signed_for = self.terms.plan, self.book.positions
-        limit = window_end(plan, window_end(plan, signed_for))
+        signed_for = self.book.earned
+        limit = paid_limit(self.terms.plan, self.book.positions)
         came = self._end if self.generated else 0
         return self._voucher(max(signed_for, min(came, limit)) if honest else signed_for)
 
     def _voucher(self, positions: int) -> Voucher:
-        self._paid = positions
+        self._paid, self._anew = positions, False
         counts = served(self.terms.plan, positions)
         return Voucher(
             session=self.id,
@@ -191,8 +252,15 @@ class Tab:
         )
 
     def _owed(self, leg: int, positions: int) -> int:
-        if leg not in self._cached:
+        if leg not in self._accepted:
             return 0
-        stint = Stint(cached=self._cached[leg]) if leg < len(self.terms.route) else stints(self.terms, ())[leg]
-        work = work_of(self.terms.plan, stint, positions, late=self.book.late(leg))
-        return owed(self.terms.legs[leg].rates, work)
+        return earned(
+            self.terms,
+            self.session,
+            leg,
+            self._stints[leg],
+            positions,
+            span=self._spans.get(leg),
+            late=self.book.late(leg),
+            rejected=self.book.rejected(leg),
+        )

@@ -11,7 +11,9 @@ from market_offers import NOW, a_policy, an_offer, key_of, some_rates
 from paper_ledger import PaperLedger
 
 from protocol.agreement import Chosen, make_session, make_terms
+from protocol.continuing import joinings
 from protocol.draws import NonceChain
+from protocol.frames import Joining
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
 from protocol.messages import (
     Session,
@@ -53,6 +55,7 @@ class Agreed:
     session: Session
     acceptances: dict[int, bytes]
     cached: tuple[int, ...]
+    replays: tuple[bool, ...]
     chains: tuple[NonceChain, ...]
     """Of the legs."""
     client_chain: NonceChain
@@ -62,6 +65,21 @@ class Agreed:
     @property
     def plan(self) -> Plan:
         return self.terms.plan
+
+    @property
+    def joinings(self) -> tuple[Joining, ...]:
+        """Of the legs of the route, where all of them accept."""
+        count, continues = len(self.terms.route), self.terms.continues
+        return joinings(self.cached[:count], self.replays[:count], 0 if continues is None else continues.positions)
+
+    @property
+    def base(self) -> int:
+        return self.joinings[0].base
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """By leg, the first position that it computes; a standby holds nothing."""
+        return (*(each.start for each in self.joinings), *(0 for _ in self.terms.standbys))
 
     @property
     def id(self) -> bytes:
@@ -74,7 +92,7 @@ class Agreed:
             leg=leg,
             terms=terms_hash(self.terms),
             cached=self.cached[leg],
-            replays=False,
+            replays=self.replays[leg],
             nonces=self.chains[leg].anchor,
         )
         return seal(acceptance.replace(**changes), key or self.keys[leg])
@@ -120,6 +138,9 @@ def agree(
     window: int = 4,
     continues: int = 0,
     cached: Mapping[int, int] | None = None,
+    replays: Iterable[int] = (),
+    ahead: int = 1,
+    continued: bytes = b"\x77" * 32,
     silent: Iterable[int] = (),
     offers: Mapping[int, dict[str, Any]] | None = None,
     policy: dict[str, Any] | None = None,
@@ -132,6 +153,8 @@ def agree(
     Args:
         continues: positions of an earlier session; 0 for a job that begins anew.
         cached: by leg, how many of them it still holds.
+        replays: legs that can send again what they sent of these.
+        continued: the earlier session.
         silent: legs that accept nothing.
         offers: changes to the offers, by leg.
         change: the last word on the terms.
@@ -151,11 +174,11 @@ def agree(
             manifest=manifest,
             venue=ledger.domain.separator,
             policy=a_policy(**(policy or {})),
-            plan=Plan(prompt=prompt, most=most, chunk=chunk, window=window),
+            plan=Plan(prompt=prompt, most=most, chunk=chunk, window=window, ahead=ahead),
             sampling=SamplingTerms(temperature_milli=700, seed=5),
             nonces=client_chain.anchor,
             standbys=chosen[len(spans) :],
-            continues=Continuation(session=b"\x77" * 32, positions=continues) if continues else None,
+            continues=Continuation(session=continued, positions=continues) if continues else None,
         )
     )
     session = make_session(terms, client=CLIENT.address, expiry=NOW + 600, salt=salt.to_bytes(32, "big"))
@@ -169,6 +192,7 @@ def agree(
         session=session,
         acceptances={},
         cached=tuple((cached or {}).get(leg, 0) for leg in range(len(everybody))),
+        replays=tuple(leg in set(replays) for leg in range(len(everybody))),
         chains=tuple(chain_of(f"leg {leg}") for leg in range(len(everybody))),
         client_chain=client_chain,
         opened=ledger.act(CLIENT, Open, session=session, signature=b""),

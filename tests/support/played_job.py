@@ -30,7 +30,18 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.metering import Stint, last_position, owed, served, stints, window_end, work_of
+from protocol.metering import (
+    Stint,
+    last_position,
+    owed,
+    rates_for,
+    served,
+    spans,
+    stints,
+    window_end,
+    window_index,
+    work_of,
+)
 from protocol.offer import Provenance
 from protocol.operations import Close, Release, Settle
 from protocol.receipt import NO_HASH, NO_RECEIPTS, bytes_hash, sketches_hash, token_bytes, yielded_by
@@ -50,10 +61,14 @@ def unaltered(receipt: Receipt, sketches: bytes) -> tuple[Receipt, bytes]:
 
 @dataclass(kw_only=True)
 class _Counts:
-    """What a leg has counted so far."""
+    """What a leg has counted so far, and what it has yet to show."""
 
     rows: int = 0
     late: int = 0
+    wasted: int = 0
+    """Rows of drafts that were not taken."""
+    owing: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Of windows that it served and has not shown: the seed, and the sketches."""
 
 
 @dataclass
@@ -64,27 +79,43 @@ class Play:
         alter: what each leg does to a receipt, and to the sketches that it shows, before it signs.
         forge: what it does, by leg and window, to the sketches that it shows, before it names their hash.
         tell: the seed that the client tells the legs, where it is not the window's own.
+        lag: of the windows before, so many do not show in a receipt yet.
     """
 
     agreed: Agreed
     alter: Alter = unaltered
     forge: Callable[[int, int, bytes], bytes] = lambda leg, window, shown: shown
     tell: Callable[[bytes], bytes] = bytes
+    lag: int = 0
     tokens: list[int] = field(default_factory=list)
-    position: int = 0
-    """Positions of whole windows."""
+    position: int = -1
+    """Positions of whole windows; the base before the first."""
     rows: list[Row] = field(default_factory=list)
     reroutes: list[bytes] = field(default_factory=list)
     opened_reroutes: list[Reroute] = field(default_factory=list)
     windows: int = 0
+    rejected: dict[int, int] = field(default_factory=dict)
+    """By leg: rows of drafts that the voucher pays as rejected."""
 
     def __post_init__(self) -> None:
         self._random = np.random.default_rng(len(self.agreed.keys))
+        self._nonce = 0
+        """Index of the newest window."""
         self._counts = [_Counts() for _ in self.agreed.keys]
-        self._shown: dict[int, bytes] = {}
-        self._seed = b""
+        if self.position < 0:
+            self.position = self.agreed.base
         if not self.tokens:
             self.tokens = self._random.integers(1, VOCABULARY, self.agreed.plan.prompt).tolist()
+
+    @property
+    def index(self) -> int:
+        """What the receipts of the next window say."""
+        return window_index(self.agreed.plan, self.windows, len(self.reroutes))
+
+    @property
+    def earned(self) -> int:
+        """Positions that are owed: none before the first window."""
+        return self.position if self.position > self.agreed.base else 0
 
     @property
     def route(self) -> tuple[Assignment, ...]:
@@ -112,23 +143,27 @@ class Play:
             self.close()
         return self
 
-    def window(self, *, end: int | None = None, late: Mapping[int, int] | None = None) -> None:
+    def window(
+        self, *, end: int | None = None, late: Mapping[int, int] | None = None, wasted: Mapping[int, int] | None = None
+    ) -> None:
         """The next window.
 
         Args:
             end: its last position and one; None for where it ends by the plan.
             late: by leg, tokens of this window that were late.
+            wasted: by leg, rows of drafts that were not taken.
         """
         plan, start = self.agreed.plan, self.position
         end = window_end(plan, start) if end is None else end
-        route, count = self.route, end - start
+        route, count, index = self.route, end - start, self.index
         missing = max(0, end + 1 - len(self.tokens)) if end >= plan.prompt else 0
         self.tokens += self._random.integers(1, VOCABULARY, missing).tolist()
         sent = [self._random.standard_normal((count, HIDDEN)).astype(np.float32) for _ in route]
         signed = []
         for place, each in enumerate(route):
             counts, last = self._counts[each.leg], place == len(route) - 1
-            counts.rows += count + (start if not counts.rows and start else 0)
+            counts.rows += count + (0 if counts.rows else start - self.agreed.starts[each.leg])
+            counts.wasted += (wasted or {}).get(each.leg, 0)
             counts.late += (late or {}).get(each.leg, 0)
             entered = token_bytes(self.tokens[start:end]) if place == 0 else sent[place - 1].tobytes()
             drawn = token_bytes(yielded_by(plan, self.tokens, start, end))
@@ -139,34 +174,41 @@ class Play:
                     input=bytes_hash(entered),
                     output=bytes_hash(sent[place].tobytes()),
                     tokens=bytes_hash(drawn) if last else NO_HASH,
-                    nonce=self.agreed.chains[each.leg].nonce(self.windows),
+                    nonce=self.agreed.chains[each.leg].nonce(index),
                 )
             )
         nonces = [receipt.receipt.nonce for receipt, _ in signed]
-        seed = window_seed(self.agreed.id, self.windows, self.agreed.client_chain.nonce(self.windows), nonces)
-        self._seed = seed = self.tell(seed)
+        seed = window_seed(self.agreed.id, index, self.agreed.client_chain.nonce(index), nonces)
+        seed = self.tell(seed)
         entered = [bytes(SKETCH_BYTES), *(sketch(rows, seed) for rows in sent[:-1])]
-        self._shown = {each.leg: entered[place] + sketch(sent[place], seed) for place, each in enumerate(route)}
+        for place, each in enumerate(route):
+            self._counts[each.leg].owing.append((seed, entered[place] + sketch(sent[place], seed)))
         self.rows.append(tuple(signed))
-        self.position, self.windows = end, self.windows + 1
+        self.position, self.windows, self._nonce = end, self.windows + 1, index
 
     def close(self) -> None:
         """The receipts after the last window."""
-        legs = [each.receipt.leg for each, _ in self.rows[-1]]
+        self.lag = 0
+        legs = [each.leg for each in self.route]
         nothing = dict.fromkeys(("input", "output", "tokens", "nonce"), NO_HASH)
         self.rows.append(tuple(self._sign(leg, self.position, **nothing) for leg in legs))
 
     def _sign(self, leg: int, end: int, **hashes: bytes) -> tuple[SignedReceipt, bytes]:
-        counts, shown = self._counts[leg], self.forge(leg, self.windows, self._shown.get(leg, b""))
+        counts = self._counts[leg]
+        ready = len(counts.owing) - self.lag
+        parts, counts.owing = counts.owing[: max(0, ready)], counts.owing[max(0, ready) :]
+        shown = self.forge(leg, self.windows, b"".join(sketches for _, sketches in parts))
+        size = 2 * SKETCH_BYTES
+        parts = [(seed, shown[at * size : (at + 1) * size]) for at, (seed, _) in enumerate(parts)]
         tokens_in, tokens_out = served(self.agreed.plan, end)
         receipt = Receipt(
             session=self.agreed.id,
             leg=leg,
-            window=self.windows,
+            window=self.index,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
-            rows=counts.rows,
-            sketches=sketches_hash([(self._seed, shown)] if shown else []),
+            rows=counts.rows + counts.wasted,
+            sketches=sketches_hash(parts),
             millijoules=10 * counts.rows,
             source=Provenance.RAPL,
             pue_milli=1100,
@@ -189,20 +231,23 @@ class Play:
 
     def stints(self) -> tuple[Stint, ...]:
         """Of all legs, as things stand."""
-        return stints(self.agreed.terms, self.opened_reroutes, self.agreed.cached)
+        return stints(self.agreed.terms, self.opened_reroutes, self.agreed.starts, base=self.agreed.base)
 
     def amounts(self, positions: int) -> tuple[int, ...]:
         """What each leg has earned once the session stands at `positions`."""
-        found = []
+        found, parts = [], spans(self.opened_reroutes)
         for leg, stint in enumerate(self.stints()):
-            work = work_of(self.agreed.plan, stint, positions, late=self._counts[leg].late)
-            price = owed(self.agreed.terms.legs[leg].rates, work)
+            held = self.agreed.terms.legs[leg]
+            work = work_of(
+                self.agreed.plan, stint, positions, late=self._counts[leg].late, rejected=self.rejected.get(leg, 0)
+            )
+            price = owed(rates_for(held, parts.get(leg)), work)
             found.append(price if leg in self.agreed.acceptances else 0)
         return tuple(found)
 
     def voucher(self, positions: int | None = None, key: SigningKey = CLIENT, **changes: Any) -> SignedVoucher:
         """The client's, for what every leg has signed for, or for `positions`."""
-        positions = self.position if positions is None else positions
+        positions = self.earned if positions is None else positions
         tokens_in, tokens_out = served(self.agreed.plan, positions)
         made = Voucher(
             session=self.agreed.id,
@@ -231,7 +276,7 @@ class Play:
         if any(pay.voucher.amounts):
             settled = ledger.act(CLIENT, Settle, vouchers=(pay,))
         released = self._end(end)
-        cover = self.position + (self.position >= agreed.plan.prompt)
+        cover = self.earned + (self.earned >= agreed.plan.prompt)
         return Bundle(
             verifier_key=ledger.verifier_key,
             manifest=agreed.manifest,
@@ -242,7 +287,7 @@ class Play:
             reroutes=tuple(self.reroutes),
             tokens=tuple(self.tokens[:cover]),
             windows=tuple(self.rows),
-            nonce=agreed.client_chain.nonce(self.windows - 1) if self.windows else None,
+            nonce=agreed.client_chain.nonce(self._nonce) if self.windows else None,
             pay=pay,
             opened=ledger.evidence(agreed.opened),
             settled=ledger.evidence(settled),

@@ -9,8 +9,8 @@ from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.ports import Allowance, Link, LinkRank
 from protocol.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError, UnreachableError
-from protocol.fingerprint import SKETCH_BYTES
 from protocol.frames import LEG_FRAMES, Attach
+from protocol.receipt import MOST_SKETCHES_BYTES
 
 __all__ = ["LegLinks", "Word"]
 
@@ -18,8 +18,8 @@ MAX_UNREAD = 256
 """Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
 SEND_S = 5.0
 """Seconds for one frame to be taken."""
-FROM_LEG = Allowance(header=16 * 1024, payload=2 * SKETCH_BYTES, rank=LinkRank.BUSY)
-"""What a leg may send: the two sketches of a window, or as many tokens as one message holds."""
+FROM_LEG = Allowance(header=16 * 1024, payload=MOST_SKETCHES_BYTES, rank=LinkRank.BUSY)
+"""What a leg may send: the sketches of some windows, or as many tokens as one message holds."""
 
 Word = Message | Exception
 """A leg's frame, or why its link has ended."""

@@ -20,7 +20,18 @@ from taken import take_voucher
 
 from protocol.claim import Claim
 from protocol.messages import SignedVoucher, sign_voucher
-from protocol.metering import Stint, last_position, most_owed, owed, payable, positions_of, window_end, work_of
+from protocol.metering import (
+    Stint,
+    last_position,
+    most_owed,
+    owed,
+    payable,
+    positions_of,
+    rates_for,
+    spans,
+    window_end,
+    work_of,
+)
 from protocol.operations import Release, Settle
 from protocol.tab import first_voucher
 from protocol.terms import Plan, open_reroutes
@@ -90,6 +101,8 @@ def jobs(draw: Any) -> Agreed:
         window=draw(st.integers(1, 6)),
         continues=continues,
         cached=cached,
+        replays=draw(st.sets(st.sampled_from(sorted(offers)))),
+        ahead=draw(st.integers(1, 3)),
         offers=offers,
     )
 
@@ -114,7 +127,7 @@ class Story:
         self.agreed, self.draw, self.plan = agreed, draw, agreed.plan
         self.play = Play(agreed)
         legs = range(len(agreed.keys))
-        self.naive = [Naive(agreed.cached[leg]) for leg in legs]
+        self.naive = [Naive(agreed.starts[leg]) for leg in legs]
         self.gone: set[int] = set()
         self.served: dict[tuple[int, int], int] = {}
         """By block and position: who served it."""
@@ -122,7 +135,7 @@ class Story:
         first = sign_voucher(agreed.ledger.domain, first_voucher(agreed.session, agreed.terms), CLIENT)
         self.vouchers: list[SignedVoucher] = [first]
         self.claims = [
-            Claim(agreed.ledger.domain, agreed.session, agreed.terms, leg, first, start=agreed.cached[leg])
+            Claim(agreed.ledger.domain, agreed.session, agreed.terms, leg, first, start=agreed.starts[leg])
             for leg in legs
         ]
 
@@ -177,13 +190,14 @@ class Story:
             route += found
         self.gone |= dead
         self.play.reroute(*route)
-        for claim, leg, stint in zip(self.claims, terms.legs, self.play.stints(), strict=True):
-            claim.reroute(stint, leg.span)
+        parts = spans(self.play.opened_reroutes)
+        for leg, (claim, stint) in enumerate(zip(self.claims, self.play.stints(), strict=True)):
+            claim.reroute(stint, parts.get(leg, terms.legs[leg].span))
         return True
 
     def pay_ahead(self) -> None:
         """A voucher for the next window, before it is served; the legs of the route take it."""
-        if self.play.position == 0 and not self.play.reroutes:
+        if not self.play.earned and not self.play.reroutes and not self.agreed.terms.continues:
             return
         self.take(self.play.voucher(window_end(self.plan, self.play.position)))
 
@@ -200,12 +214,13 @@ class Story:
 
     def check(self) -> None:
         """The rule says what the walk counted, and nobody's amount fell."""
-        position, terms = self.play.position, self.agreed.terms
+        position, terms, parts = self.play.earned, self.agreed.terms, spans(self.play.opened_reroutes)
         for leg, (naive, stint) in enumerate(zip(self.naive, self.play.stints(), strict=True)):
             work = work_of(self.plan, stint, position, late=naive.late)
             counted = (len(naive.from_kv), len(naive.computed), len(naive.generated), naive.late)
             assert (work.cached, work.tokens_in, work.tokens_out, work.late) == counted, f"leg {leg}"
-            by_position = [owed(terms.legs[leg].rates, work_of(self.plan, stint, p)) for p in range(position + 1)]
+            rates = rates_for(terms.legs[leg], parts.get(leg))
+            by_position = [owed(rates, work_of(self.plan, stint, p)) for p in range(position + 1)]
             assert by_position == sorted(by_position)
             assert max(by_position) <= self.agreed.session.legs[leg].cap
             if stint.left is not None:
@@ -222,7 +237,7 @@ def test_every_proven_position_is_paid_once_whoever_dies(agreed: Agreed, data: s
     story = Story(agreed, data.draw)
     story.run()
     blocks = agreed.manifest.blocks
-    assert story.served.keys() == {(b, p) for b in range(blocks) for p in range(story.play.position)}
+    assert story.served.keys() == {(b, p) for b in range(blocks) for p in range(agreed.base, story.play.position)}
     for naive in story.naive:
         assert not naive.from_kv & naive.computed
         prompt_end = {agreed.plan.prompt - 1}
@@ -276,7 +291,7 @@ def test_a_leg_discharges_what_it_has_earned(agreed: Agreed, data: st.DataObject
     story.take(final, last=True)
     for leg, _ in story.route:
         claim, late = story.claims[leg], story.naive[leg].late
-        word = claim.discharge(story.play.position, late=late)
+        word = claim.discharge(story.play.earned, late=late)
         assert word.amount == final.voucher.amounts[leg]
         assert claim.redeemable(word.amount).voucher.amounts[leg] >= word.amount
 
@@ -289,7 +304,7 @@ def test_caps_suffice_for_whatever_a_leg_may_be_asked(agreed: Agreed, joined: in
     for leg, cap in enumerate(each.cap for each in agreed.session.legs):
         standby = leg >= len(terms.route)
         joined = min(joined, last - 1) if standby else 0
-        stint = Stint(joined, max(joined, min(left, last)) if left < 30 else None, agreed.cached[leg])
+        stint = Stint(joined, max(joined, min(left, last)) if left < 30 else None, agreed.starts[leg])
         assert cap == most_owed(terms.legs[leg], plan, standby=standby)
         for position in range(last + 1):
             assert owed(terms.legs[leg].rates, work_of(plan, stint, position, late=late)) <= cap

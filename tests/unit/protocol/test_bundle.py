@@ -90,10 +90,30 @@ def test_late_tokens_are_cheaper_where_the_rates_say_so() -> None:
 
 
 def test_cached_positions_are_paid_as_cached() -> None:
-    anew, again = Play(agree()).run(), Play(agree(continues=9, cached={0: 9, 2: 4})).run()
-    full, cheaper = verify_bundle(anew.bundle()).amounts, verify_bundle(again.bundle()).amounts
-    assert cheaper[0] < cheaper[2] < full[2]
-    assert cheaper[1] == full[1]
+    """Legs 0 and 1 can send again what they sent; leg 1 holds the least, so what it needs is sent again."""
+    anew = Play(agree()).run()
+    again = Play(agree(continues=9, cached={0: 9, 2: 4}, replays=(0, 1))).run()
+    full, found = verify_bundle(anew.bundle()).amounts, verify_bundle(again.bundle())
+    assert found.amounts[0] < found.amounts[2] < full[2]
+    assert found.amounts[1] == full[1]
+    assert [(each.start, each.end) for each in found.windows][:2] == [(9, 10), (10, 13)]
+    assert again.agreed.starts == (9, 0, 4)
+
+
+def test_who_cannot_send_again_computes_again_and_is_paid_for_it() -> None:
+    play = Play(agree(continues=9, cached={0: 9, 2: 4}))
+    assert play.agreed.starts == (0, 0, 4)
+    assert verify_bundle(play.run().bundle()).amounts[0] == verify_bundle(Play(agree()).run().bundle()).amounts[0]
+
+
+def test_a_session_that_continues_another_says_so_and_may_end_before_its_first_window() -> None:
+    play = Play(agree(continues=9, cached={0: 9, 1: 9, 2: 9}))
+    assert play.agreed.base == 9
+    assert verify_bundle(play.bundle()).amounts == (7, 7, 7), "what was held before earns nothing by itself"
+    found = verify_bundle(Play(agree(continues=9, cached={0: 9, 1: 9, 2: 9})).run().bundle())
+    assert found.base == 9
+    assert found.continues == b"\x77" * 32
+    assert verify_bundle(Play(agree()).run().bundle()).continues is None
 
 
 def test_a_standby_takes_over_for_a_leg_that_died() -> None:

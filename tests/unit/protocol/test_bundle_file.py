@@ -77,7 +77,7 @@ BROKEN: dict[str, Change] = {
     "a window of 17 receipts": lambda v: put(v, "windows", 0, to=v["windows"][0] * 6),
     "a window that is no list": lambda v: put(v, "windows", 0, to={}),
     "a receipt without sketches": lambda v: v["windows"][1][0].pop("sketches"),
-    "sketches too long": lambda v: put(v, "windows", 1, 0, "sketches", to="AAAA" * 1000),
+    "sketches too long": lambda v: put(v, "windows", 1, 0, "sketches", to="AAAA" * 1600),
     "a receipt in other base64": lambda v: put(
         v, "windows", 0, 0, "receipt", to=v["windows"][0][0]["receipt"].replace("=", "") + "===="
     ),

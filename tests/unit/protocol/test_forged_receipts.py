@@ -231,7 +231,7 @@ def test_a_client_that_tells_the_legs_another_seed() -> None:
 
 def test_sketches_that_are_not_those_that_were_signed(bundle: Bundle) -> None:
     (signed, shown), *others = bundle.windows[3]
-    for wrong, error in ((shown[:-1] + b"\xff", DishonestError), (shown[:-1], MalformedError), (b"", MalformedError)):
+    for wrong, error in ((shown[:-1] + b"\xff", DishonestError), (shown[:-1], MalformedError), (b"", DishonestError)):
         windows = (*bundle.windows[:3], ((signed, wrong), *others), *bundle.windows[4:])
         refused(replace(bundle, windows=windows), "sketches", error)
 
@@ -244,8 +244,36 @@ def test_a_first_leg_that_shows_a_sketch_of_tokens(spans: tuple[tuple[int, int],
     refused(Play(agree(spans=spans), forge=forge).run().bundle(), "sketch of token ids")
 
 
+def test_sketches_may_be_shown_as_late_as_the_plan_allows() -> None:
+    """With three windows ahead two may wait for their sketches while another is signed for, and not a third."""
+    for lag, ahead in ((0, 1), (2, 3), (7, 8)):
+        play = Play(agree(ahead=ahead, most=30), lag=lag).run()
+        found = verify_bundle(play.bundle())
+        assert [len(each) for each in found.sketches] == [3] * len(found.windows)
+    refused(Play(agree(ahead=1), lag=1).run().bundle(), "leg 0 does not show sketches of a window that it served")
+    refused(Play(agree(ahead=3, most=30), lag=3).run().bundle(), "does not show sketches")
+
+
+def test_a_closing_receipt_shows_all_that_is_left() -> None:
+    play = Play(agree(ahead=3, most=30), lag=2).run(close=False)
+    assert len(verify_bundle(play.bundle()).sketches) == len(play.rows) - 3, "the rest is not in"
+    whole = Play(agree(ahead=3, most=30), lag=2).run().bundle()
+    (signed, shown), *others = whole.windows[-1]
+    assert len(shown) == 3 * 2 * SKETCH_BYTES
+    for wrong in (shown[: 4 * SKETCH_BYTES], shown[2 * SKETCH_BYTES :], shown + shown[: 2 * SKETCH_BYTES], b""):
+        refused(replace(whole, windows=(*whole.windows[:-1], ((signed, wrong), *others))), "sketches")
+
+
+def test_sketches_of_neighbours_meet_whenever_they_come() -> None:
+    def forge(leg: int, window: int, shown: bytes) -> bytes:
+        return shown if leg != 1 or len(shown) < 6 * SKETCH_BYTES else shown[:-1] + bytes([shown[-1] ^ 1])
+
+    play = Play(agree(ahead=3, most=30), forge=forge, lag=2).run()
+    refused(play.bundle(), "the sketches of legs 1 and 2 differ")
+
+
 def test_sketches_before_there_is_anything_to_sketch() -> None:
     def forge(_: int, window: int, shown: bytes) -> bytes:
         return shown if window else bytes(2 * SKETCH_BYTES)
 
-    refused(Play(agree(), forge=forge).run().bundle(), "nothing before the first window")
+    refused(Play(agree(), forge=forge).run().bundle(), "leg 0 shows sketches of a window that it did not serve")
