@@ -15,15 +15,17 @@ from types import MappingProxyType
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, JobResult, make_deal
 from node.ports import Clock, Randomness, VenueRules
-from protocol.agreement import Chosen, paid_nobody
+from protocol.agreement import Chosen, common_activations, paid_nobody
 from protocol.choice import ENOUGH, FIRST, SILENT, MeritOf, covers_some_model, nothing_known, route_among, shortlist
 from protocol.errors import ConfigurationError, FundsError, JoulemeshError, RefusedError
+from protocol.healing import choose_standbys
 from protocol.ids import Address, ModelManifest
 from protocol.merit import Merit
+from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
 from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
-from protocol.routing import UNKNOWN_RTT_US, Route, route
+from protocol.routing import UNKNOWN_RTT_US, Route, RouteLeg, route
 from protocol.signing import address_of_public_key
 from protocol.standing import NEWCOMER, Deed, Standing, why_shunned
 from protocol.terms import Plan, SamplingTerms
@@ -44,8 +46,10 @@ __all__ = [
     "worth_another_try",
 ]
 
-PROMPT_CHUNK = 256
-"""Prompt tokens in one window, at most."""
+PROMPT_CHUNK = 128
+"""Prompt tokens in one window, at most: with several windows ahead, each leg works on another chunk."""
+AHEAD = 3
+"""Windows that legs may serve beyond the last one that all have signed for."""
 OPERATIONS = 3
 """Of one job on the ledger, each for a fee: open, settle, release."""
 CHANCES = 2
@@ -289,7 +293,7 @@ class Market:
                 hint="shorten the prompt" if prompt else "write something to ask",
             )
         window = self._config.window if self._request.window is None else self._request.window
-        return Plan(prompt=prompt, most=most, chunk=min(self._request.chunk, prompt), window=window)
+        return Plan(prompt=prompt, most=most, chunk=min(self._request.chunk, prompt), window=window, ahead=AHEAD)
 
     def _policy(self) -> Policy:
         policy = policy_of(self._config, self._manifest)
@@ -376,6 +380,7 @@ class Market:
             sampling = SamplingTerms(temperature_milli=config.temperature_milli, seed=config.seed)
         return make_deal(
             [Chosen(leg, self._sealed[id(leg.offer)]) for leg in found.legs],
+            standbys=self._standbys(found),
             manifest=self._manifest,
             venue=self._venue,
             policy=self.policy,
@@ -388,5 +393,26 @@ class Market:
             paid=self._paid if self._request.credit else paid_nobody,
         )
 
+    def _standbys(self, found: Route) -> list[Chosen]:
+        """Nodes that answered, and could take over from a leg; the cheapest first."""
+        on_route = {leg.offer.public_key for leg in found.legs}
+        spares = [
+            offer
+            for offer in self._admitted()
+            if offer.public_key in self._round_trips.keys() - on_route - self._shunned.keys() - self._without.keys()
+            and set(offer.activations) >= {common_activations([leg.offer for leg in found.legs])}
+        ]
+        spares.sort(key=lambda offer: 1_000 * (offer.rates.price_in + offer.rates.price_out) // len(offer.span))
+        route, spans = [leg.span for leg in found.legs], [offer.span for offer in spares]
+        return [
+            Chosen(_whole_leg(spares[at]), self._sealed[id(spares[at])])
+            for at in choose_standbys(route, spans, min(self._config.standbys, MAX_LEGS - len(route)))
+        ]
+
     def _paid(self, provider: Address) -> int:
         return self._standing(provider).of(Deed.SERVED).amount
+
+
+def _whole_leg(offer: Offer) -> RouteLeg:
+    """All that an offer holds: whom it will replace, nobody knows yet."""
+    return RouteLeg(offer, offer.span, price_in=offer.rates.price_in, price_out=offer.rates.price_out)

@@ -44,6 +44,13 @@ class ClientConfig:
         default=16,
         about="Generated tokens that may be served before they are paid for. Providers refuse a large one.",
     )
+    standbys: int = setting(
+        Whole("nodes", 0, 8),
+        table="job",
+        default=0,
+        about="Nodes that are reserved besides the route, to take over from one that fails without a new session. Each "
+        "costs its opening charge; without any, a failed answer goes on in a new session.",
+    )
     session_s: int = setting(
         Whole("seconds", 5, 86_400),
         table="job",

@@ -8,6 +8,7 @@ from node.events.base import Event, Events, Level, unheard
 from node.events.buying import (
     Closed,
     DischargeRefused,
+    Healed,
     Released,
     Retrying,
     SessionOpened,
@@ -68,6 +69,7 @@ __all__ = [
     "DiskRefused",
     "Event",
     "Events",
+    "Healed",
     "JobBegun",
     "JobFailed",
     "JobServed",

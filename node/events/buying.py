@@ -11,6 +11,7 @@ from node.events.base import Event, Level, dollars, short
 __all__ = [
     "Closed",
     "DischargeRefused",
+    "Healed",
     "Released",
     "Retrying",
     "SessionOpened",
@@ -53,6 +54,31 @@ class VoucherSigned(Event):
             f"signed a voucher for {self.tokens_in} prompt and {self.tokens_out} generated tokens, "
             f"{dollars(self.amount_micro)} in all (session {short(self.session)})"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healed(Event):
+    """Legs failed in mid-stream, and the answer goes on without them."""
+
+    name: ClassVar[str] = "healed"
+    level: ClassVar[Level] = Level.WARNING
+    session: bytes
+    """Its id on the ledger, 32 bytes."""
+    legs: tuple[int, ...]
+    """That are done without; none where the route was only made anew."""
+    joined: tuple[int, ...]
+    """Standbys that took over."""
+    seconds: float
+    """From the failure until the new route was taken up."""
+    reason: str
+    """For people; it may come from a peer."""
+
+    def sentence(self) -> str:
+        without = (
+            f"goes on without leg {' and '.join(map(str, self.legs))}" if self.legs else "goes on by the same route"
+        )
+        by = f", with leg {' and '.join(map(str, self.joined))} instead" if self.joined else ""
+        return f"the answer {without}{by}, after {self.seconds:.1f} s: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ def checksums(tokens: Sequence[int], *, before: int = 0) -> list[int]:
 @dataclass(slots=True)
 class _Held:
     room: int
+    blocks: BlockSpan
     sums: list[int] = field(default_factory=list)
     """The checksum after each position."""
 
@@ -56,7 +57,7 @@ class CountingEngine:
     ) -> None:
         if max_tokens > self.kv_free:
             raise RefusedError("no room", code="no-room")
-        self._held[session] = _Held(max_tokens)
+        self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end))
 
     @property
     def kv_free(self) -> int:
@@ -84,7 +85,8 @@ class CountingEngine:
             raise RefusedError("it is open already", code="session-open")
         if max_tokens > self.kv_free + self._held[old].room:
             raise RefusedError("no room", code="no-room")
-        self._held[new] = _Held(max_tokens, self._held.pop(old).sums[:length])
+        span = blocks or BlockSpan(start=self._start, end=self._end)
+        self._held[new] = _Held(max_tokens, span, self._held.pop(old).sums[:length])
 
     def close(self, session: bytes) -> None:
         self._held.pop(session, None)
@@ -118,7 +120,8 @@ class CountingEngine:
             raise MalformedError("not the next position")
         if item.position + item.length > self._held[item.session].room:
             raise MalformedError("more than was reserved")
-        if self._start == 0:
+        span = self._held[item.session].blocks
+        if span.start == 0:
             if any(not 0 <= token < VOCABULARY for token in item.data):
                 raise MalformedError("no such token")
             rows = np.zeros((item.length, WIDTH), dtype=np.float32)
@@ -127,7 +130,7 @@ class CountingEngine:
             rows = np.array(item.data, dtype=np.float32)
         if not np.isfinite(rows).all():
             raise MalformedError("not a number")
-        rows = rows + np.float32([0, self._end - self._start, 0, 0])
+        rows = rows + np.float32([0, len(span), 0, 0])
         self._check_history(item, rows)
         first = item.length - item.draws
         tokens = tuple(_drawn(rows[at], item.position + at) for at in range(first, item.length) if item.draws)
@@ -144,7 +147,7 @@ class CountingEngine:
         del sums[item.position :]
         new = checksums([int(token) for token in rows[:, 0]], before=sums[-1] if sums else 0)
         sums.extend(new)
-        if self._start == 0:
+        if self._held[item.session].blocks.start == 0:
             rows[:, 2] = new
         rows[rows[:, 2] != new, 3] = 1
 

@@ -346,6 +346,7 @@ class SmallMarket:
         *,
         spans: tuple[tuple[int, int], ...] = ((0, 2), (2, 4), (4, 6)),
         limits: ProviderLimits | None = None,
+        spares: tuple[tuple[int, int], ...] = (),
         money: int = 1_000_000,
     ) -> None:
         self.folder = folder
@@ -355,7 +356,10 @@ class SmallMarket:
         self.ledger = MemoryLedger(self.clock)
         self.network = MemoryNetwork()
         self._limits = limits
-        self.nodes = [SmallNode(self, number, *span, self._limits or limits_of()) for number, span in enumerate(spans)]
+        held = enumerate((*spans, *spares))
+        self.nodes = [SmallNode(self, number, *span, self._limits or limits_of()) for number, span in held]
+        self.on_route = len(spans)
+        """So many of the nodes are on the route; those after them stand by."""
         self.client_key = SigningKey(b"\x77" * 32)
         self.peers = RememberedPeers(self.clock)
         self.journal = VoucherStore(folder / "client", InlineWorker())
@@ -412,12 +416,13 @@ class SmallMarket:
         client: SigningKey | None = None,
         expiry_s: int = 600,
         temperature_milli: int = 0,
+        ahead: int = 1,
         paid: Paid = paid_nobody,
     ) -> Deal:
-        """A deal over all nodes, whole spans unless other `spans` are given."""
+        """A deal over all nodes, whole spans unless other `spans` are given for the route."""
         used = [node.span for node in self.nodes]
         if spans is not None:
-            used = [BlockSpan(start=start, end=end) for start, end in spans]
+            used[: self.on_route] = [BlockSpan(start=start, end=end) for start, end in spans]
         route = []
         for node, span in zip(self.nodes, used, strict=True):
             offer = node.offer()
@@ -425,11 +430,12 @@ class SmallMarket:
             leg = RouteLeg(offer, span, price_in=rates.price_in, price_out=rates.price_out)
             route.append(Chosen(leg, seal(offer, node.key)))
         return make_deal(
-            route,
+            route[: self.on_route],
+            standbys=route[self.on_route :],
             manifest=MANIFEST,
             venue=self.ledger.domain.separator,
             policy=POLICY,
-            plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
+            plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window, ahead=ahead),
             sampling=SamplingTerms(temperature_milli=temperature_milli, seed=0),
             prompt=prompt,
             client=(client or self.client_key).address,

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from node.events import DischargeRefused, VoucherSigned
+from node.pipeline.buying.healing import Healing
 from node.pipeline.buying.job import ClientSide, JobResult
 from node.pipeline.buying.leg_links import LegLinks, Word
 from node.pipeline.buying.orders import Orders
@@ -28,7 +29,7 @@ from protocol.errors import (
     SignatureError,
     of_legs,
 )
-from protocol.frames import Discharged, Failed, Finish, Prompt, Receipted, Sampled
+from protocol.frames import Discharged, Failed, Finish, Paused, Prompt, Receipted, Replayed, Sampled, Stands
 from protocol.messages import Receipt, SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import check_spent, token_bytes
@@ -55,6 +56,7 @@ class Conversation:
         self._orders = Orders(side, result, self._take_discharge)
         self._links = LegLinks(side, result)
         self._silence = Silence(result, self._links)
+        self._healing = Healing(side, result, self._links, self._take_blaming, self._pay_what_is_due)
         self._said_finish = False
 
     @property
@@ -88,7 +90,8 @@ class Conversation:
         await self._finish()
         if self._orders.acceptances:
             lied = isinstance(result.error, DishonestError | SignatureError | MalformedError)
-            result.pay = await self._pay(self._tab.last_voucher(honest=not lied))
+            result.pay = await self._keep_and_sign(self._tab.last_voucher(honest=not lied))
+            await self._links.send_all(result.pay)
         await self._collect_discharges()
         self._silence.acquit()
 
@@ -145,12 +148,14 @@ class Conversation:
     async def _pay_what_is_due(self) -> None:
         voucher = self._tab.next_voucher()
         if voucher is not None:
-            await self._pay(voucher)
+            signed = await self._keep_and_sign(voucher)
+            # A standby has no use for it: it would not know of which route it speaks.
+            await asyncio.gather(*(self._links.send(leg, signed) for leg in self._serving))
 
-    async def _pay(self, voucher: Voucher) -> SignedVoucher:
-        signed = await self._keep_and_sign(voucher)
-        await self._links.send_all(signed)
-        return signed
+    @property
+    def _serving(self) -> list[int]:
+        """Legs of the route, first block to last."""
+        return [each.leg for each in self._tab.book.route]
 
     async def _keep_and_sign(self, voucher: Voucher) -> SignedVoucher:
         """In the journal before it is sent: what was promised is known after a crash."""
@@ -179,19 +184,28 @@ class Conversation:
     async def _advance(self) -> None:
         """Take in one frame, and answer it. What ends the job is kept: tokens before it are still handed out."""
         try:
-            await self._step()
-            while (draw := self._tab.next_draw()) is not None:
-                await asyncio.gather(*(self._links.send(leg, draw) for leg in range(len(self._deal.terms.route))))
-            if self._tab.ended:
-                # From here the next voucher is the last one: a leg answers it with its discharge.
-                await self._finish()
-            else:
-                await self._pay_what_is_due()
+            try:
+                await self._step()
+            except LostPeerError as error:
+                if await self._healing.heal(error):
+                    self._silence.restart()
+            await self._answer()
         except JoulemeshError as error:
             self._result.error = error
 
+    async def _answer(self) -> None:
+        while (draw := self._tab.next_draw()) is not None:
+            await asyncio.gather(*(self._links.send(leg, draw) for leg in self._serving))
+        if self._tab.ended:
+            # From here the next voucher is the last one: a leg answers it with its discharge.
+            await self._finish()
+        else:
+            await self._pay_what_is_due()
+
     async def _step(self) -> None:
-        leg, frame, payload = await self._silence.next_word()
+        self._take_blaming(*await self._silence.next_word(replaceable=self._healing.replaceable))
+
+    def _take_blaming(self, leg: int, frame: Word, payload: bytes) -> None:
         with self._blaming(leg):
             self._take(leg, frame, payload)
 
@@ -207,8 +221,7 @@ class Conversation:
             raise
 
     def _take(self, leg: int, frame: Word, payload: bytes) -> None:
-        """Raises what ends the job."""
-        named = self._deal.name(leg)
+        """Raises what ends the job, or stops it until it is healed."""
         match frame:
             case Sampled():
                 self._take_tokens(leg, frame)
@@ -217,6 +230,22 @@ class Conversation:
                 self._tab.take_receipt(leg, frame.signed, payload)
             case Discharged():
                 self._take_discharge(leg, frame.signed)
+            case Stands():
+                self._healing.takes_stands(leg, frame)
+            case Paused():
+                self._healing.takes_paused(leg, frame)
+            case Replayed():
+                self._check_fed(leg, frame)
+            case _:
+                self._take_end(leg, frame)
+
+    def _take_end(self, leg: int, frame: Word) -> None:
+        """A leg has ended the session, or its link has. Raises what that comes to, where it has a part in the route."""
+        named = self._deal.name(leg)
+        if leg not in self._serving and isinstance(frame, Failed | PeerError):
+            self._healing.lost_standby(leg, frame)
+            return
+        match frame:
             case Failed():  # it has ended the session, and says what it claims
                 self._links.give_up(leg)
                 if frame.code == "idle":
@@ -237,12 +266,22 @@ class Conversation:
         since_us = int((loop_s() - began_s) * 1_000_000)
         check_spent(receipt, self._deal.offer(leg).hardware, since_us + JOB_SLACK_US)
 
+    def _check_fed(self, leg: int, frame: Replayed) -> None:
+        """What a leg was fed again is what the one before it has signed for, or one of the two lies."""
+        signed_for, route = self._tab.fed_hash(leg), self._serving
+        if signed_for is not None and frame.fed != signed_for:
+            before = route[route.index(leg) - 1]
+            with self._blaming(before, leg):
+                raise DishonestError(f"{self._deal.name(leg)} was fed other rows than were signed for before")
+
     def _take_tokens(self, leg: int, frame: Sampled) -> None:
-        if leg != len(self._deal.terms.route) - 1:
+        if leg != self._serving[-1]:
             raise DishonestError(f"{self._deal.name(leg)} sent tokens; only the last leg draws them")
         for token in frame.tokens:
+            before = self._tab.generated
             if token.session == self._tab.id:
                 self._tab.take_token(token)
+            if self._tab.generated > before:  # not one of an older route
                 self._result.token_times_s.append(loop_s())
                 self._fresh.append(token.token)
 

@@ -29,6 +29,8 @@ def note_deeds(result: JobResult, peers: PeerMemory) -> None:
 
 
 def _deeds(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
+    for leg, gone in result.gone.items():
+        yield leg, _deed_of(gone), 0, gone.message
     if result.failures:
         for leg in result.culprits:
             error = result.failures.get(leg) or result.first_failure
@@ -46,7 +48,7 @@ def _services(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
     for leg in sorted(result.acceptances):
         if crawled is not None:
             yield leg, Deed.FAILED if len(result.acceptances) == 1 else Deed.DISPUTED, 0, crawled
-        elif leg in result.discharges and tab.generated:
+        elif leg in result.discharges and leg not in result.gone and tab.generated:
             yield leg, Deed.SERVED, 0 if result.pay is None else result.pay.voucher.amounts[leg], ""
         late = tab.book.late(leg)
         if 2 * late > tab.generated:

@@ -21,7 +21,7 @@ from protocol.signing import SigningKey
 from protocol.tab import Tab
 from protocol.terms import Plan, SamplingTerms, Terms
 
-__all__ = ["ClientSide", "Deal", "JobResult", "make_deal", "tls_address"]
+__all__ = ["ClientSide", "Deal", "HealedLegs", "JobResult", "make_deal", "tls_address"]
 
 
 _OF_NEIGHBOURS = {"next-unreachable": (0, 1), "neighbour-lost": (-1, 0, 1)}
@@ -82,6 +82,7 @@ def make_deal(
     client: Address,
     expiry: int,
     randomness: Randomness,
+    standbys: Sequence[Chosen] = (),
     paid: Paid = paid_nobody,
 ) -> Deal:
     """Terms and a session over a route, with fresh nonces and a fresh salt.
@@ -89,6 +90,7 @@ def make_deal(
     Args:
         venue: domain separator of the ledger.
         expiry: of the session, Unix seconds.
+        standbys: who may take over from a leg that fails.
         paid: what the client has paid each provider before, for credit.
 
     Raises RoutingError where the legs have no number format in common.
@@ -102,13 +104,14 @@ def make_deal(
         plan=plan,
         sampling=sampling,
         nonces=chain.anchor,
+        standbys=standbys,
         paid=paid,
     )
     return Deal(
         terms=terms,
         session=make_session(terms, client=client, expiry=expiry, salt=randomness(32)),
         chain=chain,
-        legs=tuple(route),
+        legs=(*route, *standbys),
         prompt=tuple(prompt),
         stop_tokens=tuple(manifest.stop_tokens),
     )
@@ -125,6 +128,23 @@ def tls_address(offer: Offer) -> str:
     raise LostPeerError("its data plane cannot be dialled from here", code="unreachable")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealedLegs:
+    """One change of the route that let a job go on."""
+
+    position: int
+    """From which the new route serves."""
+    tokens: int
+    """Generated tokens that had come."""
+    gone: tuple[int, ...]
+    """Legs that serve no more."""
+    joined: tuple[int, ...]
+    """Those that took over."""
+    seconds: float
+    """Until all legs had taken up the new route."""
+    why: str
+
+
 @dataclass(slots=True)
 class JobResult:
     """Everything that is left of one session: what the receipt bundle and the report are made from."""
@@ -136,6 +156,10 @@ class JobResult:
     """Sealed, by leg, of those that took the order."""
     failures: dict[int, JoulemeshError] = field(default_factory=dict)
     """By leg: why it refused, could not be reached, or ended the job."""
+    gone: dict[int, LostPeerError] = field(default_factory=dict)
+    """By leg: why the job went on without it."""
+    healed: list[HealedLegs] = field(default_factory=list)
+    """How the route changed, in order."""
     discharges: dict[int, SignedDischarge] = field(default_factory=dict)
     """By leg: its word that it claims no more."""
     pay: SignedVoucher | None = None

@@ -17,6 +17,8 @@ __all__ = ["Orders"]
 
 ANSWER_S = 10.0
 """Seconds that a leg has to answer: it is milliseconds of work, and seconds where its machine's cores are all taken."""
+STANDBY_S = 0.5
+"""Seconds that standbys have to answer once the route has: a job does not wait for them."""
 END_S = 5.0
 """Seconds that answers under way still have, once the job is over."""
 
@@ -55,11 +57,14 @@ class Orders:
             issued_at=side.clock(),
         )
         self._asked = [asyncio.create_task(self._order(order), name=f"order {order.leg}") for order in orders]
-        await asyncio.wait(self._asked)  # leaves them alone where this is cancelled: `end` sees to them
+        route = len(deal.terms.route)
+        await asyncio.wait(self._asked[:route])  # leaves them alone where this is cancelled: `end` sees to them
         if self._result.failures:
             raise self._result.first_failure
-        for task in self._asked:
+        for task in self._asked[:route]:
             task.result()
+        if standbys := self._asked[route:]:
+            await asyncio.wait(standbys, timeout=STANDBY_S)
 
     async def end(self) -> None:
         """Wait a little for answers that are under way: a leg that takes its order now is told that it is over."""
@@ -73,7 +78,8 @@ class Orders:
         try:
             await self._ask(order)
         except PeerError as error:
-            self._result.blame(order.leg, error)
+            if order.leg < len(self._deal.terms.route):  # without a standby the job begins all the same
+                self._result.blame(order.leg, error)
 
     async def _ask(self, order: JobOrder) -> None:
         leg, deal = order.leg, self._deal

@@ -11,7 +11,9 @@ from node.pipeline.buying.job import JobResult
 from node.pipeline.buying.leg_links import LegLinks, Word
 from node.pipeline.loop_clock import loop_s
 from protocol.errors import LostPeerError
+from protocol.frames import Replayed
 from protocol.patience import patience_with
+from protocol.units import ceil_div
 
 __all__ = ["Silence"]
 
@@ -32,27 +34,53 @@ class Silence:
         """Legs that say that they wait for others, or that it is over: they are not silent themselves."""
         self._waited_s = 0.0
         """For the first token."""
+        self._silent_s = 0.0
+        """Since the last word."""
+        self._suspect_s = self._patience.suspect_s
+        """After so many, who holds up the others is looked for."""
+        self._grace_s = 0.0
+        """For what a new route has to compute before anything can come."""
 
-    async def next_word(self) -> tuple[int, Word, bytes]:
-        """The next of any leg. Raises LostPeerError where none comes in time, and blames who may be at fault."""
+    async def next_word(self, *, replaceable: bool) -> tuple[int, Word, bytes]:
+        """The next of any leg.
+
+        Args:
+            replaceable: whether a leg that holds up the others could be replaced: then it is looked for early.
+
+        Raises LostPeerError: none comes in time, and whoever may be at fault is blamed; or, with code ``slow``, it is
+        time to look for a leg that holds up the others.
+        """
         patience, began = self._patience, bool(self._result.tab.generated)
-        silent_s, most_s = 0.0, patience.token_s if began else patience.prompt_s
-        while silent_s < most_s and (began or self._waited_s < patience.first_s):
+        most_s = (patience.token_s if began else patience.prompt_s) + self._grace_s
+        while self._silent_s < most_s and (began or self._waited_s < patience.first_s):
+            if replaceable and began and self._silent_s >= self._suspect_s + self._grace_s:
+                self._suspect_s *= 2
+                raise LostPeerError(f"no leg sent anything for {self._silent_s:.0f} s", code="slow")
             step = loop_s()
             try:
                 async with asyncio.timeout(STEP_S):  # not wait_for, which may swallow a cancellation on Python 3.11
-                    return await self._links.receive()
+                    word = await self._links.receive()
+                    self._silent_s, self._suspect_s = 0.0, patience.suspect_s
+                    self._grace_s = self._grace_s if isinstance(word[1], Replayed) else 0.0
+                    return word
             except TimeoutError:
-                continue
-            finally:
                 passed_s = min(STEP_S, loop_s() - step)
-                silent_s += passed_s
+                self._silent_s += passed_s
                 self._waited_s += passed_s
         raise self.stalled(
-            f"no leg sent anything for {silent_s:.0f} s"
-            if silent_s >= most_s
+            f"no leg sent anything for {self._silent_s:.0f} s"
+            if self._silent_s >= most_s
             else f"no token came for {self._waited_s:.0f} s"
         )
+
+    def restart(self) -> None:
+        """The route has changed: its legs have to compute again what was not signed for, or all of it."""
+        deal, tab = self._result.deal, self._result.tab
+        self._legs = tuple(each.leg for each in tab.book.route)
+        self._spoke.clear()
+        self._silent_s, self._suspect_s = 0.0, self._patience.suspect_s
+        again = ceil_div(tab.proven, deal.terms.plan.chunk)
+        self._grace_s = float(again * self._patience.prompt_s)
 
     def spoke(self, leg: int) -> None:
         """It has said that it waits for others, or that the session is over."""
@@ -88,4 +116,5 @@ class Silence:
             return legs
         awaited = tab.awaited
         first = awaited[0] if awaited else legs[-1]
-        return tuple(leg for leg in (first - 1, first) if leg in legs)
+        place = legs.index(first)
+        return legs[max(0, place - 1) : place + 1]

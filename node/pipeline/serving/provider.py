@@ -42,7 +42,7 @@ from node.ports import (
 )
 from protocol.errors import LostPeerError, PeerError
 from protocol.frames import Failed, Paused, Replayed, Sampled, SampledToken
-from protocol.ids import ModelManifest
+from protocol.ids import BlockSpan, ModelManifest
 from protocol.job import JobEvent, JobState
 from protocol.places import Waits
 from protocol.signing import address_of_public_key
@@ -143,7 +143,7 @@ class Provider:
         # Before it has a place: whom its order names may not answer.
         downstream = None if next_leg is None else await self._neighbours.reach(next_leg, client)
         with self._queueing.coming(job), self._places.taken(job) as loser:
-            await self._give_place(job, loser)
+            await self._give_place(job, job.span, loser)
             self._places.add(job, downstream, next_leg)
 
     def _let_wait(self, job: LegJob) -> None:
@@ -151,7 +151,7 @@ class Provider:
         if loser is not None:
             self._ends.fail(loser, LostPeerError("too many sessions have this node as a standby", code="busy"))
 
-    async def _give_place(self, job: LegJob, loser: Served | None) -> None:
+    async def _give_place(self, job: LegJob, blocks: BlockSpan, loser: Served | None) -> None:
         """Make room for it, and reserve its KV. Raises RefusedError."""
         if loser is not None:
             await self._make_way(loser)
@@ -163,7 +163,7 @@ class Provider:
                 max_tokens=plan.prompt + plan.most,
                 temperature_milli=sampling.temperature_milli,
                 seed=sampling.seed,
-                blocks=job.span,
+                blocks=blocks,
             )
         )
 

@@ -18,7 +18,7 @@ __all__ = ["Queueing"]
 
 STRANGER = bytes(20)
 """A client that has no job here: for what an offer says."""
-FEW_ROWS = 256
+FEW_ROWS = 128
 """Rows of the first window of a job as clients order it, for what an offer says."""
 
 

@@ -7,7 +7,7 @@ docs/spec/session.md, clauses H2 to H7.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import numpy as np
@@ -23,16 +23,16 @@ from node.pipeline.serving.places import Places, Served
 from node.ports import Clock
 from protocol.errors import DishonestError, MalformedError, PeerError, RefusedError
 from protocol.frames import MAX_KNOWN_TOKENS, Rerouted
-from protocol.ids import ModelManifest, keccak256
+from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.job import JobState
 from protocol.order import check_offer_of
 from protocol.standing import Deed
-from protocol.terms import Reroute, open_reroutes, route_at
+from protocol.terms import LegTerms, open_reroutes, route_at
 
 __all__ = ["Rerouting"]
 
-GivePlace = Callable[[LegJob, Served | None], Awaitable[None]]
-"""Reserve what a job needs, with the job that gives way to it. Raises RefusedError."""
+GivePlace = Callable[[LegJob, BlockSpan, Served | None], Awaitable[None]]
+"""Reserve what a job through these blocks needs, with the job that gives way to it. Raises RefusedError."""
 
 
 class Rerouting:
@@ -72,13 +72,18 @@ class Rerouting:
         reroutes = open_reroutes(frame.sealed, job.terms, job.order.session, blocks=self._manifest.blocks)
         if reroutes[: len(job.reroutes)] != job.reroutes:
             raise DishonestError("the client signs other reroutes than it did before")
-        if len(reroutes) != len(job.reroutes) + 1 and (job.place is not None or len(reroutes) <= len(job.reroutes)):
+        if len(reroutes) <= len(job.reroutes):
             raise MalformedError("not the session's next reroute", code="out-of-order")
         known = _known_ids(payload)
+        route = route_at(job.terms, reroutes, reroutes[-1].position)
+        place = next((at for at, each in enumerate(route) if each.leg == job.leg), None)
+        if place is None:
+            raise RefusedError("this leg has no part in the new route", code="not-mine")
         if job.place is None:
             with self._places.taken(job) as loser:
-                await self._give_place(job, loser)
-        next_leg = self._next_of(job, reroutes, frame, served.next_leg)
+                await self._give_place(job, route[place].span, loser)
+        after = job.terms.legs[route[(place + 1) % len(route)].leg]
+        next_leg = None if len(route) == 1 else self._next_leg(job, after, frame, served.next_leg)
         downstream = None
         if next_leg is not None:
             downstream = await self._neighbours.reach(next_leg, job.order.session.client)
@@ -86,17 +91,12 @@ class Rerouting:
             return  # it ended meanwhile
         self._places.reroute(served, partial(job.reroute, reroutes, frame.joining, known))
         served.next_leg, served.downstream = next_leg, downstream
+        if served.upstream is not None and served.upstream.link.public_key != job.key_at((job.place or 0) - 1):
+            served.upstream = None  # how that one ends is no matter any more
         self._go_on(served)
 
-    def _next_of(self, job: LegJob, reroutes: Sequence[Reroute], frame: Rerouted, before: Next | None) -> Next | None:
+    def _next_leg(self, job: LegJob, leg: LegTerms, frame: Rerouted, before: Next | None) -> Next:
         """Where the leg after this one on the new route is dialled. Raises PeerError."""
-        route = route_at(job.terms, reroutes, reroutes[-1].position)
-        place = next((at for at, each in enumerate(route) if each.leg == job.leg), None)
-        if place is None:
-            raise RefusedError("this leg has no part in the new route", code="not-mine")
-        if len(route) == 1:
-            return None
-        leg = job.terms.legs[route[(place + 1) % len(route)].leg]
         if before is not None and before.public_key == leg.public_key:
             return before
         if keccak256(frame.next_offer) != leg.offer:

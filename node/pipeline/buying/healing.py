@@ -1,0 +1,252 @@
+"""A client's part in healing a job: find out who is gone, call standbys, and tell all how it goes on.
+
+Nothing that a leg says here is signed: it decides whom the client does without, and nothing else. What a replacement is
+fed is held against what the leg before has signed for (docs/spec/session.md, clauses H1 to H7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from node.events import Healed
+from node.pipeline.buying.job import ClientSide, HealedLegs, JobResult
+from node.pipeline.buying.leg_links import LegLinks, Word
+from node.pipeline.loop_clock import loop_s
+from protocol.continuing import joinings
+from protocol.errors import LostPeerError, PeerError
+from protocol.frames import Failed, Joining, Paused, Probe, Prompt, Rerouted, Stands
+from protocol.healing import Standing, held_up_at, next_reroute
+from protocol.receipt import token_bytes
+from protocol.signing import seal
+from protocol.terms import MAX_REROUTES, Reroute
+
+__all__ = ["Healing"]
+
+PROBE_S = 2.0
+"""Seconds in which a leg says where it stands: it is microseconds of work."""
+CALL_S = 6.0
+"""Seconds in which a leg takes up the new route: it may have to dial its neighbour, and to make room."""
+SAME_ROUTE = 2
+"""Times that a route is tried once more before a leg of it is left out, where nobody can tell which one fails."""
+_OF_NOBODY = ("stalled", "slow", "neighbour-lost")
+"""Codes of failures that do not say which leg is at fault."""
+PROMPT_PART = 4096
+"""Token ids in one frame."""
+
+Take = Callable[[int, Word, bytes], None]
+"""Handles a word as usual. Raises what ends the job."""
+
+
+class Healing:
+    """See above.
+
+    Args:
+        take: for what comes from legs meanwhile.
+        pay: sends the voucher that is due.
+    """
+
+    def __init__(
+        self, side: ClientSide, result: JobResult, links: LegLinks, take: Take, pay: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._side = side
+        self._result = result
+        self._links = links
+        self._take = take
+        self._pay = pay
+        self._gone: dict[int, LostPeerError] = {}
+        """Legs that are done without, and why."""
+        self._number = 0
+        """Of the newest probe."""
+        self._awaited: set[int] = set()
+        """Legs that have yet to answer it: what they said before is of the route before."""
+        self._standings: dict[int, Standing] = {}
+        self._stuck_at = -1
+        self._stuck = 0
+        """Times that the route was tried once more at that position."""
+
+    # What legs say
+
+    def takes_stands(self, leg: int, frame: Stands) -> None:
+        """A leg says where it stands; late answers to older questions count for nothing."""
+        if frame.number == self._number and leg in self._awaited:
+            self._awaited.discard(leg)
+            self._standings[leg] = Standing(arrived=frame.arrived, processed=frame.processed, replays=frame.replays)
+
+    def takes_paused(self, leg: int, frame: Paused) -> None:
+        """A leg stands still. Raises LostPeerError, unless it has yet to hear of the newest route."""
+        if leg not in self._awaited:
+            named = self._result.deal.name(leg)
+            raise LostPeerError(f"{named} stands still: {frame.reason}", code="neighbour-lost")
+
+    def lost_standby(self, leg: int, frame: Failed | PeerError) -> None:
+        """One that does not serve, or not any more, cannot be called."""
+        if isinstance(frame, PeerError):
+            self._links.has_ended(leg)
+        self._leave((leg,), LostPeerError("a standby has ended the session", code="provider-lost"))
+
+    # Healing
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether a leg could be replaced: somebody stands by."""
+        return bool(self._standbys)
+
+    @property
+    def _standbys(self) -> set[int]:
+        """Legs that may be called."""
+        tab = self._result.tab
+        named = {each.leg for one in tab.reroutes for each in one.route} | set(range(len(tab.terms.route)))
+        return self._result.acceptances.keys() - named - self._gone.keys()
+
+    async def heal(self, error: LostPeerError) -> bool:
+        """Let the job go on without the legs at fault; whether its route has changed.
+
+        Raises `error` where there is no other.
+        """
+        began, tab = loop_s(), self._result.tab
+        # Before the first token, and where nobody stands by, another session is as good.
+        if tab.ended or len(tab.reroutes) >= MAX_REROUTES or not (tab.generated or self._standbys):
+            raise error
+        before = set(self._gone)
+        if error.code not in _OF_NOBODY:
+            self._leave(error.legs, error)
+        await self._ask(self._serving, PROBE_S)
+        if self._gone.keys() == before and not self._find_fault(error):
+            return False
+        joined = await self._reroute(error)
+        gone = tuple(sorted(self._gone.keys() - before))
+        healed = HealedLegs(
+            position=tab.proven,
+            tokens=tab.generated,
+            gone=gone,
+            joined=joined,
+            seconds=round(loop_s() - began, 3),
+            why=error.message,
+        )
+        self._result.healed.append(healed)
+        self._result.gone |= {leg: self._gone[leg] for leg in gone}
+        self._result.failures.clear()
+        self._side.events(
+            Healed(session=tab.id, legs=gone, joined=joined, seconds=healed.seconds, reason=error.message)
+        )
+        return True
+
+    @property
+    def _serving(self) -> set[int]:
+        """Legs of the route that are not known to be gone."""
+        return {each.leg for each in self._result.tab.book.route} - self._gone.keys()
+
+    def _leave(self, legs: Collection[int], error: LostPeerError) -> None:
+        for leg in legs:
+            self._gone.setdefault(leg, error)
+            self._links.give_up(leg)
+
+    def _find_fault(self, error: LostPeerError) -> bool:
+        """All legs answer, and nothing comes: who holds it up, or, where a link broke, the same route once more.
+
+        False where it is too early to say.
+        """
+        tab = self._result.tab
+        route = [each.leg for each in tab.book.route]
+        slow = None if error.code == "neighbour-lost" else held_up_at(route, self._standings, tab.proven)
+        if slow is not None and self._standbys:
+            self._leave((slow,), error)
+            return True
+        if error.code == "slow":
+            return False
+        self._stuck = self._stuck + 1 if self._stuck_at == tab.proven else 1
+        self._stuck_at = tab.proven
+        if self._stuck > SAME_ROUTE:
+            # Two legs cannot reach each other, and which of them is at fault nobody can tell: the later one is left.
+            culprits = [leg for leg in self._result.culprits if leg in route]
+            self._leave((culprits[-1] if culprits else route[-1],), error)
+        return True
+
+    async def _reroute(self, error: LostPeerError) -> tuple[int, ...]:
+        """Until a route has been taken up by all of its legs: those that joined. Raises `error`: there is none."""
+        tab, deal = self._result.tab, self._result.deal
+        while True:
+            serving = {each.leg for each in tab.book.route}
+            reroute = next_reroute(
+                deal.terms,
+                deal.session,
+                tab.reroutes,
+                tab.proven,
+                without=self._gone.keys(),
+                standbys=self._standbys,
+            )
+            if reroute is None or len(tab.reroutes) >= MAX_REROUTES:
+                raise error
+            joining = {each.leg for each in reroute.route} - serving
+            if await self._take_up(reroute, joining):
+                return tuple(sorted(joining))
+
+    async def _take_up(self, reroute: Reroute, joining: set[int]) -> bool:
+        """Whether all legs of the new route have taken it up: first those that join, who may refuse."""
+        tab, base = self._result.tab, reroute.position
+        legs = [each.leg for each in reroute.route]
+        found = joinings(
+            [0 if leg in joining else base for leg in legs],
+            [leg not in joining and self._standings[leg].replays for leg in legs],
+            base,
+        )
+        places = dict(zip(legs, found, strict=True))
+        tab.reroute(reroute, seal(reroute, self._side.key))
+        await self._links.attach_all(joining)
+        unreached = joining - self._links.speaking
+        if unreached:
+            self._leave(unreached, LostPeerError("a standby cannot be reached", code="unreachable"))
+            return False
+        for some in (joining, set(legs) - joining):
+            for leg in some:
+                await self._tell(leg, reroute, places[leg])
+            if some and await self._ask(some, CALL_S):
+                return False
+        await self._send_prompt(legs[0], places[legs[0]].start, max(base, tab.terms.plan.prompt))
+        await self._pay()
+        return True
+
+    async def _tell(self, leg: int, reroute: Reroute, joining: Joining) -> None:
+        tab, deal = self._result.tab, self._result.deal
+        legs = [each.leg for each in reroute.route]
+        after = legs[(legs.index(leg) + 1) % len(legs)]
+        known = tab.tokens[max(reroute.position, tab.terms.plan.prompt) :] if leg in (legs[0], legs[-1]) else ()
+        header = Rerouted(
+            session=tab.id,
+            sealed=tuple(tab.sealed_reroutes),
+            next_offer=deal.legs[after].sealed if len(legs) > 1 else b"",
+            joining=joining,
+        )
+        await self._links.send(leg, header, token_bytes(known))
+
+    async def _send_prompt(self, leg: int, start: int, end: int) -> None:
+        """What the first leg has to compute, or has not been sent yet, of the prompt and of what came after it."""
+        tab = self._result.tab
+        for at in range(start, min(end, len(tab.tokens)), PROMPT_PART):
+            part = tab.tokens[at : min(at + PROMPT_PART, end)]
+            header = Prompt(session=tab.id, position=at, length=len(part))
+            await self._links.send(leg, header, token_bytes(part))
+
+    async def _ask(self, legs: Collection[int], within_s: float) -> set[int]:
+        """Ask legs where they stand, and hear all that comes meanwhile; those that are gone, or say nothing in time."""
+        self._number += 1
+        self._awaited = set(legs)
+        probe = Probe(session=self._result.tab.id, number=self._number)
+        await asyncio.gather(*(self._links.send(leg, probe) for leg in legs))
+        deadline = loop_s() + within_s
+        while self._awaited - self._gone.keys():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    leg, frame, payload = await self._links.receive()
+            except TimeoutError:
+                break
+            try:
+                self._take(leg, frame, payload)
+            except LostPeerError as error:
+                if error.code != "neighbour-lost":
+                    self._leave((leg,), error)
+        silent = self._awaited - self._gone.keys()
+        self._leave(silent, LostPeerError(f"it said nothing for {within_s:g} s", code="stalled"))
+        self._awaited = set()
+        return self._gone.keys() & set(legs)
