@@ -173,7 +173,7 @@ _EARLY_CHECKS = (_C.MALFORMED, _C.BAD_SIGNATURE, _C.EXPIRED, _C.STALE, _C.VENUE,
 """An order that fails here is refused before anyone looks for its session on the ledger."""
 _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     Way.SEALED: (
-        *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.SPECULATION, _C.STANDBY, _C.SESSION_OPEN),
+        *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.SPECULATION, _C.SESSION_OPEN),
         *(_C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.UNREACHABLE, _C.LOST_PEER, _C.SHUTDOWN, _C.BUSY),
         # Of the next leg's offer, which is looked at last.
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.DISHONEST, _C.EXPIRED),
@@ -197,6 +197,8 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.TOO_LONG, _C.EXPIRED, _C.STALE, _C.CAP, _C.UNKNOWN_SESSION),
         *(_C.OUT_OF_ORDER, _C.BEYOND_RESERVATION, _C.NOT_FINITE, _C.UNPAID, _C.NOT_PARTY, _C.CLIENT_GONE),
         *(_C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.SHUTDOWN),
+        # Of a reroute, which a standby may refuse like an order.
+        *(_C.NOT_MINE, _C.UNPROVEN, _C.NO_TRAIL, _C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.DISHONEST, _C.BUSY),
     ),
     Way.LEDGER: (
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.BUSY, _C.INTERNAL, _C.EXPIRED, _C.CAP),
