@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from node.events import Healed
 from node.pipeline.buying.job import ClientSide, HealedLegs, JobResult
 from node.pipeline.buying.leg_links import LegLinks, Word
+from node.pipeline.buying.silence import SlowError
 from node.pipeline.loop_clock import loop_s
 from protocol.continuing import joinings
 from protocol.errors import LostPeerError, PeerError
@@ -29,7 +30,7 @@ CALL_S = 6.0
 """Seconds in which a leg takes up the new route: it may have to dial its neighbour, and to make room."""
 SAME_ROUTE = 2
 """Times that a route is tried once more before a leg of it is left out, where nobody can tell which one fails."""
-_OF_NOBODY = ("stalled", "slow", "neighbour-lost")
+_OF_NOBODY = ("stalled", "neighbour-lost")
 """Codes of failures that do not say which leg is at fault."""
 PROMPT_PART = 4096
 """Token ids in one frame."""
@@ -109,7 +110,7 @@ class Healing:
         if tab.ended or len(tab.reroutes) >= MAX_REROUTES or not (tab.generated or self._standbys):
             raise error
         before = set(self._gone)
-        if error.code not in _OF_NOBODY:
+        if error.code not in _OF_NOBODY and not isinstance(error, SlowError):
             self._leave(error.legs, error)
         await self._ask(self._serving, PROBE_S)
         if self._gone.keys() == before and not self._find_fault(error):
@@ -153,7 +154,7 @@ class Healing:
         if slow is not None and self._standbys:
             self._leave((slow,), error)
             return True
-        if error.code == "slow":
+        if isinstance(error, SlowError):
             return False
         self._stuck = self._stuck + 1 if self._stuck_at == tab.proven else 1
         self._stuck_at = tab.proven

@@ -15,10 +15,14 @@ from protocol.frames import Replayed
 from protocol.patience import patience_with
 from protocol.units import ceil_div
 
-__all__ = ["Silence"]
+__all__ = ["Silence", "SlowError"]
 
 STEP_S = 1.0
 """A wait is counted in steps of so many seconds, so that a client that stood still itself blames nobody for it."""
+
+
+class SlowError(LostPeerError):
+    """It is time to look for a leg that holds up the others."""
 
 
 class Silence:
@@ -47,15 +51,14 @@ class Silence:
         Args:
             replaceable: whether a leg that holds up the others could be replaced: then it is looked for early.
 
-        Raises LostPeerError: none comes in time, and whoever may be at fault is blamed; or, with code ``slow``, it is
-        time to look for a leg that holds up the others.
+        Raises LostPeerError: none comes in time, and whoever may be at fault is blamed; SlowError before that.
         """
         patience, began = self._patience, bool(self._result.tab.generated)
         most_s = (patience.token_s if began else patience.prompt_s) + self._grace_s
         while self._silent_s < most_s and (began or self._waited_s < patience.first_s):
             if replaceable and began and self._silent_s >= self._suspect_s + self._grace_s:
                 self._suspect_s *= 2
-                raise LostPeerError(f"no leg sent anything for {self._silent_s:.0f} s", code="slow")
+                raise SlowError(f"no leg sent anything for {self._silent_s:.0f} s")
             step = loop_s()
             try:
                 async with asyncio.timeout(STEP_S):  # not wait_for, which may swallow a cancellation on Python 3.11
