@@ -19,7 +19,7 @@ from enum import StrEnum
 from protocol.activations import Tolerance
 from protocol.codec import Message, message
 from protocol.errors import InvalidError
-from protocol.ids import Tokens
+from protocol.ids import BlockSpan, Tokens
 from protocol.messages import LegNumber
 from protocol.terms import Assignment
 
@@ -57,6 +57,13 @@ class Observation:
     """Between the signed sketch of what left and the one made again, in millionths; None where none was shown."""
     margin: int = 0
     """The most that a token which the leg drew lies below the best one, in millionths of a logit."""
+    holder: bytes = b""
+    """Names who keeps the keys and values of this part, where one session continues another; else its leg does."""
+
+    @property
+    def kept(self) -> tuple[bytes, BlockSpan]:
+        """The keys and values that this part went into."""
+        return self.holder or bytes([self.seat.leg]), self.seat.span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +131,7 @@ def judge(windows: Sequence[Sequence[Observation]], tolerance: Tolerance) -> Jud
 def _judge_one(windows: Sequence[Sequence[Observation]], place: int, tolerance: Tolerance) -> Judgement:
     """One leg's part of the last of these windows, by all that came before it."""
     seen = windows[-1][place]
-    entered = [_entered(window, seen.seat) for window in windows] if place else []
+    entered = [_entered(window, seen) for window in windows]
     inherited = max((distance for distance in entered if distance is not None), default=0)
     limit, margin_limit = tolerance.distance_ppm, tolerance.margin
     if place:
@@ -133,7 +140,7 @@ def _judge_one(windows: Sequence[Sequence[Observation]], place: int, tolerance: 
     distance = seen.distance_ppm or 0
     if distance <= tolerance.distance_ppm and seen.margin <= tolerance.margin:
         verdict, reason = Verdict.MATCH, "within what rounding explains"
-    elif place and None in entered:
+    elif None in entered:
         verdict, reason = Verdict.INCONCLUSIVE, "what entered the leg in an earlier window was not shown"
     elif any(_is_off(each, tolerance) for window in windows for each in _before(window, seen.seat)):
         verdict, reason = Verdict.INCONCLUSIVE, "what entered the leg was off already"
@@ -159,11 +166,14 @@ def _before(window: Sequence[Observation], seat: Assignment) -> list[Observation
     return [each for each in window if each.seat.span.end <= seat.span.start]
 
 
-def _entered(window: Sequence[Observation], seat: Assignment) -> int | None:
-    """How far off what entered this very leg was; None where that is not known."""
-    if all(each.seat != seat for each in window):
+def _entered(window: Sequence[Observation], seen: Observation) -> int | None:
+    """How far off what entered this very leg was; None where that is not known, also of token ids: of what it was fed
+    when it joined nobody has signed that it was this sequence.
+    """
+    if all(each.kept != seen.kept for each in window):
         return None
-    return next((each.distance_ppm for each in window if each.seat.span.end == seat.span.start), None)
+    start = seen.seat.span.start
+    return next((each.distance_ppm for each in window if each.seat.span.end == start), None) if start else 0
 
 
 def _is_off(seen: Observation, tolerance: Tolerance) -> bool:

@@ -121,6 +121,8 @@ class Verified:
     """Id of the session that this one goes on from; None where it begins anew."""
     base: int
     """So many of its first positions only that session's receipts tell of."""
+    starts: tuple[int, ...]
+    """By leg of the terms' route, the first position that it computed in this session."""
     windows: tuple[Window, ...]
     sketches: tuple[dict[int, bytes], ...]
     """For each window whose sketches are in: by leg, of what entered and of what left."""
@@ -190,6 +192,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
         millijoules=_energy(bundle, len(terms.legs)),
         continues=None if terms.continues is None else terms.continues.session,
         base=book.base,
+        starts=tuple(each.start for each in continued(terms, acceptances)),
         windows=tuple(book.windows),
         sketches=tuple(book.sketches[: book.shown]),
         seeds=tuple(book.seeds),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +14,14 @@ from protocol.audit import Draw, Judgement, Observation, Verdict, draw, judge
 from protocol.bundle import Bundle, Verified, verify_bundle
 from protocol.checkpoint import open_checkpoint
 from protocol.codec import decode
-from protocol.errors import ConfigurationError, ModelError
+from protocol.errors import ConfigurationError, DishonestError, ModelError
 from protocol.evidence import LogProof
 from protocol.fingerprint import SKETCH_BYTES, distance_ppm
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.messages import session_id
 from protocol.note import VerifierKey
 from protocol.receipt import Window
+from protocol.terms import Assignment
 
 if TYPE_CHECKING:
     from node.engine.audit import Replayed
@@ -39,8 +41,10 @@ class AuditReport:
     """The leg that it convicts; null where it convicts none."""
     reason: str
     """What the verdict rests on."""
+    session: bytes
+    """Id of the session in which that was."""
     window: int
-    """Index of the window that decides."""
+    """Number of the window that decides, from 0."""
     windows: int
     """How many could be judged."""
     windows_judged: int
@@ -65,17 +69,29 @@ class AuditReport:
     """Tokens that were drawn again."""
 
 
-def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is judged of one session: its bundle, and its windows from the first on."""
+
+    bundle: Bundle
+    verified: Verified
+    windows: tuple[Window, ...]
+    holders: Mapping[tuple[bytes, BlockSpan], bytes]
+    """Providers that kept what they held of it until the newest session, by the blocks that they served in both."""
+
+
+def audit_bundle(bundle: Bundle, model: Path | None, before: Sequence[Bundle] = ()) -> AuditReport:
     """Verify a bundle, draw a window and a leg from the checkpoint that it was settled in, and judge all up to there.
 
     Args:
         model: the model's directory; the bundled demo model where None.
+        before: where the session continues another one, the bundles of that one and of those before it.
 
     Raises:
-        PeerError: the bundle does not hold.
+        PeerError: a bundle does not hold, or begins otherwise than the one that it continues.
         ModelError: the directory holds another model, or cannot be read.
-        ConfigurationError: the engine extra is not installed, no tolerance is known for the model's precision, or no
-            window's sketches came.
+        ConfigurationError: the engine extra is not installed, no tolerance is known for the model's precision, no
+            window's sketches came, or a bundle of a session before is missing.
     """
     verified, manifest = verify_bundle(bundle), bundle.manifest
     tolerance = FORMATS[verified.terms.activations].tolerance
@@ -87,13 +103,17 @@ def audit_bundle(bundle: Bundle, model: Path | None) -> AuditReport:
     if not verified.sketches:
         raise ConfigurationError("no window of this job was signed for to its end, so there is nothing to check")
     drawn = _draw(bundle, verified)
-    windows = verified.windows[: drawn.window + 1]
-    last = windows[-1].route[min(drawn.leg, len(windows[-1].route) - 1)].span.end
+    parts = _parts(bundle, verified, verified.windows[: drawn.window + 1], before)
+    route = parts[-1].windows[-1].route
+    last = route[min(drawn.leg, len(route) - 1)].span.end
     directory = BUNDLED_MODEL if model is None else model
     _require_same_model(directory, manifest, last)
-    again, redrawn = _execute(directory, bundle, verified, windows, last)
-    judgement = judge(again, tolerance)
-    return _report(verified, judgement, drawn, redrawn)
+    again, redrawn = [], 0
+    for part in parts:
+        observed, count = _execute(directory, part, last)
+        again += observed
+        redrawn += count
+    return _report(parts, judge(again, tolerance), drawn, redrawn)
 
 
 def _draw(bundle: Bundle, verified: Verified) -> Draw:
@@ -102,37 +122,91 @@ def _draw(bundle: Bundle, verified: Verified) -> Draw:
     return draw(seed, session_id(bundle.session), len(verified.sketches), len(verified.terms.route))
 
 
-def _execute(
-    directory: Path, bundle: Bundle, verified: Verified, windows: tuple[Window, ...], last: int
-) -> tuple[list[list[Observation]], int]:
+def _parts(
+    bundle: Bundle, verified: Verified, windows: tuple[Window, ...], before: Sequence[Bundle]
+) -> tuple[_Part, ...]:
+    """What there is to judge of this session and of those that it continues, oldest first (clause F11)."""
+    known: dict[bytes, Bundle] = {session_id(each.session): each for each in before}
+    holders: dict[tuple[bytes, BlockSpan], bytes] = {
+        (leg.provider, held.span): leg.provider
+        for leg, held in zip(verified.session.legs, verified.terms.route, strict=False)
+    }
+    parts = [_Part(bundle, verified, windows, holders)]
+    while verified.base:
+        kept = {
+            (verified.session.legs[leg].provider, each.span)
+            for leg, each in enumerate(verified.terms.route)
+            if verified.starts[leg] == verified.base
+        }
+        holders = {key: provider for key, provider in holders.items() if key in kept}
+        earlier = known.get(verified.continues or b"")
+        if earlier is None:
+            raise ConfigurationError(
+                f"the first {verified.base} positions of this job were served in another session,"
+                f" {(verified.continues or b'').hex()[:12]}",
+                hint="give the receipt of that session too, with --before",
+            )
+        older = verify_bundle(earlier)
+        _require_beginning(bundle, verified, earlier, older)
+        taken = tuple(window for window in older.windows[: len(older.sketches)] if window.start < verified.base)
+        parts.insert(0, _Part(earlier, older, taken, holders))
+        bundle, verified = earlier, older
+    return tuple(parts)
+
+
+def _require_beginning(bundle: Bundle, verified: Verified, earlier: Bundle, older: Verified) -> None:
+    """That a session begins as the one that it continues, as far as its legs held that one."""
+    base = verified.base
+    if older.terms.model != verified.terms.model or older.session.client != verified.session.client:
+        raise DishonestError("the session that is continued is another client's, or of another model")
+    covered = older.windows[len(older.sketches) - 1].end if older.sketches else 0
+    if covered < base:
+        raise ConfigurationError(
+            f"this job goes on from position {base}, and the receipts before it show {covered} positions to their end",
+            hint="without receipts for all that was held nobody can be judged",
+        )
+    if earlier.tokens[:base] != bundle.tokens[:base]:
+        raise DishonestError("the job begins with other tokens than the session that it continues")
+
+
+def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observation]], int]:
     """What is observed of each leg up to block `last`, and how many tokens were drawn again."""
     from node.engine.audit import Window as Span
     from node.engine.audit import replay
     from node.engine.sampling import Sampling
 
-    terms = verified.terms
+    windows, verified, terms = part.windows, part.verified, part.verified.terms
     ends = sorted({seat.span.end for window in windows for seat in window.route if seat.span.end <= last})
+    if not ends:
+        return [[] for _ in windows], 0
     replayed = replay(
         directory,
         ends,
-        bundle.tokens,
-        [Span(window.start, window.end, verified.seeds[window.index]) for window in windows],
+        part.bundle.tokens,
+        [Span(window.start, window.end, seed) for window, seed in zip(windows, verified.seeds, strict=False)],
         sampling=Sampling(terms.sampling.temperature_milli, terms.sampling.seed),
-        dtype=bundle.manifest.precision,
+        dtype=part.bundle.manifest.precision,
     )
     observed, redrawn = [], 0
-    for window, parts in zip(windows, replayed, strict=True):
+    for number, (window, parts) in enumerate(zip(windows, replayed, strict=True)):
         by_end = dict(zip(ends, parts, strict=True))
-        shown = verified.sketches[window.index]
+        shown = verified.sketches[number]
         row = []
         for seat in window.route:
             if seat.span.end <= last:
-                part = by_end[seat.span.end]
-                margins = _margins(part, terms.plan.prompt)
+                again = by_end[seat.span.end]
+                margins = _margins(again, terms.plan.prompt)
                 redrawn += len(margins)
-                row.append(Observation(seat, _distance(shown.get(seat.leg), part), max(margins, default=0)))
+                distance = _distance(shown.get(seat.leg), again)
+                row.append(Observation(seat, distance, max(margins, default=0), _holder(part, seat)))
         observed.append(row)
     return observed, redrawn
+
+
+def _holder(part: _Part, seat: Assignment) -> bytes:
+    """The provider, where it kept what it held until the newest session; else a name that is no other's."""
+    provider = part.verified.session.legs[seat.leg].provider
+    return part.holders.get((provider, seat.span)) or session_id(part.verified.session) + provider
 
 
 def _distance(shown: bytes | None, part: Replayed) -> int | None:
@@ -145,20 +219,26 @@ def _margins(part: Replayed, prompt: int) -> list[int]:
     return [math.ceil(margin * 1_000_000) for margin in drawn if margin is not None]
 
 
-def _report(verified: Verified, judgement: Judgement, drawn: Draw, redrawn: int) -> AuditReport:
-    window = verified.windows[judgement.window]
+def _report(parts: Sequence[_Part], judgement: Judgement, drawn: Draw, redrawn: int) -> AuditReport:
+    number, part = judgement.window, parts[0]
+    for part in parts:
+        if number < len(part.windows):
+            break
+        number -= len(part.windows)
+    window, session = part.windows[number], part.verified.session
     seat = next(seat for seat in window.route if seat.leg == judgement.leg)
     convicted = judgement.leg if judgement.verdict is Verdict.MISMATCH else None
     return AuditReport(
         verdict=judgement.verdict,
         convicts=convicted,
         reason=judgement.reason,
-        window=judgement.window,
-        windows=len(verified.sketches),
+        session=session_id(session),
+        window=number,
+        windows=len(parts[-1].verified.sketches),
         windows_judged=drawn.window + 1,
         legs_judged=drawn.leg + 1,
         leg=judgement.leg,
-        provider=verified.session.legs[judgement.leg].provider,
+        provider=session.legs[judgement.leg].provider,
         blocks=str(seat.span),
         positions=f"{window.start}:{window.end}",
         distance_ppm=judgement.distance_ppm,

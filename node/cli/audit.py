@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from node.app.audit import AuditReport
 
 
-@click.command(epilog=examples("joule audit story.json --model ./model"))
+@click.command(epilog=examples("joule audit story.json --model ./model", "joule audit second.json --before first.json"))
 @file_argument
 @configured(ClientConfig, only=("data_dir", "log_level"))
 @click.option(
@@ -30,8 +30,15 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="The model's directory; it must be the very model of the receipt.  [default: the demo model]",
 )
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    multiple=True,
+    help="The receipt of the session that this one continues; again for those before that one.",
+)
 @json_option
-def audit(config: ClientConfig, file: Path, model: Path | None, as_json: bool) -> int:
+def audit(config: ClientConfig, file: Path, model: Path | None, before: tuple[Path, ...], as_json: bool) -> int:
     """Spot-check a job: run a drawn part of it again, and compare it with what the providers signed.
 
     A window and a leg are drawn from a checkpoint that no provider knew when it signed; all legs up to that one are
@@ -42,7 +49,7 @@ def audit(config: ClientConfig, file: Path, model: Path | None, as_json: bool) -
     from node.app.audit import audit_bundle
     from protocol.audit import Verdict
 
-    found = audit_bundle(read_bundle(file), model)
+    found = audit_bundle(read_bundle(file), model, [read_bundle(each) for each in before])
     if found.convicts is not None:
         run_job(_remember(config, found))
         click.echo(

@@ -121,7 +121,18 @@ def test_a_leg_that_joined_later_is_not_convicted_by_what_nobody_signed() -> Non
     seen[1][1] = Observation(seat(1, leg=2), 5000)
     assert found(judge(seen, T)) == (Verdict.INCONCLUSIVE, 1, 2)
     seen[1][0] = Observation(seat(0, leg=3), 5000)
-    assert found(judge(seen, T)) == (Verdict.MISMATCH, 1, 3)  # a first leg gets token ids, which are known
+    assert found(judge(seen, T)) == (Verdict.INCONCLUSIVE, 1, 3), "its client may have fed it other tokens"
+    seen[0][0] = Observation(seat(0, leg=3), 0)
+    assert found(judge(seen, T)) == (Verdict.MISMATCH, 1, 3)
+
+
+def test_a_leg_that_kept_what_it_held_answers_for_it_in_the_session_that_continues() -> None:
+    """Two sessions: the same provider under another index; one that let go of it was fed anew."""
+    before = Observation(seat(0, leg=2), 0, holder=b"kept")
+    after = Observation(seat(0, leg=0), 5000, holder=b"kept")
+    assert found(judge([[before], [after]], T)) == (Verdict.MISMATCH, 1, 0)
+    for other in (Observation(seat(0, leg=0), 0), Observation(seat(0, leg=2), 0, holder=b"let go")):
+        assert found(judge([[other], [after]], T)) == (Verdict.INCONCLUSIVE, 1, 0)
 
 
 def test_nothing_observed_is_no_verdict() -> None:

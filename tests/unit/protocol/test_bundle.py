@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from agreed_job import agree
+from agreed_job import RATES, agree
+from forged_bundles import refused
+from market_offers import some_limits, some_rates
 from played_job import Play
 
 from protocol.bundle import verify_bundle
@@ -11,6 +13,8 @@ from protocol.bundle_file import dump_bundle, load_bundle
 from protocol.messages import UNMEASURED
 from protocol.metering import last_position, window_count
 from protocol.offer import Provenance
+from protocol.terms import Speculation
+from protocol.units import ceil_div
 
 
 def test_an_honest_bundle_verifies() -> None:
@@ -114,6 +118,30 @@ def test_a_session_that_continues_another_says_so_and_may_end_before_its_first_w
     assert found.base == 9
     assert found.continues == b"\x77" * 32
     assert verify_bundle(Play(agree()).run().bundle()).continues is None
+
+
+@pytest.mark.parametrize(("wasted", "rejected"), [((5, 3, 4), 3), ((0, 9, 9), 0), ((90, 80, 99), 2 * 3 * 4)])
+def test_rejected_rows_are_paid_as_far_as_all_legs_agree(wasted: tuple[int, ...], rejected: int) -> None:
+    """At most as many as drafts there can have been: so deep, so many under way, for each token."""
+    dear = {"rates": some_rates(**RATES, price_rejected=200_000), "limits": some_limits(draft_depth=2)}
+    drafts = Speculation(depth=2, flights=3)
+
+    def played(paid: int) -> Play:
+        play = Play(
+            agree(offers=dict.fromkeys(range(3), dear), change=lambda terms: terms.replace(speculation=drafts)),
+            rejected=dict.fromkeys(range(3), paid),
+        )
+        for _ in range(3):
+            play.window()
+        play.window(wasted=dict(enumerate(wasted)))
+        play.close()
+        return play
+
+    found = verify_bundle(played(rejected).bundle())
+    assert found.amounts[0] == 7 + ceil_div(10 * 1_000_000 + 4 * 2_500_001 + rejected * 200_000, 1_000_000)
+    for other in (rejected + 10, rejected - 10):
+        if other >= 0:
+            refused(played(other).bundle(), "is paid")
 
 
 def test_a_standby_takes_over_for_a_leg_that_died() -> None:
