@@ -61,7 +61,7 @@ def make_bundle(
     if not accepted or result.pay is None or result.opened is None or result.settled is None:
         return None
     plan = deal.terms.plan
-    covered = book.positions + (1 if book.positions >= plan.prompt else 0)
+    covered = book.earned + (1 if book.earned >= plan.prompt else 0)
     rows = [window.receipts for window in book.windows] + ([tab.closing] if tab.closing else [])
     return Bundle(
         verifier_key=verifier_key,
@@ -70,6 +70,7 @@ def make_bundle(
         session=deal.session,
         offers=tuple(chosen.sealed for chosen in deal.legs),
         acceptances=tuple(result.acceptances.get(leg, b"") for leg in range(len(deal.legs))),
+        reroutes=tuple(tab.sealed_reroutes),
         tokens=tuple(tab.tokens[:covered]),
         windows=tuple(tuple(map(_signed_and_shown, row)) for row in rows),
         nonce=tab.nonce,
