@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import pytest
-from agreed_job import CLIENT, Agreed, agree
-from played_job import Play
+from agreed_job import CLIENT, agree
+from tabbed_play import TabbedPlay, copied
 from taken import take_voucher
 
 from protocol.claim import Claim
@@ -15,80 +12,22 @@ from protocol.errors import DishonestError, InvalidError, MalformedError
 from protocol.frames import SampledToken
 from protocol.messages import sign_voucher
 from protocol.metering import paid_limit, positions_of, rates_for, spans
-from protocol.order import check_acceptance
 from protocol.receipt import fed_hash
-from protocol.tab import Tab, first_voucher
+from protocol.tab import first_voucher
 
 TAKES_OVER = ((0, (0, 2)), (3, (2, 4)), (2, (4, 6)))
 
 
-def copied(play: Play) -> Play:
-    """It goes on by itself; what was agreed is shared."""
-    return copy.deepcopy(play, {id(play.agreed): play.agreed})
-
-
-class Job:
-    """A play, and the client's tab of it."""
-
-    def __init__(self, agreed: Agreed, **changes: Any) -> None:
-        self.agreed = agreed
-        self.play = Play(agreed, **changes)
-        acceptances = {
-            leg: check_acceptance(sealed, agreed.session, agreed.terms, leg)
-            for leg, sealed in agreed.acceptances.items()
-        }
-        self.tab = Tab(
-            agreed.session,
-            agreed.terms,
-            agreed.ledger.domain,
-            acceptances=acceptances,
-            chain=agreed.client_chain,
-            prompt=self.play.tokens,
-            stop_tokens=(0,),
-        )
-
-    def token(self, position: int, **changes: int) -> SampledToken:
-        values = {"position": position, "token": self.play.tokens[position], "route": len(self.tab.reroutes)}
-        return SampledToken(session=self.agreed.id, **(values | changes))
-
-    def window(self) -> None:
-        """The next window, its tokens and its receipts."""
-        self.play.window()
-        while len(self.tab.tokens) <= self.play.position >= self.agreed.plan.prompt:
-            assert self.tab.take_token(self.token(len(self.tab.tokens)))
-        self.receipts()
-
-    def receipts(self) -> None:
-        for signed, shown in self.play.rows[-1]:
-            self.tab.take_receipt(signed.receipt.leg, signed, shown)
-
-    def in_vain(self) -> Play:
-        """What the next window would have been on this route."""
-        other = copied(self.play)
-        other.window()
-        return other
-
-    def reroute(self, *route: tuple[int, tuple[int, int]]) -> None:
-        self.play.reroute(*route)
-        self.tab.reroute(self.play.opened_reroutes[-1], self.play.reroutes[-1])
-
-    def finish(self) -> None:
-        while not self.tab.ended:
-            self.window()
-        self.play.close()
-        self.receipts()
-
-
 @pytest.fixture
-def job() -> Job:
+def job() -> TabbedPlay:
     """Four windows of one with a standby, up to position 13."""
-    job = Job(agree(standbys=((0, 6),)))
+    job = TabbedPlay(agree(standbys=((0, 6),)))
     for _ in range(4):
         job.window()
     return job
 
 
-def test_a_job_whose_route_changes_ends_as_any_other(job: Job) -> None:
+def test_a_job_whose_route_changes_ends_as_any_other(job: TabbedPlay) -> None:
     tab = job.tab
     job.reroute(*TAKES_OVER)
     assert (tab.proven, tab.awaited) == (13, (0, 3, 2))
@@ -100,7 +39,7 @@ def test_a_job_whose_route_changes_ends_as_any_other(job: Job) -> None:
     assert tab.nonce == job.agreed.client_chain.nonce(7)
 
 
-def test_the_leg_that_died_is_paid_for_what_all_have_signed(job: Job) -> None:
+def test_the_leg_that_died_is_paid_for_what_all_have_signed(job: TabbedPlay) -> None:
     before = job.play.amounts(13)
     job.reroute(*TAKES_OVER)
     job.finish()
@@ -109,7 +48,7 @@ def test_the_leg_that_died_is_paid_for_what_all_have_signed(job: Job) -> None:
     assert amounts[0] > before[0]
 
 
-def test_a_standby_is_paid_for_catching_up_by_the_first_voucher_beyond(job: Job) -> None:
+def test_a_standby_is_paid_for_catching_up_by_the_first_voucher_beyond(job: TabbedPlay) -> None:
     tab = job.tab
     while (voucher := tab.next_voucher()) is not None:
         before = voucher
@@ -127,7 +66,7 @@ def test_a_standby_is_paid_for_catching_up_by_the_first_voucher_beyond(job: Job)
     assert rates_for(job.agreed.terms.legs[3], legs[3]).price_in == -(-1_000_003 // 3)
 
 
-def test_legs_take_the_vouchers_that_follow_a_reroute(job: Job) -> None:
+def test_legs_take_the_vouchers_that_follow_a_reroute(job: TabbedPlay) -> None:
     agreed, tab = job.agreed, job.tab
     first = sign_voucher(agreed.ledger.domain, first_voucher(agreed.session, agreed.terms), CLIENT)
     claims = [Claim(agreed.ledger.domain, agreed.session, agreed.terms, leg, first) for leg in range(4)]
@@ -145,7 +84,7 @@ def test_legs_take_the_vouchers_that_follow_a_reroute(job: Job) -> None:
         assert claims[leg].owed(claims[leg].positions_paid) == again.amounts[leg]
 
 
-def test_what_is_signed_in_vain_is_passed_over_before_and_after(job: Job) -> None:
+def test_what_is_signed_in_vain_is_passed_over_before_and_after(job: TabbedPlay) -> None:
     void = job.in_vain()
     for signed, shown in (void.rows[-1][0], void.rows[-1][2]):
         job.tab.take_receipt(signed.receipt.leg, signed, shown)
@@ -156,7 +95,7 @@ def test_what_is_signed_in_vain_is_passed_over_before_and_after(job: Job) -> Non
     assert job.tab.last_voucher(honest=True) == job.play.voucher().voucher
 
 
-def test_tokens_of_the_old_route_are_passed_over_and_known_ones_stand(job: Job) -> None:
+def test_tokens_of_the_old_route_are_passed_over_and_known_ones_stand(job: TabbedPlay) -> None:
     tab, void = job.tab, job.in_vain()
     known = SampledToken(session=job.agreed.id, position=14, token=void.tokens[14])
     assert tab.take_token(known)
@@ -170,24 +109,24 @@ def test_tokens_of_the_old_route_are_passed_over_and_known_ones_stand(job: Job) 
     assert tab.take_token(known.replace(route=1, position=15))
 
 
-def test_without_a_reroute_no_token_comes_twice(job: Job) -> None:
+def test_without_a_reroute_no_token_comes_twice(job: TabbedPlay) -> None:
     with pytest.raises(DishonestError):
         job.tab.take_token(job.token(13))
 
 
-def test_what_a_replacement_was_fed_is_what_the_leg_before_signed_for(job: Job) -> None:
+def test_what_a_replacement_was_fed_is_what_the_leg_before_signed_for(job: TabbedPlay) -> None:
     job.reroute(*TAKES_OVER)
     rows = [[signed.receipt for signed, _ in row] for row in job.play.rows]
     assert job.tab.fed_hash(3) == fed_hash([row[0].output for row in rows])
     assert job.tab.fed_hash(0) == fed_hash([row[0].input for row in rows])
-    cut = Job(agree(standbys=((2, 3), (3, 4))))
+    cut = TabbedPlay(agree(standbys=((2, 3), (3, 4))))
     cut.window()
     cut.reroute((0, (0, 2)), (3, (2, 3)), (4, (3, 4)), (2, (4, 6)))
     assert cut.tab.fed_hash(3) is not None
     assert cut.tab.fed_hash(4) is None, "nobody signed for what passes between these blocks"
 
 
-def test_a_reroute_goes_on_from_what_is_proven(job: Job) -> None:
+def test_a_reroute_goes_on_from_what_is_proven(job: TabbedPlay) -> None:
     made, sealed = copied(job.play), job.play.reroutes
     made.reroute(*TAKES_OVER)
     for changes in ({"position": 10}, {"position": 14}, {"number": 2}, {"session": bytes(32)}):
@@ -196,7 +135,7 @@ def test_a_reroute_goes_on_from_what_is_proven(job: Job) -> None:
     assert (job.tab.reroutes, sealed) == ([], [])
 
 
-def test_receipts_of_a_leg_that_has_no_part_are_refused(job: Job) -> None:
+def test_receipts_of_a_leg_that_has_no_part_are_refused(job: TabbedPlay) -> None:
     signed, shown = job.play.rows[-1][0]
     with pytest.raises(MalformedError, match="nobody waits for"):
         job.tab.take_receipt(3, signed, shown)
@@ -204,7 +143,7 @@ def test_receipts_of_a_leg_that_has_no_part_are_refused(job: Job) -> None:
 
 @pytest.mark.parametrize("replays", [(), (0, 1)])
 def test_a_session_that_continues_begins_at_its_base(replays: tuple[int, ...]) -> None:
-    job = Job(agree(continues=9, cached={0: 9, 1: 6, 2: 9}, replays=replays))
+    job = TabbedPlay(agree(continues=9, cached={0: 9, 1: 6, 2: 9}, replays=replays))
     tab = job.tab
     assert [each.start for each in tab.joinings] == ([9, 6, 9] if replays else [6, 6, 9])
     assert tab.proven == tab.book.base == 9
@@ -218,7 +157,7 @@ def test_a_session_that_continues_begins_at_its_base(replays: tuple[int, ...]) -
 
 def test_a_continuing_session_of_one_window_has_a_second_voucher() -> None:
     """Nobody knows what is held when the first one is signed; so it may pay less than its own window."""
-    job = Job(agree(prompt=4, most=1, chunk=4, continues=3))
+    job = TabbedPlay(agree(prompt=4, most=1, chunk=4, continues=3))
     agreed, first = job.agreed, first_voucher(job.agreed.session, job.agreed.terms)
     signed = sign_voucher(agreed.ledger.domain, first, CLIENT)
     claim = Claim(agreed.ledger.domain, agreed.session, agreed.terms, 0, signed)
@@ -233,7 +172,7 @@ def test_a_continuing_session_of_one_window_has_a_second_voucher() -> None:
 
 
 def test_several_windows_ahead_are_paid_ahead() -> None:
-    job = Job(agree(prompt=12, most=3, chunk=2, ahead=3))
+    job = TabbedPlay(agree(prompt=12, most=3, chunk=2, ahead=3))
     voucher = job.tab.next_voucher()
     assert voucher is not None
     assert voucher.tokens_in == paid_limit(job.agreed.plan, 0) == 8
