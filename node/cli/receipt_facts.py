@@ -60,6 +60,10 @@ class Proven:
     """Always true: a bundle that does not verify is an error."""
     complete: bool
     """Whether the sketches of the last window are in it, too."""
+    continues: bytes | None
+    """Id of the session that this one goes on from; null for a job that begins anew."""
+    base: int
+    """So many first positions were served in that session, and its receipt tells of them."""
     amounts: tuple[int, ...]
     """Micro-units paid to each leg."""
     millijoules: tuple[int | None, ...]
@@ -130,6 +134,8 @@ def proven(verified: Verified) -> Proven:
     return Proven(
         verified=True,
         complete=verified.complete,
+        continues=verified.continues,
+        base=verified.base,
         amounts=verified.amounts,
         millijoules=verified.millijoules,
         refunded=verified.refunded,
