@@ -70,7 +70,7 @@ def make_model(directory: Path, shape: Shape) -> None:
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=512,
+        max_position_embeddings=4096,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,
