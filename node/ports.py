@@ -109,6 +109,11 @@ class Link(Protocol):
     async def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         """Send one frame; waits while the peer does not read. Raises LostPeerError."""
 
+    def put(self, header: bytes, payload: bytes | memoryview = b"") -> bool:
+        """Send one frame without waiting: whether it is on its way, whole; not where the peer has not read those
+        before it. Raises LostPeerError.
+        """
+
     async def receive(self) -> tuple[bytes, bytes]:
         """The next frame.
 

@@ -80,12 +80,12 @@ class Link:
         self._max_payload = max_payload
         self._on_closed = on_closed
         self._allowance: Callable[[], Allowance] = lambda: STRANGER
-        self._sending = asyncio.Lock()
+        self._unsent: asyncio.Task[None] | None = None
+        """Sends the rest of a frame that has begun."""
         self._receiving = asyncio.Lock()
         self._arriving = _Arriving(stream, public_key, budget)
         self._pace = Pace(_STRANGERS_FRAMES_PER_S, _STRANGERS_FRAMES_AT_ONCE, now)
         self._malformed = False
-        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
 
     @property
@@ -114,27 +114,38 @@ class Link:
             LocalError: longer than the link carries.
             LostPeerError: the connection is gone.
         """
+        while self._unsent is not None:
+            await asyncio.wait([self._unsent])
+        rest = self._begin(header, payload)
+        if rest is not None:
+            await asyncio.shield(rest)
+
+    def put(self, header: bytes, payload: bytes | memoryview = b"") -> bool:
+        """Send one frame without waiting: whether it is on its way; not where one before it waits for the peer.
+
+        Raises as `send` does.
+        """
+        if self._unsent is not None:
+            return False
+        self._begin(header, payload)
+        return True
+
+    def _begin(self, header: bytes, payload: bytes | memoryview) -> asyncio.Task[None] | None:
+        """Send a frame as far as the peer takes it; what sends the rest, where there is one, whoever waits for it."""
         size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
         if len(header) > MAX_HEADER_BYTES or size > self._max_payload:
             raise LocalError(f"a frame of {len(header)} and {size} bytes is too long for a link", code="too-long")
         pieces = _pieces(PREFIX.pack(len(header), size) + header, payload, size)
-        await self._sending.acquire()
         first = next(pieces)
         try:
             sent = self._stream.put(first)
-        except BaseException as error:
-            self._sending.release()
-            if isinstance(error, _GONE):  # what the peer sent before, its reason perhaps, can still be received
-                raise LostPeerError(f"the link ended ({_describe(error)})") from None
-            raise
+        except _GONE as error:  # what the peer sent before, its reason perhaps, can still be received
+            raise LostPeerError(f"the link ended ({_describe(error)})") from None
         if sent and size <= _SLICE_BYTES:
-            self._sending.release()
-            return
-        # The rest goes out even if the caller does not wait for it.
-        task = asyncio.create_task(self._send_rest(None if sent else first, pieces))
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        await asyncio.shield(task)
+            return None
+        self._unsent = asyncio.create_task(self._send_rest(None if sent else first, pieces))
+        self._unsent.add_done_callback(self._all_sent)
+        return self._unsent
 
     async def receive(self) -> tuple[bytes, bytes]:
         """The next frame's header and payload. A cancelled call loses nothing.
@@ -176,7 +187,9 @@ class Link:
     async def close(self) -> None:
         """Close; what was sent before is still delivered, unless the peer does not take it within seconds."""
         with contextlib.suppress(TimeoutError, *_GONE):
-            async with asyncio.timeout(_CLOSE_LIMIT_S), self._sending:
+            async with asyncio.timeout(_CLOSE_LIMIT_S):
+                while self._unsent is not None:
+                    await asyncio.wait([self._unsent])
                 await self._stream.goodbye()
         self.abort()
 
@@ -201,15 +214,13 @@ class Link:
                 await asyncio.sleep(0)
         except _GONE as error:
             raise LostPeerError(f"the link ended ({_describe(error)})") from None
-        finally:
-            self._sending.release()
 
     async def _put(self, data: bytes | memoryview) -> None:
         while not self._stream.put(data):
             await self._stream.writable()
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _all_sent(self, task: asyncio.Task[None]) -> None:
+        self._unsent = None
         if not task.cancelled():
             task.exception()  # its sender may have been cancelled; nobody else needs it
 

@@ -28,6 +28,12 @@ class MemoryLink:
             raise LostPeerError("the link is closed")
         await self._outbox.put((bytes(header), bytes(payload)))
 
+    def put(self, header: bytes, payload: bytes | memoryview = b"") -> bool:
+        if self._closed:
+            raise LostPeerError("the link is closed")
+        self._outbox.put_nowait((bytes(header), bytes(payload)))
+        return True
+
     async def receive(self) -> tuple[bytes, bytes]:
         item = None if self._closed and self._inbox.empty() else await self._inbox.get()
         if item is None:

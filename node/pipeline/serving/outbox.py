@@ -1,12 +1,13 @@
-"""Frames on their way out to one peer: posted at once, sent in order by a task that the outbox's owner runs.
+"""Frames on their way out to one peer: sent at once, or in order by a task that the outbox's owner runs.
 
-So a peer that reads slowly holds up its own sessions and nobody else's; one that does not read at all is dropped when
+The task waits for peers that do not read as fast as they are sent to. So a peer that reads slowly holds up its own sessions and nobody else's; one that does not read at all is dropped when
 its queue is full.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from node.ports import Link
 from protocol.codec import Message, encode
@@ -25,22 +26,31 @@ class Outbox:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._queue: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue(MAX_QUEUED)
+        self._waits = False
+        """Whether the task has a frame in hand."""
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Send what is posted, until `flush`. Raises LostPeerError when the link ends."""
         try:
             while (item := await self._queue.get()) is not None:
+                self._waits = True
                 await self.link.send(*item)
+                self._waits = False
         finally:
             self._ended.set()
 
     def post(self, frame: Message, payload: bytes = b"") -> None:
-        """Queue a frame. Raises LostPeerError when the peer has stopped reading or the link has ended."""
+        """Send a frame, or queue it. Raises LostPeerError when the peer has stopped reading or the link has ended."""
         if self._ended.is_set():
             raise LostPeerError("the link to the peer has ended")
+        header = encode(frame)
+        if not self._waits and self._queue.empty():
+            with contextlib.suppress(LostPeerError):  # the task will find it so, and end
+                if self.link.put(header, payload):
+                    return
         try:
-            self._queue.put_nowait((encode(frame), payload))
+            self._queue.put_nowait((header, payload))
         except asyncio.QueueFull:
             raise LostPeerError("the peer does not read what it is sent") from None
 
