@@ -5,8 +5,9 @@
     u32 length of the header, u32 length of the payload (both big endian), header, payload
 
 A frame is sent whole or not at all, whatever happens to the task that sends it. Frames are read straight from the
-connection, so a peer that does not `receive` makes TCP itself slow the sender down; there is no queue to fill. Nothing
-is allocated because of a length that the peer has not been allowed.
+connection, so a peer that does not `receive` makes TCP itself slow the sender down; there is no queue to fill but what
+one read brings, for a peer that has a part in a session. Nothing is allocated because of a length that the peer has not
+been allowed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _SLICE_BYTES = 256 * 1024
 """After so many bytes without a wait, other tasks get their turn."""
 _TURN_BYTES = 4096
 """What a read counts for at least towards a slice: tiny frames cost time, too."""
+_READ_BYTES = 16 * 1024
+"""Asked for in one read, of a peer with a part in a session: what TLS delivers at a time."""
 _STRANGERS_FRAMES_PER_S = 20.0
 _STRANGERS_FRAMES_AT_ONCE = 16
 """Frames of a peer without a part in any session; further ones are read later, and so sent later."""
@@ -158,7 +161,8 @@ class Link:
             if self._malformed:
                 raise LostPeerError("the link ended (bytes that are no frame)")
             try:
-                frame = await self._arriving.frame(self._admit)
+                ahead = self.rank is not LinkRank.STRANGER
+                frame = await self._arriving.frame(self._admit, ahead=ahead)
             except MalformedError:
                 self._malformed = True  # what follows is no frame either
                 self.abort()
@@ -237,28 +241,42 @@ class _Arriving:
         self._lengths: tuple[int, int] | None = None
         self._buffer = bytearray(PREFIX.size)
         self._filled = 0
+        self._ahead = b""
+        """Read, and of no frame yet that has begun."""
+        self._dry = False
+        """Whether the last read took all that there was."""
         self._due_s: float | None = None
         """When it has to be here, on the loop's clock; None before its first byte."""
         self._unbroken = 0
         """Bytes since the last wait."""
 
-    async def frame(self, admit: Callable[[bytes], Awaitable[tuple[int, int]]]) -> tuple[bytes, bytes]:
-        """Header and payload. `admit` has the lengths from the first bytes. Raises OSError, EOFError, TimeoutError."""
+    async def frame(self, admit: Callable[[bytes], Awaitable[tuple[int, int]]], *, ahead: bool) -> tuple[bytes, bytes]:
+        """Header and payload. Raises OSError, EOFError, TimeoutError.
+
+        Args:
+            admit: has the lengths from the first bytes.
+            ahead: whether to read what there is, not only what the frame still lacks.
+        """
         if self._lengths is None:
             if self._filled < PREFIX.size:
-                await self._fill()
+                await self._fill(ahead)
             lengths = await admit(bytes(self._buffer))
             await self._make_room(*lengths)
             self._lengths = lengths
-        await self._fill()
+        await self._fill(ahead)
         header, frame = self._lengths[0], memoryview(self._buffer)
         found = bytes(frame[:header]), bytes(frame[header:])
         frame.release()
-        self.drop()
+        self._forget()
         return found
 
     def drop(self) -> None:
-        """Forget what has come, and begin with another frame."""
+        """Forget what has come."""
+        self._ahead = b""
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with another frame."""
         self._buffer, self._filled, self._lengths, self._due_s = bytearray(PREFIX.size), 0, None, None
         if self._held:
             held, self._held = self._held, 0
@@ -271,18 +289,38 @@ class _Arriving:
         self._buffer, self._filled = bytearray(header + payload), 0
         self._due_s = asyncio.get_running_loop().time() + FRAME_S + payload / LEAST_RATE
 
-    async def _fill(self) -> None:
-        while self._filled < len(self._buffer):
-            with memoryview(self._buffer) as view, view[self._filled :] as rest:
-                count = self._stream.read_into(rest)
-            if count is None:
-                self._unbroken = 0
-                async with asyncio.timeout_at(self._due_s):
-                    await self._stream.readable()
+    async def _fill(self, ahead: bool) -> None:
+        while (lacking := len(self._buffer) - self._filled) > 0:
+            if self._ahead:
+                piece, self._ahead = self._ahead[:lacking], self._ahead[lacking:]
+                self._buffer[self._filled : self._filled + len(piece)] = piece
+                await self._took(len(piece))
+            elif self._dry or (count := self._read(lacking, ahead)) is None:
+                await self._more()
             elif not count:
                 raise EOFError("end of stream")
-            else:
+            elif not self._ahead:
                 await self._took(count)
+
+    def _read(self, lacking: int, ahead: bool) -> int | None:
+        """How many bytes there were, 0 at the end, None where there are none yet."""
+        if not ahead or lacking >= _READ_BYTES:
+            with memoryview(self._buffer) as view, view[self._filled :] as rest:
+                return self._stream.read_into(rest)
+        found = self._stream.read(_READ_BYTES)
+        if found is None:
+            return None
+        # TLS hands out one record at a time: after a short one there is nothing that the system would not tell of.
+        self._ahead, self._dry = found, 0 < len(found) < _READ_BYTES
+        return len(found)
+
+    async def _more(self) -> None:
+        self._unbroken, self._dry = 0, False
+        if self._due_s is None:
+            await self._stream.readable()
+        else:
+            async with asyncio.timeout_at(self._due_s):
+                await self._stream.readable()
 
     async def _took(self, count: int) -> None:
         self._filled += count

@@ -28,7 +28,11 @@ _DRAIN_BYTES = 64 * 1024
 
 
 class Gate:
-    """Waits until a descriptor can be read, or written; `shut` ends every wait."""
+    """Waits until a descriptor can be read, or written; `shut` ends every wait.
+
+    The loop goes on watching it after a wait, until it is ready and nobody waits: whoever reads one frame after another
+    costs the system no call besides the reading.
+    """
 
     def __init__(self, descriptor: int, *, write: bool = False) -> None:
         loop = asyncio.get_running_loop()
@@ -37,6 +41,7 @@ class Gate:
             (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
         )
         self._waiting: set[asyncio.Future[None]] = set()
+        self._watched = False
         self._is_shut = False
 
     async def wait(self) -> None:
@@ -44,28 +49,33 @@ class Gate:
         if self._is_shut:
             raise ConnectionAbortedError("closed on this side")
         waiting = asyncio.get_running_loop().create_future()
-        if not self._waiting:
+        if not self._watched:
+            self._watched = True
             self._add(self._descriptor, self._open)
         self._waiting.add(waiting)
         try:
             await waiting
         finally:
             self._waiting.discard(waiting)
-            # Once shut, the number may be another connection's already.
-            if not self._waiting and not self._is_shut:
-                self._remove(self._descriptor)
 
     def shut(self) -> None:
         """End every wait, before the descriptor is closed."""
         if self._is_shut:
             return
         self._is_shut = True
-        self._remove(self._descriptor)
+        self._unwatch()
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(ConnectionAbortedError("closed on this side"))
 
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._remove(self._descriptor)
+
     def _open(self) -> None:
+        if not self._waiting:
+            self._unwatch()
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -111,6 +121,20 @@ class TlsSocket:
         self._check()
         try:
             return self._socket.recv_into(buffer)
+        except ssl.SSLWantReadError:
+            self._read_on = self._can_read
+        except ssl.SSLWantWriteError:
+            self._read_on = self._can_write
+        return None
+
+    def read(self, most: int) -> bytes | None:
+        """What there is, at most so many bytes; none at the end, None where `readable` has to be awaited.
+
+        Raises OSError.
+        """
+        self._check()
+        try:
+            return self._socket.recv(most)
         except ssl.SSLWantReadError:
             self._read_on = self._can_read
         except ssl.SSLWantWriteError:
