@@ -60,9 +60,11 @@ class LegLinks:
         """To a leg that is still there; that one is lost is told by its reader, which knows why."""
         if leg in self._lost:
             return
+        link, header = self._links[leg], encode(frame)
         try:
-            async with asyncio.timeout(SEND_S):
-                await self._links[leg].send(encode(frame), payload)
+            if not link.put(header, payload):
+                async with asyncio.timeout(SEND_S):
+                    await link.send(header, payload)
         except (PeerError, TimeoutError):
             self._lost.add(leg)
 

@@ -1,7 +1,7 @@
 """Frames on their way out to one peer: sent at once, or in order by a task that the outbox's owner runs.
 
-The task waits for peers that do not read as fast as they are sent to. So a peer that reads slowly holds up its own sessions and nobody else's; one that does not read at all is dropped when
-its queue is full.
+The task waits for peers that do not read as fast as they are sent to. So one that reads slowly holds up its own
+sessions and nobody else's; one that does not read at all is dropped when its queue is full.
 """
 
 from __future__ import annotations
