@@ -61,8 +61,11 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 class Worker(Protocol):
     """Where calls run that take long or wait for a disk: one at a time, in the order in which they were given."""
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """What `call` returns or raises. A caller that is cancelled stops waiting; the call runs all the same."""
+    def run(self, call: Callable[[], T]) -> Awaitable[T]:
+        """What `call` returns or raises. A caller that is cancelled stops waiting; the call runs all the same.
+
+        Its turn may come before the answer is awaited.
+        """
 
     def close(self) -> None:
         """End after what it is doing and what waits."""

@@ -28,13 +28,13 @@ class ThreadWorker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, call: Callable[[], T]) -> T:
+    def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
         if self._closed:
             raise RuntimeError(f"the worker {self._thread.name!r} has ended")
         loop = asyncio.get_running_loop()
         over: asyncio.Future[T] = loop.create_future()
         self._calls.put(partial(_perform, call, over, loop))
-        return await over
+        return over
 
     def close(self) -> None:
         if not self._closed:

@@ -29,10 +29,10 @@ class MemoryLink:
         await self._outbox.put((bytes(header), bytes(payload)))
 
     def put(self, header: bytes, payload: bytes | memoryview = b"") -> bool:
+        """Never: so all frames go through `send`, where a test can stand in their way."""
         if self._closed:
             raise LostPeerError("the link is closed")
-        self._outbox.put_nowait((bytes(header), bytes(payload)))
-        return True
+        return False
 
     async def receive(self) -> tuple[bytes, bytes]:
         item = None if self._closed and self._inbox.empty() else await self._inbox.get()

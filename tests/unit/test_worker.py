@@ -40,8 +40,8 @@ async def test_what_a_call_returns_or_raises_comes_to_who_waits(worker: Worker) 
 
 async def test_a_call_runs_although_nobody_waits_for_it_any_more() -> None:
     worker, held, done = ThreadWorker("test"), threading.Event(), threading.Event()
-    first = asyncio.create_task(worker.run(held.wait))
-    second = asyncio.create_task(worker.run(done.set))
+    first = asyncio.ensure_future(worker.run(held.wait))
+    second = asyncio.ensure_future(worker.run(done.set))
     await asyncio.sleep(0)
     for task in (first, second):
         task.cancel()
@@ -58,4 +58,4 @@ async def test_a_worker_that_has_ended_takes_no_calls() -> None:
     worker.close()
     worker.close()
     with pytest.raises(RuntimeError, match="has ended"):
-        await worker.run(lambda: None)
+        worker.run(lambda: None)

@@ -17,14 +17,17 @@ from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Work
 
 __all__ = ["ComputeLoop"]
 
-Finished = Callable[[list[tuple[LegJob, StepInput, StepOutput | Exception]]], None]
+Result = tuple[LegJob, StepInput, StepOutput | Exception]
+
+Finished = Callable[[list[Result]], Callable[[], None]]
+"""Sends on at once what others wait for; what it returns is the rest, done while the next pass computes."""
 
 
 class ComputeLoop:
     """Runs the pieces of jobs through the engine.
 
     Args:
-        finished: called in the event loop with each pass's results.
+        finished: called in the event loop with each pass's results; see there.
         worker: the only one that touches the engine.
         max_rows: most positions in one pass.
         pace: what passes take here; it is told of each.
@@ -60,22 +63,28 @@ class ComputeLoop:
     async def run(self) -> None:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
+        rest = _nothing
         while True:
-            await self._wake.wait()
             batch = self._next_batch()
             if not batch:
-                self._wake.clear()
+                rest()
+                rest = _nothing
+                if not self._poked:
+                    self._wake.clear()
+                    await self._wake.wait()
                 continue
             pieces = [piece for _, piece in batch]
             began = loop.time()
-            outputs = await self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
+            passing = self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
+            rest()
+            outputs = await passing
             took_s = loop.time() - began
             self._scheduler.took(round(took_s * 1e6))
             self._note_energy(batch, took_s)
             for job, _ in batch:
                 job.running = False
                 self._poked[job.session] = job  # for the rows that were left over
-            self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
+            rest = self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
 
     @property
     def answering(self) -> bool:
@@ -116,3 +125,7 @@ class ComputeLoop:
             max(0, piece.position + piece.length - max(piece.position, job.plan.prompt)) for job, piece in batch
         )
         self._energy.record(rows - generated, generated, seconds)
+
+
+def _nothing() -> None:
+    """Nothing is left to be done."""

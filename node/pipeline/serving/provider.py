@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from functools import partial
 
 from node.events import Events, LinkRefused
 from node.pipeline.loop_clock import loop_s, loop_us
-from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.compute import ComputeLoop, Result
 from node.pipeline.serving.ending import Endings
 from node.pipeline.serving.incoming import Incoming
 from node.pipeline.serving.leg import LegJob
@@ -36,8 +37,6 @@ from node.ports import (
     PeerMemory,
     SpanEngine,
     Spawn,
-    StepInput,
-    StepOutput,
     Worker,
 )
 from protocol.errors import LostPeerError, PeerError
@@ -242,8 +241,10 @@ class Provider:
 
     # Results
 
-    def _computed(self, results: list[tuple[LegJob, StepInput, StepOutput | Exception]]) -> None:
+    def _computed(self, results: list[Result]) -> Callable[[], None]:
+        """What other legs wait for goes out at once; the rest, for clients and their receipts, can wait for a pass."""
         onward = Onward()
+        done: list[tuple[Served, tuple[SampledToken, ...]]] = []
         for job, piece, output in results:
             served = self._places.get(job.session)
             if served is None:
@@ -251,7 +252,8 @@ class Provider:
             try:
                 if isinstance(output, Exception):
                     raise output
-                self._book(served, piece, output, onward)
+                passed = job.complete(piece, output, now_us=loop_us())
+                done.append((served, () if passed is None else _pass_on(served, passed, onward)))
             except PeerError as error:
                 self._ends.fail(served, error)
         for outbox, frame, payload in onward.frames():
@@ -259,30 +261,28 @@ class Provider:
                 outbox.post(frame, payload)
             except LostPeerError as error:
                 self._link_lost(outbox, error)
+        return partial(self._tell, done)
 
-    def _book(self, served: Served, piece: StepInput, output: StepOutput, onward: Onward) -> None:
+    def _tell(self, done: list[tuple[Served, tuple[SampledToken, ...]]]) -> None:
+        """Clients hear of their tokens, and have the receipts that are due."""
+        now = loop_s()
+        for served, tokens in done:
+            if self._places.get(served.job.session) is not served:
+                continue  # it has ended with the link to its next leg
+            served.moved_s = now
+            try:
+                self._tell_client(served, tokens)
+            except PeerError as error:
+                self._ends.fail(served, error)
+
+    def _tell_client(self, served: Served, tokens: tuple[SampledToken, ...]) -> None:
         job = served.job
-        served.moved_s = loop_s()
-        passed = job.complete(piece, output, now_us=loop_us())
-        if passed is not None:
-            self._pass_on(served, passed, onward)
+        if tokens:
+            served.post(Sampled(tokens=tokens))
         if (fed := job.fed) is not None:
             served.post(Replayed(session=job.session, leg=job.leg, fed=fed))
         served.post_receipts()
         self._compute.poke(job)
-
-    def _pass_on(self, served: Served, passed: PassedOn, onward: Onward) -> None:
-        job, route = served.job, len(served.job.reroutes)
-        if passed.rows and served.downstream is not None:
-            onward.rows[served.downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
-        for at, drawn in enumerate(passed.tokens, passed.position - len(passed.tokens) + 1):
-            token = SampledToken(session=job.session, position=at, token=drawn, route=route)
-            served.post(Sampled(tokens=(token,)))
-            last = job.ended and at == passed.position
-            if not last and job.is_first:
-                job.arrive(at, (drawn,), now_us=loop_us())
-            elif not last and served.downstream is not None:
-                onward.tokens[served.downstream].append(token)
 
     # Ends
 
@@ -300,6 +300,25 @@ class Provider:
 
     def _in_use(self) -> set[Outbox]:
         return {served.downstream for served in self._places if served.downstream is not None}
+
+
+def _pass_on(served: Served, passed: PassedOn, onward: Onward) -> tuple[SampledToken, ...]:
+    """Add what the next leg needs of a pass; the tokens that it has drawn."""
+    job = served.job
+    if passed.rows and served.downstream is not None:
+        onward.rows[served.downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
+    first, route = passed.position - len(passed.tokens) + 1, len(job.reroutes)
+    tokens = tuple(
+        SampledToken(session=job.session, position=at, token=drawn, route=route)
+        for at, drawn in enumerate(passed.tokens, first)
+    )
+    on = tokens[:-1] if job.ended else tokens
+    if job.is_first:
+        for token in on:
+            job.arrive(token.position, (token.token,), now_us=loop_us())
+    elif served.downstream is not None:
+        onward.tokens[served.downstream].extend(on)
+    return tokens
 
 
 def _first_peer_error(errors: BaseExceptionGroup[PeerError]) -> PeerError:

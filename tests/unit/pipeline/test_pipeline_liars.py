@@ -53,6 +53,7 @@ class _Changed:
         self.public_key = link.public_key
         self.close = link.close
         self.allow = link.allow
+        self.put = link.put
 
     async def send(self, header: bytes, payload: bytes = b"") -> None:
         frame: Message = decode(header, *CLIENT_FRAMES)

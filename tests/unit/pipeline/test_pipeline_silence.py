@@ -187,7 +187,8 @@ class Between:
 class _Changed:
     def __init__(self, link: Any, change: Callable[[Message], Message | None], delay_s: float) -> None:
         self._link, self._change, self._delay_s = link, change, delay_s
-        self.public_key, self.close, self.send, self.allow = link.public_key, link.close, link.send, link.allow
+        self.public_key, self.close, self.allow = link.public_key, link.close, link.allow
+        self.send, self.put = link.send, link.put
 
     async def receive(self) -> tuple[bytes, bytes]:
         while True:
