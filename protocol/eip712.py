@@ -7,6 +7,7 @@ but an optional one, which raises TypeError when its message is first used so. h
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from protocol.codec import Message, MessageShape, message, once_per_class, shapes
@@ -106,22 +107,29 @@ def type_hash(cls: type[Message]) -> bytes:
     return keccak256(encode_type(cls).encode())
 
 
-def _encode_value(shape: Shape, value: Any) -> bytes:
+def _encoder(shape: Shape) -> Callable[[Any], bytes]:
     """EIP-712 ``encodeData`` of one field: 32 bytes. What is longer than 32 bytes, or may be, stands as its hash."""
     match shape:
         case UintShape() | BoolShape():
-            return int(value).to_bytes(32, "big")
+            return lambda value: int(value).to_bytes(32, "big")
         case BytesShape() if _exact_length(shape) in (20, 32):
-            return bytes(value).rjust(32, b"\0")
+            return lambda value: bytes(value).rjust(32, b"\0")
         case BytesShape():
-            return keccak256(value)
+            return keccak256
         case TextShape() | EnumShape():
-            return keccak256(str(value).encode())
+            return lambda value: keccak256(str(value).encode())
         case MessageShape():
-            return _hash_struct(value)
+            return _hash_struct
         case ListShape():
-            return keccak256(b"".join(_encode_value(shape.inner, item) for item in value))
+            each = _encoder(shape.inner)
+            return lambda value: keccak256(b"".join([each(item) for item in value]))
     raise TypeError(f"{shape} has no EIP-712 encoding")
+
+
+@once_per_class
+def _encoders(cls: type[Message]) -> tuple[tuple[str, Callable[[Any], bytes]], ...]:
+    """By name of the field."""
+    return tuple((name, _encoder(shape)) for name, shape in shapes(cls))
 
 
 def struct_hash(value: Message) -> bytes:
@@ -133,8 +141,8 @@ def struct_hash(value: Message) -> bytes:
 
 def _hash_struct(value: Message) -> bytes:
     cls = type(value)
-    fields = b"".join(_encode_value(shape, getattr(value, name)) for name, shape in shapes(cls))
-    return keccak256(type_hash(cls) + fields)
+    fields = [encode(getattr(value, name)) for name, encode in _encoders(cls)]
+    return keccak256(type_hash(cls) + b"".join(fields))
 
 
 def typed_digest(domain: Domain, value: Message) -> bytes:

@@ -76,10 +76,13 @@ class Served:
             raise LostPeerError("the client went away", code="client-gone")
         self.client.post(frame, payload)
 
-    def post_receipts(self) -> None:
-        """Give the client the receipts that are due, as long as some are. Raises as `post` does."""
+    def post_receipts(self) -> bool:
+        """Give the client the receipts that are due, as long as some are; whether any was. Raises as `post` does."""
+        some = False
         while (due := self.job.next_receipt()) is not None:
             self.post(due.frame, due.sketches)
+            some = True
+        return some
 
 
 class Places:

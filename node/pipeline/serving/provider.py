@@ -281,8 +281,8 @@ class Provider:
             served.post(Sampled(tokens=tokens))
         if (fed := job.fed) is not None:
             served.post(Replayed(session=job.session, leg=job.leg, fed=fed))
-        served.post_receipts()
-        self._compute.poke(job)
+        if served.post_receipts():
+            self._compute.poke(job)  # rows may have waited for the receipt
 
     # Ends
 

@@ -51,6 +51,8 @@ class Arrived:
 
     def part(self, start: int, end: int) -> Arrived:
         """The rows at positions ``[start, end)``."""
+        if start == self.position and end == self.end:
+            return self
         first_draft = max(self.certain, self.position)
         drafts = self.drafts[ID_BYTES * max(0, start - first_draft) : ID_BYTES * max(0, end - first_draft)]
         data = self.data[start - self.position : end - self.position]

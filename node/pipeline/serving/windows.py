@@ -85,6 +85,8 @@ class Passed(NamedTuple):
 
     def part(self, start: int, end: int) -> Passed:
         """The rows at positions ``[start, end)``; tokens go with the rows that yielded them, the last ones."""
+        if start == self.position and end == self.end:
+            return self
         first, last = start - self.position, end - self.position
         yielding = self.length - len(self.tokens)  # the first row that yields a token
         return Passed(
