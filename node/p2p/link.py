@@ -245,6 +245,8 @@ class _Arriving:
         """Read, and of no frame yet that has begun."""
         self._dry = False
         """Whether the last read took all that there was."""
+        self._ended = False
+        """Whether the peer has said that nothing follows."""
         self._due_s: float | None = None
         """When it has to be here, on the loop's clock; None before its first byte."""
         self._unbroken = 0
@@ -291,36 +293,44 @@ class _Arriving:
 
     async def _fill(self, ahead: bool) -> None:
         while (lacking := len(self._buffer) - self._filled) > 0:
+            ahead = ahead and lacking < _READ_BYTES
             if self._ahead:
                 piece, self._ahead = self._ahead[:lacking], self._ahead[lacking:]
                 self._buffer[self._filled : self._filled + len(piece)] = piece
                 await self._took(len(piece))
-            elif self._dry or (count := self._read(lacking, ahead)) is None:
-                await self._more()
-            elif not count:
+            elif self._ended:
                 raise EOFError("end of stream")
-            elif not self._ahead:
+            elif ahead:
+                if self._dry or not self._read_ahead():
+                    await self._more(self._read_ahead)
+            elif (count := self._read_into()) is None:
+                await self._more(lambda: True)
+            elif count:
                 await self._took(count)
+            else:
+                self._ended = True
 
-    def _read(self, lacking: int, ahead: bool) -> int | None:
+    def _read_into(self) -> int | None:
         """How many bytes there were, 0 at the end, None where there are none yet."""
-        if not ahead or lacking >= _READ_BYTES:
-            with memoryview(self._buffer) as view, view[self._filled :] as rest:
-                return self._stream.read_into(rest)
+        with memoryview(self._buffer) as view, view[self._filled :] as rest:
+            return self._stream.read_into(rest)
+
+    def _read_ahead(self) -> bool:
+        """Whether there was anything, the end included."""
         found = self._stream.read(_READ_BYTES)
         if found is None:
-            return None
+            return False
         # TLS hands out one record at a time: after a short one there is nothing that the system would not tell of.
-        self._ahead, self._dry = found, 0 < len(found) < _READ_BYTES
-        return len(found)
+        self._ahead, self._ended, self._dry = found, not found, len(found) < _READ_BYTES
+        return True
 
-    async def _more(self) -> None:
+    async def _more(self, done: Callable[[], bool]) -> None:
         self._unbroken, self._dry = 0, False
         if self._due_s is None:
-            await self._stream.readable()
+            await self._stream.readable(done)
         else:
             async with asyncio.timeout_at(self._due_s):
-                await self._stream.readable()
+                await self._stream.readable(done)
 
     async def _took(self, count: int) -> None:
         self._filled += count

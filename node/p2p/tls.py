@@ -40,23 +40,28 @@ class Gate:
         self._add, self._remove = (
             (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
         )
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._watched = False
         self._is_shut = False
 
-    async def wait(self) -> None:
-        """Return once the descriptor is ready. Raises ConnectionAbortedError when the gate is shut."""
+    async def wait(self, done: Callable[[], bool] = lambda: True) -> None:
+        """Return once the descriptor is ready and `done`, asked whenever it is, says so.
+
+        What is read there and then, the system does not tell of a second time.
+
+        Raises ConnectionAbortedError when the gate is shut, and what `done` raises.
+        """
         if self._is_shut:
             raise ConnectionAbortedError("closed on this side")
         waiting = asyncio.get_running_loop().create_future()
         if not self._watched:
             self._watched = True
             self._add(self._descriptor, self._open)
-        self._waiting.add(waiting)
+        self._waiting[waiting] = done
         try:
             await waiting
         finally:
-            self._waiting.discard(waiting)
+            self._waiting.pop(waiting, None)
 
     def shut(self) -> None:
         """End every wait, before the descriptor is closed."""
@@ -76,9 +81,12 @@ class Gate:
     def _open(self) -> None:
         if not self._waiting:
             self._unwatch()
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
+        for waiting, done in self._waiting.items():
+            try:
+                if not waiting.done() and done():
+                    waiting.set_result(None)
+            except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+                waiting.set_exception(error)
 
 
 class TlsSocket:
@@ -156,9 +164,10 @@ class TlsSocket:
             return True
         return False
 
-    async def readable(self) -> None:
-        """Wait for what the last `read_into` lacked. Raises ConnectionAbortedError."""
-        await self._read_on.wait()
+    async def readable(self, done: Callable[[], bool] = lambda: True) -> None:
+        """Wait for what the last read lacked, and until `done` (`Gate.wait`). Raises OSError."""
+        gate = self._read_on
+        await gate.wait(lambda: done() or self._read_on is not gate)
 
     async def writable(self) -> None:
         """Wait for what the last `put` lacked. Raises ConnectionAbortedError."""
