@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+RING = Path(__file__).resolve().parent / "measured_ring.py"
 ROWS = ("one", "8", "16", "hop", "loop")
 HOPS = 3
 PROMPT = 24
@@ -80,144 +81,6 @@ def make_model(directory: Path, shape: Shape) -> None:
         shutil.copy(BUNDLED_MODEL / name, directory)
 
 
-# The ring, in a process of its own: it speaks JSON lines with whoever started it
-
-
-class Thread(NamedTuple):
-    """Nanoseconds that a thread has computed, and waited for a core."""
-
-    busy: int
-    kept_waiting: int
-
-
-def threads_of(pid: int) -> dict[int, Thread]:
-    """By thread id; that of the event loop is the process's own."""
-    found = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            busy, waited, _ = (task / "schedstat").read_text().split()
-            found[int(task.name)] = Thread(int(busy), int(waited))
-    return found
-
-
-def spent(pid: int, before: dict[int, Thread], after: dict[int, Thread]) -> dict[str, int]:
-    """Nanoseconds of a node's event loop, and of the thread that computes: of the others the busiest."""
-    gone = {
-        task: Thread(now.busy - before[task].busy, now.kept_waiting - before[task].kept_waiting)
-        for task, now in after.items()
-        if task in before
-    }
-    loop = gone.pop(pid)
-    engine = max(gone.values())
-    rest = sum(each.busy for each in gone.values()) - engine.busy
-    return {
-        "loop": loop.busy,
-        "engine": engine.busy,
-        "rest": rest,
-        "loop_waited": loop.kept_waiting,
-        "engine_waited": engine.kept_waiting,
-    }
-
-
-class Streams:
-    """Answers that run at the same time, and when each of their tokens came."""
-
-    def __init__(self, client: Any, vocabulary: int, count: int, most: int) -> None:
-        self._client = client
-        self._vocabulary = vocabulary
-        self._most = most
-        self._begin = asyncio.Barrier(count)
-        self._beginning = asyncio.Semaphore(4)
-        self._counts = [0] * count
-        self.settled = asyncio.Event()
-        self.over = asyncio.Event()
-
-    @property
-    def tokens(self) -> int:
-        """That came in all."""
-        return sum(self._counts)
-
-    async def run(self, number: int) -> None:
-        from node.app.planning import Request
-
-        prompt = tuple((7 * number + 11 * at) % self._vocabulary for at in range(PROMPT))
-        async with contextlib.AsyncExitStack() as stack:
-            async with self._beginning:
-                plan = await self._client.plan(Request(prompt=prompt, most=self._most))
-                job = await stack.enter_async_context(await self._client.execute(plan))
-                tokens = aiter(job)
-                await anext(tokens)
-            await self._begin.wait()
-            async for _ in tokens:
-                self._note(number)
-        if job.result is None or job.result.error is not None:
-            raise RuntimeError("a stream did not come to its end") from job.result and job.result.error
-
-    def _note(self, number: int) -> None:
-        self._counts[number] += 1
-        if not self.settled.is_set() and min(self._counts) >= SETTLED:
-            self.settled.set()
-        if self._counts[number] >= self._most - 2:
-            self.over.set()
-
-
-async def measure(client: Any, pids: list[int], vocabulary: int, count: int, most: int) -> dict[str, Any]:
-    """Run so many answers, and say what their steady part took."""
-    streams = Streams(client, vocabulary, count, most)
-    async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            group.create_task(streams.run(number))
-        await streams.settled.wait()
-        pids = [*pids, os.getpid()]
-        began, first, before = time.perf_counter(), streams.tokens, [threads_of(pid) for pid in pids]
-        await streams.over.wait()
-        tokens, seconds = streams.tokens - first, time.perf_counter() - began
-        after = [threads_of(pid) for pid in pids]
-    *nodes, own = [spent(*each) for each in zip(pids, before, after, strict=True)]
-    return {"tokens": tokens, "seconds": seconds, "nodes": nodes, "client": own["loop"]}
-
-
-@asynccontextmanager
-async def market(model: Path, spans: tuple[str, ...], home: Path) -> AsyncIterator[tuple[Any, list[int]]]:
-    """A ledger, a node for each span, and a client with money; the client, and the nodes' process ids."""
-    from node.app.client import open_client
-    from node.config import ClientConfig
-    from node.demo.processes import ProcessGroup
-    from node.events import unheard
-    from node.keystore import LIGHT, Keystore, generate
-
-    def environment(name: str) -> dict[str, str]:
-        Keystore(home / name / "keys").create("default", generate(), "bench", work_factor=LIGHT)
-        return {"JOULE_HOME": str(home / name), "JOULE_PASSPHRASE": "bench", "OMP_NUM_THREADS": "1"}
-
-    async with ProcessGroup() as ledgers, ProcessGroup() as group:
-        arguments = ["ledger", "run", "--port", "0", "--faucet-limit", "50"]
-        ledger = await ledgers.start("ledger", arguments, environment("ledger"))
-        url = (await ledger.event("ledger ready"))["url"]
-        nodes = []
-        for number, span in enumerate(spans):
-            arguments = ["node", "run", "--model", str(model), "--blocks", span, "--ledger", url, "--max-sessions"]
-            arguments += ["64", "--kv-tokens", "8192"]  # a newcomer may have a quarter of the places
-            nodes.append(await group.start(f"node {number}", arguments, environment(f"node{number}")))
-        for node in nodes:
-            await node.event("node ready", timeout_s=120)
-        config = ClientConfig(ledger=url, data_dir=home / "client", latency_class="batch")
-        async with open_client(config, generate(), unheard) as client:
-            await client.faucet(50_000_000)
-            await client.offers(30.0, enough=lambda found: len({each.public_key for each in found}) == len(spans))
-            yield client, [node.process.pid for node in nodes]
-
-
-async def be_the_ring(model: Path, spans: tuple[str, ...], vocabulary: int) -> None:
-    """Measure what is asked for, one line of numbers at a time, until there are no more lines."""
-    with tempfile.TemporaryDirectory() as home:
-        async with market(model, spans, Path(home)) as (client, pids):
-            print(json.dumps({"ready": True}), flush=True)
-            while line := await asyncio.to_thread(sys.stdin.readline):
-                count, most = json.loads(line)
-                print(json.dumps(await measure(client, pids, vocabulary, count, most)), flush=True)
-
-
 class Measured(NamedTuple):
     """The steady part of some answers through a ring."""
 
@@ -245,7 +108,7 @@ class Ring:
     @classmethod
     @asynccontextmanager
     async def open(cls, checkout: Path, model: Path, shape: Shape) -> AsyncIterator[Ring]:
-        arguments = [__file__, "--ring", str(model), ",".join(shape.spans), str(shape.vocabulary)]
+        arguments = [str(RING), str(model), ",".join(shape.spans), str(shape.vocabulary)]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -266,7 +129,8 @@ class Ring:
     async def measure(self, count: int, most: int) -> Measured:
         """The steady part of `count` answers of `most` tokens at once."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([count, most]).encode() + b"\n")
+        wanted = {"streams": count, "most": most, "prompt": PROMPT, "settled": SETTLED}
+        self._process.stdin.write(json.dumps(wanted).encode() + b"\n")
         return Measured(**await self._answer())
 
     async def _answer(self) -> dict[str, Any]:
@@ -327,28 +191,32 @@ async def large_rows(wanted: set[str], folder: Path) -> AsyncIterator[Row]:
             ratio = statistics.median(each.rate / other for each, other in pairs)
             yield row("one stream, ring / one process", single, single / ratio, "tokens/s")
         if "hop" in wanted:
-            yield hop_row("hop, one stream", [each for each, _ in pairs])
+            yield hop_row("hop, one stream", [each for each, _ in pairs], alone=True)
         for count in (8, 16):
             if str(count) in wanted or (count == 8 and "hop" in wanted):
                 together = await ring.measure(count, SETTLED + 48)
                 yield row(f"{count} streams / one", together.rate, single, "tokens/s", client_ms=client_ms(together))
                 if count == 8 and "hop" in wanted:
-                    yield hop_row("hop, 8 streams", [together])
+                    yield hop_row("hop, 8 streams", [together], alone=False)
 
 
 def client_ms(measured: Measured) -> float:
     return round(measured.client / measured.tokens / 1e6, 3)
 
 
-def hop_row(name: str, rounds: list[Measured]) -> Row:
-    """What is not compute, per token and leg: of one stream all time besides, of several what the event loops take."""
-    one = statistics.median(1e3 * each.seconds / each.tokens for each in rounds) if "one" in name else None
-    engine = statistics.median(each.ms("engine") for each in rounds)
-    loop = statistics.median(each.ms("loop") + each.ms("rest") for each in rounds)
-    waited = statistics.median(each.ms("engine_waited") + each.ms("loop_waited") for each in rounds)
-    # Time in which a thread could have run and had no core is the machine's, not the hop's.
-    beside = loop if one is None else one / HOPS - engine - waited
-    return row(name, beside, engine, "ms per token and leg", without_a_core=round(waited, 3), loop=round(loop, 3))
+def hop_row(name: str, rounds: list[Measured], *, alone: bool) -> Row:
+    """What is not compute, per token and leg: with one stream all the time besides, with several what they compete for.
+
+    Where a thread that computes waits for a core, that is the machine's doing, not the hop's. What the loop waits for
+    is in the time of one stream: on a busy machine it is most of it.
+    """
+    engine, busy, kept = (
+        statistics.median(sum(each.ms(part) for part in parts) for each in rounds)
+        for parts in (("engine",), ("loop", "rest"), ("loop_waited",))
+    )
+    whole = statistics.median(1e3 * each.seconds / each.tokens / HOPS - each.ms("engine_waited") for each in rounds)
+    more = {"other_threads": round(busy, 3), "loop_without_a_core": round(kept, 3)}
+    return row(name, whole - engine if alone else busy, engine, "ms per token and leg, beside compute", **more)
 
 
 async def loop_row(folder: Path, against: Path | None) -> Row:
@@ -392,12 +260,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {','.join(ROWS)}")
     parser.add_argument("--against", type=Path, help="another checkout, for the row loop")
     parser.add_argument("--json", action="store_true", help="a JSON object a row")
-    parser.add_argument("--ring", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.ring:
-        model, spans, vocabulary = arguments.ring
-        asyncio.run(be_the_ring(Path(model), tuple(spans.split(",")), int(vocabulary)))
-        return
     wanted = set(arguments.rows.split(","))
     if wanted - set(ROWS):
         parser.error(f"there is no row {', '.join(sorted(wanted - set(ROWS)))}")

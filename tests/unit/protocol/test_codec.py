@@ -8,7 +8,7 @@ from typing import Annotated
 import msgpack
 import pytest
 
-from protocol.codec import Count, Message, Size, TextSize, Uint, decode, encode, message
+from protocol.codec import Count, Message, Size, TextSize, Uint, decode, encode, fields_to_wire, message, shapes
 from protocol.errors import InvalidError, MalformedError, PeerError, peers_fault
 from protocol.ids import BlockSpan
 
@@ -153,3 +153,23 @@ def test_a_message_is_frozen() -> None:
     with pytest.raises(AttributeError):
         sample().small = 3  # type: ignore[misc]
     assert sample().replace(small=3).small == 3
+
+
+@pytest.mark.parametrize("name", [name for name, _ in shapes(Sample)])
+@pytest.mark.parametrize(
+    "value", [None, True, 0, 255, 256, 2**64, b"", b"ab", "red", "hé", "\0", (), [], [[1]], [[256]], 1.5]
+)
+def test_what_passes_at_once_is_what_its_shape_lets_pass(name: str, value: object) -> None:
+    """The quick way and the one that gives reasons agree, out and in."""
+    raw = fields_to_wire(sample())
+    at = [each for each, _ in shapes(Sample)].index(name)
+    raw[at] = value
+    try:
+        passed = shapes(Sample)[at][1]
+        built = passed.from_wire(value)
+        passed.check(built)
+    except InvalidError:
+        with pytest.raises(MalformedError, match=f"Sample.{name}: "):
+            decode(msgpack.packb(["sample/1", *raw]), Sample)
+        return
+    assert getattr(decode(msgpack.packb(["sample/1", *raw]), Sample), name) == built

@@ -1,0 +1,175 @@
+"""A ring of real nodes that measures itself, for `bench_hop`; a process of its own, so of any checkout.
+
+It starts a ledger, a node for each span, and a client with money; says when they are ready; and then answers each line
+of JSON, ``{"streams": .., "most": .., "prompt": .., "settled": ..}``, with what the steady part of so many answers took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Wanted(NamedTuple):
+    """What is to be measured."""
+
+    streams: int
+    """Answers at once."""
+    most: int
+    """Tokens of each."""
+    prompt: int
+    """Tokens."""
+    settled: int
+    """Tokens of each answer before what is measured."""
+
+
+class Thread(NamedTuple):
+    """Nanoseconds that a thread has computed, and waited for a core."""
+
+    busy: int
+    kept_waiting: int
+
+
+def threads_of(pid: int) -> dict[int, Thread]:
+    """By thread id; that of the event loop is the process's own."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            busy, waited, _ = (task / "schedstat").read_text().split()
+            found[int(task.name)] = Thread(int(busy), int(waited))
+    return found
+
+
+def spent(pid: int, before: dict[int, Thread], after: dict[int, Thread]) -> dict[str, int]:
+    """Nanoseconds of a node's event loop, and of the thread that computes: of the others the busiest."""
+    gone = {
+        task: Thread(now.busy - before[task].busy, now.kept_waiting - before[task].kept_waiting)
+        for task, now in after.items()
+        if task in before
+    }
+    loop = gone.pop(pid)
+    engine = max(gone.values())
+    rest = sum(each.busy for each in gone.values()) - engine.busy
+    return {
+        "loop": loop.busy,
+        "engine": engine.busy,
+        "rest": rest,
+        "loop_waited": loop.kept_waiting,
+        "engine_waited": engine.kept_waiting,
+    }
+
+
+class Streams:
+    """Answers that run at the same time, and when each of their tokens came."""
+
+    def __init__(self, client: Any, vocabulary: int, wanted: Wanted) -> None:
+        self._client = client
+        self._vocabulary = vocabulary
+        self._wanted = wanted
+        self._begin = asyncio.Barrier(wanted.streams)
+        self._beginning = asyncio.Semaphore(4)
+        self._counts = [0] * wanted.streams
+        self.settled = asyncio.Event()
+        self.over = asyncio.Event()
+
+    @property
+    def tokens(self) -> int:
+        """That came in all."""
+        return sum(self._counts)
+
+    async def run(self, number: int) -> None:
+        from node.app.planning import Request
+
+        prompt = tuple((7 * number + 11 * at) % self._vocabulary for at in range(self._wanted.prompt))
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._beginning:
+                plan = await self._client.plan(Request(prompt=prompt, most=self._wanted.most))
+                job = await stack.enter_async_context(await self._client.execute(plan))
+                tokens = aiter(job)
+                await anext(tokens)
+            await self._begin.wait()
+            async for _ in tokens:
+                self._note(number)
+        if job.result is None or job.result.error is not None:
+            raise RuntimeError("a stream did not come to its end") from job.result and job.result.error
+
+    def _note(self, number: int) -> None:
+        self._counts[number] += 1
+        if not self.settled.is_set() and min(self._counts) >= self._wanted.settled:
+            self.settled.set()
+        if self._counts[number] >= self._wanted.most - 2:
+            self.over.set()
+
+
+async def measure(client: Any, pids: list[int], vocabulary: int, wanted: Wanted) -> dict[str, Any]:
+    """Run so many answers, and say what their steady part took."""
+    streams = Streams(client, vocabulary, wanted)
+    async with asyncio.TaskGroup() as group:
+        for number in range(wanted.streams):
+            group.create_task(streams.run(number))
+        await streams.settled.wait()
+        pids = [*pids, os.getpid()]
+        began, first, before = time.perf_counter(), streams.tokens, [threads_of(pid) for pid in pids]
+        await streams.over.wait()
+        tokens, seconds = streams.tokens - first, time.perf_counter() - began
+        after = [threads_of(pid) for pid in pids]
+    *nodes, own = [spent(*each) for each in zip(pids, before, after, strict=True)]
+    return {"tokens": tokens, "seconds": seconds, "nodes": nodes, "client": own["loop"]}
+
+
+@asynccontextmanager
+async def market(model: Path, spans: tuple[str, ...], home: Path) -> AsyncIterator[tuple[Any, list[int]]]:
+    """A ledger, a node for each span, and a client with money; the client, and the nodes' process ids."""
+    from node.app.client import open_client
+    from node.config import ClientConfig
+    from node.demo.processes import ProcessGroup
+    from node.events import unheard
+    from node.keystore import LIGHT, Keystore, generate
+
+    def environment(name: str) -> dict[str, str]:
+        Keystore(home / name / "keys").create("default", generate(), "bench", work_factor=LIGHT)
+        return {"JOULE_HOME": str(home / name), "JOULE_PASSPHRASE": "bench", "OMP_NUM_THREADS": "1"}
+
+    async with ProcessGroup() as ledgers, ProcessGroup() as group:
+        arguments = ["ledger", "run", "--port", "0", "--faucet-limit", "50"]
+        ledger = await ledgers.start("ledger", arguments, environment("ledger"))
+        url = (await ledger.event("ledger ready"))["url"]
+        nodes = []
+        for number, span in enumerate(spans):
+            arguments = ["node", "run", "--model", str(model), "--blocks", span, "--ledger", url, "--max-sessions"]
+            arguments += ["64", "--kv-tokens", "8192"]  # a newcomer may have a quarter of the places
+            nodes.append(await group.start(f"node {number}", arguments, environment(f"node{number}")))
+        for node in nodes:
+            await node.event("node ready", timeout_s=120)
+        config = ClientConfig(ledger=url, data_dir=home / "client", latency_class="batch")
+        async with open_client(config, generate(), unheard) as client:
+            await client.faucet(50_000_000)
+            await client.offers(30.0, enough=lambda found: len({each.public_key for each in found}) == len(spans))
+            yield client, [node.process.pid for node in nodes]
+
+
+async def be_the_ring(model: Path, spans: tuple[str, ...], vocabulary: int) -> None:
+    """Measure what is asked for, one line of numbers at a time, until there are no more lines."""
+    with tempfile.TemporaryDirectory() as home:
+        async with market(model, spans, Path(home)) as (client, pids):
+            print(json.dumps({"ready": True}), flush=True)
+            while line := await asyncio.to_thread(sys.stdin.readline):
+                print(json.dumps(await measure(client, pids, vocabulary, Wanted(**json.loads(line)))), flush=True)
+
+
+def main() -> None:
+    model, spans, vocabulary = sys.argv[1:]
+    asyncio.run(be_the_ring(Path(model), tuple(spans.split(",")), int(vocabulary)))
+
+
+if __name__ == "__main__":
+    main()
