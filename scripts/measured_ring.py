@@ -1,7 +1,8 @@
 """A ring of real nodes that measures itself, for `bench_hop`; a process of its own, so of any checkout.
 
 It starts a ledger, a node for each span, and a client with money; says when they are ready; and then answers each line
-of JSON, ``{"streams": .., "most": .., "prompt": .., "settled": ..}``, with what the steady part of so many answers took.
+of JSON, ``{"streams": .., "most": .., "prompt": .., "settled": ..}``, with what the steady part
+of so many answers took.
 """
 
 from __future__ import annotations

@@ -157,17 +157,17 @@ def test_a_message_is_frozen() -> None:
 
 @pytest.mark.parametrize("name", [name for name, _ in shapes(Sample)])
 @pytest.mark.parametrize(
-    "value", [None, True, 0, 255, 256, 2**64, b"", b"ab", "red", "hé", "\0", (), [], [[1]], [[256]], 1.5]
+    "value", [None, True, 0, 255, 256, 2**64 - 1, b"", b"ab", "red", "hé", "\0", [], [[1]], [[256]], 1.5]
 )
 def test_what_passes_at_once_is_what_its_shape_lets_pass(name: str, value: object) -> None:
     """The quick way and the one that gives reasons agree, out and in."""
     raw = fields_to_wire(sample())
     at = [each for each, _ in shapes(Sample)].index(name)
     raw[at] = value
+    shape = shapes(Sample)[at][1]
     try:
-        passed = shapes(Sample)[at][1]
-        built = passed.from_wire(value)
-        passed.check(built)
+        built = shape.from_wire(value)
+        shape.check(built)
     except InvalidError:
         with pytest.raises(MalformedError, match=f"Sample.{name}: "):
             decode(msgpack.packb(["sample/1", *raw]), Sample)
