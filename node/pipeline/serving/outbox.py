@@ -17,6 +17,8 @@ __all__ = ["Outbox"]
 
 MAX_QUEUED = 512
 """Frames; with a window each, far more than an honest peer leaves unread."""
+MAX_QUEUED_BYTES = 256 * 1024 * 1024
+"""Of their payloads together, four of the longest that there are: as much as a process receives at one time."""
 FLUSH_S = 2.0
 
 
@@ -28,6 +30,8 @@ class Outbox:
         self._queue: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue(MAX_QUEUED)
         self._waits = False
         """Whether the task has a frame in hand."""
+        self._queued_bytes = 0
+        """Of payloads that are not sent yet."""
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -37,6 +41,7 @@ class Outbox:
                 self._waits = True
                 await self.link.send(*item)
                 self._waits = False
+                self._queued_bytes -= len(item[1])
         finally:
             self._ended.set()
 
@@ -49,10 +54,11 @@ class Outbox:
             with contextlib.suppress(LostPeerError):  # the task will find it so, and end
                 if self.link.put(header, payload):
                     return
-        try:
-            self._queue.put_nowait((header, payload))
-        except asyncio.QueueFull:
-            raise LostPeerError("the peer does not read what it is sent") from None
+        size = self._queued_bytes + len(payload)
+        if self._queue.full() or size > MAX_QUEUED_BYTES:
+            raise LostPeerError("the peer does not read what it is sent")
+        self._queue.put_nowait((header, payload))
+        self._queued_bytes = size
 
     async def flush(self) -> None:
         """Wait until all that was posted is sent, or the peer has not read it in time; then close the link."""
