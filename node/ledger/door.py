@@ -55,7 +55,7 @@ _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger(__name__)
 
 
-class Rank(IntEnum):
+class GuestRank(IntEnum):
     """How little a connection deserves its place: the lowest leave first, and among equals who has been so longest."""
 
     WAITING = 0
@@ -129,7 +129,7 @@ class Guest(asyncio.Protocol):
         self.number = number
         """Never another guest's."""
         self.address: object = None
-        self.rank = Rank.WAITING
+        self.rank = GuestRank.WAITING
         self.proven = False
         """Whether an operation that came this way was taken."""
         self.served = 0
@@ -158,7 +158,7 @@ class Guest(asyncio.Protocol):
     @contextmanager
     def being_delayed(self) -> Iterator[None]:
         """While its request waits because it, or others at its address, asked too often."""
-        self._door.move(self, Rank.DELAYED)
+        self._door.move(self, GuestRank.DELAYED)
         try:
             yield
         finally:
@@ -167,13 +167,13 @@ class Guest(asyncio.Protocol):
     def _settle(self) -> None:
         """Take the rank that goes with what it does."""
         if self._is_paused:
-            rank = Rank.UNREAD
+            rank = GuestRank.UNREAD
         elif self._is_served:
-            rank = Rank.SERVED
+            rank = GuestRank.SERVED
         elif self._ahead:
-            rank = Rank.WAITING
+            rank = GuestRank.WAITING
         else:
-            rank = Rank.PROVEN if self.proven else Rank.IDLE
+            rank = GuestRank.PROVEN if self.proven else GuestRank.IDLE
         self._door.move(self, rank)
 
     def leave(self) -> None:
@@ -205,10 +205,10 @@ class Guest(asyncio.Protocol):
             self._inner = self._door.make_inner()
             self._inner.connection_made(self.transport)
             self._door.has_begun(self)
-        if self.rank in (Rank.IDLE, Rank.PROVEN):
-            self._door.move(self, Rank.WAITING)
+        if self.rank in (GuestRank.IDLE, GuestRank.PROVEN):
+            self._door.move(self, GuestRank.WAITING)
             self._door.has_begun(self)
-        elif self.rank is not Rank.WAITING:
+        elif self.rank is not GuestRank.WAITING:
             self._ahead = True
         self._inner.data_received(data)
 
@@ -250,7 +250,7 @@ class Door:
         self._sockets = sockets
         self._most = most
         self._share = max(4, most // ADDRESS_SHARE)
-        self._ranks: dict[Rank, dict[Guest, float]] = {rank: {} for rank in Rank}
+        self._ranks: dict[GuestRank, dict[Guest, float]] = {rank: {} for rank in GuestRank}
         """Since when each guest has its rank, longest first."""
         self._unfinished: dict[Guest, None] = {}
         """Of those that wait, who has sent the beginning of a request; oldest first."""
@@ -273,14 +273,14 @@ class Door:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for listening in self._sockets:
             listening.close()
-        for guest in list(self._ranks[Rank.WAITING]):
+        for guest in list(self._ranks[GuestRank.WAITING]):
             guest.leave()
 
     # Places
 
     def enter(self, guest: Guest) -> None:
         """A connection was made; somebody leaves where there are too many now."""
-        self._ranks[Rank.WAITING][guest] = self._loop.time()
+        self._ranks[GuestRank.WAITING][guest] = self._loop.time()
         self._crowds[guest.address] = self._crowds.get(guest.address, 0) + 1
         if self._crowds[guest.address] > self._share:
             (self._least_deserving(guest, guest.address) or guest).leave()
@@ -298,7 +298,7 @@ class Door:
         else:
             del self._crowds[guest.address]
 
-    def move(self, guest: Guest, rank: Rank) -> None:
+    def move(self, guest: Guest, rank: GuestRank) -> None:
         """A guest has become more or less deserving."""
         if self._ranks[guest.rank].pop(guest, None) is not None:
             self._unfinished.pop(guest, None)
@@ -318,9 +318,9 @@ class Door:
 
         Some places are the newcomers' own, so that each has a moment to send its request while others crowd in.
         """
-        ranks = list(Rank)[: Rank.SERVED]
-        if len(self._ranks[Rank.WAITING]) <= len(self) // NEWCOMERS_SHARE:
-            ranks = [*ranks[1 : Rank.PROVEN], Rank.WAITING, Rank.PROVEN]
+        ranks = list(GuestRank)[: GuestRank.SERVED]
+        if len(self._ranks[GuestRank.WAITING]) <= len(self) // NEWCOMERS_SHARE:
+            ranks = [*ranks[1 : GuestRank.PROVEN], GuestRank.WAITING, GuestRank.PROVEN]
         for guest in chain.from_iterable(self._ranks[rank] for rank in ranks):
             if guest is not newcomer and not guest.is_leaving and address in (None, guest.address):
                 return guest
@@ -330,7 +330,7 @@ class Door:
         """Give up the oldest answers that nobody reads, where they hold too much memory."""
         unread = {
             guest: guest.transport.get_write_buffer_size()
-            for guest in self._ranks[Rank.UNREAD]
+            for guest in self._ranks[GuestRank.UNREAD]
             if guest.transport is not None and not guest.is_leaving
         }
         total = sum(unread.values())
@@ -388,4 +388,4 @@ class Door:
                     guest.leave()
 
 
-_PATIENCE_S = {Rank.WAITING: REQUEST_S, Rank.UNREAD: READ_S, Rank.IDLE: IDLE_S, Rank.PROVEN: IDLE_S}
+_PATIENCE_S = {GuestRank.WAITING: REQUEST_S, GuestRank.UNREAD: READ_S, GuestRank.IDLE: IDLE_S, GuestRank.PROVEN: IDLE_S}
