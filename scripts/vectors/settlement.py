@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from protocol.note import NoteKey
 from protocol.operations import Action, Close, Deposit, Genesis, Open, Release, Settle, SignedOp, Withdraw, sign_op
 from protocol.session import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, SessionRecord, apply, ledger_domain
 from protocol.signing import SigningKey
+from scripts.vectors.books import state_of
 
 __all__ = ["FILE", "document"]
 
@@ -331,7 +332,7 @@ def document() -> dict[str, Any]:
             "separator": DOMAIN.separator.hex(),
         },
         "parties": {name: {"secret": SECRETS[name].hex(), "address": key.address.hex()} for name, key in KEYS.items()},
-        "states": {name: _state(state()) for name, state in STATES.items()},
+        "states": {name: state_of(state()) for name, state in STATES.items()},
         "cases": [_case(case) for case in cases()],
     }
 
@@ -360,38 +361,7 @@ def _case(case: Case) -> dict[str, Any]:
     except (RuleError, PeerError) as error:
         return {**found, "accepted": False, "code": error.code}
     books.record(outcome)
-    return {**found, "accepted": True, "entry": encode(outcome.entry).hex(), "after": _state(books)}
-
-
-def _state(books: Books) -> dict[str, Any]:
-    rules = books.rules
-    return {
-        "rules": None
-        if rules is None
-        else {
-            "operator": rules.operator.hex(),
-            "verifier_key": rules.verifier_key,
-            "grace_s": rules.grace_s,
-            "faucet_limit": str(rules.faucet_limit),
-            "fee": str(rules.fee),
-        },
-        "accounts": {
-            address.hex(): {"free": str(account.free), "nonce": str(account.nonce)}
-            for address, account in sorted(books.accounts.items())
-        },
-        "sessions": {
-            identity.hex(): {
-                "session": encode(record.session).hex(),
-                "settled": _texts(record.settled),
-                "ceilings": _texts(record.ceilings),
-            }
-            for identity, record in sorted(books.sessions.items())
-        },
-    }
-
-
-def _texts(amounts: Sequence[int]) -> list[str]:
-    return [str(amount) for amount in amounts]
+    return {**found, "accepted": True, "entry": encode(outcome.entry).hex(), "after": state_of(books)}
 
 
 def main() -> int:

@@ -1,0 +1,43 @@
+"""A ledger's state as JSON, for vectors: byte strings in hexadecimal, amounts and nonces as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from protocol.codec import encode
+from protocol.session import Books
+
+__all__ = ["state_of"]
+
+
+def state_of(books: Books) -> dict[str, Any]:
+    """Rules, accounts and sessions."""
+    rules = books.rules
+    return {
+        "rules": None
+        if rules is None
+        else {
+            "operator": rules.operator.hex(),
+            "verifier_key": rules.verifier_key,
+            "grace_s": rules.grace_s,
+            "faucet_limit": str(rules.faucet_limit),
+            "fee": str(rules.fee),
+        },
+        "accounts": {
+            address.hex(): {"free": str(account.free), "nonce": str(account.nonce)}
+            for address, account in sorted(books.accounts.items())
+        },
+        "sessions": {
+            identity.hex(): {
+                "session": encode(record.session).hex(),
+                "settled": _texts(record.settled),
+                "ceilings": _texts(record.ceilings),
+            }
+            for identity, record in sorted(books.sessions.items())
+        },
+    }
+
+
+def _texts(amounts: Sequence[int]) -> list[str]:
+    return [str(amount) for amount in amounts]
