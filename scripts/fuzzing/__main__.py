@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import sys
 from pathlib import Path
 
+from node.durable import replace_file
 from scripts.fuzzing.campaign import Tally, campaign, shares
 from scripts.fuzzing.registry import keep, registry
 
-STATE = Path("build") / "fuzz" / "state.pickle"
+STATE = Path("build") / "fuzz" / "state.json"
 """What this checkout has done: a run that was stopped goes on from it."""
 
 _HEAD = ("target", "executions", "a second", "worst ms", "worst MiB", "accepted", "behaviours", "findings")
@@ -22,8 +22,14 @@ _FORMAT = "{:<22} {:>10} {:>9} {:>9} {:>10} {:>9} {:>11} {:>9}  {}"
 def _load(fresh: bool) -> tuple[dict[str, Tally], set[tuple[str, int, int]]]:
     if fresh or not STATE.exists():
         return {}, set()
-    tallies, finished = pickle.loads(STATE.read_bytes())  # noqa: S301 - our own file
-    return tallies, finished
+    state = json.loads(STATE.read_bytes())
+    tallies = {each["target"]: Tally.from_state(each) for each in state["tallies"]}
+    return tallies, {(name, number, size) for name, number, size in state["finished"]}
+
+
+def _save(tallies: dict[str, Tally], finished: set[tuple[str, int, int]]) -> None:
+    state = {"tallies": [each.state() for each in tallies.values()], "finished": sorted(finished)}
+    replace_file(STATE, json.dumps(state).encode())
 
 
 def _row(tally: Tally) -> str:
@@ -63,7 +69,7 @@ def main() -> int:
             path = keep(tally.target, finding.data)
             print(f"{tally.target}: {finding.why}\n  kept in {path}", file=sys.stderr, flush=True)
         tallies.setdefault(tally.target, Tally(tally.target)).add(tally)
-        STATE.write_bytes(pickle.dumps((tallies, finished)))
+        _save(tallies, finished)
         print(f"{len(finished)} shares done: {_row(tallies[tally.target])}", file=sys.stderr, flush=True)
 
     campaign(work, asked.processes, done)

@@ -19,10 +19,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from scripts.fuzzing.execution import Finding, execute
 from scripts.fuzzing.mutators import MAX_INPUT_BYTES
@@ -52,7 +52,7 @@ class Tally:
     worst_cpu_s: float = 0.0
     worst_memory: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    behaviours: set[Any] = field(default_factory=set)
+    behaviours: set[tuple[str, ...]] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -66,6 +66,20 @@ class Tally:
         self.behaviours |= other.behaviours
         known = {finding.why for finding in self.findings}
         self.findings += [finding for finding in other.findings if finding.why not in known]
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as what JSON has; `from_state` is the way back."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        behaviours = sorted(map(list, self.behaviours))
+        findings = [[each.target, each.why, each.data.hex()] for each in self.findings]
+        return {**plain, "errors": dict(self.errors), "behaviours": behaviours, "findings": findings}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Raises ValueError, TypeError, KeyError for what `state` did not make."""
+        behaviours = {tuple(each) for each in state["behaviours"]}
+        findings = [Finding(target, why, bytes.fromhex(data)) for target, why, data in state["findings"]]
+        return cls(**{**state, "errors": Counter(state["errors"]), "behaviours": behaviours, "findings": findings})
 
     def as_json(self) -> dict[str, Any]:
         """For people's programs."""

@@ -6,7 +6,6 @@ import re
 import resource
 import time
 import tracemalloc
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from protocol.errors import JoulemeshError
@@ -35,7 +34,7 @@ class Outcome:
 
     error: str
     """Name of the typed error; empty where the input was taken in."""
-    behaviour: Hashable
+    behaviour: tuple[str, ...]
     """Inputs of the same behaviour are alike: new ones are worth going on from."""
     cpu_s: float
     memory_bytes: int
@@ -60,7 +59,7 @@ def execute(target: Target, data: bytes) -> Outcome:
     return Outcome(error, behaviour, cpu_s, memory, finding)
 
 
-def _attempt(target: Target, data: bytes) -> tuple[str | None, str, Hashable, float]:
+def _attempt(target: Target, data: bytes) -> tuple[str | None, str, tuple[str, ...], float]:
     """Which promise was broken, which error came, how the input behaved, and processor seconds."""
     began = time.thread_time()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import MalformedError
-from scripts.fuzzing.campaign import campaign, explore, shares
-from scripts.fuzzing.execution import execute
+from scripts.fuzzing.campaign import Tally, campaign, explore, shares
+from scripts.fuzzing.execution import Finding, execute
 from scripts.fuzzing.registry import CORPUS, kept_inputs, registry
 from scripts.fuzzing.samples import wire_messages
 
@@ -90,3 +91,12 @@ def test_a_share_runs_in_a_process_of_its_own_and_says_what_it_found() -> None:
     campaign(shares(["note", "tile-path"], 200), 2, lambda tally, _number: found.update({tally.target: tally}))
     assert {name: tally.executions for name, tally in found.items()} == {"note": 200, "tile-path": 200}
     assert all(not tally.findings and tally.errors["MalformedError"] for tally in found.values())
+
+
+def test_a_tally_that_was_kept_says_the_same() -> None:
+    tally = explore(registry()["note"], 300)
+    tally.findings.append(Finding("note", "it was slow", b"\x00\xff"))
+    kept = json.loads(json.dumps(tally.state()))
+    assert Tally.from_state(kept) == tally
+    with pytest.raises(TypeError):
+        Tally.from_state({**kept, "another": 1})
