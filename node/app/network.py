@@ -387,7 +387,8 @@ async def open_network(
             merits=Merits(clock) if merits is None else merits,
             dials=DialBudget() if dials is None else dials,
         )
-        offers = await host.subscribe(OFFERS_TOPIC, OfferGate(clock, network.is_known, time.monotonic))
+        gate = OfferGate(clock, network.is_known, time.monotonic)
+        offers = await host.subscribe(OFFERS_TOPIC, gate.verify, admit=gate.admit)
         host.serve(BOOK_PROTOCOL, network.serve_book, max_request=1024, at_once=8, at_once_of_peer=2)
         async with network.following(offers):
             yield network

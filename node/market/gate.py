@@ -38,10 +38,13 @@ class OfferGate:
         self._left = float(GUESTS_AT_ONCE)
         self._counted_at = seconds()
 
-    def __call__(self, data: bytes) -> VerifiedOffer:
-        """The offer, checked. Raises PeerError: it is not valid, or one of too many (code ``busy``)."""
+    def admit(self, data: bytes) -> None:
+        """Raise PeerError for what cannot be an offer, or is one of too many (code ``busy``): before it costs more."""
         if not self._is_known(_claimed_key(data)) and not self._allows_guest():
             raise RefusedError("too many offers of newcomers in a short time", code="busy")
+
+    def verify(self, data: bytes) -> VerifiedOffer:
+        """The offer, checked. Raises PeerError."""
         return verify_offer(data, self._now())
 
     def _allows_guest(self) -> bool:

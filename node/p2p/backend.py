@@ -32,7 +32,7 @@ from node.p2p.door import Door
 from node.p2p.guests import StreamCount
 from node.p2p.muxer import OnlyGuardedYamux
 from node.p2p.places import Bounds
-from node.p2p.pubsub import GuardedPubsub, new_router
+from node.p2p.pubsub import Admit, GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
 from node.p2p.requests import Service, answer_stream, open_stream, reset
 from node.p2p.succession import Succession
@@ -157,9 +157,11 @@ class Backend:
         """Peer ids of open connections."""
         return [str(peer_id) for peer_id in self.host.get_connected_peers()]
 
-    async def subscribe(self, topic: str, validate: Callable[[bytes], T], deliver: Callable[[bytes, T], None]) -> None:
+    async def subscribe(
+        self, topic: str, admit: Admit, validate: Callable[[bytes], T], deliver: Callable[[bytes, T], None]
+    ) -> None:
         """Join a topic; see `GuardedPubsub.join`."""
-        await self.pubsub.join(topic, validate, deliver)
+        await self.pubsub.join(topic, admit, validate, deliver)
 
     async def unsubscribe(self, topic: str) -> None:
         """Leave a topic."""

@@ -17,7 +17,7 @@ import trio
 from node.p2p.address import check_announced, check_bindable, check_listen, check_peer_address
 from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
-from node.p2p.gossip import DEFAULT_QUEUE, Subscription, check_size
+from node.p2p.gossip import DEFAULT_QUEUE, Subscription, admit_all, check_size
 from node.p2p.lifetime import Lifetime
 from node.p2p.pace import Pace, Paces
 from node.p2p.places import Bounds
@@ -203,12 +203,18 @@ class P2PHost:
         await self._call(self._backend.publish, topic, data)
 
     async def subscribe(
-        self, topic: str, validate: Callable[[bytes], T], *, queue: int = DEFAULT_QUEUE
+        self,
+        topic: str,
+        validate: Callable[[bytes], T],
+        *,
+        admit: Callable[[bytes], None] = admit_all,
+        queue: int = DEFAULT_QUEUE,
     ) -> Subscription[T]:
         """Join a topic and relay it; what `validate` makes of each message is what the subscription yields.
 
         `validate` raises PeerError for a message that is neither delivered nor relayed. It runs in the network thread,
-        once for every message that arrives, so it must be quick and touch nothing that the event loop changes.
+        once for every message that arrives, so it must be quick and touch nothing that the event loop changes. `admit`
+        is asked before, and raises PeerError for a message that is not worth the check of its sender's signature.
 
         Raises:
             LocalError: subscribed already.
@@ -217,7 +223,7 @@ class P2PHost:
             raise LocalError(f"already subscribed to {topic}")
         subscription = Subscription[T](topic, self._bridge.loop, queue)
         self._subscriptions[topic] = subscription
-        await self._call(self._backend.subscribe, topic, validate, subscription.deliver)
+        await self._call(self._backend.subscribe, topic, admit, validate, subscription.deliver)
         return subscription
 
     async def unsubscribe(self, subscription: Subscription[Any]) -> None:

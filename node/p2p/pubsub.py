@@ -50,6 +50,8 @@ _NEWS_AT_ONCE = 400
 
 Validator = Callable[[bytes], Any]
 """What a message means; raises PeerError for one that is not to be relayed."""
+Admit = Callable[[bytes], None]
+"""A first look at a message, before its signature is checked; raises PeerError for one that is not worth that."""
 Deliver = Callable[[bytes, Any], None]
 """Takes a message's data and what its validator made of it."""
 
@@ -79,7 +81,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
     def __init__(self, host: Any, router: Any) -> None:
         super().__init__(host, router, strict_signing=True)
         self.counter = time.time_ns()
-        self._topics: dict[str, tuple[Validator, Deliver]] = {}
+        self._topics: dict[str, tuple[Admit, Validator, Deliver]] = {}
         self._passed: dict[int, Any] = {}
         """What validators made of messages that are being pushed, by the identity of the message object."""
         self._writing: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -96,9 +98,9 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         """Whether messages are exchanged with a peer as they come."""
         return any(peer_id in self.router.mesh.get(topic, ()) for topic in self._topics)
 
-    async def join(self, topic: str, validate: Validator, deliver: Deliver) -> None:
-        """Subscribe: each message that `validate` lets pass is relayed, and handed to `deliver`."""
-        self._topics[topic] = validate, deliver
+    async def join(self, topic: str, admit: Admit, validate: Validator, deliver: Deliver) -> None:
+        """Subscribe: each message that `admit` and then `validate` let pass is relayed, and handed to `deliver`."""
+        self._topics[topic] = admit, validate, deliver
         await self.subscribe(topic)
 
     async def leave(self, topic: str) -> None:
@@ -126,7 +128,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         if len(msg.data) > MAX_GOSSIP_BYTES or msg.ByteSize() > _MAX_SIGNED_BYTES or len(msg.topicIDs) != 1:
             log.debug("dropped a gossip message of %d bytes from %s", msg.ByteSize(), msg_forwarder)
             return
-        if not self._may_bring(msg_forwarder, msg):
+        if self._is_msg_seen(msg) or not self._may_bring(msg_forwarder, msg):
             return
         try:
             await super().push_msg(msg_forwarder, msg)
@@ -138,16 +140,26 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
             self._passed.pop(id(msg), None)
 
     def _may_bring(self, msg_forwarder: Any, msg: Any) -> bool:
-        """Whether a neighbour may bring this message, decided before its signature has cost anything."""
-        known = msg_forwarder == self.my_id or self._is_msg_seen(msg)
-        return known or self._news.allows(msg_forwarder, trio.current_time())
+        """Whether a neighbour may bring this new message, decided before its signature has cost anything."""
+        if msg_forwarder == self.my_id:
+            return True
+        topic = self._topics.get(msg.topicIDs[0])
+        if topic is None or not self._news.allows(msg_forwarder, trio.current_time()):
+            return False
+        admit, *_ = topic
+        try:
+            admit(msg.data)
+        except PeerError as error:
+            log.debug("dropped a gossip message from %s: %s", msg_forwarder, error)
+            return False
+        return True
 
     async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Raises ValidationError; to the own host, which publishes what its validator refuses, the PeerError itself."""
         (topic,) = msg.topicIDs
         if topic not in self._topics:
             return
-        validate, _ = self._topics[topic]
+        _, validate, _ = self._topics[topic]
         try:
             self._passed[id(msg)] = validate(msg.data)
         except Exception as error:
@@ -175,7 +187,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
     def notify_subscriptions(self, publish_message: Any) -> None:
         (topic,) = publish_message.topicIDs
         if topic in self._topics:
-            _, deliver = self._topics[topic]
+            _, _, deliver = self._topics[topic]
             deliver(publish_message.data, self._passed[id(publish_message)])
 
 

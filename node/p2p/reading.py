@@ -1,12 +1,14 @@
 """libp2p's readers of messages that begin with their length, bounded in bytes and in time.
 
 - Names of protocols are negotiated in messages for which the library has no bound at all, before any key is proven.
-- An RPC of gossip may have a mebibyte, and nothing ends the wait for its last byte.
+- An RPC of gossip may have a mebibyte, and nothing ends the wait for its last byte. Its length is read a byte at
+  a time, each of which costs as much as a whole RPC: here what has come of an RPC is taken with one read.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.exceptions import ParseError
@@ -24,6 +26,10 @@ _MAX_NAME_BYTES = 1024
 _RPC_LIMIT_S = 20.0
 """For one RPC to arrive, once it has begun."""
 _MAX_LENGTH_BYTES = 10
+_AHEAD_BYTES = 4 * 1024
+"""Read at a time, where so much has come: an RPC, mostly, and rarely the beginning of the next."""
+_read_ahead: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+"""By stream: what was read of the next RPC."""
 _rpcs = Room(16 * 1024 * 1024, 2 * 1024 * 1024)
 """Bytes of all RPCs that have not arrived whole, in the process, and of one peer."""
 
@@ -41,15 +47,29 @@ async def _read_name(reader: Any) -> bytes:
     return name[:-1]
 
 
-async def _read_rpc(reader: Any, most: int) -> bytes:
+async def _read_rpc(stream: Any, most: int) -> bytes:
+    reader = _Ahead(stream)
     first = await _read_exactly(reader, 1)  # a stream without anything to say may stay
     try:
         with trio.fail_after(_RPC_LIMIT_S):
             length = await _read_length(reader, most, first)
-            with _rpcs.stay(reader.muxed_conn.peer_id, length):
+            with _rpcs.stay(stream.muxed_conn.peer_id, length):
                 return await _read_exactly(reader, length)
     except (JoulemeshError, trio.TooSlowError) as error:
         raise ParseError(f"no whole RPC: {error}") from None  # which ends the stream
+
+
+class _Ahead:
+    """Reads of a stream in larger pieces than it is asked for; one at a time may be read from."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def read(self, size: int) -> bytes:
+        data: bytes = _read_ahead.pop(self._stream, b"") or await self._stream.read(max(size, _AHEAD_BYTES))
+        if len(data) > size:
+            _read_ahead[self._stream] = data[size:]
+        return data[:size]
 
 
 async def _read_length(reader: Any, most: int, begun: bytes = b"") -> int:
