@@ -15,6 +15,7 @@ from protocol.errors import RefusedError
 from protocol.standing import Standing, shunned_until
 
 __all__ = [
+    "BELOW_S",
     "GIVE_WAY_S",
     "POSITION_S",
     "Held",
@@ -31,6 +32,8 @@ FEW = 4
 """Places that a client may hold at a small node, too: a person has a few conversations open at once."""
 GIVE_WAY_S = 3.0
 """Seconds for which a job must have stood still before it gives way: twice what an honest one waits on a slow day."""
+BELOW_S = 1.0
+"""The same for a job of a client that ranks lower than the one who comes: it has let places lapse before."""
 POSITION_S = 2.0
 """Seconds that each paid position adds to the time until the next voucher: slower than any ring that serves people."""
 
@@ -58,6 +61,11 @@ class Waits(StrEnum):
     OTHERS = "others"
     """For other legs, or for its client that may itself wait for them."""
 
+    @property
+    def is_on_client(self) -> bool:
+        """Whether nobody but its client is waited for: a place that is lost then has lapsed."""
+        return self in (Waits.ATTACH, Waits.CLIENT)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
@@ -67,6 +75,7 @@ class Held:
     client: bytes
     """Its address."""
     rank: Rank
+    """Of its client, as it stands now."""
     still_s: float
     """Seconds since paid work last moved on; 0 for one that waits for the engine."""
 
@@ -98,7 +107,8 @@ def make_room(held: Sequence[Held], client: bytes, rank: Rank, most: int) -> byt
     """The session that gives up its place to a new job of this client; None where a place is free.
 
     Where all places that are open to the client are taken, the job of the lowest rank, and among these the one that
-    stood still for longest, gives way. One that moves on does not, nor one of a client that ranks higher.
+    stood still for longest, gives way: after `GIVE_WAY_S`, or `BELOW_S` where it ranks lower. One that moves on does
+    not, nor one of a client that ranks higher.
 
     Raises RefusedError with code ``full``.
     """
@@ -111,14 +121,18 @@ def make_room(held: Sequence[Held], client: bytes, rank: Rank, most: int) -> byt
         taken, around = f"all {most} places are taken", list(held)
     else:
         return None
-    still = [each for each in around if each.still_s >= GIVE_WAY_S and each.rank <= rank]
+    still = [each for each in around if _gives_way(each, rank)]
     if not still:
         raise RefusedError(taken, code="full")
     return min(still, key=lambda each: (each.rank, -each.still_s)).session
 
 
+def _gives_way(held: Held, to: Rank) -> bool:
+    return held.rank <= to and held.still_s >= (BELOW_S if held.rank < to else GIVE_WAY_S)
+
+
 def free_for_newcomers(held: Sequence[Held], most: int) -> int:
     """Places that a client without history would find, those that would give way to it included: an offer says it."""
     guests = [each for each in held if each.rank < Rank.KNOWN]
-    still = sum(each.still_s >= GIVE_WAY_S for each in guests)
+    still = sum(_gives_way(each, Rank.NEWCOMER) for each in guests)
     return min(guests_part(most), still + max(0, min(most - len(held), guests_part(most) - len(guests))))

@@ -42,7 +42,7 @@ class Served:
     next_leg: Next | None
     """Who that is."""
     rank: Rank
-    """Of its client, when it was taken."""
+    """Of its client, when it was taken; it counts as no more than its client does now."""
     begun_s: float
     """When it was taken."""
     moved_s: float
@@ -212,10 +212,9 @@ class Places:
 
     def _held(self) -> list[Held]:
         now = loop_s()
-        return [*(_held(served, now) for served in self), *self._beginning.values()]
+        return [*(self._held_by(served, now) for served in self), *self._beginning.values()]
 
-
-def _held(served: Served, now: float) -> Held:
-    job = served.job
-    still_s = 0.0 if job.waits_for is Waits.WORK else now - served.moved_s
-    return Held(session=job.session, client=job.order.session.client, rank=served.rank, still_s=still_s)
+    def _held_by(self, served: Served, now: float) -> Held:
+        job, client = served.job, served.job.order.session.client
+        still_s = 0.0 if job.waits_for is Waits.WORK else now - served.moved_s
+        return Held(session=job.session, client=client, rank=min(served.rank, self.rank(client)), still_s=still_s)

@@ -43,7 +43,6 @@ from protocol.errors import LostPeerError, PeerError
 from protocol.frames import Failed, Paused, Replayed, Sampled, SampledToken
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.job import JobEvent, JobState
-from protocol.places import Waits
 from protocol.signing import address_of_public_key
 from protocol.standing import Deed
 from protocol.text import to_plain_text
@@ -171,6 +170,8 @@ class Provider:
 
     async def _make_way(self, loser: Served) -> None:
         error = LostPeerError("its place went to another job, since it stood still", code="idle")
+        if loser.job.waits_for.is_on_client:
+            self._places.note(loser, Deed.LAPSED, 0, error.message)
         ending = self._ends.fail(loser, error)
         if ending is not None:
             await asyncio.wait([ending])
@@ -219,7 +220,8 @@ class Provider:
             if served.client is outbox:
                 served.client = None
                 gone = LostPeerError("the client went away", code="client-gone")
-                self._ends.fail(served, gone, blame=Deed.DEFAULTED)
+                lapsed = served.job.waits_for.is_on_client and not served.stands_by
+                self._ends.fail(served, gone, blame=Deed.LAPSED if lapsed else Deed.DEFAULTED)
             elif outbox in (served.upstream, served.downstream):
                 self._pause(served, outbox, LostPeerError(f"lost a neighbour on the route: {error.message}"))
 
@@ -293,7 +295,7 @@ class Provider:
                 if served.job.order.session.expiry <= self._clock():
                     self._ends.fail(served, LostPeerError("the session has expired", code="expired"))
             for served, waits in self._places.lapsed(LOOK_S):
-                blame = Deed.LAPSED if waits in (Waits.ATTACH, Waits.CLIENT) else None
+                blame = Deed.LAPSED if waits.is_on_client else None
                 still = LostPeerError("nothing that was paid for came of it for too long", code="idle")
                 self._ends.fail(served, still, blame=blame)
             self._neighbours.drop_idle(self._in_use())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from protocol.terms import Plan, SamplingTerms
 from siege.attack import Budget, Target
 from siege.forged import real_offers
 
-__all__ = ["Buyer", "Leg", "buyer"]
+__all__ = ["Buyer", "Leg", "buyer", "buyers"]
 
 PROMPT = (5, 6, 7)
 FRESH_S = 20.0
@@ -172,3 +173,18 @@ async def buyer(target: Target, budget: Budget) -> AsyncIterator[Buyer]:
             await host.connect(node.peer, timeout_s=20.0)
         manifest = await asyncio.to_thread(model_manifest, Path(target.model))
         yield Buyer(target, key, ledger, host, plane, manifest)
+
+
+@asynccontextmanager
+async def buyers(target: Target, budget: Budget, count: int) -> AsyncIterator[list[Buyer]]:
+    """So many of them, each with as much as the budget says; who carries their orders is one and the same peer."""
+    async with buyer(target, budget) as first, AsyncExitStack() as stack:
+        crowd = [first]
+        money = await first.free()
+        for _ in range(count - 1):
+            key = SigningKey(secrets.token_bytes(32))
+            plane = await stack.enter_async_context(DataPlane(key.secret))
+            if money:
+                await first.ledger.faucet(key.address, money)
+            crowd.append(dataclasses.replace(first, key=key, plane=plane))
+        yield crowd

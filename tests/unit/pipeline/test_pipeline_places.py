@@ -104,6 +104,44 @@ def test_sixteen_keys_that_hold_places_still_do_not_keep_a_newcomer_out(tmp_path
     tell(tmp_path, story)
 
 
+@pytest.mark.parametrize("leaves_s", [None, 2.5], ids=["until it is put out", "and leaves in time"])
+def test_keys_that_go_round_do_not_keep_newcomers_out(tmp_path: Path, leaves_s: float | None) -> None:
+    """Sixteen keys, each out of one place and into the next; what they have let lapse puts them behind newcomers."""
+
+    async def go_round(market: SmallMarket, key: SigningKey) -> None:
+        while True:
+            hand = Guest(market, key, most=1)
+            await hand.open()
+            if not isinstance(await hand.ask(), Acceptance):
+                await asyncio.sleep(1.0)
+                continue
+            link = await hand.dial(key)
+            await send(link, Attach(session=hand.session))
+            if leaves_s is None:
+                await expect(link, Failed)
+            else:
+                await asyncio.sleep(leaves_s)
+                await link.close()
+
+    async def story(market: SmallMarket) -> None:
+        assert await honest(market, market.client_key) == ""
+        keys = [somebody(market, number) for number in range(16)]
+        turns = [asyncio.create_task(go_round(market, key)) for key in keys]
+        await asyncio.sleep(10.0)
+        known, newcomers = [], []
+        for number in range(12):
+            known.append(await honest(market, market.client_key, 4))
+            newcomers.append(await honest(market, somebody(market, 100 + number), 4))
+            await asyncio.sleep(1.0)
+        for turn in turns:
+            turn.cancel()
+        await asyncio.gather(*turns, return_exceptions=True)
+        assert known == [""] * 12
+        assert newcomers.count("") >= 11, newcomers
+
+    tell(tmp_path, story)
+
+
 def test_a_client_with_history_is_served_while_strangers_hold_all_that_they_can(tmp_path: Path) -> None:
     async def story(market: SmallMarket) -> None:
         assert await honest(market, market.client_key) == ""

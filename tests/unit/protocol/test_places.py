@@ -6,6 +6,7 @@ import pytest
 
 from protocol.errors import RefusedError
 from protocol.places import (
+    BELOW_S,
     GIVE_WAY_S,
     Held,
     Rank,
@@ -87,6 +88,15 @@ def test_the_lower_rank_gives_way_first_and_never_a_higher_one() -> None:
     assert gives_way(full, 4, Rank.KNOWN) == 0
     assert gives_way([*full[1:], held(4, Rank.KNOWN)], 4) == -1
     assert gives_way([*full[1:], held(4)], 4, Rank.KNOWN) == 1
+
+
+def test_who_ranks_lower_gives_way_sooner() -> None:
+    moving = [held(number) for number in range(3)]
+    assert gives_way([held(3, Rank.SHUNNED, still_s=BELOW_S), *moving], 8) == 3
+    assert gives_way([held(3, Rank.SHUNNED, still_s=BELOW_S - 0.1), *moving], 8) == -1
+    assert gives_way([held(3, still_s=BELOW_S), *moving], 8) == -1
+    assert gives_way([held(3, Rank.SHUNNED, still_s=BELOW_S), *moving], 8, Rank.SHUNNED) == -1
+    assert free_for_newcomers([held(3, Rank.SHUNNED, still_s=BELOW_S), *moving], 8) == 1
 
 
 def test_a_client_holds_no_more_than_its_quota_however_still_its_jobs_stand() -> None:

@@ -17,13 +17,14 @@ from protocol.frames import Failed, Sampled
 from protocol.ids import BlockSpan
 from protocol.signing import SigningKey, seal
 from siege.attack import Budget, Ground, Surface, attack
-from siege.buyer import Buyer, Leg, buyer, read_frame
+from siege.buyer import Buyer, Leg, buyer, buyers, read_frame
 from siege.forged import Victim, forge, victim
 
 REPEAT_S = 2.0
 AGAIN_S = 1.0
 FAR_S = 80 * 24 * 3600
 WINDOW = 16
+PLACES_OF_A_KEY = 4
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def _hold_places(ground: Ground, who: Buyer, keep: Callable[[Deal, list[Li
         nonlocal untried
         first = True
         while not ground.stop.is_set():
-            deal = who.deal(await who.whole_route())
+            deal = who.deal(await who.whole_route(), most=1, window=1)  # the cheapest that there is
             try:
                 links, code = await who.take_all(deal)
             except RuleError as error:
@@ -99,6 +100,18 @@ async def orders_that_hold_places_for_the_price_of_a_job(ground: Ground) -> None
     """Orders that are taken and never go on, with as much money as one honest job needs."""
     async with _spending(ground, Budget.ONE_JOB) as who:
         await _hold_places(ground, who, _wait_silently)
+
+
+@attack(Surface.ORDERS, short=0, long=16, budget=Budget.ONE_JOB, fresh=True, at_least_s=45.0)
+async def orders_that_hold_places_by_many_keys(ground: Ground) -> None:
+    """The same by many keys, each of which has the money of one job, and takes as many places as one key may."""
+    keys = ground.count
+    async with buyers(ground.target, Budget.ONE_JOB, keys) as crowd:
+        ground.count = PLACES_OF_A_KEY
+        async with asyncio.TaskGroup() as group:
+            for who in crowd:
+                group.create_task(_hold_places(ground, who, _wait_silently))
+        ground.tally["spent_micro"] = sum(who.paid for who in crowd)
 
 
 @attack(Surface.ORDERS, short=0, long=48, budget=Budget.PLAY, at_least_s=45.0)
