@@ -47,6 +47,10 @@ _DIALLED = replace(STRANGER, rank=LinkRank.KNOWN)
 """What a peer that was dialled may send, unless its link's owner says more."""
 _BACKLOG = 1024
 """Connections that the system keeps until they are accepted."""
+_CALLERS_A_TURN = 8
+"""Connections that are accepted before those who are in have their turn."""
+_FIRST_WORD_S = 3
+"""A caller that says nothing is left to the system for so long, where it can: until then it is not even accepted."""
 _SWEEP_S = 1.0
 _PAUSE_S = 0.05
 """Before the next try to accept, where the last one failed and no guest could be let go."""
@@ -78,6 +82,8 @@ class Listener:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setblocking(False)
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _FIRST_WORD_S)
             try:
                 listening.bind((host, port))
                 listening.listen(_BACKLOG)
@@ -181,13 +187,18 @@ class DataPlane:
             lambda connection, origin: self._take_in(connection, origin, on_link, allowances),
         )
         sweeping = asyncio.create_task(self._sweep(lobby), name="callers that have had their time")
+        loop, called = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(listener.socket, called.set)
         try:
             while True:
-                accepted = await self._accept(listener, lobby)
-                if accepted is not None:
-                    lobby.add(*accepted)
-                await asyncio.sleep(0)  # a flood of callers does not keep those who are in from their turn
+                await called.wait()
+                called.clear()  # and set again at the loop's next turn, where more are waiting
+                if not self._accept_some(listener, lobby):
+                    loop.remove_reader(listener.socket)
+                    await asyncio.sleep(_PAUSE_S)
+                    loop.add_reader(listener.socket, called.set)
         finally:
+            loop.remove_reader(listener.socket)
             sweeping.cancel()
             lobby.close()
 
@@ -202,19 +213,24 @@ class DataPlane:
 
     # Callers
 
-    async def _accept(self, listener: Listener, lobby: Lobby) -> tuple[socket.socket, str] | None:
-        """The next caller, and where it calls from; None where there is no place for it yet. Raises ListenError."""
-        try:
-            connection, remote = await asyncio.get_running_loop().sock_accept(listener.socket)
-        except OSError as error:
-            if error.errno not in _PASSING:
-                raise ListenError(f"cannot accept data links any more: {error.strerror or error}") from None
-            if error.errno not in _NO_DESCRIPTOR or not (lobby.let_go() or self._places.let_go_stranger()):
-                self._waiting.let_go()
-                self._warn(f"cannot accept a data link: {error.strerror or error}")
-                await asyncio.sleep(_PAUSE_S)
-            return None
-        return connection, origin_of(str(remote[0]))
+    def _accept_some(self, listener: Listener, lobby: Lobby) -> bool:
+        """Take callers in, and leave the rest for the next turn; False where there is no place. Raises ListenError."""
+        for _ in range(_CALLERS_A_TURN):
+            try:
+                connection, remote = listener.socket.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise ListenError(f"cannot accept data links any more: {error.strerror or error}") from None
+                if error.errno not in _NO_DESCRIPTOR or not (lobby.let_go() or self._places.let_go_stranger()):
+                    self._waiting.let_go()
+                    self._warn(f"cannot accept a data link: {error.strerror or error}")
+                    return False
+                break  # the descriptor of who leaves may be free at the next turn
+            connection.setblocking(False)
+            lobby.add(connection, origin_of(str(remote[0])))
+        return True
 
     def _warn(self, text: str) -> None:
         """Once in a while: whoever makes this happen should not fill the disk, too."""

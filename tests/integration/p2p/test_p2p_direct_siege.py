@@ -117,6 +117,31 @@ async def test_connections_that_end_before_their_handshake_leave_nothing(new_pla
         gc.enable()
 
 
+@pytest.mark.parametrize("piece", [1, 3, 5, 90, 10_000])
+async def test_a_hello_in_pieces_is_answered_once_it_is_whole(under_siege, piece):
+    said, before = hello(), tls_sockets()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(under_siege))
+    for at in range(0, len(said) - 1, piece):
+        writer.write(said[at : min(at + piece, len(said) - 1)])
+        for _ in range(3):
+            await asyncio.sleep(0)  # the other side has its turn
+    assert tls_sockets() == before, "half a hello is the system's affair"
+    writer.write(said[-1:])
+    async with asyncio.timeout(10):
+        assert await reader.readexactly(1) == b"\x16"
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("head", [b"\x16\x03\x01\x40\x01", b"\x16\x03\x01\xff\xff", b"\x16\x02\x01\x00\x10", b"\x17"])
+async def test_what_begins_no_handshake_is_hung_up_on_at_once(under_siege, head):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(under_siege))
+    writer.write(head)
+    async with asyncio.timeout(direct._FIRST_WORD_S):
+        with contextlib.suppress(OSError):
+            assert await reader.read() == b""
+    writer.transport.abort()
+
+
 async def test_wrong_certificates_leave_nothing(new_plane, tmp_path):
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
