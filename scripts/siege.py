@@ -6,6 +6,9 @@ A NAME is an attack's, the beginning of one, or a surface such as ``data``; all 
 many of it there were, honest jobs a minute before, during and after it, memory and descriptors of the attacked process
 before, at most and after, and which targets were missed. The network is made anew for each surface, and after a row
 that missed a target. The exit status is 1 where one did.
+
+The attacker has the lowest priority that there is on the machine, since it would bring its own; how many attacks a
+second that came to is said in each row, with what each cost the attacked at most.
 """
 
 from __future__ import annotations
@@ -57,7 +60,17 @@ def details(row: Row) -> Iterator[str]:
         yield f"newcomers' first token {first[0]} -> {first[1]} s, at most {peak[0]} -> {peak[1]} MB"
     if row.spent_micro and row.seconds:
         yield f"costs the attacker ${row.spent_micro * 3600 / row.seconds / 1e6:.6f} an hour"
-    yield f"{row.seconds:.0f} s, {row.cpu_s:.1f} s of processor of the attacked"
+    if made := made_in(row):
+        each = 1e6 * row.cpu_s / made
+        yield f"{made / row.seconds:.0f} a second, at most {each:.0f} us of processor of the attacked for each"
+    yield f"{row.seconds:.0f} s, {row.cpu_s:.1f} s of processor of the attacked, which serves honest jobs meanwhile"
+
+
+def made_in(row: Row) -> int:
+    """How many of what the attack is made of came about; 0 where it is held up and not counted."""
+    tally = row.tally
+    done = tally.get("done", 0) + sum(count for name, count in tally.items() if name.startswith("refused_"))
+    return done or tally.get("published", 0) or tally.get("stood", 0)
 
 
 async def besiege(attacks: Sequence[Attack], size: Size, folder: Path, *, as_json: bool) -> list[Row]:

@@ -17,8 +17,9 @@ import sys
 from siege import surfaces
 from siege.attack import ATTACKS, Ground, Target, say
 
-KINDNESS = 10
-"""An attacker's processor is its own affair: here it shares one with those whom it attacks."""
+KINDNESS = 19
+"""An attacker brings a machine of its own: here it has what those leave over whom it attacks, and it costs them what it
+makes them do. How fast that lets it attack stands beside each row."""
 STOP_S = 5.0
 
 
