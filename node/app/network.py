@@ -17,7 +17,7 @@ from node.app.presence import Presence
 from node.app.round_trips import FRESH_S, Enough, RoundTrips
 from node.events import CheckpointNotCompared, Events, LedgerContradiction, OfferRefused, PeerUnreached
 from node.ledger import LedgerClient
-from node.market import OfferBook, OfferGate, VerifiedOffer
+from node.market import OfferBook, OfferGate, VerifiedOffer, picked
 from node.p2p.dials import DialBudget
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
@@ -125,8 +125,7 @@ class Network:
             return
         self._ledger_asked = now
         try:
-            for sealed in await ledger.offers():
-                self._take(partial(self.book.add, sealed))
+            await self._take_all(await ledger.offers())
         except JoulemeshError as error:
             self._events(PeerUnreached(peer=ledger.url, reason=error.message))
 
@@ -159,7 +158,10 @@ class Network:
     async def fetch_book(self, peer_id: str) -> None:
         """Ask one peer for all offers that it knows; each is checked like one from gossip."""
         self._require_alive()
-        for place, sealed in enumerate(await self._ask_book(peer_id, OffersRequest(model=None, node=None))):
+        await self._take_all(await self._ask_book(peer_id, OffersRequest(model=None, node=None)))
+
+    async def _take_all(self, book: Sequence[bytes]) -> None:
+        for place, sealed in enumerate(picked(book, self.is_known), 1):
             self._take(partial(self.book.add, sealed))
             if place % OFFERS_AT_ONCE == 0:
                 await asyncio.sleep(0)

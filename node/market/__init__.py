@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from node.market.advertiser import Advertiser
 from node.market.book import OfferBook, VerifiedOffer, verify_offer
-from node.market.gate import OfferGate
+from node.market.gate import OfferGate, picked
 from node.market.lookout import Lookout
 
-__all__ = ["Advertiser", "Lookout", "OfferBook", "OfferGate", "VerifiedOffer", "verify_offer"]
+__all__ = ["Advertiser", "Lookout", "OfferBook", "OfferGate", "VerifiedOffer", "picked", "verify_offer"]

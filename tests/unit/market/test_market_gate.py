@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 from market_offers import NOW, an_offer, key_of
 
-from node.market import OfferGate
-from node.market.gate import GUESTS_AT_ONCE, GUESTS_PER_S
+from node.market import OfferGate, picked
+from node.market.gate import GUESTS_AT_ONCE, GUESTS_OF_A_BOOK, GUESTS_PER_S
 from protocol.errors import MalformedError, PeerError, RefusedError, SignatureError
 from protocol.signing import seal
 
@@ -60,3 +60,14 @@ def test_what_is_no_offer_is_refused_and_nothing_else(data: bytes) -> None:
         with pytest.raises(PeerError) as caught:
             look(data)
         assert isinstance(caught.value, MalformedError)
+
+
+def test_of_a_long_book_known_keys_and_a_few_others_are_looked_at() -> None:
+    guests = [seal(an_offer(number), key_of(number)) for number in range(2, 12)]
+    regulars = [seal(an_offer(number), key_of(number)) for number in range(2)]
+    keys = {key_of(number).public_key for number in range(2)}
+    book = [*guests, b"no offer", *regulars]
+    some = picked(book, keys.__contains__, most_guests=4)
+    assert (some[:2], len(some), set(some) <= set(book)) == (regulars, 6, True)
+    assert set(picked(book, keys.__contains__)) == set(book)
+    assert len(picked(guests * 20, keys.__contains__)) == GUESTS_OF_A_BOOK
