@@ -22,7 +22,7 @@ FACTOR = 4
 """So many times as long as the offers' figures say."""
 LEAST_S = 10
 """Seconds without a word that any route is given."""
-SUSPECT_S = 2.0
+SUSPECT_S = 2
 """Seconds without a token in which no leg that could be replaced is looked for: it costs a question to each."""
 MOST_S = 30
 """Seconds without a word after which any route is given up."""
@@ -38,7 +38,7 @@ class Patience:
     """For the first token in all, whatever the legs say meanwhile."""
     token_s: int
     """Without a word from any leg, once tokens come."""
-    suspect_s: float
+    suspect_s: int
     """Without a word, once tokens come, until a leg that could be replaced is looked for."""
 
 
@@ -53,7 +53,7 @@ def patience_with(terms: Terms, offers: Sequence[Offer]) -> Patience:
         prompt_s=chunk_s,
         first_s=ceil_div(plan.prompt, plan.chunk) * chunk_s + token_s,
         token_s=token_s,
-        suspect_s=max(SUSPECT_S, FACTOR * _token_us(terms, offers) / 1_000_000),
+        suspect_s=max(SUSPECT_S, min(MOST_S, ceil_div(FACTOR * _token_us(terms, offers), 1_000_000))),
     )
 
 

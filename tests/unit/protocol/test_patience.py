@@ -9,7 +9,7 @@ from agreed_job import agree
 from market_offers import an_offer
 
 from protocol.offer import MAX_DURATION_US, Offer
-from protocol.patience import LEAST_S, MOST_S, Patience, crawl_s, patience_with
+from protocol.patience import LEAST_S, MOST_S, SUSPECT_S, Patience, crawl_s, patience_with
 from protocol.terms import Terms
 
 SPANS = ((0, 2), (2, 4))
@@ -26,7 +26,7 @@ def patience(**changes: Any) -> Patience:
 
 def test_a_fast_route_is_given_the_least() -> None:
     assert patience(prompt_us=1, position_us=1, late_us=1) == Patience(
-        prompt_s=LEAST_S, first_s=4 * LEAST_S, token_s=LEAST_S
+        prompt_s=LEAST_S, first_s=4 * LEAST_S, token_s=LEAST_S, suspect_s=SUSPECT_S
     )
 
 
@@ -45,7 +45,7 @@ def test_a_prompt_position_counts_no_more_than_one_alone() -> None:
 @pytest.mark.parametrize("figure", [10_000_000, MAX_DURATION_US])
 def test_no_claim_buys_more_than_the_most(figure: int) -> None:
     stalling = patience(prompt_us=figure, position_us=figure, late_us=figure)
-    assert stalling == Patience(prompt_s=MOST_S, first_s=4 * MOST_S, token_s=MOST_S)
+    assert stalling == Patience(prompt_s=MOST_S, first_s=4 * MOST_S, token_s=MOST_S, suspect_s=MOST_S)
 
 
 def test_tokens_that_crawl_are_beyond_what_is_late_and_beyond_the_jobs_class() -> None:
