@@ -31,6 +31,7 @@ __all__ = [
     "Link",
     "LinkRank",
     "PeerMemory",
+    "PlaceOrder",
     "Randomness",
     "Requests",
     "Settlement",
@@ -131,6 +132,11 @@ class Link(Protocol):
 
 Connect = Callable[[str, bytes], Awaitable[Link]]
 """Dial a data plane address, expecting this public key there. Raises UnreachableError or SignatureError."""
+
+
+PlaceOrder = Callable[[str, bytes, bytes, bytes], Awaitable[bytes]]
+"""The sealed answer to a sealed order: data address, public key behind it, session, order. The link to that place is
+open then, and the next `Connect` has it. Raises RefusedError with the peer's code, and as `Connect` does."""
 
 
 class Requests(Protocol):
@@ -285,6 +291,9 @@ class Settlement(Protocol):
 
     async def close(self, session: bytes, key: SigningKey) -> bytes:
         """After the grace: return what is left to the client; evidence."""
+
+    def shown(self, session: Session, evidence: bytes) -> SessionRecord | None:
+        """A session as the operation left it that this venue has just given evidence of; None where it does not say."""
 
     async def account(self, address: bytes) -> Account:
         """An account as it stands."""

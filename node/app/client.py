@@ -22,11 +22,11 @@ from node.app.clock import clock
 from node.app.execution import Execution
 from node.app.known_names import KnownNames
 from node.app.looking import look
-from node.app.merits import Merits
-from node.app.models import Text, fetch_manifest, fetch_tokenizer
+from node.app.models import Text, fetch_manifest, fetch_tokenizer, kept_manifest
 from node.app.peers import open_peers
 from node.app.planning import (
     LEAST_CAP,
+    OPERATIONS,
     JobPlan,
     Market,
     Request,
@@ -43,8 +43,6 @@ from node.config import ClientConfig
 from node.events import Events, Namesakes
 from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient, Proven
-from node.p2p.dials import DialBudget, reach_of_url
-from node.p2p.direct import DataPlane
 from node.peers import StoredMemory
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, JobResult
@@ -74,6 +72,7 @@ from protocol.signing import SigningKey
 
 if TYPE_CHECKING:
     from node.app.network import Network
+    from node.app.roads import Roads
 
 __all__ = ["Client", "open_client"]
 
@@ -85,8 +84,6 @@ HOLDERS_S = 10.0
 """For somebody to answer who might have a model's manifest."""
 MOST_LYING = 4
 """Models that are passed over because their offers give them another name than their own."""
-LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
-"""A client dials; nobody has to reach it."""
 
 
 class Client:
@@ -97,7 +94,7 @@ class Client:
         config: ClientConfig,
         key: SigningKey,
         ledger: LedgerClient,
-        join: Callable[[], Awaitable[tuple[Network, DataPlane]]],
+        join: Callable[[], Awaitable[tuple[Network, Roads]]],
         events: Events,
         *,
         worker: Worker,
@@ -203,9 +200,11 @@ class Client:
 
     async def _manifest(self, root: ModelRoot) -> ModelManifest:
         if root not in self._manifests:
-            network, _ = await self._join()
-            holders = await self._holders(root)
-            self._manifests[root] = await fetch_manifest(network.host, holders, root, self._cache)
+            manifest = kept_manifest(root, self._cache)
+            if manifest is None:
+                network, _ = await self._join()
+                manifest = await fetch_manifest(network.host, await self._holders(root), root, self._cache)
+            self._manifests[root] = manifest
         return self._manifests[root]
 
     def _tell_namesakes(self, manifest: ModelManifest, offers: Sequence[Offer]) -> None:
@@ -246,7 +245,10 @@ class Client:
         await self.ledger.connect()
         self.ledger.forks.require_none()
         await self.reclaim()
-        rules, free = await self.ledger.rules(), (await self.balance()).free
+        rules, seen = await self.ledger.rules(), self.ledger.last_seen(self.key.address)
+        free = seen.free if seen is not None else 0
+        if free < LEAST_CAP + OPERATIONS * rules.fee:  # somebody may have paid in since
+            free = (await self.balance()).free
         require_funds(LEAST_CAP, rules, free)
         return rules, free
 
@@ -266,11 +268,28 @@ class Client:
         return await self._busy.planned(partial(self._plan, request))
 
     async def _plan(self, request: Request) -> JobPlan:
-        rules, free = await self.require_ready()
+        ready = asyncio.create_task(self.require_ready(), name="ready")
+        looking = asyncio.create_task(self._look_for_route(request), name="route")
+        try:
+            await asyncio.wait((ready, looking), return_when=asyncio.FIRST_EXCEPTION)
+            rules, free = await ready  # what stands against any job is said first
+            manifest, market, route = await looking
+        finally:
+            ready.cancel()
+            looking.cancel()
+            await asyncio.gather(ready, looking, return_exceptions=True)
+        deal = market.deal(route, client=self.key.address, randomness=self._randomness)
+        if free < reserved_caps(deal.session) + OPERATIONS * rules.fee:
+            free = (await self.balance()).free
+        require_funds(reserved_caps(deal.session), rules, free)
+        return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
+
+    async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
-        network, _ = await self._join()
+        network, roads = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
         await self.peers.refresh()  # with what other processes have seen since
+        await self.ledger.connect()
         market = Market(
             request,
             self.config,
@@ -282,15 +301,12 @@ class Client:
             merit=network.merits.of,
             busy=self._busy.until,
         )
-        route = await self._route(market, network)
-        deal = market.deal(route, client=self.key.address, randomness=self._randomness)
-        require_funds(reserved_caps(deal.session), rules, free)
-        return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
+        return manifest, market, await self._route(market, roads)
 
-    async def _route(self, market: Market, network: Network) -> Route:
+    async def _route(self, market: Market, roads: Roads) -> Route:
         """The best route over nodes that answer; with those that are shunned only where there is none without them."""
         while True:
-            await look(market, network)
+            await look(market, roads)
             try:
                 return market.route()
             except NoRouteError:
@@ -299,14 +315,14 @@ class Client:
 
     async def execute(self, plan: JobPlan) -> Execution:
         """The answer to a plan's request, to be entered with ``async with`` and read with ``async for``."""
-        network, plane = await self._join()
+        _, roads = await self._join()
         side = ClientSide(
             key=self.key,
             settlement=self.ledger,
-            requests=network.host,
-            connect=network.dials.within(plane.connect),
+            order=roads.links.order,
+            connect=roads.links.connect,
+            keep=roads.links.keep,
             journal=self._journal(self.key.address),
-            peer_id_of=peer_id_of,
             clock=clock,
             events=self._events,
             peers=self.peers,
@@ -331,15 +347,15 @@ class Client:
         """Another plan for a job that a provider failed before its first token; None where there is none."""
         if not worth_another_try(results):
             return None
-        result, (network, _) = results[-1], await self._join()
+        result, (network, roads) = results[-1], await self._join()
         self._busy.note(result)
         for leg in result.culprits:
             offer = plan.deal.offer(leg)
             with suppress(JoulemeshError):
                 if isinstance(result.failures.get(leg), RefusedError):
-                    await network.fetch_book(peer_id_of(offer.public_key))
+                    await network.ask_node(offer)
                 else:
-                    await network.round_trips([offer], fresh_s=0)  # so that later jobs know, too
+                    await roads.round_trips([offer], fresh_s=0)  # so that later jobs know, too
         avoided = to_be_avoided(result, partial(network.book.sealed, plan.manifest.root))
         # Of several that may be at fault the likeliest is avoided at least.
         for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
@@ -370,27 +386,14 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
         peers = await stack.enter_async_context(open_peers(config.data_dir, None, events))
         ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
         joining = asyncio.Lock()
-        joined: list[tuple[Network, DataPlane]] = []
+        joined: list[tuple[Network, Roads]] = []
 
-        async def join() -> tuple[Network, DataPlane]:
-            from node.app.network import open_network  # libp2p takes a second to load, and a balance needs none
+        async def join() -> tuple[Network, Roads]:
+            from node.app.joining import join_market  # libp2p takes a second to load, and a balance needs none
 
             async with joining:
                 if not joined:
-                    info = await ledger.info()
-                    # A passing name on libp2p: commands of one key may run at once, and peers learn no client's key.
-                    passing = SigningKey(secrets.token_bytes(32))
-                    merits = Merits(clock, standing=peers.standing)
-                    merits.ask = ledger.providers
-                    dials = DialBudget(await reach_of_url(config.ledger))
-                    network = await stack.enter_async_context(
-                        open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials)
-                    )
-                    await merits.refresh()
-                    await stack.enter_async_context(network.comparing(ledger))
-                    await network.join((*info.peers, *config.peers), ledger)
-                    plane = await stack.enter_async_context(DataPlane(own.secret))
-                    joined.append((network, plane))
+                    joined.append(await join_market(stack, config, own, ledger, peers, events))
                 return joined[0]
 
         yield Client(config, own, ledger, join, events, worker=worker, peers=peers)

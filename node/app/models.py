@@ -22,7 +22,7 @@ from protocol.errors import DishonestError, JoulemeshError, MalformedError, Mode
 from protocol.ids import ModelFile, ModelManifest, ModelRoot
 from protocol.names import MODEL_PROTOCOL
 
-__all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer"]
+__all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer", "kept_manifest"]
 
 _FAILS = "the model's tokenizer does not work"
 
@@ -89,9 +89,8 @@ async def _ask(
 
 async def fetch_manifest(requests: Requests, peers: Sequence[str], root: ModelRoot, cache: Path) -> ModelManifest:
     """The manifest with this root, from the cache or from a provider. Raises DishonestError, UnreachableError."""
-    path = cache / root.hex() / "manifest"
-    kept = _kept_manifest(path)
-    if kept is not None and kept.root == root:
+    kept = kept_manifest(root, cache)
+    if kept is not None:
         return kept
 
     def check(reply: bytes) -> ModelManifest:
@@ -102,8 +101,21 @@ async def fetch_manifest(requests: Requests, peers: Sequence[str], root: ModelRo
 
     question = encode(ManifestRequest(model=root))
     manifest = await _ask(requests, peers, question, "the manifest", check, MANIFEST_S)
-    _keep(path, encode(manifest))
+    _keep(_manifest_path(root, cache), encode(manifest))
     return manifest
+
+
+def kept_manifest(root: ModelRoot, cache: Path) -> ModelManifest | None:
+    """The manifest with this root, if it is in the cache."""
+    try:
+        kept = decode(_manifest_path(root, cache).read_bytes(), ModelManifest)
+    except (OSError, MalformedError):
+        return None
+    return kept if kept.root == root else None
+
+
+def _manifest_path(root: ModelRoot, cache: Path) -> Path:
+    return cache / root.hex() / "manifest"
 
 
 async def fetch_tokenizer(requests: Requests, peers: Sequence[str], manifest: ModelManifest, cache: Path) -> Text:
@@ -141,13 +153,6 @@ async def _fetch_file(requests: Requests, peers: Sequence[str], root: ModelRoot,
     content = await _ask(requests, peers, encode(FileRequest(model=root, name=file.name)), file.name, check, FILE_S)
     _keep(path, content)
     return content
-
-
-def _kept_manifest(path: Path) -> ModelManifest | None:
-    try:
-        return decode(path.read_bytes(), ModelManifest)
-    except (OSError, MalformedError):
-        return None
 
 
 def _matches(file: ModelFile, content: bytes) -> bool:

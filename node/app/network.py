@@ -166,6 +166,13 @@ class Network:
             if place % OFFERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
+    async def ask_node(self, offer: Offer) -> None:
+        """Ask the node behind an offer for all offers that it knows, its own newest among them. Raises JoulemeshError
+        where it does not answer.
+        """
+        async with asyncio.timeout(ANSWER_S):
+            await self.fetch_book(await self._connect(offer.addresses[0]))
+
     async def offers_by(self, public_key: bytes) -> list[tuple[bytes, ...]]:
         """What a few connected peers, others at each call, show of a node's offers: one item for each that answers."""
         peers = sorted(await self.host.peers())

@@ -33,6 +33,7 @@ from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane, Listener
+from node.p2p.order_desk import OrderDesk
 from node.pipeline.serving.admission import Admission
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.pace import Pace
@@ -62,6 +63,8 @@ __all__ = ["limits_of", "pricing_of", "run_node", "site_of", "take_over"]
 
 ROOM_S = 1.0
 """Seconds between looks at the room that is left."""
+RENEWED_S = 5.0
+"""Seconds after an offer was made anew for it: each is carried to everybody, and checked by everybody."""
 DATA_SHARE = 4
 """One in so many descriptors is for data links; the rest is for peers, requests, journals and databases."""
 REDEEM_S = 5.0
@@ -203,6 +206,7 @@ class _Node:
             events=on_event,
         )
         doors.network.host.serve(ORDER_PROTOCOL, admission.answer, max_request=64 * 1024)
+        self._desk = OrderDesk(admission.answer, self.provider.on_link, self.provider.allowance)
         files = ModelServer(config.model, held.manifest).answer
         doors.network.host.serve(MODEL_PROTOCOL, files, max_request=1024, at_once=8, at_once_of_peer=2)
         self.advertiser = self._make_advertiser(key, doors.network)
@@ -240,8 +244,7 @@ class _Node:
 
     def serve_links(self, doors: _Doors) -> Coroutine[Any, Any, None]:
         """Serve the links of clients and neighbours, each bounded by what its peer has here."""
-        provider = self.provider
-        return doors.plane.serve(doors.listener, provider.on_link, allowances=provider.allowance)
+        return doors.plane.serve(doors.listener, self._desk.on_link, allowances=self._desk.allowance)
 
     def work(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs for as long as the node does, by name."""
@@ -280,12 +283,12 @@ class _Room:
         self._offered = (engine.kv_free, provider.active, provider.free > 0)
 
     def changed(self) -> bool:
-        """Whether a quarter of the room, or some places, were taken or given back since this last said so, or whether
-        there is a place for a newcomer where there was none, or none any more.
+        """Whether a quarter of the room, or of the places that are left, were taken or given back since this last said
+        so; or whether there is a place for a newcomer where there was none, or none any more.
         """
         free, active, some = self._engine.kv_free, self._provider.active, self._provider.free > 0
         room, places = abs(free - self._offered[0]) * 4, abs(active - self._offered[1])
-        if room < self._engine.kv_capacity and places * 4 < max(4, self._offered[1]) and some is self._offered[2]:
+        if room < self._engine.kv_capacity and places * 4 < max(4, self._provider.free) and some is self._offered[2]:
             return False
         self._offered = (free, active, some)
         return True
@@ -297,6 +300,7 @@ async def _follow_room(room: _Room, advertiser: Advertiser) -> None:
         await asyncio.sleep(ROOM_S)
         if room.changed():
             advertiser.renew()
+            await asyncio.sleep(RENEWED_S)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,18 @@ from protocol.errors import DishonestError, RefusedError, RuleError
 from protocol.evidence import LogProof, check_opened
 from protocol.ids import Address, checksum_address
 from protocol.messages import Session, SignedDischarge, SignedVoucher, session_id
-from protocol.operations import Action, Close, Deposit, Genesis, Open, Release, Settle, SignedOp, sign_op
+from protocol.operations import (
+    Action,
+    Close,
+    Deposit,
+    Genesis,
+    LogEntry,
+    Open,
+    Release,
+    Settle,
+    SignedOp,
+    sign_op,
+)
 from protocol.session import Account, Rules, SessionRecord, rules_of
 from protocol.signing import SigningKey
 
@@ -185,6 +196,18 @@ class LedgerClient:
             if effect.account == address:
                 return Account(effect.free, effect.nonce)
         raise DishonestError(f"entry {proven.index} does not change {what}")
+
+    def last_seen(self, address: bytes) -> Account | None:
+        """An account after the newest entry that was seen here to change it, without asking; None before any."""
+        return self._log.accounts.get(Address(address))
+
+    def shown(self, session: Session, evidence: bytes) -> SessionRecord | None:
+        """A session as the operation left it that this ledger gave evidence of; None where that is of another one."""
+        identity = session_id(session)
+        for effect in decode(decode(evidence, LogProof).entry, LogEntry).sessions:
+            if effect.session == identity:
+                return SessionRecord(session, effect.settled, effect.ceilings)
+        return None
 
     async def session(self, session: bytes) -> SessionRecord | None:
         """A session as of the last entry that changed it; None where the ledger knows of none."""

@@ -20,6 +20,7 @@ from protocol.evidence import LogProof, read_entry
 from protocol.ids import Address
 from protocol.merkle import leaf_hash, verify_inclusion
 from protocol.operations import LogEntry, SignedOp
+from protocol.session import Account
 
 __all__ = ["Proven", "VerifiedLog"]
 
@@ -47,6 +48,8 @@ class VerifiedLog:
         self._latest: Recent[bytes, int] = Recent(_LATEST)
         self.nonces: Recent[Address, int] = Recent(_LATEST)
         """Last nonce of each account, as far as it was seen."""
+        self.accounts: Recent[Address, Account] = Recent(_LATEST)
+        """Each account after the newest entry that was seen to change it."""
 
     def floor(self, key: bytes) -> int | None:
         """Index of the newest entry known to have changed an account or a session, by address or session id."""
@@ -108,8 +111,13 @@ class VerifiedLog:
         return read_entry(place.entry, self._trust.verifier)
 
     def _note_down(self, entry: LogEntry, index: int) -> None:
+        newer: set[bytes] = set()
         for key in (*(effect.account for effect in entry.accounts), *(effect.session for effect in entry.sessions)):
-            self._latest.put(key, max(index, self._latest.get(key) or 0))
+            if index >= (self._latest.get(key) or 0):
+                self._latest.put(key, index)
+                newer.add(key)
         for effect in entry.accounts:
             address = Address(effect.account)
+            if address in newer:
+                self.accounts.put(address, Account(effect.free, effect.nonce))
             self.nonces.put(address, max(effect.nonce, self.nonces.get(address) or 0))

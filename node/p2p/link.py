@@ -78,6 +78,8 @@ class Link:
         """When it was made, on the loop's clock."""
         self.heard_s = now
         """When its last frame came."""
+        self.trip_s: float | None = None
+        """Seconds to the peer and back, where this side dialled and the system told."""
         self._public_key = public_key
         self._stream = stream
         self._max_payload = max_payload
@@ -86,6 +88,7 @@ class Link:
         self._unsent: asyncio.Task[None] | None = None
         """Sends the rest of a frame that has begun."""
         self._receiving = asyncio.Lock()
+        self._budget = budget
         self._arriving = _Arriving(stream, public_key, budget)
         self._pace = Pace(_STRANGERS_FRAMES_PER_S, _STRANGERS_FRAMES_AT_ONCE, now)
         self._malformed = False
@@ -173,6 +176,7 @@ class Link:
             except _GONE as error:
                 self.abort()
                 raise LostPeerError(f"the link ended ({_describe(error)})") from None
+        self._budget.strangers.leave(self)
         self.heard_s = asyncio.get_running_loop().time()
         return frame
 
@@ -186,6 +190,8 @@ class Link:
         lengths = read_lengths(prefix, bound)
         if allowed.rank is LinkRank.STRANGER and (pause_s := self._pace.take(asyncio.get_running_loop().time())):
             await asyncio.sleep(pause_s)
+        if allowed.rank is LinkRank.STRANGER and lengths[1] > STRANGER.payload:
+            self._budget.strangers.enter(self, lengths[1], self.abort)
         return lengths
 
     async def close(self) -> None:
@@ -201,6 +207,7 @@ class Link:
         """Drop the connection at once."""
         self._stream.abort()
         self._arriving.drop()
+        self._budget.strangers.leave(self)
         if not self._closed.is_set():
             self._closed.set()
             self._on_closed(self)

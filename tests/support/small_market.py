@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
@@ -28,7 +29,7 @@ from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import VoucherStore
-from node.ports import VenueRules
+from node.ports import Link, VenueRules
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
 from protocol.activations import ActivationType
@@ -148,6 +149,9 @@ class MemoryLedger:
     async def open(self, session: Session, key: SigningKey) -> bytes:
         self._ask("open")
         return self.apply(key, Open(actor=key.address, nonce=self.nonce(key), session=session, signature=b""))
+
+    def shown(self, _session: Session, _evidence: bytes) -> SessionRecord | None:
+        return None
 
     def check_opened(self, session: Session, evidence: bytes) -> None:
         check_opened(evidence, session, LOG_KEY.verifier)
@@ -355,6 +359,7 @@ class SmallMarket:
         """Seconds by which the wall clock was moved besides the loop's."""
         self.ledger = MemoryLedger(self.clock)
         self.network = MemoryNetwork()
+        self._closing: set[asyncio.Task[None]] = set()
         self._limits = limits
         held = enumerate((*spans, *spares))
         self.nodes = [SmallNode(self, number, *span, self._limits or limits_of()) for number, span in held]
@@ -396,10 +401,10 @@ class SmallMarket:
         return ClientSide(
             key=key,
             settlement=self.ledger,
-            requests=_Requests(self, key.public_key),
+            order=partial(self._order, key.public_key),
             connect=self.network.connect_as(key.public_key),
+            keep=self._keep,
             journal=journal,
-            peer_id_of=lambda public_key: public_key.hex(),
             clock=self.clock,
             events=events,
             peers=self.peers,
@@ -468,23 +473,18 @@ class SmallMarket:
     def free(self, key: SigningKey) -> int:
         return self.ledger.books.account(key.address).free
 
-
-class _Requests:
-    """Order requests by public key, in memory."""
-
-    def __init__(self, market: SmallMarket, own_key: bytes) -> None:
-        self._market = market
-        self._own_key = own_key
-
-    async def request(
-        self, peer: str, protocol: str, data: bytes, *, timeout_s: float = 5.0, max_reply: int = 0
-    ) -> bytes:
-        for node in self._market.nodes:
-            if node.key.public_key.hex() == peer:
+    async def _order(self, own_key: bytes, _address: str, public_key: bytes, _session: bytes, sealed: bytes) -> bytes:
+        for node in self.nodes:
+            if node.key.public_key == public_key:
                 if not node.alive:
                     raise LostPeerError("the peer has gone")
                 try:
-                    return await node.admission.answer(self._own_key, data)
+                    return await node.admission.answer(own_key, sealed)
                 except JoulemeshError as error:
                     raise RefusedError(error.message, code=error.code) from error
         raise UnreachableError("no such peer")
+
+    def _keep(self, link: Link) -> None:
+        """Links are for one job each here; it ends as if it were closed."""
+        self._closing.add(task := asyncio.get_running_loop().create_task(link.close()))
+        task.add_done_callback(self._closing.discard)

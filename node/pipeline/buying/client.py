@@ -65,8 +65,7 @@ class Job:
         side, result = self._side, self.result
         session, identity = result.deal.session, result.tab.id
         result.started_s = loop_s()
-        stored = StoredVoucher(session=session, opened_at=side.clock(), leg=None, pay=None, discharges=())
-        await side.journal.put(identity, stored)
+        await self._conversation.prepare()
         try:
             result.opened = await side.settlement.open(session, side.key)
         except RuleError:
@@ -118,7 +117,7 @@ class Job:
         await side.journal.put(result.tab.id, stored)
         if result.pay is not None and any(result.pay.voucher.amounts):
             result.settled = await self._settle_voucher(result.pay)
-        await self._look()
+        await self._look(result.settled)
         if result.settled is not None and result.record is not None:
             side.events(Settled(session=result.tab.id, amount_micro=sum(result.record.settled)))
         await self._release(discharges)
@@ -127,8 +126,11 @@ class Job:
             await side.journal.remove(result.tab.id)
             side.events(Closed(session=result.tab.id))
 
-    async def _look(self) -> None:
-        self.result.record = await self._side.settlement.session(self.result.tab.id)
+    async def _look(self, evidence: bytes | None) -> None:
+        """At the session on the ledger, as the newest evidence shows it where there is some."""
+        settlement, session = self._side.settlement, self.result.deal.session
+        shown = None if evidence is None else settlement.shown(session, evidence)
+        self.result.record = await settlement.session(self.result.tab.id) if shown is None else shown
 
     async def _settle_voucher(self, pay: SignedVoucher) -> bytes:
         """Evidence that it is settled; of a provider's doing where that was quicker."""
@@ -159,7 +161,7 @@ class Job:
         else:
             result.operations += 1
             side.events(Released(session=result.tab.id, amount_micro=freed))
-        await self._look()
+        await self._look(result.released)
 
 
 async def _see_through(ending: Coroutine[Any, Any, None]) -> None:

@@ -53,6 +53,7 @@ class Conversation:
         self._fresh: deque[int] = deque()
         """Tokens that came and were not handed out yet."""
         self._begun = False
+        self._first: SignedVoucher | None = None
         self._orders = Orders(side, result, self._take_discharge)
         self._links = LegLinks(side, result)
         self._silence = Silence(result, self._links)
@@ -106,16 +107,21 @@ class Conversation:
         """Close every link. Raises what ended a reader, where nobody had foreseen it."""
         await self._links.close()
 
+    async def prepare(self) -> None:
+        """Write the session down, with the voucher that goes with its orders: before it is opened, and at one go."""
+        self._first = await self._keep_and_sign(first_voucher(self._deal.session, self._deal.terms))
+
     async def _begin(self) -> None:
-        first = await self._keep_and_sign(first_voucher(self._deal.session, self._deal.terms))
-        await self._orders.ask_all(first)
+        if self._first is None:
+            raise RuntimeError("a conversation is prepared before it begins")
+        await self._orders.ask_all(self._first)
         self._result.accepted_s = loop_s()
         self._open_tab()
         await self._links.attach_all(self._orders.acceptances)
         if self._result.failures:
             raise self._result.first_failure
+        await self._send_prompt()  # its first window is paid by the orders
         await self._pay_what_is_due()
-        await self._send_prompt()
 
     def _open_tab(self) -> None:
         deal = self._deal

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from node.events import Events
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Clock, Connect, PeerMemory, Randomness, Requests, Settlement
+from node.ports import Clock, Connect, Link, PeerMemory, PlaceOrder, Randomness, Settlement
 from protocol.agreement import Chosen, Paid, make_session, make_terms, paid_nobody
 from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
@@ -34,12 +34,12 @@ class ClientSide:
 
     key: SigningKey
     settlement: Settlement
-    requests: Requests
+    order: PlaceOrder
     connect: Connect
+    keep: Callable[[Link], None]
+    """Told of a link whose job is over, and over which nothing more comes: the next job may have it."""
     journal: VoucherStore
     """Keeps every open session, so that a later run can claim what a crashed one left reserved."""
-    peer_id_of: Callable[[bytes], str]
-    """libp2p id of a public key, for requests."""
     clock: Clock
     events: Events
     peers: PeerMemory

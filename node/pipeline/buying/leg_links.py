@@ -82,12 +82,17 @@ class LegLinks:
         self._silent.add(leg)
 
     async def close(self) -> None:
-        """Close every link. Raises what ended a reader, where nobody had foreseen it."""
+        """Leave every link: with its discharge a leg has said its last, and the next job may have that link.
+
+        Raises what ended a reader, where nobody had foreseen it.
+        """
         for reader in self._readers:
             reader.cancel()
         ends = await asyncio.gather(*self._readers, return_exceptions=True)
-        for link in self._links.values():
-            await link.close()
+        done = self._result.discharges.keys() - self._lost - self._silent
+        for leg in done & self._links.keys():
+            self._side.keep(self._links[leg])
+        await asyncio.gather(*(link.close() for leg, link in self._links.items() if leg not in done))
         for end in ends:
             if isinstance(end, Exception):
                 raise end

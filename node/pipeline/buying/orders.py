@@ -9,7 +9,6 @@ from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from protocol.agreement import make_orders
 from protocol.errors import DishonestError, LostPeerError, PeerError, RefusedError, UnreachableError
 from protocol.messages import Discharge, SignedDischarge, SignedVoucher, session_id
-from protocol.names import ORDER_PROTOCOL
 from protocol.order import Acceptance, JobOrder, Refusal, check_acceptance
 from protocol.signing import open_envelope, seal
 
@@ -103,9 +102,10 @@ class Orders:
     async def _reply(self, order: JobOrder) -> bytes:
         side, offer, named = self._side, self._deal.offer(order.leg), self._deal.name(order.leg)
         try:
-            tls_address(offer)
-            peer = side.peer_id_of(offer.public_key)
-            return await side.requests.request(peer, ORDER_PROTOCOL, seal(order, side.key), timeout_s=ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                return await side.order(tls_address(offer), offer.public_key, self._session, seal(order, side.key))
+        except TimeoutError:
+            raise LostPeerError(f"{named} does not answer its order within {ANSWER_S:g} s") from None
         except RefusedError as error:
             raise RefusedError(f"{named} refused: {error.message}", code=error.code) from error
         except (PeerError, UnreachableError) as error:

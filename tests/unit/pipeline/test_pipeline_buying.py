@@ -183,16 +183,15 @@ def test_a_cancellation_while_the_money_moves_waits_for_it(tmp_path: Path) -> No
 def test_a_cancellation_while_legs_are_asked_pays_those_that_took_the_order(tmp_path: Path) -> None:
     async def story(market: SmallMarket) -> None:
         asked, go_on = asyncio.Event(), asyncio.Event()
-        requests = market.side.requests
+        order = market.side.order
 
-        class Slow:
-            async def request(self, peer: str, *arguments: Any, **more: Any) -> bytes:
-                if peer == market.nodes[2].key.public_key.hex():
-                    asked.set()
-                    await go_on.wait()
-                return await requests.request(peer, *arguments, **more)
+        async def slow(address: str, public_key: bytes, *question: bytes) -> bytes:
+            if public_key == market.nodes[2].key.public_key:
+                asked.set()
+                await go_on.wait()
+            return await order(address, public_key, *question)
 
-        client = JobClient(dataclasses.replace(market.side, requests=Slow()))
+        client = JobClient(dataclasses.replace(market.side, order=slow))
         task = asyncio.create_task(market.run(market.deal(PROMPT, 10), client))
         await asked.wait()
         task.cancel()

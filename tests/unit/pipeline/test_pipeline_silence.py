@@ -94,18 +94,14 @@ def test_a_leg_that_takes_the_order_and_says_nothing_is_given_up_after_seconds(
 
 def test_an_order_that_is_not_answered_is_given_up_after_seconds(tmp_path: Path) -> None:
     async def story(market: SmallMarket) -> None:
-        requests, silent = market.side.requests, market.nodes[1].key.public_key.hex()
+        order, silent = market.side.order, market.nodes[1].key.public_key
 
-        class OneIsSilent:
-            async def request(
-                self, peer: str, protocol: str, data: bytes, *, timeout_s: float = 30, **more: Any
-            ) -> bytes:
-                if peer != silent:
-                    return await requests.request(peer, protocol, data, timeout_s=timeout_s, **more)
-                await asyncio.sleep(timeout_s)
-                raise LostPeerError(f"no answer from {peer} within {timeout_s:g} s")
+        async def one_is_silent(address: str, public_key: bytes, *question: bytes) -> bytes:
+            if public_key == silent:
+                await asyncio.get_running_loop().create_future()
+            return await order(address, public_key, *question)
 
-        took, result = await timed(market, JobClient(dataclasses.replace(market.side, requests=OneIsSilent())))
+        took, result = await timed(market, JobClient(dataclasses.replace(market.side, order=one_is_silent)))
         assert took <= 16
         assert result.culprits == (1,)
         assert deeds(market) == {1: [Deed.SILENT]}

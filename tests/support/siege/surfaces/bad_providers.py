@@ -10,14 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from node.p2p.direct import DataPlane, Link, Listener
+from node.p2p.direct import DataPlane, Listener
 from node.p2p.host import P2PHost
+from node.p2p.order_desk import OrderDesk
 from node.p2p.runtime import TrioRuntime
+from node.ports import STRANGER, Link
 from protocol.codec import encode
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError
 from protocol.frames import Failed
 from protocol.messages import session_id
-from protocol.names import OFFERS_TOPIC, ORDER_PROTOCOL
+from protocol.names import OFFERS_TOPIC
 from protocol.offer import Offer
 from protocol.order import Acceptance, JobOrder
 from protocol.signing import SigningKey, open_envelope, seal
@@ -41,14 +43,16 @@ class _Liar:
         self._host = host
         self._data_at = data_at
 
-    def serve(self, on_order: OnOrder) -> None:
+    def desk(self, on_order: OnOrder, on_link: OnLink) -> OrderDesk:
+        """Where its orders and its links come."""
+
         async def answer(_asker: bytes, data: bytes) -> bytes:
             order, _ = open_envelope(data, JobOrder)
             self.ground.tally["orders"] += 1
             self.sessions.append(session_id(order.session))
             return await on_order(self, order)
 
-        self._host.serve(ORDER_PROTOCOL, answer)
+        return OrderDesk(answer, on_link, lambda _key: STRANGER)
 
     def accept(self, order: JobOrder) -> bytes:
         session = session_id(order.session)
@@ -95,8 +99,8 @@ async def _liars(ground: Ground, on_order: OnOrder, on_link: OnLink) -> AsyncIte
             await host.subscribe(OFFERS_TOPIC, lambda data: data)
             (real, _), *_ = await real_offers(host, ground.target)
             liar = _Liar(ground, host, key, listener.address)
-            liar.serve(on_order)
-            tasks.append(group.create_task(plane.serve(listener, on_link)))
+            desk = liar.desk(on_order, on_link)
+            tasks.append(group.create_task(plane.serve(listener, desk.on_link, allowances=desk.allowance)))
             tasks.append(group.create_task(liar.advertise(real)))
         yield
         for task in tasks:

@@ -1,0 +1,51 @@
+"""How a client joins a market: its gossip, its books, and the ways to its nodes."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AsyncExitStack
+
+from node.app.clock import clock
+from node.app.merits import Merits
+from node.app.network import Network, open_network
+from node.app.roads import Roads
+from node.config import ClientConfig
+from node.events import Events
+from node.ledger import LedgerClient
+from node.p2p.dials import DialBudget, reach_of_url
+from node.p2p.direct import DataPlane
+from node.p2p.link_pool import LinkPool
+from node.peers import StoredMemory
+from protocol.signing import SigningKey
+
+__all__ = ["join_market"]
+
+LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
+"""A client dials; nobody has to reach it."""
+
+
+async def join_market(
+    stack: AsyncExitStack,
+    config: ClientConfig,
+    key: SigningKey,
+    ledger: LedgerClient,
+    peers: StoredMemory,
+    events: Events,
+) -> tuple[Network, Roads]:
+    """The network and the data links of a client with this key, for as long as the stack is not closed.
+
+    Raises UnreachableError: the ledger does not answer.
+    """
+    info = await ledger.info()
+    # A passing name on libp2p: commands of one key may run at once, and who gossips learns no client's key.
+    passing = SigningKey(secrets.token_bytes(32))
+    merits = Merits(clock, standing=peers.standing)
+    merits.ask = ledger.providers
+    dials = DialBudget(await reach_of_url(config.ledger))
+    network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials))
+    await merits.refresh()
+    await stack.enter_async_context(network.comparing(ledger))
+    await network.join((*info.peers, *config.peers), ledger)
+    plane = await stack.enter_async_context(DataPlane(key.secret))
+    links = LinkPool(network.dials.within(plane.connect))
+    return network, await stack.enter_async_context(Roads(links, merits, events))
