@@ -112,6 +112,7 @@ class _Attended:
         self._link = link
         self._take = take
         self.send = link.send
+        self.put = link.put
         self.allow = link.allow
         self.close = link.close
 
