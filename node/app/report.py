@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from node.app.execution import Execution
 from node.app.receipts import Kept
-from node.pipeline.buying.job import JobResult
+from node.pipeline.buying.job import HealedLegs, JobResult
 from node.pipeline.buying.reclaim import worth_having
 from protocol.errors import JoulemeshError
-from protocol.ids import checksum_address
+from protocol.ids import BlockSpan, checksum_address
 from protocol.messages import UNMEASURED, Receipt
+from protocol.metering import Stint, Work, owed, rates_for, spans, stints
 from protocol.offer import Offer
 from protocol.policy import Reason
-from protocol.routing import Route
 from protocol.signing import address_of_public_key
 
-__all__ = ["JobReport", "LegReport", "NotTaken", "build_report"]
+__all__ = ["Healing", "JobReport", "LegReport", "NotTaken", "build_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,17 @@ class LegReport:
     jurisdiction: str
     """Where it says that it stands: ISO 3166-1 alpha-2, or ``ZZ``."""
     blocks: str
-    """``START:END``, the end not included."""
+    """``START:END``, the end not included: that it served, or where it only stood by, could have served."""
+    standby: bool
+    """Whether it stood by to take over from another leg."""
+    served: str | None
+    """Positions of the sequence that it served and every leg signed for, as ``a:b``; None where there are none."""
+    replayed: int
+    """Positions that it computed again before it could take over."""
+    replayed_micro: int
+    """Micro-units of what it was paid that are for these."""
+    gone: str | None
+    """For people: why the answer went on without it; None where it did not."""
     region: str
     """ISO 3166-2, or empty where it does not say."""
     opening_micro: int
@@ -50,6 +60,26 @@ class LegReport:
     """Where its figure comes from; None where there is none."""
     millijoules_per_token: float | None
     """By the receipts, over all positions; None where it does not measure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healing:
+    """A change of the route in the middle of the answer."""
+
+    tokens: int
+    """Generated tokens that had come."""
+    position: int
+    """From which the new route serves: what had come beyond it was computed again."""
+    gone: tuple[int, ...]
+    """Legs that the answer went on without; none where the same route was only made anew."""
+    joined: tuple[int, ...]
+    """Legs that took over."""
+    why: str
+    """For people."""
+    seconds: float
+    """From when it was noticed until all legs had taken up the new route."""
+    silent_s: float | None
+    """Seconds in which no token came; null where none came afterwards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +109,9 @@ class JobReport:
     session: str
     """Its id on the ledger, in hex."""
     legs: tuple[LegReport, ...]
-    """In the order in which tokens pass them."""
+    """The first route, in the order in which tokens pass it; then those that stood by."""
+    healed: tuple[Healing, ...]
+    """How the route changed, in order."""
     not_taken: tuple[NotTaken, ...]
     """The other offers of the model."""
     tokens_in: int
@@ -138,13 +170,15 @@ def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_a
     result, route, plan = job.results[-1], job.plan.route, job.plan
     tab, terms = result.tab, result.deal.terms
     voucher = None if result.pay is None else result.pay.voucher
+    stand_by = [chosen.leg.offer for chosen in result.deal.legs[len(terms.route) :]]
     return JobReport(
         model=plan.manifest.name,
         prompt=text[0],
         answer=text[1],
         session=tab.id.hex(),
-        legs=tuple(_leg(result, route, leg) for leg in range(len(terms.route))),
-        not_taken=tuple(_not_taken(offer, reason) for offer, reason in route.explanations),
+        legs=_legs(result),
+        healed=tuple(_healing(result, each) for each in result.healed),
+        not_taken=tuple(_not_taken(offer, reason) for offer, reason in route.explanations if offer not in stand_by),
         tokens_in=terms.plan.prompt,
         tokens_out=tab.generated,
         paid_tokens=(0, 0) if voucher is None else (voucher.tokens_in, voucher.tokens_out),
@@ -184,19 +218,35 @@ def _tokens_per_second(times_s: Sequence[float]) -> float | None:
     return (len(times_s) - 1) / max(1e-9, times_s[-1] - times_s[0]) if len(times_s) > 1 else None
 
 
-def _leg(result: JobResult, route: Route, leg: int) -> LegReport:
-    chosen, terms = route.legs[leg], result.deal.terms.route[leg]
+def _legs(result: JobResult) -> tuple[LegReport, ...]:
+    deal, tab = result.deal, result.tab
+    found = stints(deal.terms, tab.reroutes, [each.start for each in tab.joinings], base=tab.book.base)
+    parts = spans(tab.reroutes)
+    return tuple(_leg(result, leg, stint, parts.get(leg)) for leg, stint in enumerate(found))
+
+
+def _leg(result: JobResult, leg: int, stint: Stint, span: BlockSpan | None) -> LegReport:
+    chosen, terms = result.deal.legs[leg].leg, result.deal.terms.legs[leg]
     receipt = _last_receipt(result, leg)
     measured = None if receipt is None or receipt.millijoules == UNMEASURED else receipt.millijoules
-    positions = 0 if receipt is None else receipt.tokens_in + max(0, receipt.tokens_out - 1)
+    windows = [window for window in result.tab.book.windows if any(each.leg == leg for each in window.route)]
+    standby = leg >= len(result.deal.terms.route)
+    replayed = stint.joined if standby and windows else 0
+    positions = replayed + sum(window.end - window.start for window in windows)
+    rates = rates_for(terms, span)
     return LegReport(
         provider=_address(terms.public_key),
         jurisdiction=chosen.offer.jurisdiction,
         region=chosen.offer.region,
-        blocks=str(terms.span),
-        opening_micro=terms.rates.opening,
-        price_in_micro=chosen.price_in,
-        price_out_micro=chosen.price_out,
+        blocks=str(terms.span if span is None else span),
+        standby=standby,
+        served=f"{windows[0].start}:{windows[-1].end}" if windows else None,
+        replayed=replayed,
+        replayed_micro=owed(rates, Work(tokens_in=replayed)) - rates.opening,
+        gone=result.gone[leg].message if leg in result.gone else None,
+        opening_micro=rates.opening,
+        price_in_micro=rates.price_in,
+        price_out_micro=rates.price_out,
         paid_micro=result.paid[leg],
         held_micro=result.held[leg],
         late_tokens=0 if receipt is None else receipt.late,
@@ -207,9 +257,33 @@ def _leg(result: JobResult, route: Route, leg: int) -> LegReport:
 
 
 def _last_receipt(result: JobResult, leg: int) -> Receipt | None:
-    tab = result.tab
-    rows = [window.receipts for window in tab.book.windows] + ([tab.closing] if tab.closing else [])
-    return rows[-1][leg].signed.receipt if rows else None
+    """The newest that it signed, of those that hold."""
+    book = result.tab.book
+    signed = [accepted.signed.receipt for accepted in result.tab.closing]
+    for window in reversed(book.windows):
+        signed += [accepted.signed.receipt for accepted in window.receipts]
+    return next((receipt for receipt in signed if receipt.leg == leg), None)
+
+
+def _healing(result: JobResult, healed: HealedLegs) -> Healing:
+    return Healing(
+        tokens=healed.tokens,
+        position=healed.position,
+        gone=healed.gone,
+        joined=healed.joined,
+        why=healed.why,
+        seconds=healed.seconds,
+        silent_s=_silent_s(result, healed),
+    )
+
+
+def _silent_s(result: JobResult, healed: HealedLegs) -> float | None:
+    """The longest wait between two tokens that may be due to it: of those that nobody had signed for, and the next."""
+    times = result.token_times_s
+    if len(times) <= healed.tokens:
+        return None
+    first = max(1, healed.position - result.deal.terms.plan.prompt + 1)
+    return max((times[at] - times[at - 1] for at in range(first, healed.tokens + 1)), default=None)
 
 
 def _not_taken(offer: Offer, reason: Reason) -> NotTaken:

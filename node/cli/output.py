@@ -6,7 +6,7 @@ import errno
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -62,11 +62,17 @@ def money(micro: int) -> str:
     return f"{sign}{units}.{places}"
 
 
-def tell(config: NodeConfig | LedgerConfig | ClientConfig, *, as_json: bool = False, err: bool = False) -> EventPrinter:
-    """A printer of events at the configured level, which libraries' logs follow too."""
+def tell(
+    config: NodeConfig | LedgerConfig | ClientConfig,
+    *,
+    as_json: bool = False,
+    err: bool = False,
+    before: Callable[[], None] | None = None,
+) -> EventPrinter:
+    """A printer of events at the configured level, which libraries' logs follow too; the rest as `EventPrinter`."""
     level = Level.of(config.log_level)
     follow_logs(level)
-    return EventPrinter(level, as_json=as_json, err=err)
+    return EventPrinter(level, as_json=as_json, err=err, before=before)
 
 
 class EventPrinter:
@@ -75,10 +81,14 @@ class EventPrinter:
     Args:
         level: events below it are left out; it may be changed at any time.
         err: whether to print on stderr, where stdout is for results.
+        before: called before each line.
     """
 
-    def __init__(self, level: Level, *, as_json: bool = False, err: bool = False) -> None:
+    def __init__(
+        self, level: Level, *, as_json: bool = False, err: bool = False, before: Callable[[], None] | None = None
+    ) -> None:
         self.level = level
+        self._before = before
         self._as_json = as_json
         self._err = err
         self._gone = False
@@ -92,6 +102,8 @@ class EventPrinter:
         if event.level < self.level or self._gone:
             return
         try:
+            if self._before is not None:
+                self._before()
             click.echo(_event_json(event) if self._as_json else _event_line(event), err=self._err)
         except OSError as error:
             if error.errno != errno.EIO:

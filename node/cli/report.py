@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from node.app.report import JobReport, LegReport
+from node.app.report import Healing, JobReport, LegReport
 from node.screen import screen_line
 from protocol.units import format_micro
 
@@ -19,17 +20,25 @@ __all__ = ["print_report"]
 _WIDTH = 100
 
 
-def print_report(report: JobReport, *, audit: str | None = None) -> None:
-    """Print it to stderr: the answer alone goes to stdout. `audit` is one line on a spot check."""
+def print_report(report: JobReport, *, proof: Sequence[str] = (), distance: Sequence[str] = ()) -> None:
+    """Print it to stderr: the answer alone goes to stdout.
+
+    Args:
+        proof: more lines of what is proven, such as on a spot check.
+        distance: lines on how long it took from afar.
+    """
     console = Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
     parts: list[RenderableType] = [
         _heading("Route"),
         _route(report),
         *_not_taken(report),
+        *_healed(report),
         _heading("Served"),
         _served(report),
     ]
-    parts += [_heading("Paid"), _paid(report), _heading("Proof"), _proof(report, audit)]
+    if distance:
+        parts += [_heading("Over a distance"), _indented(Text("\n".join(distance)))]
+    parts += [_heading("Paid"), _paid(report), _heading("Proof"), _proof(report, proof)]
     console.print(Group(*parts))
     for what, error in (("the answer is not complete", report.error), ("not settled yet", report.settle_error)):
         if error is not None:
@@ -46,6 +55,7 @@ def _indented(part: Table | Text) -> Padding:
 
 
 def _route(report: JobReport) -> Padding:
+    stood_by = any(leg.standby for leg in report.legs)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name, justify in (
         ("leg", "right"),
@@ -56,6 +66,7 @@ def _route(report: JobReport) -> Padding:
         ("out $/1M", "right"),
         ("J/token", "right"),
         ("from", "left"),
+        *([("served", "left")] if stood_by else []),
         ("paid $", "right"),
     ):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -69,6 +80,7 @@ def _route(report: JobReport) -> Padding:
             format_micro(leg.price_out_micro),
             _joules_per_token(leg),
             screen_line(leg.energy_source or "unknown"),
+            *([leg.served or ("stood by" if leg.standby else "nothing")] if stood_by else []),
             format_micro(leg.paid_micro),
         )
     return _indented(table)
@@ -76,7 +88,9 @@ def _route(report: JobReport) -> Padding:
 
 def _not_taken(report: JobReport) -> list[Padding]:
     if not report.not_taken:
-        count = len(report.legs)
+        count = sum(not leg.standby for leg in report.legs)
+        if count < len(report.legs):
+            return []
         return [_indented(Text(f"Chosen because it is the only way through all blocks: {count} offers, {count} legs."))]
     lines = Text("Cheapest way through all blocks. Not taken:\n")
     for each in report.not_taken[:8]:
@@ -87,6 +101,33 @@ def _not_taken(report: JobReport) -> list[Padding]:
         lines.append(f"  and {len(report.not_taken) - 8} more; --json lists all\n")
     lines.rstrip()
     return [_indented(lines)]
+
+
+def _healed(report: JobReport) -> list[RenderableType]:
+    if not report.healed:
+        return []
+    lines = [line for each in report.healed for line in _healing(report, each)]
+    return [_heading("Healed"), _indented(Text("\n".join(lines)))]
+
+
+def _healing(report: JobReport, healed: Healing) -> list[str]:
+    again = "" if healed.gone else "; the same route was made anew"
+    lines = [f"after {healed.tokens} tokens: {screen_line(healed.why)}{again}"]
+    for leg in healed.gone:
+        left = report.legs[leg]
+        paid = f"${format_micro(left.paid_micro)}"
+        served = (
+            f"for positions {left.served}, all that every leg had signed for" if left.served else "and served nothing"
+        )
+        lines.append(f"leg {leg} ({_short(left.provider)}) is paid {paid} {served}")
+    for leg in healed.joined:
+        taken = report.legs[leg]
+        again = f": it computed {taken.replayed} positions again, for ${format_micro(taken.replayed_micro)}"
+        lines.append(
+            f"leg {leg} ({_short(taken.provider)}) took over blocks {taken.blocks}{again if taken.replayed else ''}"
+        )
+    silent = "no token came after that" if healed.silent_s is None else f"no token came for {healed.silent_s:.2f} s"
+    return [*lines, f"all legs had taken up the new route after {healed.seconds:.2f} s; {silent}"]
 
 
 def _served(report: JobReport) -> Padding:
@@ -107,7 +148,8 @@ def _served(report: JobReport) -> Padding:
 def _paid(report: JobReport) -> Padding:
     tokens_in, tokens_out = report.paid_tokens
     after = "unknown" if report.balance_after_micro is None else f"${format_micro(report.balance_after_micro)}"
-    legs = f"{len(report.legs)} legs" if len(report.legs) > 1 else "1 leg"
+    count = sum(not leg.standby or leg.paid_micro > 0 for leg in report.legs)
+    legs = f"{count} legs" if count > 1 else "1 leg"
     lines = [
         f"${format_micro(report.paid_micro)} by one voucher to {legs} for {tokens_in} + {tokens_out} tokens",
         f"${format_micro(report.fees_micro)} in ledger fees",
@@ -124,7 +166,7 @@ def _paid(report: JobReport) -> Padding:
     return _indented(Text("\n".join(lines)))
 
 
-def _proof(report: JobReport, audit: str | None) -> Padding:
+def _proof(report: JobReport, more: Sequence[str]) -> Padding:
     verified = "yes" if report.verified else "no"
     size = ""
     if report.proof_bytes is not None:
@@ -132,9 +174,7 @@ def _proof(report: JobReport, audit: str | None) -> Padding:
     lines = [f"receipt verified offline: {verified}{size}"]
     if report.receipt_file is not None:
         lines.append(f"receipt kept in {report.receipt_file}")
-    if audit is not None:
-        lines.append(audit)
-    return _indented(Text("\n".join(lines)))
+    return _indented(Text("\n".join([*lines, *more])))
 
 
 def _joules_per_token(leg: LegReport) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import print_json, tell
 from node.cli.running import run_job
+from node.cli.streaming import AnswerStream
 from node.config import ClientConfig
-from node.screen import screen_text
 from protocol.errors import ConfigurationError, LocalError
 
 if TYPE_CHECKING:
@@ -73,14 +74,17 @@ def run(
 
     PROMPT is what to ask; - reads it from standard input. A model with a chat template is asked through it; another
     one goes on from the text. The answer goes to stdout, the report to stderr; with --json there is only the report,
-    on stdout. The exit status is 1 where the answer is not complete, or not settled.
+    on stdout. The exit status is 1 where the answer is not complete, or not settled; an answer that was healed on its
+    way, for which --standbys reserves nodes, is complete.
     """
     asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
     file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
     _require_absent(file)
     key = unlocked(config, passphrase_file)
-    events = tell(dataclasses.replace(config, log_level="info") if verbose else config, as_json=as_json, err=True)
-    report, status = run_job(_run(config, key, asked, model, file, events, stream=not as_json))
+    told = dataclasses.replace(config, log_level="info") if verbose else config
+    stream = AnswerStream()
+    events = tell(told, as_json=as_json, err=True, before=stream.leave_line)
+    report, status = run_job(_run(config, key, asked, model, file, events, _ignore if as_json else stream.write))
     if as_json:
         print_json(report)
     else:
@@ -98,8 +102,7 @@ async def _run(
     model: str | None,
     file: Path,
     events: Events,
-    *,
-    stream: bool,
+    write: Callable[[str], None],
 ) -> JobReport:
     from node.app.asking import Question
     from node.app.client import open_client
@@ -107,7 +110,7 @@ async def _run(
     async with open_client(config, key, events) as client:
         question = await Question.plan(client, prompt, model=model, receipt_file=file)
         try:
-            await question.answer(_write if stream else _ignore)
+            await question.answer(write)
         except asyncio.CancelledError:  # a signal: what came is paid for, and is reported like a whole answer
             if not question.paid_for:
                 raise
@@ -149,10 +152,6 @@ def _decoded(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise ConfigurationError("the prompt is not valid Unicode", code="prompt", hint="give it in UTF-8") from None
-
-
-def _write(piece: str) -> None:
-    click.echo(screen_text(piece), nl=False)
 
 
 def _ignore(_piece: str) -> None:
