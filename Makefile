@@ -8,6 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
 FUZZ ?=
 export PROMPT ?=
+export KILL ?=
+export WAN ?=
 export ONLY ?=
 export JSON ?=
 BIN := .venv/bin
@@ -34,8 +36,8 @@ help: ## List the targets
 	$(INSTALL) --group dev --editable '.[engine,sim,postgres]'
 	touch $@
 
-demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else)
-	@exec $(BIN)/joule demo $${PROMPT:+"$$PROMPT"}
+demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..."; KILL=1 kills a node in mid-answer; WAN=1, as root, puts 25 ms between hosts)
+	@exec $(BIN)/joule demo $${KILL:+--kill} $${WAN:+--wan} $${PROMPT:+"$$PROMPT"}
 
 test: .venv/installed-dev ## Linters, types, architecture rules, docs and every test (under 8 minutes on two idle cores)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint types walls docs

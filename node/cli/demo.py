@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,45 +11,78 @@ from node.cli.boundary import FAILED
 from node.cli.options import examples, json_option
 from node.cli.output import print_json
 from node.cli.running import run_job
+from node.cli.streaming import AnswerStream
 from node.json_values import plain
-from node.screen import screen_text
 
 if TYPE_CHECKING:
     from node.app.audit import AuditReport
+    from node.demo.result import DemoResult, Killed, Way
 
 
-@click.command(epilog=examples("joule demo", "joule demo 'Reverse \"stone\":'", "joule demo --json"))
+@click.command(
+    epilog=examples(
+        "joule demo",
+        "joule demo 'Reverse \"stone\":'",
+        "joule demo --kill",
+        "sudo joule demo --wan",
+        "joule demo --json",
+    )
+)
 @click.argument("prompt", metavar="[PROMPT]", required=False)
+@click.option("--kill", is_flag=True, help="Kill a node in the middle of the answer; another one stands by.")
+@click.option("--wan", is_flag=True, help="Put 25 ms between any two hosts. Needs root, network namespaces and TUN.")
 @json_option
-def demo(prompt: str | None, as_json: bool) -> int:
+def demo(prompt: str | None, kill: bool, wan: bool, as_json: bool) -> int:
     """Run a ledger, three nodes and one paid job on this machine, then stop everything.
 
     It uses keys, state and ports of its own, and removes them. The exit status is 1 unless the answer came whole, its
-    receipt verifies, and the spot check agrees.
+    receipt verifies, and the spot check agrees; with --kill also unless the answer is the one that came without a
+    death, and with --wan unless it came in every way.
     """
-    from node.demo.run import run_demo
+    if kill and wan:
+        raise click.UsageError("--kill and --wan exclude each other: each has its own report")
+    stream = AnswerStream()
 
-    say, write = (_ignore, _ignore) if as_json else (_say, _write)
-    result, interrupted = run_job(run_demo(prompt, say=say, write=write))
+    def say(text: str) -> None:
+        stream.leave_line()
+        click.echo(text, err=True)
+
+    run = _runner(kill, wan)
+    result, interrupted = run_job(
+        run(prompt, say=_ignore, write=_ignore) if as_json else run(prompt, say=say, write=stream.write)
+    )
     if as_json:
-        print_json({**plain(result.report), "audit": plain(result.audit)})
+        print_json({**plain(result.report), **plain(result.found)})
     else:
         from node.cli.report import print_report
 
-        print_report(result.report, audit=None if result.audit is None else _audit_line(result.audit))
+        print_report(result.report, proof=list(_proof(result)), distance=list(_ways(result.found.ways)))
     return interrupted or (0 if result.passed else FAILED)
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+def _runner(kill: bool, wan: bool) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
+    if kill:
+        from node.demo.kill import run_kill
 
+        return run_kill
+    if wan:
+        from node.demo.over_wan import run_wan
 
-def _write(piece: str) -> None:
-    click.echo(screen_text(piece), nl=False)
+        return run_wan
+    from node.demo.run import run_demo
+
+    return run_demo
 
 
 def _ignore(_text: str) -> None:
     """With --json there is only the report."""
+
+
+def _proof(result: DemoResult) -> Iterator[str]:
+    if result.found.audit is not None:
+        yield _audit_line(result.found.audit)
+    if result.found.killed is not None:
+        yield _killed_line(result.found.killed, result.report.tokens_out)
 
 
 def _audit_line(audit: AuditReport) -> str:
@@ -60,3 +94,21 @@ def _audit_line(audit: AuditReport) -> str:
         f"spot check: {judged} executed again: {audit.verdict}{convicts} "
         f"({audit.distance_ppm} ppm apart, {audit.limit_ppm} allowed)"
     )
+
+
+def _killed_line(killed: Killed, tokens: int) -> str:
+    if not killed.replaced:
+        return f"leg {killed.leg} was killed after {killed.tokens} tokens, and the answer went on as if it had not been"
+    same = "the same text as" if killed.same_answer else "ANOTHER text than"
+    return f"its {tokens} tokens are {same} without a death, with the same seed"
+
+
+def _ways(ways: tuple[Way, ...]) -> Iterator[str]:
+    width = max((len(way.name) for way in ways), default=0)
+    for way in ways:
+        rate = "no token" if way.tokens_per_second is None else f"{way.tokens_per_second:.1f} tokens/s"
+        first = ""
+        if way.seconds_to_first_token is not None:
+            trips, opened = (s / way.round_trip_s for s in (way.seconds_to_first_token, way.seconds_to_open))
+            first = f", the first after {trips:.1f} round trips, {opened:.1f} of them to open the session"
+        yield f"{way.name:<{width}}  {rate}{first}{'' if way.same_answer else '; ANOTHER TEXT'}"

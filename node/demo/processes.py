@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from protocol.errors import LocalError
@@ -43,8 +43,21 @@ class JouleProcess:
         ]
 
     @classmethod
-    async def start(cls, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Start ``joule`` with these arguments and ``--json``."""
+    async def start(
+        cls,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        enter: Callable[[], None] | None = None,
+    ) -> Self:
+        """Start ``joule`` with these arguments and ``--json``; `enter` is called in the child, before it runs."""
+
+        def begin() -> None:
+            _die_with_parent()
+            if enter is not None:
+                enter()
+
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -55,7 +68,7 @@ class JouleProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **environment},
-            preexec_fn=_die_with_parent,
+            preexec_fn=begin,
         )
         return cls(name, process)
 
@@ -130,8 +143,15 @@ class ProcessGroup:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(process.stop() for process in self._running))
 
-    async def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> JouleProcess:
+    async def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        enter: Callable[[], None] | None = None,
+    ) -> JouleProcess:
         """Start a process of this group (`JouleProcess.start`)."""
-        process = await JouleProcess.start(name, arguments, environment)
+        process = await JouleProcess.start(name, arguments, environment, enter=enter)
         self._running.append(process)
         return process

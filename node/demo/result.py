@@ -1,0 +1,75 @@
+"""What a demo has to show for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.app.audit import AuditReport
+from node.app.report import JobReport
+from protocol.audit import Verdict
+
+__all__ = ["DemoFindings", "DemoResult", "Killed", "Way"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killed:
+    """A node that was killed in the middle of the answer, and what became of that."""
+
+    leg: int
+    """Its place in the route."""
+    name: str
+    """Of the node in the demo."""
+    tokens: int
+    """Generated tokens that had come."""
+    replaced: bool
+    """Whether the answer went on without it."""
+    same_answer: bool
+    """Whether the answer is the one that came where nobody died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way to answer over a distance."""
+
+    name: str
+    round_trip_s: float
+    """Between any two hosts."""
+    seconds_to_open: float
+    """From asking for the session until it was open."""
+    seconds_to_first_token: float | None
+    """From asking for the session; null where none came."""
+    tokens_per_second: float | None
+    """From the first token to the last; null where there was one at most."""
+    tokens_out: int
+    """Generated tokens."""
+    same_answer: bool
+    """Whether the answer is that of the first way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoFindings:
+    """What a demo found out besides the report of its job."""
+
+    audit: AuditReport | None
+    """What `joule audit` says of the receipt; null where nothing was settled, so that there is nothing to check."""
+    killed: Killed | None = None
+    """With ``--kill``: who died; else null."""
+    ways: tuple[Way, ...] = ()
+    """With ``--wan``: the same question, answered in different ways; the report is that of the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """All of it."""
+
+    report: JobReport
+    found: DemoFindings
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer came whole, its receipt holds, the spot check agrees, and no death or way changed it."""
+        audit, killed = self.found.audit, self.found.killed
+        checked = audit is not None and audit.verdict is Verdict.MATCH
+        survived = killed is None or (killed.replaced and killed.same_answer)
+        same = all(way.same_answer for way in self.found.ways)
+        return checked and survived and same and self.report.error is None and self.report.verified
