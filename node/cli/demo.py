@@ -87,8 +87,8 @@ def _proof(result: DemoResult) -> Iterator[str]:
 
 def _audit_line(audit: AuditReport) -> str:
     windows = "window 1" if audit.windows_judged == 1 else f"windows 1 to {audit.windows_judged}"
-    legs = "leg 0" if audit.legs_judged == 1 else f"legs 0 to {audit.legs_judged - 1}"
-    judged = f"{windows} of {audit.windows}, {legs}"
+    legs = "leg" if audit.legs_judged == 1 else f"{audit.legs_judged} legs"
+    judged = f"{windows} of {audit.windows}, the first {legs} of each,"
     convicts = "" if audit.convicts is None else f", convicts leg {audit.convicts}"
     return (
         f"spot check: {judged} executed again: {audit.verdict}{convicts} "

@@ -10,7 +10,7 @@ import click
 
 from node.cli.options import configured, examples, json_option
 from node.cli.output import money, print_facts, print_json, print_table
-from node.cli.receipt_facts import ListedReceipt, claims, proven
+from node.cli.receipt_facts import Claims, ListedReceipt, Proven, claims, proven
 from node.config import ClientConfig
 from node.json_values import plain
 from protocol.errors import DishonestError, JoulemeshError, LocalError
@@ -54,14 +54,16 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
     if verifier_key is not None and verifier_key != bundle.verifier_key:
         raise DishonestError(f"the receipt is from another ledger: {bundle.verifier_key}", code="other-ledger")
     verified = verify_bundle(bundle)
+    claimed, proved = claims(bundle), proven(verified)
     if as_json:
-        print_json({**plain(claims(bundle)), **plain(proven(verified))})
+        print_json({**plain(claimed), **plain(proved)})
         return
     print_facts(
         {
             "receipt": "verified offline: yes",
             "model": f"{bundle.manifest.name} ({bundle.manifest.root.hex()[:12]}...)",
             "tokens": f"{verified.tokens_in} in, {verified.tokens_out} out, in {len(verified.windows)} windows",
+            **_changes(claimed, proved),
             "paid": "  ".join(f"leg {leg}: ${money(amount)}" for leg, amount in enumerate(verified.amounts)),
             "energy": "  ".join(f"leg {leg}: {_joules(each)}" for leg, each in enumerate(verified.millijoules)),
             "refunded": f"${money(verified.refunded)}"
@@ -83,12 +85,35 @@ def show(file: Path, as_json: bool) -> None:
         return
     facts = plain(found)
     legs = facts.pop("legs")
+    del facts["reroutes"]
     shown = {name.replace("_", " "): str(value) for name, value in facts.items()}
     for index, leg in enumerate(legs):
         prices = f"${money(leg['price_in'])} in, ${money(leg['price_out'])} out per 1M"
-        shown[f"leg {index}"] = f"{leg['provider']}  blocks {leg['blocks']}  {prices}"
+        stood_by = "  stood by" if leg["standby"] else ""
+        shown[f"leg {index}"] = f"{leg['provider']}  blocks {leg['blocks']}  {prices}{stood_by}"
+    shown |= _reroutes(found)
     print_facts(shown)
     click.echo("\nnot verified; for that: joule receipt verify FILE")
+
+
+def _changes(claimed: Claims, proved: Proven) -> dict[str, str]:
+    """Who served what, where the route has changed."""
+    if not claimed.reroutes:
+        return {}
+    parts = []
+    for each in proved.served:
+        first, last = map(int, each.windows.split(":"))
+        windows = f"windows {first + 1} to {last}" if last > first + 1 else f"window {last}"
+        parts.append(f"leg {each.leg}: {windows}, blocks {each.blocks}")
+    return {**_reroutes(claimed), "served": "  ".join(parts)}
+
+
+def _reroutes(claimed: Claims) -> dict[str, str]:
+    return {
+        f"reroute {number}": f"from position {each.position}: "
+        + ", ".join(f"leg {seat.leg} blocks {seat.blocks}" for seat in each.route)
+        for number, each in enumerate(claimed.reroutes, 1)
+    }
 
 
 @receipt.command("list", epilog=examples("joule receipt list", "joule receipt list --json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from protocol.bundle import Bundle, Verified
 
-__all__ = ["ClaimedLeg", "Claims", "ListedReceipt", "Proven", "claims", "proven"]
+__all__ = [
+    "ClaimedLeg",
+    "ClaimedReroute",
+    "ClaimedSeat",
+    "Claims",
+    "ListedReceipt",
+    "Proven",
+    "ServedPart",
+    "claims",
+    "proven",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +30,49 @@ class ClaimedLeg:
     provider: bytes
     """Its address."""
     blocks: str
-    """``START:END``, the end not included."""
+    """``START:END``, the end not included; of one that stood by, all that it could have served."""
+    standby: bool
+    """Whether it stood by, to take over from another one."""
     price_in: int
     """Micro-units per million prompt tokens."""
     price_out: int
     """Micro-units per million generated tokens."""
     cap: int
     """Micro-units that were reserved for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedSeat:
+    """One leg's part of a route."""
+
+    leg: int
+    """Its place among the legs, from 0."""
+    blocks: str
+    """``START:END``, the end not included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedReroute:
+    """A change of the route in the middle of the answer, as the client signed it."""
+
+    position: int
+    """From which the new route serves."""
+    route: tuple[ClaimedSeat, ...]
+    """All of it, in the order in which tokens pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedPart:
+    """What one leg did in a stretch of windows, by its receipts."""
+
+    leg: int
+    """Its place among the legs, from 0."""
+    blocks: str
+    """``START:END``, the end not included."""
+    windows: str
+    """``A:B``, from 0, the end not included."""
+    positions: str
+    """Of the sequence, ``A:B``, the end not included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +97,8 @@ class Claims:
     """That the legs signed receipts for."""
     legs: tuple[ClaimedLeg, ...]
     """In the order in which tokens pass them, then those that stood by."""
+    reroutes: tuple[ClaimedReroute, ...]
+    """In order; empty where the route never changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +113,8 @@ class Proven:
     """Id of the session that this one goes on from; null for a job that begins anew."""
     base: int
     """So many first positions were served in that session, and its receipt tells of them."""
+    served: tuple[ServedPart, ...]
+    """Who served which windows, by leg; a leg that only stood by is not in it."""
     amounts: tuple[int, ...]
     """Micro-units paid to each leg."""
     millijoules: tuple[int | None, ...]
@@ -107,6 +158,7 @@ def claims(bundle: Bundle) -> Claims:
     from protocol.messages import session_id
 
     counts, legs = bundle.pay.voucher, zip(bundle.terms.legs, bundle.session.legs, strict=False)
+    route = len(bundle.terms.route)
     return Claims(
         session=session_id(bundle.session),
         client=bundle.session.client,
@@ -120,13 +172,24 @@ def claims(bundle: Bundle) -> Claims:
             ClaimedLeg(
                 provider=money.provider,
                 blocks=str(agreed.span),
+                standby=leg >= route,
                 price_in=agreed.rates.price_in,
                 price_out=agreed.rates.price_out,
                 cap=money.cap,
             )
-            for agreed, money in legs
+            for leg, (agreed, money) in enumerate(legs)
         ),
+        reroutes=tuple(map(_reroute, bundle.reroutes)),
     )
+
+
+def _reroute(sealed: bytes) -> ClaimedReroute:
+    from protocol.signing import open_envelope
+    from protocol.terms import Reroute
+
+    reroute, _ = open_envelope(sealed, Reroute)
+    route = tuple(ClaimedSeat(leg=each.leg, blocks=str(each.span)) for each in reroute.route)
+    return ClaimedReroute(position=reroute.position, route=route)
 
 
 def proven(verified: Verified) -> Proven:
@@ -136,6 +199,7 @@ def proven(verified: Verified) -> Proven:
         complete=verified.complete,
         continues=verified.continues,
         base=verified.base,
+        served=tuple(_served(verified)),
         amounts=verified.amounts,
         millijoules=verified.millijoules,
         refunded=verified.refunded,
@@ -144,3 +208,18 @@ def proven(verified: Verified) -> Proven:
         checkpoint_root=verified.checkpoint.root,
         proof_bytes=verified.proof_bytes,
     )
+
+
+def _served(verified: Verified) -> Iterator[ServedPart]:
+    for leg in range(len(verified.terms.legs)):
+        found = [
+            (number, window, seat.span)
+            for number, window in enumerate(verified.windows)
+            for seat in window.route
+            if seat.leg == leg
+        ]
+        if found:  # all in a row: a leg that was left does not come back
+            (first, begins, span), (last, ends, _) = found[0], found[-1]
+            yield ServedPart(
+                leg=leg, blocks=str(span), windows=f"{first}:{last + 1}", positions=f"{begins.start}:{ends.end}"
+            )

@@ -74,11 +74,10 @@ class Healed(Event):
     """For people; it may come from a peer."""
 
     def sentence(self) -> str:
-        without = (
-            f"goes on without leg {' and '.join(map(str, self.legs))}" if self.legs else "goes on by the same route"
-        )
-        by = f", with leg {' and '.join(map(str, self.joined))} instead" if self.joined else ""
-        return f"the answer {without}{by}, after {self.seconds:.1f} s: {self.reason}"
+        gone, joined = (" and ".join(map(str, legs)) for legs in (self.legs, self.joined))
+        way = f"without leg {gone}" if self.legs else "by the same route"
+        by = f", leg {joined} has taken over" if self.joined else ""
+        return f"{self.reason}; after {self.seconds:.1f} s the answer goes on {way}{by}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
