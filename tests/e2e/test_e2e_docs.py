@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doc_commands import ROOT, Block, Reader, blocks, free_port
+from doc_commands import ROOT, SERVICE, Block, Reader, blocks, free_port
 
 pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after another, on a machine that may be busy
 
@@ -107,6 +107,24 @@ def test_keys_are_kept_as_printed(folder: Path) -> None:
     address = re.search(r"0x[0-9a-fA-F]{40}", here)
     assert address is not None
     assert address[0] in moved
+
+
+def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path) -> None:
+    page = ROOT / "docs/how-to/survive.md"
+    with Reader(folder) as reader:
+        for key in ("default", "node", "other"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key node --faucet-limit 5"))
+        for key in ("node", "other"):
+            serve = f"joule node run --model {MODEL} --blocks 0:6 --key {key} --overhead-price 2"
+            reader.follow(Block("sh", f"{SERVICE}\n{serve}"))
+        reader.until_ready()
+        reader.follow(Block("sh", "joule faucet 5"))
+        said = [out for _, out in follow(reader, page)]
+        listed = reader.follow(Block("sh", "joule receipt list --json"))
+        reader.stop()
+    assert said
+    assert '"verified": true' in listed
 
 
 def test_the_simulator_is_run_as_printed(folder: Path) -> None:
