@@ -34,7 +34,8 @@ async def run_kill(prompt: str | None, *, say: Say, write: Say) -> DemoResult:
             whole, _ = await ask(client, asked, say=say, write=write)
         if whole.tokens_out < SHORTEST:
             hint = "ask something that takes longer to answer"
-            raise ConfigurationError(f"the answer has {whole.tokens_out} tokens and no middle", hint=hint)
+            problem = f"the answer has {whole.tokens_out} tokens, and no middle to kill a node in"
+            raise ConfigurationError(problem, code="short-answer", hint=hint)
         say("\nNow a node dies in the middle of the same answer.")
         victim = _Victim(market, whole, say, write)
         async with market.client("second client", **SETTINGS) as client:

@@ -32,6 +32,7 @@ class Way:
     """One way to answer over a distance."""
 
     name: str
+    """For people."""
     round_trip_s: float
     """Between any two hosts."""
     seconds_to_open: float

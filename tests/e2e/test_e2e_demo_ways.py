@@ -1,0 +1,85 @@
+"""`joule demo --kill` and `--wan`, as a person runs them: real processes, money and deaths."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.demo.wan import Wan
+from protocol.errors import ConfigurationError
+
+pytestmark = pytest.mark.slow
+
+DEMO_S = 240
+
+
+def demo(folder: Path, *arguments: str, status: int = 0) -> Any:
+    """What a demo prints as JSON."""
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "node", "demo", *arguments, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEMO_S, check=False)
+    assert done.returncode == status, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def no_hosts() -> ConfigurationError | None:
+    """Why this system gives no hosts with a distance between them; None where it does."""
+    try:
+        with Wan(("somewhere",), round_trip_s=0.001):
+            return None
+    except ConfigurationError as error:
+        return error
+
+
+def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(tmp_path: Path) -> None:
+    report = demo(tmp_path, "--kill")
+    killed, legs, (healed,) = report["killed"], report["legs"], report["healed"]
+    assert killed == {
+        "leg": 1,
+        "name": "berlin",
+        "tokens": report["tokens_out"] // 2,
+        "replaced": True,
+        "same_answer": True,
+    }
+    assert (healed["gone"], healed["joined"]) == ([1], [3])
+    assert healed["tokens"] >= killed["tokens"]
+    assert 0 <= healed["seconds"] <= healed["silent_s"]
+    assert [leg["blocks"] for leg in legs] == ["0:2", "2:4", "4:6", "2:4"]
+    base, end = healed["position"], report["tokens_in"] + report["tokens_out"] - 1
+    assert [leg["served"] for leg in legs] == [f"0:{end}", f"0:{base}", f"0:{end}", f"{base}:{end}"]
+    assert legs[3]["replayed"] == base
+    assert 0 < legs[3]["replayed_micro"] < legs[3]["paid_micro"]
+    assert legs[1]["paid_micro"] > 0
+    spent = report["balance_before_micro"] - report["balance_after_micro"]
+    assert spent == report["paid_micro"] + report["fees_micro"] + report["held_micro"]
+    assert report["held_micro"] == legs[1]["held_micro"] > 0, "the dead give nothing up"
+    assert report["verified"]
+    assert report["audit"]["verdict"] == "match"
+    assert list(tmp_path.glob("joulemesh-*")) == []
+
+
+def test_an_answer_without_a_middle_is_told_in_a_line(tmp_path: Path) -> None:
+    told = demo(tmp_path, "17 + 25 =", "--kill", status=1)
+    assert told["code"] == "short-answer"
+    assert list(tmp_path.glob("joulemesh-*")) == []
+
+
+def test_a_demo_over_distances_counts_round_trips(tmp_path: Path) -> None:
+    problem = no_hosts()
+    if problem is not None:
+        assert demo(tmp_path, "--wan", status=1)["code"] == problem.code
+        pytest.skip(problem.message)
+    report = demo(tmp_path, "--wan")
+    first = report["ways"][0]
+    assert first["seconds_to_first_token"] > first["seconds_to_open"] > first["round_trip_s"] > 0
+    # A token goes round three legs, half a round trip each: faster than light it does not come.
+    assert 0 < first["tokens_per_second"] < 1 / (1.5 * first["round_trip_s"])
+    assert all(way["same_answer"] for way in report["ways"])
+    assert report["verified"]
