@@ -28,6 +28,7 @@ SAMPLES: dict[Any, Any] = {
     float: 1.5,
     bool: True,
     tuple[str, ...]: ("margin", "pue"),
+    tuple[int, ...]: (1, 3),
 }
 
 
