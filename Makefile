@@ -36,7 +36,7 @@ help: ## List the targets
 	$(INSTALL) --group dev --editable '.[engine,sim,postgres]'
 	touch $@
 
-demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..."; KILL=1 kills a node in mid-answer; WAN=1, as root, puts 25 ms between hosts)
+demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else, KILL=1 kills a node, WAN=1 puts hosts apart)
 	@exec $(BIN)/joule demo $${KILL:+--kill} $${WAN:+--wan} $${PROMPT:+"$$PROMPT"}
 
 test: .venv/installed-dev ## Linters, types, architecture rules, docs and every test (under 8 minutes on two idle cores)

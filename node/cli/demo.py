@@ -86,9 +86,10 @@ def _proof(result: DemoResult) -> Iterator[str]:
 
 
 def _audit_line(audit: AuditReport) -> str:
-    windows = "window 1" if audit.windows_judged == 1 else f"windows 1 to {audit.windows_judged}"
-    legs = "leg" if audit.legs_judged == 1 else f"{audit.legs_judged} legs"
-    judged = f"{windows} of {audit.windows}, the first {legs} of each,"
+    one = audit.windows_judged == 1
+    windows = "window 1" if one else f"windows 1 to {audit.windows_judged}"
+    legs = "first leg" if audit.legs_judged == 1 else f"first {audit.legs_judged} legs"
+    judged = f"{windows} of {audit.windows}, {'its' if one else 'their'} {legs},"
     convicts = "" if audit.convicts is None else f", convicts leg {audit.convicts}"
     return (
         f"spot check: {judged} executed again: {audit.verdict}{convicts} "
