@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
 
+from node.app.continuing import Earlier
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, JobResult, make_deal
 from node.ports import Clock, Randomness, VenueRules
@@ -19,13 +21,14 @@ from protocol.agreement import Chosen, common_activations, paid_nobody
 from protocol.choice import ENOUGH, FIRST, SILENT, MeritOf, covers_some_model, nothing_known, route_among, shortlist
 from protocol.errors import ConfigurationError, FundsError, JoulemeshError, RefusedError
 from protocol.healing import choose_standbys
-from protocol.ids import Address, ModelManifest
+from protocol.ids import Address, BlockSpan, ModelManifest
+from protocol.kept_route import kept_legs, route_keeping
 from protocol.merit import Merit
 from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
 from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
-from protocol.routing import UNKNOWN_RTT_US, Route, RouteLeg, route
+from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Route, RouteLeg, route
 from protocol.signing import address_of_public_key
 from protocol.standing import NEWCOMER, Deed, Standing, why_shunned
 from protocol.terms import Plan, SamplingTerms
@@ -82,6 +85,8 @@ class Request:
     """Public keys of providers that are not wanted."""
     credit: bool = True
     """Whether to ask for the credit that earlier payments may have earned."""
+    earlier: Earlier | None = None
+    """A session to go on from: its legs are preferred, since they may still hold what they computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +325,8 @@ class Market:
         usable = [offer for offer in self._admitted() if offer.public_key not in out]
         hop = self._config.latency_weight_micro_per_ms * UNKNOWN_RTT_US // 1000
         short = shortlist(usable, prompt_milli=self._prompt_milli, merit=self._merit, most=most, hop=max(1, hop))
+        kept = self._kept(usable)
+        short = [*(offer for offer in usable if offer.public_key in kept and offer not in short), *short]
         if all(self._merit(offer.public_key) < Merit.PAID for offer in short):
             return short
         taken = {offer.public_key for offer in short}
@@ -371,7 +378,18 @@ class Market:
             known=self._known,
             prompt_milli=self._prompt_milli,
         )
-        return route_among(self._offers, dict.fromkeys(dearer, ENOUGH) | shunned | self._without, find)
+        without = dict.fromkeys(dearer, ENOUGH) | shunned | self._without
+        if kept := self._kept([offer for offer in self._admitted() if offer.public_key not in without]):
+            with suppress(NoRouteError):
+                return route_among(
+                    self._offers, without, partial(route_keeping, kept=kept, blocks=self._manifest.blocks, find=find)
+                )
+        return route_among(self._offers, without, find)
+
+    def _kept(self, usable: Sequence[Offer]) -> Mapping[bytes, BlockSpan]:
+        """The legs of the session to go on from that these offers are of."""
+        earlier = self._request.earlier
+        return {} if earlier is None else kept_legs(usable, earlier.legs)
 
     def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
         """Terms and a session over a route of this market."""
@@ -390,6 +408,9 @@ class Market:
             client=client,
             expiry=self._clock() + config.session_s,
             randomness=randomness,
+            continues=None
+            if self._request.earlier is None
+            else self._request.earlier.continued_by(self._request.prompt),
             paid=self._paid if self._request.credit else paid_nobody,
         )
 

@@ -19,7 +19,7 @@ from protocol.policy import Policy
 from protocol.session import SessionRecord
 from protocol.signing import SigningKey
 from protocol.tab import Tab
-from protocol.terms import Plan, SamplingTerms, Terms
+from protocol.terms import Continuation, Plan, SamplingTerms, Terms
 
 __all__ = ["ClientSide", "Deal", "HealedLegs", "JobResult", "make_deal", "tls_address"]
 
@@ -83,6 +83,7 @@ def make_deal(
     expiry: int,
     randomness: Randomness,
     standbys: Sequence[Chosen] = (),
+    continues: Continuation | None = None,
     paid: Paid = paid_nobody,
 ) -> Deal:
     """Terms and a session over a route, with fresh nonces and a fresh salt.
@@ -91,6 +92,7 @@ def make_deal(
         venue: domain separator of the ledger.
         expiry: of the session, Unix seconds.
         standbys: who may take over from a leg that fails.
+        continues: the session whose sequence the prompt goes on from.
         paid: what the client has paid each provider before, for credit.
 
     Raises RoutingError where the legs have no number format in common.
@@ -105,6 +107,7 @@ def make_deal(
         sampling=sampling,
         nonces=chain.anchor,
         standbys=standbys,
+        continues=continues,
         paid=paid,
     )
     return Deal(
