@@ -199,10 +199,7 @@ class Text:
         template = None if prompt.raw is not None else self.template()
         if template is not None:
             # The template has written all special tokens that are wanted.
-            written = template.render(prompt.messages)
-            with strangers_code(_FAILS):
-                ids: list[int] = self._tokenizer.encode(written, add_special_tokens=False).ids
-            return ids
+            return self.encode_on(template.render(prompt.messages))
         if prompt.plain is None:
             raise ModelError("the model has no chat template", hint="ask one question, without --system or --messages")
         return self.encode(prompt.plain)
@@ -211,6 +208,12 @@ class Text:
         """Token ids, with the special tokens that the model wants around a prompt. Raises ModelError."""
         with strangers_code(_FAILS):
             ids: list[int] = self._tokenizer.encode(prompt).ids
+        return ids
+
+    def encode_on(self, text: str) -> list[int]:
+        """Token ids of text that has all special tokens that are wanted, or goes on from other. Raises ModelError."""
+        with strangers_code(_FAILS):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def piece(self, token: int) -> str:

@@ -393,7 +393,7 @@ class Market:
 
     def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
         """Terms and a session over a route of this market."""
-        config, sampling = self._config, self._request.sampling
+        config, sampling, earlier = self._config, self._request.sampling, self._request.earlier
         if sampling is None:
             sampling = SamplingTerms(temperature_milli=config.temperature_milli, seed=config.seed)
         return make_deal(
