@@ -408,9 +408,7 @@ class Market:
             client=client,
             expiry=self._clock() + config.session_s,
             randomness=randomness,
-            continues=None
-            if self._request.earlier is None
-            else self._request.earlier.continued_by(self._request.prompt),
+            continues=None if earlier is None else earlier.continued_by(self._request.prompt),
             paid=self._paid if self._request.credit else paid_nobody,
         )
 

@@ -40,7 +40,6 @@ from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
-from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import VoucherStore
 from node.ports import PeerMemory, Spawn
 from node.tasks import owned_tasks
@@ -199,7 +198,7 @@ class _Node:
             meter=self.terms.meter,
             suits=self.terms.suits,
             memory=memory,
-            trails=Trails(),
+            trails=self.provider.trails,
             begin=self.provider.begin,
             clock=clock,
             randomness=secrets.token_bytes,
@@ -225,7 +224,7 @@ class _Node:
             pricing=pricing_of(config),
             speed=held.speed,
             limits=limits,
-            kv_room=lambda: held.engine.kv_free,
+            kv_room=lambda: provider.room,
             free=lambda: provider.free,
             utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
             clock=clock,
@@ -280,13 +279,13 @@ class _Room:
     def __init__(self, engine: Engine, provider: Provider) -> None:
         self._engine = engine
         self._provider = provider
-        self._offered = (engine.kv_free, provider.active, provider.free > 0)
+        self._offered = (provider.room, provider.active, provider.free > 0)
 
     def changed(self) -> bool:
         """Whether a quarter of the room, or of the places that are left, were taken or given back since this last said
         so; or whether there is a place for a newcomer where there was none, or none any more.
         """
-        free, active, some = self._engine.kv_free, self._provider.active, self._provider.free > 0
+        free, active, some = self._provider.room, self._provider.active, self._provider.free > 0
         room, places = abs(free - self._offered[0]) * 4, abs(active - self._offered[1])
         if room < self._engine.kv_capacity and places * 4 < max(4, self._provider.free) and some is self._offered[2]:
             return False

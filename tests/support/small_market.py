@@ -27,7 +27,6 @@ from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
-from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Link, VenueRules
 from node.tasks import owned_tasks
@@ -278,7 +277,7 @@ class SmallNode:
             meter=lambda span: METER,
             suits=self._suits,
             memory=self.peers,
-            trails=Trails(),
+            trails=self.provider.trails,
             begin=self.provider.begin,
             clock=market.clock,
             randomness=Chance(f"node {self.address}"),

@@ -104,10 +104,19 @@ class Admission:
             width=self.manifest.hidden_size,
             stop_tokens=self.manifest.stop_tokens,
         )
-        await self.begin(job, _next_of(order, now=self.clock()))
+        try:
+            await self.begin(job, _next_of(order, now=self.clock()))
+        except BaseException:
+            job.trail.end()
+            raise
         self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=str(leg.span)))
         acceptance = Acceptance(
-            session=session, leg=order.leg, terms=terms_hash(terms), cached=0, replays=False, nonces=chain.anchor
+            session=session,
+            leg=order.leg,
+            terms=terms_hash(terms),
+            cached=job.cached,
+            replays=job.cached > 0 and job.replays,
+            nonces=chain.anchor,
         )
         return seal(acceptance, self.key)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from functools import partial
+from collections.abc import Callable
 
 from node.events import DiskRefused, Events, JobFailed, JobServed
 from node.pipeline.loop_clock import loop_s
@@ -15,8 +15,9 @@ from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import Places, Served
 from node.pipeline.serving.redeem import Redeemer
+from node.pipeline.serving.rooms import Rooms
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Clock, SpanEngine, Spawn
+from node.ports import Clock, Spawn
 from protocol.errors import JoulemeshError, LocalError, LostPeerError
 from protocol.frames import Failed
 from protocol.job import JobEvent
@@ -35,7 +36,7 @@ class Endings:
         places: Places,
         redeemer: Redeemer,
         compute: ComputeLoop,
-        engine: SpanEngine,
+        rooms: Rooms,
         clock: Clock,
         events: Events,
         spawn: Spawn,
@@ -43,7 +44,7 @@ class Endings:
         self._places = places
         self._redeemer = redeemer
         self._compute = compute
-        self._engine = engine
+        self._rooms = rooms
         self._clock = clock
         self._events = events
         self._spawn = spawn
@@ -131,16 +132,16 @@ class Endings:
         return claimed
 
     def _free_soon(self, served: Served, *, claims: bool) -> asyncio.Task[None]:
-        task = self._spawn(self._free(served, claims), "end of job")
+        leave = self._rooms.leave(served.job)
+        task = self._spawn(self._free(served, leave, claims), "end of job")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
 
-    async def _free(self, served: Served, claims: bool) -> None:
+    async def _free(self, served: Served, leave: Callable[[], None], claims: bool) -> None:
         """Free what the job held, and redeem what it earned; with its claims still to be told where it failed."""
         job = served.job
-        job.trail.lose()
-        await self._compute.with_engine(partial(self._engine.close, job.session))
+        await self._compute.with_engine(leave)
         if claims:
             try:
                 async with served.paying:  # a voucher may be on its way to the disk

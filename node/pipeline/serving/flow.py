@@ -88,6 +88,16 @@ class Flow:
         """Generated tokens from the base on that stand already: a reroute brings them to the first and the last leg."""
 
     @property
+    def held(self) -> int:
+        """Positions in the KV that are of tokens which stand."""
+        return min(self.computed, self._certain)
+
+    def take_over(self, trail: Trail, held: int) -> None:
+        """The KV and the trail are those of an earlier session, as far as its first `held` positions."""
+        self._trail = trail
+        self.computed = self._certain = held
+
+    @property
     def arrived(self) -> int:
         """Positions that have come in."""
         return self._waiting.arrived

@@ -23,7 +23,6 @@ from protocol.activations import FORMATS, from_wire
 from protocol.codec import Message, decode
 from protocol.errors import LocalError, MalformedError, PeerError, RefusedError
 from protocol.frames import (
-    ANEW,
     CLIENT_FRAMES,
     PEER_FRAMES,
     Attach,
@@ -124,10 +123,9 @@ class Incoming:
             case Attach():
                 job.advance(JobEvent.ATTACH)
                 served.client = outbox
-                if frame.joining != ANEW:
-                    job.take_up(frame.joining)
+                job.take_up(frame.joining)
                 self._places.got_on(served)
-                self._compute.poke(job)
+                self._rerouting.go_on(served)
             case Prompt():
                 if not job.is_first:
                     raise MalformedError("prompt tokens go to the first leg")
@@ -203,9 +201,10 @@ class Incoming:
         job = served.job
         if step.activations is not job.terms.activations:
             raise MalformedError(f"rows in {step.activations} where {job.terms.activations} was agreed")
-        if item.route != len(job.reroutes):
-            if item.route > len(job.reroutes):
-                served.hold(partial(self._on_rows, outbox, step, item, rows, served))
+        early = job.state is JobState.ACCEPTED and job.terms.continues is not None
+        if item.route != len(job.reroutes) or early:
+            if item.route > len(job.reroutes) or early:
+                served.hold(partial(self._on_rows, outbox, step, item, rows, served), rows.nbytes)
             return
         served.upstream = outbox
         job.arrive(item.position, rows, certain=item.certain, flight=item.flight, drafts=item.drafts, now_us=loop_us())
@@ -215,7 +214,7 @@ class Incoming:
         job = served.job
         if token.route != len(job.reroutes):
             if token.route > len(job.reroutes):
-                served.hold(partial(self._on_sampled, outbox, token, served))
+                served.hold(partial(self._on_sampled, outbox, token, served), 0)
             return
         served.upstream = outbox
         job.arrive(token.position, (token.token,), now_us=loop_us())

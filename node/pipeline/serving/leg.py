@@ -12,7 +12,7 @@ from node.pipeline.serving.catching_up import Fed
 from node.pipeline.serving.flow import Ends, Flow
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.rows import Arrived, Onward
-from node.pipeline.serving.trail import Trails
+from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.windows import Due, Signer, Sketching, Windows
 from node.ports import Activations, StepInput, StepOutput
 from protocol.activations import FORMATS
@@ -94,6 +94,10 @@ class LegJob:
         )
         self._rows = 0
         """Computed in all."""
+        self.cached = 0
+        """Of the session that this one continues, positions that are still in the KV."""
+        self.earlier: tuple[bytes, ...] = ()
+        """The sessions that it goes on from here, newest first."""
         self._began_at = 0
         """Where the session's first window begins."""
         self._seen = 0
@@ -311,8 +315,34 @@ class LegJob:
 
     # Taking up a sequence in its middle
 
+    @property
+    def replays(self) -> bool:
+        """Whether all that it sent of the positions that it holds can be sent again."""
+        return self.is_last or self.trail.whole >= self.cached
+
+    @property
+    def held(self) -> int:
+        """Positions in the KV that are of tokens which stand: what a session that continues this one can have."""
+        return self._flow.held
+
+    def take_over(self, trail: Trail, held: int, earlier: tuple[bytes, ...]) -> None:
+        """It goes on with what this leg holds of an earlier session: the first `held` positions, and what it sent."""
+        self.trail, self.cached, self.earlier = trail, held, earlier
+        self._flow.take_over(trail, held)
+
     def take_up(self, joining: Joining) -> None:
-        """A job that continues another session: the KV holds what is below `start` (clause H8)."""
+        """Its client has said where it begins; one that continues another session has what is below `start` (H8).
+
+        Raises MalformedError: it does not hold so much, or cannot send again what the next leg needs.
+        """
+        continues = self.terms.continues
+        most = 0 if continues is None else continues.positions
+        if joining.base > most or joining.start > min(joining.base, self.cached) or joining.onward > joining.base:
+            raise MalformedError("a leg cannot take up the session where it is told to")
+        if joining.onward < joining.start and not self.replays:
+            raise MalformedError("a leg is to send again what it has not kept")
+        if continues is None:
+            return
         self._began_at = joining.base
         self._windows.begin_at(joining.base, index=0)
         self._flow.join(joining, self._ends)

@@ -27,5 +27,8 @@ class ProviderLimits:
     """Seconds that a client has to attach once its order is taken: 10 that other legs may take to answer theirs."""
     lapse_s: float = 10.0
     """Seconds that a job may wait for its client alone."""
+    warm_s: float = 1800.0
+    """Seconds for which a session that is over stays in the KV, where nobody needs the room, for its client to go on
+    from there."""
     idle_s: float = 30.0
     """Seconds that a job may wait where other legs may be the reason."""

@@ -28,8 +28,10 @@ __all__ = ["Places", "Served"]
 
 MOST_STANDBYS = 256
 """Sessions that wait for a call at once: some kilobytes each."""
-MOST_EARLY = 64
+MOST_EARLY = 4096
 """Frames of one session that are kept until its client tells of their route."""
+MOST_EARLY_BYTES = 64 << 20
+"""Of their rows: what a neighbour may send again of all that came before."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Served:
     client: Outbox | None = None
     upstream: Outbox | None = None
     """Where rows or tokens last came from."""
+    early_bytes: int = 0
     early: list[Callable[[], None]] = field(default_factory=list)
     """What neighbours sent on a route that the client has not told of yet."""
     paying: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -64,9 +67,13 @@ class Served:
         """Whether it waits to be called, and holds no place."""
         return self.job.place is None
 
-    def hold(self, take: Callable[[], None]) -> None:
-        """Keep a neighbour's rows until the client has told of their route. Raises MalformedError: too many."""
-        if len(self.early) >= MOST_EARLY:
+    def hold(self, take: Callable[[], None], size: int) -> None:
+        """Keep a neighbour's rows, of so many bytes, until the client has told of their route.
+
+        Raises MalformedError: too many.
+        """
+        self.early_bytes += size
+        if len(self.early) >= MOST_EARLY or self.early_bytes > MOST_EARLY_BYTES:
             raise MalformedError("more rows on a route that was not told of than can be kept", code="out-of-order")
         self.early.append(take)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from functools import partial
 
 from node.events import Events, LinkRefused
 from node.pipeline.loop_clock import loop_s, loop_us
@@ -27,7 +26,10 @@ from node.pipeline.serving.places import Places, Served
 from node.pipeline.serving.queueing import Queueing
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.rerouting import Rerouting
+from node.pipeline.serving.rooms import Rooms
 from node.pipeline.serving.rows import Onward as PassedOn
+from node.pipeline.serving.trail import Trails
+from node.pipeline.serving.warm import Warm
 from node.ports import (
     Allowance,
     Clock,
@@ -83,7 +85,6 @@ class Provider:
         sketching: Worker,
         pace: Pace,
     ) -> None:
-        self._engine = engine
         self._clock = clock
         self._events = events
         self._sketching = sketching
@@ -94,7 +95,10 @@ class Provider:
         self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
         self._queueing = Queueing(self._places, self._compute, pace, limits)
-        self._ends = Endings(self._places, redeemer, self._compute, engine, clock, events, spawn)
+        self.trails = Trails()
+        """Keep what is sent on."""
+        self._rooms = Rooms(engine, self._compute, Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s))
+        self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
         self._rerouting = Rerouting(
             manifest, self._places, self._neighbours, self._ends, self._compute, clock, self._give_place
         )
@@ -112,6 +116,11 @@ class Provider:
         """Places that a client without history would find; none while it would be told to come back later."""
         return 0 if self._queueing.busy else self._places.free
 
+    @property
+    def room(self) -> int:
+        """Positions that a new session could have."""
+        return self._rooms.free
+
     async def run(self) -> None:
         """Compute, and watch over idle jobs, until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -123,6 +132,7 @@ class Provider:
         for served in self._places:
             self._ends.fail(served, LostPeerError("the node is shutting down", code="shutdown"))
         await self._ends.wait()
+        await self._rooms.close()
         await self._neighbours.close()
         self._compute.close()
         self._sketching.close()
@@ -153,17 +163,7 @@ class Provider:
         """Make room for it, and reserve its KV. Raises RefusedError."""
         if loser is not None:
             await self._make_way(loser)
-        sampling, plan = job.terms.sampling, job.plan
-        await self._compute.with_engine(
-            partial(
-                self._engine.open,
-                job.session,
-                max_tokens=plan.prompt + plan.most,
-                temperature_milli=sampling.temperature_milli,
-                seed=sampling.seed,
-                blocks=blocks,
-            )
-        )
+        await self._rooms.take(job, blocks)
 
     def _is_known(self, session: bytes) -> bool:
         return self._places.is_known(session)
@@ -299,6 +299,7 @@ class Provider:
                 still = LostPeerError("nothing that was paid for came of it for too long", code="idle")
                 self._ends.fail(served, still, blame=blame)
             self._neighbours.drop_idle(self._in_use())
+            await self._rooms.lapse()
 
     def _in_use(self) -> set[Outbox]:
         return {served.downstream for served in self._places if served.downstream is not None}

@@ -93,7 +93,7 @@ class Rerouting:
         served.next_leg, served.downstream = next_leg, downstream
         if served.upstream is not None and served.upstream.link.public_key != job.key_at((job.place or 0) - 1):
             served.upstream = None  # how that one ends is no matter any more
-        self._go_on(served)
+        self.go_on(served)
 
     def _next_leg(self, job: LegJob, leg: LegTerms, frame: Rerouted, before: Next | None) -> Next:
         """Where the leg after this one on the new route is dialled. Raises PeerError."""
@@ -104,13 +104,13 @@ class Rerouting:
         offer = check_offer_of(leg, frame.next_offer, job.terms, now=self._clock())
         return Next(leg.public_key, offer.data_addresses)
 
-    def _go_on(self, served: Served) -> None:
+    def go_on(self, served: Served) -> None:
         """Send again what the next leg lacks, and take in what came early."""
         job = served.job
         if served.downstream is not None:
             post_replay(job, served.downstream)
         job.feed_known(loop_us())
-        early, served.early = served.early, []
+        early, served.early, served.early_bytes = served.early, [], 0
         for take in early:
             take()
         self._compute.poke(job)

@@ -68,6 +68,10 @@ class Trail:
         freed, self._rows, self._lost = len(self._rows), bytearray(), True
         self._trails.resized(self, -freed)
 
+    def end(self) -> None:
+        """Nobody will ask for it any more."""
+        self._trails.end(self)
+
 
 class Trails:
     """The trails of all sessions at a node, and the room that they share.

@@ -39,7 +39,7 @@ class Ended:
     activations: ActivationType
     """In which the trail is kept."""
     trail: Trail | None
-    """None at a last leg, which sends no rows on."""
+    """What it sent on; None at a last leg."""
 
     @property
     def session(self) -> bytes:

@@ -1,0 +1,131 @@
+"""The KV of jobs: reserved for a whole job when it begins, kept warm when it is over as long as nobody needs it.
+
+A job that continues another session of the same client goes on with the pages that this one left. All decisions belong
+to the event loop; the engine is called through `ComputeLoop`, in the order in which they were made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.trail import Trail
+from node.pipeline.serving.warm import Ended, Warm
+from node.ports import SpanEngine
+from protocol.errors import MalformedError, RefusedError
+from protocol.ids import Address, BlockSpan
+
+__all__ = ["Rooms"]
+
+MOST_NAMES = 4
+"""Sessions, one continuing the other, under which what is left of the last one is found."""
+
+
+class Rooms:
+    """Opens and closes sessions in the engine."""
+
+    def __init__(self, engine: SpanEngine, compute: ComputeLoop, warm: Warm) -> None:
+        self._engine = engine
+        self._compute = compute
+        self._warm = warm
+
+    @property
+    def free(self) -> int:
+        """Positions that a new session could have: those of sessions that are kept warm are anybody's."""
+        return self._engine.kv_free + self._warm.room
+
+    async def take(self, job: LegJob, blocks: BlockSpan) -> None:
+        """Reserve what a job's whole plan needs, and give it what its leg still holds of its sequence.
+
+        Raises RefusedError where there is no room, even in place of all that are kept warm.
+        """
+        ended, plan = self._earlier(job), job.plan
+        missing = plan.prompt + plan.most - self._engine.kv_free - (0 if ended is None else ended.room)
+        leaving = self._warm.make_room(missing)
+        try:
+            held = await self._compute.with_engine(partial(self._reserve, job, blocks, ended, leaving))
+        except RefusedError:
+            if ended is not None:
+                await self._close(self._warm.keep(ended))
+            raise
+        if ended is not None:
+            job.take_over(_trail_of(job, ended), held, ended.names[: MOST_NAMES - 1])
+
+    def leave(self, job: LegJob) -> Callable[[], None]:
+        """A job is over: what the engine has to be called with. From now on its client may go on from there."""
+        if job.is_last or job.place is None or not job.held:
+            job.trail.end()
+        if job.place is None or not job.held:
+            return partial(self._engine.close, job.session)
+        ended = _left_by(job)
+        return partial(self._trim, ended, self._warm.keep(ended))
+
+    async def close(self) -> None:
+        """Keep nothing any more."""
+        await self._close(self._warm.make_room(self._warm.room))
+
+    async def lapse(self) -> None:
+        """Close the sessions that were kept warm for long enough."""
+        await self._close(self._warm.lapsed())
+
+    def _earlier(self, job: LegJob) -> Ended | None:
+        """What is left here of the session that a job continues. A standby has said that it is nothing."""
+        continues = job.terms.continues
+        if continues is None or job.place is None:
+            return None
+        return self._warm.take(continues.session, Address(job.order.session.client), job.span)
+
+    def _reserve(self, job: LegJob, blocks: BlockSpan, ended: Ended | None, leaving: Sequence[bytes]) -> int:
+        """In the engine's worker: positions that the job has from the beginning."""
+        for session in leaving:
+            self._engine.close(session)
+        sampling, plan = job.terms.sampling, job.plan
+        opening = partial(
+            self._engine.open if ended is None else partial(self._engine.adopt, ended.session),
+            job.session,
+            max_tokens=plan.prompt + plan.most,
+            temperature_milli=sampling.temperature_milli,
+            seed=sampling.seed,
+            blocks=blocks,
+        )
+        if ended is None or job.terms.continues is None:
+            opening()
+            return 0
+        held = min(self._engine.length(ended.session), ended.length, job.terms.continues.positions)
+        opening(length=held)
+        return held
+
+    def _trim(self, ended: Ended, leaving: Sequence[bytes]) -> None:
+        with contextlib.suppress(MalformedError):  # others have its pages by now, or it goes on already
+            self._engine.trim(ended.session, min(self._engine.length(ended.session), ended.length))
+        for session in leaving:
+            self._engine.close(session)
+
+    async def _close(self, sessions: Sequence[bytes]) -> None:
+        for session in sessions:
+            await self._compute.with_engine(partial(self._engine.close, session))
+
+
+def _left_by(job: LegJob) -> Ended:
+    return Ended(
+        names=(job.session, *job.earlier),
+        client=Address(job.order.session.client),
+        blocks=job.span,
+        length=job.held,
+        room=job.held,
+        activations=job.terms.activations,
+        trail=None if job.is_last else job.trail,
+    )
+
+
+def _trail_of(job: LegJob, ended: Ended) -> Trail:
+    """The one that a job goes on with: its own, which is empty, where the rows of the other are in another form."""
+    if ended.trail is None or ended.activations is not job.terms.activations:
+        if ended.trail is not None:
+            ended.trail.end()
+        return job.trail
+    job.trail.end()
+    return ended.trail
