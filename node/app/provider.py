@@ -352,6 +352,7 @@ def limits_of(config: NodeConfig) -> ProviderLimits:
         stretch=config.stretch,
         wait_s=config.wait_ms / 1000,
         credit=min(config.credit_tokens, config.window),
+        warm_s=config.warm_s,
     )
 
 
@@ -364,6 +365,7 @@ def pricing_of(config: NodeConfig) -> Pricing:
         margin_ppm=config.margin_percent * (MICRO // 100),
         capital=config.capital_price_micro,
         opening=config.opening_price_micro,
+        cached_ppm=config.cached_price_percent * (MICRO // 100),
         late_discount_ppm=config.late_discount_percent * (MICRO // 100),
     )
 
@@ -375,6 +377,7 @@ def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, conf
     wanted = limits_of(config)
     limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
     limits.stretch, limits.wait_s = wanted.stretch, wanted.wait_s
+    limits.warm_s = wanted.warm_s
     advertiser.renew()
 
 

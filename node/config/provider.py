@@ -149,6 +149,14 @@ class NodeConfig:
         reloadable=True,
         about="What taking a job costs, however little is asked for then: places are not for nothing.",
     )
+    cached_price_percent: int = setting(
+        Whole("percent of a prompt token's price", 0, 100),
+        name="cached_price",
+        table="price",
+        default=10,
+        reloadable=True,
+        about="What a token costs that is still in the attention cache, from a session that the job goes on from.",
+    )
     late_discount_percent: int = setting(
         Whole("percent of the price", 0, 100),
         name="late_discount",
@@ -209,6 +217,14 @@ class NodeConfig:
         reloadable=True,
         about="How long the first part of a new job's prompt may wait for other prompts. An order that would wait "
         "longer is refused, and told when to come back.",
+    )
+    warm_s: int = setting(
+        Whole("seconds", 0, 86_400),
+        table="capacity",
+        default=1_800,
+        reloadable=True,
+        about="How long a session that is over stays in the attention cache, where nobody needs the room, so that its "
+        "client can go on from there.",
     )
     threads: int = setting(
         Whole("threads", 1, 1_024), table="capacity", default=1, about="Compute threads of the engine."

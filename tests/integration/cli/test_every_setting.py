@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -131,11 +132,13 @@ differ(
     capital_price=("0", "1"),
     margin=("0", "50"),
     opening_price=("0", "1"),
+    cached_price=("0", "10"),
     late_discount=("0", "50"),
     credit=("0", "8"),
     max_sessions=("4", "6"),
     window=("8", "16"),
 )
+differ(NodeConfig, limits_of, warm_s=("0", "60"))
 differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
 
 
@@ -146,10 +149,11 @@ def _(_world: World) -> None:
 
 
 def test_what_can_be_reloaded_is_taken_over() -> None:
-    """Each reloadable setting of a node changes the next offer of one that runs, or is the log's."""
+    """Each reloadable setting of a node changes the next offer of one that runs, or its limits, or is the log's."""
     others = {
         "energy_price": "0.7", "pue": "3", "carbon_g_per_kwh": "99", "overhead_price": "7", "capital_price": "7",
         "margin": "77", "opening_price": "7", "late_discount": "7", "credit": "7", "max_sessions": "7", "window": "7",
+        "cached_price": "7", "warm_s": "7",
     }  # fmt: skip
     assert {each.name for each in declared(NodeConfig) if each.reloadable} == {*others, "log_level"}
     renewed: list[bool] = []
@@ -160,10 +164,11 @@ def test_what_can_be_reloaded_is_taken_over() -> None:
 
     for name, value in others.items():
         terms = terms_of(load(NodeConfig, flags={"model": str(DEMO)}))
-        before, limits = terms.offer(), terms.limits
+        limits = terms.limits
         assert isinstance(limits, ProviderLimits)
+        before = terms.offer(), dataclasses.replace(limits)
         take_over(terms, limits, Renewing(), load(NodeConfig, flags={"model": str(DEMO), name: value}))  # type: ignore[arg-type]
-        assert terms.offer() != before, f"{name} is not taken over"
+        assert (terms.offer(), limits) != before, f"{name} is not taken over"
     assert len(renewed) == len(others)
 
 

@@ -99,12 +99,14 @@ def test_prices_limits_and_the_log_level_can_change_and_nothing_else() -> None:
         "capital_price",
         "margin",
         "opening_price",
+        "cached_price",
         "late_discount",
         "credit",
         "max_sessions",
         "window",
         "stretch",
         "wait",
+        "warm_s",
         "log_level",
     }
     assert {field.name for field in dataclasses.fields(NodeConfig)} == {each.field for each in declared(NodeConfig)}
