@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from node.app.audit import BUNDLED_MODEL
 from node.app.chat import find_template
+from node.app.continuing import Earlier
 from node.app.models import Text
 from node.app.prompt import Prompt, load_messages
+from node.app.unfinished import Unfinished, dump_unfinished, load_unfinished
 from node.config import ClientConfig, LedgerConfig, NodeConfig
 from node.keystore import LIGHT, KeyFile, encrypt, parse_keyfile
 from node.model_directory import (
@@ -25,6 +27,8 @@ from node.model_directory import (
 )
 from node.settings import load, template
 from protocol.errors import ConfigurationError, KeystoreError, ModelError, PeerError
+from protocol.ids import BlockSpan
+from protocol.terms import SamplingTerms
 from scripts.fuzzing.files import in_file, in_folder
 from scripts.fuzzing.mutators import lines, raw, several
 from scripts.fuzzing.samples import VECTORS
@@ -165,6 +169,22 @@ def _message_files() -> list[bytes]:
     return [json.dumps(turns).encode(), json.dumps(turns[1:]).encode()]
 
 
+def _unfinished(data: bytes) -> None:
+    found = load_unfinished(data)
+    assert load_unfinished(dump_unfinished(found)) == found
+    assert found.request().most
+
+
+def _unfinished_files() -> list[bytes]:
+    legs = ((CLIENT.public_key, BlockSpan(start=0, end=4)),)
+    earlier = Earlier(session=bytes(32), tokens=(1, 2, 3), legs=legs)
+    sampling = SamplingTerms(temperature_milli=700, seed=3)
+    broken_off = Unfinished(
+        model=bytes(32), question="Who?", prompt=(1, 2), answer=(3,), most=9, sampling=sampling, earlier=earlier
+    )
+    return [dump_unfinished(broken_off)]
+
+
 def _manifests() -> list[bytes]:
     return [dump_manifest(model_manifest(BUNDLED_MODEL))]
 
@@ -271,6 +291,7 @@ def targets() -> list[Target]:
             long=200_000,
         ),
         Target(name="messages-file", seeds=_message_files, run=_messages, errors=configuration, mutators=(_JSON,)),
+        Target(name="unfinished", seeds=_unfinished_files, run=_unfinished, errors=configuration, mutators=(_JSON,)),
     ]
 
 

@@ -1,0 +1,96 @@
+"""An answer that broke off, as a file: what is written is what is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from market_offers import key_of
+
+from node.app.continuing import Earlier
+from node.app.unfinished import Unfinished, keep_unfinished, load_unfinished
+from protocol.errors import ConfigurationError, LocalError
+from protocol.ids import BlockSpan
+from protocol.terms import SamplingTerms
+
+LEGS = ((key_of(0).public_key, BlockSpan(start=0, end=2)), (key_of(1).public_key, BlockSpan(start=2, end=4)))
+UNFINISHED = Unfinished(
+    model=b"\x01" * 32,
+    question="Why? 🙂",
+    prompt=(1, 2, 3),
+    answer=(4, 5),
+    most=10,
+    sampling=SamplingTerms(temperature_milli=700, seed=2**63 - 1),
+    earlier=Earlier(session=b"\x05" * 32, tokens=(1, 2, 3, 4, 5), legs=LEGS),
+)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    file = tmp_path / "x.json"
+    keep_unfinished(UNFINISHED, file)
+    return file
+
+
+def test_what_is_written_is_read(kept: Path, tmp_path: Path) -> None:
+    assert load_unfinished(kept.read_bytes()) == UNFINISHED
+    with pytest.raises(LocalError, match="cannot write"):
+        keep_unfinished(UNFINISHED, tmp_path / "no" / "such")
+
+
+def test_what_is_still_wanted() -> None:
+    request = UNFINISHED.request()
+    assert request.prompt == (1, 2, 3, 4, 5)
+    assert (request.most, request.model, request.sampling) == (8, "01" * 32, UNFINISHED.sampling)
+    assert request.earlier is not None
+    continued = request.earlier.continued_by(request.prompt)
+    assert continued is not None
+    assert continued.positions == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "joulemesh-unfinished/2"},
+        {"model": "01" * 31},
+        {"model": ("01" * 32).upper().replace("01", "0A")},
+        {"question": 5},
+        {"prompt": []},
+        {"prompt": [1, "2"]},
+        {"prompt": [1, 2**32]},
+        {"prompt": [1, True]},
+        {"answer": []},
+        {"answer": None},
+        {"most": 2},
+        {"most": "10"},
+        {"temperature_milli": 10**7},
+        {"temperature_milli": "1"},
+        {"seed": 7},
+        {"seed": "-1"},
+        {"seed": "9223372036854775808"},
+        {"session": None},
+        {"legs": []},
+        {"legs": [["02" * 33, 0, 0]]},
+        {"legs": [["02" * 33, 1, 2]]},
+        {"legs": [["02" * 33, 0, 2], ["03" * 33, 3, 4]]},
+        {"legs": [["02" * 33, 0, 2**40]]},
+        {"legs": [["02" * 33, 0]]},
+        {"legs": [["02" * 33, 0, 1]] * 17},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_nothing_else_is(kept: Path, change: dict[str, Any]) -> None:
+    value = json.loads(kept.read_bytes()) | change
+    with pytest.raises(ConfigurationError) as refused:
+        load_unfinished(json.dumps(value).encode())
+    assert refused.value.code == "unfinished"
+    assert "--resume" in refused.value.hint
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"[" * 10_000])
+def test_no_file_of_ours(data: bytes) -> None:
+    with pytest.raises(ConfigurationError):
+        load_unfinished(data)
