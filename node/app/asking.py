@@ -1,31 +1,50 @@
-"""From text to text: one question, its answer piece by piece, and the report. `joule run` and the demo are this."""
+"""From text to text: one question, its answer piece by piece, and the report. `joule run`, chats and the demo are this.
+
+An answer that broke off is gone on with at once where there is a way (`execution`); where there is none, what a later
+run needs is kept beside the receipt, and `Question.resume` takes it up.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from node.app.client import Client
+from node.app.continuing import Earlier
 from node.app.execution import Execution
 from node.app.models import Text
 from node.app.planning import Request
 from node.app.prompt import Prompt
-from node.app.receipts import require_writable
+from node.app.receipts import Kept, require_writable
 from node.app.report import JobReport, build_report
+from node.app.unfinished import Unfinished, keep_unfinished
+from node.pipeline.buying.job import JobResult
 from protocol.bundle import Bundle
 from protocol.errors import JoulemeshError
 
-__all__ = ["Question"]
+__all__ = ["Asked", "Question"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question as token ids."""
+
+    shown: str
+    """For people."""
+    request: Request
+    given: tuple[int, ...] = ()
+    """The end of its prompt: tokens of the answer that came in an earlier run."""
 
 
 class Question:
     """A question that is planned. `plan` makes it, `answer` pays for the answer, `report` says what came of it."""
 
-    def __init__(self, client: Client, prompt: Prompt, text: Text, job: Execution, file: Path | None) -> None:
+    def __init__(self, client: Client, asked: Asked, text: Text, job: Execution, file: Path | None) -> None:
         self._client = client
-        self._prompt = prompt
+        self._asked = asked
         self._text = text
         self._job = job
         self._file = file
@@ -51,13 +70,40 @@ class Question:
         manifest = await client.model(model)
         text = await client.text(manifest)
         ids = await asyncio.to_thread(text.prompt_ids, prompt)
-        plan = await client.plan(Request(prompt=tuple(ids), model=manifest.root.hex()))
-        return cls(client, prompt, text, await client.execute(plan), receipt_file)
+        asked = Asked(shown=prompt.shown, request=Request(prompt=tuple(ids), model=manifest.root.hex()))
+        return await cls.of(client, asked, text, receipt_file=receipt_file)
+
+    @classmethod
+    async def resume(cls, client: Client, unfinished: Unfinished, *, receipt_file: Path | None = None) -> Self:
+        """Go on with an answer that broke off. Raises as `plan`."""
+        if receipt_file is not None:
+            require_writable(receipt_file)
+        await client.require_ready()
+        request = unfinished.request()
+        text = await client.text(await client.model(request.model))
+        asked = Asked(shown=unfinished.question, request=request, given=unfinished.answer)
+        return await cls.of(client, asked, text, receipt_file=receipt_file)
+
+    @classmethod
+    async def of(cls, client: Client, asked: Asked, text: Text, *, receipt_file: Path | None = None) -> Self:
+        """A question that is token ids already. Raises as `plan`."""
+        return cls(client, asked, text, await client.execute(await client.plan(asked.request)), receipt_file)
 
     @property
     def paid_for(self) -> bool:
         """Whether money was reserved, so that there is something to report."""
         return self._job.result is not None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Ids of the whole answer, as far as it came."""
+        return (*self._asked.given, *self._job.tokens)
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """What another question may go on from; None where nobody took this one."""
+        served = [found for result in self._job.results if (found := Earlier.of(result)) is not None]
+        return served[-1] if served else None
 
     async def answer(self, write: Callable[[str], None]) -> None:
         """Hand the answer to `write` piece by piece, and pay for it.
@@ -66,19 +112,74 @@ class Question:
         Raises RuleError, UnreachableError: the ledger refuses or does not answer, and nothing is reserved.
         """
         begun = False
+
+        def hand_on(token: int) -> None:
+            nonlocal begun
+            piece = self._text.piece(token)
+            piece = piece if begun else piece.lstrip()
+            begun = begun or bool(piece)
+            write(piece)
+
+        for token in self._asked.given:
+            hand_on(token)
         async with self._job as tokens:
             async for token in tokens:
-                piece = self._text.piece(token)
-                piece = piece if begun else piece.lstrip()
-                begun = begun or bool(piece)
-                write(piece)
+                hand_on(token)
 
     async def report(self) -> tuple[JobReport, Bundle | None]:
-        """The report, and the bundle where there is one; writes the receipt. Raises LocalError where that fails."""
-        text = (self._prompt.shown, self._text.decode(self._job.tokens).strip())
-        kept = await self._client.keep(self._job, text=text, file=self._file)
-        report = build_report(self._job, text=text, kept=kept, balance_after_micro=await self._balance())
+        """The report, and the last session's bundle where there is one; writes the receipts, and what is needed to go
+        on where the answer broke off. Raises LocalError where that fails.
+        """
+        *broken_off, last = self._job.answering
+        earlier = [await self._keep(result, number) for number, result in enumerate(broken_off, 1)]
+        kept = await self._keep(last)
+        report = build_report(
+            self._job,
+            text=(self._asked.shown, self._text.decode(self.tokens).strip()),
+            kept=kept,
+            balance_after_micro=await self._balance(),
+            earlier=earlier,
+            unfinished=self._keep_unfinished(),
+        )
         return report, kept.bundle
+
+    async def _keep(self, result: JobResult, number: int | None = None) -> Kept:
+        """The receipt of a session; with its number where another one went on from there."""
+        file = self._file
+        if file is not None and number is not None:
+            file = file.with_stem(f"{file.stem}-{number}")
+        prompt = result.deal.terms.plan.prompt
+        # What came before is a part of what was asked now.
+        before = self._text.decode(result.tab.tokens[self._prompt : prompt])
+        text = (self._asked.shown + before, self._text.decode(result.tab.tokens[prompt:]).strip())
+        return await self._client.keep(result, self._job.plan.manifest, text=text, file=file)
+
+    @property
+    def _prompt(self) -> int:
+        return len(self._asked.request.prompt) - len(self._asked.given)
+
+    def _keep_unfinished(self) -> Path | None:
+        """Where it was kept; None for an answer that is whole, was not begun, or whose reader had enough."""
+        result, earlier = self._job.result, self.earlier
+        if self._file is None or result is None or earlier is None or not self.tokens:
+            return None
+        if result.error is None or result.error.code == "cancelled" or result.tab.ended:
+            return None
+        terms = result.deal.terms
+        file = self._file.with_suffix(".unfinished.json")
+        keep_unfinished(
+            Unfinished(
+                model=terms.model,
+                question=self._asked.shown,
+                prompt=self._asked.request.prompt[: self._prompt],
+                answer=self.tokens,
+                most=len(self.tokens) - result.tab.generated + terms.plan.most,
+                sampling=terms.sampling,
+                earlier=earlier,
+            ),
+            file,
+        )
+        return file
 
     async def _balance(self) -> int | None:
         try:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from node.app.busy import BusyNodes
 from node.app.clock import clock
+from node.app.continuing import going_on
 from node.app.execution import Execution
 from node.app.known_names import KnownNames
 from node.app.looking import look
@@ -331,20 +332,24 @@ class Client:
             self._names.remember(plan.manifest.name, plan.manifest.root)
         return Execution(plan, JobClient(side), self._elsewhere, self._events)
 
-    async def keep(self, job: Execution, *, text: tuple[str, str] | None = None, file: Path | None = None) -> Kept:
-        """The receipt of what was served, written to a file that does not exist yet. Raises LocalError.
+    async def keep(
+        self,
+        result: JobResult,
+        manifest: ModelManifest,
+        *,
+        text: tuple[str, str] | None = None,
+        file: Path | None = None,
+    ) -> Kept:
+        """The receipt of what was served in a session, written to a file that does not exist yet. Raises LocalError.
 
         Args:
             text: prompt and answer, for people.
         """
-        if job.result is None:
-            return keep_bundle(None, file)
         verifier_key = self.ledger.verifier_key
-        bundle = make_bundle(job.result, job.plan.manifest, verifier_key=verifier_key, key=self.key, text=text)
-        return keep_bundle(bundle, file)
+        return keep_bundle(make_bundle(result, manifest, verifier_key=verifier_key, key=self.key, text=text), file)
 
     async def _elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | None:
-        """Another plan for a job that a provider failed before its first token; None where there is none."""
+        """Another plan for what is left of a job that a provider failed; None where there is none."""
         if not worth_another_try(results):
             return None
         result, (network, roads) = results[-1], await self._join()
@@ -360,7 +365,7 @@ class Client:
         # Of several that may be at fault the likeliest is avoided at least.
         for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
             request = replace(
-                plan.request,
+                going_on(plan.request, result),
                 model=plan.manifest.root.hex(),
                 exclude=plan.request.exclude | frozenset(out),
                 credit=plan.request.credit and not any(map(wants_credit_less, result.failures.values())),

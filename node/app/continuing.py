@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from node.pipeline.buying.job import JobResult
 from protocol.ids import BlockSpan
 from protocol.terms import Continuation
 
-__all__ = ["Earlier"]
+if TYPE_CHECKING:
+    from node.app.planning import Request
+
+__all__ = ["Earlier", "going_on"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,16 @@ class Earlier:
                 break
             same += 1
         return Continuation(session=self.session, positions=same) if same else None
+
+
+def going_on(request: Request, result: JobResult) -> Request:
+    """What is still wanted of a request once a job for it broke off: tokens that came stand.
+
+    They are drawn by position, so those that follow are the ones that would have come.
+    """
+    tab = result.tab
+    if not tab.generated:
+        return request
+    earlier = Earlier.of(result) or request.earlier
+    most = result.deal.terms.plan.most - tab.generated
+    return replace(request, prompt=tuple(tab.tokens), most=most, earlier=earlier)

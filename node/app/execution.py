@@ -1,4 +1,4 @@
-"""Carrying a plan out: one job, or a few where providers do not take the first."""
+"""Carrying a plan out: one job, or a few where providers do not take the first, or one breaks off."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ RISKED_TIMES = 4
 """Attempts that came to nothing may cost and hold so many times what the first one reserved, all together."""
 
 Elsewhere = Callable[[JobPlan, Sequence[JobResult]], Awaitable[JobPlan | None]]
-"""Another plan for what a job was about whose attempts so far have failed; None where there is none, or it would not
+"""Another plan for what is left of an answer whose last job has failed; None where there is none, or it would not
 help."""
 
 
 class Execution:
     """One answer: an async context manager, and in it an iterator over token ids.
 
-    Where a job fails before its first token it is tried with a newer offer or elsewhere, until an answer comes, no
-    route is left, or too much money is held for providers that fell silent; what a failed session held returns as far
-    as its legs gave it up. Errors of a job are in `result.error`; what stands against opening a session
-    is raised (RuleError, UnreachableError). Leaving pays for what came, however it is left; a caller that is cancelled
-    sees its cancellation again once the money is where it belongs, and finds `results` filled.
+    Where a job fails it is tried with a newer offer or elsewhere, and where tokens came before, gone on with in another
+    session: until the answer is whole, no route is left, or too much money is held for providers that fell silent. What
+    a failed session held returns as far as its legs gave it up. Errors of a job are in `result.error`; what stands
+    against opening a session is raised (RuleError, UnreachableError). Leaving pays for what came, however it is left; a
+    caller that is cancelled sees its cancellation again once the money is where it belongs, and finds `results` filled.
     """
 
     def __init__(self, plan: JobPlan, jobs: JobClient, elsewhere: Elsewhere, events: Events) -> None:
@@ -42,6 +42,7 @@ class Execution:
         self._jobs = jobs
         self._elsewhere = elsewhere
         self._events = events
+        self._asked = len(plan.request.prompt)
         self._stream = self._run()
 
     @property
@@ -51,8 +52,13 @@ class Execution:
 
     @property
     def tokens(self) -> list[int]:
-        """Ids of the generated tokens that came, also those that nobody has read."""
-        return [] if self.result is None else self.result.tab.tokens[self.result.deal.terms.plan.prompt :]
+        """Ids of the generated tokens that came, in all sessions, also those that nobody has read."""
+        return [] if self.result is None else self.result.tab.tokens[self._asked :]
+
+    @property
+    def answering(self) -> list[JobResult]:
+        """Of the sessions that tokens came in, in order; of the last one where none came at all."""
+        return [result for result in self.results if result.tab.generated] or self.results[-1:]
 
     @property
     def fees_micro(self) -> int:
@@ -96,8 +102,9 @@ class Execution:
 
     @property
     def _risked_micro(self) -> int:
-        """Micro-units that the attempts so far have cost, or hold."""
-        return sum(sum(result.paid) + sum(result.unreleased) for result in self.results)
+        """Micro-units that the attempts so far have cost without a token, or hold."""
+        spent = sum(sum(result.paid) for result in self.results if not result.tab.generated)
+        return spent + sum(sum(result.unreleased) for result in self.results)
 
     @property
     def _most_risked_micro(self) -> int:

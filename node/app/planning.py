@@ -150,13 +150,13 @@ def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
 
 
 def worth_another_try(results: Sequence[JobResult]) -> bool:
-    """Whether a job may be tried anew: nothing of its answer was handed out, and a provider failed it.
+    """Whether a job may be tried anew, or gone on with: its answer is not complete, and a provider failed it.
 
     Args:
         results: of all attempts so far, at least one.
     """
     result = results[-1]
-    if result.error is None or result.tab.generated or not result.culprits:
+    if result.error is None or result.tab.ended or not result.culprits:
         return False
     return sum(each.error is not None and each.error.code in _OWN_FAULTS for each in results) < 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from protocol.messages import SignedReceipt
 from protocol.receipt import Accepted
 from protocol.signing import SigningKey
 
-__all__ = ["Kept", "keep_bundle", "make_bundle", "require_writable"]
+__all__ = ["Kept", "keep_bundle", "make_bundle", "new_receipt_file", "require_writable"]
 
 _ANOTHER = "give --receipt another place"
 
@@ -40,6 +41,15 @@ def require_writable(path: Path) -> None:
         raise LocalError(f"{path} exists already", code="exists", hint=hint)
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise LocalError(f"cannot write {path}: no such folder, or not yours", hint=_ANOTHER)
+
+
+def new_receipt_file(folder: Path) -> Path:
+    """A place for another receipt, in a folder that is made where it is missing. Raises LocalError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(f"cannot make the folder {folder}: {error.strerror}", hint="give --receipt FILE") from None
+    return folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.monotonic_ns() % 10**6:06d}.json"
 
 
 def make_bundle(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from node.app.execution import Execution
 from node.app.receipts import Kept
@@ -107,7 +108,9 @@ class JobReport:
     answer: str
     """As far as it came."""
     session: str
-    """Its id on the ledger, in hex."""
+    """Its id on the ledger, in hex; of the last one where the answer took several."""
+    sessions: int
+    """In which tokens came: more than one where a session broke off, and another went on from there."""
     legs: tuple[LegReport, ...]
     """The first route, in the order in which tokens pass it; then those that stood by."""
     healed: tuple[Healing, ...]
@@ -116,6 +119,8 @@ class JobReport:
     """The other offers of the model."""
     tokens_in: int
     """Prompt tokens."""
+    tokens_held: int
+    """Of them, those that every leg still held from an earlier session."""
     tokens_out: int
     """Generated tokens that came."""
     paid_tokens: tuple[int, int]
@@ -125,7 +130,7 @@ class JobReport:
     price_out_micro: int
     """Micro-units per million generated tokens, over all legs."""
     paid_micro: int
-    """Micro-units, over all legs."""
+    """Micro-units, over all legs of the sessions in which tokens came."""
     fees_micro: int
     """Micro-units that the ledger took for this client's operations, over all attempts."""
     attempts: int
@@ -153,6 +158,10 @@ class JobReport:
     """That every leg signed a receipt for."""
     receipt_file: str | None
     """Where the receipt is kept; None where nothing was settled."""
+    earlier_receipt_files: tuple[str, ...]
+    """Where those are kept of sessions that broke off."""
+    unfinished_file: str | None
+    """What to go on from (`joule run --resume`) where the answer broke off."""
     verified: bool
     """Whether the receipt verifies offline."""
     proof_bytes: int | None
@@ -165,10 +174,26 @@ class JobReport:
     """Likewise where what was served could not be settled yet."""
 
 
-def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_after_micro: int | None) -> JobReport:
-    """The report of a job for which at least one session was opened; `text` is prompt and answer."""
+def build_report(
+    job: Execution,
+    *,
+    text: tuple[str, str],
+    kept: Kept,
+    balance_after_micro: int | None,
+    earlier: Sequence[Kept] = (),
+    unfinished: Path | None = None,
+) -> JobReport:
+    """The report of a job for which at least one session was opened.
+
+    Args:
+        text: prompt and answer.
+        kept: the last session's receipt.
+        earlier: receipts of sessions that broke off.
+        unfinished: where what is left to be done was kept.
+    """
     result, route, plan = job.results[-1], job.plan.route, job.plan
-    tab, terms = result.tab, result.deal.terms
+    tab, terms, answering = result.tab, result.deal.terms, job.answering
+    times_s = [at for each in answering for at in each.token_times_s]
     voucher = None if result.pay is None else result.pay.voucher
     stand_by = [chosen.leg.offer for chosen in result.deal.legs[len(terms.route) :]]
     return JobReport(
@@ -176,32 +201,36 @@ def build_report(job: Execution, *, text: tuple[str, str], kept: Kept, balance_a
         prompt=text[0],
         answer=text[1],
         session=tab.id.hex(),
+        sessions=len(answering),
         legs=_legs(result),
-        healed=tuple(_healing(result, each) for each in result.healed),
+        healed=tuple(_healing(each, healed) for each in answering for healed in each.healed),
         not_taken=tuple(_not_taken(offer, reason) for offer, reason in route.explanations if offer not in stand_by),
-        tokens_in=terms.plan.prompt,
-        tokens_out=tab.generated,
+        tokens_in=answering[0].deal.terms.plan.prompt,
+        tokens_held=min((each.start for each in answering[0].tab.joinings), default=0),
+        tokens_out=len(job.tokens),
         paid_tokens=(0, 0) if voucher is None else (voucher.tokens_in, voucher.tokens_out),
         price_in_micro=route.price_in,
         price_out_micro=route.price_out,
-        paid_micro=sum(result.paid),
+        paid_micro=sum(sum(each.paid) for each in answering),
         fees_micro=job.fees_micro,
         attempts=len(job.results),
-        paid_before_micro=sum(sum(each.paid) for each in job.results[:-1]),
+        paid_before_micro=sum(sum(each.paid) for each in job.results if each not in answering),
         balance_before_micro=plan.free_micro,
         balance_after_micro=balance_after_micro,
         claimed_micro=sum(sum(each.unreleased) - sum(each.held) for each in job.results),
         held_micro=sum(sum(each.held) for each in job.results),
         held_until=_held_until(job),
         seconds_to_open=(result.funded_s or result.started_s) - result.started_s,
-        seconds_to_first_token=result.token_times_s[0] - result.started_s if result.token_times_s else None,
-        tokens_per_second=_tokens_per_second(result.token_times_s),
-        windows=len(tab.book.windows),
+        seconds_to_first_token=times_s[0] - answering[0].started_s if times_s else None,
+        tokens_per_second=_tokens_per_second(times_s),
+        windows=sum(len(each.tab.book.windows) for each in answering),
         receipt_file=None if kept.file is None else str(kept.file),
+        earlier_receipt_files=tuple(str(each.file) for each in earlier if each.file is not None),
+        unfinished_file=None if unfinished is None else str(unfinished),
         verified=kept.verified is not None,
         proof_bytes=None if kept.verified is None else kept.verified.proof_bytes,
         log_size=None if kept.verified is None else kept.verified.checkpoint.size,
-        error=_error(result.error),
+        error=_error(result.error, unfinished),
         settle_error=_error(result.settle_error),
     )
 
@@ -299,5 +328,8 @@ def _address(public_key: bytes) -> str:
     return checksum_address(address_of_public_key(public_key))
 
 
-def _error(error: JoulemeshError | None) -> dict[str, str] | None:
-    return None if error is None else {"code": error.code, "message": error.message, "hint": error.hint}
+def _error(error: JoulemeshError | None, unfinished: Path | None = None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    hint = error.hint if unfinished is None else f"go on from there with: joule run --resume {unfinished}"
+    return {"code": error.code, "message": error.message, "hint": hint}

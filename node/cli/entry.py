@@ -24,6 +24,7 @@ COMMANDS = {
     "node": "node.cli.provider:node",
     "offers": "node.cli.offers:offers",
     "run": "node.cli.run:run",
+    "chat": "node.cli.chat:chat",
     "receipt": "node.cli.receipt:receipt",
     "audit": "node.cli.audit:audit",
     "peers": "node.cli.peers:peers",

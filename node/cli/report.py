@@ -44,6 +44,8 @@ def print_report(report: JobReport, *, proof: Sequence[str] = (), distance: Sequ
         if error is not None:
             console.print(f"\n[bold red]{what}:[/] ", end="")
             console.print(Text(screen_line(error["message"])))
+            if error["hint"]:
+                console.print(Text(screen_line(error["hint"])))
 
 
 def _heading(text: str) -> Text:
@@ -134,11 +136,12 @@ def _served(report: JobReport) -> Padding:
     rate = "" if report.tokens_per_second is None else f", {report.tokens_per_second:.1f} tokens/s"
     first = report.seconds_to_first_token
     waited = "" if first is None else f", the first after {first:.2f} s"
+    held = f" ({report.tokens_held} of them held since before)" if report.tokens_held else ""
     energy = [leg.millijoules for leg in report.legs]
     known = [each for each in energy if each is not None]
     joules = f"{sum(known) / 1000:.2f} J" if len(known) == len(energy) else "not measured by every leg"
     lines = [
-        f"{report.tokens_in} tokens in, {report.tokens_out} tokens out{rate}{waited}",
+        f"{report.tokens_in} tokens in{held}, {report.tokens_out} tokens out{rate}{waited}",
         f"energy by the legs' signed receipts: {joules}",
         f"model {screen_line(report.model)}, {report.windows} windows, every leg's commitments met its neighbours'",
     ]
@@ -155,7 +158,9 @@ def _paid(report: JobReport) -> Padding:
         f"${format_micro(report.fees_micro)} in ledger fees",
         f"balance ${format_micro(report.balance_before_micro)} before, {after} after",
     ]
-    if report.attempts > 1:
+    if report.sessions > 1:
+        lines.append(f"the answer took {report.sessions} sessions: where one broke off, another went on")
+    if report.attempts > report.sessions:
         spent = f"${format_micro(report.paid_before_micro)}"
         lines.append(f"attempt {report.attempts}: providers did not take the job before, which cost {spent}")
     if report.claimed_micro:
@@ -174,6 +179,7 @@ def _proof(report: JobReport, more: Sequence[str]) -> Padding:
     lines = [f"receipt verified offline: {verified}{size}"]
     if report.receipt_file is not None:
         lines.append(f"receipt kept in {report.receipt_file}")
+    lines += [f"receipt of what came before it broke off kept in {file}" for file in report.earlier_receipt_files]
     return _indented(Text("\n".join([*lines, *more])))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
         'joule run "Why is the sky blue?" --system "Answer in one sentence."',
         "joule run --messages conversation.json",
         "echo 'Tell me a story about a drum.' | joule run - --json",
+        "joule run --resume sum.unfinished.json",
     )
 )
 @click.argument("prompt", metavar="[PROMPT]", required=False)
@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help='Ask with a whole conversation instead of PROMPT: a JSON list of {"role": ..., "content": ...}; '
     "roles are system, user and assistant. - reads it from standard input.",
+)
+@click.option(
+    "--resume",
+    "unfinished_file",
+    metavar="FILE",
+    help="Go on with an answer that broke off, from the FILE that its run named, instead of asking PROMPT.",
 )
 @click.option(
     "--receipt",
@@ -65,6 +71,7 @@ def run(
     raw: bool,
     system: str | None,
     messages_file: str | None,
+    unfinished_file: str | None,
     receipt_file: Path | None,
     verbose: bool,
     passphrase_file: Path | None,
@@ -74,11 +81,19 @@ def run(
 
     PROMPT is what to ask; - reads it from standard input. A model with a chat template is asked through it; another
     one goes on from the text. The answer goes to stdout, the report to stderr; with --json there is only the report,
-    on stdout. The exit status is 1 where the answer is not complete, or not settled; an answer that was healed on its
-    way, for which --standbys reserves nodes, is complete.
+    on stdout. The exit status is 1 where the answer is not complete, or not settled; one that was healed on its way,
+    for which --standbys reserves nodes, is complete. One that breaks off is gone on with over other providers, at once
+    where there are any, else with --resume.
     """
-    asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
-    file = receipt_file or _new_receipt_file(config.data_dir / "receipts")
+    from node.app.receipts import new_receipt_file
+
+    asked: Prompt | bytes
+    if unfinished_file is not None:
+        _require_alone("--resume", PROMPT=prompt, model=model, raw=raw, system=system, messages=messages_file)
+        asked = _content(unfinished_file)
+    else:
+        asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
+    file = receipt_file or new_receipt_file(config.data_dir / "receipts")
     _require_absent(file)
     key = unlocked(config, passphrase_file)
     told = dataclasses.replace(config, log_level="info") if verbose else config
@@ -98,7 +113,7 @@ def run(
 async def _run(
     config: ClientConfig,
     key: SigningKey,
-    prompt: Prompt,
+    asked: Prompt | bytes,
     model: str | None,
     file: Path,
     events: Events,
@@ -106,9 +121,13 @@ async def _run(
 ) -> JobReport:
     from node.app.asking import Question
     from node.app.client import open_client
+    from node.app.unfinished import load_unfinished
 
     async with open_client(config, key, events) as client:
-        question = await Question.plan(client, prompt, model=model, receipt_file=file)
+        if isinstance(asked, bytes):
+            question = await Question.resume(client, load_unfinished(asked), receipt_file=file)
+        else:
+            question = await Question.plan(client, asked, model=model, receipt_file=file)
         try:
             await question.answer(write)
         except asyncio.CancelledError:  # a signal: what came is paid for, and is reported like a whole answer
@@ -118,12 +137,18 @@ async def _run(
         return report
 
 
+def _require_alone(flag: str, **others: object) -> None:
+    """Raises UsageError where another way to say what is asked is given, too."""
+    for name, given in others.items():
+        if given:
+            other = name if name.isupper() else f"--{name}"
+            raise click.UsageError(f"{flag} and {other} exclude each other: the file says all that is asked")
+
+
 def _prompt(text: str | None, *, raw: bool, system: str | None, messages_file: str | None) -> Prompt:
     """What is asked, out of the flags. Raises ConfigurationError, and UsageError for flags that contradict."""
     if messages_file is not None:
-        for given, what in ((text is not None, "PROMPT"), (system is not None, "--system"), (raw, "--raw")):
-            if given:
-                raise click.UsageError(f"--messages and {what} exclude each other: the file says all that is asked")
+        _require_alone("--messages", PROMPT=text, system=system, raw=raw)
         return Prompt(messages=load_messages(_content(messages_file)))
     if text is None:
         raise click.UsageError("Missing argument 'PROMPT', or --messages FILE.")
@@ -163,11 +188,3 @@ def _require_absent(file: Path) -> None:
     if file.exists() or file.is_symlink():
         hint = "choose another name, or move it away: receipts are never overwritten"
         raise LocalError(f"{file} exists already", code="exists", hint=hint)
-
-
-def _new_receipt_file(folder: Path) -> Path:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalError(f"cannot make the folder {folder}: {error.strerror}", hint="give --receipt FILE") from None
-    return folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.monotonic_ns() % 10**6:06d}.json"
