@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from node.app.another_try import to_be_avoided, wants_credit_less, worth_another_try
 from node.app.busy import BusyNodes
 from node.app.clock import clock
 from node.app.continuing import going_on
@@ -35,9 +36,6 @@ from node.app.planning import (
     require_routable,
     require_tokens,
     shunned,
-    to_be_avoided,
-    wants_credit_less,
-    worth_another_try,
 )
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.config import ClientConfig

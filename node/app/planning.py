@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -15,11 +15,11 @@ from types import MappingProxyType
 
 from node.app.continuing import Earlier
 from node.config import ClientConfig
-from node.pipeline.buying.job import Deal, JobResult, make_deal
+from node.pipeline.buying.job import Deal, make_deal
 from node.ports import Clock, Randomness, VenueRules
 from protocol.agreement import Chosen, common_activations, paid_nobody
 from protocol.choice import ENOUGH, FIRST, SILENT, MeritOf, covers_some_model, nothing_known, route_among, shortlist
-from protocol.errors import ConfigurationError, FundsError, JoulemeshError, RefusedError
+from protocol.errors import ConfigurationError, FundsError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
 from protocol.kept_route import kept_legs, route_keeping
@@ -44,9 +44,6 @@ __all__ = [
     "require_routable",
     "require_tokens",
     "shunned",
-    "to_be_avoided",
-    "wants_credit_less",
-    "worth_another_try",
 ]
 
 PROMPT_CHUNK = 128
@@ -59,8 +56,6 @@ CHANCES = 2
 """Offers of newcomers that are looked at beside those of known providers."""
 LEAST_CAP = 1
 """Micro-units that any job reserves: nothing that is served is free."""
-_OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
-"""Codes of refusals that no honest provider would spare this client: two of them, and it is its own fault."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
 
 
@@ -147,45 +142,6 @@ def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
             "missing",
             hint="deposit the missing amount (`joule faucet` on a local network), or lower --max-tokens",
         )
-
-
-def worth_another_try(results: Sequence[JobResult]) -> bool:
-    """Whether a job may be tried anew, or gone on with: its answer is not complete, and a provider failed it.
-
-    Args:
-        results: of all attempts so far, at least one.
-    """
-    result = results[-1]
-    if result.error is None or result.tab.ended or not result.culprits:
-        return False
-    return sum(each.error is not None and each.error.code in _OWN_FAULTS for each in results) < 2
-
-
-def wants_credit_less(error: JoulemeshError | None) -> bool:
-    """Whether a provider would do the job, had it not been asked to serve ahead of its payment."""
-    return isinstance(error, RefusedError) and error.code == "credit"
-
-
-def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]) -> list[bytes]:
-    """Public keys of providers that another try does without: those that failed the job, the likeliest last.
-
-    One that refused is asked again where it has made another offer since: what it refuses today may be its price. One
-    that said when to come back is left alone until then (`busy`).
-
-    Args:
-        known: a provider's sealed offers of the model that are in force.
-    """
-    avoided = []
-    for leg in result.culprits:
-        error = result.failures.get(leg)
-        if wants_credit_less(error) or (isinstance(error, RefusedError) and error.retry_s):
-            continue
-        chosen = result.deal.legs[leg]
-        node = chosen.leg.offer.public_key
-        newer = [sealed for sealed in known(node) if sealed != chosen.sealed]
-        if not isinstance(error, RefusedError) or not newer:
-            avoided.append(node)
-    return avoided
 
 
 @lru_cache(maxsize=8192)

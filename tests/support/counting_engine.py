@@ -51,6 +51,8 @@ class CountingEngine:
         self._held: dict[bytes, _Held] = {}
         self.passes: list[int] = []
         """Items in each forward pass, for tests of batching."""
+        self.rows = 0
+        """In all passes."""
 
     def open(
         self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
@@ -130,6 +132,7 @@ class CountingEngine:
             rows = np.array(item.data, dtype=np.float32)
         if not np.isfinite(rows).all():
             raise MalformedError("not a number")
+        self.rows += item.length
         rows = rows + np.float32([0, len(span), 0, 0])
         self._check_history(item, rows)
         first = item.length - item.draws

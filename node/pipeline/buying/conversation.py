@@ -142,9 +142,9 @@ class Conversation:
             await self._links.send_all(Finish(session=self._tab.id, tokens_out=self._tab.generated))
 
     async def _send_prompt(self) -> None:
-        """Prompt tokens go to the first leg at once; it feeds them on as far as each chunk is paid."""
+        """Prompt tokens that the first leg does not hold go to it at once; it feeds them on as each chunk is paid."""
         prompt = self._deal.prompt
-        for at in range(0, len(prompt), PROMPT_PART):
+        for at in range(self._tab.joinings[0].start, len(prompt), PROMPT_PART):
             part = prompt[at : at + PROMPT_PART]
             header = Prompt(session=self._tab.id, position=at, length=len(part))
             await self._links.send(0, header, token_bytes(part))

@@ -9,7 +9,7 @@ from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.ports import Allowance, Link, LinkRank
 from protocol.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError, UnreachableError
-from protocol.frames import LEG_FRAMES, Attach
+from protocol.frames import ANEW, LEG_FRAMES, Attach
 from protocol.receipt import MOST_SKETCHES_BYTES
 
 __all__ = ["LegLinks", "Word"]
@@ -110,7 +110,9 @@ class LegLinks:
         link.allow(lambda: FROM_LEG)
         self._links[leg] = link
         self._readers.append(asyncio.create_task(self._read(leg, link), name=f"leg {leg}"))
-        await self.send(leg, Attach(session=self._result.tab.id))
+        tab = self._result.tab
+        joining = tab.joinings[leg] if leg < len(tab.joinings) else ANEW
+        await self.send(leg, Attach(session=tab.id, joining=joining))
 
     async def _read(self, leg: int, link: Link) -> None:
         """Hand on what a leg sends until its link ends, and then why."""

@@ -13,6 +13,7 @@ from node.pipeline.serving.flow import Ends, Flow
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.rows import Arrived, Onward
 from node.pipeline.serving.trail import Trail, Trails
+from node.pipeline.serving.warm import Origin
 from node.pipeline.serving.windows import Due, Signer, Sketching, Windows
 from node.ports import Activations, StepInput, StepOutput
 from protocol.activations import FORMATS
@@ -96,8 +97,8 @@ class LegJob:
         """Computed in all."""
         self.cached = 0
         """Of the session that this one continues, positions that are still in the KV."""
-        self.earlier: tuple[bytes, ...] = ()
-        """The sessions that it goes on from here, newest first."""
+        self.origins: tuple[Origin, ...] = ()
+        """The sessions that it begins as, newest first."""
         self._began_at = 0
         """Where the session's first window begins."""
         self._seen = 0
@@ -325,9 +326,9 @@ class LegJob:
         """Positions in the KV that are of tokens which stand: what a session that continues this one can have."""
         return self._flow.held
 
-    def take_over(self, trail: Trail, held: int, earlier: tuple[bytes, ...]) -> None:
+    def take_over(self, trail: Trail, held: int) -> None:
         """It goes on with what this leg holds of an earlier session: the first `held` positions, and what it sent."""
-        self.trail, self.cached, self.earlier = trail, held, earlier
+        self.trail, self.cached = trail, held
         self._flow.take_over(trail, held)
 
     def take_up(self, joining: Joining) -> None:
@@ -337,10 +338,9 @@ class LegJob:
         """
         continues = self.terms.continues
         most = 0 if continues is None else continues.positions
-        if joining.base > most or joining.start > min(joining.base, self.cached) or joining.onward > joining.base:
+        holds = joining.base <= most and joining.start <= min(joining.base, self.cached)
+        if not holds or joining.onward > joining.base or (joining.onward < joining.start and not self.replays):
             raise MalformedError("a leg cannot take up the session where it is told to")
-        if joining.onward < joining.start and not self.replays:
-            raise MalformedError("a leg is to send again what it has not kept")
         if continues is None:
             return
         self._began_at = joining.base

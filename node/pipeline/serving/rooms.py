@@ -13,15 +13,15 @@ from functools import partial
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.trail import Trail
-from node.pipeline.serving.warm import Ended, Warm
+from node.pipeline.serving.warm import Ended, Origin, Warm
 from node.ports import SpanEngine
 from protocol.errors import MalformedError, RefusedError
 from protocol.ids import Address, BlockSpan
 
 __all__ = ["Rooms"]
 
-MOST_NAMES = 4
-"""Sessions, one continuing the other, under which what is left of the last one is found."""
+MOST_ORIGINS = 3
+"""Sessions, one continuing the other, under whose names what is left of the last one is found, too."""
 
 
 class Rooms:
@@ -51,8 +51,9 @@ class Rooms:
             if ended is not None:
                 await self._close(self._warm.keep(ended))
             raise
+        job.origins = _origins(job, ended)
         if ended is not None:
-            job.take_over(_trail_of(job, ended), held, ended.names[: MOST_NAMES - 1])
+            job.take_over(_trail_of(job, ended), held)
 
     def leave(self, job: LegJob) -> Callable[[], None]:
         """A job is over: what the engine has to be called with. From now on its client may go on from there."""
@@ -94,7 +95,8 @@ class Rooms:
         if ended is None or job.terms.continues is None:
             opening()
             return 0
-        held = min(self._engine.length(ended.session), ended.length, job.terms.continues.positions)
+        shared = ended.shared_with(job.terms.continues.session)
+        held = min(self._engine.length(ended.session), shared, job.terms.continues.positions)
         opening(length=held)
         return held
 
@@ -111,7 +113,8 @@ class Rooms:
 
 def _left_by(job: LegJob) -> Ended:
     return Ended(
-        names=(job.session, *job.earlier),
+        session=job.session,
+        origins=job.origins,
         client=Address(job.order.session.client),
         blocks=job.span,
         length=job.held,
@@ -119,6 +122,20 @@ def _left_by(job: LegJob) -> Ended:
         activations=job.terms.activations,
         trail=None if job.is_last else job.trail,
     )
+
+
+def _origins(job: LegJob, ended: Ended | None) -> tuple[Origin, ...]:
+    """The sessions under whose names this job's client may look for what is left of it one day."""
+    continues = job.terms.continues
+    if continues is None:
+        return ()
+    named, shared = Origin(continues.session, continues.positions), continues.positions
+    if ended is None:
+        return (named,)
+    shared = min(shared, ended.shared_with(continues.session))
+    others = (Origin(ended.session, ended.length), *ended.origins)
+    rest = [Origin(each.session, min(each.positions, shared)) for each in others if each.session != named.session]
+    return (named, *rest[: MOST_ORIGINS - 1])
 
 
 def _trail_of(job: LegJob, ended: Ended) -> Trail:

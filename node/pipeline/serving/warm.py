@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from node.pipeline.serving.trail import Trail, Trails
 from protocol.activations import ActivationType
 from protocol.ids import Address, BlockSpan
 
-__all__ = ["Ended", "Warm"]
+__all__ = ["Ended", "Origin", "Warm"]
 
 MOST = 256
 """Sessions."""
@@ -23,12 +24,23 @@ KEPT_S = 1800.0
 """Seconds."""
 
 
+class Origin(NamedTuple):
+    """A session that another one went on from."""
+
+    session: bytes
+    """Its id."""
+    positions: int
+    """So many of the first positions are those of both."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A session that is over, as this leg holds it."""
 
-    names: tuple[bytes, ...]
-    """Its id, and those of the sessions that it went on from, newest first: its tokens begin with theirs."""
+    session: bytes
+    """Its id, under which the engine knows it."""
+    origins: tuple[Origin, ...] = ()
+    """The sessions that it went on from, newest first."""
     client: Address
     blocks: BlockSpan
     """That it went through."""
@@ -41,10 +53,11 @@ class Ended:
     trail: Trail | None
     """What it sent on; None at a last leg."""
 
-    @property
-    def session(self) -> bytes:
-        """Its id, under which the engine knows it."""
-        return self.names[0]
+    def shared_with(self, session: bytes) -> int:
+        """So many of its positions are the first ones of that session, too."""
+        if session == self.session:
+            return self.length
+        return min(self.length, next(each.positions for each in self.origins if each.session == session))
 
 
 class Warm:
@@ -72,8 +85,8 @@ class Warm:
         self._kept_s = kept_s
         self._ended: dict[bytes, tuple[Ended, float]] = {}
         """By id, with the time at which each ended; first those that ended first."""
-        self._named: dict[bytes, Ended] = {}
-        """By all of their names; by one that several have, the newest."""
+        self._named: dict[tuple[Address, bytes], Ended] = {}
+        """By their clients and the sessions that they went on from; of several, the newest."""
 
     def __len__(self) -> int:
         return len(self._ended)
@@ -86,7 +99,7 @@ class Warm:
     def keep(self, ended: Ended) -> list[bytes]:
         """A session is over; ids of those that go in its place, which the engine has to close."""
         self._ended[ended.session] = ended, self._now()
-        self._named |= dict.fromkeys(ended.names, ended)
+        self._named |= {(ended.client, each.session): ended for each in ended.origins}
         if ended.trail is not None:
             self._trails.rest(ended.trail)
         own = [each.session for each, _ in self._ended.values() if each.client == ended.client]
@@ -95,12 +108,15 @@ class Warm:
         return [self._drop(session) for session in out]
 
     def take(self, name: bytes, client: Address, blocks: BlockSpan) -> Ended | None:
-        """The session to go on from, which is kept here no longer; None where there is none for this client.
+        """The session with this id to go on from, or one that went on from it; None where this client has none.
+
+        It is kept here no longer.
 
         Its trail is the caller's to go on with, or to end.
         """
-        ended = self._named.get(name)
-        if ended is None or ended.client != client or ended.blocks != blocks or not self._lasts(ended.session):
+        own, _ = self._ended.get(name, (None, 0.0))
+        ended = own if own is not None and own.client == client else self._named.get((client, name))
+        if ended is None or ended.blocks != blocks or not self._lasts(ended.session):
             return None
         self._forget(ended)
         if ended.trail is not None:
@@ -135,6 +151,6 @@ class Warm:
 
     def _forget(self, ended: Ended) -> None:
         del self._ended[ended.session]
-        for name in ended.names:
-            if self._named.get(name) is ended:
-                del self._named[name]
+        for each in ended.origins:
+            if self._named.get((ended.client, each.session)) is ended:
+                del self._named[ended.client, each.session]

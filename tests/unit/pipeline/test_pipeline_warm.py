@@ -7,7 +7,7 @@ import random
 import pytest
 
 from node.pipeline.serving.trail import Trail, Trails
-from node.pipeline.serving.warm import Ended, Warm
+from node.pipeline.serving.warm import Ended, Origin, Warm
 from protocol.activations import ActivationType
 from protocol.ids import BlockSpan
 
@@ -23,9 +23,9 @@ class Clock:
 
 
 def ended(number: int, *before: int, client: bytes = CLIENT, room: int = 32, trail: Trail | None = None) -> Ended:
-    names = tuple(bytes([each]) * 32 for each in (number, *before))
     return Ended(
-        names=names,
+        session=bytes([number]) * 32,
+        origins=tuple(Origin(bytes([each]) * 32, 9) for each in before),
         client=client,
         blocks=BLOCKS,
         length=room - 5,
@@ -75,6 +75,25 @@ def test_it_answers_to_the_sessions_that_it_went_on_from() -> None:
     assert kept.take(b"\x01" * 32, CLIENT, BLOCKS) is other
     assert kept.take(b"\x01" * 32, CLIENT, BLOCKS) is None
     assert kept.take(b"\x02" * 32, CLIENT, BLOCKS) is newer
+
+
+def test_a_stranger_takes_no_name_away() -> None:
+    kept, _, _ = warm()
+    own, strangers = ended(2, 1), ended(3, 1, 2, client=OTHER)
+    kept.keep(own)
+    kept.keep(strangers)
+    assert kept.take(b"\x03" * 32, CLIENT, BLOCKS) is None
+    assert kept.take(b"\x02" * 32, CLIENT, BLOCKS) is own
+    kept.keep(own)
+    assert kept.take(b"\x01" * 32, CLIENT, BLOCKS) is own
+    assert kept.take(b"\x01" * 32, CLIENT, BLOCKS) is None
+    assert kept.take(b"\x02" * 32, OTHER, BLOCKS) is strangers
+
+
+def test_of_a_session_that_it_went_on_from_it_has_what_both_share() -> None:
+    newer = ended(2, 1)
+    assert newer.shared_with(b"\x02" * 32) == newer.length == 27
+    assert newer.shared_with(b"\x01" * 32) == 9
 
 
 def test_its_time_ends() -> None:
@@ -131,10 +150,11 @@ def test_nothing_is_left_of_thousands() -> None:
         trail = trails.begin(4)
         trail.append(0, bytes(4 * dice.randint(1, 9)))
         name = number.to_bytes(32, "big")
-        before = tuple((number - back).to_bytes(32, "big") for back in range(1, dice.randint(1, 4)))
+        before = tuple(Origin((number - back).to_bytes(32, "big"), 5) for back in range(1, dice.randint(1, 4)))
         client = bytes([dice.randint(1, 5)]) * 20
         session = Ended(
-            names=(name, *before),
+            session=name,
+            origins=before,
             client=client,
             blocks=BLOCKS,
             length=9,

@@ -1,0 +1,338 @@
+"""Sessions that go on from others: what is held is neither computed nor paid again, and the tokens are the same."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from counting_engine import CountingEngine, next_token
+from small_market import MANIFEST, POLICY, RATES, SmallMarket, limits_of
+
+from node.app.continuing import Earlier
+from node.pipeline.buying.client import JobClient
+from node.pipeline.buying.job import Deal, JobResult, make_deal
+from node.pipeline.vouchers import VoucherStore
+from node.worker import InlineWorker
+from protocol.agreement import Chosen
+from protocol.errors import RefusedError
+from protocol.metering import Work, owed
+from protocol.order import Acceptance
+from protocol.routing import RouteLeg
+from protocol.signing import SigningKey, open_envelope, seal
+from protocol.terms import Plan, SamplingTerms
+
+pytestmark = pytest.mark.asyncio
+
+THIRDS = ((0, 2), (2, 4), (4, 6))
+
+
+def expected_tokens(prompt: Sequence[int], most: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(most):
+        tokens.append(next_token(tokens[-1], len(tokens) - 1))
+    return tokens[len(prompt) :]
+
+
+def deal_on(
+    market: SmallMarket,
+    prompt: Sequence[int],
+    most: int = 10,
+    *,
+    earlier: Earlier | None = None,
+    nodes: Sequence[int] = (0, 1, 2),
+    client: SigningKey | None = None,
+    window: int = 4,
+    chunk: int = 8,
+) -> Deal:
+    """A deal over the whole spans of these nodes."""
+    route = []
+    for number in nodes:
+        node = market.nodes[number]
+        offer = node.offer()
+        leg = RouteLeg(offer, node.span, price_in=offer.rates.price_in, price_out=offer.rates.price_out)
+        route.append(Chosen(leg, seal(offer, node.key)))
+    return make_deal(
+        route,
+        manifest=MANIFEST,
+        venue=market.ledger.domain.separator,
+        policy=POLICY,
+        plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
+        sampling=SamplingTerms(temperature_milli=0, seed=0),
+        prompt=prompt,
+        client=(client or market.client_key).address,
+        expiry=market.now + 600,
+        randomness=random.Random(market.now + len(prompt) * 100 + most).randbytes,
+        continues=None if earlier is None else earlier.continued_by(prompt),
+    )
+
+
+async def first_turn(market: SmallMarket, prompt: Sequence[int] = (1, 2, 3, 4, 5), most: int = 10) -> Earlier:
+    came, result = await market.run(deal_on(market, prompt, most))
+    assert result.error is None
+    assert came == expected_tokens(prompt, most)
+    return ended(result)
+
+
+def ended(result: JobResult) -> Earlier:
+    earlier = Earlier.of(result)
+    assert earlier is not None
+    return earlier
+
+
+def held_by(result: JobResult) -> list[int]:
+    return [open_envelope(sealed, Acceptance)[0].cached for _, sealed in sorted(result.acceptances.items())]
+
+
+def computed(market: SmallMarket, number: int) -> int:
+    return market.nodes[number].engine.rows
+
+
+def complete(result: JobResult) -> None:
+    assert (result.error, result.settle_error) == (None, None)
+    assert result.tab.complete
+
+
+async def test_a_second_turn_computes_and_pays_only_what_is_new(market: SmallMarket) -> None:
+    earlier = await first_turn(market)
+    before, earned = [computed(market, n) for n in range(3)], [market.free(node.key) for node in market.nodes]
+    prompt = (*earlier.tokens, 7, 8, 9)
+    came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier))
+    complete(result)
+    assert came == expected_tokens(prompt, 6)
+    # The last token of the first answer was drawn, and never fed.
+    held = len(earlier.tokens) - 1
+    assert held_by(result) == [held] * 3
+    assert [each.start for each in result.tab.joinings] == [held] * 3
+    new = len(prompt) - held + 5
+    assert [computed(market, n) - before[n] for n in range(3)] == [new] * 3
+    paid = owed(RATES, Work(held, len(prompt) - held, 6))
+    assert [market.free(node.key) - before for node, before in zip(market.nodes, earned, strict=True)] == [paid] * 3
+
+
+async def test_turn_after_turn(market: SmallMarket) -> None:
+    earlier, prompt = None, (1, 2, 3)
+    for turn in range(6):
+        came, result = await market.run(deal_on(market, prompt, 5 + turn, earlier=earlier))
+        complete(result)
+        assert came == expected_tokens(prompt, 5 + turn)
+        assert held_by(result) == [0 if earlier is None else len(earlier.tokens) - 1] * 3
+        earlier = ended(result)
+        prompt = (*earlier.tokens, 9, turn)
+    assert [node.engine.sessions for node in market.nodes] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shared", [1, 4, 5, 9, 14])
+async def test_another_question_about_the_same_beginning(market: SmallMarket, shared: int) -> None:
+    """What the client does not want is forgotten, however much is held."""
+    earlier = await first_turn(market)
+    other = 9 if earlier.tokens[shared] != 9 else 8
+    prompt = (*earlier.tokens[:shared], other, 6, 6)
+    came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier))
+    complete(result)
+    assert came == expected_tokens(prompt, 6)
+    assert held_by(result) == [shared] * 3
+
+
+@pytest.mark.parametrize("gone", range(3))
+async def test_a_leg_that_is_new_is_fed_what_was_sent_before(tmp_path: Path, gone: int) -> None:
+    async with SmallMarket(tmp_path, spans=(*THIRDS, *THIRDS)) as market:
+        earlier = await first_turn(market)
+        nodes = [number + 3 if number == gone else number for number in range(3)]
+        before = [computed(market, number) for number in nodes]
+        prompt = (*earlier.tokens, 7)
+        came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier, nodes=nodes))
+        complete(result)
+        assert came == expected_tokens(prompt, 6)
+        held, whole = len(earlier.tokens) - 1, len(prompt) + 5
+        assert held_by(result) == [0 if at == gone else held for at in range(3)]
+        rows = [computed(market, number) - began for number, began in zip(nodes, before, strict=True)]
+        assert rows == [whole if at == gone else whole - held for at in range(3)]
+        paid = [
+            owed(RATES, Work(0 if at == gone else held, len(prompt) - (0 if at == gone else held), 6))
+            for at in range(3)
+        ]
+        assert list(result.paid) == paid
+
+
+async def test_a_leg_that_kept_no_rows_computes_them_again(tmp_path: Path) -> None:
+    async with SmallMarket(tmp_path, spans=(*THIRDS, *THIRDS)) as market:
+        earlier = await first_turn(market)
+        for trail in list(market.nodes[1].provider.trails._resting):
+            trail.lose()
+        prompt = (*earlier.tokens, 7)
+        came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier, nodes=(0, 1, 5)))
+        complete(result)
+        assert came == expected_tokens(prompt, 6)
+        held = len(earlier.tokens) - 1
+        assert held_by(result) == [held, held, 0]
+        assert [each.start for each in result.tab.joinings] == [held, 0, 0]
+        assert list(result.paid) == [owed(RATES, Work(cached, len(prompt) - cached, 6)) for cached in (held, 0, 0)]
+
+
+async def test_a_session_that_was_cut_short_is_gone_on_from(market: SmallMarket) -> None:
+    prompt = (1, 2, 3, 4, 5)
+    async with market.client.start(deal_on(market, prompt, 30)) as job:
+        came = [await anext(job) for _ in range(7)]
+    earlier = ended(job.result)
+    assert list(earlier.tokens[:12]) == [*prompt, *came]
+    came, result = await market.run(deal_on(market, earlier.tokens, 10, earlier=earlier))
+    complete(result)
+    assert came == expected_tokens(earlier.tokens, 10)
+    assert min(held_by(result)) >= 8
+
+
+async def test_a_session_whose_leg_died_is_gone_on_from(tmp_path: Path) -> None:
+    async with SmallMarket(tmp_path, spans=(*THIRDS, *THIRDS)) as market:
+        prompt = (1, 2, 3, 4, 5)
+        job = market.client.start(deal_on(market, prompt, 40))
+        came = []
+        async with job:
+            async for token in job:
+                came.append(token)
+                if len(came) == 9:
+                    await market.kill(1)
+        assert job.result.error is not None
+        earlier = ended(job.result)
+        left = 40 - (len(earlier.tokens) - len(prompt))
+        rest, result = await market.run(deal_on(market, earlier.tokens, left, earlier=earlier, nodes=(0, 4, 2)))
+        complete(result)
+        assert [*came, *rest] == expected_tokens(prompt, 40)
+        cached = held_by(result)
+        assert cached[1] == 0
+        assert min(cached[0], cached[2]) >= len(prompt)
+
+
+async def test_nobody_else_goes_on_from_it(market: SmallMarket) -> None:
+    earlier = await first_turn(market)
+    stranger = SigningKey(b"\x55" * 32)
+    market.ledger.deposit(stranger, 1_000_000)
+    client = JobClient(market.side_of(stranger, VoucherStore(market.folder / "stranger", InlineWorker())))
+    prompt = (*earlier.tokens, 7)
+    came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier, client=stranger), client)
+    complete(result)
+    assert came == expected_tokens(prompt, 6)
+    assert held_by(result) == [0, 0, 0]
+    came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier))
+    complete(result)
+    assert held_by(result) == [len(earlier.tokens) - 1] * 3
+
+
+async def test_what_was_refused_can_be_asked_again(market: SmallMarket) -> None:
+    """The other legs have accepted, and adopted what they held: under the new session's name."""
+    earlier = await first_turn(market)
+    prompt = (*earlier.tokens, 7)
+    market.nodes[1].refuse_all = RefusedError("not now", code="busy")
+    _, refused = await market.run(deal_on(market, prompt, 6, earlier=earlier))
+    assert refused.error is not None
+    market.nodes[1].refuse_all = None
+    came, result = await market.run(deal_on(market, prompt, 7, earlier=earlier))
+    complete(result)
+    assert came == expected_tokens(prompt, 7)
+    assert held_by(result) == [len(earlier.tokens) - 1] * 3
+
+
+async def test_two_sessions_that_go_on_from_one(market: SmallMarket) -> None:
+    """The second one has the pages of the first, and as much of them as it shares with the one that both name."""
+    earlier = await first_turn(market)
+    for shared, held in ((9, 9), (15, 9), (12, 12)):
+        prompt = (*earlier.tokens[:shared], 7, 7, 7)
+        came, result = await market.run(deal_on(market, prompt, 7, earlier=earlier))
+        complete(result)
+        assert came == expected_tokens(prompt, 7)
+        assert held_by(result) == [held] * 3
+
+
+async def test_who_needs_the_room_has_it(tmp_path: Path) -> None:
+    async with SmallMarket(tmp_path) as market:
+        for node in market.nodes:
+            node.engine._kv_tokens = 60
+        earlier = await first_turn(market)
+        assert [node.provider.room for node in market.nodes] == [60] * 3
+        await first_turn(market, (3, 1), 50)  # 14 are held warm, 52 are needed
+        assert [node.engine.sessions for node in market.nodes] == [1] * 3
+        prompt = (*earlier.tokens, 7)
+        came, result = await market.run(deal_on(market, prompt, 6, earlier=earlier))
+        complete(result)
+        assert came == expected_tokens(prompt, 6)
+        assert held_by(result) == [0] * 3
+        _, refused = await market.run(deal_on(market, (1, 2), 70))
+        assert isinstance(refused.error, RefusedError)
+        assert refused.error.code == "no-room"
+        # What could not have helped was left alone.
+        again = ended(result)
+        _, result = await market.run(deal_on(market, (*again.tokens, 3), 2, earlier=again))
+        assert held_by(result) == [len(again.tokens) - 1] * 3
+
+
+@pytest.mark.parametrize("warm_s", [0, 100])
+async def test_it_cools_down(tmp_path: Path, warm_s: int) -> None:
+    limits = limits_of()
+    limits.warm_s = warm_s
+    async with SmallMarket(tmp_path, limits=limits) as market:
+        earlier = await first_turn(market)
+        await asyncio.sleep(warm_s + 2)
+        assert [node.engine.sessions for node in market.nodes] == [0] * 3
+        assert [len(node.provider.trails) for node in market.nodes] == [0] * 3
+        came, result = await market.run(deal_on(market, (*earlier.tokens, 7), 6, earlier=earlier))
+        complete(result)
+        assert came == expected_tokens((*earlier.tokens, 7), 6)
+        assert held_by(result) == [0] * 3
+
+
+async def test_what_lies_about_itself_is_found_out(tmp_path: Path) -> None:
+    """A leg that holds something else than it says draws other tokens: the engine of these tests shows it."""
+    async with SmallMarket(tmp_path) as market:
+        earlier = await first_turn(market)
+        assert isinstance(market.nodes[2].engine, CountingEngine)
+        held = next(iter(market.nodes[2].engine._held.values()))
+        held.sums[-1] += 1
+        prompt = (*earlier.tokens, 7)
+        came, _ = await market.run(deal_on(market, prompt, 6, earlier=earlier))
+        assert came != expected_tokens(prompt, 6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_conversation_gives_the_tokens_that_it_should(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    async with SmallMarket(tmp_path, spans=(*THIRDS, *THIRDS)) as market:
+        for node in market.nodes:
+            node.engine._kv_tokens = 400
+        talks: list[Earlier | None] = [None] * 4
+        for _ in range(25):
+            number = dice.randrange(4)
+            earlier = talks[number]
+            known = () if earlier is None else earlier.tokens[: dice.choice([len(earlier.tokens), dice.randint(1, 60)])]
+            prompt = (*known, *(dice.randint(1, 49) for _ in range(dice.randint(1, 20))))
+            if len(prompt) > 150:
+                talks[number] = None
+                continue
+            nodes = [at + dice.choice([0, 0, 0, 3]) for at in range(3)]
+            most = dice.randint(1, 20)
+            deal = deal_on(
+                market,
+                prompt,
+                most,
+                earlier=earlier,
+                nodes=nodes,
+                window=dice.choice([1, 4, 16]),
+                chunk=dice.choice([1, 5, 16, 64]),
+            )
+            if dice.random() < 0.3:
+                seen = dice.randint(0, most - 1)
+                async with market.client.start(deal) as job:
+                    came = [await anext(job) for _ in range(seen)]
+                result = job.result
+            else:
+                came, result = await market.run(deal)
+                complete(result)
+                assert len(came) == most
+            assert came == expected_tokens(prompt, most)[: len(came)]
+            assert result.settle_error is None
+            talks[number] = Earlier.of(result) or talks[number]
+            for node in market.nodes:
+                assert node.engine.kv_free >= 0
+    assert [node.engine.sessions for node in market.nodes] == [0] * 6
+    assert [len(node.provider.trails) for node in market.nodes] == [0] * 6
