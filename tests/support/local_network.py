@@ -90,18 +90,20 @@ class LocalNetwork:
         """A client's sessions that are not closed yet, with their newest vouchers."""
         return [decode(path.read_bytes(), StoredVoucher) for path in (self.home / name).rglob("sessions/*/*.voucher")]
 
-    async def joule(self, *arguments: str, name: str = "client", timeout_s: float = 200, **more: str) -> Finished:
-        """Run one `joule` command to its end."""
+    async def joule(
+        self, *arguments: str, name: str = "client", timeout_s: float = 200, said: str = "", **more: str
+    ) -> Finished:
+        """Run one `joule` command to its end; `said` is its standard input."""
         process = await self.spawn(*arguments, name=name, **more)
         async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate()
+            out, err = await process.communicate(said.encode())
         return Finished(process.returncode or 0, out.decode(), err.decode())
 
     async def spawn(self, *arguments: str, name: str = "client", **more: str) -> asyncio.subprocess.Process:
         self.make_key(name)
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "node", *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **self.environment(name), "JOULE_LEDGER": self.url, **more},
         )  # fmt: skip
 
