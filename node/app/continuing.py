@@ -24,6 +24,8 @@ class Earlier:
     """Its id."""
     tokens: tuple[int, ...]
     """Its whole sequence, prompt first, as far as it came."""
+    proven: int
+    """Positions that every leg has signed for: with more than these nobody could judge what follows (audit.md, F11)."""
     legs: tuple[tuple[bytes, BlockSpan], ...]
     """Public key and blocks of each leg that served last, in the order of the route."""
 
@@ -32,8 +34,10 @@ class Earlier:
         """What is left of a job; None where no leg took it, so that nobody holds anything."""
         if not result.acceptances:
             return None
-        legs = tuple((leg.public_key, leg.span) for leg in result.deal.terms.route)
-        return cls(session=result.tab.id, tokens=tuple(result.tab.tokens), legs=legs)
+        terms = result.deal.terms
+        legs = tuple((terms.legs[each.leg].public_key, each.span) for each in result.tab.book.route)
+        tab = result.tab
+        return cls(session=tab.id, tokens=tuple(tab.tokens), proven=tab.proven, legs=legs)
 
     def continued_by(self, prompt: Sequence[int]) -> Continuation | None:
         """How a prompt goes on from it; None where they do not even begin alike.
@@ -41,7 +45,7 @@ class Earlier:
         The last token of a prompt is computed whatever is held: the first one of the answer comes of it.
         """
         same = 0
-        for mine, other in zip(self.tokens, prompt[:-1], strict=False):
+        for mine, other in zip(self.tokens[: self.proven], prompt[:-1], strict=False):
             if mine != other:
                 break
             same += 1

@@ -67,6 +67,7 @@ def dump_unfinished(unfinished: Unfinished) -> bytes:
         "temperature_milli": unfinished.sampling.temperature_milli,
         "seed": str(unfinished.sampling.seed),
         "session": unfinished.earlier.session.hex(),
+        "proven": unfinished.earlier.proven,
         "legs": [[key.hex(), span.start, span.end] for key, span in unfinished.earlier.legs],
     }
     return json.dumps(value).encode() + b"\n"
@@ -97,7 +98,7 @@ def _parsed(data: bytes) -> Unfinished:
     value = exact_keys(
         parse_object(data, limit=MAX_BYTES, depth=_DEPTH),
         *("format", "about", "model", "question", "prompt", "answer", "most", "temperature_milli", "seed", "session"),
-        "legs",
+        *("proven", "legs"),
     )
     if value["format"] != FORMAT or value["about"] != ABOUT:
         raise MalformedError("it is of another format")
@@ -106,6 +107,8 @@ def _parsed(data: bytes) -> Unfinished:
         raise MalformedError("it does not say what was asked, or what came")
     if value["most"] <= len(answer):
         raise MalformedError("the answer is as long as it may be")
+    if type(value["proven"]) is not int or value["proven"] > len(prompt) + len(answer):
+        raise MalformedError("more positions are signed for than there are")
     return Unfinished(
         model=_bytes(value["model"], 32),
         question=value["question"],
@@ -113,7 +116,12 @@ def _parsed(data: bytes) -> Unfinished:
         answer=answer,
         most=value["most"],
         sampling=SamplingTerms(temperature_milli=value["temperature_milli"], seed=int_text(value["seed"])),
-        earlier=Earlier(session=_bytes(value["session"], 32), tokens=(*prompt, *answer), legs=_legs(value["legs"])),
+        earlier=Earlier(
+            session=_bytes(value["session"], 32),
+            tokens=(*prompt, *answer),
+            proven=value["proven"],
+            legs=_legs(value["legs"]),
+        ),
     )
 
 

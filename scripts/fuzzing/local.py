@@ -177,7 +177,7 @@ def _unfinished(data: bytes) -> None:
 
 def _unfinished_files() -> list[bytes]:
     legs = ((CLIENT.public_key, BlockSpan(start=0, end=4)),)
-    earlier = Earlier(session=bytes(32), tokens=(1, 2, 3), legs=legs)
+    earlier = Earlier(session=bytes(32), tokens=(1, 2, 3), proven=2, legs=legs)
     sampling = SamplingTerms(temperature_milli=700, seed=3)
     broken_off = Unfinished(
         model=bytes(32), question="Who?", prompt=(1, 2), answer=(3,), most=9, sampling=sampling, earlier=earlier

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -93,15 +95,15 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
     receipt = tmp_path / "receipt.json"
     asked = ("run", "a long one", "--max-tokens", "900", "--receipt", str(receipt), "--verbose", "--json")
     process = await net.spawn(*asked)
-    await voucher_beyond(process, 40)
-    net.nodes["node1"].kill()
+    await voucher_beyond(process, 200)
+    os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
     out, _ = await process.communicate()
     assert process.returncode == 1
     broken = json.loads(out)
     unfinished = tmp_path / "receipt.unfinished.json"
     assert broken["unfinished_file"] == str(unfinished)
     assert f"joule run --resume {unfinished}" in broken["error"]["hint"]
-    assert broken["tokens_out"] >= 40
+    assert broken["tokens_out"] > 100
     is_right(broken | {"error": None}, endless)
     await net.start_node("node1", endless, "2:4", *ROOM)
     await net.nodes["node1"].event("node ready")
@@ -121,8 +123,8 @@ async def test_an_answer_goes_on_over_another_leg_at_once(net: LocalNetwork, end
     await net.start_node("spare", endless, "2:4", *ROOM, "--overhead-price", "0.60")
     await net.nodes["spare"].event("node ready")
     process = await net.spawn("run", "another long one", "--max-tokens", "900", "--verbose", "--json")
-    await voucher_beyond(process, 40)
-    net.nodes["node1"].kill()
+    await voucher_beyond(process, 200)
+    os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
     out, err = await process.communicate()
     assert process.returncode == 0, (out, err)
     report = json.loads(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ MANIFEST = ModelManifest(
     files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
 )
 LEGS = ((key_of(0).public_key, BlockSpan(start=0, end=2)), (key_of(1).public_key, BlockSpan(start=2, end=4)))
-EARLIER = Earlier(session=b"\x05" * 32, tokens=(4, 5, 6, 7, 8), legs=LEGS)
+EARLIER = Earlier(session=b"\x05" * 32, tokens=(4, 5, 6, 7, 8), proven=5, legs=LEGS)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,13 @@ def test_as_much_is_continued_as_both_begin_with(prompt: tuple[int, ...], positi
     assert (None if continued is None else continued.positions) == positions
     if continued is not None:
         assert continued.session == EARLIER.session
+
+
+def test_no_more_is_continued_than_all_legs_have_signed_for() -> None:
+    continued = replace(EARLIER, proven=2).continued_by((4, 5, 6, 7, 8, 9))
+    assert continued is not None
+    assert continued.positions == 2
+    assert replace(EARLIER, proven=0).continued_by((4, 5, 6, 7, 8, 9)) is None
 
 
 def market(offers: list[Offer], **request: Any) -> Market:

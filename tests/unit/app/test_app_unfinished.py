@@ -23,7 +23,7 @@ UNFINISHED = Unfinished(
     answer=(4, 5),
     most=10,
     sampling=SamplingTerms(temperature_milli=700, seed=2**63 - 1),
-    earlier=Earlier(session=b"\x05" * 32, tokens=(1, 2, 3, 4, 5), legs=LEGS),
+    earlier=Earlier(session=b"\x05" * 32, tokens=(1, 2, 3, 4, 5), proven=4, legs=LEGS),
 )
 
 
@@ -78,6 +78,8 @@ def test_what_is_still_wanted() -> None:
         {"legs": [["02" * 33, 0, 2**40]]},
         {"legs": [["02" * 33, 0]]},
         {"legs": [["02" * 33, 0, 1]] * 17},
+        {"proven": 6},
+        {"proven": "4"},
         {"more": 1},
     ],
     ids=str,
