@@ -65,6 +65,7 @@ PRINTED: dict[str, Printed] = {
         "without it for now, and the offer",
     ),
     "run": Printed((JobReport,), "An object; with `--verbose` also [events](#events) on stderr"),
+    "chat": Printed((JobReport,), "An object for each question, a line each; errors are objects on lines of their own"),
     "receipt list": Printed((ListedReceipt,), "A list of objects, newest first"),
     "receipt show": Printed((Claims,)),
     "receipt verify": Printed((Claims, Proven)),

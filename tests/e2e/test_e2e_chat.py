@@ -14,6 +14,7 @@ import pytest_asyncio
 from engine_ring import reference_tokens
 from local_network import Finished, LocalNetwork, voucher_beyond
 
+from protocol.bundle import Bundle
 from protocol.bundle_file import load_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -39,10 +40,14 @@ def reports(done: Finished) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.out.splitlines()]
 
 
+def bundle_of(report: dict[str, Any]) -> Bundle:
+    return load_bundle(Path(report["receipt_file"]).read_bytes())
+
+
 def is_right(report: dict[str, Any], model: Path) -> None:
     """Its receipt has the tokens that the model gives, and holds."""
     assert (report["error"], report["settle_error"], report["verified"]) == (None, None, True)
-    bundle = load_bundle(Path(report["receipt_file"]).read_bytes())
+    bundle = bundle_of(report)
     prompt = bundle.terms.plan.prompt
     answer = list(bundle.tokens[prompt:])
     assert answer == reference_tokens(model, bundle.tokens[:prompt], len(answer))
@@ -93,9 +98,9 @@ async def test_what_can_be_said_besides(net: LocalNetwork) -> None:
 
 async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork, endless: Path, tmp_path: Path) -> None:
     receipt = tmp_path / "receipt.json"
-    asked = ("run", "a long one", "--max-tokens", "900", "--receipt", str(receipt), "--verbose", "--json")
+    asked = ("run", "a long one", "--max-tokens", "400", "--receipt", str(receipt), "--verbose", "--json")
     process = await net.spawn(*asked)
-    await voucher_beyond(process, 200)
+    await voucher_beyond(process, 150)
     os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
     out, _ = await process.communicate()
     assert process.returncode == 1
@@ -103,7 +108,7 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
     unfinished = tmp_path / "receipt.unfinished.json"
     assert broken["unfinished_file"] == str(unfinished)
     assert f"joule run --resume {unfinished}" in broken["error"]["hint"]
-    assert broken["tokens_out"] > 100
+    assert broken["tokens_out"] > 60
     is_right(broken | {"error": None}, endless)
     await net.start_node("node1", endless, "2:4", *ROOM)
     await net.nodes["node1"].event("node ready")
@@ -111,10 +116,10 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
     assert done.status == 0, done
     whole = done.json()
     is_right(whole, endless)
-    assert broken["tokens_out"] + whole["tokens_out"] == 900
-    bundle = load_bundle(Path(whole["receipt_file"]).read_bytes())
+    assert broken["tokens_out"] + whole["tokens_out"] == 400
+    bundle = bundle_of(whole)
     asked_for = bundle.terms.plan.prompt - broken["tokens_out"]
-    assert list(bundle.tokens[asked_for:]) == reference_tokens(endless, bundle.tokens[:asked_for], 900)
+    assert list(bundle.tokens[asked_for:]) == reference_tokens(endless, bundle.tokens[:asked_for], 400)
     assert whole["answer"].startswith(broken["answer"][:100])
     assert bundle.terms.continues is not None
 
@@ -122,13 +127,13 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
 async def test_an_answer_goes_on_over_another_leg_at_once(net: LocalNetwork, endless: Path) -> None:
     await net.start_node("spare", endless, "2:4", *ROOM, "--overhead-price", "0.60")
     await net.nodes["spare"].event("node ready")
-    process = await net.spawn("run", "another long one", "--max-tokens", "900", "--verbose", "--json")
-    await voucher_beyond(process, 200)
+    process = await net.spawn("run", "another long one", "--max-tokens", "400", "--verbose", "--json")
+    await voucher_beyond(process, 150)
     os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
     out, err = await process.communicate()
     assert process.returncode == 0, (out, err)
     report = json.loads(out)
-    assert (report["tokens_out"], report["error"], report["verified"]) == (900, None, True)
+    assert (report["tokens_out"], report["error"], report["verified"]) == (400, None, True)
     is_right(report, endless)
 
 
