@@ -9,7 +9,7 @@ from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.ports import Allowance, Link, LinkRank
 from protocol.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError, UnreachableError
-from protocol.frames import ANEW, LEG_FRAMES, Attach
+from protocol.frames import LEG_FRAMES, Attach, Joining
 from protocol.receipt import MOST_SKETCHES_BYTES
 
 __all__ = ["LegLinks", "Word"]
@@ -111,7 +111,8 @@ class LegLinks:
         self._links[leg] = link
         self._readers.append(asyncio.create_task(self._read(leg, link), name=f"leg {leg}"))
         tab = self._result.tab
-        joining = tab.joinings[leg] if leg < len(tab.joinings) else ANEW
+        standing_by = Joining(base=tab.joinings[0].base, start=0, onward=0)
+        joining = tab.joinings[leg] if leg < len(tab.joinings) else standing_by
         await self.send(leg, Attach(session=tab.id, joining=joining))
 
     async def _read(self, leg: int, link: Link) -> None:

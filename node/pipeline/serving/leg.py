@@ -341,9 +341,9 @@ class LegJob:
         holds = joining.base <= most and joining.start <= min(joining.base, self.cached)
         if not holds or joining.onward > joining.base or (joining.onward < joining.start and not self.replays):
             raise MalformedError("a leg cannot take up the session where it is told to")
-        if continues is None:
-            return
         self._began_at = joining.base
+        if continues is None or self.place is None:
+            return
         self._windows.begin_at(joining.base, index=0)
         self._flow.join(joining, self._ends)
         self._flow.processed = joining.base if joining.start == joining.base else 0

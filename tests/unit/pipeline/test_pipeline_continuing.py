@@ -43,19 +43,21 @@ def deal_on(
     *,
     earlier: Earlier | None = None,
     nodes: Sequence[int] = (0, 1, 2),
+    standbys: Sequence[int] = (),
     client: SigningKey | None = None,
     window: int = 4,
     chunk: int = 8,
 ) -> Deal:
     """A deal over the whole spans of these nodes."""
     route = []
-    for number in nodes:
+    for number in (*nodes, *standbys):
         node = market.nodes[number]
         offer = node.offer()
         leg = RouteLeg(offer, node.span, price_in=offer.rates.price_in, price_out=offer.rates.price_out)
         route.append(Chosen(leg, seal(offer, node.key)))
     return make_deal(
-        route,
+        route[: len(nodes)],
+        standbys=route[len(nodes) :],
         manifest=MANIFEST,
         venue=market.ledger.domain.separator,
         policy=POLICY,
@@ -203,6 +205,31 @@ async def test_a_session_whose_leg_died_is_gone_on_from(tmp_path: Path) -> None:
         cached = held_by(result)
         assert cached[1] == 0
         assert min(cached[0], cached[2]) >= len(prompt)
+
+
+@pytest.mark.parametrize("dead", range(3))
+@pytest.mark.parametrize("at", [1, 5, 12])
+async def test_a_session_that_goes_on_from_another_is_healed(tmp_path: Path, dead: int, at: int) -> None:
+    """The standby holds nothing: it is fed what was sent in both sessions."""
+    async with SmallMarket(tmp_path, spans=(*THIRDS, (0, 6))) as market:
+        came, result = await market.run(deal_on(market, (1, 2, 3, 4, 5), 10))
+        earlier = ended(result)
+        prompt = (*earlier.tokens, 7, 8)
+        job = market.client.start(deal_on(market, prompt, 20, earlier=earlier, standbys=(3,)))
+        came = []
+        async with job:
+            async for token in job:
+                came.append(token)
+                if len(came) == at:
+                    await market.kill(dead)
+        assert job.result.error is None
+        assert came == expected_tokens(prompt, 20)
+        assert [each.gone for each in job.result.healed] == [(dead,)]
+        assert job.result.tab.joinings[dead].start == len(earlier.tokens) - 1
+        # And what was healed is gone on from, by those who served at the end.
+        last = ended(job.result)
+        nodes = [3 if number == dead else number for number in range(3)]
+        assert [key for key, _ in last.legs] == [market.nodes[number].key.public_key for number in nodes]
 
 
 async def test_nobody_else_goes_on_from_it(market: SmallMarket) -> None:
