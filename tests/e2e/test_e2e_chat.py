@@ -146,3 +146,22 @@ async def test_only_one_way_to_say_what_is_asked(net: LocalNetwork, tmp_path: Pa
     done = await net.joule("run", "--resume", str(file))
     assert done.status == 1
     assert "this is no answer that broke off" in done.err
+
+
+async def test_a_signal_ends_an_answer_and_not_the_conversation(net: LocalNetwork) -> None:
+    process = await net.spawn("chat", "--max-tokens", "1200")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"a very long one\n")
+    await process.stdin.drain()
+    assert await process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    process.stdin.write(b"/policy max_tokens 4\nand a short one\n/cost\n")
+    process.stdin.write_eof()
+    _, err = await process.communicate()
+    assert process.returncode == 1, err  # one was not answered in full
+    told = err.decode()
+    assert "stopped before the answer was complete" in told, told
+    assert "4 out" in told
+    assert "2 questions" in told
+    assert "Traceback" not in told

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from node.events import Events, LinkRefused
 from node.pipeline.loop_clock import loop_s, loop_us

@@ -8,67 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from counting_engine import CountingEngine, next_token
-from small_market import MANIFEST, POLICY, RATES, SmallMarket, limits_of
+from continued_deals import deal_on, expected_tokens
+from counting_engine import CountingEngine
+from small_market import RATES, SmallMarket, limits_of
 
 from node.app.continuing import Earlier
 from node.pipeline.buying.client import JobClient
-from node.pipeline.buying.job import Deal, JobResult, make_deal
+from node.pipeline.buying.job import JobResult
 from node.pipeline.vouchers import VoucherStore
 from node.worker import InlineWorker
-from protocol.agreement import Chosen
 from protocol.errors import RefusedError
 from protocol.metering import Work, owed
 from protocol.order import Acceptance
-from protocol.routing import RouteLeg
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.terms import Plan, SamplingTerms
+from protocol.signing import SigningKey, open_envelope
 
 pytestmark = pytest.mark.asyncio
 
 THIRDS = ((0, 2), (2, 4), (4, 6))
-
-
-def expected_tokens(prompt: Sequence[int], most: int) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(most):
-        tokens.append(next_token(tokens[-1], len(tokens) - 1))
-    return tokens[len(prompt) :]
-
-
-def deal_on(
-    market: SmallMarket,
-    prompt: Sequence[int],
-    most: int = 10,
-    *,
-    earlier: Earlier | None = None,
-    nodes: Sequence[int] = (0, 1, 2),
-    standbys: Sequence[int] = (),
-    client: SigningKey | None = None,
-    window: int = 4,
-    chunk: int = 8,
-) -> Deal:
-    """A deal over the whole spans of these nodes."""
-    route = []
-    for number in (*nodes, *standbys):
-        node = market.nodes[number]
-        offer = node.offer()
-        leg = RouteLeg(offer, node.span, price_in=offer.rates.price_in, price_out=offer.rates.price_out)
-        route.append(Chosen(leg, seal(offer, node.key)))
-    return make_deal(
-        route[: len(nodes)],
-        standbys=route[len(nodes) :],
-        manifest=MANIFEST,
-        venue=market.ledger.domain.separator,
-        policy=POLICY,
-        plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
-        sampling=SamplingTerms(temperature_milli=0, seed=0),
-        prompt=prompt,
-        client=(client or market.client_key).address,
-        expiry=market.now + 600,
-        randomness=random.Random(market.now + len(prompt) * 100 + most).randbytes,
-        continues=None if earlier is None else earlier.continued_by(prompt),
-    )
 
 
 async def first_turn(market: SmallMarket, prompt: Sequence[int] = (1, 2, 3, 4, 5), most: int = 10) -> Earlier:
