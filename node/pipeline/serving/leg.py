@@ -332,17 +332,13 @@ class LegJob:
         self._flow.take_over(trail, held)
 
     def take_up(self, joining: Joining) -> None:
-        """Its client has said where it begins; one that continues another session has what is below `start` (H8).
-
-        Raises MalformedError: it does not hold so much, or cannot send again what the next leg needs.
-        """
-        continues = self.terms.continues
-        most = 0 if continues is None else continues.positions
+        """Its client has said where it begins (H3, H8). Raises MalformedError where it cannot begin so."""
+        most = 0 if self.terms.continues is None else self.terms.continues.positions
         holds = joining.base <= most and joining.start <= min(joining.base, self.cached)
         if not holds or joining.onward > joining.base or (joining.onward < joining.start and not self.replays):
             raise MalformedError("a leg cannot take up the session where it is told to")
         self._began_at = joining.base
-        if continues is None or self.place is None:
+        if not most or self.place is None:
             return
         self._windows.begin_at(joining.base, index=0)
         self._flow.join(joining, self._ends)
