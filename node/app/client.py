@@ -338,10 +338,8 @@ class Client:
         text: tuple[str, str] | None = None,
         file: Path | None = None,
     ) -> Kept:
-        """The receipt of what was served in a session, written to a file that does not exist yet. Raises LocalError.
-
-        Args:
-            text: prompt and answer, for people.
+        """The receipt of what was served in a session, with prompt and answer for people; written to a file that does
+        not exist yet. Raises LocalError.
         """
         verifier_key = self.ledger.verifier_key
         return keep_bundle(make_bundle(result, manifest, verifier_key=verifier_key, key=self.key, text=text), file)

@@ -376,8 +376,7 @@ def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, conf
     terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
     wanted = limits_of(config)
     limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
-    limits.stretch, limits.wait_s = wanted.stretch, wanted.wait_s
-    limits.warm_s = wanted.warm_s
+    limits.stretch, limits.wait_s, limits.warm_s = wanted.stretch, wanted.wait_s, wanted.warm_s
     advertiser.renew()
 
 
