@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ __all__ = [
     "Allowance",
     "Clock",
     "Connect",
+    "DraftAsk",
+    "Drafter",
     "EnergyAccount",
     "Link",
     "LinkRank",
@@ -236,6 +238,39 @@ class SpanEngine(Protocol):
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         """One packed pass. A bad item gives a PeerError in its place and leaves the others alone."""
+
+
+class DraftAsk(NamedTuple):
+    """For guesses in one sequence."""
+
+    session: bytes
+    guesses: tuple[int, ...]
+    """Tokens after the certain ones that are guessed already, and under way."""
+    wanted: int
+    """How many more, at least 1."""
+
+
+class Drafter(Protocol):
+    """Guesses how token sequences go on. What it says costs or gains time, and never changes an answer.
+
+    Used from one worker, unless it is instant. It bounds its own memory: for sequences beyond that it has no guesses.
+    """
+
+    @property
+    def instant(self) -> bool:
+        """Whether a call takes microseconds, so that it needs no worker."""
+
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+        """A sequence begins, of at most so many tokens, drawn in this way."""
+
+    def extend(self, session: bytes, tokens: Sequence[int]) -> None:
+        """These tokens come next in a sequence, and stand. One that is not known is ignored."""
+
+    def propose(self, asks: Sequence[DraftAsk]) -> list[tuple[int, ...]]:
+        """For each ask, in order, at most so many ids as it wants; none where nothing comes to mind."""
+
+    def end(self, session: bytes) -> None:
+        """A sequence is over; one that is not known is ignored."""
 
 
 class EnergyAccount(Protocol):

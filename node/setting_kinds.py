@@ -25,6 +25,7 @@ __all__ = [
     "Folder",
     "Jurisdictions",
     "Kind",
+    "Layers",
     "Multiaddrs",
     "Span",
     "Text",
@@ -217,6 +218,29 @@ class Span:
 
     def describe(self) -> str:
         return 'blocks as "START:END", counted from 0, the end not included'
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Some layers of a model, ascending."""
+
+    metavar: str = "NUMBERS"
+    bounds: ClassVar[str] = ""
+
+    def parse(self, raw: Any) -> tuple[int, ...]:
+        text = _text(raw)
+        if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", text.replace(" ", "")):
+            raise ValueError(f"{text!r} is not a list of layers")
+        layers = tuple(int(each) for each in text.split(","))
+        if list(layers) != sorted(set(layers)):
+            raise ValueError(f"{text!r} does not name different layers in ascending order")
+        return layers
+
+    def show(self, value: Any) -> str:
+        return json.dumps(",".join(map(str, value)))
+
+    def describe(self) -> str:
+        return 'layers as "0,2,5", counted from 0, ascending'
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ from protocol.standing import Deed, Standing, Tally, granted_credit
 from protocol.terms import Continuation, LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash
 
 __all__ = [
+    "FLIGHTS",
     "Chosen",
     "Paid",
     "common_activations",
     "common_credit",
+    "common_speculation",
     "make_orders",
     "make_session",
     "make_terms",
@@ -32,6 +34,8 @@ __all__ = [
 
 Paid = Callable[[Address], int]
 """Micro-units that this client has paid a provider, as far as it remembers."""
+FLIGHTS = 8
+"""Passes with drafts that are under way at once at most: a leg may compute so many times the depth ahead of its pay."""
 CREDIT_CLAIMED = 2
 """A client asks for the credit of half of what it remembers: a provider may have forgotten a day that it has not."""
 
@@ -76,6 +80,12 @@ def _credit_of(leg: RouteLeg, plan: Plan, paid: Paid) -> int:
     return granted_credit(standing, price_out=price_out, window=plan.window, least=offer.limits.credit)
 
 
+def common_speculation(offers: Sequence[Offer]) -> Speculation:
+    """How far the first leg may draft ahead: as deep as every leg verifies."""
+    depth = min(offer.limits.draft_depth for offer in offers)
+    return Speculation(depth=depth, flights=FLIGHTS if depth else 0)
+
+
 def make_terms(
     route: Sequence[Chosen],
     *,
@@ -88,6 +98,7 @@ def make_terms(
     standbys: Sequence[Chosen] = (),
     continues: Continuation | None = None,
     paid: Paid = paid_nobody,
+    drafts: bool = True,
 ) -> Terms:
     """The terms of a job over a route, at the rates of its offers.
 
@@ -95,6 +106,7 @@ def make_terms(
         venue: domain separator of the ledger.
         nonces: anchor of the client's nonce chain.
         paid: what the client has paid each provider before, for credit.
+        drafts: whether the first leg may draft ahead, where all legs verify.
 
     Raises RoutingError where the legs have no number format in common.
     """
@@ -110,7 +122,7 @@ def make_terms(
         sampling=sampling,
         activations=common_activations(offers),
         credit=common_credit(everybody, plan, paid),
-        speculation=Speculation(depth=0, flights=0),
+        speculation=common_speculation(offers) if drafts else Speculation(depth=0, flights=0),
         nonces=nonces,
         continues=continues,
     )

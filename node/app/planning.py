@@ -366,6 +366,7 @@ class Market:
             randomness=randomness,
             continues=None if earlier is None else earlier.continued_by(self._request.prompt),
             paid=self._paid if self._request.credit else paid_nobody,
+            drafts=config.drafts == "auto",
         )
 
     def _standbys(self, found: Route) -> list[Chosen]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from node.app.clock import clock
+from node.app.drafter import load_drafter
 from node.app.forks import tell_of_fork, until_forked
 from node.app.held_model import held_model
 from node.app.lock import sole_use
@@ -41,7 +42,7 @@ from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.ports import PeerMemory, Spawn
+from node.ports import Drafter, PeerMemory, Spawn
 from node.tasks import owned_tasks
 from node.worker import ThreadWorker
 from protocol.activations import FORMATS, ActivationType
@@ -123,6 +124,7 @@ class _Held:
     engine: Engine
     energy: Energy
     speed: Speed
+    drafter: Drafter | None
 
 
 async def _load(config: NodeConfig, on_event: Events) -> _Held:
@@ -131,7 +133,8 @@ async def _load(config: NodeConfig, on_event: Events) -> _Held:
     for step in _steps(manifest, span):
         on_event(Starting(step=step))
     engine, energy, speed = await asyncio.to_thread(load_and_measure, config, manifest, span)
-    return _Held(manifest, span, engine, energy, speed)
+    drafter = await asyncio.to_thread(load_drafter, config, manifest, span)
+    return _Held(manifest, span, engine, energy, speed, drafter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,8 @@ class _Node:
             spawn=spawn,
             compute=ThreadWorker("engine"),
             sketching=ThreadWorker("sketches"),
+            drafter=held.drafter,
+            drafting=None if held.drafter is None or held.drafter.instant else ThreadWorker("drafts"),
             pace=Pace(self.limits, row_us=held.speed.prompt_us, step_us=held.speed.position_us),
         )
         self.terms = self._make_terms(config, key, ledger, doors)
@@ -351,6 +356,7 @@ def limits_of(config: NodeConfig) -> ProviderLimits:
         max_chunk=config.chunk,
         stretch=config.stretch,
         wait_s=config.wait_ms / 1000,
+        draft_depth=config.draft_depth,
         credit=min(config.credit_tokens, config.window),
         warm_s=config.warm_s,
     )
@@ -376,6 +382,7 @@ def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, conf
     terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
     wanted = limits_of(config)
     limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
+    limits.draft_depth = wanted.draft_depth
     limits.stretch, limits.wait_s, limits.warm_s = wanted.stretch, wanted.wait_s, wanted.warm_s
     advertiser.renew()
 

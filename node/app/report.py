@@ -154,6 +154,10 @@ class JobReport:
     """From asking for the session; None where none came."""
     tokens_per_second: float | None
     """From the first token to the last; None where there was one at most."""
+    tokens_per_pass: float | None
+    """Tokens that came together, on average: 1 without drafts; None where none came."""
+    drafts_taken: float | None
+    """Of the tokens that were guessed ahead, the share that was right; None where nothing was."""
     windows: int
     """That every leg signed a receipt for."""
     receipt_file: str | None
@@ -224,6 +228,8 @@ def build_report(
         seconds_to_first_token=times_s[0] - answering[0].started_s if times_s else None,
         tokens_per_second=_tokens_per_second(times_s),
         windows=sum(len(each.tab.book.windows) for each in answering),
+        tokens_per_pass=_tokens_per_pass(answering),
+        drafts_taken=_drafts_taken(answering),
         receipt_file=None if kept.file is None else str(kept.file),
         earlier_receipt_files=tuple(str(each.file) for each in earlier if each.file is not None),
         unfinished_file=None if unfinished is None else str(unfinished),
@@ -245,6 +251,19 @@ def _held_until(job: Execution) -> int | None:
 
 def _tokens_per_second(times_s: Sequence[float]) -> float | None:
     return (len(times_s) - 1) / max(1e-9, times_s[-1] - times_s[0]) if len(times_s) > 1 else None
+
+
+def _tokens_per_pass(results: Sequence[JobResult]) -> float | None:
+    passes = sum(result.passes for result in results)
+    return sum(result.tab.generated for result in results) / passes if passes else None
+
+
+def _drafts_taken(results: Sequence[JobResult]) -> float | None:
+    """Of what came together in one pass, all but one token was guessed; rejected rows were guessed in vain."""
+    drafted = [result for result in results if result.deal.terms.speculation.depth]
+    right = sum(max(0, result.tab.generated - result.passes) for result in drafted)
+    wrong = sum(max(result.tab.book.rejected(leg) for leg in range(len(result.deal.legs))) for result in drafted)
+    return right / (right + wrong) if right + wrong else None
 
 
 def _legs(result: JobResult) -> tuple[LegReport, ...]:

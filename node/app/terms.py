@@ -147,7 +147,7 @@ class Terms:
             chunk=limits.max_chunk,
             context=min(self.kv_room(), self.manifest.max_context),
             sessions=self.free(),
-            draft_depth=0,
+            draft_depth=limits.draft_depth,
             credit=min(limits.credit, limits.max_window),
         )
 

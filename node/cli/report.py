@@ -132,6 +132,12 @@ def _healing(report: JobReport, healed: Healing) -> list[str]:
     return [*lines, f"all legs had taken up the new route after {healed.seconds:.2f} s; {silent}"]
 
 
+def _drafts(report: JobReport) -> list[str]:
+    if report.drafts_taken is None or report.tokens_per_pass is None:
+        return []
+    return [f"guessed ahead: {report.drafts_taken:.0%} right, {report.tokens_per_pass:.2f} tokens a pass"]
+
+
 def _served(report: JobReport) -> Padding:
     rate = "" if report.tokens_per_second is None else f", {report.tokens_per_second:.1f} tokens/s"
     first = report.seconds_to_first_token
@@ -142,6 +148,7 @@ def _served(report: JobReport) -> Padding:
     joules = f"{sum(known) / 1000:.2f} J" if len(known) == len(energy) else "not measured by every leg"
     lines = [
         f"{report.tokens_in} tokens in{held}, {report.tokens_out} tokens out{rate}{waited}",
+        *_drafts(report),
         f"energy by the legs' signed receipts: {joules}",
         f"model {screen_line(report.model)}, {report.windows} windows, every leg's commitments met its neighbours'",
     ]

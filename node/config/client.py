@@ -59,6 +59,13 @@ class ClientConfig:
         "the ledger's grace.",
     )
 
+    drafts: str = setting(
+        Choice(("auto", "never")),
+        table="job",
+        default="auto",
+        about="Whether tokens may be guessed ahead where all legs verify: auto or never. The answer is the same.",
+    )
+
     allow: tuple[str, ...] = setting(
         Jurisdictions(),
         table="policy",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.setting_kinds import Choice, Country, Fixed, Folder, Span, Text, Whole
+from node.setting_kinds import Choice, Country, Fixed, Folder, Layers, Span, Text, Whole
 from node.settings import setting
 from protocol.jurisdictions import UNDECLARED
 
@@ -225,6 +225,35 @@ class NodeConfig:
         reloadable=True,
         about="How long a session that is over stays in the attention cache, where nobody needs the room, so that its "
         "client can go on from there.",
+    )
+    drafter: str = setting(
+        Choice(("none", "ngram", "model", "layers")),
+        table="drafts",
+        default="ngram",
+        about="What guesses ahead where this node serves the first block: the text itself, a smaller model, or some "
+        "layers of the model. Wrong guesses change no answer, and where they do not pay, they stop.",
+    )
+    draft_model: Path | None = setting(
+        Folder(),
+        table="drafts",
+        default=None,
+        example='"/path/to/small/model"',
+        about="Directory of the smaller model, with the same tokenizer.json, for drafter = model.",
+    )
+    draft_layers: tuple[int, ...] | None = setting(
+        Layers(),
+        table="drafts",
+        default=None,
+        example='"0,2,5"',
+        about="The layers for drafter = layers; half of them, evenly spread, when left out.",
+    )
+    draft_depth: int = setting(
+        Whole("tokens", 0, 32),
+        table="drafts",
+        default=15,
+        reloadable=True,
+        about="Most guessed tokens to verify in one pass, whoever guessed them. 0 takes no guesses; with more than 15 "
+        "a pass of many sessions may take them in pieces.",
     )
     threads: int = setting(
         Whole("threads", 1, 1_024), table="capacity", default=1, about="Compute threads of the engine."

@@ -7,6 +7,8 @@ code from a model directory is run and no pickle is opened.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from node.model_directory import (
 )
 from protocol.errors import ModelError
 
-__all__ = ["load_span"]
+__all__ = ["load_layers", "load_span"]
 
 STORED_DTYPES = ("F32", "F16", "BF16")
 
@@ -59,33 +61,66 @@ def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32", bac
         raise ModelError(
             f"the model has no blocks {start}:{end}", hint=f"choose a span within 0:{facts.blocks}, such as 0:1"
         )
+    return _load(directory, facts, range(start, end), dtype, backend, first=start == 0, last=end == facts.blocks)
+
+
+def load_layers(directory: Path, layers: Sequence[int], *, dtype: str = "fp32", backend: Backend | None = None) -> Span:
+    """A smaller model out of some blocks of one, in this order, with its embedding and its head.
+
+    Raises ModelError, as `load_span` does.
+    """
+    facts = model_facts(directory)
+    if not layers or list(layers) != sorted(set(layers)) or not 0 <= layers[0] <= layers[-1] < facts.blocks:
+        raise ModelError(
+            f"the model has no layers {','.join(map(str, layers))} in this order",
+            hint=f"name some of its layers 0 to {facts.blocks - 1}, ascending, such as 0,{facts.blocks - 1}",
+        )
+    return _load(directory, facts, layers, dtype, backend, first=True, last=True)
+
+
+def _load(
+    directory: Path,
+    facts: ModelFacts,
+    blocks: Sequence[int],
+    dtype: str,
+    backend: Backend | None,
+    *,
+    first: bool,
+    last: bool,
+) -> Span:
+    """Some blocks of a model, one after the other."""
     if dtype not in DTYPES:
         raise ModelError(f"unknown precision {dtype!r}", hint=f"use one of {', '.join(DTYPES)}")
-    blocks = range(start, end)
     computes = CpuBackend() if backend is None else backend
     config, layers, norm, rotary = _build(facts, load_config(directory), blocks)
-    read = _read(directory, _wanted(facts, blocks, layers, norm), DTYPES[dtype])
+    read = _read(directory, _wanted(facts, blocks, layers, norm, first=first, last=last), DTYPES[dtype])
     tensors = {name: computes.take_in(tensor) for name, tensor in read.items()}
     for block, layer in zip(blocks, layers, strict=True):
         _fill(layer, f"model.layers.{block}.", tensors)
-    last = end == facts.blocks
     if last:
         _fill(norm, NORM.removesuffix("weight"), {NORM: tensors[NORM].float()})
+    through = range(blocks[0], blocks[-1] + 1)
+    if first and last:  # a model of its own, whose blocks are counted from 0
+        facts, through = replace(facts, blocks=len(blocks)), range(len(blocks))
+        for number, layer in enumerate(layers):
+            layer.self_attn.layer_idx = number  # type: ignore[union-attr]
     return Span(
         facts,
-        blocks,
+        through,
         layers,
         rotary,
         shape=LayerShape(config),
         dtype=DTYPES[dtype],
         backend=computes,
-        embedding=tensors[EMBEDDING] if start == 0 else None,
+        embedding=tensors[EMBEDDING] if first else None,
         norm=norm if last else None,
         head=tensors[EMBEDDING if facts.tied else HEAD].float() if last else None,
     )
 
 
-def _build(facts: ModelFacts, raw: dict[str, Any], blocks: range) -> tuple[Any, list[nn.Module], nn.Module, nn.Module]:
+def _build(
+    facts: ModelFacts, raw: dict[str, Any], blocks: Sequence[int]
+) -> tuple[Any, list[nn.Module], nn.Module, nn.Module]:
     """Configuration, layers and final norm without memory, and the position embedding, which has no weights."""
     register()
     prefix = ARCHITECTURES[facts.model_type]
@@ -110,7 +145,9 @@ def _build(facts: ModelFacts, raw: dict[str, Any], blocks: range) -> tuple[Any, 
     return config, layers, norm, rotary
 
 
-def _wanted(facts: ModelFacts, blocks: range, layers: list[nn.Module], norm: nn.Module) -> dict[str, tuple[int, ...]]:
+def _wanted(
+    facts: ModelFacts, blocks: Sequence[int], layers: list[nn.Module], norm: nn.Module, *, first: bool, last: bool
+) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a span consists of."""
     wanted = {
         f"model.layers.{block}.{name}": tuple(tensor.shape)
@@ -118,9 +155,9 @@ def _wanted(facts: ModelFacts, blocks: range, layers: list[nn.Module], norm: nn.
         for name, tensor in layer.state_dict().items()
     }
     table = (facts.vocabulary, facts.hidden_size)
-    if blocks.start == 0:
+    if first:
         wanted[EMBEDDING] = table
-    if blocks.stop == facts.blocks:
+    if last:
         wanted[NORM] = tuple(norm.state_dict()["weight"].shape)
         wanted[EMBEDDING if facts.tied else HEAD] = table
     return wanted

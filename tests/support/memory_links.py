@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -18,6 +19,9 @@ class MemoryLink:
         self._inbox = inbox
         self._outbox = outbox
         self._closed = False
+        self.delay_s = 0.0
+        """That what is sent takes to arrive."""
+        self._under_way: deque[tuple[bytes, bytes]] = deque()
         self._allowance: Callable[[], Allowance] = lambda: STRANGER
 
     def allow(self, allowance: Callable[[], Allowance]) -> None:
@@ -26,7 +30,17 @@ class MemoryLink:
     async def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         if self._closed:
             raise LostPeerError("the link is closed")
-        await self._outbox.put((bytes(header), bytes(payload)))
+        frame = (bytes(header), bytes(payload))
+        if self.delay_s:
+            self._under_way.append(frame)  # timers that are due at once fire in any order
+            asyncio.get_running_loop().call_later(
+                self.delay_s, lambda: self._outbox.put_nowait(self._under_way.popleft())
+            )
+        else:
+            await self._outbox.put(frame)
+
+    def _arrive(self) -> None:
+        self._outbox.put_nowait(self._under_way.popleft())
 
     def put(self, header: bytes, payload: bytes | memoryview = b"") -> bool:
         """Never: so all frames go through `send`, where a test can stand in their way."""
@@ -69,6 +83,8 @@ class MemoryNetwork:
     """Listeners by address. Every link that was made is kept, so that a test can cut it."""
 
     def __init__(self) -> None:
+        self.delay_s = 0.0
+        """From one end of a link to the other, of those that are made from now on."""
         self._listeners: dict[str, tuple[bytes, OnLink, Allowances]] = {}
         self.links: dict[str, list[MemoryLink]] = {}
         self.dialled: dict[bytes, list[MemoryLink]] = {}
@@ -85,6 +101,7 @@ class MemoryNetwork:
             if key != expected:
                 raise SignatureError("another peer answers there")
             near, far = link_pair(own_key, key)
+            near.delay_s = far.delay_s = self.delay_s
             far.allow(partial(allowances, own_key))
             self.links.setdefault(address, []).append(far)
             self.dialled.setdefault(own_key, []).append(near)

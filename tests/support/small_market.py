@@ -28,7 +28,7 @@ from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Link, VenueRules
+from node.ports import Drafter, Link, T, VenueRules
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
 from protocol.activations import ActivationType
@@ -229,6 +229,20 @@ class Chance:
         return (self._state * (size // 32 + 1))[:size]
 
 
+class SlowWorker:
+    """`node.ports.Worker` whose calls each take so long on the loop's clock."""
+
+    def __init__(self, call_s: float) -> None:
+        self._call_s = call_s
+
+    async def run(self, call: Callable[[], T]) -> T:
+        await asyncio.sleep(self._call_s)
+        return call()
+
+    def close(self) -> None:
+        pass
+
+
 class SmallNode:
     """One provider and the tasks that run it."""
 
@@ -240,6 +254,9 @@ class SmallNode:
         self.limits = limits
         self.rates = RATES
         self.engine = CountingEngine(start, end, BLOCKS)
+        self.drafter: Drafter | None = None
+        self.draft_depth = 0
+        """Drafted tokens that one pass verifies at most."""
         self.events: list[Event] = []
         self.store = VoucherStore(market.folder / f"node{number}", InlineWorker())
         self.refuse_all: RefusedError | None = None
@@ -265,9 +282,11 @@ class SmallNode:
             limits=self.limits,
             memory=self.peers,
             spawn=tasks.spawn,
-            compute=InlineWorker(),
+            compute=SlowWorker(market.pass_s),
             sketching=InlineWorker(),
             pace=Pace(self.limits, row_us=10, step_us=100),
+            drafter=self.drafter,
+            drafting=InlineWorker(),
         )
         self.admission = Admission(
             key=self.key,
@@ -313,7 +332,7 @@ class SmallNode:
                 chunk=self.limits.max_chunk,
                 context=512,
                 sessions=self.limits.max_sessions,
-                draft_depth=0,
+                draft_depth=self.draft_depth,
                 credit=self.limits.credit,
             ),
             rates=self.rates,
@@ -356,6 +375,8 @@ class SmallMarket:
         self._began: float | None = None
         self.skipped_s = 0
         """Seconds by which the wall clock was moved besides the loop's."""
+        self.pass_s = 0.0
+        """That a forward pass takes."""
         self.ledger = MemoryLedger(self.clock)
         self.network = MemoryNetwork()
         self._closing: set[asyncio.Task[None]] = set()
@@ -422,6 +443,7 @@ class SmallMarket:
         temperature_milli: int = 0,
         ahead: int = 1,
         paid: Paid = paid_nobody,
+        drafts: bool = True,
     ) -> Deal:
         """A deal over all nodes, whole spans unless other `spans` are given for the route."""
         used = [node.span for node in self.nodes]
@@ -446,6 +468,7 @@ class SmallMarket:
             expiry=self.now + expiry_s,
             randomness=self._chance,
             paid=paid,
+            drafts=drafts,
         )
 
     async def run(self, deal: Deal, client: JobClient | None = None) -> tuple[list[int], JobResult]:

@@ -283,6 +283,7 @@ class Conversation:
     def _take_tokens(self, leg: int, frame: Sampled) -> None:
         if leg != self._serving[-1]:
             raise DishonestError(f"{self._deal.name(leg)} sent tokens; only the last leg draws them")
+        brought = self._tab.generated
         for token in frame.tokens:
             before = self._tab.generated
             if token.session == self._tab.id:
@@ -290,6 +291,7 @@ class Conversation:
             if self._tab.generated > before:  # not one of an older route
                 self._result.token_times_s.append(loop_s())
                 self._fresh.append(token.token)
+        self._result.passes += self._tab.generated > brought
 
     # The end
 

@@ -11,6 +11,7 @@ from node.ports import Clock, Connect, Link, PeerMemory, PlaceOrder, Randomness,
 from protocol.agreement import Chosen, Paid, make_session, make_terms, paid_nobody
 from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
+from protocol.frames import NO_SECRET
 from protocol.ids import Address, ModelManifest
 from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.metering import chain_length
@@ -60,10 +61,18 @@ class Deal:
     """Token ids."""
     stop_tokens: tuple[int, ...]
     """Ids that end an answer."""
+    secret: bytes = field(repr=False)
+    """32 bytes for the first and the last leg: they hide drafted tokens from those between."""
 
     def offer(self, leg: int) -> Offer:
         """That of a leg of the session."""
         return self.legs[leg].leg.offer
+
+    def secret_of(self, leg: int) -> bytes:
+        """What a leg is given of the secret: all of it, or nothing."""
+        span, end = self.terms.legs[leg].span, self.terms.route[-1].span.end
+        ends_ring = span.start == 0 or span.end == end
+        return self.secret if self.terms.speculation.depth and ends_ring else NO_SECRET
 
     def name(self, leg: int) -> str:
         """A leg for people."""
@@ -85,6 +94,7 @@ def make_deal(
     standbys: Sequence[Chosen] = (),
     continues: Continuation | None = None,
     paid: Paid = paid_nobody,
+    drafts: bool = True,
 ) -> Deal:
     """Terms and a session over a route, with fresh nonces and a fresh salt.
 
@@ -94,6 +104,7 @@ def make_deal(
         standbys: who may take over from a leg that fails.
         continues: the session whose sequence the prompt goes on from.
         paid: what the client has paid each provider before, for credit.
+        drafts: whether the first leg may draft ahead, where all legs verify.
 
     Raises RoutingError where the legs have no number format in common.
     """
@@ -109,6 +120,7 @@ def make_deal(
         standbys=standbys,
         continues=continues,
         paid=paid,
+        drafts=drafts,
     )
     return Deal(
         terms=terms,
@@ -117,6 +129,7 @@ def make_deal(
         legs=(*route, *standbys),
         prompt=tuple(prompt),
         stop_tokens=tuple(manifest.stop_tokens),
+        secret=randomness(32),
     )
 
 
@@ -189,6 +202,8 @@ class JobResult:
     """When all legs had taken the order."""
     token_times_s: list[float] = field(default_factory=list)
     """When each token came."""
+    passes: int = 0
+    """Passes of the last leg that brought tokens: fewer than tokens where drafts were taken."""
 
     def blame(self, leg: int, error: JoulemeshError) -> None:
         """Take down what ended a leg's part; the first reason stays."""

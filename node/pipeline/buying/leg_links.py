@@ -113,7 +113,7 @@ class LegLinks:
         tab = self._result.tab
         standing_by = Joining(base=tab.joinings[0].base, start=0, onward=0)
         joining = tab.joinings[leg] if leg < len(tab.joinings) else standing_by
-        await self.send(leg, Attach(session=tab.id, joining=joining))
+        await self.send(leg, Attach(session=tab.id, joining=joining, secret=deal.secret_of(leg)))
 
     async def _read(self, leg: int, link: Link) -> None:
         """Hand on what a leg sends until its link ends, and then why."""

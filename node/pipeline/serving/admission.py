@@ -13,6 +13,7 @@ from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, PeerMemory, Randomness, Settlement
+from protocol.agreement import FLIGHTS
 from protocol.draws import NonceChain
 from protocol.eip712 import sign_typed
 from protocol.errors import LocalError, PeerError, RefusedError, StaleError, UnreachableError
@@ -151,6 +152,8 @@ def _check_shape(order: JobOrder, offer: Offer, standing: Standing) -> None:
         raise RefusedError(f"this node serves this client {credit} tokens unpaid at most", code="credit")
     if terms.speculation.depth > limits.draft_depth:
         raise RefusedError(f"this node verifies {limits.draft_depth} drafted tokens at most", code="speculation")
+    if terms.speculation.flights > FLIGHTS:
+        raise RefusedError(f"this node takes {FLIGHTS} passes with drafts ahead at most", code="speculation")
 
 
 def _next_of(order: JobOrder, *, now: int) -> Next | None:

@@ -7,7 +7,7 @@ Rows are computed as they come. Those of drafted tokens stand once they are cert
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.pipeline.serving.catching_up import Fed
@@ -16,13 +16,17 @@ from node.pipeline.serving.trail import Trail
 from node.pipeline.serving.windows import Passed, Windows
 from node.ports import StepInput, StepOutput
 from protocol.activations import ActivationType, to_wire
+from protocol.drafts import ID_BYTES, Verifying
 from protocol.errors import MalformedError, RefusedError
 from protocol.frames import ANEW, Joining
 from protocol.metering import last_position, served
 from protocol.receipt import token_bytes
-from protocol.terms import Plan
+from protocol.terms import Plan, Speculation
 
-__all__ = ["Ends", "Flow"]
+__all__ = ["Ends", "Flow", "ShowIds"]
+
+ShowIds = Callable[[Arrived], tuple[int, ...]]
+"""The ids of the tokens of those rows that are not certain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,8 @@ class Flow:
     Args:
         windows: take the rows that stand.
         trail: keeps what is sent on.
-        depth: drafted tokens in one piece, at most; 0 for none.
+        speculation: what the terms allow.
+        show_ids: unmasks what the last leg verifies.
         stop_tokens: ids that end the answer.
     """
 
@@ -54,7 +59,8 @@ class Flow:
         ends: Ends,
         *,
         activations: ActivationType,
-        depth: int,
+        speculation: Speculation,
+        show_ids: ShowIds,
         stop_tokens: Sequence[int],
     ) -> None:
         self.ends = ends
@@ -74,7 +80,11 @@ class Flow:
         self._windows = windows
         self._trail = trail
         self._activations = activations
-        self._depth = depth
+        self._depth = speculation.depth
+        self._tentative_most = speculation.depth * speculation.flights
+        """Rows that are not certain, at most."""
+        self._show_ids = show_ids
+        self._verifying = Verifying()
         self._stop_tokens = frozenset(stop_tokens)
         self._waiting = Waiting()
         self._in_engine: Arrived | None = None
@@ -103,6 +113,11 @@ class Flow:
         return self._waiting.arrived
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing that came is yet to be computed."""
+        return not self.running and self._waiting.first is None
+
+    @property
     def catches_up(self) -> bool:
         """Whether it has yet to compute what others hold already."""
         return self.computed < self.joining.base
@@ -111,19 +126,58 @@ class Flow:
         """Take in what comes next. Raises MalformedError for another position, or beyond what was ordered."""
         if not len(rows.data):
             raise MalformedError("no rows at all")
+        if self._verifies and self._verifying.refuted and rows.position > self.arrived:
+            return  # they follow from a draft that was not taken
         if rows.position < self.arrived:
             self._take_back(rows.position)
         if rows.position != self.arrived:
             raise MalformedError(f"position {rows.position} where {self.arrived} is next", code="out-of-order")
         if rows.end > last_position(self._plan):
             raise MalformedError("rows beyond the ordered number of tokens")
+        self._check_drafts(rows)
         self._waiting.put(rows)
-        self._certain = max(self._certain, min(rows.certain, rows.end))
+        self._certain = max(self._certain, min(rows.certain, rows.end, self._may_stand))
+        self._drop_refuted()
+        self.settle()
+
+    @property
+    def _verifies(self) -> bool:
+        return bool(self._depth) and self.ends.last
+
+    def _check_drafts(self, rows: Arrived) -> None:
+        """Raises MalformedError: more drafts than were agreed, none where one is due, or a lie about what stands."""
+        drafts, certain = rows.end - rows.first_draft, max(self._certain, min(rows.certain, rows.end))
+        if len(rows.drafts) != ID_BYTES * drafts:
+            raise MalformedError("not one id for each drafted token")
+        if drafts > self._depth or (drafts and rows.end - certain > self._tentative_most):
+            raise MalformedError("more drafted tokens than were agreed")
+        if rows.first_draft > max(rows.position, self._may_stand):
+            raise MalformedError("a token that was not drawn yet is said to stand")
+
+    @property
+    def _may_stand(self) -> int:
+        """Tokens below may stand: whoever draws them knows those that it was given, and the last one that it drew."""
+        if not self._verifies:
+            return last_position(self._plan)
+        return max(self._known_from + len(self._known), self.computed + 1)
+
+    def _drop_refuted(self) -> None:
+        """At the last leg: what begins with another token than the one that was drawn is not worth running."""
+        first = self._waiting.first
+        if not self._verifies or self.running or first is None or first.position != self.computed:
+            return
+        given = first.first_draft - first.position
+        if not self._verifying.admits(first.position, given, self._show_ids(first)):
+            self._waiting.cut(first.position)
+
+    def certify(self, position: int) -> None:
+        """At the first leg: tokens below stand, though nothing is sent because of it."""
+        self._certain = max(self._certain, min(position, self.arrived))
         self.settle()
 
     def _take_back(self, position: int) -> None:
         """A draft was not taken: forget what follows from it. Raises MalformedError for what stands."""
-        if not self._depth or position < self._certain:
+        if not self._depth or self._verifies or position < self._certain:
             raise MalformedError(f"position {position} where {self.arrived} is next", code="out-of-order")
         self._forget(position)
 
@@ -145,7 +199,10 @@ class Flow:
         first = self._waiting.first
         if self.running or first is None or self._windows.blocked:
             return 0
-        end = min(first.end, may_process)
+        # Drafts may run ahead of what is paid, by as many as can be under way; the token that they follow may not.
+        given_paid = first.certain <= first.position or first.first_draft <= may_process
+        drafts_too = given_paid and first.first_draft < first.end
+        end = min(first.end, may_process + self._tentative_most if drafts_too else may_process)
         if first.position < self.joining.base:
             end = min(end, self.joining.base)
         elif not self._depth:
@@ -179,17 +236,34 @@ class Flow:
         end = piece.position + piece.length if void is None else min(void, piece.position + piece.length)
         if arrived is None or end <= piece.position:
             return None
+        end = min(end, self._verified(arrived, output))
         entered = token_bytes(piece.data) if self.ends.first else to_wire(self._activations, piece.data)  # type: ignore[arg-type]
         raw = to_wire(self._activations, output.hidden)
         tokens = (*self._stand_already(piece), *output.tokens)
         passed = Passed(piece.position, piece.length, entered, raw, tokens, now_us - arrived.at_us)
         passed = passed.part(piece.position, end)
-        self.computed = passed.end
-        if set(output.tokens) & self._stop_tokens or (self.ends.last and served(self._plan, end)[1] == self._plan.most):
+        self.computed = end
+        drawn = output.tokens[: max(0, len(output.tokens) - (piece.position + piece.length - end))]
+        if set(drawn) & self._stop_tokens or (self.ends.last and served(self._plan, end)[1] == self._plan.most):
             self.ended = True
         self._tentative.append(passed)
+        self._drop_refuted()
         self.settle()
-        return self._onward(arrived, passed, output.tokens)
+        return self._onward(arrived, passed, drawn)
+
+    def _verified(self, arrived: Arrived, output: StepOutput) -> int:
+        """One past the last row that stands, at the last leg: it follows from the tokens drawn, and none ends them."""
+        if not self._verifies:
+            return arrived.end
+        given = arrived.first_draft - arrived.position
+        end = arrived.position + self._verifying.judge(given, self._show_ids(arrived), output.tokens)
+        first = arrived.end - len(output.tokens)  # the first row that a token was drawn after
+        ends = (at for at, token in enumerate(output.tokens, first + 1) if token in self._stop_tokens)
+        end = min(end, next(ends, end))
+        if end < arrived.end:
+            self._waiting.cut(end)
+        self._certain = max(self._certain, end)
+        return end
 
     def _stand_already(self, piece: StepInput) -> tuple[int, ...]:
         """At the last leg: of the tokens that a piece yields those that a reroute has brought."""
@@ -202,8 +276,9 @@ class Flow:
         end, at = passed.end, max(passed.position, self.joining.onward)
         if self.ends.last or at >= end:
             return Onward(end, b"", 0, end, 0, b"", drawn)
-        part = passed.part(at, end)
-        return Onward(at, part.sent, part.length, min(end, self._certain), arrived.flight, arrived.drafts, ())
+        part, came = passed.part(at, end), arrived.part(at, end)
+        certain = min(max(came.certain, self._certain), came.first_draft)
+        return Onward(at, part.sent, part.length, certain, came.flight if came.drafts else 0, came.drafts, ())
 
     def settle(self) -> None:
         """What is certain, and not behind a receipt that waits, stands from now on."""
@@ -252,6 +327,7 @@ class Flow:
         self._tentative.clear()
         self.computed = self._certain = joining.start
         self._trail.cut(joining.start)
+        self._verifying = Verifying(due=joining.start)
         self.ended = False
 
     def known_rows(self, now_us: int) -> Arrived | None:

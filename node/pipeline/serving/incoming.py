@@ -14,6 +14,7 @@ import numpy as np
 from node.events import DiskRefused, Events
 from node.pipeline.loop_clock import loop_us
 from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.drafting import Drafting
 from node.pipeline.serving.ending import Endings
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.places import Places, Served
@@ -59,6 +60,7 @@ class Incoming:
         ends: Endings,
         compute: ComputeLoop,
         rerouting: Rerouting,
+        drafting: Drafting,
         sketching: Worker,
         events: Events,
     ) -> None:
@@ -67,6 +69,7 @@ class Incoming:
         self._ends = ends
         self._compute = compute
         self._rerouting = rerouting
+        self._drafting = drafting
         self._sketching = sketching
         self._events = events
 
@@ -123,7 +126,9 @@ class Incoming:
             case Attach():
                 job.advance(JobEvent.ATTACH)
                 served.client = outbox
+                job.share(frame.secret)
                 job.take_up(frame.joining)
+                self._drafting.begin(job)
                 self._places.got_on(served)
                 self._rerouting.go_on(served)
             case Prompt():
@@ -131,7 +136,9 @@ class Incoming:
                     raise MalformedError("prompt tokens go to the first leg")
                 if len(payload) != 4 * frame.length or frame.position + frame.length > job.fed_until:
                     raise MalformedError("the prompt's length does not match its header or the order")
-                job.arrive(frame.position, tuple(np.frombuffer(payload, dtype="<u4").tolist()), now_us=loop_us())
+                ids = tuple(np.frombuffer(payload, dtype="<u4").tolist())
+                job.arrive(frame.position, ids, now_us=loop_us())
+                self._drafting.give(job, frame.position, ids)
                 self._compute.poke(job)
             case Finish():
                 job.finish(frame.tokens_out)
@@ -207,7 +214,13 @@ class Incoming:
                 served.hold(partial(self._on_rows, outbox, step, item, rows, served), rows.nbytes)
             return
         served.upstream = outbox
+        if not item.length and job.terms.speculation.depth and not job.is_last:
+            served.certify(item.certain)
+            self._compute.poke(job)
+            return
         job.arrive(item.position, rows, certain=item.certain, flight=item.flight, drafts=item.drafts, now_us=loop_us())
+        if job.terms.speculation.depth:
+            served.post_receipts()  # what was computed before may stand now, and end a window
         self._compute.poke(job)
 
     def _on_sampled(self, outbox: Outbox, token: SampledToken, served: Served) -> None:
@@ -217,5 +230,4 @@ class Incoming:
                 served.hold(partial(self._on_sampled, outbox, token, served), 0)
             return
         served.upstream = outbox
-        job.arrive(token.position, (token.token,), now_us=loop_us())
-        self._compute.poke(job)
+        self._drafting.take(served, token.position, token.token)

@@ -19,14 +19,15 @@ from node.ports import Activations, StepInput, StepOutput
 from protocol.activations import FORMATS
 from protocol.claim import Claim
 from protocol.codec import Message
+from protocol.drafts import Launch, Mask
 from protocol.draws import NonceChain
 from protocol.eip712 import Domain
 from protocol.errors import MalformedError, RefusedError, UnpaidError, peers_fault
-from protocol.frames import Discharged, Draw, Joining, Sampled, Step
+from protocol.frames import NO_SECRET, Discharged, Draw, Joining, Sampled, Step, StepItem
 from protocol.ids import BlockSpan
 from protocol.job import JobEvent, JobState, next_state
 from protocol.messages import SignedVoucher, session_id, sign_discharge
-from protocol.metering import last_position, served, stints, window_index, windows_between
+from protocol.metering import last_position, served, stints, window_end, window_index, windows_between
 from protocol.offer import Offer
 from protocol.order import JobOrder
 from protocol.places import Waits
@@ -90,9 +91,15 @@ class LegJob:
             self.trail,
             ends,
             activations=terms.activations,
-            depth=terms.speculation.depth,
+            speculation=terms.speculation,
+            show_ids=self._show_ids,
             stop_tokens=stop_tokens,
         )
+        self._mask = Mask(NO_SECRET, self.session)
+        self._flights = 0
+        """Launches with drafts so far, at the first leg."""
+        self._told = 0
+        """Positions that the legs between were told of that they stand, without rows."""
         self._rows = 0
         """Computed in all."""
         self.cached = 0
@@ -177,7 +184,14 @@ class LegJob:
     @property
     def claimed(self) -> int:
         """Micro-units that this leg has earned, as far as a voucher promises them."""
-        return self.claim.discharge(self.processed, late=self._windows.late).amount
+        return self.claim.discharge(self.processed, late=self._windows.late, rejected=self._rejected).amount
+
+    @property
+    def _rejected(self) -> int:
+        """Rows that it computed in vain: what a client pays of them, the leg that counts fewest decides (clause S6)."""
+        speculation, stint = self.terms.speculation, self.claim.stint
+        most = speculation.depth * speculation.flights * self.served[1]
+        return max(0, min(self._rows - (self.processed - stint.cached), most))
 
     @property
     def unpaid(self) -> int:
@@ -247,13 +261,56 @@ class LegJob:
             return  # on their way when the client or a stop token ended the answer
         end = position + len(data)
         # A neighbour may have seen the next vouchers earlier: so many windows are all that it can be ahead by.
-        ahead = (self.plan.ahead + 1) * (self.plan.chunk + self.plan.window)
+        speculation = self.terms.speculation
+        drafts_ahead = speculation.depth * speculation.flights
+        ahead = (self.plan.ahead + 1) * (self.plan.chunk + self.plan.window) + drafts_ahead
         beyond = end > last_position(self.plan)  # which is worse, and found by the flow
         if not self.is_first and not beyond and end > max(self.claim.may_process, self._flow.joining.base) + ahead:
             raise UnpaidError("rows far beyond what is paid")
         stands = end if certain is None else certain
         self._flow.arrive(Arrived(position, data, stands, flight, drafts, now_us))
         self.feed_known(now_us)
+
+    def share(self, secret: bytes) -> None:
+        """What hides drafted tokens from the legs between the first and the last."""
+        self._mask = Mask(secret, self.session)
+
+    def launch(self, launch: Launch, given: tuple[int, ...], certain: int, *, now_us: int) -> None:
+        """At the first leg: the tokens that stand and were not computed, and drafts after them, are computed next.
+
+        Args:
+            given: the tokens that stand.
+            certain: tokens below this position stand.
+        """
+        self._flights += bool(launch.guesses)
+        drafts = self._mask.hide(
+            launch.guesses, route=len(self.reroutes), flight=self._flights, position=launch.position + launch.given
+        )
+        flight = self._flights if drafts else 0
+        ids = (*given, *launch.guesses)
+        self._flow.arrive(Arrived(launch.position, ids, certain, flight, drafts, now_us))
+
+    def certify(self, position: int) -> StepItem | None:
+        """Not at the last leg: rows below this position are of tokens that stand, as they were drafted.
+
+        Returns:
+            What tells the legs between of it, once for each window: they could not sign for it as long as no more
+            rows come.
+        """
+        self._flow.certify(position)
+        place = self.place
+        if place is None or place >= len(self.route) - 2 or position < window_end(self.plan, self._told):
+            return None
+        self._told = position
+        return StepItem(session=self.session, position=position, length=0, certain=position, route=len(self.reroutes))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that came is yet to be computed."""
+        return self._flow.idle
+
+    def _show_ids(self, rows: Arrived) -> tuple[int, ...]:
+        return self._mask.show(rows.drafts, route=len(self.reroutes), flight=rows.flight, position=rows.first_draft)
 
     def feed_known(self, now_us: int) -> None:
         """At a first leg that has all below the base: the tokens that stand come next."""
@@ -311,7 +368,7 @@ class LegJob:
         """Give up every claim beyond what was earned and promised: at the end, or where the job has failed."""
         if self.state is not JobState.FAILED:
             self.advance(JobEvent.DISCHARGE)
-        word = self.claim.discharge(self.processed, late=self._windows.late)
+        word = self.claim.discharge(self.processed, late=self._windows.late, rejected=self._rejected)
         return Discharged(signed=sign_discharge(self._domain, word, self._key))
 
     # Taking up a sequence in its middle

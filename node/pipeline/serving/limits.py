@@ -21,6 +21,8 @@ class ProviderLimits:
     """How many times as long a pass may take as one of answers alone, for the prompts that run with them; 0 for any."""
     wait_s: float = 5.0
     """Seconds that the first rows of a new job may wait for other prompts."""
+    draft_depth: int = 0
+    """Drafted tokens that one pass verifies at most; 0 for none."""
     credit: int = 0
     """Generated tokens that it serves unpaid for a client without history."""
     attach_s: float = 12.0

@@ -80,7 +80,8 @@ class Parts:
         if job.place is not None and len(job.route) > 1:
             before = address_of_public_key(job.key_at(job.place - 1))
             row_bytes = FORMATS[job.terms.activations].item_bytes * self._width
-            peers.append((before, 0 if job.is_first else _most_rows(job.plan) * row_bytes))
+            rows = max(_most_rows(job.plan), 1 + job.terms.speculation.depth)
+            peers.append((before, 0 if job.is_first else rows * row_bytes))
         return peers
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from node.pipeline.loop_clock import loop_s
@@ -20,6 +20,7 @@ from node.pipeline.serving.parts import Parts
 from node.ports import Clock, PeerMemory
 from protocol.codec import Message
 from protocol.errors import LostPeerError, MalformedError
+from protocol.frames import Step
 from protocol.messages import SignedVoucher
 from protocol.places import POSITION_S, Held, Rank, Waits, free_for_newcomers, make_room, rank_of
 from protocol.standing import Deed
@@ -82,6 +83,14 @@ class Served:
         if self.client is None:
             raise LostPeerError("the client went away", code="client-gone")
         self.client.post(frame, payload)
+
+    def certify(self, position: int) -> None:
+        """Rows below this position stand: what follows from that here, and for the legs after this one."""
+        item = self.job.certify(position)
+        if item is not None and self.downstream is not None:
+            with suppress(LostPeerError):  # its reader tells of one that is gone
+                self.downstream.post(Step(activations=self.job.terms.activations, items=(item,)))
+        self.post_receipts()
 
     def post_receipts(self) -> bool:
         """Give the client the receipts that are due, as long as some are; whether any was. Raises as `post` does."""

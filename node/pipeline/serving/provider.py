@@ -14,6 +14,7 @@ from functools import partial
 from node.events import Events, LinkRefused
 from node.pipeline.loop_clock import loop_s, loop_us
 from node.pipeline.serving.compute import ComputeLoop, Result
+from node.pipeline.serving.drafting import Drafting
 from node.pipeline.serving.ending import Endings
 from node.pipeline.serving.incoming import Incoming
 from node.pipeline.serving.leg import LegJob
@@ -35,6 +36,7 @@ from node.ports import (
     Allowance,
     Clock,
     Connect,
+    Drafter,
     EnergyAccount,
     Link,
     PeerMemory,
@@ -65,6 +67,7 @@ class Provider:
         memory: what clients did here before, and where their deeds are taken down.
         spawn: who cares for its tasks.
         compute: the worker that the engine belongs to.
+        drafter: guesses ahead where this leg is the first; used from the worker `drafting` alone, unless it is instant.
         sketching: the worker that sketches windows, off the tokens' path.
         pace: what passes take here.
     """
@@ -85,6 +88,8 @@ class Provider:
         compute: Worker,
         sketching: Worker,
         pace: Pace,
+        drafter: Drafter | None = None,
+        drafting: Worker | None = None,
     ) -> None:
         self._clock = clock
         self._events = events
@@ -96,15 +101,30 @@ class Provider:
         self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
         self._queueing = Queueing(self._places, self._compute, pace, limits)
+        self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary)
         self.trails = Trails()
         """Keep what is sent on."""
         self._rooms = Rooms(engine, self._compute, Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s))
         self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
         self._rerouting = Rerouting(
-            manifest, self._places, self._neighbours, self._ends, self._compute, clock, self._give_place
+            manifest,
+            self._places,
+            self._neighbours,
+            self._ends,
+            self._compute,
+            self._drafting,
+            clock,
+            self._give_place,
         )
         self._incoming = Incoming(
-            manifest.hidden_size, self._places, self._ends, self._compute, self._rerouting, sketching, events
+            manifest.hidden_size,
+            self._places,
+            self._ends,
+            self._compute,
+            self._rerouting,
+            self._drafting,
+            sketching,
+            events,
         )
 
     @property
@@ -126,6 +146,7 @@ class Provider:
         """Compute, and watch over idle jobs, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._compute.run(), name="compute")
+            group.create_task(self._drafting.run(), name="drafting")
             group.create_task(self._give_up_still_jobs(), name="still jobs")
 
     async def stop(self) -> None:
@@ -137,6 +158,7 @@ class Provider:
         await self._neighbours.close()
         self._compute.close()
         self._sketching.close()
+        self._drafting.close()
 
     async def begin(self, job: LegJob, next_leg: Next | None) -> None:
         """Take an admitted job, with its KV and its link to the next leg. Raises RefusedError.
@@ -256,7 +278,12 @@ class Provider:
                 if isinstance(output, Exception):
                     raise output
                 passed = job.complete(piece, output, now_us=loop_us())
-                done.append((served, () if passed is None else _pass_on(served, passed, onward)))
+                tokens = () if passed is None else _pass_on(served, passed, onward)
+                done.append((served, tokens))
+                if job.is_first:
+                    for token in tokens[:-1] if job.ended else tokens:
+                        self._drafting.take(served, token.position, token.token)
+                    self._drafting.go_on(served)
             except PeerError as error:
                 self._ends.fail(served, error)
         for outbox, frame, payload in onward.frames():
@@ -301,6 +328,7 @@ class Provider:
                 self._ends.fail(served, still, blame=blame)
             self._neighbours.drop_idle(self._in_use())
             await self._rooms.lapse()
+            self._drafting.forget_ended()
 
     def _in_use(self) -> set[Outbox]:
         return {served.downstream for served in self._places if served.downstream is not None}
@@ -316,12 +344,8 @@ def _pass_on(served: Served, passed: PassedOn, onward: Onward) -> tuple[SampledT
         SampledToken(session=job.session, position=at, token=drawn, route=route)
         for at, drawn in enumerate(passed.tokens, first)
     )
-    on = tokens[:-1] if job.ended else tokens
-    if job.is_first:
-        for token in on:
-            job.arrive(token.position, (token.token,), now_us=loop_us())
-    elif served.downstream is not None:
-        onward.tokens[served.downstream].extend(on)
+    if not job.is_first and served.downstream is not None:
+        onward.tokens[served.downstream].extend(tokens[:-1] if job.ended else tokens)
     return tokens
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from node.pipeline.loop_clock import loop_us
 from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.drafting import Drafting
 from node.pipeline.serving.ending import Endings
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.neighbours import Neighbours, Next
@@ -45,6 +46,7 @@ class Rerouting:
         neighbours: Neighbours,
         ends: Endings,
         compute: ComputeLoop,
+        drafting: Drafting,
         clock: Clock,
         give_place: GivePlace,
     ) -> None:
@@ -53,6 +55,7 @@ class Rerouting:
         self._neighbours = neighbours
         self._ends = ends
         self._compute = compute
+        self._drafting = drafting
         self._clock = clock
         self._give_place = give_place
 
@@ -93,6 +96,7 @@ class Rerouting:
         served.next_leg, served.downstream = next_leg, downstream
         if served.upstream is not None and served.upstream.link.public_key != job.key_at((job.place or 0) - 1):
             served.upstream = None  # how that one ends is no matter any more
+        self._drafting.begin_anew(job, frame.joining.base, known)
         self.go_on(served)
 
     def _next_leg(self, job: LegJob, leg: LegTerms, frame: Rerouted, before: Next | None) -> Next:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.ports import Activations
+from protocol.drafts import ID_BYTES
 
-__all__ = ["ID_BYTES", "Arrived", "Onward", "Waiting"]
-
-ID_BYTES = 4
-"""Of a drafted token's id, masked."""
+__all__ = ["Arrived", "Onward", "Waiting"]
 
 
 class Onward(NamedTuple):
@@ -49,11 +47,16 @@ class Arrived:
         """One past the position of the last row."""
         return self.position + len(self.data)
 
+    @property
+    def first_draft(self) -> int:
+        """Position of the first row whose token is not certain; one past the last where all are."""
+        return min(max(self.certain, self.position), self.end)
+
     def part(self, start: int, end: int) -> Arrived:
         """The rows at positions ``[start, end)``."""
         if start == self.position and end == self.end:
             return self
-        first_draft = max(self.certain, self.position)
+        first_draft = self.first_draft
         drafts = self.drafts[ID_BYTES * max(0, start - first_draft) : ID_BYTES * max(0, end - first_draft)]
         data = self.data[start - self.position : end - self.position]
         return Arrived(start, data, self.certain, self.flight, drafts, self.at_us)

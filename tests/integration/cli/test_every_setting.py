@@ -22,6 +22,7 @@ import pytest
 from doc_commands import free_port
 
 from node.app.client import Client, open_client
+from node.app.drafter import load_drafter
 from node.app.held_model import held_model
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure
@@ -36,8 +37,9 @@ from node.engine.device import compute_device
 from node.events import Event, PeerUnreached, unheard
 from node.keystore import LIGHT, Keystore, generate
 from node.pipeline.serving.limits import ProviderLimits
+from node.pipeline.serving.lookup import LookupDrafter
 from node.settings import declared, load
-from protocol.errors import JoulemeshError, UnreachableError
+from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
 from protocol.ids import ModelManifest
 from protocol.offer import Offer, Provenance
 from protocol.places import free_for_newcomers
@@ -137,6 +139,7 @@ differ(
     credit=("0", "8"),
     max_sessions=("4", "6"),
     window=("8", "16"),
+    draft_depth=("4", "8"),
 )
 differ(NodeConfig, limits_of, warm_s=("0", "60"))
 differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
@@ -154,6 +157,7 @@ def test_what_can_be_reloaded_is_taken_over() -> None:
         "energy_price": "0.7", "pue": "3", "carbon_g_per_kwh": "99", "overhead_price": "7", "capital_price": "7",
         "margin": "77", "opening_price": "7", "late_discount": "7", "credit": "7", "max_sessions": "7", "window": "7",
         "cached_price": "7", "warm_s": "7",
+        "draft_depth": "7",
     }  # fmt: skip
     assert {each.name for each in declared(NodeConfig) if each.reloadable} == {*others, "log_level"}
     renewed: list[bool] = []
@@ -170,6 +174,23 @@ def test_what_can_be_reloaded_is_taken_over() -> None:
         take_over(terms, limits, Renewing(), load(NodeConfig, flags={"model": str(DEMO), name: value}))  # type: ignore[arg-type]
         assert (terms.offer(), limits) != before, f"{name} is not taken over"
     assert len(renewed) == len(others)
+
+
+@shows(NodeConfig, "drafter", "draft_model", "draft_layers")
+def _(_world: World) -> None:
+    def drafter(**flags: str) -> Any:
+        config = load(NodeConfig, flags={"model": str(DEMO), "kv_tokens": "64", **flags})
+        return load_drafter(config, *held_model(config))
+
+    assert drafter(drafter="none") is None
+    assert drafter(drafter="ngram", blocks="1:6") is None
+    assert drafter(drafter="ngram", draft_depth="0") is None
+    assert isinstance(drafter(drafter="ngram"), LookupDrafter)
+    engines = [drafter(drafter="layers", draft_layers=each)._engine for each in ("0,5", "0,2,5")]
+    assert [engine.facts.blocks for engine in engines] == [2, 3]
+    assert drafter(drafter="model", draft_model=str(DEMO))._engine.facts.blocks == 6
+    with pytest.raises(ConfigurationError):
+        drafter(drafter="model")
 
 
 # What a node measures
@@ -261,6 +282,7 @@ differ(
     latency_class=("chat", "batch"),
     min_evidence=("claimed", "attested"),
     min_stake=("0", "1"),
+    drafts=("auto", "never"),
     precision=("fp32", "bf16"),
 )
 
