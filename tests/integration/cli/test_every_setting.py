@@ -141,7 +141,7 @@ differ(
     window=("8", "16"),
     draft_depth=("4", "8"),
 )
-differ(NodeConfig, limits_of, warm_s=("0", "60"))
+differ(NodeConfig, limits_of, warm_s=("0", "60"), chunk=("64", "128"), stretch=("0", "3"), wait=("1", "5"))
 differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
 
 
@@ -156,8 +156,7 @@ def test_what_can_be_reloaded_is_taken_over() -> None:
     others = {
         "energy_price": "0.7", "pue": "3", "carbon_g_per_kwh": "99", "overhead_price": "7", "capital_price": "7",
         "margin": "77", "opening_price": "7", "late_discount": "7", "credit": "7", "max_sessions": "7", "window": "7",
-        "cached_price": "7", "warm_s": "7",
-        "draft_depth": "7",
+        "cached_price": "7", "warm_s": "7", "draft_depth": "7", "stretch": "7", "wait": "7",
     }  # fmt: skip
     assert {each.name for each in declared(NodeConfig) if each.reloadable} == {*others, "log_level"}
     renewed: list[bool] = []
@@ -283,6 +282,7 @@ differ(
     min_evidence=("claimed", "attested"),
     min_stake=("0", "1"),
     drafts=("auto", "never"),
+    standbys=("0", "1"),
     precision=("fp32", "bf16"),
 )
 

@@ -100,6 +100,7 @@ def test_prices_limits_and_the_log_level_can_change_and_nothing_else() -> None:
         "margin",
         "opening_price",
         "cached_price",
+        "draft_depth",
         "late_discount",
         "credit",
         "max_sessions",

@@ -131,7 +131,7 @@ async def test_many_sessions_draft_side_by_side_and_leave_nothing(tmp_path) -> N
             assert came == expected_tokens(prompt, 25)
         await asyncio.sleep(3)
         assert oracle.sequences == {}
-        assert [node.engine.sessions for node in market.nodes] == [0, 0, 0]
+        assert [node.provider.active for node in market.nodes] == [0, 0, 0]
 
 
 async def test_text_that_repeats_itself_is_guessed_from_itself(tmp_path) -> None:
