@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,10 @@ class LegReport:
 class Healing:
     """A change of the route in the middle of the answer."""
 
+    session: str
+    """Id of the session in which it was, in hex; its legs are meant, which the report lists of the last one."""
     tokens: int
-    """Generated tokens that had come."""
+    """Generated tokens that had come, in all sessions."""
     position: int
     """From which the new route serves: what had come beyond it was computed again."""
     gone: tuple[int, ...]
@@ -207,7 +209,7 @@ def build_report(
         session=tab.id.hex(),
         sessions=len(answering),
         legs=_legs(result),
-        healed=tuple(_healing(each, healed) for each in answering for healed in each.healed),
+        healed=tuple(_healings(answering)),
         not_taken=tuple(_not_taken(offer, reason) for offer, reason in route.explanations if offer not in stand_by),
         tokens_in=answering[0].deal.terms.plan.prompt,
         tokens_held=min((each.start for each in answering[0].tab.joinings), default=0),
@@ -280,7 +282,8 @@ def _leg(result: JobResult, leg: int, stint: Stint, span: BlockSpan | None) -> L
     windows = [window for window in result.tab.book.windows if any(each.leg == leg for each in window.route)]
     standby = leg >= len(result.deal.terms.route)
     replayed = stint.joined if standby and windows else 0
-    positions = replayed + sum(window.end - window.start for window in windows)
+    caught_up = replayed if standby else max(0, stint.joined - stint.cached)
+    positions = caught_up + sum(window.end - window.start for window in windows)
     rates = rates_for(terms, span)
     return LegReport(
         provider=_address(terms.public_key),
@@ -313,9 +316,17 @@ def _last_receipt(result: JobResult, leg: int) -> Receipt | None:
     return next((receipt for receipt in signed if receipt.leg == leg), None)
 
 
-def _healing(result: JobResult, healed: HealedLegs) -> Healing:
+def _healings(answering: Sequence[JobResult]) -> Iterator[Healing]:
+    before = 0
+    for result in answering:
+        yield from (_healing(result, healed, before) for healed in result.healed)
+        before += result.tab.generated
+
+
+def _healing(result: JobResult, healed: HealedLegs, before: int) -> Healing:
     return Healing(
-        tokens=healed.tokens,
+        session=result.tab.id.hex(),
+        tokens=before + healed.tokens,
         position=healed.position,
         gone=healed.gone,
         joined=healed.joined,

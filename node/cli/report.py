@@ -115,14 +115,15 @@ def _healed(report: JobReport) -> list[RenderableType]:
 def _healing(report: JobReport, healed: Healing) -> list[str]:
     again = "" if healed.gone else "; the same route was made anew"
     lines = [f"after {healed.tokens} tokens: {screen_line(healed.why)}{again}"]
-    for leg in healed.gone:
+    known = healed.session == report.session  # of others its receipt says who they were
+    for leg in healed.gone if known else ():
         left = report.legs[leg]
         paid = f"${format_micro(left.paid_micro)}"
         served = (
             f"for positions {left.served}, all that every leg had signed for" if left.served else "and served nothing"
         )
         lines.append(f"leg {leg} ({_short(left.provider)}) is paid {paid} {served}")
-    for leg in healed.joined:
+    for leg in healed.joined if known else ():
         taken = report.legs[leg]
         again = f": it computed {taken.replayed} positions again, for ${format_micro(taken.replayed_micro)}"
         lines.append(

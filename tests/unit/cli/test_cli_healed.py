@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,6 +126,11 @@ async def test_people_read_it_in_the_report_and_the_receipt(
     assert f"took over blocks 2:4: it computed {base} positions again" in told
     assert "no token came for" in told
     assert told.endswith("and more")
+    in_another = dataclasses.replace(report.healed[0], session="00", gone=(6,), joined=(7,))
+    print_report(dataclasses.replace(report, healed=(in_another,)))
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"after {in_another.tokens} tokens" in told
+    assert "took over" not in told, "the legs of another session are not those of the report"
     file = tmp_path / "receipt.json"
     file.write_text(dump_bundle(bundle))
     shown, verified = (joule("receipt", command, str(file)).out for command in ("show", "verify"))
