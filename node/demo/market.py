@@ -122,7 +122,7 @@ class DemoMarket:
         arguments += ["--jurisdiction", node.jurisdiction, "--energy-price", node.energy_price, "--kv-tokens", "4096"]
         arguments += ["--overhead-price", node.overhead_price]
         if self._wan is not None:
-            arguments += ["--data-host", self._wan.address(node.name), *self._listen(node.name)]
+            arguments += ["--data-host", self._wan.address(node.name), *self._listen(node.name), "--drafter", "layers"]
         environment, address = self._environment(node.name)
         process = await self._nodes.start(node.name, arguments, environment, enter=self._enter(node.name))
         self._names[address], self._processes[node.name] = node.name, process

@@ -15,7 +15,7 @@ __all__ = ["ROUND_TRIP_S", "run_wan"]
 
 ROUND_TRIP_S = 0.025
 """Between any two hosts: a few hundred kilometres of fibre."""
-WAYS: Mapping[str, Mapping[str, Any]] = {"one token a trip": {}}
+WAYS: Mapping[str, Mapping[str, Any]] = {"one token a trip": {"drafts": "never"}, "guessing ahead": {"drafts": "auto"}}
 """By name: settings of the client."""
 
 
