@@ -93,9 +93,12 @@ class Claim:
 
         The next voucher may pay for the same positions anew.
         """
+        called = self.stint == NEVER
         self.stint, self._anew = replace(stint, cached=self.stint.cached), True
         self.span = None if span == self._terms.legs[self._leg].span else span
         self._most += VOUCHERS_A_WINDOW
+        if called:  # what it was promised as a standby pays for none of what it has to compute
+            self.positions_paid = 0
 
     def check(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> SignedVoucher:
         """Hold a voucher against the rules (docs/spec/session.md, clauses V1 to V5); the one to keep safe before it

@@ -14,7 +14,7 @@ from protocol.terms import Terms
 __all__ = ["continued", "joinings"]
 
 
-def joinings(cached: Sequence[int], replays: Sequence[bool], want: int) -> tuple[Joining, ...]:
+def joinings(cached: Sequence[int], replays: Sequence[bool], want: int, *, proven: bool = False) -> tuple[Joining, ...]:
     """How the legs of a route go on from what they hold, first leg first.
 
     Receipts begin at the base: as far as the leg that holds most, but for what is not wanted. The others catch up to
@@ -25,8 +25,9 @@ def joinings(cached: Sequence[int], replays: Sequence[bool], want: int) -> tuple
         cached: positions whose KV each leg holds.
         replays: whether each can send again all rows that it sent for these; of no matter for the last leg.
         want: positions of the old sequence that the new one begins with.
+        proven: whether receipts begin there in any case, also where no leg holds as much: the session has some already.
     """
-    base = max((min(held, want) for held in cached), default=0)
+    base = want if proven else max((min(held, want) for held in cached), default=0)
     found: list[Joining] = []
     needed = base  # by the leg after this one; the last one's rows go nowhere
     for held, again in zip(reversed(cached), reversed(replays), strict=True):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from protocol.ids import BlockSpan
 from protocol.messages import Session, session_id
 from protocol.terms import Assignment, Reroute, Terms, route_at
 
-__all__ = ["Standing", "choose_standbys", "held_up_at", "next_reroute"]
+__all__ = ["Standing", "choose_standbys", "held_up_at", "next_reroute", "out_of_step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,3 +121,18 @@ def held_up_at(route: Sequence[int], standings: dict[int, Standing], base: int) 
         if standing.arrived > standing.processed and standing.processed >= base:
             return leg
     return None
+
+
+def out_of_step(route: Sequence[int], standings: dict[int, Standing], prompt: int) -> list[int]:
+    """Two neighbours of which one says that it sent what the other says has not come; none where all agree. One of them
+    lies, or what was sent was lost.
+
+    Args:
+        route: indices of legs, first block to last; all of them have answered, and nothing is under way.
+        prompt: tokens of the prompt.
+    """
+    for left, right in pairwise(route):
+        if standings[left].processed > standings[right].arrived:
+            return [left, right]
+    drawn, fed = standings[route[-1]].processed, standings[route[0]].arrived
+    return [route[0], route[-1]] if len(route) > 1 and prompt <= drawn and fed <= drawn else []

@@ -119,7 +119,7 @@ def paid_limit(plan: Plan, positions: int) -> int:
 
 def windows_between(plan: Plan, start: int, end: int) -> int:
     """Windows that a session which begins at position `start` has ended once it stands at `end`."""
-    count = 0
+    count, end = 0, min(end, last_position(plan))
     while start < end:
         start, count = window_end(plan, start), count + 1
     return count

@@ -157,6 +157,15 @@ class ReceiptBook:
         self._reroutes += 1
         self.route = tuple(route)
 
+    def withdraw(self, count: int, route: Sequence[Assignment]) -> None:
+        """So many reroutes, which nobody signed a receipt after, never were: this route serves."""
+        self._reroutes -= count
+        self.route = tuple(route)
+
+    def accept(self, leg: int, anchor: bytes) -> None:
+        """A leg that could not sign for anything until now."""
+        self._legs[leg] = _Leg(anchor)
+
     def take_window(self, end: int, tokens: Sequence[int], receipts: Sequence[Accepted]) -> Window:
         """Book the next window, which ends at position `end`.
 

@@ -8,7 +8,7 @@ has signed for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from protocol.continuing import continued
 from protocol.draws import NonceChain
@@ -30,7 +30,7 @@ from protocol.metering import (
 from protocol.order import Acceptance
 from protocol.receipt import NO_RECEIPTS, Accepted
 from protocol.receipt_book import ReceiptBook
-from protocol.terms import Reroute, Terms
+from protocol.terms import Reroute, Terms, route_at
 
 __all__ = ["Tab", "first_voucher"]
 
@@ -86,7 +86,7 @@ class Tab:
         """The receipts after the last window, first leg first; empty until they are in."""
         self._chain = chain
         self._stop_tokens = frozenset(stop_tokens)
-        self._accepted = frozenset(acceptances)
+        self._accepted = set(acceptances)
         self._stints = stints(terms, (), self._starts, base=base)
         self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self.book.route}
         self._spans: dict[int, BlockSpan] = {}
@@ -97,6 +97,8 @@ class Tab:
         self._anew = False
         """Whether the next voucher is the first since a reroute, and due at once."""
         self._draws: deque[Draw] = deque()
+        self._began_anew_at = -1
+        """Tokens that had come when the newest reroute was signed."""
 
     @property
     def generated(self) -> int:
@@ -158,6 +160,28 @@ class Tab:
         self._spans = spans(self.reroutes)
         self._waiting = {each.leg: deque() for each in reroute.route}
         self._void_below, self._anew = self.book.next_index, True
+        self._began_anew_at = self.generated
+
+    def accept(self, leg: int, acceptance: Acceptance) -> None:
+        """A standby has taken its order later than others."""
+        if leg not in self._accepted:
+            self._accepted.add(leg)
+            self.book.accept(leg, acceptance.nonces)
+
+    @property
+    def accepted(self) -> Collection[int]:
+        """Legs that have taken their order."""
+        return self._accepted
+
+    def withdraw(self, count: int) -> None:
+        """Undo the newest reroutes, which no leg that served before them has heard of."""
+        del self.reroutes[len(self.reroutes) - count :], self.sealed_reroutes[len(self.sealed_reroutes) - count :]
+        route = route_at(self.terms, self.reroutes, self.proven)
+        self.book.withdraw(count, route)
+        self._stints = stints(self.terms, self.reroutes, self._starts, base=self.book.base)
+        self._spans = spans(self.reroutes)
+        self._waiting = {each.leg: deque() for each in route}
+        self._void_below, self._began_anew_at = self.book.next_index, -1
 
     def take_token(self, token: SampledToken) -> bool:
         """Whether the token is a new one: not of a route that is no more, nor one that stands already.
@@ -237,7 +261,7 @@ class Tab:
         """
         signed_for = self.book.earned
         limit = paid_limit(self.terms.plan, self.book.positions)
-        came = self._end if self.generated else 0
+        came = self._end if self.generated > max(0, self._began_anew_at) else 0
         return self._voucher(max(signed_for, min(came, limit)) if honest else signed_for)
 
     def _voucher(self, positions: int) -> Voucher:

@@ -61,6 +61,10 @@ class CountingEngine:
             raise RefusedError("no room", code="no-room")
         self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end))
 
+    def fill(self) -> None:
+        """From now on there is no room for anybody else."""
+        self._kv_tokens = 0
+
     @property
     def kv_free(self) -> int:
         return self._kv_tokens - sum(held.room for held in self._held.values())

@@ -88,6 +88,8 @@ class MemoryNetwork:
         self._listeners: dict[str, tuple[bytes, OnLink, Allowances]] = {}
         self.links: dict[str, list[MemoryLink]] = {}
         self.dialled: dict[bytes, list[MemoryLink]] = {}
+        self.muted: set[bytes] = set()
+        """Public keys of those that hear nothing and say nothing, although their links last."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def listen(self, address: str, public_key: bytes, on_link: OnLink, allowances: Allowances) -> None:

@@ -370,6 +370,7 @@ class SmallMarket:
         limits: ProviderLimits | None = None,
         spares: tuple[tuple[int, int], ...] = (),
         money: int = 1_000_000,
+        network: MemoryNetwork | None = None,
     ) -> None:
         self.folder = folder
         self._began: float | None = None
@@ -378,7 +379,7 @@ class SmallMarket:
         self.pass_s = 0.0
         """That a forward pass takes."""
         self.ledger = MemoryLedger(self.clock)
-        self.network = MemoryNetwork()
+        self.network = network or MemoryNetwork()
         self._closing: set[asyncio.Task[None]] = set()
         self._limits = limits
         held = enumerate((*spans, *spares))
@@ -500,6 +501,9 @@ class SmallMarket:
             if node.key.public_key == public_key:
                 if not node.alive:
                     raise LostPeerError("the peer has gone")
+                if {own_key, public_key} & self.network.muted:
+                    await asyncio.sleep(5.0)
+                    raise LostPeerError("the peer does not answer")
                 try:
                     return await node.admission.answer(own_key, sealed)
                 except JoulemeshError as error:

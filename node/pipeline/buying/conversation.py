@@ -86,6 +86,7 @@ class Conversation:
         await self._orders.end()
         if self._orders.acceptances and not self._links:
             self._open_tab()
+        self._take_late_acceptances()
         await self._links.attach_all(self._orders.acceptances)
         await self._hear_out()
         await self._finish()
@@ -134,6 +135,10 @@ class Conversation:
             prompt=deal.prompt,
             stop_tokens=deal.stop_tokens,
         )
+
+    def _take_late_acceptances(self) -> None:
+        for leg, acceptance in self._orders.acceptances.items():
+            self._tab.accept(leg, acceptance)
 
     async def _finish(self) -> None:
         """Tell every leg, once, that no more tokens are wanted; each answers with the receipt that it still owes."""
@@ -193,6 +198,7 @@ class Conversation:
             try:
                 await self._step()
             except LostPeerError as error:
+                self._take_late_acceptances()
                 if await self._healing.heal(error):
                     self._silence.restart()
             await self._answer()
@@ -227,7 +233,9 @@ class Conversation:
             raise
 
     def _take(self, leg: int, frame: Word, payload: bytes) -> None:
-        """Raises what ends the job, or stops it until it is healed."""
+        """Raises what ends the job, or stops it until it is healed. A leg that does not serve has little to say."""
+        if leg not in self._serving and not isinstance(frame, Discharged | Failed | Exception):
+            return
         match frame:
             case Sampled():
                 self._take_tokens(leg, frame)
@@ -274,7 +282,10 @@ class Conversation:
 
     def _check_fed(self, leg: int, frame: Replayed) -> None:
         """What a leg was fed again is what the one before it has signed for, or one of the two lies."""
-        signed_for, route = self._tab.fed_hash(leg), self._serving
+        route = self._serving
+        if leg == route[0]:
+            raise MalformedError(f"{self._deal.name(leg)} was fed by nobody, and says what it was fed")
+        signed_for = self._tab.fed_hash(leg)
         if signed_for is not None and frame.fed != signed_for:
             before = route[route.index(leg) - 1]
             with self._blaming(before, leg):

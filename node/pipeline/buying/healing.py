@@ -7,7 +7,9 @@ fed is held against what the leg before has signed for (docs/spec/session.md, cl
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
 from node.events import Healed
 from node.pipeline.buying.job import ClientSide, HealedLegs, JobResult
@@ -17,7 +19,7 @@ from node.pipeline.loop_clock import loop_s
 from protocol.continuing import joinings
 from protocol.errors import LostPeerError, PeerError
 from protocol.frames import Failed, Joining, Paused, Probe, Prompt, Rerouted, Stands
-from protocol.healing import Standing, held_up_at, next_reroute
+from protocol.healing import Standing, held_up_at, next_reroute, out_of_step
 from protocol.receipt import token_bytes
 from protocol.signing import seal
 from protocol.terms import MAX_REROUTES, Reroute
@@ -65,6 +67,12 @@ class Healing:
         self._stuck_at = -1
         self._stuck = 0
         """Times that the route was tried once more at that position."""
+        self._suspected: Counter[int] = Counter()
+        """How often each leg was one of two that fell out of step."""
+        self._unheard = 0
+        """So many of the newest reroutes only standbys have heard of."""
+        self._still: set[int] = set()
+        """Legs that stand still again although they have heard of the newest route."""
 
     # What legs say
 
@@ -76,7 +84,7 @@ class Healing:
 
     def takes_paused(self, leg: int, frame: Paused) -> None:
         """A leg stands still. Raises LostPeerError, unless it has yet to hear of the newest route."""
-        if leg not in self._awaited:
+        if leg not in self._awaited or frame.code == "next-unreachable":
             named = self._result.deal.name(leg)
             raise LostPeerError(f"{named} stands still: {frame.reason}", code="neighbour-lost")
 
@@ -98,7 +106,7 @@ class Healing:
         """Legs that may be called."""
         tab = self._result.tab
         named = {each.leg for one in tab.reroutes for each in one.route} | set(range(len(tab.terms.route)))
-        return self._result.acceptances.keys() - named - self._gone.keys()
+        return set(tab.accepted) - named - self._gone.keys()
 
     async def heal(self, error: LostPeerError) -> bool:
         """Let the job go on without the legs at fault; whether its route has changed.
@@ -112,6 +120,7 @@ class Healing:
         before = set(self._gone)
         if error.code not in _OF_NOBODY and not isinstance(error, SlowError):
             self._leave(error.legs, error)
+        self._leave(self._serving & self._links.lost, error)
         await self._ask(self._serving, PROBE_S)
         if self._gone.keys() == before and not self._find_fault(error):
             return False
@@ -131,6 +140,8 @@ class Healing:
         self._side.events(
             Healed(session=tab.id, legs=gone, joined=joined, seconds=healed.seconds, reason=error.message)
         )
+        if self._still:
+            await self.heal(LostPeerError("a leg stands still on the new route", code="neighbour-lost"))
         return True
 
     @property
@@ -151,7 +162,7 @@ class Healing:
         tab = self._result.tab
         route = [each.leg for each in tab.book.route]
         slow = None if error.code == "neighbour-lost" else held_up_at(route, self._standings, tab.proven)
-        if slow is not None and self._standbys:
+        if slow is not None and self._is_replaceable(slow):
             self._leave((slow,), error)
             return True
         if isinstance(error, SlowError):
@@ -159,25 +170,38 @@ class Healing:
         self._stuck = self._stuck + 1 if self._stuck_at == tab.proven else 1
         self._stuck_at = tab.proven
         if self._stuck > SAME_ROUTE:
-            # Two legs cannot reach each other, and which of them is at fault nobody can tell: the later one is left.
-            culprits = [leg for leg in self._result.culprits if leg in route]
-            self._leave((culprits[-1] if culprits else route[-1],), error)
+            # Two legs cannot reach each other, or one lies, and which of them is at fault nobody can tell: the one is
+            # left that can be replaced, or that had a part in this before, or else the later one.
+            suspects = out_of_step(route, self._standings, tab.terms.plan.prompt) or self._around_still(route) or route
+            self._suspected.update(suspects)
+            self._leave((max(suspects, key=partial(self._order, route)),), error)
         return True
+
+    def _around_still(self, route: list[int]) -> list[int]:
+        """Legs that said that a neighbour is lost, and those after them."""
+        around = {(at + step) % len(route) for at, leg in enumerate(route) if leg in self._still for step in (0, 1)}
+        return [route[at] for at in sorted(around)]
+
+    def _order(self, route: list[int], leg: int) -> tuple[bool, int, int]:
+        return self._is_replaceable(leg), self._suspected[leg], route.index(leg)
+
+    def _is_replaceable(self, leg: int) -> bool:
+        return self._next_reroute({leg, *self._gone}) is not None
+
+    def _next_reroute(self, without: Collection[int]) -> Reroute | None:
+        tab, deal = self._result.tab, self._result.deal
+        standbys = self._standbys
+        return next_reroute(deal.terms, deal.session, tab.reroutes, tab.proven, without=without, standbys=standbys)
 
     async def _reroute(self, error: LostPeerError) -> tuple[int, ...]:
         """Until a route has been taken up by all of its legs: those that joined. Raises `error`: there is none."""
-        tab, deal = self._result.tab, self._result.deal
+        tab = self._result.tab
+        self._unheard = 0
         while True:
             serving = {each.leg for each in tab.book.route}
-            reroute = next_reroute(
-                deal.terms,
-                deal.session,
-                tab.reroutes,
-                tab.proven,
-                without=self._gone.keys(),
-                standbys=self._standbys,
-            )
+            reroute = self._next_reroute(self._gone.keys())
             if reroute is None or len(tab.reroutes) >= MAX_REROUTES:
+                tab.withdraw(self._unheard)
                 raise error
             joining = {each.leg for each in reroute.route} - serving
             if await self._take_up(reroute, joining):
@@ -187,20 +211,29 @@ class Healing:
         """Whether all legs of the new route have taken it up: first those that join, who may refuse."""
         tab, base = self._result.tab, reroute.position
         legs = [each.leg for each in reroute.route]
+        # One that was about to catch up when a route failed begins that anew: it is fed, and shows so, as a whole.
+        holds = [leg not in joining and self._standings[leg].processed >= base for leg in legs]
         found = joinings(
-            [0 if leg in joining else base for leg in legs],
-            [leg not in joining and self._standings[leg].replays for leg in legs],
+            [base if held else 0 for held in holds],
+            [held and self._standings[leg].replays for leg, held in zip(legs, holds, strict=True)],
             base,
+            proven=True,
         )
         places = dict(zip(legs, found, strict=True))
+        first = {legs[0]}
         tab.reroute(reroute, seal(reroute, self._side.key))
+        self._unheard += 1
         await self._links.attach_all(joining)
         unreached = joining - self._links.speaking
         if unreached:
             self._leave(unreached, LostPeerError("a standby cannot be reached", code="unreachable"))
             return False
-        for some in (joining, set(legs) - joining):
+        # The first leg last: nothing is sent on a route that not all have taken up.
+        for some in (joining, set(legs) - joining - first, first - joining):
+            if some - joining:
+                self._unheard = 0
             for leg in some:
+                self._still.discard(leg)
                 await self._tell(leg, reroute, places[leg])
             if some and await self._ask(some, CALL_S):
                 return False
@@ -245,7 +278,9 @@ class Healing:
             try:
                 self._take(leg, frame, payload)
             except LostPeerError as error:
-                if error.code != "neighbour-lost":
+                if isinstance(frame, Paused):
+                    self._still.add(leg)
+                else:
                     self._leave((leg,), error)
         silent = self._awaited - self._gone.keys()
         self._leave(silent, LostPeerError(f"it said nothing for {within_s:g} s", code="stalled"))

@@ -47,6 +47,11 @@ class LegLinks:
         """Legs that may still say something, also where nothing can be sent to them."""
         return self._links.keys() - self._silent
 
+    @property
+    def lost(self) -> set[int]:
+        """Legs that nothing can be sent to any more."""
+        return self._lost
+
     async def attach_all(self, legs: Iterable[int]) -> None:
         """Dial every one of these that was not dialled before; those that are not reached count as lost."""
         waiting = sorted(set(legs) - self._links.keys() - self._lost)

@@ -27,7 +27,7 @@ from protocol.frames import NO_SECRET, Discharged, Draw, Joining, Sampled, Step,
 from protocol.ids import BlockSpan
 from protocol.job import JobEvent, JobState, next_state
 from protocol.messages import SignedVoucher, session_id, sign_discharge
-from protocol.metering import last_position, served, stints, window_end, window_index, windows_between
+from protocol.metering import last_position, paid_limit, served, stints, window_end, window_index, windows_between
 from protocol.offer import Offer
 from protocol.order import JobOrder
 from protocol.places import Waits
@@ -418,20 +418,23 @@ class LegJob:
         mine = next((each for each in route if each.leg == self.leg), None)
         if mine is None:
             raise RefusedError("this leg has no part in the new route", code="not-mine")
-        held = 0 if joins else position
+        held = 0 if joins else min(position, self._flow.computed)
         if joining.base != position or joining.start > held or joining.onward > position:
             raise MalformedError("a leg cannot take up the session where it is told to")
-        if max(position, self.plan.prompt) + len(known) > last_position(self.plan) + 1:
-            raise MalformedError("more tokens than were ordered are said to stand")
+        if position >= last_position(self.plan):
+            raise MalformedError("nothing is left to be served from there on")
+        if max(position, self.plan.prompt) + len(known) > paid_limit(self.plan, position) + 1:
+            raise MalformedError("more tokens are said to stand than can have been drawn")
         index = window_index(self.plan, windows_between(self.plan, self._began_at, position), len(reroutes))
         if joins:
             self._windows.begin_at(position, index=index)
             self._windows.first = mine.span.start == 0
-            self._flow.fed = Fed(self.plan) if mine.span.start and not self._began_at else None
         else:
             self._windows.cut(position, index=index)
             self._flow.processed = position
         self.reroutes, self.route = tuple(reroutes), route
+        again = mine.span.start > 0 and joining.start == 0 < position and not self._began_at
+        self._flow.fed = Fed(self.plan) if again else None
         self._flow.join(joining, self._ends, known)
         self.claim.reroute(stints(self.terms, reroutes)[self.leg], mine.span)
         if self.state is JobState.PAUSED:

@@ -115,6 +115,8 @@ class Provider:
             self._drafting,
             clock,
             self._give_place,
+            self._take_back,
+            self._stand_still,
         )
         self._incoming = Incoming(
             manifest.hidden_size,
@@ -151,7 +153,7 @@ class Provider:
 
     async def stop(self) -> None:
         """End every job, telling its client; free what they held."""
-        for served in self._places:
+        for served in self._places.all:
             self._ends.fail(served, LostPeerError("the node is shutting down", code="shutdown"))
         await self._ends.wait()
         await self._rooms.close()
@@ -187,6 +189,9 @@ class Provider:
         if loser is not None:
             await self._make_way(loser)
         await self._rooms.take(job, blocks)
+
+    async def _take_back(self, job: LegJob) -> None:
+        await self._compute.with_engine(self._rooms.leave(job))
 
     def _is_known(self, session: bytes) -> bool:
         return self._places.is_known(session)
@@ -239,7 +244,7 @@ class Provider:
 
     def _link_lost(self, outbox: Outbox, error: PeerError) -> None:
         """End the jobs that went over a link, and no others that its peer has a part in."""
-        for served in self._places:
+        for served in self._places.all:
             if served.client is outbox:
                 served.client = None
                 gone = LostPeerError("the client went away", code="client-gone")
@@ -256,13 +261,17 @@ class Provider:
             served.upstream = None
         job = served.job
         if job.state is JobState.SERVING:
-            job.advance(JobEvent.PAUSE)
-            served.moved_s = loop_s()
-            reason = to_plain_text(error.message, 512)
-            with contextlib.suppress(LostPeerError):  # its reader tells of a client that is gone
-                served.post(Paused(session=job.session, leg=job.leg, code="neighbour-lost", reason=reason))
+            self._stand_still(served, LostPeerError(error.message, code="neighbour-lost"))
         elif job.state is JobState.ACCEPTED and job.place is not None:
             self._ends.fail(served, LostPeerError(error.message, code="neighbour-lost"))
+
+    def _stand_still(self, served: Served, error: PeerError) -> None:
+        job = served.job
+        job.advance(JobEvent.PAUSE)
+        served.moved_s = loop_s()
+        reason = to_plain_text(error.message, 512)
+        with contextlib.suppress(LostPeerError):  # its reader tells of a client that is gone
+            served.post(Paused(session=job.session, leg=job.leg, code=error.code, reason=reason))
 
     # Results
 

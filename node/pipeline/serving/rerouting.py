@@ -22,13 +22,13 @@ from node.pipeline.serving.onward import Onward, item_of
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.places import Places, Served
 from node.ports import Clock
-from protocol.errors import DishonestError, MalformedError, PeerError, RefusedError
+from protocol.errors import DishonestError, LostPeerError, MalformedError, PeerError, RefusedError
 from protocol.frames import MAX_KNOWN_TOKENS, Rerouted
 from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.job import JobState
 from protocol.order import check_offer_of
 from protocol.standing import Deed
-from protocol.terms import LegTerms, open_reroutes, route_at
+from protocol.terms import LegTerms, Reroute, open_reroutes, route_at
 
 __all__ = ["Rerouting"]
 
@@ -49,6 +49,8 @@ class Rerouting:
         drafting: Drafting,
         clock: Clock,
         give_place: GivePlace,
+        close: Callable[[LegJob], Awaitable[None]],
+        stand_still: Callable[[Served, PeerError], None],
     ) -> None:
         self._manifest = manifest
         self._places = places
@@ -58,46 +60,91 @@ class Rerouting:
         self._drafting = drafting
         self._clock = clock
         self._give_place = give_place
+        self._close = close
+        self._stand_still = stand_still
+        self._under_way: set[bytes] = set()
+        """Sessions."""
 
     async def take(self, served: Served, frame: Rerouted, payload: bytes) -> None:
         """The client's word: what is wrong with it ends the session."""
+        session = served.job.session
         try:
-            await self._take(served, frame, payload)
-        except RefusedError as error:
+            if session in self._under_way:  # its client has another link, and does not wait
+                raise MalformedError("a reroute before the one before it was taken up", code="out-of-order")
+            self._under_way.add(session)
+            try:
+                await self._take(served, frame, payload)
+            finally:
+                self._under_way.discard(session)
+        except (RefusedError, LostPeerError) as error:
             self._ends.fail(served, error)
         except PeerError as error:
             self._ends.fail(served, error, blame=Deed.DEFAULTED)
 
     async def _take(self, served: Served, frame: Rerouted, payload: bytes) -> None:
-        job = served.job
-        if job.state not in (JobState.SERVING, JobState.PAUSED):
+        job, client = served.job, served.job.order.session.client
+        reroutes, known = self._checked(job, frame), _known_ids(payload)
+        route = route_at(job.terms, reroutes, reroutes[-1].position)
+        place = next((at for at, each in enumerate(route) if each.leg == job.leg), None)
+        if place is None:
+            raise RefusedError("this leg has no part in the new route", code="not-mine")
+        if job.place is None:
+            self._places.look(client)
+        after = job.terms.legs[route[(place + 1) % len(route)].leg]
+        next_leg = None if len(route) == 1 else self._next_leg(job, after, frame, served.next_leg)
+        # Before it has a place: whom its client names may not answer.
+        downstream, lost = await self._reach(job, next_leg)
+        change = partial(job.reroute, reroutes, frame.joining, known)
+        if job.place is not None:
+            if not self._goes_on(job):
+                return  # it ended meanwhile
+            self._places.reroute(served, change)
+        elif not await self._join(served, route[place].span, change):
+            return
+        served.next_leg, served.downstream = next_leg, downstream
+        if served.upstream is not None and served.upstream.link.public_key != job.key_at((job.place or 0) - 1):
+            served.upstream = None  # how that one ends is no matter any more
+        self._drafting.begin_anew(job, frame.joining.base, known)
+        if lost is None:
+            self.go_on(served)
+        else:
+            self._stand_still(served, lost)
+
+    def _checked(self, job: LegJob, frame: Rerouted) -> tuple[Reroute, ...]:
+        """All reroutes of the session, of which the last one is new. Raises PeerError."""
+        if not self._goes_on(job):
             raise MalformedError("a reroute before its client has attached, or after the end", code="out-of-order")
         reroutes = open_reroutes(frame.sealed, job.terms, job.order.session, blocks=self._manifest.blocks)
         if reroutes[: len(job.reroutes)] != job.reroutes:
             raise DishonestError("the client signs other reroutes than it did before")
         if len(reroutes) <= len(job.reroutes):
             raise MalformedError("not the session's next reroute", code="out-of-order")
-        known = _known_ids(payload)
-        route = route_at(job.terms, reroutes, reroutes[-1].position)
-        place = next((at for at, each in enumerate(route) if each.leg == job.leg), None)
-        if place is None:
-            raise RefusedError("this leg has no part in the new route", code="not-mine")
-        if job.place is None:
-            with self._places.taken(job) as loser:
-                await self._give_place(job, route[place].span, loser)
-        after = job.terms.legs[route[(place + 1) % len(route)].leg]
-        next_leg = None if len(route) == 1 else self._next_leg(job, after, frame, served.next_leg)
-        downstream = None
-        if next_leg is not None:
-            downstream = await self._neighbours.reach(next_leg, job.order.session.client)
-        if self._places.get(job.session) is None:
-            return  # it ended meanwhile
-        self._places.reroute(served, partial(job.reroute, reroutes, frame.joining, known))
-        served.next_leg, served.downstream = next_leg, downstream
-        if served.upstream is not None and served.upstream.link.public_key != job.key_at((job.place or 0) - 1):
-            served.upstream = None  # how that one ends is no matter any more
-        self._drafting.begin_anew(job, frame.joining.base, known)
-        self.go_on(served)
+        return reroutes
+
+    def _goes_on(self, job: LegJob) -> bool:
+        return self._places.get(job.session) is not None and job.state in (JobState.SERVING, JobState.PAUSED)
+
+    async def _reach(self, job: LegJob, next_leg: Next | None) -> tuple[Outbox | None, RefusedError | None]:
+        """The way to the next leg, or why there is none. Raises RefusedError where the leg has nothing to lose."""
+        if next_leg is None:
+            return None, None
+        try:
+            return await self._neighbours.reach(next_leg, job.order.session.client), None
+        except RefusedError as error:
+            if job.place is None:
+                raise
+            return None, error  # what it holds is worth something to a route on which it has another neighbour
+
+    async def _join(self, served: Served, blocks: BlockSpan, change: Callable[[], None]) -> bool:
+        """A standby is called: it takes a place and KV. False where its job ended meanwhile. Raises RefusedError."""
+        job = served.job
+        with self._places.taken(job) as loser:
+            await self._give_place(job, blocks, loser)
+            if not self._goes_on(job):  # what it held was freed before it had this
+                await self._close(job)
+                return False
+            self._places.reroute(served, change)
+        return True
 
     def _next_leg(self, job: LegJob, leg: LegTerms, frame: Rerouted, before: Next | None) -> Next:
         """Where the leg after this one on the new route is dialled. Raises PeerError."""

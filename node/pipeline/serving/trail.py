@@ -84,6 +84,7 @@ class Trails:
         self._most_of_session = most_of_session
         self._most_of_all = most_of_all
         self._served: dict[Trail, None] = {}
+        """Those that hold something."""
         self._resting: dict[Trail, None] = {}
         """Of sessions that are over: first those that ended first."""
         self.size = 0
@@ -94,9 +95,7 @@ class Trails:
 
     def begin(self, row_bytes: int) -> Trail:
         """An empty trail, of a session that begins."""
-        trail = Trail(self, row_bytes)
-        self._served[trail] = None
-        return trail
+        return Trail(self, row_bytes)
 
     def rest(self, trail: Trail) -> None:
         """Its session is over, and may be continued."""
@@ -106,17 +105,21 @@ class Trails:
     def wake(self, trail: Trail) -> None:
         """Another session goes on with it."""
         self._resting.pop(trail, None)
-        self._served[trail] = None
+        if trail.size:
+            self._served[trail] = None
 
     def end(self, trail: Trail) -> None:
         """Nobody will ask for it any more."""
         trail.lose()
-        self._served.pop(trail, None)
         self._resting.pop(trail, None)
 
     def resized(self, trail: Trail, by: int) -> None:
         """A trail takes so many bytes more, or fewer: see that all keep within their bounds."""
         self.size += by
+        if not trail.size:
+            self._served.pop(trail, None)
+        elif trail not in self._resting:
+            self._served[trail] = None
         if by <= 0:
             return
         if trail.size > self._most_of_session:

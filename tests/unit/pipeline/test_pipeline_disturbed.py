@@ -1,0 +1,95 @@
+"""Hundreds of random jobs among which nodes die, hang and come back: the tokens, the money and the rest hold.
+
+JOULE_DISTURBED_JOBS says how many; each is named by the number that all of it was drawn from.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+from disturbed_market import DisturbedMarket, Trouble, answer
+from small_market import BLOCKS
+
+JOBS = int(os.environ.get("JOULE_DISTURBED_JOBS", "60"))
+PROMPT = tuple(range(1, 14))
+Spans = tuple[tuple[int, int], ...]
+
+pytestmark = pytest.mark.asyncio
+
+
+def random_spans(chance: Random) -> Spans:
+    """A route of one to four legs."""
+    cuts = sorted(chance.sample(range(1, BLOCKS), chance.randint(0, 3)))
+    ends = (0, *cuts, BLOCKS)
+    return tuple(pairwise(ends))
+
+
+def random_spares(chance: Random, spans: Spans) -> Spans:
+    """Up to four: of all blocks, of one leg's, of a part."""
+    found = []
+    for _ in range(chance.randint(0, 4)):
+        start = chance.randrange(BLOCKS)
+        part = (start, chance.randint(start + 1, BLOCKS))
+        found.append(chance.choice(((0, BLOCKS), (0, BLOCKS), chance.choice(spans), part)))
+    return tuple(found)
+
+
+def random_troubles(chance: Random, route: int, nodes: int, most: int) -> list[Trouble]:
+    """Up to three nodes that fail, and what else may happen."""
+    found = []
+    hurt = chance.sample(range(nodes), min(nodes, chance.randint(0, 3)))
+    for node in hurt:
+        kind = chance.choice(("kill", "kill", "kill", "mute", "mute", "stick", "cut", "apart", "full", "no place"))
+        tokens = chance.choice((0, 0, chance.randint(0, most), chance.randint(0, most)))
+        frames = chance.choice((0, 0, chance.randint(0, 12), chance.randint(0, 60)))
+        other = chance.randrange(nodes)
+        found.append(Trouble(kind=kind, node=node, other=other, tokens=tokens, frames=frames))
+        back = {"kill": "revive", "mute": "unmute", "stick": "unstick"}.get(kind)
+        if back is not None and chance.random() < 0.3:
+            found.append(Trouble(kind=back, node=node, tokens=tokens, frames=chance.randint(1, 40)))
+    if chance.random() < 0.12:
+        kind = chance.choice(("die", "leave"))
+        frames = chance.choice((0, chance.randint(0, 60)))
+        found.append(Trouble(kind=kind, tokens=chance.randint(0, most - 1), frames=frames))
+    return sorted(found, key=lambda each: each.tokens)
+
+
+@pytest.mark.parametrize("number", range(JOBS))
+async def test_a_disturbed_job(tmp_path: Path, number: int) -> None:
+    chance = Random(number)
+    spans = random_spans(chance)
+    spares = random_spares(chance, spans)
+    prompt, most = PROMPT[: chance.randint(1, 13)], chance.randint(1, 30)
+    market = DisturbedMarket(tmp_path, chance, spans=spans, spares=spares)
+    async with market:
+        deal = market.deal(
+            prompt,
+            most,
+            window=chance.randint(1, 6),
+            chunk=chance.randint(1, 8),
+            ahead=chance.randint(1, 4),
+            temperature_milli=chance.choice((0, 700)),
+        )
+        troubles = random_troubles(chance, len(spans), len(spans) + len(spares), most)
+        outcome = await market.disturbed(deal, troubles)
+        result, whole = outcome.result, answer(prompt, most)
+        assert outcome.tokens == whole[: len(outcome.tokens)]
+        if not outcome.left and result.error is None:
+            assert outcome.tokens == whole
+        if can_be_healed(troubles, spans, spares) and not outcome.left:
+            assert result.error is None or result.tab.ended, (result.error, result.failures, spans, spares, troubles)
+        market.check_bundle(outcome)
+        await market.calm()
+        market.check_zero()
+        market.check_money()
+
+
+def can_be_healed(troubles: list[Trouble], spans: Spans, spares: Spans) -> bool:
+    """Whether there is for each failure after the first token a spare of all blocks that nothing happened to."""
+    hurt = {each.node for each in troubles} | {each.other for each in troubles if each.kind in ("cut", "apart")}
+    whole = sum(span == (0, BLOCKS) and number not in hurt for number, span in enumerate(spares, len(spans)))
+    return bool(spares) and min((each.tokens for each in troubles), default=1) > 0 and whole >= len(troubles)
