@@ -61,9 +61,9 @@ class CountingEngine:
             raise RefusedError("no room", code="no-room")
         self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end))
 
-    def fill(self) -> None:
-        """From now on there is no room for anybody else."""
-        self._kv_tokens = 0
+    def fill(self, kv_tokens: int = 0) -> None:
+        """From now on there is no room for anybody else, or for so many positions in all."""
+        self._kv_tokens = kv_tokens
 
     @property
     def kv_free(self) -> int:

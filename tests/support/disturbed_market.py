@@ -108,12 +108,14 @@ class Outcome:
 class DisturbedMarket(SmallMarket):
     """See above. Use as an async context manager on a virtual clock."""
 
-    def __init__(self, folder: Path, chance: Random, **changes: Any) -> None:
+    def __init__(self, folder: Path, chance: Random, *, clients: int = 0, **changes: Any) -> None:
         self.rough = RoughNetwork(chance, chance.choice((0.0, 0.5, 5.0, 40.0)))
         super().__init__(folder, network=self.rough, **changes)
         for node in self.nodes:
             node.limits = limits_of(idle_s=30.0)
-        self.clients = 0
+        self.clients = clients
+        for key in self.keys[1:]:
+            self.ledger.deposit(key, 10**9)
         self.money = self.ledger.books.total()
         self.outcomes: list[Outcome] = []
 
@@ -215,11 +217,8 @@ class DisturbedMarket(SmallMarket):
     async def calm(self) -> None:
         """All troubles end, and everybody has the time to settle: until after every session's grace."""
         self.rough.apart.clear()
-        for number, node in enumerate(self.nodes):
-            await self.trouble(Trouble(kind="revive", node=number))
-            self.workers[number].stand(still=False)
-            self.rough.unmute(node.key.public_key)
-            node.limits.max_sessions = 64
+        for number in range(len(self.nodes)):
+            await self.mend(number)
         await asyncio.sleep(120)
         for node in self.nodes:
             await node.redeemer.redeem_all()
@@ -232,6 +231,14 @@ class DisturbedMarket(SmallMarket):
             await reclaim(self.ledger, self.journal_of(key), key, now=self.now)
         await asyncio.sleep(60)
         await asyncio.gather(*self.tasks)
+
+    async def mend(self, number: int) -> None:
+        """A node is as it should be again."""
+        for kind in ("revive", "unstick", "unmute"):
+            await self.trouble(Trouble(kind=kind, node=number))
+        node = self.nodes[number]
+        node.limits.max_sessions, node.refuse_all = 64, None
+        node.engine.fill(1_000_000)
 
     @property
     def keys(self) -> list[SigningKey]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from node.pipeline.serving.catching_up import Fed
 from node.pipeline.serving.rows import Arrived, Onward, Waiting
-from node.pipeline.serving.trail import Trail
+from node.pipeline.serving.trail import MOST_OF_SESSION, REPLAY_BYTES, Trail
 from node.pipeline.serving.windows import Passed, Windows
 from node.ports import StepInput, StepOutput
 from protocol.activations import ActivationType, to_wire
@@ -134,6 +134,9 @@ class Flow:
             raise MalformedError(f"position {rows.position} where {self.arrived} is next", code="out-of-order")
         if rows.end > last_position(self._plan):
             raise MalformedError("rows beyond the ordered number of tokens")
+        waits = 0 if self.ends.first else (rows.end - self.computed) * self._trail.row_bytes
+        if rows.position < self.joining.base and waits > MOST_OF_SESSION:
+            raise MalformedError("more rows to be computed again than are kept for one session")
         self._check_drafts(rows)
         self._waiting.put(rows)
         self._certain = max(self._certain, min(rows.certain, rows.end, self._may_stand))
@@ -341,11 +344,11 @@ class Flow:
         return Arrived(at, known, at + len(known), 0, b"", now_us) if known else None
 
     def replay(self) -> Iterator[Onward]:
-        """What the next leg needs of what was sent before, in pieces of a step.
+        """What the next leg needs of what was sent before, in few pieces.
 
         Raises RefusedError: it is not kept any more.
         """
-        joining, most = self.joining, max(min(self._plan.chunk, self._plan.prompt), self._plan.window)
+        joining, most = self.joining, max(1, REPLAY_BYTES // self._trail.row_bytes)
         for at in range(joining.onward, joining.start, most):
             end = min(at + most, joining.start)
             raw = self._trail.rows(at, end)

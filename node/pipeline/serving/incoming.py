@@ -213,6 +213,8 @@ class Incoming:
             if item.route > len(job.reroutes) or early:
                 served.hold(partial(self._on_rows, outbox, step, item, rows, served), rows.nbytes)
             return
+        if not job.may_send(Step, outbox.link.public_key):
+            return  # kept from before, of one who is no neighbour any more
         served.upstream = outbox
         if not item.length and job.terms.speculation.depth and not job.is_last:
             served.certify(item.certain)
@@ -228,6 +230,8 @@ class Incoming:
         if token.route != len(job.reroutes):
             if token.route > len(job.reroutes):
                 served.hold(partial(self._on_sampled, outbox, token, served), 0)
+            return
+        if not job.may_send(Sampled, outbox.link.public_key):
             return
         served.upstream = outbox
         self._drafting.take(served, token.position, token.token)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.trail import REPLAY_BYTES
 from node.ports import STRANGER, Allowance, LinkRank
 from protocol.activations import FORMATS
 from protocol.signing import address_of_public_key
@@ -80,8 +81,10 @@ class Parts:
         if job.place is not None and len(job.route) > 1:
             before = address_of_public_key(job.key_at(job.place - 1))
             row_bytes = FORMATS[job.terms.activations].item_bytes * self._width
-            rows = max(_most_rows(job.plan), 1 + job.terms.speculation.depth)
-            peers.append((before, 0 if job.is_first else rows * row_bytes))
+            most = max(_most_rows(job.plan), 1 + job.terms.speculation.depth) * row_bytes
+            if job.reroutes or job.terms.continues is not None:
+                most = max(most, REPLAY_BYTES)
+            peers.append((before, 0 if job.is_first else most))
         return peers
 
 

@@ -17,6 +17,7 @@ from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.neighbours import Next
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.parts import Parts
+from node.pipeline.serving.trail import MOST_OF_SESSION
 from node.ports import Clock, PeerMemory
 from protocol.codec import Message
 from protocol.errors import LostPeerError, MalformedError
@@ -29,9 +30,9 @@ __all__ = ["Places", "Served"]
 
 MOST_STANDBYS = 256
 """Sessions that wait for a call at once: some kilobytes each."""
-MOST_EARLY = 4096
+MOST_EARLY = 512
 """Frames of one session that are kept until its client tells of their route."""
-MOST_EARLY_BYTES = 64 << 20
+MOST_EARLY_BYTES = MOST_OF_SESSION
 """Of their rows: what a neighbour may send again of all that came before."""
 
 
@@ -57,9 +58,10 @@ class Served:
     client: Outbox | None = None
     upstream: Outbox | None = None
     """Where rows or tokens last came from."""
-    early_bytes: int = 0
     early: list[Callable[[], None]] = field(default_factory=list)
     """What neighbours sent on a route that the client has not told of yet."""
+    early_bytes: int = 0
+    """Of rows in them."""
     paying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a voucher is written down: they count one after the other."""
 
@@ -69,7 +71,8 @@ class Served:
         return self.job.place is None
 
     def hold(self, take: Callable[[], None], size: int) -> None:
-        """Keep a neighbour's rows, of so many bytes, until the client has told of their route.
+        """Keep a neighbour's rows, of so many bytes, until the client has told of their route. Whether they are then for
+        that neighbour to send, `take` has to see.
 
         Raises MalformedError: too many.
         """

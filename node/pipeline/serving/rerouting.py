@@ -159,7 +159,10 @@ class Rerouting:
         """Send again what the next leg lacks, and take in what came early."""
         job = served.job
         if served.downstream is not None:
-            post_replay(job, served.downstream)
+            try:
+                post_replay(job, served.downstream)
+            except LostPeerError as error:
+                self._stand_still(served, RefusedError(error.message, code="next-unreachable"))
         job.feed_known(loop_us())
         early, served.early, served.early_bytes = served.early, [], 0
         for take in early:

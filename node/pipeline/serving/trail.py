@@ -7,10 +7,12 @@ then the longest. What is lost can be computed again, at the cost of time. Nothi
 
 from __future__ import annotations
 
-__all__ = ["Trail", "Trails"]
+__all__ = ["MOST_OF_SESSION", "REPLAY_BYTES", "Trail", "Trails"]
 
 MOST_OF_SESSION = 64 << 20
 """Bytes of one session's rows."""
+REPLAY_BYTES = 1 << 20
+"""Of rows in one frame of a replay, or one row: all of a trail are few frames."""
 MOST_OF_ALL = 512 << 20
 """Bytes of the rows of all sessions."""
 
