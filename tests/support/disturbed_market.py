@@ -28,7 +28,7 @@ from protocol.errors import UnreachableError
 from protocol.metering import earned, paid_limit, spans, stints
 from protocol.signing import SigningKey
 
-__all__ = ["DisturbedMarket", "Trouble", "answer"]
+__all__ = ["DisturbedMarket", "StuckWorker", "Trouble", "answer"]
 
 EXPIRY_S = 600
 
@@ -172,6 +172,7 @@ class DisturbedMarket(SmallMarket):
             case "kill" if node.alive:
                 await self.kill(number)
             case "revive" if not node.alive:
+                self.workers[number].stand(still=False)
                 await self.revive(number)
                 self._make_stuckable(number)
             case "mute":
