@@ -1,4 +1,8 @@
-"""Nodes are killed in mid-answer, as processes: the answer is the one that it would have been, and so is the money."""
+"""Legs die or are cut off in mid-answer, as processes: the answer is the one that it would have been, and so is the
+money.
+
+JOULE_KILLS and JOULE_CUTS say how many. Cuts need root and network namespaces.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +10,124 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from local_network import LocalNetwork, voucher_beyond
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+from node.demo.wan import Wan
+from protocol.bundle import verify_bundle
+from protocol.bundle_file import load_bundle
+from protocol.errors import ConfigurationError
 
-JOB = ("run", "hello", "--max-tokens", "600", "--temperature", "0.7", "--seed", "7", "--session-s", "60")
+KILLS = int(os.environ.get("JOULE_KILLS", "3"))
+CUTS = int(os.environ.get("JOULE_CUTS", "2"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300 + 60 * max(KILLS, CUTS)),
+]
+
+TOKENS = 600
+JOB = ("run", "hello", "--max-tokens", str(TOKENS), "--temperature", "0.7", "--seed", "7", "--session-s", "60")
 ROOM = ("--kv-tokens", "8192")
 SPANS = ("0:2", "2:4", "4:6")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def net(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> AsyncIterator[LocalNetwork]:
+async def start(network: LocalNetwork, model: Path) -> None:
     """A ledger, three nodes on the route, and a dearer one with all blocks that stands by."""
-    async with LocalNetwork(tmp_path_factory.mktemp("net")) as network:
-        await network.start_ledger(grace_s=2)
-        more = {f"node{number}": ROOM for number in range(3)}
-        await network.start_nodes(endless, *SPANS, "0:6", **more, node3=(*ROOM, "--overhead-price", "9"))
+    await network.start_ledger(grace_s=2)
+    more = {f"node{number}": ROOM for number in range(3)}
+    await network.start_nodes(model, *SPANS, "0:6", **more, node3=(*ROOM, "--overhead-price", "9"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def near(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> AsyncIterator[LocalNetwork]:
+    """All on loopback."""
+    async with LocalNetwork(tmp_path_factory.mktemp("near")) as network:
+        await start(network, endless)
         yield network
 
 
-async def report_of(net: LocalNetwork, *, killed: str | None) -> dict[str, Any]:
-    """The report of one job, in whose middle a node may be killed."""
-    client = f"client-of-{killed}"  # one that remembers nothing of those that were killed before
-    assert (await net.joule("faucet", "1", name=client)).status == 0
-    process = await net.spawn(*JOB, "--standbys", "1", "--verbose", "--json", name=client)
-    if killed is not None:
-        await voucher_beyond(process, 100)
-        os.kill(net.nodes[killed].process.pid, signal.SIGKILL)
-    async with asyncio.timeout(120):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def far(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> AsyncIterator[LocalNetwork]:
+    """Each a host of its own, two milliseconds from the others."""
+    wan = Wan(("ledger", "client", *(f"node{number}" for number in range(4))), round_trip_s=0.002)
+    try:
+        wan.__enter__()
+    except ConfigurationError as error:
+        pytest.skip(error.message)
+    try:
+        async with LocalNetwork(tmp_path_factory.mktemp("far"), wan) as network:
+            await start(network, endless)
+            yield network
+    finally:
+        wan.__exit__()
+
+
+async def report_of(
+    network: LocalNetwork, name: str, *, at: int = 0, hurt: Callable[[], None] | None
+) -> dict[str, Any]:
+    """The report of a job of a client that remembers nothing; something happens once it has paid so many tokens."""
+    assert (await network.joule("faucet", "1", name=name)).status == 0
+    receipt = network.home / f"{name}.json"
+    more = ("--standbys", "1", "--receipt", str(receipt), "--verbose", "--json")
+    process = await network.spawn(*JOB, *more, name=name)
+    if hurt is not None:
+        await voucher_beyond(process, at)
+        hurt()
+    async with asyncio.timeout(150):
         out, err = await process.communicate()
     assert b"Traceback" not in err
     events = [line for line in err.decode().splitlines() if "voucher signed" not in line]
     assert process.returncode == 0, (json.loads(out)["error"], events)
     report: dict[str, Any] = json.loads(out)
+    proven = verify_bundle(load_bundle(receipt.read_bytes()))
+    assert proven.tokens_out == TOKENS
+    # A micro-unit that the client does not have any more, a leg or the ledger has, or it is held for a leg.
+    free = (await network.joule("balance", "--json", name=name)).json()["free"]
+    assert round(1_000_000 * (1 - float(free))) == sum(proven.amounts) + proven.held + fees(report)
     return report
 
 
-async def test_an_answer_goes_on_whichever_leg_is_killed(net: LocalNetwork, endless: Path) -> None:
-    whole = await report_of(net, killed=None)
-    assert whole["tokens_out"] == 600
-    for number, blocks in enumerate(SPANS):
-        healed = await report_of(net, killed=f"node{number}")
-        assert healed["answer"] == whole["answer"]
-        assert healed["tokens_out"] == 600
-        await net.start_node(f"node{number}", endless, blocks, *ROOM)
-        await net.nodes[f"node{number}"].event("node ready")
+def fees(report: dict[str, Any]) -> int:
+    """Micro-units that the ledger took for the client's operations."""
+    return round(1_000_000 * float(report["fees"]))
+
+
+async def disturb(network: LocalNetwork, count: int, hurt: Callable[[str], None], mend: Any) -> None:
+    """Jobs in whose middle something happens to a leg: first to each of them, then to any."""
+    chance = Random(count)
+    whole = await report_of(network, "undisturbed", hurt=None)
+    assert whole["tokens_out"] == TOKENS
+    for number in range(count):
+        leg = number if number < len(SPANS) else chance.randrange(len(SPANS))
+        at = chance.randrange(1, TOKENS - 100)
+        report = await report_of(network, f"client{number}", at=at, hurt=lambda leg=leg: hurt(f"node{leg}"))  # type: ignore[misc]
+        print(f"{number}: leg {leg} after {at} tokens: {report['healed']}")
+        assert report["answer"] == whole["answer"]
+        assert [each["gone"] for each in report["healed"]] == [[leg]]
+        await mend(leg)
+
+
+async def test_an_answer_goes_on_whichever_leg_is_killed(near: LocalNetwork, endless: Path) -> None:
+    async def restart(leg: int) -> None:
+        node = await near.start_node(f"node{leg}", endless, SPANS[leg], *ROOM)
+        await node.event("node ready")
+
+    await disturb(near, KILLS, lambda name: os.kill(near.nodes[name].process.pid, signal.SIGKILL), restart)
+
+
+async def test_an_answer_goes_on_whichever_leg_is_cut_off(far: LocalNetwork) -> None:
+    wan = far.wan
+    assert wan is not None
+
+    async def join(leg: int) -> None:
+        wan.join(f"node{leg}")
+
+    await disturb(far, CUTS, wan.cut, join)

@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from node.demo.processes import JouleProcess, ProcessGroup
+from node.demo.wan import Wan
 from node.keystore import LIGHT, Keystore, generate
 from node.pipeline.vouchers import StoredVoucher
 from protocol.codec import decode
@@ -36,6 +38,8 @@ class LocalNetwork:
     """Use as an async context manager; everything is stopped at its end."""
 
     home: Path
+    wan: Wan | None = None
+    """Where every process is a host of its own, under its name; every client is at the host ``client``."""
     url: str = ""
     ledger: JouleProcess | None = None
     nodes: dict[str, JouleProcess] = field(default_factory=dict)
@@ -64,19 +68,25 @@ class LocalNetwork:
     async def start(self, name: str, *arguments: str) -> JouleProcess:
         self.make_key(name)
         group = self._ledgers if name == "ledger" else self._nodes
-        return await group.start(name, arguments, self.environment(name))
+        listen = () if self.wan is None else ("--listen", f"/ip4/{self.wan.address(name)}/tcp/0")
+        return await group.start(name, [*arguments, *listen], self.environment(name), enter=self._enter(name))
+
+    def _enter(self, host: str) -> Callable[[], None] | None:
+        return None if self.wan is None else self.wan.enter(host)
 
     async def start_ledger(self, *, grace_s: int = 2, faucet: str = "5", port: int = 0) -> str:
         self.ledger = await self.start(
-            "ledger", "ledger", "run", "--port", str(port), "--grace-s", str(grace_s), "--faucet-limit", faucet
-        )
+            "ledger", "ledger", "run", "--port", str(port), "--grace-s", str(grace_s), "--faucet-limit", faucet,
+            *(() if self.wan is None else ("--host", self.wan.address("ledger"))),
+        )  # fmt: skip
         self.url = (await self.ledger.event("ledger ready"))["url"]
         return self.url
 
     async def start_node(self, name: str, model: Path, blocks: str, *more: str) -> JouleProcess:
         self.nodes[name] = await self.start(
             name, "node", "run", "--model", str(model), "--blocks", blocks, "--ledger", self.url,
-            "--jurisdiction", "DE", "--overhead-price", "0.50", "--kv-tokens", "2048", *more,
+            "--jurisdiction", "DE", "--overhead-price", "0.50", "--kv-tokens", "2048",
+            *(() if self.wan is None else ("--data-host", self.wan.address(name))), *more,
         )  # fmt: skip
         return self.nodes[name]
 
@@ -105,6 +115,7 @@ class LocalNetwork:
             sys.executable, "-m", "node", *arguments,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, **self.environment(name), "JOULE_LEDGER": self.url, **more},
+            preexec_fn=self._enter("client"),
         )  # fmt: skip
 
 

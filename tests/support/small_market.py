@@ -54,6 +54,7 @@ from protocol.standing import Deed, Standing
 from protocol.terms import Plan, SamplingTerms
 
 BLOCKS = 6
+CONTEXT = 2048
 MANIFEST = ModelManifest(
     name="counting",
     license="",
@@ -61,7 +62,7 @@ MANIFEST = ModelManifest(
     blocks=BLOCKS,
     hidden_size=WIDTH,
     vocabulary=VOCABULARY,
-    max_context=512,
+    max_context=CONTEXT,
     stop_tokens=(0,),
     files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
 )
@@ -330,7 +331,7 @@ class SmallNode:
             limits=Limits(
                 window=self.limits.max_window,
                 chunk=self.limits.max_chunk,
-                context=512,
+                context=CONTEXT,
                 sessions=self.limits.max_sessions,
                 draft_depth=self.draft_depth,
                 credit=self.limits.credit,
