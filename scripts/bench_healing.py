@@ -1,6 +1,6 @@
 """How long an answer stands still when a leg dies, and what healing is worth against starting anew.
 
-`kill`: a market of real processes on the bundled model, three nodes and one that stands by for all blocks. Each round one
+`kill`: real processes on the bundled model, three nodes and one that stands by for all blocks. In each round one
 leg is killed when a session has about 500 positions; the gap until the next token is set against a usual one, and
 parted in what it took to find out and to take up the new route, and the rest: the replay.
 

@@ -91,13 +91,13 @@ async def report_of(
     assert proven.tokens_out == TOKENS
     # A micro-unit that the client does not have any more, a leg or the ledger has, or it is held for a leg.
     free = (await network.joule("balance", "--json", name=name)).json()["free"]
-    assert round(1_000_000 * (1 - float(free))) == sum(proven.amounts) + proven.held + fees(report)
+    assert 1_000_000 - micro(free) == sum(proven.amounts) + proven.held + report["fees_micro"]
     return report
 
 
-def fees(report: dict[str, Any]) -> int:
-    """Micro-units that the ledger took for the client's operations."""
-    return round(1_000_000 * float(report["fees"]))
+def micro(amount: object) -> int:
+    """Micro-units, of those or of what a person reads."""
+    return amount if isinstance(amount, int) else round(1_000_000 * float(str(amount)))
 
 
 async def disturb(network: LocalNetwork, count: int, hurt: Callable[[str], None], mend: Any) -> None:

@@ -122,7 +122,7 @@ async def test_a_touched_order_is_not_its_clients(shop: SmallMarket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"), [({"window": 65}, "window"), ({"chunk": 513}, "window"), ({"most": 600}, "context")]
+    ("changes", "code"), [({"window": 65}, "window"), ({"chunk": 513}, "window"), ({"most": 3000}, "context")]
 )
 async def test_an_order_beyond_the_nodes_limits_is_refused_with_its_money(
     shop: SmallMarket, changes: dict[str, int], code: str
