@@ -113,6 +113,7 @@ class DisturbedMarket(SmallMarket):
         super().__init__(folder, network=self.rough, **changes)
         for node in self.nodes:
             node.limits = limits_of(idle_s=30.0)
+            node.limits.warm_s = 100.0
         self.clients = clients
         for key in self.keys[1:]:
             self.ledger.deposit(key, 10**9)

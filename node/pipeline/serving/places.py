@@ -71,8 +71,9 @@ class Served:
         return self.job.place is None
 
     def hold(self, take: Callable[[], None], size: int) -> None:
-        """Keep a neighbour's rows, of so many bytes, until the client has told of their route. Whether they are then for
-        that neighbour to send, `take` has to see.
+        """Keep a neighbour's rows, of so many bytes, until the client has told of their route.
+
+        Whether they are then for that neighbour to send, `take` has to see.
 
         Raises MalformedError: too many.
         """
