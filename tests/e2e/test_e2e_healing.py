@@ -111,7 +111,9 @@ async def disturb(network: LocalNetwork, count: int, hurt: Callable[[str], None]
         report = await report_of(network, f"client{number}", at=at, hurt=lambda leg=leg: hurt(f"node{leg}"))  # type: ignore[misc]
         print(f"{number}: leg {leg} after {at} tokens: {report['healed']}")
         assert report["answer"] == whole["answer"]
-        assert [each["gone"] for each in report["healed"]] == [[leg]]
+        gone = [each["gone"] for each in report["healed"]]
+        assert [leg] in gone
+        assert all(each in ([], [leg]) for each in gone)  # a link may be slow to find out that its peer is back
         await mend(leg)
 
 

@@ -137,7 +137,7 @@ async def test_a_wrong_reroute_ends_its_session_and_no_other(pair: SmallMarket, 
         await send(link, frame, token_bytes(known))
         assert (await expect(link, Failed)).code == code
         await asyncio.sleep(1)
-        assert market.nodes[0].engine.sessions == 0
+        assert market.nodes[0].provider._places.all == []
         await serves(market)
 
 
