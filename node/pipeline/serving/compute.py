@@ -82,7 +82,6 @@ class ComputeLoop:
             self._scheduler.took(round(took_s * 1e6))
             self._note_energy(batch, took_s)
             for job, _ in batch:
-                job.running = False
                 self._poked[job.session] = job  # for the rows that were left over
             rest = self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
 
@@ -115,7 +114,6 @@ class ComputeLoop:
             for session, rows in turns:
                 job = self._jobs[session]
                 if (piece := job.next_piece(rows)) is not None:
-                    job.running = True
                     batch.append((job, piece))
         return batch
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from node.pipeline.serving.catching_up import Fed
-from node.pipeline.serving.flow import Ends, Flow
+from node.pipeline.serving.flow import Flow
 from node.pipeline.serving.meter import Meter
+from node.pipeline.serving.on_route import OnRoute
 from node.pipeline.serving.rows import Arrived, Onward
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Origin
@@ -18,26 +19,24 @@ from node.pipeline.serving.windows import Due, Signer, Sketching, Windows
 from node.ports import Activations, StepInput, StepOutput
 from protocol.activations import FORMATS
 from protocol.claim import Claim
-from protocol.codec import Message
 from protocol.drafts import Launch, Mask
 from protocol.draws import NonceChain
 from protocol.eip712 import Domain
 from protocol.errors import MalformedError, RefusedError, UnpaidError, peers_fault
-from protocol.frames import NO_SECRET, Discharged, Draw, Joining, Sampled, Step, StepItem
-from protocol.ids import BlockSpan
+from protocol.frames import NO_SECRET, Discharged, Draw, Joining, StepItem
 from protocol.job import JobEvent, JobState, next_state
 from protocol.messages import SignedVoucher, session_id, sign_discharge
 from protocol.metering import last_position, paid_limit, served, stints, window_end, window_index, windows_between
 from protocol.offer import Offer
 from protocol.order import JobOrder
 from protocol.places import Waits
-from protocol.signing import SigningKey, address_of_public_key
+from protocol.signing import SigningKey
 from protocol.terms import Reroute, route_at
 
 __all__ = ["LegJob"]
 
 
-class LegJob:
+class LegJob(OnRoute):
     """The state of one accepted order.
 
     Args:
@@ -63,23 +62,18 @@ class LegJob:
         width: int,
         stop_tokens: tuple[int, ...],
     ) -> None:
+        super().__init__(order)
         terms = order.terms
-        self.order = order
-        self.terms = terms
         self.plan = terms.plan
         self.session = session_id(order.session)
         self.state = JobState.ACCEPTED
         self.claim = Claim(domain, order.session, terms, order.leg, order.pay)
         self.millijoules: int | None = 0
-        self.reroutes: tuple[Reroute, ...] = ()
-        """All that are in force, in order."""
-        self.route = route_at(terms, (), 0)
-        """Who serves now, first block to last."""
         self.trail = trails.begin(FORMATS[terms.activations].item_bytes * width)
         self._key = key
         self._domain = domain
         self._meter = meter
-        ends = self._ends
+        ends = self.ends
         signer = Signer(session=self.session, leg=order.leg, key=key, domain=domain, chain=chain, meter=meter)
         self._windows = Windows(
             self.plan, signer, first=ends.first, activations=terms.activations, late_us=offer.late_us, width=width
@@ -110,55 +104,6 @@ class LegJob:
         """Where the session's first window begins."""
         self._seen = 0
         """Generated tokens that the client has seen, once it has finished."""
-
-    # Its place
-
-    @property
-    def leg(self) -> int:
-        """Index in the session."""
-        return self.order.leg
-
-    @property
-    def place(self) -> int | None:
-        """Its place on the route; None for a standby that is not called."""
-        return next((at for at, each in enumerate(self.route) if each.leg == self.leg), None)
-
-    @property
-    def span(self) -> BlockSpan:
-        """The blocks that it runs, or would."""
-        place = self.place
-        return self.terms.legs[self.leg].span if place is None else self.route[place].span
-
-    @property
-    def _ends(self) -> Ends:
-        return Ends(first=self.is_first, last=self.is_last)
-
-    @property
-    def is_first(self) -> bool:
-        """Whether token ids, not activations, enter this leg."""
-        return self.route[0].leg == self.leg
-
-    @property
-    def is_last(self) -> bool:
-        """Whether this leg draws the tokens."""
-        return self.route[-1].leg == self.leg
-
-    def key_at(self, place: int) -> bytes:
-        """Public key of the leg at a place on the route, counted around the ring."""
-        return self.terms.legs[self.route[place % len(self.route)].leg].public_key
-
-    def may_send(self, kind: type[Message], sender: bytes) -> bool:
-        """Whether the peer with this public key has the part that sends such frames (session.md, clause D1)."""
-        place = self.place
-        if kind is Step:
-            return bool(place) and sender == self.key_at((place or 0) - 1)
-        if kind is Sampled:
-            return place == 0 and len(self.route) > 1 and sender == self.key_at(-1)
-        return address_of_public_key(sender) == self.order.session.client
-
-    def had_part(self, sender: bytes) -> bool:
-        """Whether it is a leg of the session at all: what it sends on an older route is void, and no offence."""
-        return any(leg.public_key == sender for leg in self.terms.legs)
 
     def advance(self, event: JobEvent) -> None:
         """Move the life cycle on. Raises MalformedError where the table forbids it."""
@@ -218,10 +163,6 @@ class LegJob:
     def running(self) -> bool:
         """Whether a piece of this session is in the engine."""
         return self._flow.running
-
-    @running.setter
-    def running(self, running: bool) -> None:
-        self._flow.running = running
 
     @property
     def ended(self) -> bool:
@@ -398,7 +339,7 @@ class LegJob:
         if not most or self.place is None:
             return
         self._windows.begin_at(joining.base, index=0)
-        self._flow.join(joining, self._ends)
+        self._flow.join(joining, self.ends)
         self._flow.processed = joining.base if joining.start == joining.base else 0
         self.claim.begin(joining.start)
 
@@ -435,7 +376,7 @@ class LegJob:
         self.reroutes, self.route = tuple(reroutes), route
         again = mine.span.start > 0 and joining.start == 0 < position and not self._began_at
         self._flow.fed = Fed(self.plan) if again else None
-        self._flow.join(joining, self._ends, known)
+        self._flow.join(joining, self.ends, known)
         self.claim.reroute(stints(self.terms, reroutes)[self.leg], mine.span)
         if self.state is JobState.PAUSED:
             self.advance(JobEvent.RESUME)
