@@ -120,10 +120,13 @@ class Healing:
         before = set(self._gone)
         if error.code not in _OF_NOBODY and not isinstance(error, SlowError):
             self._leave(error.legs, error)
-        self._leave(self._serving & self._links.lost, error)
+        for leg in self._serving & self._links.lost:
+            gone_by = f"{self._result.deal.name(leg)} is gone: its link has ended"
+            self._leave((leg,), LostPeerError(gone_by, code="provider-lost"))
         await self._ask(self._serving, PROBE_S)
         if self._gone.keys() == before and not self._find_fault(error):
             return False
+        error = self._cause(error, self._gone.keys() - before)
         joined = await self._reroute(error)
         gone = tuple(sorted(self._gone.keys() - before))
         healed = HealedLegs(
@@ -143,6 +146,14 @@ class Healing:
         if self._still:
             await self.heal(LostPeerError("a leg stands still on the new route", code="neighbour-lost"))
         return True
+
+    def _cause(self, error: LostPeerError, gone: Collection[int]) -> LostPeerError:
+        """What tells most: that a leg is gone, not that its neighbours stand still."""
+        if error.code != "neighbour-lost" or not gone:
+            return error
+        leg = min(gone)
+        self._result.blame(leg, self._gone[leg])
+        return self._gone[leg]
 
     @property
     def _serving(self) -> set[int]:
