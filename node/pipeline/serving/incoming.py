@@ -218,6 +218,7 @@ class Incoming:
         served.upstream = outbox
         if not item.length and job.terms.speculation.depth and not job.is_last:
             served.certify(item.certain)
+            served.post_receipts()
             self._compute.poke(job)
             return
         job.arrive(item.position, rows, certain=item.certain, flight=item.flight, drafts=item.drafts, now_us=loop_us())
@@ -235,3 +236,5 @@ class Incoming:
             return
         served.upstream = outbox
         self._drafting.take(served, token.position, token.token)
+        if job.terms.speculation.depth and served.post_receipts():  # what follows from the token is on its way
+            self._compute.poke(job)  # rows may have waited for the receipt

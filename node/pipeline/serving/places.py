@@ -89,12 +89,11 @@ class Served:
         self.client.post(frame, payload)
 
     def certify(self, position: int) -> None:
-        """Rows below this position stand: what follows from that here, and for the legs after this one."""
+        """Rows below this position stand here, and at the legs after this one. A window may have ended with them."""
         item = self.job.certify(position)
         if item is not None and self.downstream is not None:
             with suppress(LostPeerError):  # its reader tells of one that is gone
                 self.downstream.post(Step(activations=self.job.terms.activations, items=(item,)))
-        self.post_receipts()
 
     def post_receipts(self) -> bool:
         """Give the client the receipts that are due, as long as some are; whether any was. Raises as `post` does."""

@@ -520,7 +520,7 @@ async def test_settings_that_cannot_work(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_slow_and_silent_connections_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(door._PATIENCE_S, door.Rank.WAITING, 0.2)
+    monkeypatch.setitem(door._PATIENCE_S, door.GuestRank.WAITING, 0.2)
     async with run_ledger(ledger_settings(tmp_path), OPERATOR, HandClock()) as ledger:
         port = int(ledger.url.rsplit(":", 1)[1])
         for sent in (b"", b"GET /info HT", b"POST /ops HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nslow"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +91,15 @@ class WatchedGroup(ProcessGroup):
         self.most_files: int | None = None
         """Descriptors that the next process may have."""
 
-    async def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> WatchedProcess:
-        process = await WatchedProcess.start(name, arguments, environment)
+    async def start(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        enter: Callable[[], None] | None = None,
+    ) -> WatchedProcess:
+        process = await WatchedProcess.start(name, arguments, environment, enter=enter)
         if self.most_files is not None:
             with suppress(ProcessLookupError):  # ended already: who waits for its events hears why
                 prlimit(process.pid, RLIMIT_NOFILE, (self.most_files, self.most_files))
