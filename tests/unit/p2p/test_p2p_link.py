@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import deque
+from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
 
@@ -19,57 +21,45 @@ from protocol.errors import LostPeerError, MalformedError
 
 MAX_PAYLOAD = 1000
 MOST = Allowance(MAX_HEADER_BYTES, MAX_PAYLOAD, LinkRank.BUSY)
+RANKS = st.sampled_from([LinkRank.STRANGER, LinkRank.BUSY])  # one is read frame by frame, the other ahead
 FRAMES = st.lists(st.tuples(st.binary(max_size=300), st.binary(max_size=MAX_PAYLOAD)), max_size=6)
 
 
-async def decode(pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes]], Exception]:
-    """What a link makes of the pieces and the end after them. Its stream is fed by hand."""
-    stream = FedStream()
-    link = Link(b"", cast(TlsSocket, stream), MAX_PAYLOAD, ReceiveBudget(), on_closed=lambda link: None)
-    link.allow(lambda: MOST)
-    receiving = asyncio.create_task(receive_all(link))
-    for piece in pieces:
-        await stream.feed(piece)
-    await stream.feed(b"")
-    return await receiving
+async def decode(rank: LinkRank, pieces: list[bytes]) -> tuple[list[tuple[bytes, bytes]], Exception]:
+    """What a link makes of the pieces of a peer of this rank, and of the end after them."""
+    stream = cast(TlsSocket, FedStream(pieces))
+    link = Link(b"", stream, MAX_PAYLOAD, ReceiveBudget(), on_closed=lambda link: None)
+    link.allow(lambda: Allowance(MAX_HEADER_BYTES, MAX_PAYLOAD, rank))
+    return await receive_all(link)
 
 
 class FedStream:
     """Hands out each piece by itself, and then the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = deque(piece for piece in pieces if piece)
+        self._pieces.append(b"")
         self._piece: bytes | None = None
-        self._has_piece = asyncio.Event()
-        self._wants_piece = asyncio.Event()
 
-    async def feed(self, piece: bytes) -> None:
-        self._wants_piece.clear()
-        self._piece = piece
-        self._has_piece.set()
-        if piece:
-            await self._wants_piece.wait()
+    def read(self, most: int) -> bytes | None:
+        if not self._piece:  # nothing yet, or the end
+            return self._piece
+        found, rest = self._piece[:most], self._piece[most:]
+        self._piece = rest or None
+        return found
 
     def read_into(self, buffer: memoryview) -> int | None:
-        if self._piece is None:
+        found = self.read(len(buffer))
+        if found is None:
             return None
-        count = min(len(buffer), len(self._piece))
-        buffer[:count] = self._piece[:count]
-        if self._piece:
-            self._piece = self._piece[count:] or None
-        return count
+        buffer[: len(found)] = found
+        return len(found)
 
-    async def readable(self) -> None:
-        self._has_piece.clear()
-        self._wants_piece.set()
-        await self._has_piece.wait()
+    async def readable(self, done: Callable[[], bool] = lambda: True) -> None:
+        self._piece = self._pieces.popleft()
 
     def abort(self) -> None:
-        self._piece = None
-        self._wants_piece.set()
-        self.feed = self.ignore  # type: ignore[method-assign]
-
-    async def ignore(self, piece: bytes) -> None:
-        """Nobody reads any more."""
+        self._piece = b""
 
 
 async def receive_all(link: Link) -> tuple[list[tuple[bytes, bytes]], Exception]:
@@ -91,26 +81,26 @@ def wire(frames: list[tuple[bytes, bytes]]) -> bytes:
 
 
 @settings(max_examples=60, deadline=None)
-@given(FRAMES, st.lists(st.integers(0, 10_000), max_size=8))
-def test_frames_in_any_pieces(frames, places):
-    received, end = asyncio.run(decode(cut(wire(frames), places)))
+@given(RANKS, FRAMES, st.lists(st.integers(0, 10_000), max_size=8))
+def test_frames_in_any_pieces(rank, frames, places):
+    received, end = asyncio.run(decode(rank, cut(wire(frames), places)))
     assert received == frames
     assert isinstance(end, LostPeerError)
 
 
 @settings(max_examples=60, deadline=None)
-@given(FRAMES, st.integers(0, 100_000))
-def test_frames_cut_short(frames, size):
+@given(RANKS, FRAMES, st.integers(0, 100_000))
+def test_frames_cut_short(rank, frames, size):
     data = wire(frames)[:size]
-    received, end = asyncio.run(decode([data]))
+    received, end = asyncio.run(decode(rank, [data]))
     assert received == frames[: len(received)]
     assert isinstance(end, LostPeerError)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=3000))
-def test_any_bytes_end_in_a_typed_error(data):
-    received, end = asyncio.run(decode([data]))
+@given(RANKS, st.binary(max_size=3000))
+def test_any_bytes_end_in_a_typed_error(rank, data):
+    received, end = asyncio.run(decode(rank, [data]))
     assert data.startswith(wire(received))
     rest = data[len(wire(received)) :]
     if isinstance(end, MalformedError):
