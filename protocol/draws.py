@@ -8,6 +8,7 @@ honest party's part of it is unknown for as long as the bytes can change (docs/s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from protocol.errors import DishonestError
@@ -20,7 +21,7 @@ _SEED = b"joulemesh seed\n"
 
 
 def _link(value: bytes) -> bytes:
-    return keccak256(_LINK + value)
+    return hashlib.sha256(_LINK + value).digest()
 
 
 class NonceChain:

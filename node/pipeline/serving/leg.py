@@ -373,7 +373,7 @@ class LegJob(OnRoute):
         else:
             self._windows.cut(position, index=index)
             self._flow.processed = position
-        self.reroutes, self.route = tuple(reroutes), route
+        self.follow(tuple(reroutes), route)
         again = mine.span.start > 0 and joining.start == 0 < position and not self._began_at
         self._flow.fed = Fed(self.plan) if again else None
         self._flow.join(joining, self.ends, known)

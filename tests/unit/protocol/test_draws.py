@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from protocol.draws import NonceChain, check_nonce, nonces_up_to, window_seed
@@ -16,7 +18,7 @@ def test_each_nonce_hashes_to_the_one_before_and_the_first_to_the_anchor() -> No
     before = CHAIN.anchor
     for window in range(5):
         nonce = CHAIN.nonce(window)
-        assert keccak256(b"joulemesh nonce\n" + nonce) == before
+        assert hashlib.sha256(b"joulemesh nonce\n" + nonce).digest() == before
         check_nonce(before, nonce)
         check_nonce(CHAIN.anchor, nonce, steps=window + 1)
         before = nonce
@@ -73,4 +75,4 @@ def test_a_nonce_of_the_future_does_not_follow_from_those_shown() -> None:
     """All that a coalition sees of an honest leg's chain is hashes of what comes."""
     seen = {CHAIN.anchor, *(CHAIN.nonce(window) for window in range(3))}
     assert CHAIN.nonce(3) not in seen
-    assert not any(keccak256(b"joulemesh nonce\n" + value) == CHAIN.nonce(3) for value in seen)
+    assert not any(hashlib.sha256(b"joulemesh nonce\n" + value).digest() == CHAIN.nonce(3) for value in seen)
