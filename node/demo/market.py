@@ -115,7 +115,7 @@ class DemoMarket:
         if self._wan is not None:
             arguments += ["--host", self._wan.address(LEDGER), *self._listen(LEDGER)]
         environment, _ = self._environment(LEDGER)
-        return await self._ledgers.start(LEDGER, arguments, environment, enter=self._enter(LEDGER))
+        return await self._ledgers.start(LEDGER, arguments, environment, namespace=self._namespace(LEDGER))
 
     async def _start_node(self, node: DemoNode) -> JouleProcess:
         arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", node.blocks, "--ledger", self._url]
@@ -124,15 +124,15 @@ class DemoMarket:
         if self._wan is not None:
             arguments += ["--data-host", self._wan.address(node.name), *self._listen(node.name), "--drafter", "layers"]
         environment, address = self._environment(node.name)
-        process = await self._nodes.start(node.name, arguments, environment, enter=self._enter(node.name))
+        process = await self._nodes.start(node.name, arguments, environment, namespace=self._namespace(node.name))
         self._names[address], self._processes[node.name] = node.name, process
         return process
 
     def _listen(self, host: str) -> list[str]:
         return [] if self._wan is None else ["--listen", f"/ip4/{self._wan.address(host)}/tcp/0"]
 
-    def _enter(self, host: str) -> Callable[[], None] | None:
-        return None if self._wan is None else self._wan.enter(host)
+    def _namespace(self, host: str) -> int | None:
+        return None if self._wan is None else self._wan.namespace(host)
 
     def _environment(self, name: str) -> tuple[dict[str, str], str]:
         """A key of its own, and what finds it; the key's address."""

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
-import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from node.demo.forked import Forked
 from protocol.errors import LocalError
 
 __all__ = ["JouleProcess", "ProcessGroup"]
 
-_PR_SET_PDEATHSIG = 1
 STOP_S = 8.0
-
-
-def _die_with_parent() -> None:
-    """In the child, before it runs: leave the terminal's group, and end when the parent does, however it ends."""
-    os.setsid()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class JouleProcess:
     """One `joule` command in a process of its own, followed through its JSON events."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: Forked | asyncio.subprocess.Process) -> None:
         self.name = name
         self.process = process
         self._events: deque[dict[str, Any]] = deque(maxlen=1000)
@@ -49,27 +40,11 @@ class JouleProcess:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         *,
-        enter: Callable[[], None] | None = None,
+        namespace: int | None = None,
     ) -> Self:
-        """Start ``joule`` with these arguments and ``--json``; `enter` is called in the child, before it runs."""
-
-        def begin() -> None:
-            _die_with_parent()
-            if enter is not None:
-                enter()
-
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "node",
-            *arguments,
-            "--json",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **environment},
-            preexec_fn=begin,
-        )
+        """Start ``joule`` with these arguments and ``--json`` (`Forked.start`)."""
+        process = await Forked.start([*arguments, "--json"], environment, namespace=namespace)
+        process.stdin.close()
         return cls(name, process)
 
     async def event(self, wanted: str, *, timeout_s: float = 60.0, **details: Any) -> dict[str, Any]:
@@ -149,9 +124,9 @@ class ProcessGroup:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         *,
-        enter: Callable[[], None] | None = None,
+        namespace: int | None = None,
     ) -> JouleProcess:
         """Start a process of this group (`JouleProcess.start`)."""
-        process = await JouleProcess.start(name, arguments, environment, enter=enter)
+        process = await JouleProcess.start(name, arguments, environment, namespace=namespace)
         self._running.append(process)
         return process

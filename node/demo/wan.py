@@ -22,7 +22,7 @@ from typing import Self
 
 from protocol.errors import ConfigurationError
 
-__all__ = ["Wan"]
+__all__ = ["Wan", "set_namespace"]
 
 TUN = "/dev/net/tun"
 DEVICE = b"wan0"
@@ -74,21 +74,20 @@ class Wan(AbstractContextManager["Wan"]):
         """A host's IPv4 address."""
         return self._addresses[host]
 
-    def enter(self, host: str) -> Callable[[], None]:
-        """Moves the thread that calls it to a host: for the child of a fork, before it runs another program."""
-        namespace = self._namespaces[host]
-        return lambda: _set_namespace(namespace)
+    def namespace(self, host: str) -> int:
+        """Descriptor of a host's network namespace."""
+        return self._namespaces[host]
 
     @contextmanager
     def here(self, host: str) -> Iterator[None]:
         """Within it this thread is at a host, and so are all threads and processes that it starts."""
         before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _set_namespace(self._namespaces[host])
+            set_namespace(self._namespaces[host])
             try:
                 yield
             finally:
-                _set_namespace(before)
+                set_namespace(before)
         finally:
             os.close(before)
 
@@ -194,7 +193,8 @@ def _internet(address: str) -> bytes:
     return struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton(address))
 
 
-def _set_namespace(namespace: int) -> None:
+def set_namespace(namespace: int) -> None:
+    """Move the calling thread, and all that it starts, to a network namespace. Raises OSError."""
     _call("setns", namespace, _CLONE_NEWNET)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from node.demo.forked import Forked
 from node.demo.processes import JouleProcess, ProcessGroup
 from node.demo.wan import Wan
 from node.keystore import LIGHT, Keystore, generate
@@ -69,10 +67,10 @@ class LocalNetwork:
         self.make_key(name)
         group = self._ledgers if name == "ledger" else self._nodes
         listen = () if self.wan is None else ("--listen", f"/ip4/{self.wan.address(name)}/tcp/0")
-        return await group.start(name, [*arguments, *listen], self.environment(name), enter=self._enter(name))
+        return await group.start(name, [*arguments, *listen], self.environment(name), namespace=self._namespace(name))
 
-    def _enter(self, host: str) -> Callable[[], None] | None:
-        return None if self.wan is None else self.wan.enter(host)
+    def _namespace(self, host: str) -> int | None:
+        return None if self.wan is None else self.wan.namespace(host)
 
     async def start_ledger(self, *, grace_s: int = 2, faucet: str = "5", port: int = 0) -> str:
         self.ledger = await self.start(
@@ -109,20 +107,14 @@ class LocalNetwork:
             out, err = await process.communicate(said.encode())
         return Finished(process.returncode or 0, out.decode(), err.decode())
 
-    async def spawn(self, *arguments: str, name: str = "client", **more: str) -> asyncio.subprocess.Process:
+    async def spawn(self, *arguments: str, name: str = "client", **more: str) -> Forked:
         self.make_key(name)
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "node", *arguments,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self.environment(name), "JOULE_LEDGER": self.url, **more},
-            preexec_fn=self._enter("client"),
-        )  # fmt: skip
+        environment = {**self.environment(name), "JOULE_LEDGER": self.url, **more}
+        return await Forked.start(arguments, environment, namespace=self._namespace("client"))
 
 
-async def voucher_beyond(process: asyncio.subprocess.Process, tokens: int) -> None:
+async def voucher_beyond(process: Forked, tokens: int) -> None:
     """Wait until a client with ``--verbose --json`` has signed for more than so many generated tokens."""
-    if process.stderr is None:
-        raise ValueError("nobody listens to the client")
     told = []
     async with asyncio.timeout(120):
         while line := (await process.stderr.readline()).decode():

@@ -81,9 +81,12 @@ class ComputeLoop:
             took_s = loop.time() - began
             self._scheduler.took(round(took_s * 1e6))
             self._note_energy(batch, took_s)
-            for job, _ in batch:
-                self._poked[job.session] = job  # for the rows that were left over
             rest = self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
+            for job, _ in batch:
+                if job.ended or not job.idle:
+                    self._poked[job.session] = job  # for the rows that were left over
+                else:
+                    self._jobs.pop(job.session, None)
 
     @property
     def answering(self) -> bool:
@@ -112,9 +115,11 @@ class ComputeLoop:
         self._poked.clear()
         while not batch and (turns := self._scheduler.next_pass(loop_us())):
             for session, rows in turns:
-                job = self._jobs[session]
-                if (piece := job.next_piece(rows)) is not None:
-                    batch.append((job, piece))
+                its_job = self._jobs.get(session)
+                if its_job is not None and (piece := its_job.next_piece(rows)) is not None:
+                    batch.append((its_job, piece))
+                else:  # its rows were taken back, or it is over
+                    self._jobs.pop(session, None)
         return batch
 
     def _note_energy(self, batch: list[tuple[LegJob, StepInput]], seconds: float) -> None:

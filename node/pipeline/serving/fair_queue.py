@@ -60,7 +60,8 @@ class FairQueue:
 
     def put(self, session: bytes, rows: int, customer: Customer) -> None:
         """How many rows of a session could run now; 0 for none. One that waits already keeps its place."""
-        if rows <= 0 or self._customers.get(session, customer) != customer:
+        before = self._customers.get(session)
+        if before is not None and (rows <= 0 or before != customer):
             self._drop(session)
         if rows > 0:
             self._total += rows - self._rows.get(session, 0)
@@ -110,12 +111,11 @@ class FairQueue:
             self._drop(session)
 
     def _drop(self, session: bytes) -> None:
-        customer = self._customers.pop(session, None)
-        if customer is not None:
-            self._total -= self._rows.pop(session)
-            del self._waiting[customer][session]
-            if not self._waiting[customer]:
-                del self._waiting[customer]
+        customer = self._customers.pop(session)
+        self._total -= self._rows.pop(session)
+        del self._waiting[customer][session]
+        if not self._waiting[customer]:
+            del self._waiting[customer]
 
     def _clear(self) -> None:
         for each in (self._rows, self._customers, self._waiting, self._had):

@@ -76,6 +76,7 @@ class Flow:
         self.fed: Fed | None = None
         """What it is fed again, where that is to be shown."""
         self._plan = plan
+        self._last = last_position(plan)
         self._session = session
         self._windows = windows
         self._trail = trail
@@ -132,7 +133,7 @@ class Flow:
             self._take_back(rows.position)
         if rows.position != self.arrived:
             raise MalformedError(f"position {rows.position} where {self.arrived} is next", code="out-of-order")
-        if rows.end > last_position(self._plan):
+        if rows.end > self._last:
             raise MalformedError("rows beyond the ordered number of tokens")
         waits = 0 if self.ends.first else (rows.end - self.computed) * self._trail.row_bytes
         if rows.position < self.joining.base and waits > MOST_OF_SESSION:
@@ -161,7 +162,7 @@ class Flow:
     def _may_stand(self) -> int:
         """Tokens below may stand: whoever draws them knows those that it was given, and the last one that it drew."""
         if not self._verifies:
-            return last_position(self._plan)
+            return self._last
         return max(self._known_from + len(self._known), self.computed + 1)
 
     def _drop_refuted(self) -> None:
@@ -338,10 +339,10 @@ class Flow:
         at = self._known_from
         if not self.ends.first or not self._known or self.arrived != at:
             return None
-        known = self._known[: last_position(self._plan) - at]
+        known = self._known[: self._last - at]
         if not self.ends.last:
             self._known = ()
-        return Arrived(at, known, at + len(known), 0, b"", now_us) if known else None
+        return Arrived.of(at, known, at + len(known), 0, b"", now_us) if known else None
 
     def replay(self) -> Iterator[Onward]:
         """What the next leg needs of what was sent before, in few pieces.

@@ -89,6 +89,9 @@ class LegJob(OnRoute):
             show_ids=self._show_ids,
             stop_tokens=stop_tokens,
         )
+        drafts = terms.speculation.depth * terms.speculation.flights
+        self._most_ahead = (self.plan.ahead + 1) * (self.plan.chunk + self.plan.window) + drafts
+        """Positions that a neighbour can be ahead by, which may have seen the next vouchers earlier."""
         self._mask = Mask(NO_SECRET, self.session)
         self._flights = 0
         """Launches with drafts so far, at the first leg."""
@@ -201,15 +204,11 @@ class LegJob(OnRoute):
         if self.ended:
             return  # on their way when the client or a stop token ended the answer
         end = position + len(data)
-        # A neighbour may have seen the next vouchers earlier: so many windows are all that it can be ahead by.
-        speculation = self.terms.speculation
-        drafts_ahead = speculation.depth * speculation.flights
-        ahead = (self.plan.ahead + 1) * (self.plan.chunk + self.plan.window) + drafts_ahead
-        beyond = end > last_position(self.plan)  # which is worse, and found by the flow
-        if not self.is_first and not beyond and end > max(self.claim.may_process, self._flow.joining.base) + ahead:
+        most = max(self.claim.may_process, self._flow.joining.base) + self._most_ahead
+        if most < end <= last_position(self.plan) and not self.is_first:
             raise UnpaidError("rows far beyond what is paid")
         stands = end if certain is None else certain
-        self._flow.arrive(Arrived(position, data, stands, flight, drafts, now_us))
+        self._flow.arrive(Arrived.of(position, data, stands, flight, drafts, now_us))
         self.feed_known(now_us)
 
     def share(self, secret: bytes) -> None:
@@ -229,7 +228,7 @@ class LegJob(OnRoute):
         )
         flight = self._flights if drafts else 0
         ids = (*given, *launch.guesses)
-        self._flow.arrive(Arrived(launch.position, ids, certain, flight, drafts, now_us))
+        self._flow.arrive(Arrived.of(launch.position, ids, certain, flight, drafts, now_us))
 
     def certify(self, position: int) -> StepItem | None:
         """Not at the last leg: rows below this position are of tokens that stand, as they were drafted.

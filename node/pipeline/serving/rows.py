@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.ports import Activations
@@ -28,12 +27,15 @@ class Onward(NamedTuple):
     """Drawn here: the last of them stands at `position`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Some rows of one session, in order."""
+class Arrived(NamedTuple):
+    """Some rows of one session, in order. Made by `of`."""
 
     position: int
     """Of the first one."""
+    end: int
+    """One past the position of the last one."""
+    first_draft: int
+    """Position of the first row whose token is not certain; one past the last where all are."""
     data: tuple[int, ...] | Activations
     certain: int
     """Rows below are of tokens that stand."""
@@ -42,15 +44,14 @@ class Arrived:
     """Ids of the tokens of the other rows, each masked by itself."""
     at_us: int
 
-    @property
-    def end(self) -> int:
-        """One past the position of the last row."""
-        return self.position + len(self.data)
-
-    @property
-    def first_draft(self) -> int:
-        """Position of the first row whose token is not certain; one past the last where all are."""
-        return min(max(self.certain, self.position), self.end)
+    @classmethod
+    def of(
+        cls, position: int, data: tuple[int, ...] | Activations, certain: int, flight: int, drafts: bytes, at_us: int
+    ) -> Arrived:
+        """Rows from a position on."""
+        end = position + len(data)
+        first_draft = min(max(certain, position), end)
+        return cls(position, end, first_draft, data, certain, flight, drafts, at_us)
 
     def part(self, start: int, end: int) -> Arrived:
         """The rows at positions ``[start, end)``."""
@@ -59,7 +60,7 @@ class Arrived:
         first_draft = self.first_draft
         drafts = self.drafts[ID_BYTES * max(0, start - first_draft) : ID_BYTES * max(0, end - first_draft)]
         data = self.data[start - self.position : end - self.position]
-        return Arrived(start, data, self.certain, self.flight, drafts, self.at_us)
+        return Arrived.of(start, data, self.certain, self.flight, drafts, self.at_us)
 
 
 class Waiting:
@@ -87,9 +88,10 @@ class Waiting:
     def take(self, rows: int) -> Arrived:
         """So many of the first ones."""
         first = self._queue.popleft()
-        if rows < len(first.data):
-            self._queue.appendleft(first.part(first.position + rows, first.end))
-        return first.part(first.position, first.position + rows)
+        cut = first.position + rows
+        if cut < first.end:
+            self._queue.appendleft(first.part(cut, first.end))
+        return first.part(first.position, cut)
 
     def cut(self, position: int) -> None:
         """Forget all from a position on: it comes next."""

@@ -142,6 +142,8 @@ class Windows:
         """Whether token ids, not rows, enter."""
         self.position = 0
         """Positions of the session that stand, as far as receipts go."""
+        self.end = window_end(plan, 0)
+        """Where the window ends that is being served."""
         self.late = 0
         """Late tokens so far."""
         self._plan = plan
@@ -168,11 +170,6 @@ class Windows:
         return self._ended is not None
 
     @property
-    def end(self) -> int:
-        """Where the window ends that is being served."""
-        return window_end(self._plan, self.position)
-
-    @property
     def signed(self) -> int:
         """Positions that this leg has signed for."""
         return self._kept[-1].end if self._kept else self._drawn.end
@@ -183,8 +180,9 @@ class Windows:
         self._open.service_us.extend([passed.took_us] * generated)
         self.late += generated if passed.took_us > self._late_us else 0
         self.position = passed.end
-        if self.position == window_end(self._plan, passed.position):
+        if passed.end == self.end:
             self.close_open()
+            self.end = window_end(self._plan, passed.end)
 
     def close_open(self) -> None:
         """The open window is over, if anything passed in it."""
@@ -284,11 +282,12 @@ class Windows:
         self._ready = [shown for window in void for shown in window.showed] + self._ready
         self._ended, self._open = None, _Window(index)
         self.late = self._kept[-1].late if self._kept else self._drawn.late
-        self.position = position
+        self.position, self.end = position, window_end(self._plan, position)
 
     def begin_at(self, position: int, *, index: int) -> None:
         """A leg that joins: its first window begins at `position`, and has this index."""
-        self.position, self._open, self._drawn = position, _Window(index), _Window(-1, end=position)
+        self.position, self.end = position, window_end(self._plan, position)
+        self._open, self._drawn = _Window(index), _Window(-1, end=position)
 
 
 def _percentile(ascending: list[int], percent: int) -> int:

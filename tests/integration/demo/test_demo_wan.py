@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from node.demo.wan import Wan
+from node.demo.wan import Wan, set_namespace
 from protocol.errors import ConfigurationError
 
 ROUND_TRIP_S = 0.08
@@ -50,7 +51,8 @@ def wan() -> Iterator[Wan]:
         except ConfigurationError as error:
             pytest.skip(error.message)
         command = [sys.executable, "-c", ECHO]
-        there = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=hosts.enter("there"))
+        go_there = partial(set_namespace, hosts.namespace("there"))
+        there = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=go_there)
         try:
             assert there.stdout is not None
             assert there.stdout.readline() == b"ready\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +97,9 @@ class WatchedGroup(ProcessGroup):
         arguments: Sequence[str],
         environment: Mapping[str, str],
         *,
-        enter: Callable[[], None] | None = None,
+        namespace: int | None = None,
     ) -> WatchedProcess:
-        process = await WatchedProcess.start(name, arguments, environment, enter=enter)
+        process = await WatchedProcess.start(name, arguments, environment, namespace=namespace)
         if self.most_files is not None:
             with suppress(ProcessLookupError):  # ended already: who waits for its events hears why
                 prlimit(process.pid, RLIMIT_NOFILE, (self.most_files, self.most_files))

@@ -54,7 +54,7 @@ def flow_of(ends: Ends, *, depth: int = 3, flights: int = 2) -> Flow:
 def rows(position: int, length: int, certain: int, guesses: tuple[int, ...] = (), flight: int = 1) -> Arrived:
     data = np.zeros((length, WIDTH), dtype=np.float32)
     at = max(position, certain)
-    return Arrived(position, data, certain, flight, MASK.hide(guesses, route=0, flight=flight, position=at), 0)
+    return Arrived.of(position, data, certain, flight, MASK.hide(guesses, route=0, flight=flight, position=at), 0)
 
 
 def run(flow: Flow, tokens: tuple[int, ...] = ()) -> tuple[int, ...]:

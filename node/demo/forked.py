@@ -1,0 +1,167 @@
+"""`joule` commands in processes that start at once: forked from one that has imported what all of them need.
+
+Importing takes longer than all else that a short command does; so a demo with five processes imports once. That one
+process (`multiprocessing.forkserver`) runs nothing itself, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
+from typing import Any, Self
+
+from node.demo.wan import set_namespace
+
+__all__ = ["Forked"]
+
+_PR_SET_PDEATHSIG = 1
+_IMPORTED = ["node.cli", "node.app.client", "node.app.ledger", "node.app.provider", "node.engine.engine", "libp2p"]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(_IMPORTED)
+
+
+class Forked:
+    """One `joule` command, with the interface of `asyncio.subprocess.Process`."""
+
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process = process
+        self._ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(process.sentinel, self._note_end, loop)
+
+    @classmethod
+    async def start(
+        cls, arguments: Sequence[str], environment: Mapping[str, str], *, namespace: int | None = None
+    ) -> Self:
+        """Start ``joule`` with these arguments.
+
+        Args:
+            environment: of the process, beside this one's own.
+            namespace: descriptor of the network namespace that it is in; this process's own where None.
+        """
+        pipes = [os.pipe() for _ in range(3)]
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
+        command = _Command(arguments, environment, (stdin, stdout, stderr), namespace)
+        process = _forks.Process(target=command, daemon=True)
+        try:
+            await asyncio.to_thread(process.start)
+        finally:
+            for descriptor in (stdin, stdout, stderr):
+                os.close(descriptor)
+        self = cls(process)
+        self.stdin, self.stdout, self.stderr = (
+            await _writer(to_stdin),
+            await _reader(from_stdout),
+            await _reader(from_stderr),
+        )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        return self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, less than 0 for a signal; None while it runs."""
+        return self._process.exitcode if self._ended.is_set() else None
+
+    def _note_end(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        self._ended.set()
+
+    async def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        await self._ended.wait()
+        return self._process.exitcode or 0
+
+    async def communicate(self, said: bytes = b"") -> tuple[bytes, bytes]:
+        """All that it writes, after it was told this and no more."""
+        with contextlib.suppress(ConnectionError):
+            self.stdin.write(said)
+            await self.stdin.drain()
+        self.stdin.close()
+        out, err = await asyncio.gather(self.stdout.read(), self.stderr.read())
+        await self.wait()
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Raises ProcessLookupError where it has ended."""
+        if self.returncode is not None:
+            raise ProcessLookupError
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Raises ProcessLookupError where it has ended."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Raises ProcessLookupError where it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+class _Command:
+    """What a forked process does; made in its parent, called in it."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        standard: Sequence[int],
+        namespace: int | None,
+    ) -> None:
+        """Descriptors are the parent's here, and the child's once it has been sent."""
+        self._arguments = list(arguments)
+        self._environment = {**os.environ, **environment}
+        self._folder = os.getcwd()  # noqa: PTH109 - as it is, links and all
+        self._standard: Any = standard
+        self._namespace: Any = namespace
+
+    def __getstate__(self) -> dict[str, Any]:
+        standard, namespace = [DupFd(each) for each in self._standard], self._namespace
+        return {**vars(self), "_standard": standard, "_namespace": None if namespace is None else DupFd(namespace)}
+
+    def __call__(self) -> None:
+        os.setsid()  # out of the terminal's group
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if self._namespace is not None:
+            set_namespace(self._namespace.detach())
+        for number, each in enumerate(self._standard):
+            os.dup2(each.detach(), number)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
+        os.environ.clear()
+        os.environ.update(self._environment)
+        os.chdir(self._folder)
+        sys.argv = ["joule", *self._arguments]
+        from node.cli import main
+
+        main()
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
+    return reader
+
+
+async def _writer(descriptor: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())  # for its flow control
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(descriptor, "wb", 0))
+    return asyncio.StreamWriter(transport, protocol, None, loop)
