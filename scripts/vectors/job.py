@@ -6,7 +6,6 @@ for rows and tokens, so that another implementation needs no model to be held ag
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from protocol.routing import RouteLeg
 from protocol.signing import open_envelope, seal
 from protocol.tab import first_voucher
 from protocol.terms import Plan, SamplingTerms, Terms
+from scripts.vectors.kept import keep
 from scripts.vectors.log import Log, Taken, new_log
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, MANIFEST, NOW, POLICY, sealed_offer
 from scripts.vectors.talk import Served, Talk, accept, chain_of
@@ -187,15 +187,7 @@ def example_jobs() -> tuple[ExampleJob, ...]:
 def main() -> int:
     from scripts.vectors.document import document
 
-    text = json.dumps(document(example_jobs()), indent=1) + "\n"
-    if FILE.exists() and FILE.read_text() == text:
-        return 0
-    if sys.argv[1:] == ["--check"]:
-        print(f"out of date: {FILE.name}; run python -m scripts.vectors.job")
-        return 1
-    FILE.write_text(text)
-    print(f"wrote {FILE}")
-    return 0
+    return keep(FILE, document(example_jobs()))
 
 
 if __name__ == "__main__":

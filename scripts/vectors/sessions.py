@@ -20,6 +20,7 @@ from played_job import Play
 from protocol.bundle import Bundle
 from protocol.bundle_file import dump_bundle
 from protocol.messages import Receipt
+from scripts.vectors.kept import keep
 
 __all__ = ["FILE", "document"]
 
@@ -133,15 +134,7 @@ def _ahead() -> Json:
 
 
 def main() -> int:
-    text = json.dumps(document(), indent=1) + "\n"
-    if FILE.exists() and FILE.read_text() == text:
-        return 0
-    if sys.argv[1:] == ["--check"]:
-        print(f"out of date: {FILE.name}; run python -m scripts.vectors.sessions")
-        return 1
-    FILE.write_text(text)
-    print(f"wrote {FILE}")
-    return 0
+    return keep(FILE, document())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the same on every machine. Each case stands by itself, so another implementation
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from protocol.operations import Action, Close, Deposit, Genesis, Open, Release, 
 from protocol.session import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, SessionRecord, apply, ledger_domain
 from protocol.signing import SigningKey
 from scripts.vectors.books import state_of
+from scripts.vectors.kept import keep
 
 __all__ = ["FILE", "document"]
 
@@ -365,15 +365,7 @@ def _case(case: Case) -> dict[str, Any]:
 
 
 def main() -> int:
-    text = json.dumps(document(), indent=1) + "\n"
-    if FILE.exists() and FILE.read_text() == text:
-        return 0
-    if sys.argv[1:] == ["--check"]:
-        print(f"out of date: {FILE.name}; run python -m scripts.vectors.settlement")
-        return 1
-    FILE.write_text(text)
-    print(f"wrote {FILE}")
-    return 0
+    return keep(FILE, document())
 
 
 if __name__ == "__main__":
