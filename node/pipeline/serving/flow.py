@@ -82,6 +82,7 @@ class Flow:
         self._trail = trail
         self._activations = activations
         self._depth = speculation.depth
+        self._verifies = bool(self._depth) and ends.last
         self._tentative_most = speculation.depth * speculation.flights
         """Rows that are not certain, at most."""
         self._show_ids = show_ids
@@ -143,10 +144,6 @@ class Flow:
         self._certain = max(self._certain, min(rows.certain, rows.end, self._may_stand))
         self._drop_refuted()
         self.settle()
-
-    @property
-    def _verifies(self) -> bool:
-        return bool(self._depth) and self.ends.last
 
     def _check_drafts(self, rows: Arrived) -> None:
         """Raises MalformedError: more drafts than were agreed, none where one is due, or a lie about what stands."""
@@ -327,6 +324,7 @@ class Flow:
         """Go on as it says; `known` are the ids of tokens from the base on that stand."""
         self._forget(joining.start)
         self.joining, self.ends, self._known = joining, ends, known
+        self._verifies = bool(self._depth) and ends.last
         self._waiting = Waiting(joining.start)
         self._tentative.clear()
         self.computed = self._certain = joining.start

@@ -299,6 +299,8 @@ class LegJob(OnRoute):
         finished = self.state is JobState.FINISHED and not self.running
         if finished:
             self._flow.wind_up(self._seen)
+        elif not self._windows.blocked:
+            return None
         due = self._windows.next_receipt(self._rows, self.millijoules, last=self.is_last, finished=finished)
         if due is not None:
             self._flow.settle()
