@@ -20,28 +20,19 @@ import argparse
 import asyncio
 import json
 import random
-import secrets
-import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from node.app.audit import BUNDLED_MODEL
-from node.app.client import Client, open_client
+from measured_market import LONG, make_model, market
+
 from node.app.execution import Execution
 from node.app.planning import Request
-from node.config import ClientConfig
-from node.demo.processes import ProcessGroup
-from node.events import unheard
-from node.keystore import LIGHT, Keystore, generate
-from protocol.units import MICRO
 
-LAYERS, HIDDEN = 8, 1024
 ANSWER = 2_000
 """Tokens that each stream may have at most: more than it gets to."""
 BEFORE = 24
@@ -49,50 +40,18 @@ BEFORE = 24
 SIDES = {"cut": ((), None), "pieces": (("--stretch", "0"), None), "whole": (("--stretch", "0"), "prompt")}
 
 
-def write_model(directory: Path, context: int) -> int:
-    """A random model with the tokenizer of the demo's; its vocabulary."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    vocabulary = json.loads((BUNDLED_MODEL / "config.json").read_text())["vocab_size"]
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=HIDDEN,
-        intermediate_size=HIDDEN * 11 // 4,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=16,
-        num_key_value_heads=4,
-        max_position_embeddings=context,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(BUNDLED_MODEL / name, directory)
-    return vocabulary
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What is run."""
 
     model: Path
-    vocabulary: int
     streams: int
     prompt: int
     legs: int
 
-    @property
-    def spans(self) -> list[str]:
-        """The blocks of each node."""
-        cuts = [LAYERS * leg // self.legs for leg in range(self.legs + 1)]
-        return [f"{start}:{end}" for start, end in pairwise(cuts)]
-
     def tokens(self, count: int) -> tuple[int, ...]:
         """A prompt."""
-        return tuple(random.choices(range(3, self.vocabulary), k=count))
+        return tuple(random.choices(range(3, LONG.vocabulary), k=count))
 
 
 @dataclass(slots=True)
@@ -127,51 +86,16 @@ class Stream:
         return max((b - a for a, b in pairwise(self.times_s) if since_s <= b <= until_s), default=0.0)
 
 
-@asynccontextmanager
-async def market(setting: Setting, arguments: Sequence[str]) -> AsyncIterator[tuple[Client, Client]]:
-    """Nodes, and two clients with money."""
-    folder = Path(tempfile.mkdtemp(prefix="joulemesh-bench-"))
-    passphrase = secrets.token_urlsafe(16)
-
-    def environment(name: str) -> dict[str, str]:
-        Keystore(folder / name / "keys").create("default", generate(), passphrase, work_factor=LIGHT)
-        return {"JOULE_HOME": str(folder / name), "JOULE_PASSPHRASE": passphrase, "OMP_NUM_THREADS": "1"}
-
-    try:
-        async with AsyncExitStack() as stack:
-            ledgers, nodes = [await stack.enter_async_context(ProcessGroup()) for _ in range(2)]
-            ledger = ["ledger", "run", "--port", "0", "--grace-s", "60", "--faucet-limit", "5"]
-            ready = await (await ledgers.start("ledger", ledger, environment("ledger"))).event("ledger ready")
-            common = ["node", "run", "--model", str(setting.model), "--ledger", ready["url"], "--jurisdiction", "DE"]
-            common += [
-                "--kv-tokens",
-                str(setting.streams * 2 * ANSWER + 2 * setting.prompt + 64),
-                "--max-sessions",
-                "64",
-            ]
-            common += ["--joules-per-token", "1", *arguments]
-            names = {f"node{number}": blocks for number, blocks in enumerate(setting.spans)}
-            started = [
-                await nodes.start(name, [*common, "--blocks", blocks], environment(name))
-                for name, blocks in names.items()
-            ]
-            for process in started:
-                await process.event("node ready", timeout_s=120.0)
-            clients = []
-            for name in ("streams", "prompt"):
-                config = ClientConfig(ledger=ready["url"], data_dir=folder / name, latency_class="batch")
-                client = await stack.enter_async_context(open_client(config, generate(), unheard))
-                await client.faucet(5 * MICRO)
-                await client.offers(30.0)
-                clients.append(client)
-            yield clients[0], clients[1]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 async def measured(setting: Setting, arguments: Sequence[str], chunk: int | None) -> dict[str, float]:
     """One side."""
-    async with market(setting, arguments) as (client, other), asyncio.TaskGroup() as group:
+    tokens = setting.streams * 2 * ANSWER + 2 * setting.prompt + 64
+    room = ("--kv-tokens", str(tokens), "--max-sessions", "64", "--joules-per-token", "1", "--jurisdiction", "DE")
+    async with (
+        market(setting.model, LONG.spans(setting.legs), *room, *arguments) as ring,
+        ring.client("streams") as client,
+        ring.client("prompt") as other,
+        asyncio.TaskGroup() as group,
+    ):
         streams, tasks = [], []
         for _ in range(setting.streams):
             request = Request(prompt=setting.tokens(16), most=ANSWER)
@@ -222,8 +146,8 @@ def main() -> None:
     chosen = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="joulemesh-model-") as folder:
-        vocabulary = write_model(Path(folder), max(2 * ANSWER, 2 * chosen.prompt))
-        setting = Setting(Path(folder), vocabulary, chosen.streams, chosen.prompt, chosen.legs)
+        make_model(Path(folder), LONG._replace(context=max(2 * ANSWER, 2 * chosen.prompt)))
+        setting = Setting(Path(folder), chosen.streams, chosen.prompt, chosen.legs)
         for side in chosen.sides.split(","):
             arguments, whole = SIDES[side]
             chunk = chosen.prompt if whole else None

@@ -27,63 +27,54 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from measured_market import ROOT, SMALL, Ask, Market, answer, asked, joule, market
+
+from node.app.audit import BUNDLED_MODEL
+from node.app.client import Client
+from node.app.planning import Request
 
 PROMPT = "Once upon a time there was a little fox"
 TOKENS = 10
 CLIENTS = 8
 RATE_S = 8.0
 """Seconds of one measurement of jobs a second."""
-NODES = ("0:2", "2:4", "4:6")
-HOSTS = ("ledger", "first", "middle", "last", "client")
+HOSTS = ("ledger", "node0", "node1", "node2", "client")
 DELAYS_MS = (25, 175)
 """Round trips between hosts, in milliseconds: far enough apart for what else the machine does not to matter."""
-PLAY_MONEY = 4_000_000
 SOCKET = f"/tmp/joulemesh-first-token-{os.getpid()}.sock"  # noqa: S108 - a name of this process's own
 
 
-# The client of one side: runs in its checkout, told what to do line by line.
+# The market of one side: runs with its checkout's code, told what to measure line by line.
 
 
 class Worker:
-    """Does one measurement for each line on its standard input, and answers with a line of JSON."""
+    """Measures in a market."""
 
-    def __init__(self, url: str, home: Path) -> None:
-        self._url = url
-        self._home = home
+    def __init__(self, market: Market) -> None:
+        self._market = market
         self._tokens: tuple[int, ...] = ()
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Any]:
+    async def client(self) -> AsyncIterator[Client]:
         """One with a new key, money, and all offers; it has asked nothing yet."""
-        from node.app.client import open_client
-        from node.config import ClientConfig
-        from node.events import unheard
-        from node.keystore import generate
-
-        folder = self._home / secrets.token_hex(4)
-        if (kept := self._home / "models").exists():  # what was downloaded once is there for all
-            shutil.copytree(kept, folder / "models")
-        config = ClientConfig(ledger=self._url, data_dir=folder, max_tokens=TOKENS)
-        async with open_client(config, generate(), unheard) as client:
-            await client.faucet(PLAY_MONEY)
-            await client.offers(30.0, enough=lambda found: len({each.public_key for each in found}) >= len(NODES))
-            if not self._tokens:
+        async with self._market.client(secrets.token_hex(4), max_tokens=TOKENS, latency_class="chat") as client:
+            kept, own = self._market.home / "models", client.config.data_dir / "models"
+            if kept.exists():  # what was downloaded once is there for all
+                shutil.copytree(kept, own)
+            else:
                 text = await client.text(await client.model(None))
                 self._tokens = tuple(text.encode(PROMPT))
-                shutil.copytree(folder / "models", self._home / "models")
+                shutil.copytree(own, kept)
             yield client
 
-    async def job(self, client: Any) -> tuple[float, list[float]]:
+    async def job(self, client: Client) -> tuple[float, list[float]]:
         """Milliseconds from the plan of a job to its first token; and to its parts: plan, open, orders, token."""
-        from node.app.planning import Request
-
         began, first = time.perf_counter(), 0.0
         loop_began = asyncio.get_running_loop().time()
         plan = await client.plan(Request(prompt=self._tokens))
@@ -93,14 +84,14 @@ class Worker:
             async for _ in tokens:
                 first = first or time.perf_counter()
                 count += 1
-        error = tokens.result.error or tokens.result.settle_error
+        result: Any = tokens.result
+        error = result.error or result.settle_error
         if error is not None or not count:
             raise RuntimeError(f"a job failed: {error}")
-        result = tokens.result
         parts = [time - loop_began for time in (result.funded_s, result.accepted_s, result.token_times_s[0])]
         return 1000 * (first - began), [round(1000 * each) for each in (planned - began, *parts)]
 
-    async def first_tokens(self, jobs: int) -> dict[str, list[float]]:
+    async def first_tokens(self, jobs: int) -> dict[str, Any]:
         """Of a new client: milliseconds to the first token of its first job, and of those after it."""
         async with self.client() as client:
             found = [await self.job(client) for _ in range(jobs)]
@@ -114,7 +105,7 @@ class Worker:
             await asyncio.gather(*map(self.job, clients))
             began, cpu, done = time.perf_counter(), time.process_time(), 0
 
-            async def ask_again(client: Any) -> None:
+            async def ask_again(client: Client) -> None:
                 nonlocal done
                 while time.perf_counter() - began < seconds:
                     await self.job(client)
@@ -124,175 +115,89 @@ class Worker:
             took = time.perf_counter() - began
             return {"rate": done / took, "jobs": done, "cpu_ms": 1000 * (time.process_time() - cpu) / done}
 
-
-async def work(url: str, home: Path) -> None:
-    """Until standard input ends."""
-    worker = Worker(url, home)
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        what, value = line.split()
-        found = await (worker.first_tokens(int(value)) if what == "first" else worker.rate(float(value)))
-        print(json.dumps(found), flush=True)
+    async def measure(self, what: str, value: float) -> dict[str, Any]:
+        """One of these, and the processor seconds of each process meanwhile: ledger, nodes, this one."""
+        pids = [*(each.process.pid for each in self._market.processes), os.getpid()]
+        before = [_processor_s(pid) for pid in pids]
+        found: dict[str, Any] = await (self.first_tokens(int(value)) if what == "first" else self.rate(value))
+        return {**found, "processor_s": [_processor_s(pid) - s for pid, s in zip(pids, before, strict=True)]}
 
 
-# The market of one side
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Side:
-    """A checkout with its market; its processes end with it."""
-
-    def __init__(self, name: str, checkout: Path, home: Path, wan: bool) -> None:
-        self.name = name
-        self._checkout = checkout
-        self._home = home / name
-        self._wan = wan
-        self._running: list[subprocess.Popen[str]] = []
-        self._worker: subprocess.Popen[str] | None = None
-        self._passphrase = secrets.token_urlsafe(12)
-
-    def _run(self, host: str, *arguments: str) -> subprocess.Popen[str]:
-        folder = self._home / host
-        folder.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(self._checkout),
-            "JOULE_HOME": str(folder),
-            "JOULE_PASSPHRASE": self._passphrase,
-            "OMP_NUM_THREADS": "1",
-        }
-        inside = ["ip", "netns", "exec", f"we-{_there(host)}"] if self._wan else []
-        errors = (folder / "stderr").open("w")
-        process = subprocess.Popen(
-            [*inside, sys.executable, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,
-            cwd=self._checkout,
-        )  # fmt: skip
-        self._running.append(process)
-        return process
-
-    def _address(self, host: str) -> str:
-        return f"10.77.0.{HOSTS.index(host) + 1}" if self._wan else "127.0.0.1"
-
-    def start(self) -> None:
-        """Ledger, nodes, client; returns when all are ready."""
-        from node.keystore import LIGHT, Keystore, generate
-
-        for host in HOSTS:
-            Keystore(self._home / host / "keys").create("default", generate(), self._passphrase, work_factor=LIGHT)
-        here = self._address("ledger")
-        arguments = ["--port", "0", "--grace-s", "60", "--faucet-limit", "5", "--json"]
-        if self._wan:
-            arguments += ["--host", here, "--listen", f"/ip4/{here}/tcp/0"]
-        ledger = self._run("ledger", "-m", "node", "ledger", "run", *arguments)
-        url = _event(ledger, "ledger ready")["url"]
-        nodes = []
-        for host, blocks in zip(HOSTS[1:4], NODES, strict=True):
-            at = self._address(host)
-            listen = ["--listen", f"/ip4/{at}/tcp/0", "--data-host", at] if self._wan else []
-            model = str(self._checkout / "node" / "demo" / "model")
-            nodes.append(
-                self._run(
-                    host, "-m", "node", "node", "run", "--model", model, "--blocks", blocks, "--ledger", url,
-                    "--jurisdiction", "IS", "--energy-price", "0.05", "--kv-tokens", "65536", "--json", *listen,
-                )
-            )  # fmt: skip
-        for node in nodes:
-            _event(node, "node ready")
-        self._worker = self._run("client", __file__, "--work", url, str(self._home / "client" / "jobs"))
-
-    def ask(self, what: str, value: float) -> dict[str, Any]:
-        """Have the client measure. Raises RuntimeError where it has died."""
-        worker = self._worker
-        if worker is None or worker.stdin is None or worker.stdout is None:
-            raise RuntimeError(f"{self.name} has not begun")
-        before = self._processor_s()
-        worker.stdin.write(f"{what} {value:g}\n")
-        worker.stdin.flush()
-        line = worker.stdout.readline()
-        if not line:
-            raise RuntimeError(
-                f"{self.name}: the client died: {(self._home / 'client' / 'stderr').read_text()[-2000:]}"
-            )
-        found: dict[str, Any] = json.loads(line)
-        after = self._processor_s()
-        found["processor_s"] = [late - early for early, late in zip(before, after, strict=True)]
-        return found
-
-    def _processor_s(self) -> list[float]:
-        """Processor seconds that each process has used, by host."""
-        found = []
-        for process in self._running:
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            found.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-        return found
-
-    def stop(self) -> None:
-        """End all processes, last first."""
-        for process in reversed(self._running):
-            process.terminate()
-        for process in self._running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            process.wait()
+def _inside(host: str) -> list[str]:
+    """Runs what follows on a host of the emulator."""
+    return ["ip", "netns", "exec", f"we-{_there(host)}"]
 
 
-def _event(process: subprocess.Popen[str], wanted: str) -> dict[str, Any]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        with contextlib.suppress(ValueError):
-            event: dict[str, Any] = json.loads(line)
-            if event.get("event") == wanted:
-                threading.Thread(target=process.stdout.read, daemon=True).start()  # it must not fill the pipe
-                return event
-    raise RuntimeError(f"a process ended before {wanted!r}")
+def _far(name: str, arguments: Sequence[str]) -> Sequence[str]:
+    """A `Command`: each process on a host of its own."""
+    at = f"10.77.0.{HOSTS.index(name) + 1}"
+    host = "--host" if name == "ledger" else "--data-host"
+    return [*_inside(name), *joule(name, arguments), host, at, "--listen", f"/ip4/{at}/tcp/0"]
+
+
+async def work(wan: bool) -> None:
+    """Be one side."""
+    room = ("--jurisdiction", "IS", "--energy-price", "0.05", "--kv-tokens", "65536")
+    async with market(BUNDLED_MODEL, SMALL.spans(3), *room, command=_far if wan else joule) as whole:
+        await answer(Worker(whole).measure)
 
 
 # Measuring
 
 
-def loopback(sides: Sequence[Side], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
+def _side(checkout: Path, wan: bool) -> AbstractContextManager[Ask]:
+    """A checkout with its market."""
+    own = [sys.executable, __file__, "--work", "wan" if wan else "loopback"]
+    return asked(checkout, *(_inside("client") if wan else ()), *own)
+
+
+def loopback(sides: Mapping[str, Ask], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
     """Each measurement of each side, in turns."""
-    found: dict[str, dict[str, Any]] = {side.name: {"cold": [], "warm": [], "rate": [], "cpu_ms": []} for side in sides}
-    for side in sides:
-        side.ask("first", 2)  # the first jobs of all load what is loaded once
+    found: dict[str, dict[str, Any]] = {name: {"cold": [], "warm": [], "rate": [], "cpu_ms": []} for name in sides}
+    turns = (list(sides.items())[::-1], list(sides.items()))
+    for ask in sides.values():
+        ask(what="first", value=2)  # the first jobs of all load what is loaded once
     for turn in range(rounds):
-        for side in sides if turn % 2 else reversed(sides):
-            times = side.ask("first", 6)
+        for name, ask in turns[turn % 2]:
+            times = ask(what="first", value=6)
             for each in ("cold", "warm"):
-                found[side.name][each] += times[each]
+                found[name][each] += times[each]
     if seconds:
         for turn in range(2):
-            for side in sides if turn % 2 else reversed(sides):
-                rate = side.ask("rate", seconds)
-                found[side.name]["rate"].append(rate["rate"])
-                found[side.name]["cpu_ms"].append([round(1000 * each / rate["jobs"]) for each in rate["processor_s"]])
+            for name, ask in turns[turn % 2]:
+                rate = ask(what="rate", value=seconds)
+                found[name]["rate"].append(rate["rate"])
+                found[name]["cpu_ms"].append([round(1000 * each / rate["jobs"]) for each in rate["processor_s"]])
     return found
 
 
-def round_trips(sides: Sequence[Side], emulator: Path, rounds: int) -> dict[str, dict[str, float]]:
+def round_trips(sides: Mapping[str, Ask], emulator: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Of the first tokens of each side: what they take longer over more distance, in round trips."""
     times: dict[tuple[str, int, str], list[float]] = {}
-    for side in sides:
-        side.ask("first", 2)
+    for ask in sides.values():
+        ask(what="first", value=2)
     for _ in range(rounds):
         for delay in DELAYS_MS:
             _set_delay(emulator, delay)
-            for side in sides:
-                answer = side.ask("first", 4)
-                print(side.name, delay, answer["parts"], file=sys.stderr)
-                for each, found in answer.items():
-                    if each in ("cold", "warm"):
-                        times.setdefault((side.name, delay, each), []).extend(found)
+            for name, ask in sides.items():
+                found = ask(what="first", value=4)
+                print(name, delay, found["parts"], file=sys.stderr)
+                for each in ("cold", "warm"):
+                    times.setdefault((name, delay, each), []).extend(found[each])
     near, far = DELAYS_MS
     return {
-        side.name: {
-            each: (min(times[side.name, far, each]) - min(times[side.name, near, each])) / (far - near)
+        name: {
+            each: (min(times[name, far, each]) - min(times[name, near, each])) / (far - near)
             for each in ("cold", "warm")
         }
-        | {f"{each}_{delay}_ms": min(times[side.name, delay, each])
+        | {f"{each}_{delay}_ms": min(times[name, delay, each])
            for each in ("cold", "warm") for delay in DELAYS_MS}
-        for side in sides
+        for name in sides
     }  # fmt: skip
 
 
@@ -334,22 +239,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=RATE_S, help="of one measurement of jobs a second; 0 for none")
     parser.add_argument("--wan", type=Path, metavar="EMULATOR", help="count round trips with this wanemu.py")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=("loopback", "wan"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.work:
-        asyncio.run(work(chosen.work[0], Path(chosen.work[1])))
+        asyncio.run(work(chosen.work == "wan"))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the markets end with this process
-    here = Path(__file__).resolve().parent.parent
-    home = Path(tempfile.mkdtemp(prefix="joulemesh-bench-"))
-    checkouts = {"here": here} | ({"there": chosen.against.resolve()} if chosen.against else {})
+    checkouts = {"here": ROOT} | ({"there": chosen.against.resolve()} if chosen.against else {})
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
         stack.enter_context(_hosts(chosen.wan))
-        sides = [Side(name, checkout, home, chosen.wan is not None) for name, checkout in checkouts.items()]
-        for side in sides:
-            stack.callback(side.stop)
-            side.start()
+        sides = {name: stack.enter_context(_side(each, chosen.wan is not None)) for name, each in checkouts.items()}
         if chosen.wan is not None:
             trips = round_trips(sides, chosen.wan, chosen.rounds)
             print(json.dumps(trips) if chosen.json else _trips_table(trips))

@@ -17,15 +17,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_hop import LARGE, make_model, market
+from bench_hop import LARGE_SPANS
+from measured_market import LARGE, make_model, market, served
+from measured_ring import ROOM
+
+from node.app.client import Client
+from node.app.planning import Request
+from node.engine.engine import Engine
+from node.ports import StepInput, StepOutput
 
 ROUNDS = 3
 
 
-def alone_s(engine: Any, prompt: tuple[int, ...], rows: int) -> float:
+def alone_s(engine: Engine, prompt: tuple[int, ...], rows: int) -> float:
     """Seconds in one engine, so many rows at a time."""
-    from node.ports import StepInput, StepOutput
-
     engine.open(b"bench", max_tokens=len(prompt) + 1, temperature_milli=0, seed=0)
     began = time.perf_counter()
     for at in range(0, len(prompt), rows):
@@ -39,30 +44,22 @@ def alone_s(engine: Any, prompt: tuple[int, ...], rows: int) -> float:
     return seconds
 
 
-async def ring_s(client: Any, prompt: tuple[int, ...]) -> float:
+async def ring_s(client: Client, prompt: tuple[int, ...]) -> float:
     """Seconds from the job's acceptance to its first token."""
-    from node.app.planning import Request
-
-    plan = await client.plan(Request(prompt=prompt, most=2))
-    async with await client.execute(plan) as job:
-        async for _ in job:
-            pass
-    result = job.result
-    if result is None or result.error is not None or result.accepted_s is None:
-        raise RuntimeError("the job failed") from (result and result.error)
-    return float(result.token_times_s[0] - result.accepted_s)
+    result = await served(client, Request(prompt=prompt, most=2))
+    if result.accepted_s is None:
+        raise RuntimeError("the job was not accepted")
+    return result.token_times_s[0] - result.accepted_s
 
 
 async def measure(tokens: int) -> dict[str, Any]:
     """The fastest of some rounds on each side: the machine does other things, too."""
-    from node.engine.engine import Engine
-
     with tempfile.TemporaryDirectory() as home:
         model = Path(home) / "model"
         make_model(model, LARGE)
         engine = Engine.load(model, 0, LARGE.layers, kv_tokens=tokens + 64)
         ring, alone = [], []
-        async with market(model, LARGE.spans, Path(home)) as (client, _):
+        async with market(model, LARGE_SPANS, *ROOM) as whole, whole.client() as client:
             for number in range(ROUNDS):
                 prompt = tuple((7 * number + 11 * at) % LARGE.vocabulary for at in range(tokens))
                 ring.append(await ring_s(client, prompt))

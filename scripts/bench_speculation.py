@@ -14,24 +14,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
-import os
 import socket
 import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-SPANS = ("0:2", "2:4", "4:6")
+from measured_market import SMALL, joule, market, served
+from tokenizers import Tokenizer
+
+from node.app.audit import BUNDLED_MODEL
+from node.app.client import Client
+from node.app.planning import Request
+
+NEAR, FAR = "127.0.0.1", "127.0.0.2"
+"""Where nodes listen, and where their far ends do."""
 PROMPTS = ("Once upon a time", "Tell me a story about a drum.", "Tell me a story about a cat.")
 MOST = 160
-ANSWERS = "JOULE_BENCH_ANSWERS"
-"""Where the oracle finds the sequences that it is to know: a file, and how often it is right."""
 
 
 # A node whose drafter knows the answers
@@ -79,17 +84,17 @@ def _chance(position: int) -> float:
     return int.from_bytes(hashlib.sha256(f"oracle {position}".encode()).digest()[:8], "big") / 2**64
 
 
-def be_a_node(arguments: list[str]) -> None:
-    """`joule` with the oracle in the place of what the settings name."""
+def knowing(answers: Path, arguments: Sequence[str]) -> Sequence[str]:
+    """The command of a node with an oracle."""
+    return [sys.executable, __file__, "--node", str(answers), *arguments]
+
+
+def be_a_node(answers: str, *arguments: str) -> None:
+    """`joule` with an oracle that knows these answers in the place of what the settings name."""
     import node.app.provider
     from node.cli import main
 
-    real = node.app.provider.load_drafter
-
-    def load(config: Any, manifest: Any, span: Any) -> Any:
-        return Oracle(Path(os.environ[ANSWERS])) if ANSWERS in os.environ else real(config, manifest, span)
-
-    node.app.provider.load_drafter = load
+    node.app.provider.load_drafter = lambda *_: Oracle(Path(answers))
     sys.argv = ["joule", *arguments]
     main()
 
@@ -147,74 +152,31 @@ class Far:
 
 
 @asynccontextmanager
-async def market(
-    home: Path, drafter: Sequence[str], *, round_trip_s: float, answers: Path | None
-) -> AsyncIterator[Any]:
-    """A ledger, three nodes with the demo's model, and a client with money."""
-    from node.app.audit import BUNDLED_MODEL
-    from node.app.client import open_client
-    from node.config import ClientConfig
-    from node.demo.processes import JouleProcess, ProcessGroup
-    from node.events import unheard
-    from node.keystore import LIGHT, Keystore, generate
+async def asked(drafter: Sequence[str], *, round_trip_s: float, answers: Path | None) -> AsyncIterator[Client]:
+    """A client of three nodes with the demo's model, far from each other, that guess so or know these answers."""
+    ports: dict[str, int] = {}
 
-    def environment(name: str) -> dict[str, str]:
-        Keystore(home / name / "keys").create("default", generate(), "bench", work_factor=LIGHT)
-        more = {} if answers is None else {ANSWERS: str(answers)}
-        return {"JOULE_HOME": str(home / name), "JOULE_PASSPHRASE": "bench", "OMP_NUM_THREADS": "1", **more}
+    def command(name: str, arguments: Sequence[str]) -> Sequence[str]:
+        at = ("--data-port", str(ports[name]), "--data-announce", FAR) if name in ports else ()
+        return [*(joule(name, arguments) if answers is None else knowing(answers, arguments)), *at]
 
-    far = []
-    async with ProcessGroup() as ledgers, contextlib.AsyncExitStack() as stack:
-        ledger = await ledgers.start(
-            "ledger", ["ledger", "run", "--port", "0", "--faucet-limit", "50"], environment("ledger")
-        )
-        url = (await ledger.event("ledger ready"))["url"]
-        nodes = []
-        for number, span in enumerate(SPANS):
-            with socket.create_server(("127.0.0.1", 0)) as probe:
-                port = probe.getsockname()[1]
-            arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", span, "--ledger", url]
-            arguments += ["--data-port", str(port), *drafter]
-            if round_trip_s:
-                arguments += ["--data-announce", "127.0.0.2"]
-                far.append(Far(round_trip_s / 2))
-                await far[-1].open(("127.0.0.2", port), ("127.0.0.1", port))
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, __file__, "--node", *arguments, "--json"),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, **environment(f"node{number}")},
-            )
-            nodes.append(JouleProcess(f"node {number}", process))
-            stack.push_async_callback(nodes[-1].stop)
-        for each in nodes:
-            await each.event("node ready", timeout_s=120)
-        key = generate()
-        config = ClientConfig(ledger=url, data_dir=home / "client", latency_class="batch")
-        async with open_client(config, key, unheard) as client:
-            await client.faucet(50_000_000)
-            await client.offers(30.0, enough=lambda found: len({each.public_key for each in found}) == len(SPANS))
-            yield client
-        for each in far:
-            await each.close()
+    spans = SMALL.spans(3)
+    async with AsyncExitStack() as stack:
+        for number in range(len(spans) if round_trip_s else 0):
+            with socket.create_server((NEAR, 0)) as probe:
+                ports[f"node{number}"] = port = probe.getsockname()[1]
+            far = Far(round_trip_s / 2)
+            stack.push_async_callback(far.close)
+            await far.open((FAR, port), (NEAR, port))
+        ring = await stack.enter_async_context(market(BUNDLED_MODEL, spans, *drafter, command=command))
+        yield await stack.enter_async_context(ring.client())
 
 
-async def answer(client: Any, prompt: tuple[int, ...], most: int, drafts: str) -> tuple[list[int], float, float]:
+async def answer(client: Client, prompt: tuple[int, ...], most: int, drafts: str) -> tuple[list[int], float, float]:
     """The tokens, how many came a second after the first, and how many a pass."""
-    import dataclasses
-
-    from node.app.planning import Request
-
     client.config = dataclasses.replace(client.config, drafts=drafts)
-    plan = await client.plan(Request(prompt=prompt, most=most))
-    tokens: list[int] = []
-    async with await client.execute(plan) as job:
-        async for token in job:
-            tokens.append(token)
-    result = job.result
-    if result is None or result.error is not None:
-        raise RuntimeError("an answer did not come to its end") from result and result.error
+    result = await served(client, Request(prompt=prompt, most=most))
+    tokens = list(result.tab.tokens[len(prompt) :])
     times = result.token_times_s
     return tokens, (len(times) - 1) / max(1e-9, times[-1] - times[0]), len(tokens) / max(1, result.passes)
 
@@ -224,12 +186,8 @@ def tell(file: Path, right: float, answers: list[list[int]]) -> None:
     file.write_text(json.dumps({"right": right, "answers": answers}))
 
 
-async def compared(client: Any, rounds: int, answers: Path | None, right: float) -> dict[str, Any]:
+async def compared(client: Client, rounds: int, answers: Path | None, right: float) -> dict[str, Any]:
     """With against without, over the prompts in turn."""
-    from tokenizers import Tokenizer
-
-    from node.app.audit import BUNDLED_MODEL
-
     tokenizer = Tokenizer.from_file(str(BUNDLED_MODEL / "tokenizer.json"))
     ratios, passes, known = [], [], []
     for turn in range(rounds + 1):
@@ -267,7 +225,7 @@ async def rows(wanted: set[str], rounds: int) -> AsyncIterator[dict[str, Any]]:
             answers = None if right is None else Path(home) / "answers.json"
             if answers is not None:
                 tell(answers, 0.0, [])
-            async with market(Path(home), drafter, round_trip_s=round_trip_s, answers=answers) as client:
+            async with asked(drafter, round_trip_s=round_trip_s, answers=answers) as client:
                 found = await compared(client, rounds, answers, right or 0.0)
         ideal = {} if right is None else {"ideal": 1 / (1 - right)}
         yield {"row": name, **found, **ideal}
@@ -286,7 +244,7 @@ async def print_rows(wanted: set[str], rounds: int, *, as_json: bool) -> None:
 def main() -> None:
     """Print the table."""
     if sys.argv[1:2] == ["--node"]:
-        be_a_node(sys.argv[2:])
+        be_a_node(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description="What guessing ahead is worth.")
     parser.add_argument("--rows", default="ngram,layers,oracle", help="how the names of rows begin, with commas")

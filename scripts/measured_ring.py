@@ -1,23 +1,25 @@
 """A ring of real nodes that measures itself, for `bench_hop`; a process of its own, so of any checkout.
 
-It starts a ledger, a node for each span, and a client with money; says when they are ready; and then answers each line
-of JSON, ``{"streams": .., "most": .., "prompt": .., "settled": ..}``, with what the steady part
-of so many answers took.
+It answers (`measured_market.answer`) with what the steady part of so many answers took that are `Wanted`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from measured_market import answer, market
+
+from node.app.client import Client
+from node.app.planning import Request
+
+ROOM = ("--max-sessions", "64", "--kv-tokens", "8192")
+"""Of a node; a newcomer may have a quarter of the places."""
 
 
 class Wanted(NamedTuple):
@@ -72,7 +74,7 @@ def spent(pid: int, before: dict[int, Thread], after: dict[int, Thread]) -> dict
 class Streams:
     """Answers that run at the same time, and when each of their tokens came."""
 
-    def __init__(self, client: Any, vocabulary: int, wanted: Wanted) -> None:
+    def __init__(self, client: Client, vocabulary: int, wanted: Wanted) -> None:
         self._client = client
         self._vocabulary = vocabulary
         self._wanted = wanted
@@ -88,8 +90,6 @@ class Streams:
         return sum(self._counts)
 
     async def run(self, number: int) -> None:
-        from node.app.planning import Request
-
         prompt = tuple((7 * number + 11 * at) % self._vocabulary for at in range(self._wanted.prompt))
         async with contextlib.AsyncExitStack() as stack:
             async with self._beginning:
@@ -101,7 +101,9 @@ class Streams:
             async for _ in tokens:
                 self._note(number)
         if job.result is None or job.result.error is not None:
-            raise RuntimeError("a stream did not come to its end") from job.result and job.result.error
+            raise RuntimeError("a stream did not come to its end") from (
+                None if job.result is None else job.result.error
+            )
 
     def _note(self, number: int) -> None:
         self._counts[number] += 1
@@ -111,7 +113,7 @@ class Streams:
             self.over.set()
 
 
-async def measure(client: Any, pids: list[int], vocabulary: int, wanted: Wanted) -> dict[str, Any]:
+async def measure(client: Client, pids: list[int], vocabulary: int, wanted: Wanted) -> dict[str, Any]:
     """Run so many answers, and say what their steady part took."""
     streams = Streams(client, vocabulary, wanted)
     async with asyncio.TaskGroup() as group:
@@ -127,49 +129,16 @@ async def measure(client: Any, pids: list[int], vocabulary: int, wanted: Wanted)
     return {"tokens": tokens, "seconds": seconds, "nodes": nodes, "client": own["loop"]}
 
 
-@asynccontextmanager
-async def market(model: Path, spans: tuple[str, ...], home: Path) -> AsyncIterator[tuple[Any, list[int]]]:
-    """A ledger, a node for each span, and a client with money; the client, and the nodes' process ids."""
-    from node.app.client import open_client
-    from node.config import ClientConfig
-    from node.demo.processes import ProcessGroup
-    from node.events import unheard
-    from node.keystore import LIGHT, Keystore, generate
-
-    def environment(name: str) -> dict[str, str]:
-        Keystore(home / name / "keys").create("default", generate(), "bench", work_factor=LIGHT)
-        return {"JOULE_HOME": str(home / name), "JOULE_PASSPHRASE": "bench", "OMP_NUM_THREADS": "1"}
-
-    async with ProcessGroup() as ledgers, ProcessGroup() as group:
-        arguments = ["ledger", "run", "--port", "0", "--faucet-limit", "50"]
-        ledger = await ledgers.start("ledger", arguments, environment("ledger"))
-        url = (await ledger.event("ledger ready"))["url"]
-        nodes = []
-        for number, span in enumerate(spans):
-            arguments = ["node", "run", "--model", str(model), "--blocks", span, "--ledger", url, "--max-sessions"]
-            arguments += ["64", "--kv-tokens", "8192"]  # a newcomer may have a quarter of the places
-            nodes.append(await group.start(f"node {number}", arguments, environment(f"node{number}")))
-        for node in nodes:
-            await node.event("node ready", timeout_s=120)
-        config = ClientConfig(ledger=url, data_dir=home / "client", latency_class="batch")
-        async with open_client(config, generate(), unheard) as client:
-            await client.faucet(50_000_000)
-            await client.offers(30.0, enough=lambda found: len({each.public_key for each in found}) == len(spans))
-            yield client, [node.process.pid for node in nodes]
-
-
-async def be_the_ring(model: Path, spans: tuple[str, ...], vocabulary: int) -> None:
-    """Measure what is asked for, one line of numbers at a time, until there are no more lines."""
-    with tempfile.TemporaryDirectory() as home:
-        async with market(model, spans, Path(home)) as (client, pids):
-            print(json.dumps({"ready": True}), flush=True)
-            while line := await asyncio.to_thread(sys.stdin.readline):
-                print(json.dumps(await measure(client, pids, vocabulary, Wanted(**json.loads(line)))), flush=True)
+async def be_the_ring(model: Path, spans: list[str], vocabulary: int) -> None:
+    """Measure what is asked for, until nothing is."""
+    async with market(model, spans, *ROOM) as ring, ring.client() as client:
+        pids = [each.process.pid for each in ring.processes[1:]]
+        await answer(lambda **wanted: measure(client, pids, vocabulary, Wanted(**wanted)))
 
 
 def main() -> None:
     model, spans, vocabulary = sys.argv[1:]
-    asyncio.run(be_the_ring(Path(model), tuple(spans.split(",")), int(vocabulary)))
+    asyncio.run(be_the_ring(Path(model), spans.split(","), int(vocabulary)))
 
 
 if __name__ == "__main__":
