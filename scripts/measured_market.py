@@ -7,9 +7,11 @@ So what these measure through, `market` above all, may need nothing that earlier
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,7 @@ from node.app.audit import BUNDLED_MODEL
 from node.app.client import Client, open_client
 from node.app.planning import Request
 from node.config import ClientConfig
-from node.demo.processes import JouleProcess, _die_with_parent
+from node.demo.processes import JouleProcess
 from node.events import unheard
 from node.keystore import LIGHT, Keystore, generate
 from node.pipeline.buying.job import JobResult
@@ -32,6 +34,7 @@ from node.pipeline.buying.job import JobResult
 ROOT = Path(__file__).resolve().parent.parent
 MONEY = 50
 """Dollars of play money that each client has."""
+_PR_SET_PDEATHSIG = 1
 COLLECT_S = 30.0
 """Seconds to wait for the offers of all nodes."""
 
@@ -99,6 +102,12 @@ def joule(_name: str, arguments: Sequence[str]) -> Sequence[str]:
     return [sys.executable, "-m", "node", *arguments]
 
 
+def _end_with_parent() -> None:
+    """In the child, before it runs: lead a group, which `JouleProcess.stop` ends, and end when the parent does."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @dataclass(frozen=True, slots=True)
 class Market:
     """Made by `market`."""
@@ -136,7 +145,7 @@ async def market(model: Path, spans: Sequence[str], *arguments: str, command: Co
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, **own},
-                preexec_fn=_die_with_parent,
+                preexec_fn=_end_with_parent,
             )
             started = JouleProcess(name, process)
             stack.push_async_callback(started.stop)
