@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
@@ -22,7 +22,6 @@ from node.demo.wan import set_namespace
 
 __all__ = ["Forked"]
 
-_PR_SET_PDEATHSIG = 1
 _IMPORTED = ["node.cli", "node.app.client", "node.app.ledger", "node.app.provider", "node.engine.engine", "libp2p"]
 
 _forks = multiprocessing.get_context("forkserver")
@@ -137,8 +136,7 @@ class _Command:
 
     def __call__(self) -> None:
         os.setsid()  # out of the terminal's group
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         if self._namespace is not None:
             set_namespace(self._namespace.detach())
         for number, each in enumerate(self._standard):
@@ -151,6 +149,14 @@ class _Command:
         from node.cli import main
 
         main()
+
+
+def _end_with_parent() -> None:
+    """However the parent ends: the process that this one was forked from outlives it as long as there are others."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _reader(descriptor: int) -> asyncio.StreamReader:

@@ -128,5 +128,9 @@ class ProcessGroup:
     ) -> JouleProcess:
         """Start a process of this group (`JouleProcess.start`)."""
         process = await JouleProcess.start(name, arguments, environment, namespace=namespace)
-        self._running.append(process)
+        self.add(process)
         return process
+
+    def add(self, process: JouleProcess) -> None:
+        """It ends with the others."""
+        self._running.append(process)

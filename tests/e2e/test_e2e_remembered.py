@@ -5,7 +5,9 @@ A run goes on without them, and later ones do not choose them.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from local_network import LocalNetwork
+
+from node.demo.processes import JouleProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -41,17 +45,27 @@ ASK = ("run", "Once upon a time", "--max-tokens", "12", "--json")
 
 
 class NetworkWithBadNodes(LocalNetwork):
-    """A node whose name has a folder of its own is changed by what lies there."""
+    """A node whose name has a folder of its own is changed by what lies there: a program that Python loads first."""
 
     def spoil(self, name: str, program: str) -> None:
         folder = self.home / "spoilt" / name
         folder.mkdir(parents=True)
         (folder / "sitecustomize.py").write_text(program)
 
-    def environment(self, name: str) -> dict[str, str]:
+    async def start(self, name: str, *arguments: str) -> JouleProcess:
         folder = self.home / "spoilt" / name
-        spoilt = {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"} if folder.exists() else {}
-        return {**super().environment(name), **spoilt}
+        if not folder.exists():
+            return await super().start(name, *arguments)
+        self.make_key(name)
+        path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "node", *arguments, "--json", start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.environment(name), "PYTHONPATH": path},
+        )  # fmt: skip
+        started = JouleProcess(name, process)
+        self._nodes.add(started)
+        return started
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -103,5 +103,5 @@ class WatchedGroup(ProcessGroup):
         if self.most_files is not None:
             with suppress(ProcessLookupError):  # ended already: who waits for its events hears why
                 prlimit(process.pid, RLIMIT_NOFILE, (self.most_files, self.most_files))
-        self._running.append(process)
+        self.add(process)
         return process
