@@ -22,7 +22,11 @@ from node.demo.wan import set_namespace
 
 __all__ = ["Forked"]
 
-_IMPORTED = ["node.cli", "node.app.client", "node.app.ledger", "node.app.provider", "node.engine.engine", "libp2p"]
+_IMPORTED = [
+    *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
+    *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile", "transformers.modeling_utils"),
+    *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
+]
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_IMPORTED)
