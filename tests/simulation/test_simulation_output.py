@@ -185,8 +185,10 @@ def _write_while_another_does(out: Path) -> None:
 
 
 INTERRUPTIBLE = """
-import pathlib, sys
+import pathlib, signal, sys
 from simulator.run import run_scenario
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 
 def pause(*_):
     print("day", flush=True)
