@@ -15,8 +15,9 @@ export JSON ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
-# Two workers; a file's tests stay together, for they share what is slow to start, and the slowest come first.
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three workers on two cores, for tests of networks often wait; a file's tests stay together, for they share what is slow to
+# start, and the slowest come first.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check lint types walls docs bench fuzz siege clean
 
