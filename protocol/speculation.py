@@ -229,6 +229,7 @@ class Pacer:
         self._gain = 1.0
         self._due = 0
         """Launches until the choice is looked at again."""
+        self._every = LOOK_EVERY
         self._count = 0
         self._rest = PROBE_LEAST
         """Launches without guesses between two probes, while it does not pay."""
@@ -254,8 +255,10 @@ class Pacer:
         self._count += 1
         self._due -= 1
         if self._due <= 0:
-            self._due = LOOK_EVERY
+            before = self._pace
             self._choose(max(1, sharing))
+            self._every = LOOK_EVERY if self._pace != before else min(LOOK_MOST, 2 * self._every)
+            self._due = self._every
         if self._pace == NONE:
             return self._probe()
         # Now and then another number of rows: what a row costs, and one alone takes, is known by this only.
@@ -306,7 +309,9 @@ class Pacer:
 
 
 LOOK_EVERY = 4
-"""Launches between two looks at the choice."""
+"""Launches between two looks at the choice, at first and after a change: a look takes as long as a short pass."""
+LOOK_MOST = 32
+"""The same where looks have changed nothing for long."""
 PROBE_DEPTH = 2
 PROBE_LEAST = 8
 PROBE_MOST = 64

@@ -118,11 +118,20 @@ class Stranger:
         return self.order(deal, opened=await self.ledger.open(deal.session, self.key))
 
     async def begin(self) -> JobOrder:
-        """An order that is accepted: once the place of the one before, which nobody went on with, has lapsed."""
-        async with asyncio.timeout(60):
-            while isinstance(answer := await self.answer(order := await self.open()), Refusal):
-                assert answer.code == "full"
+        """An order that is accepted."""
+        order = await self.open()
+        assert isinstance(await self.answer(order), Acceptance)
         return order
+
+    async def leave(self, order: JobOrder) -> None:
+        """End the session of an accepted order at once: whoever has no history here has one place."""
+        session = session_id(order.session)
+        link = await self.plane.connect(self.offer.data_addresses[0], self.offer.public_key)
+        await link.send(encode(Attach(session=session)))
+        await link.send(encode(Finish(session=session, tokens_out=order.terms.plan.most + 1)))
+        async with asyncio.timeout(10):
+            assert isinstance(decode((await link.receive())[0], *LEG_FRAMES), Failed)
+        await link.close()
 
     def order(self, deal: Deal, *, opened: bytes = b"\x00", issued_at: int | None = None) -> JobOrder:
         (order,) = make_orders(
@@ -199,6 +208,7 @@ async def test_orders_that_nobody_may_take_get_a_typed_refusal(stranger: Strange
         assert found == code or code is None, what
     assert await stranger.refused("/joulemesh/nothing/1", b"") == "no-such-protocol"
     assert isinstance(await stranger.answer(good), Acceptance)  # nothing of this was held against it
+    await stranger.leave(good)
 
 
 def make_offer_of_another(stranger: Stranger) -> bytes:
@@ -209,6 +219,7 @@ def make_offer_of_another(stranger: Stranger) -> bytes:
 async def test_an_order_is_taken_once(stranger: Stranger) -> None:
     order = await stranger.begin()
     assert await stranger.refused(ORDER_PROTOCOL, seal(order, stranger.key)) == "stale"
+    await stranger.leave(order)
 
 
 async def test_an_order_at_the_cost_of_nothing_is_refused(stranger: Stranger) -> None:

@@ -246,7 +246,7 @@ class Flow:
         self.computed = end
         drawn = output.tokens[: max(0, len(output.tokens) - (piece.position + piece.length - end))]
         if set(drawn) & self._stop_tokens or (self.ends.last and served(self._plan, end)[1] == self._plan.most):
-            self.ended = True
+            self.end()
         self._tentative.append(passed)
         self._drop_refuted()
         self.settle()
@@ -305,7 +305,7 @@ class Flow:
         self.processed = passed.end
 
     def end(self) -> None:
-        """The client wants no more: what waits is dropped."""
+        """Nothing more is wanted: what waits is dropped, drafts that go on from the last token too."""
         self.ended = True
         self._waiting.clear()
 

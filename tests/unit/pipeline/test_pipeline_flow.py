@@ -105,6 +105,15 @@ def test_a_stop_token_among_drafts_is_the_last() -> None:
     assert flow.ended
 
 
+def test_nothing_runs_after_a_stop_token_that_was_guessed() -> None:
+    flow = prompted(LAST)
+    flow.arrive(rows(3, 2, 4, (8,)))
+    flow.arrive(rows(5, 2, 4, (0, 2), 2))
+    assert run(flow, (8, 0)) == (8, 0)
+    assert flow.ended
+    assert flow.ready_rows(1_000) == 0
+
+
 LIES = {
     "deeper than agreed": (rows(3, 5, 4, (1, 2, 3, 4)), rows(3, 4, 4, (1, 2, 3))),
     "an id too few": (rows(3, 3, 4, (1,)), rows(3, 3, 4, (1, 2))),
