@@ -25,7 +25,7 @@ from protocol.bundle_file import load_bundle
 from protocol.errors import ConfigurationError
 
 KILLS = int(os.environ.get("JOULE_KILLS", "3"))
-CUTS = int(os.environ.get("JOULE_CUTS", "2"))
+CUTS = int(os.environ.get("JOULE_CUTS", "1"))
 
 pytestmark = [
     pytest.mark.slow,
