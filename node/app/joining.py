@@ -44,7 +44,7 @@ async def join_market(
     dials = DialBudget(await reach_of_url(config.ledger))
     network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials))
     await merits.refresh()
-    await stack.enter_async_context(network.comparing(ledger))
+    await stack.enter_async_context(network.checkpoints.comparing(ledger))
     await network.join((*info.peers, *config.peers), ledger)
     plane = await stack.enter_async_context(DataPlane(key.secret))
     links = LinkPool(network.dials.within(plane.connect))

@@ -57,7 +57,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
                     faucet=config.faucet_limit_micro > 0,
                 )
             )
-            network.relay_checkpoints_of(ledger.verifier_key)
+            network.checkpoints.relay_those_of(ledger.verifier_key)
             await network.join(config.peers)
             announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)
             async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:

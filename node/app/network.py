@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from node.app.checkpoints import Checkpoints
 from node.app.clock import clock
-from node.app.forks import tell_of_fork
 from node.app.merits import Merits
 from node.app.presence import Presence
 from node.app.round_trips import FRESH_S, Enough, RoundTrips
-from node.events import CheckpointNotCompared, Events, LedgerContradiction, OfferRefused, PeerUnreached
+from node.events import Events, OfferRefused, PeerUnreached
 from node.ledger import LedgerClient
 from node.market import OfferBook, OfferGate, VerifiedOffer, picked
 from node.p2p.dials import DialBudget
@@ -23,12 +22,10 @@ from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.catalog import OfferList, OffersRequest
-from protocol.checkpoint import check_gossiped
 from protocol.codec import decode, encode
-from protocol.errors import ConfigurationError, DishonestError, ForkedError, JoulemeshError, PeerError, UnreachableError
+from protocol.errors import ConfigurationError, JoulemeshError, PeerError, UnreachableError
 from protocol.merit import Merit
-from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, OFFERS_TOPIC
-from protocol.note import VerifierKey
+from protocol.names import BOOK_PROTOCOL, OFFERS_TOPIC
 from protocol.offer import Offer
 from protocol.routing import UNKNOWN_RTT_US
 from protocol.signing import SigningKey
@@ -53,10 +50,6 @@ MOST_BOOKS = 16
 """Peers that are asked for their books at once."""
 OFFERS_AT_ONCE = 32
 """Offers of a book that are checked before others have their turn."""
-COMPARE_EVERY_S = 1.0
-"""Checkpoints from gossip are held against the ledger at this pace: old ones can be sent again by anybody."""
-COMPARED_LATER = 64
-"""Checkpoints that wait for that; the newest go first, and the oldest are dropped."""
 LOOKOUT_PEERS = 4
 """Peers that are asked at once whether they see an offer."""
 
@@ -68,13 +61,13 @@ class Network:
         self,
         host: P2PHost,
         events: Events,
-        checkpoints: Subscription[bytes],
-        checked: _Checkpoints,
+        checkpoints: Checkpoints,
         *,
         merits: Merits,
         dials: DialBudget,
     ) -> None:
         self.host = host
+        self.checkpoints = checkpoints
         self.merits = merits
         self.dials = dials
         """For whatever is dialled because an offer says so."""
@@ -84,8 +77,6 @@ class Network:
         self._regulars = frozenset({host.public_key})
         """Keys whose offers are never thinned out; replaced as a whole, since another thread reads it."""
         self._events = events
-        self._checkpoints = checkpoints
-        self._checked = checked
         self._round_trips = RoundTrips(self._measure)
         self._asked = 0
         """Peers that were asked for this node's own offers, so that each has its turn."""
@@ -240,55 +231,6 @@ class Network:
                 return await self.host.ping(peer)
         return UNKNOWN_RTT_US
 
-    async def follow_checkpoints(self, ledger: LedgerClient) -> None:
-        """Hold every checkpoint that is gossiped against what the ledger shows here, until cancelled."""
-        self.relay_checkpoints_of(ledger.verifier_key)
-        waiting: deque[bytes] = deque(maxlen=COMPARED_LATER)
-        arrived = asyncio.Event()
-        comparing = asyncio.create_task(self._compare(ledger, waiting, arrived), name="checkpoints compared")
-        try:
-            async for note in self._checkpoints:
-                if ledger.is_news(note):
-                    waiting.append(note)
-                    arrived.set()
-        finally:
-            comparing.cancel()
-            await asyncio.gather(comparing, return_exceptions=True)
-
-    async def _compare(self, ledger: LedgerClient, waiting: deque[bytes], arrived: asyncio.Event) -> None:
-        while True:
-            await arrived.wait()
-            arrived.clear()
-            while waiting and ledger.forks.known is None:
-                note = waiting.pop()
-                try:
-                    await ledger.compare(note)
-                except ForkedError:  # told by whoever watches for it
-                    return
-                except DishonestError as error:
-                    self._events(LedgerContradiction(reason=error.message, note=note.decode()))
-                except JoulemeshError as error:
-                    self._events(CheckpointNotCompared(reason=error.message))
-                await asyncio.sleep(COMPARE_EVERY_S)
-
-    @asynccontextmanager
-    async def comparing(self, ledger: LedgerClient) -> AsyncIterator[None]:
-        """Follow checkpoints while the block runs, and tell where they prove two histories."""
-        tasks = [
-            asyncio.create_task(self.follow_checkpoints(ledger), name="checkpoints"),
-            asyncio.create_task(tell_of_fork(ledger, self._events), name="forks"),
-        ]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def relay_checkpoints_of(self, verifier_key: str) -> None:
-        """From now on checkpoints of this log alone are listened to and sent on."""
-        self._checked.verifier = VerifierKey.parse(verifier_key)
-
     async def follow_merits(self) -> None:
         """Ask the ledger every few minutes who was paid, until cancelled."""
         while True:
@@ -349,15 +291,6 @@ class Network:
             self._events(OfferRefused(code=error.code, reason=error.message))
 
 
-class _Checkpoints:
-    """Checks checkpoints as they are heard, in the host's thread: by form, and by the log's key once that is known."""
-
-    verifier: VerifierKey | None = None
-
-    def __call__(self, data: bytes) -> bytes:
-        return check_gossiped(data, self.verifier)
-
-
 @asynccontextmanager
 async def open_network(
     key: SigningKey,
@@ -387,12 +320,10 @@ async def open_network(
         TrioRuntime.open() as runtime,
         P2PHost.open(runtime, key.secret, listen, announce=announce) as host,
     ):
-        checked = _Checkpoints()
         network = Network(
             host,
             events,
-            await host.subscribe(CHECKPOINTS_TOPIC, checked),
-            checked,
+            await Checkpoints.hear(host, events),
             merits=Merits(clock) if merits is None else merits,
             dials=DialBudget() if dials is None else dials,
         )

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,10 +23,11 @@ from node.app.merits import Merits
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
 from node.app.peers import open_peers
+from node.app.provider_settings import limits_of, pricing_of, site_of, take_over
 from node.app.reload import Reload
-from node.app.terms import Site, Speed, Terms
+from node.app.terms import Speed, Terms
 from node.config import NodeConfig
-from node.engine.device import Device, compute_device
+from node.engine.device import compute_device
 from node.events import Events, NodeReady, Starting
 from node.file_limit import raise_file_limit
 from node.ledger import LedgerClient
@@ -36,7 +37,6 @@ from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane, Listener
 from node.p2p.order_desk import OrderDesk
 from node.pipeline.serving.admission import Admission
-from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
@@ -49,17 +49,14 @@ from protocol.activations import FORMATS, ActivationType
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
-from protocol.offer import Hardware, HardwareKind
-from protocol.pricing import Pricing
 from protocol.signing import SigningKey
-from protocol.tariff import FlatTariff
 from protocol.units import MICRO
 
 if TYPE_CHECKING:
     from node.energy import Energy
     from node.engine.engine import Engine
 
-__all__ = ["limits_of", "pricing_of", "run_node", "site_of", "take_over"]
+__all__ = ["run_node"]
 
 ROOM_S = 1.0
 """Seconds between looks at the room that is left."""
@@ -102,7 +99,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
             async with asyncio.TaskGroup() as group:
                 for name, work in (
                     *node.work(),
-                    ("checkpoints", doors.network.follow_checkpoints(ledger)),
+                    ("checkpoints", doors.network.checkpoints.follow(ledger)),
                     ("forks", tell_of_fork(ledger, on_event)),
                     ("bootstrap", doors.network.stay_joined(ledger, config.peers)),
                     ("network", doors.network.watch()),
@@ -327,64 +324,6 @@ def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
     yield f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the {compute_device()}"
     if FORMATS[ActivationType(manifest.precision)].tolerance is None:
         yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"
-
-
-def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
-    """What the settings say of the place, and what is known of the machine."""
-    hardware = Hardware(
-        device=HardwareKind(device.kind),
-        name=device.name[:96],
-        count=device.count,
-        memory_mib=device.memory_bytes >> 20,
-        category=config.hardware_category,
-    )
-    return Site(
-        jurisdiction=config.jurisdiction,
-        region=config.region or "",
-        carbon_g_per_kwh=config.carbon_g_per_kwh,
-        hardware=hardware,
-        addresses=addresses,
-        data_addresses=(data_at,),
-    )
-
-
-def limits_of(config: NodeConfig) -> ProviderLimits:
-    """What the settings say of the risk that is taken."""
-    return ProviderLimits(
-        max_sessions=config.max_sessions,
-        max_window=config.window,
-        max_chunk=config.chunk,
-        stretch=config.stretch,
-        wait_s=config.wait_ms / 1000,
-        draft_depth=config.draft_depth,
-        credit=min(config.credit_tokens, config.window),
-        warm_s=config.warm_s,
-    )
-
-
-def pricing_of(config: NodeConfig) -> Pricing:
-    """What the settings say of prices. Raises ConfigurationError for values out of range."""
-    return Pricing(
-        tariff=FlatTariff(config.energy_price_micro_per_kwh),
-        pue_milli=config.pue_milli,
-        overhead=config.overhead_price_micro,
-        margin_ppm=config.margin_percent * (MICRO // 100),
-        capital=config.capital_price_micro,
-        opening=config.opening_price_micro,
-        cached_ppm=config.cached_price_percent * (MICRO // 100),
-        late_discount_ppm=config.late_discount_percent * (MICRO // 100),
-    )
-
-
-def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:
-    """Take over settings that were read again: the next offer has them, and older ones are honoured."""
-    terms.pricing = pricing_of(config)
-    terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
-    wanted = limits_of(config)
-    limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
-    limits.draft_depth = wanted.draft_depth
-    limits.stretch, limits.wait_s, limits.warm_s = wanted.stretch, wanted.wait_s, wanted.warm_s
-    advertiser.renew()
 
 
 def _ready(key: SigningKey, terms: Terms, network: Network, start_s: float) -> NodeReady:

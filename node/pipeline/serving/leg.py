@@ -149,7 +149,7 @@ class LegJob(OnRoute):
     @property
     def waits_for(self) -> Waits:
         """Who has to do something next."""
-        if self.running or self.ready_rows:
+        if self._flow.running or self.ready_rows:
             return Waits.WORK
         if self.state is JobState.ACCEPTED:
             return Waits.ATTACH
@@ -161,11 +161,6 @@ class LegJob(OnRoute):
         return Waits.CLIENT if self.is_first and self.processed < self.plan.prompt else Waits.OTHERS
 
     # Rows
-
-    @property
-    def running(self) -> bool:
-        """Whether a piece of this session is in the engine."""
-        return self._flow.running
 
     @property
     def ended(self) -> bool:
@@ -296,7 +291,7 @@ class LegJob(OnRoute):
 
     def next_receipt(self) -> Due | None:
         """The receipt that can go out now; None while there is none, or sketches before it are not made yet."""
-        finished = self.state is JobState.FINISHED and not self.running
+        finished = self.state is JobState.FINISHED and not self._flow.running
         if finished:
             self._flow.wind_up(self._seen)
         elif not self._windows.blocked:

@@ -27,7 +27,7 @@ from node.app.held_model import held_model
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure
 from node.app.planning import Market, Request, policy_of
-from node.app.provider import limits_of, pricing_of, site_of, take_over
+from node.app.provider_settings import limits_of, pricing_of, site_of, take_over
 from node.app.terms import Speed, Terms
 from node.cli.options import unlocked
 from node.cli.output import tell

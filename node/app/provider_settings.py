@@ -1,0 +1,76 @@
+"""What a node's settings say of its offer and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from node.app.terms import Site, Terms
+from node.config import NodeConfig
+from node.engine.device import Device
+from node.market import Advertiser
+from node.pipeline.serving.limits import ProviderLimits
+from protocol.offer import Hardware, HardwareKind
+from protocol.pricing import Pricing
+from protocol.tariff import FlatTariff
+from protocol.units import MICRO
+
+__all__ = ["limits_of", "pricing_of", "site_of", "take_over"]
+
+
+def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
+    """What the settings say of the place, and what is known of the machine."""
+    hardware = Hardware(
+        device=HardwareKind(device.kind),
+        name=device.name[:96],
+        count=device.count,
+        memory_mib=device.memory_bytes >> 20,
+        category=config.hardware_category,
+    )
+    return Site(
+        jurisdiction=config.jurisdiction,
+        region=config.region or "",
+        carbon_g_per_kwh=config.carbon_g_per_kwh,
+        hardware=hardware,
+        addresses=addresses,
+        data_addresses=(data_at,),
+    )
+
+
+def limits_of(config: NodeConfig) -> ProviderLimits:
+    """What the settings say of the risk that is taken."""
+    return ProviderLimits(
+        max_sessions=config.max_sessions,
+        max_window=config.window,
+        max_chunk=config.chunk,
+        stretch=config.stretch,
+        wait_s=config.wait_ms / 1000,
+        draft_depth=config.draft_depth,
+        credit=min(config.credit_tokens, config.window),
+        warm_s=config.warm_s,
+    )
+
+
+def pricing_of(config: NodeConfig) -> Pricing:
+    """What the settings say of prices. Raises ConfigurationError for values out of range."""
+    return Pricing(
+        tariff=FlatTariff(config.energy_price_micro_per_kwh),
+        pue_milli=config.pue_milli,
+        overhead=config.overhead_price_micro,
+        margin_ppm=config.margin_percent * (MICRO // 100),
+        capital=config.capital_price_micro,
+        opening=config.opening_price_micro,
+        cached_ppm=config.cached_price_percent * (MICRO // 100),
+        late_discount_ppm=config.late_discount_percent * (MICRO // 100),
+    )
+
+
+def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:
+    """Take over settings that were read again: the next offer has them, and older ones are honoured."""
+    terms.pricing = pricing_of(config)
+    terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
+    wanted = limits_of(config)
+    limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
+    limits.draft_depth = wanted.draft_depth
+    limits.stretch, limits.wait_s, limits.warm_s = wanted.stretch, wanted.wait_s, wanted.warm_s
+    advertiser.renew()
