@@ -115,7 +115,7 @@ def large_rows(wanted: set[str], folder: Path) -> Iterator[Row]:
             yield hop_row("hop, one stream", [each for each, _ in pairs], alone=True)
         for count in (8, 16):
             if str(count) in wanted or (count == 8 and "hop" in wanted):
-                together = measure(ask, count, SETTLED + 48)
+                together = measure(ask, count, SETTLED + 200)
                 yield row(f"{count} streams / one", together.rate, single, "tokens/s", client_ms=client_ms(together))
                 if count == 8 and "hop" in wanted:
                     yield hop_row("hop, 8 streams", [together], alone=False)
