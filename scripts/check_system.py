@@ -24,9 +24,9 @@ def _compiles(include: str, *flags: str) -> bool:
 
 def missing() -> str | None:
     """The first thing that is missing and how to get it, in one line; None when nothing is."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - this script is what tells people so
+    if sys.version_info < (3, 11, 1):
         have = sys.version.split()[0]
-        return f"Python 3.11 or newer is needed, this is {have}: apt-get install python3.11 python3.11-venv"
+        return f"Python 3.11.1 or newer is needed, this is {have}: apt-get install python3.11 python3.11-venv"
     if importlib.util.find_spec("ensurepip") is None:
         return "Python's venv module is missing: apt-get install python3-venv"
     if shutil.which("cc") is None:

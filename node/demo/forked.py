@@ -19,6 +19,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any, Self
 
 from node.demo.wan import set_namespace
+from protocol.errors import LocalError
 
 __all__ = ["Forked"]
 
@@ -54,22 +55,12 @@ class Forked:
         Args:
             environment: of the process, beside this one's own.
             namespace: descriptor of the network namespace that it is in; this process's own where None.
+
+        Raises LocalError where this machine cannot.
         """
-        pipes = [os.pipe() for _ in range(3)]
-        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = pipes
-        command = _Command(arguments, environment, (stdin, stdout, stderr), namespace)
-        process = _forks.Process(target=command, daemon=True)
-        try:
-            await asyncio.to_thread(process.start)
-        finally:
-            for descriptor in (stdin, stdout, stderr):
-                os.close(descriptor)
+        process, (stdin, stdout, stderr) = await asyncio.to_thread(_fork, arguments, environment, namespace)
         self = cls(process)
-        self.stdin, self.stdout, self.stderr = (
-            await _writer(to_stdin),
-            await _reader(from_stdout),
-            await _reader(from_stderr),
-        )
+        self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
         return self
 
     @property
@@ -115,6 +106,29 @@ class Forked:
     def kill(self) -> None:
         """Raises ProcessLookupError where it has ended."""
         self.send_signal(signal.SIGKILL)
+
+
+def _fork(
+    arguments: Sequence[str], environment: Mapping[str, str], namespace: int | None
+) -> tuple[BaseProcess, tuple[int, int, int]]:
+    """The process, and this side's ends of its pipes: all in one call, so that who waits for it may be cancelled."""
+    with contextlib.ExitStack() as closing, contextlib.ExitStack() as kept:
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = (os.pipe() for _ in range(3))
+        theirs, ours = (stdin, stdout, stderr), (to_stdin, from_stdout, from_stderr)
+        for each in theirs:
+            closing.callback(os.close, each)
+        for each in ours:
+            kept.callback(os.close, each)
+        process = _forks.Process(target=_Command(arguments, environment, theirs, namespace), daemon=True)
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            raise LocalError(
+                f"a process could not be started ({error or 'the one that it is forked from has ended'})",
+                hint="is the temporary folder (TMPDIR) writable, and its path shorter than 80 characters?",
+            ) from None
+        kept.pop_all()
+        return process, ours
 
 
 class _Command:

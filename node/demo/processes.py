@@ -109,6 +109,9 @@ class JouleProcess:
 class ProcessGroup:
     """Processes that end together, when the block ends. Nest groups to end some before others."""
 
+    kind: type[JouleProcess] = JouleProcess
+    """What is started in it."""
+
     def __init__(self) -> None:
         self._running: list[JouleProcess] = []
 
@@ -127,7 +130,7 @@ class ProcessGroup:
         namespace: int | None = None,
     ) -> JouleProcess:
         """Start a process of this group (`JouleProcess.start`)."""
-        process = await JouleProcess.start(name, arguments, environment, namespace=namespace)
+        process = await self.kind.start(name, arguments, environment, namespace=namespace)
         self.add(process)
         return process
 

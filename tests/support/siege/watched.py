@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RLIMIT_NOFILE, prlimit
+from typing import Any
 
 from node.demo.processes import JouleProcess, ProcessGroup
 
@@ -86,22 +86,13 @@ class WatchedProcess(JouleProcess):
 class WatchedGroup(ProcessGroup):
     """Watched processes that end together."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.most_files: int | None = None
-        """Descriptors that the next process may have."""
+    kind = WatchedProcess
+    most_files: int | None = None
+    """Descriptors that the next process may have."""
 
-    async def start(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        *,
-        namespace: int | None = None,
-    ) -> WatchedProcess:
-        process = await WatchedProcess.start(name, arguments, environment, namespace=namespace)
+    async def start(self, *arguments: Any, **more: Any) -> JouleProcess:
+        process = await super().start(*arguments, **more)
         if self.most_files is not None:
             with suppress(ProcessLookupError):  # ended already: who waits for its events hears why
-                prlimit(process.pid, RLIMIT_NOFILE, (self.most_files, self.most_files))
-        self.add(process)
+                prlimit(process.process.pid, RLIMIT_NOFILE, (self.most_files, self.most_files))
         return process
