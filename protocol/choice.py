@@ -27,6 +27,7 @@ __all__ = [
     "choose_model",
     "covers",
     "covers_some_model",
+    "covers_twice",
     "namesakes",
     "no_node_left",
     "nothing_known",
@@ -74,6 +75,12 @@ def covers(offers: Sequence[Offer], model: str | None, *, used: Mapping[str, byt
 def covers_some_model(offers: Sequence[Offer]) -> bool:
     """Whether any model is covered."""
     return covers(offers, None)
+
+
+def covers_twice(offers: Sequence[Offer], root: bytes) -> bool:
+    """Whether each block of a model is on offer by two nodes, so that any of them could be replaced."""
+    of_model = [offer for offer in offers if offer.model == root]
+    return bool(of_model) and _complete(of_model, times=2)
 
 
 def choose_model(
@@ -174,18 +181,20 @@ def _covered(meant: Mapping[bytes, Sequence[Offer]]) -> list[bytes]:
     return [root for root, offers in meant.items() if _complete(offers)]
 
 
-def _complete(offers: Sequence[Offer]) -> bool:
-    """Whether offers of one model leave no block out: of so many as most of their nodes say that it has."""
+def _complete(offers: Sequence[Offer], times: int = 1) -> bool:
+    """Whether the nodes of these offers hold each block of one model so many times.
+
+    The model has so many blocks as most of them say.
+    """
     claims = Counter(blocks for _, blocks in {(offer.public_key, offer.blocks) for offer in offers})
     blocks = max(claims, key=lambda each: (claims[each], each))
-    end = 0
-    for offer in sorted(offers, key=lambda each: each.span.start):
-        if offer.blocks != blocks:
-            continue
-        if offer.span.start > end:
+    ends = [0] * times
+    spans = {(offer.span.start, offer.span.end, offer.public_key) for offer in offers if offer.blocks == blocks}
+    for start, end, _ in sorted(spans):
+        if start > ends[0]:
             return False
-        end = max(end, offer.span.end)
-    return end >= blocks
+        ends = sorted((max(ends[0], end), *ends[1:]))
+    return ends[0] >= blocks
 
 
 def shortlist(

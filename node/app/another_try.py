@@ -1,13 +1,26 @@
-"""Whether a job that failed is tried again, or gone on with, and without whom."""
+"""Whether a job that failed is tried again, or gone on with, without whom, and on which other plan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
+from node.app.continuing import going_on
+from node.app.planning import JobPlan, Request
+from node.market import OfferBook
 from node.pipeline.buying.job import JobResult
+from protocol.choice import covers
 from protocol.errors import JoulemeshError, RefusedError
+from protocol.offer import Offer
 
-__all__ = ["to_be_avoided", "wants_credit_less", "worth_another_try"]
+if TYPE_CHECKING:
+    from node.app.network import Network
+    from node.app.roads import Roads
+
+__all__ = ["look_again", "plan_again", "to_be_avoided", "wants_credit_less", "worth_another_try"]
 
 _OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
 """Codes of refusals that no honest provider would spare this client: two of them, and it is its own fault."""
@@ -50,3 +63,52 @@ def to_be_avoided(result: JobResult, known: Callable[[bytes], Collection[bytes]]
         if not isinstance(error, RefusedError) or not newer:
             avoided.append(node)
     return avoided
+
+
+class Offers(Protocol):
+    """Waits for offers, until they are enough; see `Client.offers`."""
+
+    async def __call__(self, *, enough: Callable[[Sequence[Offer]], bool]) -> Sequence[Offer]: ...
+
+
+async def look_again(plan: JobPlan, result: JobResult, network: Network, roads: Roads) -> None:
+    """Look at the providers that failed a job: at what they offer now, or whether they are there at all."""
+    for leg in result.culprits:
+        offer = plan.deal.offer(leg)
+        with suppress(JoulemeshError):
+            if isinstance(result.failures.get(leg), RefusedError):
+                await network.ask_node(offer)
+            else:
+                await roads.round_trips([offer], fresh_s=0)  # so that later jobs know, too
+
+
+async def plan_again(
+    plan: JobPlan,
+    result: JobResult,
+    book: OfferBook,
+    offers: Offers,
+    make: Callable[[Request], Awaitable[JobPlan]],
+) -> JobPlan | None:
+    """Another plan for what is left of a job that providers failed, without them; None where there is none.
+
+    Somebody else's offer may not have been heard yet: it waits for one that closes the gap, as a first plan does.
+    """
+    model = plan.manifest.root.hex()
+    avoided = to_be_avoided(result, partial(book.sealed, plan.manifest.root))
+    # Of several that may be at fault the likeliest is avoided at least.
+    for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
+        exclude = plan.request.exclude | frozenset(out)
+        await offers(enough=partial(_are_enough, model=model, without=exclude))
+        request = replace(
+            going_on(plan.request, result),
+            model=model,
+            exclude=exclude,
+            credit=plan.request.credit and not any(map(wants_credit_less, result.failures.values())),
+        )
+        with suppress(JoulemeshError):  # the first failure says more than that there is no way round it
+            return await make(request)
+    return None
+
+
+def _are_enough(offers: Sequence[Offer], *, model: str, without: Collection[bytes]) -> bool:
+    return covers([offer for offer in offers if offer.public_key not in without], model)

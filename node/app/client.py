@@ -11,16 +11,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from node.app.another_try import to_be_avoided, wants_credit_less, worth_another_try
+from node.app.another_try import look_again, plan_again, worth_another_try
 from node.app.busy import BusyNodes
 from node.app.clock import clock
-from node.app.continuing import going_on
 from node.app.execution import Execution
 from node.app.known_names import KnownNames
 from node.app.looking import look
@@ -35,9 +33,9 @@ from node.app.planning import (
     require_funds,
     require_routable,
     require_tokens,
-    shunned,
 )
 from node.app.receipts import Kept, keep_bundle, make_bundle
+from node.app.shunned import shunned
 from node.config import ClientConfig
 from node.events import Events, Namesakes
 from node.file_limit import raise_file_limit
@@ -54,12 +52,13 @@ from protocol.choice import (
     choose_model,
     covers,
     covers_some_model,
+    covers_twice,
     namesakes,
     no_node_left,
     shortlist,
     silent,
 )
-from protocol.errors import JoulemeshError, LocalError, RefusedError
+from protocol.errors import LocalError
 from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
 from protocol.offer import Offer
@@ -77,6 +76,8 @@ __all__ = ["Client", "open_client"]
 
 COLLECT_S = 5.0
 """Seconds to wait for offers that cover a model."""
+STANDBYS_S = 1.0
+"""More, for offers of nodes that could stand by."""
 ASK_AGAIN_S = 0.5
 """Seconds without an offer after which peers are asked for their books."""
 HOLDERS_S = 10.0
@@ -285,6 +286,8 @@ class Client:
 
     async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
+        if self.config.standbys:
+            await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
         network, roads = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
         await self.peers.refresh()  # with what other processes have seen since
@@ -348,27 +351,10 @@ class Client:
         """Another plan for what is left of a job that a provider failed; None where there is none."""
         if not worth_another_try(results):
             return None
-        result, (network, roads) = results[-1], await self._join()
-        self._busy.note(result)
-        for leg in result.culprits:
-            offer = plan.deal.offer(leg)
-            with suppress(JoulemeshError):
-                if isinstance(result.failures.get(leg), RefusedError):
-                    await network.ask_node(offer)
-                else:
-                    await roads.round_trips([offer], fresh_s=0)  # so that later jobs know, too
-        avoided = to_be_avoided(result, partial(network.book.sealed, plan.manifest.root))
-        # Of several that may be at fault the likeliest is avoided at least.
-        for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
-            request = replace(
-                going_on(plan.request, result),
-                model=plan.manifest.root.hex(),
-                exclude=plan.request.exclude | frozenset(out),
-                credit=plan.request.credit and not any(map(wants_credit_less, result.failures.values())),
-            )
-            with suppress(JoulemeshError):  # the first failure says more than that there is no way round it
-                return await self.plan(request)
-        return None
+        network, roads = await self._join()
+        self._busy.note(results[-1])
+        await look_again(plan, results[-1], network, roads)
+        return await plan_again(plan, results[-1], network.book, self.offers, self.plan)
 
 
 @asynccontextmanager

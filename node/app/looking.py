@@ -39,7 +39,7 @@ async def look(market: Market, network: Measures) -> None:
         if not asked:
             break
         every |= {offer.public_key: offer for offer in asked}
-        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.would_do))
+        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.is_enough))
         if market.would_do({}):
             return
     late = list(every.values())

@@ -10,15 +10,26 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from types import MappingProxyType
 
 from node.app.continuing import Earlier
+from node.app.shunned import address_of, known_of, left_alone, shunned
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
 from node.ports import Clock, Randomness, VenueRules
 from protocol.agreement import Chosen, common_activations, paid_nobody
-from protocol.choice import ENOUGH, FIRST, SILENT, MeritOf, covers_some_model, nothing_known, route_among, shortlist
+from protocol.choice import (
+    ENOUGH,
+    FIRST,
+    SILENT,
+    MeritOf,
+    covers_some_model,
+    covers_twice,
+    nothing_known,
+    route_among,
+    shortlist,
+)
 from protocol.errors import ConfigurationError, FundsError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
@@ -29,8 +40,7 @@ from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
 from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
 from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Route, RouteLeg, route
-from protocol.signing import address_of_public_key
-from protocol.standing import NEWCOMER, Deed, Standing, why_shunned
+from protocol.standing import NEWCOMER, Deed, Standing
 from protocol.terms import Plan, SamplingTerms
 from protocol.units import format_micro
 
@@ -43,7 +53,6 @@ __all__ = [
     "require_funds",
     "require_routable",
     "require_tokens",
-    "shunned",
 ]
 
 PROMPT_CHUNK = 128
@@ -144,44 +153,6 @@ def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
         )
 
 
-@lru_cache(maxsize=8192)
-def address_of(public_key: bytes) -> Address:
-    """A provider's address, which takes some arithmetic."""
-    return address_of_public_key(public_key)
-
-
-def shunned(
-    offers: Iterable[Offer], standing: Callable[[bytes], Standing], now: int
-) -> dict[bytes, tuple[Reason, bool]]:
-    """By public key: why a provider is left out where there is another, and whether for more than a failure.
-
-    Args:
-        standing: what is remembered of a provider, by its address.
-        now: Unix seconds.
-    """
-    found = {}
-    for node in {offer.public_key for offer in offers}:
-        known = standing(address_of(node))
-        why = why_shunned(known, now)
-        if why is not None:
-            found[node] = Reason(ReasonCode.SHUNNED, why), known.offended
-    return found
-
-
-def _known(standing: Standing) -> Known:
-    """What the client knows of a provider that it remembers so: one that it paid keeps a place for it."""
-    return Known(has_place=standing.of(Deed.SERVED).count > 0)
-
-
-def _left_alone(busy: Mapping[bytes, int], now: int) -> dict[bytes, tuple[Reason, bool]]:
-    """As `shunned`: nodes that said to come back later."""
-    return {
-        node: (Reason(ReasonCode.SHUNNED, f"it is busy, and said to come back in {until - now} s"), False)
-        for node, until in busy.items()
-        if until > now
-    }
-
-
 class Market:
     """The offers of one model against one request: who is worth asking, and the route through those who answer.
 
@@ -224,12 +195,12 @@ class Market:
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
-        self._shunned = shunned(self._offers, standing, clock()) | _left_alone(busy, clock())
+        self._shunned = shunned(self._offers, standing, clock()) | left_alone(busy, clock())
         self._standing = standing
         self._known = {
             offer.public_key: Known(has_place=True)
             if offer.public_key in busy
-            else _known(standing(address_of(offer.public_key)))
+            else known_of(standing(address_of(offer.public_key)))
             for offer in self._offers
         }
 
@@ -313,8 +284,16 @@ class Market:
 
     def would_do(self, round_trips: Mapping[bytes, int]) -> bool:
         """Whether these nodes, with those that were heard of before, leave no block out."""
+        return covers_some_model(self._there(round_trips))
+
+    def is_enough(self, round_trips: Mapping[bytes, int]) -> bool:
+        """Whether no others need be waited for: these would do, and where standbys are wanted, are there twice."""
+        there = self._there(round_trips)
+        return covers_twice(there, self._manifest.root) if self._config.standbys else covers_some_model(there)
+
+    def _there(self, round_trips: Mapping[bytes, int]) -> list[Offer]:
         there = self._round_trips.keys() | round_trips.keys()
-        return covers_some_model(self._admitted([offer for offer in self._offers if offer.public_key in there]))
+        return self._admitted([offer for offer in self._offers if offer.public_key in there])
 
     def route(self) -> Route:
         """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""

@@ -15,9 +15,13 @@ from protocol.offer import Offer
 __all__ = ["AskBooks", "Lookout"]
 
 INTERVAL_S = 60.0
-SOON_S = 10.0
-"""After the start, and after a look that found nothing."""
-PATIENCE = 2
+SOON_S = 1.0
+"""After the start: what was said to a network that one has only just joined is easily lost. Twice as long after each
+look that found nothing.
+"""
+LATEST_S = 10.0
+"""After a look that found nothing, at most."""
+PATIENCE = 4
 """Looks in vain before it is told: one may come too early, or ask the wrong peers."""
 
 AskBooks = Callable[[], Awaitable[Sequence[Sequence[bytes]]]]
@@ -53,10 +57,13 @@ class Lookout:
 
     async def run(self) -> None:
         """Look for ever."""
-        wait_s = self._soon_s
+        soon_s = self._soon_s
         while True:
-            await asyncio.sleep(wait_s)
-            wait_s = self._interval_s if await self.look() else self._soon_s
+            await asyncio.sleep(soon_s)
+            while await self.look():
+                soon_s = self._soon_s
+                await asyncio.sleep(self._interval_s)
+            soon_s = min(LATEST_S, 2 * soon_s)
 
     async def look(self) -> bool:
         """Look once, and tell what has changed; whether the offer is seen."""

@@ -10,6 +10,7 @@ from market_offers import NOW, an_offer, key_of
 
 from node.events import Event, KeyInUse, OfferPublished, OfferSeen, OfferUnseen
 from node.market import Advertiser, Lookout, OfferBook
+from node.market.lookout import PATIENCE
 from protocol.offer import Offer
 from protocol.signing import seal
 
@@ -73,7 +74,7 @@ async def test_an_offer_that_nobody_has_is_told_once_and_told_again_when_it_is_s
     await send(others, advertiser)
     assert not await lookout.look()
     assert others.events == [], "a first look may come too early"
-    for _ in range(3):
+    for _ in range(5):
         assert not await lookout.look()
     assert others.events == [OfferUnseen(peers=2)]
     others.deaf = False
@@ -89,7 +90,7 @@ async def test_a_node_without_peers_is_not_seen() -> None:
     advertiser = others.advertiser()
     lookout = others.lookout(advertiser)
     await send(others, advertiser)
-    for _ in range(2):
+    for _ in range(PATIENCE):
         assert not await lookout.look()
     assert others.events == [OfferUnseen(peers=0)]
 
@@ -118,7 +119,7 @@ async def test_a_second_node_with_the_key_is_told_to_the_first() -> None:
     assert await lookout.look()
     second.sealed()  # its clock is ahead by a little
     await send(others, second)
-    for _ in range(3):
+    for _ in range(PATIENCE + 1):
         await lookout.look()
     assert others.events == [KeyInUse(addresses=("/ip4/192.0.2.66/tcp/4002/tls",)), OfferUnseen(peers=2)]
 

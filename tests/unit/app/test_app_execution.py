@@ -13,17 +13,19 @@ from memory_links import MemoryLink
 from small_market import FEE, GRACE_S, MANIFEST, SmallMarket
 from virtual_loop import run_virtually
 
-from node.app.another_try import to_be_avoided, worth_another_try
+from node.app.another_try import plan_again, to_be_avoided, worth_another_try
 from node.app.busy import MOST_WAIT_S, BusyNodes
 from node.app.execution import ATTEMPTS, RISKED_TIMES, Execution
 from node.app.planning import JobPlan, Request
 from node.app.receipts import Kept
 from node.app.report import build_report
 from node.events import Event, Retrying, WaitingForBusy
+from node.market import OfferBook
 from node.pipeline.buying.job import Deal, JobResult
 from node.ports import VenueRules
 from protocol.errors import LostPeerError, RefusedError
 from protocol.metering import reserved_caps
+from protocol.offer import Offer
 from protocol.routing import NoRouteError, Route
 from protocol.standing import Deed
 
@@ -96,6 +98,30 @@ def test_who_failed_a_job_is_avoided_unless_there_is_a_newer_offer_of_its(tmp_pa
         assert to_be_avoided(result, lambda node: []) == [keys[0], keys[2]]
         assert to_be_avoided(result, lambda node: [asked_with]) == [keys[0], keys[2]]
         assert to_be_avoided(result, lambda node: [b"a newer offer"]) == [keys[2]]
+
+    in_shop(tmp_path, story)
+
+
+def test_another_plan_waits_for_an_offer_that_closes_the_gap(tmp_path: Path) -> None:
+    """That of a node that began a moment ago may not have been heard, by the ledger neither."""
+
+    async def story(shop: Shop) -> None:
+        result = await failed_by(shop, {1: LostPeerError("gone")})
+        plan, market = shop.plan(result.deal), shop.market
+        heard = [result.deal.offer(leg) for leg in range(3)]
+        late = heard[1].replace(public_key=market.client_key.public_key)
+        asked: list[bool] = []
+
+        async def offers(*, enough: Callable[[Sequence[Offer]], bool]) -> Sequence[Offer]:
+            asked.extend(enough(found) for found in (heard, [*heard, late]))
+            return heard
+
+        async def make(request: Request) -> JobPlan:
+            assert request.exclude == {heard[1].public_key}
+            return plan
+
+        assert await plan_again(plan, result, OfferBook(lambda: 0), offers, make) is plan
+        assert asked == [False, True]
 
     in_shop(tmp_path, story)
 

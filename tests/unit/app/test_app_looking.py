@@ -52,13 +52,17 @@ class Road:
         assert patience_s is not None
         self.asked.append([offer.public_key for offer in offers])
         there = self.answering | (self.late if patience_s > 3 else set())
-        return {key: 500 for key in self.asked[-1] if key in there}
+        answered: dict[bytes, int] = {}
+        for key in self.asked[-1]:
+            if key in there and not (enough is not None and enough(answered)):
+                answered[key] = 500
+        return answered
 
 
-def market(offers: list[Offer], paid: Sequence[int] = ()) -> Market:
+def market(offers: list[Offer], paid: Sequence[int] = (), standbys: int = 0) -> Market:
     sealed = [(offer, seal(offer, key_of(0))) for offer in offers]
     known = {key_of(number).public_key for number in paid}
-    config = ClientConfig(data_dir=Path("/nowhere"))
+    config = ClientConfig(data_dir=Path("/nowhere"), standbys=standbys)
     return Market(
         Request(prompt=(1, 2, 3)), config, MANIFEST, sealed, venue=VENUE, clock=lambda: NOW,
         merit=lambda key: Merit.PAID if key in known else Merit.NEWCOMER,
@@ -100,3 +104,15 @@ async def test_one_that_is_only_slow_is_used_where_there_is_no_other() -> None:
     road = Road(late=[1])
     await look(asked, road)
     assert asked.route().legs[0].offer == here(1)
+
+
+async def test_where_standbys_are_wanted_nodes_that_could_be_are_waited_for() -> None:
+    for standbys, answered in ((0, 1), (1, 2)):
+        asked = market([here(number) for number in range(4)], standbys=standbys)
+        await look(asked, Road(*range(4)))
+        assert len(asked._round_trips) == answered
+    alone = market([here(0), here(1)], standbys=1)
+    road = Road(0)
+    await look(alone, road)
+    assert len(road.asked) == 1, "a route is there: nobody else is looked for"
+    assert alone.route().legs[0].offer == here(0)

@@ -19,6 +19,7 @@ from protocol.choice import (
     choose_model,
     covers,
     covers_some_model,
+    covers_twice,
     namesakes,
     no_node_left,
     route_among,
@@ -56,6 +57,15 @@ def test_coverage_is_that_of_the_set_of_blocks(spans: list[tuple[int, int]]) -> 
     ]
     held = {block for offer in offers for block in range(offer.span.start, offer.span.end)}
     assert covers_some_model(offers) is (held == set(range(8)))
+    times = [sum(offer.span.start <= block < offer.span.end for offer in offers) for block in range(8)]
+    assert covers_twice(offers, MODEL) is (min(times) >= 2)
+
+
+def test_a_model_is_covered_twice_only_by_its_own_offers() -> None:
+    assert not covers_twice([], MODEL)
+    assert covers_twice([*halves(), *halves(2)], MODEL)
+    assert not covers_twice([*halves(), *halves(2, model=OTHER)], MODEL)
+    assert not covers_twice([*halves(), an_offer(2, (0, 2)), an_offer(2, (0, 2))], MODEL), "one node is one"
 
 
 def test_the_deepest_model_costs_no_more_to_look_at_than_another() -> None:
