@@ -1,4 +1,4 @@
-"""`joule` commands in processes that start at once: forked from one that has imported what all of them need.
+"""`joule` commands, and calls, in processes that start at once: forked from one that has imported what they need.
 
 Importing takes longer than all else that a short command does; so a demo with five processes imports once. That one
 process (`multiprocessing.forkserver`) runs nothing itself, and ends with its parent.
@@ -12,22 +12,28 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from node.demo.wan import set_namespace
 from protocol.errors import LocalError
 
-__all__ = ["Forked"]
+__all__ = ["Command", "Forked", "call_forked", "fork"]
 
 _IMPORTED = [
     *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
     *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile", "transformers.modeling_utils"),
     *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_IMPORTED)
@@ -58,7 +64,7 @@ class Forked:
 
         Raises LocalError where this machine cannot.
         """
-        process, (stdin, stdout, stderr) = await asyncio.to_thread(_fork, arguments, environment, namespace)
+        process, (stdin, stdout, stderr) = await asyncio.to_thread(_piped, arguments, environment, namespace)
         self = cls(process)
         self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
         return self
@@ -108,7 +114,7 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _fork(
+def _piped(
     arguments: Sequence[str], environment: Mapping[str, str], namespace: int | None
 ) -> tuple[BaseProcess, tuple[int, int, int]]:
     """The process, and this side's ends of its pipes: all in one call, so that who waits for it may be cancelled."""
@@ -119,32 +125,51 @@ def _fork(
             closing.callback(os.close, each)
         for each in ours:
             kept.callback(os.close, each)
-        process = _forks.Process(target=_Command(arguments, environment, theirs, namespace), daemon=True)
-        try:
-            process.start()
-        except (OSError, EOFError) as error:
-            raise LocalError(
-                f"a process could not be started ({error or 'the one that it is forked from has ended'})",
-                hint="is the temporary folder (TMPDIR) writable, and its path shorter than 80 characters?",
-            ) from None
+        folder = os.getcwd()  # noqa: PTH109 - as it is, links and all
+        process = fork(Command(arguments, {**os.environ, **environment}, folder, theirs, namespace))
         kept.pop_all()
         return process, ours
 
 
-class _Command:
-    """What a forked process does; made in its parent, called in it."""
+def fork(command: Command, *, parent: bool = False) -> BaseProcess:
+    """The process that does it, started; it ends with this one. Raises LocalError where this machine cannot.
+
+    Args:
+        parent: whether it may fork others. Then this process, when it ends by itself, waits for it.
+    """
+    process = _forks.Process(target=command, daemon=not parent)
+    try:
+        process.start()
+    except (OSError, EOFError) as error:
+        raise LocalError(
+            f"a process could not be started ({error or 'the one that it is forked from has ended'})",
+            hint="is the temporary folder (TMPDIR) writable, and its path shorter than 80 characters?",
+        ) from None
+    return process
+
+
+class Command:
+    """One `joule` command; made in its parent, called in the process that does it.
+
+    Args:
+        environment: all of it.
+        folder: where it is done.
+        standard: descriptors of its input, output and errors: the parent's here, and the process's own once it has been
+            sent.
+        namespace: descriptor of the network namespace that it is in; the parent's own where None.
+    """
 
     def __init__(
         self,
         arguments: Sequence[str],
         environment: Mapping[str, str],
+        folder: str,
         standard: Sequence[int],
-        namespace: int | None,
+        namespace: int | None = None,
     ) -> None:
-        """Descriptors are the parent's here, and the child's once it has been sent."""
         self._arguments = list(arguments)
-        self._environment = {**os.environ, **environment}
-        self._folder = os.getcwd()  # noqa: PTH109 - as it is, links and all
+        self._environment = dict(environment)
+        self._folder = folder
         self._standard: Any = standard
         self._namespace: Any = namespace
 
@@ -153,8 +178,7 @@ class _Command:
         return {**vars(self), "_standard": standard, "_namespace": None if namespace is None else DupFd(namespace)}
 
     def __call__(self) -> None:
-        os.setsid()  # out of the terminal's group
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        _stand_apart()
         if self._namespace is not None:
             set_namespace(self._namespace.detach())
         for number, each in enumerate(self._standard):
@@ -163,10 +187,25 @@ class _Command:
         os.environ.clear()
         os.environ.update(self._environment)
         os.chdir(self._folder)
+        tempfile.tempdir = None  # looked up anew, in this environment
         sys.argv = ["joule", *self._arguments]
         from node.cli import main
 
         main()
+
+
+async def call_forked(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """What the call returns or raises, done in a process of its own; all of it has to be picklable."""
+    pool = ProcessPoolExecutor(1, mp_context=_forks, initializer=_stand_apart)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, partial(call, *arguments, **named))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _stand_apart() -> None:
+    os.setsid()  # out of the terminal's group
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

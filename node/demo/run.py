@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from node.app.asking import Question
@@ -10,6 +9,7 @@ from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
 from node.app.client import Client
 from node.app.prompt import Prompt
 from node.app.report import JobReport
+from node.demo.forked import call_forked
 from node.demo.market import CLIENT, NODES, demo_market
 from node.demo.result import DemoFindings, DemoResult
 from protocol.bundle import Bundle
@@ -54,4 +54,4 @@ async def check(bundle: Bundle | None, say: Say) -> AuditReport | None:
     if bundle is None:
         return None
     say("\nSpot check: executing a drawn part of it again ...")
-    return await asyncio.to_thread(audit_bundle, bundle, BUNDLED_MODEL)
+    return await call_forked(audit_bundle, bundle, BUNDLED_MODEL)

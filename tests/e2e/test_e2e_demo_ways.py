@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ pytestmark = pytest.mark.slow
 DEMO_S = 240
 
 
-def demo(folder: Path, *arguments: str, status: int = 0) -> Any:
+def demo(tools: Path, folder: Path, *arguments: str, status: int = 0) -> Any:
     """What a demo prints as JSON."""
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "node", "demo", *arguments, "--json"]
+    command = [tools / "joule", "demo", *arguments, "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEMO_S, check=False)
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
@@ -38,8 +37,8 @@ def no_hosts() -> ConfigurationError | None:
         return error
 
 
-def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(tmp_path: Path) -> None:
-    report = demo(tmp_path, "--kill")
+def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(tmp_path: Path, forked: Path) -> None:
+    report = demo(forked, tmp_path, "--kill")
     killed, legs, (healed,) = report["killed"], report["legs"], report["healed"]
     assert killed == {
         "leg": 1,
@@ -65,18 +64,18 @@ def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(tm
     assert list(tmp_path.glob("joulemesh-*")) == []
 
 
-def test_an_answer_without_a_middle_is_told_in_a_line(tmp_path: Path) -> None:
-    told = demo(tmp_path, "17 + 25 =", "--kill", status=1)
+def test_an_answer_without_a_middle_is_told_in_a_line(tmp_path: Path, forked: Path) -> None:
+    told = demo(forked, tmp_path, "17 + 25 =", "--kill", status=1)
     assert told["code"] == "short-answer"
     assert list(tmp_path.glob("joulemesh-*")) == []
 
 
-def test_a_demo_over_distances_counts_round_trips(tmp_path: Path) -> None:
+def test_a_demo_over_distances_counts_round_trips(tmp_path: Path, forked: Path) -> None:
     problem = no_hosts()
     if problem is not None:
-        assert demo(tmp_path, "--wan", status=1)["code"] == problem.code
+        assert demo(forked, tmp_path, "--wan", status=1)["code"] == problem.code
         pytest.skip(problem.message)
-    report = demo(tmp_path, "--wan")
+    report = demo(forked, tmp_path, "--wan")
     first = report["ways"][0]
     assert first["seconds_to_first_token"] > first["seconds_to_open"] > first["round_trip_s"] > 0
     # A token goes round three legs, half a round trip each: faster than light it does not come.

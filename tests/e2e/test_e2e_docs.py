@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doc_commands import ROOT, SERVICE, Block, Reader, blocks, free_port
+from doc_commands import INSTALLED, ROOT, SERVICE, Block, Reader, blocks, free_port
 
 pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after another, on a machine that may be busy
 
@@ -40,9 +40,9 @@ def follow(reader: Reader, page: Path) -> Iterator[tuple[Block, str]]:
     reader.until_ready()
 
 
-def test_the_tutorial_runs_as_printed(folder: Path) -> None:
+def test_the_tutorial_runs_as_printed(folder: Path, forked: Path) -> None:
     printed = {}
-    with Reader(folder) as reader:
+    with Reader(folder, forked) as reader:
         for block, out in follow(reader, ROOT / "docs/tutorial/first-job.md"):
             printed[block.text] = out
         reader.stop()
@@ -52,7 +52,7 @@ def test_the_tutorial_runs_as_printed(folder: Path) -> None:
 
 
 def test_a_ledger_is_run_as_printed(folder: Path) -> None:
-    with Reader(folder) as reader:
+    with Reader(folder, INSTALLED) as reader:
         reader.names = {
             "https://ledger.example.org": reader.ledger,
             "/tcp/4001": f"/tcp/{free_port()}",
@@ -64,9 +64,9 @@ def test_a_ledger_is_run_as_printed(folder: Path) -> None:
     assert said.count("every entry follows the rules") == 2
 
 
-def test_a_node_is_run_as_printed(folder: Path) -> None:
+def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
     page = ROOT / "docs/how-to/run-a-node.md"
-    with Reader(folder) as reader:
+    with Reader(folder, forked) as reader:
         secret = folder / "secret"
         secret.write_text("what a person types\n")
         reader.names = {
@@ -97,7 +97,7 @@ def test_a_node_is_run_as_printed(folder: Path) -> None:
 
 
 def test_keys_are_kept_as_printed(folder: Path) -> None:
-    with Reader(folder) as reader:
+    with Reader(folder, INSTALLED) as reader:
         for _ in follow(reader, ROOT / "docs/how-to/keys.md"):
             pass
         moved = reader.follow(
@@ -109,9 +109,9 @@ def test_keys_are_kept_as_printed(folder: Path) -> None:
     assert address[0] in moved
 
 
-def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path) -> None:
+def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path, forked: Path) -> None:
     page = ROOT / "docs/how-to/survive.md"
-    with Reader(folder) as reader:
+    with Reader(folder, forked) as reader:
         for key in ("default", "node", "other"):
             reader.follow(Block("sh", f"joule key new --name {key}"))
         reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key node --faucet-limit 5"))
@@ -127,8 +127,8 @@ def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path) -> None:
     assert '"verified": true' in listed
 
 
-def test_the_simulator_is_run_as_printed(folder: Path) -> None:
-    with Reader(folder) as reader:
+def test_the_simulator_is_run_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
         for _ in follow(reader, ROOT / "docs/how-to/simulate.md"):
             pass
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = ROOT / ".venv" / "bin"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVICE = "# in a terminal of its own"
 ELSEWHERE = "# on the other machine"
@@ -60,10 +61,12 @@ class Reader:
 
     Args:
         folder: his machine.
+        tools: a folder whose commands are found before all others.
         names: what a page calls something, and what it is called here.
     """
 
     folder: Path
+    tools: Path
     names: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     services: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -81,7 +84,7 @@ class Reader:
         (self.folder / home).mkdir()
         bare = {
             "HOME": str(self.folder / home),
-            "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+            "PATH": f"{self.tools}:{INSTALLED}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "JOULE_PASSPHRASE": "what a person types",
             "JOULE_PORT": str(self.port),

@@ -1,0 +1,88 @@
+"""A `joule` for shells that starts at once: it is done in a process forked from one that has imported everything.
+
+The command on the PATH is a few lines that hand its arguments, environment, folder and descriptors to this process,
+pass signals on, and end as the forked process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from node.demo.forked import Command, fork
+
+_JOULE = """#!{python} -ISB
+import array, json, os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({path!r})
+    told = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
+    server.sendmsg([len(told).to_bytes(4, "big")], rights)
+    server.sendall(told)
+    process = int.from_bytes(server.recv(4), "big")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(process, number))
+    status = int.from_bytes(server.recv(4), "big", signed=True)
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+
+
+@contextmanager
+def forked_shell() -> Iterator[Path]:
+    """A folder for the PATH, with `joule` in it, for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix="joule-") as name, socket.socket(socket.AF_UNIX) as listener:
+        folder = Path(name)
+        listener.bind(str(folder / "socket"))
+        listener.listen()
+        command = folder / "joule"
+        command.write_text(_JOULE.format(python=sys.executable, path=str(folder / "socket")))
+        command.chmod(0o755)
+        serving = threading.Thread(target=_serve, args=(listener,), daemon=True)
+        serving.start()
+        try:
+            yield folder
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join()
+
+
+def _serve(listener: socket.socket) -> None:
+    with suppress(OSError):  # closed
+        while True:
+            asker, _ = listener.accept()
+            threading.Thread(target=_do, args=(asker,), daemon=True).start()
+
+
+def _do(asker: socket.socket) -> None:
+    with asker:
+        length, standard, _, _ = socket.recv_fds(asker, 4, 3)
+        told = _exactly(asker, struct.unpack(">I", length)[0])
+        arguments, environment, folder = json.loads(told)
+        process = fork(Command(arguments, environment, folder, standard), parent=True)
+        for each in standard:
+            os.close(each)
+        asker.sendall(struct.pack(">I", process.pid or 0))
+        if process.sentinel not in wait([process.sentinel, asker]):
+            process.kill()  # whoever asked was
+        process.join()
+        with suppress(OSError):
+            asker.sendall(struct.pack(">i", process.exitcode or 0))
+
+
+def _exactly(asker: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        data += asker.recv(length - len(data))
+    return data
