@@ -1,15 +1,19 @@
-"""Which event loop a test runs on: a virtual clock where all lives in memory, else asyncio's own."""
+"""What holds for every test: its event loop, a virtual clock where all lives in memory, and when its turn comes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import pytest
 from virtual_loop import VirtualLoop
 
-VIRTUAL = Path(__file__).parent / "unit" / "pipeline"
+TESTS = Path(__file__).parent
+VIRTUAL = TESTS / "unit" / "pipeline"
+WAITING = (TESTS / "e2e", TESTS / "hostile")
+"""Whose tests wait for processes more than they compute."""
 
 
 def pytest_asyncio_loop_factories(
@@ -18,3 +22,11 @@ def pytest_asyncio_loop_factories(
     if VIRTUAL in item.path.parents:
         return {"virtual": VirtualLoop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait and files that compute take turns, so that workers beside one another do both."""
+    files = [list(of_file) for _, of_file in groupby(items, key=lambda item: item.path)]
+    waiting = [each for each in files if WAITING[0] in each[0].path.parents or WAITING[1] in each[0].path.parents]
+    computing = [each for each in files if each not in waiting]
+    items[:] = [item for pair in zip_longest(waiting, computing, fillvalue=[]) for each in pair for item in each]
