@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, NewType
 
-from Crypto.Hash import keccak
+import sha3
 
 from protocol.codec import Count, Message, Size, TextSize, Uint, encode, message
 from protocol.errors import InvalidError
@@ -66,7 +66,8 @@ ModelRoot = NewType("ModelRoot", bytes)
 
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (not the later SHA3-256)."""
-    return keccak.new(digest_bits=256, data=data).digest()
+    digest: bytes = sha3.keccak_256(data).digest()
+    return digest
 
 
 def address_of(uncompressed_public_key: bytes) -> Address:

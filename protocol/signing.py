@@ -61,11 +61,10 @@ def recover(digest: bytes, signature: bytes) -> Address:
     """The address whose key made the EIP-2098 `signature` over `digest`. Raises SignatureError."""
     if len(signature) != 64:
         raise SignatureError(f"a signature has 64 bytes, not {len(signature)}")
-    y_and_s = int.from_bytes(signature[32:], "big")
-    s = (y_and_s & (_HIGH_BIT - 1)).to_bytes(32, "big")
-    parity = bytes([y_and_s >> 255])
+    # r, s without its top bit, and that bit: the parity.
+    split = b"%b%c%b%c" % (signature[:32], signature[32] & 0x7F, signature[33:], signature[32] >> 7)
     try:
-        key = coincurve.PublicKey.from_signature_and_message(signature[:32] + s + parity, digest, hasher=None)
+        key = coincurve.PublicKey.from_signature_and_message(split, digest, hasher=None)
     except Exception as error:  # noqa: BLE001 - what coincurve raises for a failed recovery is a bare Exception
         raise SignatureError(f"not a valid signature ({type(error).__name__})") from None
     return address_of(key.format(compressed=False))
