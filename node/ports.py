@@ -17,7 +17,7 @@ from protocol.eip712 import Domain
 from protocol.ids import BlockSpan
 from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.offer import Provenance
-from protocol.session import Account, SessionRecord
+from protocol.settlement import Account, SessionRecord
 from protocol.signing import SigningKey
 from protocol.standing import Deed, Standing
 

@@ -47,7 +47,7 @@ from protocol.policy import Known, Needs, excluded
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import Accepted, Window, check_spent
 from protocol.receipt_book import ReceiptBook
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Reroute, Terms, check_terms, open_reroutes
 

@@ -27,7 +27,7 @@ class Domain(Message):
     name: Name = "joulemesh"
     version: Name = "2"
     chain_id: U64
-    """The EVM chain id; for an embedded ledger a number that is no chain's (`session.LEDGER_CHAIN_ID`)."""
+    """The EVM chain id; for an embedded ledger a number that is no chain's (`settlement.LEDGER_CHAIN_ID`)."""
     verifying_contract: AddressBytes
     """The settlement contract, or the address that an embedded ledger derives from its verifier key."""
 

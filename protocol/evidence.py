@@ -16,7 +16,7 @@ from protocol.ids import U64, Bytes32
 from protocol.messages import Session, session_id
 from protocol.note import VerifierKey
 from protocol.operations import LogEntry, Open
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 
 __all__ = ["MAX_EVIDENCE_BYTES", "LogProof", "check_log_proof", "check_opened", "read_entry"]
 

@@ -26,7 +26,7 @@ from protocol.evidence import read_entry
 from protocol.merkle import leaf_hash, verify_consistency, verify_inclusion
 from protocol.note import VerifierKey
 from protocol.operations import Withdraw, sign_op
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey
 from protocol.strict_json import int_text
 

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 def modules() -> list[ModuleType]:
     """Those of `protocol`, each after those that it imports, and those of `node` that declare messages."""
-    names = [f"protocol.{each.name}" for each in pkgutil.iter_modules(protocol.__path__)]
+    names = [each.name for each in pkgutil.walk_packages(protocol.__path__, "protocol.") if not each.ispkg]
     wanted = {name: sorted(_imported(ROOT / (name.replace(".", "/") + ".py")) & set(names)) for name in sorted(names)}
     local = [path for path in sorted((ROOT / "node").rglob("*.py")) if "\n@message(" in path.read_text()]
     ordered = [*TopologicalSorter(wanted).static_order()]

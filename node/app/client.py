@@ -65,7 +65,7 @@ from protocol.offer import Offer
 from protocol.operations import Withdraw
 from protocol.peer_id import peer_id_of
 from protocol.routing import NoRouteError, Route
-from protocol.session import Account
+from protocol.settlement import Account
 from protocol.signing import SigningKey
 
 if TYPE_CHECKING:

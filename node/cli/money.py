@@ -21,7 +21,7 @@ from protocol.ids import Address, Name, checksum_address, parse_address
 if TYPE_CHECKING:
     from node.ledger import Proven
     from node.pipeline.buying.reclaim import OpenSession
-    from protocol.session import Account
+    from protocol.settlement import Account
     from protocol.signing import SigningKey
 
 _AMOUNT = Fixed("$", 6, "0.000001", "1000000000")

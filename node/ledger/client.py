@@ -41,7 +41,7 @@ from protocol.operations import (
     SignedOp,
     sign_op,
 )
-from protocol.session import Account, Rules, SessionRecord, rules_of
+from protocol.settlement import Account, Rules, SessionRecord, rules_of
 from protocol.signing import SigningKey
 
 __all__ = ["LedgerClient"]

@@ -13,7 +13,7 @@ from node.ledger.store import ProviderRow
 from node.ledger.wire import MAX_PROVIDERS
 from protocol.ids import Address
 from protocol.operations import LogEntry
-from protocol.session import Lookup
+from protocol.settlement import Lookup
 
 __all__ = ["Paid", "first_paid", "most_paid"]
 

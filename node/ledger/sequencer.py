@@ -23,7 +23,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, LocalError, Malf
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.note import NoteKey
 from protocol.operations import Deposit, Genesis, SignedOp, sign_op
-from protocol.session import Outcome, Rules, apply, ledger_domain, rules_of
+from protocol.settlement import Outcome, Rules, apply, ledger_domain, rules_of
 from protocol.signing import SigningKey
 from protocol.units import format_micro
 
@@ -119,7 +119,7 @@ class Sequencer:
     async def submit(self, signed: SignedOp) -> int:
         """Take an operation; the index of its entry, once a signed checkpoint covers it durably and is published.
 
-        Raises what `protocol.session.apply` raises, and LocalError when the ledger is overloaded or has stopped.
+        Raises what `protocol.settlement.apply` raises, and LocalError when the ledger is overloaded or has stopped.
         """
         return await self._enqueue(lambda: signed, sessions_of(signed))
 

@@ -27,7 +27,7 @@ from protocol.errors import ConfigurationError, LocalError, MalformedError, Unre
 from protocol.ids import Address, SessionId
 from protocol.merkle import HASH_BYTES
 from protocol.messages import Session
-from protocol.session import Account, SessionRecord
+from protocol.settlement import Account, SessionRecord
 from protocol.tiles import Tile
 
 __all__ = ["AccountRow", "Batch", "NoRoomError", "ProviderRow", "SessionRow", "Store"]

@@ -19,7 +19,7 @@ from protocol.errors import ConfigurationError, DishonestError, PeerError
 from protocol.fork import ForkProof
 from protocol.merkle import verify_consistency
 from protocol.note import VerifierKey, parse_note
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 
 __all__ = ["ContradictionError", "Question", "Signed", "Trust"]
 

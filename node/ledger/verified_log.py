@@ -20,7 +20,7 @@ from protocol.evidence import LogProof, read_entry
 from protocol.ids import Address
 from protocol.merkle import leaf_hash, verify_inclusion
 from protocol.operations import LogEntry, SignedOp
-from protocol.session import Account
+from protocol.settlement import Account
 
 __all__ = ["Proven", "VerifiedLog"]
 

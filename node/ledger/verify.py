@@ -25,7 +25,7 @@ from protocol.ids import Address, SessionId, checksum_address
 from protocol.merkle import HASH_BYTES, leaf_hash
 from protocol.note import VerifierKey
 from protocol.operations import Deposit, Genesis, LogEntry, Withdraw
-from protocol.session import Books, ledger_domain, replay
+from protocol.settlement import Books, ledger_domain, replay
 from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
 __all__ = ["Fault", "Progress", "Report", "verify_database", "verify_log", "verify_url"]

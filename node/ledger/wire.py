@@ -24,7 +24,7 @@ from protocol.errors import (
 )
 from protocol.ids import Address, checksum_address, parse_address
 from protocol.note import decode_base64
-from protocol.session import Rules, ledger_domain
+from protocol.settlement import Rules, ledger_domain
 from protocol.strict_json import int_text, parse_object
 from protocol.text import is_plain_text, to_plain_text
 

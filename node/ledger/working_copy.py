@@ -21,7 +21,7 @@ from protocol.merkle import leaf_hash
 from protocol.messages import session_id
 from protocol.note import NoteKey
 from protocol.operations import Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp
-from protocol.session import Books, Outcome, Rules, rules_of
+from protocol.settlement import Books, Outcome, Rules, rules_of
 from protocol.tiles import Tile, TileAppender, bundle_of
 
 __all__ = ["FAUCET_REFERENCE", "Recovered", "WorkingCopy", "faucet_credit", "recover", "sessions_of"]

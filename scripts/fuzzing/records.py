@@ -19,7 +19,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, KeystoreError, P
 from protocol.evidence import LogProof, check_opened, read_entry
 from protocol.note import NoteKey, VerifierKey, parse_note
 from protocol.operations import SignedOp
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.tiles import Tile, TileReader, decode_bundle, encode_bundle, parse_tile_path, tile_path
 from scripts.fuzzing.files import in_file
 from scripts.fuzzing.mutators import lines, raw, several

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from protocol.codec import encode
-from protocol.session import Books
+from protocol.settlement import Books
 
 __all__ = ["state_of"]
 

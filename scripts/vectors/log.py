@@ -10,7 +10,7 @@ from protocol.evidence import LogProof
 from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
 from protocol.note import NoteKey
 from protocol.operations import Action, Deposit, Genesis, LogEntry, sign_op
-from protocol.session import Books, apply
+from protocol.settlement import Books, apply
 from protocol.signing import SigningKey
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, OPERATOR
 

@@ -18,7 +18,7 @@ from protocol.offer import (
 from protocol.peer_id import peer_id_of
 from protocol.policy import LatencyClass, Policy
 from protocol.rates import Rates
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, seal
 
 __all__ = [

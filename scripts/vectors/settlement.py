@@ -30,7 +30,7 @@ from protocol.messages import (
 )
 from protocol.note import NoteKey
 from protocol.operations import Action, Close, Deposit, Genesis, Open, Release, Settle, SignedOp, Withdraw, sign_op
-from protocol.session import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, SessionRecord, apply, ledger_domain
+from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, SessionRecord, apply, ledger_domain
 from protocol.signing import SigningKey
 from scripts.vectors.books import state_of
 from scripts.vectors.kept import keep

@@ -21,7 +21,7 @@ from node.ledger import LedgerClient
 from node.pipeline.vouchers import StoredVoucher
 from protocol.ids import parse_address
 from protocol.messages import session_id
-from protocol.session import SessionRecord
+from protocol.settlement import SessionRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

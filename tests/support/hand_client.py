@@ -18,7 +18,7 @@ from protocol.messages import SignedReceipt, SignedVoucher, Voucher, session_id,
 from protocol.metering import owed, positions_of, stints, work_of
 from protocol.order import Acceptance, JobOrder, Refusal
 from protocol.receipt import token_bytes
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.tab import first_voucher
 

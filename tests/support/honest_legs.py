@@ -27,7 +27,7 @@ from protocol.order import Acceptance
 from protocol.policy import LatencyClass, Policy
 from protocol.rates import Rates
 from protocol.receipt import NO_HASH, NO_SKETCH, bytes_hash, sketches_hash, token_bytes, yielded_by
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey
 from protocol.tab import Tab, first_voucher
 from protocol.terms import LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash

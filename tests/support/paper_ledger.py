@@ -11,7 +11,7 @@ from protocol.evidence import LogProof
 from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
 from protocol.note import NoteKey, VerifierKey
 from protocol.operations import Action, Deposit, Genesis, LogEntry, sign_op
-from protocol.session import Books, apply, ledger_domain
+from protocol.settlement import Books, apply, ledger_domain
 from protocol.signing import SigningKey
 
 __all__ = ["FEE", "GRACE_S", "PaperLedger"]

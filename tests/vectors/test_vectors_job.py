@@ -32,7 +32,7 @@ from protocol.offer import Offer, check_offer
 from protocol.order import JobOrder, check_acceptance, check_offer_of, check_order
 from protocol.peer_id import peer_id_of
 from protocol.receipt import bytes_hash, check_receipt
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, open_envelope
 from protocol.terms import Terms, open_reroutes, route_at, terms_hash
 

@@ -14,7 +14,7 @@ from protocol.errors import PeerError, RuleError
 from protocol.ids import Address, SessionId
 from protocol.messages import Session, session_id
 from protocol.operations import ACTIONS, SignedOp
-from protocol.session import Account, Books, Rules, SessionRecord, apply, ledger_domain
+from protocol.settlement import Account, Books, Rules, SessionRecord, apply, ledger_domain
 from protocol.signing import SigningKey
 from scripts.vectors import settlement
 

@@ -18,7 +18,7 @@ from protocol.bundle_file import dump_bundle, load_bundle
 from protocol.eip712 import recover_typed
 from protocol.errors import JoulemeshError
 from protocol.messages import session_id
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 
 STORED = Path(__file__).with_name("stored")
 

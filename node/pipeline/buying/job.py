@@ -17,7 +17,7 @@ from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.metering import chain_length
 from protocol.offer import Offer
 from protocol.policy import Policy
-from protocol.session import SessionRecord
+from protocol.settlement import SessionRecord
 from protocol.signing import SigningKey
 from protocol.tab import Tab
 from protocol.terms import Continuation, Plan, SamplingTerms, Terms

@@ -11,7 +11,7 @@ from node.pipeline.vouchers import VoucherStore
 from node.ports import Settlement
 from protocol.errors import RuleError
 from protocol.messages import SignedDischarge
-from protocol.session import SessionRecord
+from protocol.settlement import SessionRecord
 from protocol.signing import SigningKey
 
 __all__ = ["OpenSession", "freed_by", "open_sessions", "reclaim", "worth_having"]

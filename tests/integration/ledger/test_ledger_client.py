@@ -53,7 +53,7 @@ from protocol.merkle import leaf_hash, node_hash
 from protocol.messages import session_id
 from protocol.note import NoteKey, VerifierKey, sign_note
 from protocol.operations import LogEntry
-from protocol.session import Account
+from protocol.settlement import Account
 
 
 @pytest_asyncio.fixture

@@ -29,7 +29,7 @@ from protocol.eip712 import sign_typed
 from protocol.errors import JoulemeshError
 from protocol.messages import Session, session_id
 from protocol.operations import Action, Deposit, Withdraw
-from protocol.session import Account
+from protocol.settlement import Account
 from protocol.signing import SigningKey
 
 CLIENTS = [SigningKey(bytes([64 + number]) * 32) for number in range(4)]

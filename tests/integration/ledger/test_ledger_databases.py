@@ -31,7 +31,7 @@ from node.ledger.store import Batch, Store
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleError, UnreachableError
 from protocol.messages import session_id
 from protocol.note import NoteKey
-from protocol.session import Account
+from protocol.settlement import Account
 from protocol.signing import SigningKey
 
 

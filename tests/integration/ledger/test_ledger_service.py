@@ -56,7 +56,7 @@ from protocol.merkle import leaf_hash, verify_consistency
 from protocol.messages import session_id
 from protocol.note import VerifierKey
 from protocol.operations import Action, Genesis, SignedOp, sign_op
-from protocol.session import Account, ledger_domain
+from protocol.settlement import Account, ledger_domain
 from protocol.signing import SigningKey
 from protocol.tiles import decode_bundle
 

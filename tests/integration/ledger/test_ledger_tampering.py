@@ -34,7 +34,7 @@ from protocol.errors import ConfigurationError, UnreachableError
 from protocol.merkle import leaf_hash
 from protocol.messages import session_id
 from protocol.operations import AccountEffect, LogEntry, sign_op
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.tiles import TileAppender
 
 ENTRIES = 300

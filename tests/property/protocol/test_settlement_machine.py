@@ -28,7 +28,7 @@ from protocol.messages import (
     sign_voucher,
 )
 from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, Withdraw, sign_op
-from protocol.session import Books, apply, ledger_domain, replay
+from protocol.settlement import Books, apply, ledger_domain, replay
 from protocol.signing import SigningKey
 
 OPERATOR, *PARTIES = (SigningKey(bytes([number]) * 32) for number in range(1, 6))

@@ -16,7 +16,7 @@ from protocol.activations import ActivationType
 from protocol.drafts import Mask
 from protocol.draws import NonceChain
 from protocol.errors import MalformedError
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey
 from protocol.terms import Plan, Speculation
 

@@ -15,7 +15,7 @@ from protocol.ids import MAX_TOKENS, BlockSpan
 from protocol.messages import MAX_LEGS, SignedVoucher, check_discharge, check_voucher, sign_voucher
 from protocol.metering import Stint, window_count
 from protocol.order import check_acceptance
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey
 from protocol.tab import Tab, first_voucher
 

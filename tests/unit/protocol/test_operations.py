@@ -14,7 +14,7 @@ from protocol.eip712 import encode_type, recover_typed, sign_typed
 from protocol.errors import InvalidError
 from protocol.messages import session_id
 from protocol.operations import ACTIONS, Action, Close, Genesis, Open, Release, Settle, SignedOp, sign_op
-from protocol.session import LEDGER_CHAIN_ID, ledger_domain
+from protocol.settlement import LEDGER_CHAIN_ID, ledger_domain
 
 DOMAIN = ledger_domain("test+00000000+AA==")
 SESSION = make_session()

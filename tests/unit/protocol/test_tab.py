@@ -18,7 +18,7 @@ from protocol.ids import MAX_TOKENS
 from protocol.messages import SignedReceipt, Voucher, check_voucher, sign_voucher
 from protocol.metering import Stint, owed, positions_of, served, window_count, window_end, work_of
 from protocol.receipt import NO_RECEIPTS, sketches_hash
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.tab import Tab, first_voucher
 from protocol.terms import Plan
 

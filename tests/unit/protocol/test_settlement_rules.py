@@ -28,7 +28,7 @@ from protocol.eip712 import sign_typed
 from protocol.errors import DishonestError, MalformedError, RuleError, SignatureError
 from protocol.messages import Leg, session_id
 from protocol.operations import Action, Genesis, LogEntry, SignedOp, sign_op
-from protocol.session import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, apply, ledger_domain, replay
+from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, apply, ledger_domain, replay
 from protocol.signing import SigningKey
 
 VERIFIER_KEY = "test+00000000+AA=="

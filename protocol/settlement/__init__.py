@@ -1,0 +1,26 @@
+"""The settlement state machine, pure: the same rules in the embedded ledger, in a replay of its log, in a contract.
+
+Reading order: state (what there is), accounts, sessions (what operations do), machine (which operation does what).
+"""
+
+from __future__ import annotations
+
+from protocol.settlement.machine import LEDGER_CHAIN_ID, apply, ledger_domain, replay, rules_of
+from protocol.settlement.sessions import MAX_SESSION_S
+from protocol.settlement.state import MAX_MONEY, Account, Books, Lookup, Outcome, Rules, SessionRecord
+
+__all__ = [
+    "LEDGER_CHAIN_ID",
+    "MAX_MONEY",
+    "MAX_SESSION_S",
+    "Account",
+    "Books",
+    "Lookup",
+    "Outcome",
+    "Rules",
+    "SessionRecord",
+    "apply",
+    "ledger_domain",
+    "replay",
+    "rules_of",
+]

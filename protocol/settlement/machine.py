@@ -1,0 +1,125 @@
+"""The settlement state machine: what each ledger operation requires, and what it does to money.
+
+`apply` takes a state that it only looks into, one signed operation and the time; it returns what changes, or raises.
+Every venue runs these rules: the embedded ledger when it takes an operation, anyone who replays its log, and, held
+equal by shared vectors, a settlement contract. Clause numbers are those of docs/spec/settlement.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from protocol.eip712 import Domain, recover_typed
+from protocol.errors import DishonestError, PeerError, RuleError, SignatureError
+from protocol.ids import Address, keccak256
+from protocol.operations import (
+    AccountEffect,
+    Action,
+    Close,
+    Deposit,
+    Genesis,
+    LogEntry,
+    Open,
+    Release,
+    SessionEffect,
+    Settle,
+    SignedOp,
+    Withdraw,
+)
+from protocol.settlement.accounts import deposit, withdraw
+from protocol.settlement.sessions import close, open_session, release, settle
+from protocol.settlement.state import Account, Books, Draft, Lookup, Outcome, Rules
+
+__all__ = ["LEDGER_CHAIN_ID", "apply", "ledger_domain", "replay", "rules_of"]
+
+LEDGER_CHAIN_ID = 0x6A6F756C65
+"""``joule`` in ASCII: the chain id of every embedded ledger. Wallets refuse 0, and this one is no chain's."""
+
+
+def ledger_domain(verifier_key: str) -> Domain:
+    """The EIP-712 domain of the embedded ledger that signs its checkpoints with `verifier_key` (clause L2)."""
+    contract = keccak256(b"tlog:" + verifier_key.encode())[12:]
+    return Domain(chain_id=LEDGER_CHAIN_ID, verifying_contract=contract)
+
+
+def rules_of(genesis: Genesis) -> Rules:
+    """The rules that a genesis entry fixes."""
+    return Rules(Address(genesis.actor), genesis.verifier_key, genesis.grace, genesis.faucet_limit, genesis.fee)
+
+
+def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
+    """What `signed` does at `now` (unix seconds). The state stays as it is.
+
+    Raises:
+        MalformedError: the action is none of `operations.ACTIONS`, or what it carries contradicts itself.
+        SignatureError: it, or what it carries, is not signed by the right party for this ledger.
+        RuleError: a rule forbids it; `code` names the rule.
+    """
+    # (1) L3: the actor signed it, for this venue.
+    action = signed.read()
+    if recover_typed(domain, action, signed.signature) != action.actor:
+        raise SignatureError("the operation is not signed by its actor for this ledger")
+    # (2) L4: it is new.
+    actor = Address(action.actor)
+    account = state.account(actor)
+    if action.nonce <= account.nonce:
+        raise RuleError(f"nonce {action.nonce} is not above {account.nonce}", code="nonce")
+    # (3) L5: the ledger exists, and does so once.
+    rules = state.rules
+    if (rules is None) is not isinstance(action, Genesis):
+        raise RuleError("a ledger begins with one genesis entry", code="genesis")
+    # (4) the rule of the action itself.
+    draft = Draft(state, domain, actor, now, rules, {actor: Account(account.free, action.nonce)})
+    _RULES[type(action)](draft, action)
+    # (5) L11: the fee, out of what the actor has afterwards.
+    _charge(draft)
+    return Outcome(_entry(signed, now, draft), draft.accounts, draft.sessions, draft.rules)
+
+
+def replay(books: Books, domain: Domain, entry: LogEntry) -> None:
+    """Apply a logged entry to `books`. Raises DishonestError when the log says something that the rules do not."""
+    try:
+        outcome = apply(books, domain, entry.op, entry.time)
+    except (PeerError, RuleError) as error:
+        raise DishonestError(f"the rules reject it: {error.message}") from error
+    if outcome.entry != entry:
+        raise DishonestError("its effects are not those that the rules give")
+    books.record(outcome)
+
+
+def _charge(draft: Draft) -> None:
+    if draft.rules is not None and draft.actor != draft.rules.operator:
+        draft.debit(draft.actor, draft.rules.fee)
+        draft.credit(draft.rules.operator, draft.rules.fee)
+
+
+def _entry(signed: SignedOp, now: int, draft: Draft) -> LogEntry:
+    accounts = tuple(
+        AccountEffect(account=address, free=account.free, nonce=account.nonce)
+        for address, account in sorted(draft.accounts.items())
+    )
+    sessions = tuple(
+        SessionEffect(session=identity, settled=record.settled, ceilings=record.ceilings)
+        for identity, record in sorted(draft.sessions.items())
+    )
+    return LogEntry(time=now, op=signed, accounts=accounts, sessions=sessions)
+
+
+def _genesis(draft: Draft, action: Genesis) -> None:
+    if ledger_domain(action.verifier_key) != draft.domain:
+        raise RuleError("the genesis entry is for another ledger", code="genesis")
+    if action.fee == 0:
+        raise RuleError("an operation costs at least one micro-unit: else anyone fills the log", code="fee")
+    draft.rules = rules_of(action)
+
+
+_RULES: dict[type[Action], Callable[[Draft, Any], None]] = {
+    Genesis: _genesis,
+    Deposit: deposit,
+    Withdraw: withdraw,
+    Open: open_session,
+    Settle: settle,
+    Release: release,
+    Close: close,
+}
