@@ -126,6 +126,7 @@ class Message:
     __slots__ = ()
     kind: ClassVar[str] = ""
     typed: ClassVar[bool] = False
+    typed_as: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if _tester(type(self))(self):
@@ -145,16 +146,16 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def message(kind: str = "", *, typed: bool = False) -> Callable[[type[M]], type[M]]:
+def message(kind: str = "", *, typed: bool = False, typed_as: str = "") -> Callable[[type[M]], type[M]]:
     """Declare a message: a frozen, slotted, keyword-only dataclass whose `kind` names it and its version on the wire.
 
     A message without a kind can only travel inside another one. One that is `typed` may be signed or hashed as
-    EIP-712 typed data.
+    EIP-712 typed data, whose type is named `typed_as`, by default like the class.
     """
 
     def declare(cls: type[M]) -> type[M]:
         made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
-        made.kind, made.typed = kind, typed
+        made.kind, made.typed, made.typed_as = kind, typed, typed_as or cls.__name__
         return made
 
     return declare

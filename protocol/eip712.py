@@ -1,7 +1,8 @@
 """EIP-712 typed data, derived from the same declarations as the wire form.
 
-A message has one EIP-712 type: its class name, and its field names in camelCase. Every declared field has a type there
-but an optional one, which raises TypeError when its message is first used so. https://eips.ethereum.org/EIPS/eip-712
+A message has one EIP-712 type: its class name unless it says another, and its field names in camelCase. Every declared
+field has a type there but an optional one, which raises TypeError when its message is first used so.
+https://eips.ethereum.org/EIPS/eip-712
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _type_name(shape: Shape) -> str:
         case BoolShape():
             return "bool"
         case MessageShape():
-            return shape.cls.__name__
+            return shape.cls.typed_as
         case ListShape():
             return _type_name(shape.inner) + "[]"
     raise TypeError(f"{shape} has no EIP-712 type")
@@ -92,11 +93,11 @@ def encode_type(cls: type[Message]) -> str:
 
     Raises TypeError where a field has no EIP-712 type, or two types in it have one name.
     """
-    others = sorted(_nested(cls) - {cls}, key=lambda nested: nested.__name__)
-    if len({each.__name__ for each in (cls, *others)}) != 1 + len(others):
+    others = sorted(_nested(cls) - {cls}, key=lambda nested: nested.typed_as)
+    if len({each.typed_as for each in (cls, *others)}) != 1 + len(others):
         raise TypeError(f"two EIP-712 types in {cls.__name__} have one name")
     return "".join(
-        f"{each.__name__}({','.join(f'{_type_name(shape)} {_camel_case(name)}' for name, shape in shapes(each))})"
+        f"{each.typed_as}({','.join(f'{_type_name(shape)} {_camel_case(name)}' for name, shape in shapes(each))})"
         for each in (cls, *others)
     )
 

@@ -32,6 +32,7 @@ __all__ = [
     "NoteSignature",
     "VerifierKey",
     "decode_base64",
+    "key_id_of",
     "open_note",
     "parse_note",
     "sign_note",
@@ -65,7 +66,8 @@ def _is_name(name: str) -> bool:
     return bool(name) and _NOT_IN_NAMES.search(name) is None
 
 
-def _key_id(name: str, typed_key: bytes) -> bytes:
+def key_id_of(name: str, typed_key: bytes) -> bytes:
+    """4 bytes: C2SP signed-note, of a key whose type goes before it."""
     return hashlib.sha256(name.encode() + b"\n" + typed_key).digest()[:4]
 
 
@@ -106,7 +108,7 @@ class VerifierKey:
     @property
     def key_id(self) -> bytes:
         """4 bytes that find the key's line in a note; no proof of anything."""
-        return _key_id(self.name, bytes([_ED25519]) + self.key)
+        return key_id_of(self.name, bytes([_ED25519]) + self.key)
 
     def verify(self, text: str, signature: bytes) -> None:
         """Check an Ed25519 signature over `text`. Raises SignatureError."""
@@ -238,10 +240,10 @@ def open_note(data: bytes, *known: VerifierKey) -> tuple[str, tuple[VerifierKey,
     return note.text, tuple(verified)
 
 
-def sign_note(text: str, keys: Sequence[NoteKey]) -> bytes:
-    """A note of `text` (which ends with a newline), signed by `keys`. Raises InvalidError."""
+def sign_note(text: str, keys: Sequence[NoteKey], *further: NoteSignature) -> bytes:
+    """A note of `text` (which ends with a newline), signed by `keys`, then `further` lines. Raises InvalidError."""
     lines = tuple(NoteSignature(key.verifier.name, key.verifier.key_id, key.sign(text)) for key in keys)
-    data = bytes(Note(text, lines))
+    data = bytes(Note(text, (*lines, *further)))
     try:
         kept = parse_note(data).text == text
     except MalformedError as error:

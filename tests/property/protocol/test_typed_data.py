@@ -91,7 +91,7 @@ def _types(encoded: str) -> dict[str, list[dict[str, str]]]:
 def _plain(shape: Shape, value: Any) -> Any:
     """A value as a wallet takes it."""
     if isinstance(shape, MessageShape):
-        fields = zip(_types(encode_type(shape.cls))[shape.cls.__name__], shapes(shape.cls), strict=True)
+        fields = zip(_types(encode_type(shape.cls))[shape.cls.typed_as], shapes(shape.cls), strict=True)
         return {field["name"]: _plain(inner, getattr(value, name)) for field, (name, inner) in fields}
     if isinstance(shape, ListShape):
         return [_plain(shape.inner, item) for item in value]
@@ -122,7 +122,7 @@ def digest_by_a_wallet(domain: Domain, value: Message) -> bytes:
                 ],
                 **_types(encode_type(type(value))),
             },
-            "primaryType": type(value).__name__,
+            "primaryType": type(value).typed_as,
             "message": _plain(MessageShape(type(value)), value),
         }
     )
@@ -144,8 +144,19 @@ def test_a_wallet_signs_every_typed_message_as_we_do(cls: type[Message], domain:
 
 
 def test_what_a_wallet_is_asked_to_sign() -> None:
-    names = {cls.__name__ for cls in typed_messages()}
-    assert names >= {"Session", "Voucher", "Discharge", "Receipt", "Open", "Settle", "Release", "Close", "Withdraw"}
+    names = {cls.typed_as for cls in typed_messages()}
+    assert names >= {
+        "Session",
+        "Voucher",
+        "Discharge",
+        "Receipt",
+        "Open",
+        "Settle",
+        "Release",
+        "Close",
+        "Withdraw",
+        "Checkpoint",
+    }
 
 
 @message(typed=True)
