@@ -22,7 +22,7 @@ from protocol.eip712 import encode_type
 from protocol.errors import MalformedError, SignatureError
 from protocol.ids import keccak256
 from protocol.note import Note, NoteKey, NoteSignature, parse_note
-from protocol.session import ledger_domain
+from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey
 
 LOG = NoteKey("ledger.example", bytes(range(32)))
