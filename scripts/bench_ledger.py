@@ -51,7 +51,7 @@ def serve(folder: str, pipe: Connection) -> None:
             folder=Path(folder),
             port=0,
             faucet_limit=10**12,
-            rates=Rates(address=_UNBOUNDED, key=_UNBOUNDED, faucet=_UNBOUNDED),
+            rates=Rates(address=_UNBOUNDED, guest=_UNBOUNDED, proven=_UNBOUNDED, key=_UNBOUNDED, faucet=_UNBOUNDED),
         )
         async with run_ledger(settings, OPERATOR, lambda: int(time.time())) as ledger:
             pipe.send((ledger.url, ledger.verifier_key))

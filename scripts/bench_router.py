@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from protocol.activations import ActivationType
 from protocol.ids import BlockSpan
 from protocol.lattice import INFINITE, Ints, Lattice, cheapest
-from protocol.offer import Evidence, Offer
-from protocol.policy import LatencyClass, Policy
+from protocol.offer import Evidence, Hardware, HardwareKind, Limits, Offer
+from protocol.policy import LatencyClass, Needs, Policy
+from protocol.rates import Rates
 from protocol.routing import route
 from protocol.search import Candidates, Weights, lattice_of
 
@@ -43,19 +45,31 @@ def random_offers(count: int, seed: int) -> list[Offer]:
                 venue=bytes(32),
                 model=bytes(32),
                 model_name="bench",
+                license="",
                 span=BlockSpan(start=start, end=start + length),
                 blocks=BLOCKS,
                 precision="bf16",
-                kv_tokens=100_000,
+                activations=(ActivationType.FP32,),
+                hardware=Hardware(device=HardwareKind.CPU, name="", count=1, memory_mib=4096, category=""),
+                limits=Limits(window=64, chunk=512, context=8192, sessions=8, draft_depth=0, credit=0),
+                rates=Rates(
+                    opening=0,
+                    price_in=length * draw.randint(1000, 5000),
+                    price_out=length * draw.randint(4000, 20000),
+                    price_cached=0,
+                    price_rejected=0,
+                    late_discount_ppm=0,
+                ),
+                forecast=(),
+                prompt_us=1000,
                 position_us=length * draw.randint(200, 2000),
-                price_in=length * draw.randint(1000, 5000),
-                price_out=length * draw.randint(4000, 20000),
+                late_us=length * 20_000,
                 energy=None,
                 jurisdiction=draw.choice(["FR", "DE", "IS", "US"]),
-                evidence=Evidence.CLAIMED,
-                stake=0,
+                region="",
                 addresses=("/ip4/192.0.2.1/tcp/4001",),
-                data_address="/ip4/192.0.2.1/tcp/4002/tls",
+                data_addresses=("/ip4/192.0.2.1/tcp/4002/tls",),
+                statements=(),
             )
         )
     return offers
@@ -71,8 +85,8 @@ def columns(offers: list[Offer], rtt_us: dict[bytes, int]) -> Candidates:
         provider=np.arange(len(offers)),
         start=column([offer.span.start for offer in offers]),
         end=column([offer.span.end for offer in offers]),
-        price_in=column([offer.price_in for offer in offers]),
-        price_out=column([offer.price_out for offer in offers]),
+        price_in=column([offer.rates.price_in for offer in offers]),
+        price_out=column([offer.rates.price_out for offer in offers]),
         position_us=column([offer.position_us for offer in offers]),
         access_us=column([rtt_us[offer.public_key] // 2 for offer in offers]),
         region=np.zeros(len(offers), dtype=np.int64),
@@ -139,7 +153,7 @@ def bench(count: int) -> None:
             now=NOW,
             rtt_us=rtt_us,
             latency_weight=LATENCY_WEIGHT,
-            tokens_needed=1000,
+            needs=Needs(positions=1000),
         )
 
     print(f"{count:>8} {fast * 1e3:>10.2f} {slow * 1e3:>10.1f} {slow / fast:>7.1f} {best_of(3, whole) * 1e3:>12.1f}")
