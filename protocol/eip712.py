@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.codec import Message, MessageShape, message, once_per_class, shapes
+from protocol.compiled import Names, function
 from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, Shape, TextShape, UintShape
 from protocol.ids import U64, Address, AddressBytes, Name, keccak256
 from protocol.signing import SigningKey, recover
@@ -108,29 +109,33 @@ def type_hash(cls: type[Message]) -> bytes:
     return keccak256(encode_type(cls).encode())
 
 
-def _encoder(shape: Shape) -> Callable[[Any], bytes]:
-    """EIP-712 ``encodeData`` of one field: 32 bytes. What is longer than 32 bytes, or may be, stands as its hash."""
+def _encoded(shape: Shape, value: str, names: Names) -> str:
+    """Source for EIP-712 ``encodeData`` of one field: 32 bytes. What is longer, or may be, stands as its hash."""
     match shape:
         case UintShape() | BoolShape():
-            return lambda value: int(value).to_bytes(32, "big")
-        case BytesShape() if _exact_length(shape) in (20, 32):
-            return lambda value: bytes(value).rjust(32, b"\0")
+            return f"int({value}).to_bytes(32, 'big')"
+        case BytesShape() if _exact_length(shape) == 32:
+            return value
+        case BytesShape() if _exact_length(shape) == 20:
+            return f"{value}.rjust(32, b'\\0')"
         case BytesShape():
-            return keccak256
+            return f"{names.of(keccak256)}({value})"
         case TextShape() | EnumShape():
-            return lambda value: keccak256(str(value).encode())
+            return f"{names.of(keccak256)}({value}.encode())"
         case MessageShape():
-            return _hash_struct
+            return f"{names.of(_hash_struct)}({value})"
         case ListShape():
-            each = _encoder(shape.inner)
-            return lambda value: keccak256(b"".join([each(item) for item in value]))
+            each = _encoded(shape.inner, f"of_{value.replace('.', '_')}", names)
+            return f"{names.of(keccak256)}(b''.join([{each} for of_{value.replace('.', '_')} in {value}]))"
     raise TypeError(f"{shape} has no EIP-712 encoding")
 
 
 @once_per_class
-def _encoders(cls: type[Message]) -> tuple[tuple[str, Callable[[Any], bytes]], ...]:
-    """By name of the field."""
-    return tuple((name, _encoder(shape)) for name, shape in shapes(cls))
+def _hasher(cls: type[Message]) -> Callable[[Any], bytes]:
+    """``hashStruct`` of a class, spelled out: a message is hashed for each signature that is made or checked."""
+    names = Names()
+    parts = [names.of(type_hash(cls)), *(_encoded(shape, f"it.{name}", names) for name, shape in shapes(cls))]
+    return function("it", f"{names.of(keccak256)}(b''.join(({', '.join(parts)},)))", names)
 
 
 def struct_hash(value: Message) -> bytes:
@@ -141,9 +146,7 @@ def struct_hash(value: Message) -> bytes:
 
 
 def _hash_struct(value: Message) -> bytes:
-    cls = type(value)
-    fields = [encode(getattr(value, name)) for name, encode in _encoders(cls)]
-    return keccak256(type_hash(cls) + b"".join(fields))
+    return _hasher(type(value))(value)
 
 
 def typed_digest(domain: Domain, value: Message) -> bytes:

@@ -76,6 +76,9 @@ class Session(Message):
     legs: Annotated[tuple[Leg, ...], Count(1, MAX_LEGS)]
     """The route, first block to last, then the standbys."""
 
+    def __hash__(self) -> int:  # what is remembered of a session is looked up with every voucher
+        return hash(self.salt)
+
 
 @functools.lru_cache(maxsize=1024)
 def session_id(session: Session) -> SessionId:
