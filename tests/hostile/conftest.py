@@ -16,7 +16,7 @@ surfaces.load()
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def field(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Field]:
     """Of a module's own `SHAPE`, if it has one."""
-    shape = getattr(request.module, "SHAPE", Shape(spans=("0:6",)))
+    shape = getattr(request.module, "SHAPE", Shape(spans=("0:6",), rest_s=0.5))
     async with Field.open(tmp_path_factory.mktemp("siege"), shape) as made:
         yield made
 

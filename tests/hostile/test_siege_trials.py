@@ -11,7 +11,7 @@ from siege.trial import TRIALS, Bench, CannotBeTried, Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-SHAPE = Shape(spans=("0:6",), own_disks=True)
+SHAPE = Shape(spans=("0:6",), rest_s=0.5, own_disks=True)
 
 trial.load()
 

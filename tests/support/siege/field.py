@@ -38,6 +38,8 @@ class Shape:
     spans: tuple[str, ...] = ("0:2", "2:4", "4:6")
     tokens: int = 8
     """Of an honest job."""
+    rest_s: float = 0.0
+    """Of the honest client between two jobs."""
     most_files: int | None = None
     """Descriptors that a node may have."""
     own_disks: bool = False
@@ -170,7 +172,7 @@ class Field:
             manifest = await asyncio.to_thread(model_manifest, BUNDLED_MODEL)
             honest = await Child.start(
                 "siege.honest", network.url, str(folder / "honest"), manifest.name, manifest.root.hex(),
-                str(shape.tokens),
+                str(shape.tokens), str(shape.rest_s),
             )  # fmt: skip
             stack.push_async_callback(honest.stop)
             processes = {"ledger": network.ledger, **network.nodes}

@@ -25,12 +25,12 @@ PROMPT = (5, 6, 7, 8, 9, 10, 11, 12)
 JOB_S = 90.0
 """A job that takes longer has failed."""
 PAUSE_S = 0.2
-"""After a failure."""
+"""More after a failure."""
 MONEY = 4_000_000
 """Micro-units of play money."""
 
 
-async def main(ledger: str, home: Path, model: str, root: str, tokens: int) -> None:
+async def main(ledger: str, home: Path, model: str, root: str, tokens: int, rest_s: float) -> None:
     config = ClientConfig(ledger=ledger, data_dir=home, max_tokens=tokens)
     async with open_client(config, generate(), unheard) as client:
         await client.faucet(MONEY)
@@ -43,6 +43,7 @@ async def main(ledger: str, home: Path, model: str, root: str, tokens: int) -> N
         say("ready")
         while True:
             await one_job(client, root)
+            await asyncio.sleep(rest_s)
 
 
 async def one_job(client: Client, root: str) -> None:
@@ -72,5 +73,5 @@ async def one_job(client: Client, root: str) -> None:
 
 
 if __name__ == "__main__":
-    ledger, home, model, root, tokens = sys.argv[1:]
-    asyncio.run(main(ledger, Path(home), model, root, int(tokens)))
+    ledger, home, model, root, tokens, rest_s = sys.argv[1:]
+    asyncio.run(main(ledger, Path(home), model, root, int(tokens), float(rest_s)))
