@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -160,8 +161,9 @@ def _matches(file: ModelFile, content: bytes) -> bool:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, content)
+    with suppress(OSError):  # without it the next job fetches it again, no more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
 
 
 class Text:

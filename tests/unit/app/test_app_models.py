@@ -68,6 +68,15 @@ async def test_tokenizer_and_template_come_from_whoever_has_them(
         await fetch_tokenizer(requests, ["bare"], manifest, tmp_path / "other")
 
 
+async def test_what_cannot_be_kept_is_used_all_the_same(model: Path, manifest: ModelManifest, tmp_path: Path) -> None:
+    requests = Answering({"whole": ModelServer(model, manifest)})
+    cache = tmp_path / "cache"
+    cache.write_text("a file where a folder is to be made: like a disk that takes nothing")
+    assert await fetch_manifest(requests, ["whole"], manifest.root, cache) == manifest
+    text = await fetch_tokenizer(requests, ["whole"], manifest, cache)
+    assert text.decode(text.prompt_ids(Prompt.question("Hello"))).strip() == "Hello, said the user"
+
+
 async def test_a_file_that_changed_since_the_start_is_not_handed_out(model: Path, manifest: ModelManifest) -> None:
     server = ModelServer(model, manifest)
     question = encode(FileRequest(model=manifest.root, name="tokenizer.json"))
