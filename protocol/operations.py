@@ -1,7 +1,7 @@
 """What a ledger is asked to do, and what it writes down: signed operations, their effects, log entries.
 
 An operation is EIP-712 typed data of its own, so a wallet shows its fields. Each has an actor, who pays the ledger's
-fee for it. docs/spec/settlement.md says what each requires (clauses L3 to L12).
+fee for it. docs/spec/settlement.md says what each requires (clauses L3 to L19).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 
 from protocol.codec import Count, Message, Size, decode, encode, message
 from protocol.eip712 import Domain, sign_typed
-from protocol.ids import U40, U64, AddressBytes, Bytes32, Name, SignatureBytes
+from protocol.ids import U32, U40, U64, AddressBytes, Bytes32, Name, SignatureBytes
 from protocol.messages import MAX_LEGS, Session, SignedDischarge, SignedVoucher
 from protocol.signing import SigningKey
 
@@ -28,6 +28,9 @@ __all__ = [
     "SessionEffect",
     "Settle",
     "SignedOp",
+    "Stake",
+    "Unbond",
+    "Unstake",
     "Withdraw",
     "sign_op",
 ]
@@ -46,7 +49,7 @@ class Action(Message):
 
 @message("genesis/2", typed=True)
 class Genesis(Action):
-    """The first entry: whose ledger this is, and its rules for good."""
+    """The first entry: whose ledger this is, and its rules."""
 
     actor: AddressBytes
     """The operator."""
@@ -59,6 +62,12 @@ class Genesis(Action):
     """Most micro-units of play money for one account; 0 for none."""
     fee: U64
     """Micro-units that every operation costs its actor, at least 1; the operator's own are free."""
+    unbonding: U40
+    """Seconds from the last `unstake/2` until what is unbonding can be free again; also the length of a period."""
+    notice: U40
+    """Seconds that a change of rules is announced before it takes effect."""
+    bond_multiple: U32
+    """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
 
 
 @message("deposit/2", typed=True)
@@ -126,7 +135,46 @@ class Close(Action):
     """Session id."""
 
 
-ACTIONS: tuple[type[Action], ...] = (Genesis, Deposit, Withdraw, Open, Settle, Release, Close)
+@message("stake/2", typed=True)
+class Stake(Action):
+    """Put free money at stake: it answers for what this party signs."""
+
+    actor: AddressBytes
+    nonce: U64
+    amount: U64
+    """Micro-units, above 0."""
+
+
+@message("unstake/2", typed=True)
+class Unstake(Action):
+    """Begin to take money out of the stake. All that is unbonding waits anew; a penalty reaches it until it is free."""
+
+    actor: AddressBytes
+    nonce: U64
+    amount: U64
+    """Micro-units, above 0."""
+
+
+@message("unbond/2", typed=True)
+class Unbond(Action):
+    """After the wait: all that was unbonding is free money again."""
+
+    actor: AddressBytes
+    nonce: U64
+
+
+ACTIONS: tuple[type[Action], ...] = (
+    Genesis,
+    Deposit,
+    Withdraw,
+    Open,
+    Settle,
+    Release,
+    Close,
+    Stake,
+    Unstake,
+    Unbond,
+)
 
 
 @message("op/2")
@@ -157,6 +205,16 @@ class AccountEffect(Message):
     """Micro-units that its owner can spend."""
     nonce: U64
     """Last nonce used."""
+    bond: U64
+    """Micro-units at stake."""
+    unbonding: U64
+    """Micro-units on their way out of the stake."""
+    unlock_at: U64
+    """Unix seconds from which those can be free again; 0 where there are none."""
+    period: U64
+    """The last period in which a bound by bonds was counted; 0 where the ledger has none."""
+    claimed: U64
+    """Micro-units that vouchers paid it in that period."""
 
 
 @message()
@@ -185,3 +243,5 @@ class LogEntry(Message):
     """Every account that the operation changed, in order of address."""
     sessions: Annotated[tuple[SessionEffect, ...], Count(0, MAX_LEGS)]
     """Every session that it changed, in order of id."""
+    burned: U64
+    """Micro-units that nobody has any more: the part of a penalty that goes to nobody."""

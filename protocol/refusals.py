@@ -133,11 +133,13 @@ class RefusalCode(StrEnum):
     NOT_CLIENT = "not-client"
     """Only the session's client may."""
     AMOUNT = "amount"
-    """An amount of zero."""
+    """An amount of zero, or nothing that is unbonding."""
     BALANCE = "balance"
     """The account has less free."""
     OVERFLOW = "overflow"
     """The account would hold more than a ledger can count."""
+    BOND = "bond"
+    """The account has less at stake."""
     FAUCET = "faucet"
     """More than the faucet has left for this account."""
     EXPIRY = "expiry"
@@ -149,7 +151,7 @@ class RefusalCode(StrEnum):
     CLOSED = "closed"
     """The session is closed."""
     EARLY = "early"
-    """The session's grace has not ended."""
+    """The session's grace, or the wait of what is unbonding, has not ended."""
     RELEASED = "released"
     """A discharge that frees nothing which is still held."""
     MISMATCH = "mismatch"
@@ -205,6 +207,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
         *(_C.UNKNOWN_SESSION, _C.RULE, _C.NONCE, _C.GENESIS, _C.NOT_OPERATOR, _C.NOT_CLIENT, _C.AMOUNT, _C.BALANCE),
         *(
             _C.OVERFLOW,
+            _C.BOND,
             _C.FAUCET,
             _C.EXPIRY,
             _C.EXISTS,

@@ -31,6 +31,7 @@ from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
+from node.cli.stakes import Staked
 from node.demo.result import DemoFindings
 from node.events import Event
 from protocol.offer import Offer
@@ -76,6 +77,9 @@ PRINTED: dict[str, Printed] = {
     "reclaim": Printed((Reclaimed,)),
     "faucet": Printed((Moved,)),
     "withdraw": Printed((Moved,)),
+    "stake": Printed((Staked,)),
+    "unstake": Printed((Staked,)),
+    "unbond": Printed((Staked,)),
     "demo": Printed((DemoFindings,), "An object with the fields of [joule run](#joule-run), and with these"),
     "doctor": Printed((Finding,), "A list of objects"),
 }

@@ -134,6 +134,18 @@ class Client:
         action = Withdraw(actor=self.key.address, nonce=0, amount=amount_micro, reference=reference)
         return await self.ledger.submit(action, self.key)
 
+    async def stake(self, amount_micro: int) -> Proven:
+        """Put free money at stake."""
+        return await self.ledger.stake(amount_micro, self.key)
+
+    async def unstake(self, amount_micro: int) -> Proven:
+        """Begin to take money out of the stake."""
+        return await self.ledger.unstake(amount_micro, self.key)
+
+    async def unbond(self) -> Proven:
+        """Free what has left the stake."""
+        return await self.ledger.unbond(self.key)
+
     async def open_sessions(self, address: bytes) -> list[OpenSession]:
         """What jobs of this account, run from here, left open on the ledger."""
         return await open_sessions(self.ledger, self._journal(address), now=clock())

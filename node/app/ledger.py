@@ -80,6 +80,9 @@ def settings_of(config: LedgerConfig) -> LedgerSettings:
         grace_s=config.grace_s,
         faucet_limit=config.faucet_limit_micro,
         fee=config.fee_micro,
+        unbonding_s=config.unbonding_s,
+        notice_s=config.notice_s,
+        bond_multiple=config.bond_multiple,
     )
 
 

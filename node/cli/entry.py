@@ -32,6 +32,9 @@ COMMANDS = {
     "reclaim": "node.cli.money:reclaim",
     "faucet": "node.cli.money:faucet",
     "withdraw": "node.cli.money:withdraw",
+    "stake": "node.cli.stakes:stake",
+    "unstake": "node.cli.stakes:unstake",
+    "unbond": "node.cli.stakes:unbond",
     "demo": "node.cli.demo:demo",
     "doctor": "node.cli.doctor:doctor",
 }

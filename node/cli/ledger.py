@@ -51,6 +51,8 @@ class Replayed:
     """Micro-units that operations cost those who submitted them; the operator has them."""
     held: int
     """Micro-units that are on the books."""
+    burned: int
+    """Micro-units that penalties took from everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
                 withdrawn=found.withdrawn,
                 fees=found.fees,
                 held=found.held,
+                burned=found.books.burned,
             )
         )
     else:
@@ -147,6 +150,7 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
                 "entries": f"{found.entries} verified" + ("" if sound else " before the fault"),
                 "money": f"{money(found.deposited)} in, {money(found.withdrawn)} out, {money(found.held)} on the books",
                 "fees": f"{money(found.fees)} paid to the operator",
+                "penalties": f"{money(found.books.burned)} burned",
                 "result": "every entry follows the rules" if sound else f"NOT SOUND: {found.fault}",
             }
         )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from protocol.signing import SigningKey
 
 _AMOUNT = Fixed("$", 6, "0.000001", "1000000000")
-_ACCOUNT = ("ledger", "key", "data_dir", "log_level")
+ACCOUNT = ("ledger", "key", "data_dir", "log_level")
+"""Settings of a command about an account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,12 @@ class Balance:
     """Micro-units that unfinished sessions, opened from here, still hold."""
     held_until: int | None
     """Unix seconds from which all of that can be had back; null where nothing is held."""
+    bond: int
+    """Micro-units at stake."""
+    unbonding: int
+    """Micro-units on their way out of the stake."""
+    unlock_at: int | None
+    """Unix seconds from which those can be freed; null where there are none."""
     nonce: int
     """Operations of this account that the ledger has taken down."""
 
@@ -66,7 +73,8 @@ class Moved:
     """Micro-units that each account in the entry has free after it, by address."""
 
 
-def _parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
+def parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
+    """Micro-units of an amount in $ on the command line. Raises ConfigurationError."""
     try:
         return _AMOUNT.parse(text)
     except ValueError as error:
@@ -90,7 +98,7 @@ def _parse_address(text: str) -> Address:
 
 @click.command(epilog=examples("joule balance", "joule balance 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --json"))
 @click.argument("address", metavar="[ADDRESS]", required=False)
-@configured(ClientConfig, only=_ACCOUNT)
+@configured(ClientConfig, only=ACCOUNT)
 @json_option
 def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
     """Show what an account has free, proven against the ledger's checkpoint; your own where no ADDRESS is given."""
@@ -101,18 +109,33 @@ def balance(config: ClientConfig, address: str | None, as_json: bool) -> int:
     held = sum(each.reserved_micro for each in left_open)
     back_from = max((each.back_from for each in left_open), default=None)
     if as_json:
-        print_json(Balance(address=whose, free=account.free, held=held, held_until=back_from, nonce=account.nonce))
+        found = Balance(
+            address=whose,
+            free=account.free,
+            held=held,
+            held_until=back_from,
+            bond=account.bond,
+            unbonding=account.unbonding,
+            unlock_at=account.unlock_at if account.unbonding else None,
+            nonce=account.nonce,
+        )
+        print_json(found)
         return status
     click.echo(f"{checksum_address(whose)}  ${money(account.free)} free")
+    if account.bond:
+        click.echo(f"${money(account.bond)} is at stake")
+    if account.unbonding:
+        when = local_time(account.unlock_at)
+        click.echo(f"${money(account.unbonding)} is leaving the stake; from {when} on it can be freed: joule unbond")
     if back_from is not None:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(back_from))
+        when = local_time(back_from)
         sessions = "1 unfinished session" if len(left_open) == 1 else f"{len(left_open)} unfinished sessions"
         click.echo(f"${money(held)} is held by {sessions}; from {when} on it can be had back: joule reclaim")
     return status
 
 
 @click.command(epilog=examples("joule reclaim"))
-@configured(ClientConfig, only=_ACCOUNT)
+@configured(ClientConfig, only=ACCOUNT)
 @passphrase_option
 @json_option
 def reclaim(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -> int:
@@ -127,8 +150,8 @@ def reclaim(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -
 
 
 @click.command(epilog=examples("joule faucet 10"))
-@click.argument("amount", metavar="AMOUNT", default="1", callback=_parse_amount)
-@configured(ClientConfig, only=_ACCOUNT)
+@click.argument("amount", metavar="AMOUNT", default="1", callback=parse_amount)
+@configured(ClientConfig, only=ACCOUNT)
 @passphrase_option
 @json_option
 def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_json: bool) -> int:
@@ -140,7 +163,7 @@ def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_j
 
 
 @click.command(epilog=examples("joule withdraw 2.50 --reference 'IBAN DE02 1203 0000 0000 2020 51'"))
-@click.argument("amount", metavar="AMOUNT", callback=_parse_amount)
+@click.argument("amount", metavar="AMOUNT", callback=parse_amount)
 @click.option(
     "--reference",
     metavar="TEXT",
@@ -148,7 +171,7 @@ def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_j
     callback=_parse_reference,
     help="Where the money should go, for the ledger's operator.",
 )
-@configured(ClientConfig, only=_ACCOUNT)
+@configured(ClientConfig, only=ACCOUNT)
 @passphrase_option
 @json_option
 def withdraw(config: ClientConfig, amount: int, reference: str, passphrase_file: Path | None, as_json: bool) -> int:
@@ -157,6 +180,11 @@ def withdraw(config: ClientConfig, amount: int, reference: str, passphrase_file:
     entry, status = run_job(_withdraw(config, key, amount, reference))
     _print_entry(f"withdrew ${money(amount)} from {checksum_address(key.address)}", entry, as_json)
     return status
+
+
+def local_time(at: int) -> str:
+    """Unix seconds as people read them."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _print_entry(done: str, entry: Proven, as_json: bool) -> None:

@@ -60,6 +60,28 @@ class LedgerConfig:
         "It keeps accounts without money from filling the log. It cannot be changed once the ledger exists.",
     )
 
+    unbonding_s: int = setting(
+        Whole("seconds", 0, 365 * 24 * 3600),
+        table="ledger",
+        default=604_800,
+        about="How long money that leaves a stake can still be taken by a penalty before it is free. It cannot be "
+        "changed once the ledger exists.",
+    )
+    notice_s: int = setting(
+        Whole("seconds", 0, 365 * 24 * 3600),
+        table="ledger",
+        default=604_800,
+        about="How long a change of fee, faucet limit or multiple of bonds is announced before it takes effect. It "
+        "cannot be changed once the ledger exists.",
+    )
+    bond_multiple: int = setting(
+        Whole("times the bond", 0, 1_000_000),
+        table="ledger",
+        default=0,
+        about="How many times its bond vouchers may pay a provider within `unbonding_s`, so that what it can still "
+        "lose bounds what it takes. 0 sets no bound.",
+    )
+
     listen: str = shared.listen()
     announce: tuple[str, ...] = shared.announce()
     peers: tuple[str, ...] = shared.peers()

@@ -39,9 +39,12 @@ from protocol.operations import (
     Release,
     Settle,
     SignedOp,
+    Stake,
+    Unbond,
+    Unstake,
     sign_op,
 )
-from protocol.settlement import Account, Rules, SessionRecord, rules_of
+from protocol.settlement import Account, Rules, SessionRecord, account_of, rules_of
 from protocol.signing import SigningKey
 
 __all__ = ["LedgerClient"]
@@ -194,7 +197,7 @@ class LedgerClient:
         _require_latest(what, proven, floor)
         for effect in proven.entry.accounts:
             if effect.account == address:
-                return Account(effect.free, effect.nonce)
+                return account_of(effect)
         raise DishonestError(f"entry {proven.index} does not change {what}")
 
     def last_seen(self, address: bytes) -> Account | None:
@@ -294,6 +297,18 @@ class LedgerClient:
     async def close(self, session: bytes, key: SigningKey) -> bytes:
         """After the grace: return what is left to the client; evidence."""
         return (await self.submit(Close(actor=key.address, nonce=0, session=session), key)).evidence
+
+    async def stake(self, amount: int, key: SigningKey) -> Proven:
+        """Put free money at stake."""
+        return await self.submit(Stake(actor=key.address, nonce=0, amount=amount), key)
+
+    async def unstake(self, amount: int, key: SigningKey) -> Proven:
+        """Begin to take money out of the stake; RuleError ``bond`` where less is there."""
+        return await self.submit(Unstake(actor=key.address, nonce=0, amount=amount), key)
+
+    async def unbond(self, key: SigningKey) -> Proven:
+        """Free what has left the stake; RuleError ``early`` before the wait is over."""
+        return await self.submit(Unbond(actor=key.address, nonce=0), key)
 
     async def submit(self, action: Action, key: SigningKey) -> Proven:
         """Sign `action` with `key`, under its next nonce, and submit it; returns its entry, proven.

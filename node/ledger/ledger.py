@@ -26,7 +26,7 @@ from node.ledger.offers import OfferPages, Shown
 from node.ledger.quiet_log import Repeated
 from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
-from node.ledger.sequencer import Sequencer
+from node.ledger.sequencer import WEEK_S, Sequencer
 from node.ledger.service import build_app
 from node.ledger.store import Store
 from node.ports import Clock
@@ -65,6 +65,12 @@ class LedgerSettings:
     """Most micro-units of play money for one account; 0 for none. Fixed once the ledger began."""
     fee: int = 1
     """Micro-units that every operation costs its actor, at least 1. Fixed once the ledger began."""
+    unbonding_s: int = WEEK_S
+    """Seconds until stakes that are taken back are free. Fixed once the ledger began."""
+    notice_s: int = WEEK_S
+    """Seconds that a change of rules is announced before it takes effect. Fixed once the ledger began."""
+    bond_multiple: int = 0
+    """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
     rates: Rates = field(default_factory=Rates)
     """How often one asker may ask."""
     connections: int | None = None
@@ -135,6 +141,9 @@ async def run_ledger(
             grace_s=settings.grace_s,
             faucet_limit=settings.faucet_limit,
             fee=settings.fee,
+            unbonding_s=settings.unbonding_s,
+            notice_s=settings.notice_s,
+            bond_multiple=settings.bond_multiple,
             steady=steady,
             accept_clock=accept_clock,
             events=events,

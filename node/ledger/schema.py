@@ -43,7 +43,7 @@ __all__ = [
     "tiles",
 ]
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -81,10 +81,15 @@ accounts = Table(
     Column("address", LargeBinary(20), primary_key=True),
     Column("free", _BIG, nullable=False),
     Column("nonce", _BIG, nullable=False),
+    Column("bond", _BIG, nullable=False),
+    Column("unbonding", _BIG, nullable=False),
+    Column("unlock_at", _BIG, nullable=False),
+    Column("period", _BIG, nullable=False),
+    Column("claimed", _BIG, nullable=False),
     Column("fauceted", _BIG, nullable=False),
     Column("entry", _BIG, ForeignKey(entries.c.position), nullable=False),
 )
-"""Balances. ``fauceted``: credited by the faucet so far; ``entry``: the last one that changed the account."""
+"""Balances and stakes. ``fauceted``: credited by the faucet so far; ``entry``: the last one that changed it."""
 
 sessions = Table(
     "sessions",

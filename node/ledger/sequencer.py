@@ -27,8 +27,9 @@ from protocol.settlement import Outcome, Rules, apply, ledger_domain, rules_of
 from protocol.signing import SigningKey
 from protocol.units import format_micro
 
-__all__ = ["Sequencer"]
+__all__ = ["WEEK_S", "Sequencer"]
 
+WEEK_S = 7 * 24 * 3600
 _MAX_BATCH = 512
 _MAX_WAITING = 4096
 _log = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ class Sequencer:
         grace_s: int,
         faucet_limit: int,
         fee: int,
+        unbonding_s: int = WEEK_S,
+        notice_s: int = WEEK_S,
+        bond_multiple: int = 0,
         steady: Callable[[], float] | None = None,
         accept_clock: bool = False,
         events: Events = unheard,
@@ -95,6 +99,9 @@ class Sequencer:
             grace=grace_s,
             faucet_limit=faucet_limit,
             fee=fee,
+            unbonding=unbonding_s,
+            notice=notice_s,
+            bond_multiple=bond_multiple,
         )
         if recovered is None:
             signed = sign_op(sequencer.domain, operator, genesis)
@@ -283,6 +290,9 @@ def _check_rules(wanted: Rules, found: Rules) -> None:
         ("grace", f"{wanted.grace_s} s", f"{found.grace_s} s"),
         ("faucet limit", format_micro(wanted.faucet_limit), format_micro(found.faucet_limit)),
         ("fee", format_micro(wanted.fee), format_micro(found.fee)),
+        ("wait of stakes", f"{wanted.unbonding_s} s", f"{found.unbonding_s} s"),
+        ("notice of changes", f"{wanted.notice_s} s", f"{found.notice_s} s"),
+        ("multiple of bonds", str(wanted.bond_multiple), str(found.bond_multiple)),
     ):
         if is_now != was:
             raise ConfigurationError(

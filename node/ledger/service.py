@@ -44,6 +44,7 @@ from node.ledger.wire import (
     Answer,
     LedgerInfo,
     Place,
+    account_to_json,
     error_to_json,
     providers_to_json,
     read_object,
@@ -53,6 +54,7 @@ from protocol.codec import decode
 from protocol.errors import JoulemeshError, LocalError, MalformedError, RefusedError, SignatureError, peers_fault
 from protocol.ids import Address, parse_address
 from protocol.operations import SignedOp
+from protocol.settlement import Account
 from protocol.strict_json import exact_keys, int_text
 from protocol.tiles import Tile, encode_bundle, parse_tile_path
 
@@ -143,6 +145,9 @@ class _Routes:
             grace_s=rules.grace_s,
             faucet_limit=rules.faucet_limit,
             fee=rules.fee,
+            unbonding_s=rules.unbonding_s,
+            notice_s=rules.notice_s,
+            bond_multiple=rules.bond_multiple,
             peers=tuple(self._peers),
             version=_version(),
         )
@@ -150,9 +155,8 @@ class _Routes:
 
     async def account(self, request: web.Request) -> web.Response:
         row = self._published.account(_parse_address(request.match_info["address"]))
-        free, nonce = (0, 0) if row is None else (row.account.free, row.account.nonce)
-        entry = None if row is None else row.entry
-        return await self._answer(request, {"free": str(free), "nonce": str(nonce)}, {"entry": entry})
+        account, entry = (Account(), None) if row is None else (row.account, row.entry)
+        return await self._answer(request, account_to_json(account), {"entry": entry})
 
     async def session(self, request: web.Request) -> web.Response:
         row = await self._published.session(_parse_session(request.match_info["session"]))

@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +220,7 @@ class Store:
             [
                 {
                     "address": row.address,
-                    "free": row.account.free,
-                    "nonce": row.account.nonce,
+                    **asdict(row.account),
                     "fauceted": row.fauceted,
                     "entry": row.entry,
                 }
@@ -324,7 +323,8 @@ class Store:
 
 
 def _account_row(row: Row[Any]) -> AccountRow:
-    return AccountRow(Address(row.address), Account(row.free, row.nonce), row.fauceted, row.entry)
+    account = Account(**{each.name: getattr(row, each.name) for each in fields(Account)})
+    return AccountRow(Address(row.address), account, row.fauceted, row.entry)
 
 
 def _session_row(row: Row[Any]) -> SessionRow:

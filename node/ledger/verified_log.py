@@ -20,7 +20,7 @@ from protocol.evidence import LogProof, read_entry
 from protocol.ids import Address
 from protocol.merkle import leaf_hash, verify_inclusion
 from protocol.operations import LogEntry, SignedOp
-from protocol.settlement import Account
+from protocol.settlement import Account, account_of
 
 __all__ = ["Proven", "VerifiedLog"]
 
@@ -119,5 +119,5 @@ class VerifiedLog:
         for effect in entry.accounts:
             address = Address(effect.account)
             if address in newer:
-                self.accounts.put(address, Account(effect.free, effect.nonce))
+                self.accounts.put(address, account_of(effect))
             self.nonces.put(address, max(effect.nonce, self.nonces.get(address) or 0))

@@ -59,7 +59,7 @@ class Report:
     fees: int = 0
     """What operations have cost their actors; the operator has it."""
     books: Books = field(default_factory=Books)
-    """The state that the entries lead to."""
+    """The state that the entries lead to; `burned` in it is what penalties took from everybody."""
     fault: Fault | None = None
     """None when all holds."""
 

@@ -24,7 +24,7 @@ from protocol.errors import (
 )
 from protocol.ids import Address, checksum_address, parse_address
 from protocol.note import decode_base64
-from protocol.settlement import Rules, ledger_domain
+from protocol.settlement import Account, Rules, ledger_domain
 from protocol.strict_json import int_text, parse_object
 from protocol.text import is_plain_text, to_plain_text
 
@@ -36,6 +36,7 @@ __all__ = [
     "Answer",
     "LedgerInfo",
     "Place",
+    "account_to_json",
     "error_to_json",
     "providers_from_json",
     "providers_to_json",
@@ -137,6 +138,12 @@ class LedgerInfo:
     """Most micro-units of play money for one account; 0 for no faucet."""
     fee: int
     """Micro-units that every operation costs its actor."""
+    unbonding_s: int
+    """Seconds until stakes that are taken back are free."""
+    notice_s: int
+    """Seconds that a change of rules is announced before it takes effect."""
+    bond_multiple: int
+    """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
     peers: tuple[str, ...]
     """Multiaddrs where a newcomer finds the network."""
     version: str
@@ -145,7 +152,16 @@ class LedgerInfo:
     @property
     def rules(self) -> Rules:
         """What the genesis entry must say too."""
-        return Rules(self.operator, self.verifier_key, self.grace_s, self.faucet_limit, self.fee)
+        return Rules(
+            operator=self.operator,
+            verifier_key=self.verifier_key,
+            grace_s=self.grace_s,
+            unbonding_s=self.unbonding_s,
+            notice_s=self.notice_s,
+            faucet_limit=self.faucet_limit,
+            fee=self.fee,
+            bond_multiple=self.bond_multiple,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Part of the answer's body; beside the fields it names what follows from the key, for people."""
@@ -164,6 +180,9 @@ class LedgerInfo:
             "grace_s": self.grace_s,
             "faucet_limit": str(self.faucet_limit),
             "fee": str(self.fee),
+            "unbonding_s": self.unbonding_s,
+            "notice_s": self.notice_s,
+            "bond_multiple": self.bond_multiple,
             "peers": list(self.peers),
             "version": self.version,
         }
@@ -171,22 +190,34 @@ class LedgerInfo:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
         """Read strictly. Raises MalformedError."""
-        peers, grace_s = body.get("peers"), body.get("grace_s")
+        peers = body.get("peers")
         if not isinstance(peers, list) or len(peers) > _MAX_PEERS:
             raise MalformedError("the ledger's list of peers cannot be read")
-        if type(grace_s) is not int:
-            raise MalformedError("the ledger's answer has no number grace_s")
         with peers_fault():
             operator = parse_address(_text(body.get("operator")))
         return cls(
             verifier_key=_text(body.get("verifier_key")),
             operator=operator,
-            grace_s=grace_s,
+            grace_s=_number(body, "grace_s"),
             faucet_limit=int_text(body.get("faucet_limit")),
             fee=int_text(body.get("fee")),
+            unbonding_s=_number(body, "unbonding_s"),
+            notice_s=_number(body, "notice_s"),
+            bond_multiple=_number(body, "bond_multiple"),
             peers=tuple(map(_text, peers)),
             version=_text(body.get("version")),
         )
+
+
+def account_to_json(account: Account) -> dict[str, str]:
+    """What an account has; `period` and `claimed`, which bound what vouchers pay, stand in its entry alone."""
+    return {
+        "free": str(account.free),
+        "nonce": str(account.nonce),
+        "bond": str(account.bond),
+        "unbonding": str(account.unbonding),
+        "unlock_at": str(account.unlock_at),
+    }
 
 
 class Merit(Protocol):
@@ -227,6 +258,13 @@ def read_object(content: bytes, *, limit: int = MAX_ANSWER_BYTES) -> dict[str, A
 def _object(value: object, *names: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value.keys() >= set(names):
         raise MalformedError(f"the ledger's answer lacks an object with {', '.join(names)}")
+    return value
+
+
+def _number(body: Mapping[str, Any], name: str) -> int:
+    value = body.get(name)
+    if type(value) is not int:
+        raise MalformedError(f"the ledger's answer has no number {name}")
     return value
 
 

@@ -1,13 +1,13 @@
 """The settlement state machine, pure: the same rules in the embedded ledger, in a replay of its log, in a contract.
 
-Reading order: state (what there is), accounts, sessions (what operations do), machine (which operation does what).
+Reading order: state (what there is), accounts, sessions, stakes (what operations do), machine (which one does what).
 """
 
 from __future__ import annotations
 
 from protocol.settlement.machine import LEDGER_CHAIN_ID, apply, ledger_domain, replay, rules_of
 from protocol.settlement.sessions import MAX_SESSION_S
-from protocol.settlement.state import MAX_MONEY, Account, Books, Lookup, Outcome, Rules, SessionRecord
+from protocol.settlement.state import MAX_MONEY, Account, Books, Lookup, Outcome, Rules, SessionRecord, account_of
 
 __all__ = [
     "LEDGER_CHAIN_ID",
@@ -19,6 +19,7 @@ __all__ = [
     "Outcome",
     "Rules",
     "SessionRecord",
+    "account_of",
     "apply",
     "ledger_domain",
     "replay",

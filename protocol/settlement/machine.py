@@ -8,13 +8,13 @@ equal by shared vectors, a settlement contract. Clause numbers are those of docs
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from protocol.eip712 import Domain, recover_typed
 from protocol.errors import DishonestError, PeerError, RuleError, SignatureError
 from protocol.ids import Address, keccak256
 from protocol.operations import (
-    AccountEffect,
     Action,
     Close,
     Deposit,
@@ -25,11 +25,15 @@ from protocol.operations import (
     SessionEffect,
     Settle,
     SignedOp,
+    Stake,
+    Unbond,
+    Unstake,
     Withdraw,
 )
 from protocol.settlement.accounts import deposit, withdraw
 from protocol.settlement.sessions import close, open_session, release, settle
-from protocol.settlement.state import Account, Books, Draft, Lookup, Outcome, Rules
+from protocol.settlement.stakes import stake, unbond, unstake
+from protocol.settlement.state import Books, Draft, Lookup, Outcome, Rules, effect_of
 
 __all__ = ["LEDGER_CHAIN_ID", "apply", "ledger_domain", "replay", "rules_of"]
 
@@ -45,7 +49,16 @@ def ledger_domain(verifier_key: str) -> Domain:
 
 def rules_of(genesis: Genesis) -> Rules:
     """The rules that a genesis entry fixes."""
-    return Rules(Address(genesis.actor), genesis.verifier_key, genesis.grace, genesis.faucet_limit, genesis.fee)
+    return Rules(
+        operator=Address(genesis.actor),
+        verifier_key=genesis.verifier_key,
+        grace_s=genesis.grace,
+        unbonding_s=genesis.unbonding,
+        notice_s=genesis.notice,
+        faucet_limit=genesis.faucet_limit,
+        fee=genesis.fee,
+        bond_multiple=genesis.bond_multiple,
+    )
 
 
 def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
@@ -70,7 +83,7 @@ def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
     if (rules is None) is not isinstance(action, Genesis):
         raise RuleError("a ledger begins with one genesis entry", code="genesis")
     # (4) the rule of the action itself.
-    draft = Draft(state, domain, actor, now, rules, {actor: Account(account.free, action.nonce)})
+    draft = Draft(state, domain, actor, now, rules, {actor: replace(account, nonce=action.nonce)})
     _RULES[type(action)](draft, action)
     # (5) L11: the fee, out of what the actor has afterwards.
     _charge(draft)
@@ -95,15 +108,12 @@ def _charge(draft: Draft) -> None:
 
 
 def _entry(signed: SignedOp, now: int, draft: Draft) -> LogEntry:
-    accounts = tuple(
-        AccountEffect(account=address, free=account.free, nonce=account.nonce)
-        for address, account in sorted(draft.accounts.items())
-    )
+    accounts = tuple(effect_of(address, account) for address, account in sorted(draft.accounts.items()))
     sessions = tuple(
         SessionEffect(session=identity, settled=record.settled, ceilings=record.ceilings)
         for identity, record in sorted(draft.sessions.items())
     )
-    return LogEntry(time=now, op=signed, accounts=accounts, sessions=sessions)
+    return LogEntry(time=now, op=signed, accounts=accounts, sessions=sessions, burned=draft.burned)
 
 
 def _genesis(draft: Draft, action: Genesis) -> None:
@@ -122,4 +132,7 @@ _RULES: dict[type[Action], Callable[[Draft, Any], None]] = {
     Settle: settle,
     Release: release,
     Close: close,
+    Stake: stake,
+    Unstake: unstake,
+    Unbond: unbond,
 }

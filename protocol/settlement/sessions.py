@@ -62,7 +62,8 @@ def _settle_one(draft: Draft, signed: SignedVoucher) -> None:
     if settled == record.settled:
         raise RuleError("this voucher pays nobody more than was settled before", code="settled")
     for leg, before, after in zip(record.session.legs, record.settled, settled, strict=True):
-        draft.credit(leg.provider, after - before)
+        if after > before:
+            draft.credit(leg.provider, after - before)
     draft.sessions[identity] = SessionRecord(record.session, settled, record.ceilings)
 
 

@@ -1,22 +1,35 @@
 """What a ledger remembers, and what one operation changes of it: accounts, sessions, rules, drafts and outcomes.
 
-Money: an account has free micro-units; an open session holds for each leg what it can still be paid.
-``deposits - withdrawals == free + held`` after every operation (docs/spec/settlement.md, clause L1).
+Money: an account has free micro-units, and some at stake; an open session holds for each leg what it can still be paid.
+``deposits - withdrawals == free + held + bond + unbonding + burned`` after every operation (docs/spec/settlement.md,
+clause L1).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from protocol.eip712 import Domain
 from protocol.errors import RuleError
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.messages import Session
-from protocol.operations import LogEntry
+from protocol.operations import AccountEffect, LogEntry
 from protocol.units import format_micro
 
-__all__ = ["MAX_MONEY", "Account", "Books", "Draft", "Lookup", "Outcome", "Rules", "SessionRecord", "require_positive"]
+__all__ = [
+    "MAX_MONEY",
+    "Account",
+    "Books",
+    "Draft",
+    "Lookup",
+    "Outcome",
+    "Rules",
+    "SessionRecord",
+    "account_of",
+    "effect_of",
+    "require_positive",
+]
 
 MAX_MONEY = 2**63 - 1
 
@@ -29,6 +42,48 @@ class Account:
     """Micro-units that its owner can spend."""
     nonce: int = 0
     """Last operation number used."""
+    bond: int = 0
+    """Micro-units at stake."""
+    unbonding: int = 0
+    """Micro-units on their way out of the stake; a penalty still reaches them."""
+    unlock_at: int = 0
+    """Unix seconds from which those can be free again; 0 where there are none."""
+    period: int = 0
+    """The last period in which a bound by bonds was counted."""
+    claimed: int = 0
+    """Micro-units that vouchers paid it in that period."""
+
+    @property
+    def total(self) -> int:
+        """Micro-units that it has, free or not."""
+        return self.free + self.bond + self.unbonding
+
+
+def account_of(effect: AccountEffect) -> Account:
+    """The account that an entry's effect describes."""
+    return Account(
+        free=effect.free,
+        nonce=effect.nonce,
+        bond=effect.bond,
+        unbonding=effect.unbonding,
+        unlock_at=effect.unlock_at,
+        period=effect.period,
+        claimed=effect.claimed,
+    )
+
+
+def effect_of(address: bytes, account: Account) -> AccountEffect:
+    """An account as an entry names it."""
+    return AccountEffect(
+        account=address,
+        free=account.free,
+        nonce=account.nonce,
+        bond=account.bond,
+        unbonding=account.unbonding,
+        unlock_at=account.unlock_at,
+        period=account.period,
+        claimed=account.claimed,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +107,22 @@ class SessionRecord:
         return self.reserved == 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What the genesis entry fixed."""
 
     operator: Address
     verifier_key: str
     grace_s: int
+    unbonding_s: int
+    """From the last `unstake/2` until what is unbonding can be free again; also the length of a period."""
+    notice_s: int
+    """That a change of rules is announced before it takes effect."""
     faucet_limit: int
     fee: int
     """Micro-units for an operation."""
+    bond_multiple: int
+    """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
 
 
 class Lookup(Protocol):
@@ -96,6 +157,8 @@ class Books:
     rules: Rules | None = None
     accounts: dict[Address, Account] = field(default_factory=dict)
     sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
+    burned: int = 0
+    """Micro-units that penalties have taken from everybody."""
 
     def account(self, address: bytes) -> Account:
         return self.accounts.get(Address(address), Account())
@@ -108,11 +171,12 @@ class Books:
         self.rules = outcome.rules
         self.accounts.update(outcome.accounts)
         self.sessions.update(outcome.sessions)
+        self.burned += outcome.entry.burned
 
     def total(self) -> int:
-        """All micro-units in the ledger: free ones and held ones."""
+        """All micro-units in the ledger that are somebody's: free ones, those at stake, and held ones."""
         held = sum(record.reserved for record in self.sessions.values())
-        return held + sum(account.free for account in self.accounts.values())
+        return held + sum(account.total for account in self.accounts.values())
 
 
 @dataclass(slots=True)
@@ -126,9 +190,14 @@ class Draft:
     rules: Rules | None
     accounts: dict[Address, Account] = field(default_factory=dict)
     sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
+    burned: int = 0
 
     def account(self, address: bytes) -> Account:
         return self.accounts.get(Address(address)) or self.state.account(address)
+
+    def change(self, address: bytes, **fields: int) -> None:
+        """Give an account other values in some of its fields."""
+        self.accounts[Address(address)] = replace(self.account(address), **fields)
 
     def session(self, session: bytes) -> SessionRecord:
         """An open session. Raises RuleError."""
@@ -143,11 +212,15 @@ class Draft:
     def grace_s(self) -> int:
         return 0 if self.rules is None else self.rules.grace_s
 
+    @property
+    def unbonding_s(self) -> int:
+        return 0 if self.rules is None else self.rules.unbonding_s
+
     def credit(self, address: bytes, amount: int) -> None:
         account = self.account(address)
         if account.free + amount > MAX_MONEY:
             raise RuleError(f"{checksum_address(address)} would hold more than a ledger can count", code="overflow")
-        self.accounts[Address(address)] = Account(account.free + amount, account.nonce)
+        self.change(address, free=account.free + amount)
 
     def debit(self, address: bytes, amount: int) -> None:
         account = self.account(address)
@@ -158,7 +231,7 @@ class Draft:
                 code="balance",
                 hint="deposit the missing amount, or lower the price cap or the number of tokens",
             )
-        self.accounts[Address(address)] = Account(account.free - amount, account.nonce)
+        self.change(address, free=account.free - amount)
 
 
 def require_positive(amount: int) -> None:

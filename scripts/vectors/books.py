@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from protocol.codec import encode
@@ -12,7 +13,7 @@ __all__ = ["state_of"]
 
 
 def state_of(books: Books) -> dict[str, Any]:
-    """Rules, accounts and sessions."""
+    """Rules, accounts, sessions, and what is burned."""
     rules = books.rules
     return {
         "rules": None
@@ -23,9 +24,12 @@ def state_of(books: Books) -> dict[str, Any]:
             "grace_s": rules.grace_s,
             "faucet_limit": str(rules.faucet_limit),
             "fee": str(rules.fee),
+            "unbonding_s": rules.unbonding_s,
+            "notice_s": rules.notice_s,
+            "bond_multiple": rules.bond_multiple,
         },
         "accounts": {
-            address.hex(): {"free": str(account.free), "nonce": str(account.nonce)}
+            address.hex(): {name: str(value) for name, value in asdict(account).items()}
             for address, account in sorted(books.accounts.items())
         },
         "sessions": {
@@ -36,6 +40,7 @@ def state_of(books: Books) -> dict[str, Any]:
             }
             for identity, record in sorted(books.sessions.items())
         },
+        "burned": str(books.burned),
     }
 
 

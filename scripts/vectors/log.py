@@ -78,6 +78,9 @@ def new_log() -> Log:
         grace=GRACE_S,
         faucet_limit=10_000_000,
         fee=FEE,
+        unbonding=604_800,
+        notice=604_800,
+        bond_multiple=0,
     )
     log.do(OPERATOR, genesis, now=NOW - 100)
     deposit = Deposit(actor=OPERATOR.address, nonce=2, account=CLIENT.address, amount=5_000_000, reference="faucet")

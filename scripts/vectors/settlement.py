@@ -29,7 +29,21 @@ from protocol.messages import (
     sign_voucher,
 )
 from protocol.note import NoteKey
-from protocol.operations import Action, Close, Deposit, Genesis, Open, Release, Settle, SignedOp, Withdraw, sign_op
+from protocol.operations import (
+    Action,
+    Close,
+    Deposit,
+    Genesis,
+    Open,
+    Release,
+    Settle,
+    SignedOp,
+    Stake,
+    Unbond,
+    Unstake,
+    Withdraw,
+    sign_op,
+)
 from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, SessionRecord, apply, ledger_domain
 from protocol.signing import SigningKey
 from scripts.vectors.books import state_of
@@ -46,6 +60,17 @@ SECRETS = {name: bytes([number]) * 32 for number, name in enumerate(NAMES, 1)}
 KEYS = {name: SigningKey(secret) for name, secret in SECRETS.items()}
 LEGS = tuple(KEYS[f"leg {number}"] for number in range(3))
 NOW, EXPIRY, GRACE_S, FEE, CAP = 1_800_000_000, 1_800_000_600, 3_600, 2, 1_000
+UNBONDING_S, NOTICE_S = 1_000, 500
+RULES = Rules(
+    operator=KEYS["operator"].address,
+    verifier_key=VERIFIER_KEY,
+    grace_s=GRACE_S,
+    unbonding_s=UNBONDING_S,
+    notice_s=NOTICE_S,
+    faucet_limit=10**12,
+    fee=FEE,
+    bond_multiple=0,
+)
 NOBODY = bytes(20)
 ABOUT = (
     "Cases for docs/spec/settlement.md, each on one of the states; written by scripts/vectors/settlement.py. "
@@ -62,7 +87,7 @@ def nothing() -> Books:
 
 def mid_life() -> Books:
     """Everybody but one has money; one session is open, in part settled and released, another one is closed."""
-    books = Books(rules=Rules(KEYS["operator"].address, VERIFIER_KEY, GRACE_S, 10**12, FEE))
+    books = Books(rules=RULES)
     for name, key in KEYS.items():
         books.accounts[key.address] = Account(0 if name == "broke" else 10_000, 7)
     open_, closed = session_of(0), session_of(1)
@@ -78,7 +103,20 @@ def spent() -> Books:
     return books
 
 
-STATES: dict[str, Callable[[], Books]] = {"nothing": nothing, "mid-life": mid_life, "spent": spent}
+def staked() -> Books:
+    """As `mid_life`; leg 1 has something at stake, and leg 2 also something on its way out."""
+    books = mid_life()
+    books.accounts[LEGS[1].address] = Account(free=10_000, nonce=7, bond=501)
+    books.accounts[LEGS[2].address] = Account(free=10_000, nonce=7, bond=300, unbonding=200, unlock_at=NOW + 10)
+    return books
+
+
+STATES: dict[str, Callable[[], Books]] = {
+    "nothing": nothing,
+    "mid-life": mid_life,
+    "spent": spent,
+    "staked": staked,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +179,16 @@ def depositing(amount: int, to: str = "client") -> Deposit:
 
 
 def beginning(**changes: Any) -> Genesis:
-    rules = {"verifier_key": VERIFIER_KEY, "grace": GRACE_S, "faucet_limit": 10**12, "fee": FEE, **changes}
+    rules = {
+        "verifier_key": VERIFIER_KEY,
+        "grace": GRACE_S,
+        "faucet_limit": 10**12,
+        "fee": FEE,
+        "unbonding": UNBONDING_S,
+        "notice": NOTICE_S,
+        "bond_multiple": 0,
+        **changes,
+    }
     return Genesis(actor=NOBODY, nonce=0, **rules)
 
 
@@ -159,6 +206,7 @@ def cases() -> list[Case]:
         *_settle(),
         *_release(),
         *_close(),
+        *_stake(),
         *_fee(),
     ]
 
@@ -302,6 +350,27 @@ def _close() -> list[Case]:
         Case(name="closed before", by="client", action=closing()),
         Case(name="closed twice", by="client", action=closing(1), now=end + 1),
         Case(name="an unknown session is closed", by="client", action=closing(9), now=end + 1),
+    ]
+
+
+def _stake() -> list[Case]:
+    at = {"state": "staked"}
+    end = NOW + 10
+    stake, unstake = (lambda amount, kind=kind: kind(actor=NOBODY, nonce=0, amount=amount) for kind in (Stake, Unstake))
+    unbond = Unbond(actor=NOBODY, nonce=0)
+    return [
+        Case(name="money is staked", by="client", action=stake(700)),
+        Case(name="more is staked", by="leg 1", action=stake(1), **at),
+        Case(name="all but the fee is staked", by="client", action=stake(10_000 - FEE)),
+        Case(name="one more is staked", by="client", action=stake(10_001 - FEE)),
+        Case(name="nothing is staked", by="client", action=stake(0)),
+        Case(name="a stake is taken back", by="leg 1", action=unstake(501), **at),
+        Case(name="more than the stake is taken back", by="leg 1", action=unstake(502), **at),
+        Case(name="nothing is taken back", by="leg 1", action=unstake(0), **at),
+        Case(name="all that is unbonding waits anew", by="leg 2", action=unstake(100), now=end - 1, **at),
+        Case(name="the wait has ended", by="leg 2", action=unbond, now=end, **at),
+        Case(name="the wait has not ended", by="leg 2", action=unbond, now=end - 1, **at),
+        Case(name="nothing is unbonding", by="leg 1", action=unbond, now=end, **at),
     ]
 
 

@@ -127,6 +127,18 @@ def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path, forked: 
     assert '"verified": true' in listed
 
 
+def test_money_is_put_at_stake_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
+        reader.follow(Block("sh", "joule key new && joule key new --name operator"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key operator --faucet-limit 10"))
+        reader.until_ready()
+        reader.follow(Block("sh", "joule faucet 10"))
+        said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/stake.md"))
+        reader.stop()
+    assert "$5.00 is at stake" in said
+    assert "$2.50 is leaving the stake" in said
+
+
 def test_the_simulator_is_run_as_printed(folder: Path, forked: Path) -> None:
     with Reader(folder, forked) as reader:
         for _ in follow(reader, ROOT / "docs/how-to/simulate.md"):

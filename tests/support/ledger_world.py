@@ -25,7 +25,18 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.operations import Close, Deposit, Open, Release, Settle, Withdraw
+from protocol.operations import (
+    Close,
+    Deposit,
+    Genesis,
+    Open,
+    Release,
+    Settle,
+    Stake,
+    Unbond,
+    Unstake,
+    Withdraw,
+)
 from protocol.signing import SigningKey
 
 OPERATOR = SigningKey(b"\x01" * 32)
@@ -120,6 +131,27 @@ def close(session: Session) -> Close:
 def deposit(account: SigningKey, amount: int, reference: str = "bank transfer 17") -> Deposit:
     """The operator's operation that credits an account."""
     return Deposit(actor=bytes(20), nonce=0, account=account.address, amount=amount, reference=reference)
+
+
+def genesis(verifier_key: str, **changes: Any) -> Genesis:
+    """The first operation, under rules that are easy to reckon with."""
+    rules = {"grace": 50, "faucet_limit": 0, "fee": 3, "unbonding": 500, "notice": 200, "bond_multiple": 0}
+    return Genesis(actor=bytes(20), nonce=0, verifier_key=verifier_key, **{**rules, **changes})
+
+
+def stake(amount: int) -> Stake:
+    """The operation that puts money at stake."""
+    return Stake(actor=bytes(20), nonce=0, amount=amount)
+
+
+def unstake(amount: int) -> Unstake:
+    """The operation that begins to take it back."""
+    return Unstake(actor=bytes(20), nonce=0, amount=amount)
+
+
+def unbond() -> Unbond:
+    """The operation that ends that."""
+    return Unbond(actor=bytes(20), nonce=0)
 
 
 def withdraw(amount: int, reference: str = "") -> Withdraw:

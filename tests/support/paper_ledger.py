@@ -42,6 +42,9 @@ class PaperLedger:
             grace=GRACE_S,
             faucet_limit=0,
             fee=FEE,
+            unbonding=604_800,
+            notice=604_800,
+            bond_multiple=0,
         )
 
     @property

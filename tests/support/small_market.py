@@ -111,7 +111,15 @@ class MemoryLedger:
         self._tree = Frontier()
         self._nodes: dict[Node, bytes] = {}
         genesis = Genesis(
-            actor=OPERATOR.address, nonce=1, verifier_key=VERIFIER_KEY, grace=GRACE_S, faucet_limit=0, fee=FEE
+            actor=OPERATOR.address,
+            nonce=1,
+            verifier_key=VERIFIER_KEY,
+            grace=GRACE_S,
+            faucet_limit=0,
+            fee=FEE,
+            unbonding=604_800,
+            notice=604_800,
+            bond_multiple=0,
         )
         self.apply(OPERATOR, genesis)
 

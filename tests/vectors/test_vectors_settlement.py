@@ -27,18 +27,22 @@ DOMAIN = Domain(
 
 
 def read_books(said: dict[str, Any]) -> Books:
-    books = Books()
+    books = Books(burned=int(said["burned"]))
     if said["rules"] is not None:
         rules = said["rules"]
         books.rules = Rules(
-            Address(bytes.fromhex(rules["operator"])),
-            rules["verifier_key"],
-            rules["grace_s"],
-            int(rules["faucet_limit"]),
-            int(rules["fee"]),
+            operator=Address(bytes.fromhex(rules["operator"])),
+            verifier_key=rules["verifier_key"],
+            grace_s=rules["grace_s"],
+            unbonding_s=rules["unbonding_s"],
+            notice_s=rules["notice_s"],
+            faucet_limit=int(rules["faucet_limit"]),
+            fee=int(rules["fee"]),
+            bond_multiple=rules["bond_multiple"],
         )
     for address, account in said["accounts"].items():
-        books.accounts[Address(bytes.fromhex(address))] = Account(int(account["free"]), int(account["nonce"]))
+        values = {name: int(value) for name, value in account.items()}
+        books.accounts[Address(bytes.fromhex(address))] = Account(**values)
     for identity, record in said["sessions"].items():
         session = decode(bytes.fromhex(record["session"]), Session)
         assert session_id(session).hex() == identity

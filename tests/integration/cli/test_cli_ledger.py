@@ -39,7 +39,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def ledger(home: Path, joule: Joule) -> Iterator[LedgerProcess]:
     assert joule("key", "new", "--light", "--name", "operator").status == 0
     assert joule("key", "new", "--light").status == 0
-    process = start(home, "--key", "operator", "--port", "0", "--faucet-limit", "10", "--grace-s", "60")
+    process = start(
+        home, "--key", "operator", "--port", "0", "--faucet-limit", "10", "--grace-s", "60", "--unbonding-s", "2"
+    )
     with process:
         try:
             assert process.stdout is not None
@@ -60,6 +62,7 @@ def test_money_goes_in_and_out_and_the_log_verifies(joule: Joule, ledger: Ledger
     assert joule("withdraw", "1.25", *at).out == f"withdrew $1.25 from {address} (ledger entry 2)\n"
     assert joule("balance", *at).out == f"{address}  $3.749999 free\n"
     expected = {"address": address, "free": 3_749_999, "held": 0, "held_until": None, "nonce": 1}
+    expected |= {"bond": 0, "unbonding": 0, "unlock_at": None}
     assert joule("balance", address, *at, "--json").json == expected
 
     too_much = joule("withdraw", "100", *at)
@@ -75,6 +78,33 @@ def test_money_goes_in_and_out_and_the_log_verifies(joule: Joule, ledger: Ledger
         assert (found["sound"], found["entries"], found["held"]) == (True, 3, 3_750_000)
         assert (found["deposited"], found["withdrawn"]) == (5_000_000, 1_250_000)
     assert "every entry follows the rules" in joule("ledger", "verify", ledger.url).out
+
+
+def test_money_is_staked_and_comes_back_after_a_wait(joule: Joule, ledger: LedgerProcess) -> None:
+    at = ("--ledger", ledger.url)
+    assert joule("faucet", "5", *at).status == 0
+    address = joule("key", "show", "--json").json["address"]
+    assert joule("stake", "6", *at).status == 1
+    said = f"{address}: staked $2.00; $2.00 is at stake (ledger entry 2)\n"
+    assert joule("stake", "2", *at).out == said
+    leaving = joule("unstake", "1.50", *at, "--json").json
+    assert (leaving["bond"], leaving["unbonding"]) == (500_000, 1_500_000)
+    assert leaving["unlock_at"] == leaving["time"] + 2
+    found = joule("balance", *at, "--json").json
+    assert (found["bond"], found["unbonding"], found["unlock_at"]) == (500_000, 1_500_000, leaving["unlock_at"])
+    told = joule("balance", *at).out
+    assert "$0.50 is at stake\n" in told
+    assert "joule unbond" in told
+    assert "less than" in joule("unstake", "0.6", *at).err
+
+    freed = joule("unbond", *at, "--json")
+    while freed.status:  # the wait is two seconds of the ledger's clock
+        assert freed.json["code"] == "early"
+        freed = joule("unbond", *at, "--json")
+    assert (freed.json["free"], freed.json["unbonding"], freed.json["unlock_at"]) == (4_499_997, 0, None)
+    assert freed.json["time"] >= leaving["unlock_at"]
+    verified = joule("ledger", "verify", str(ledger.folder / "ledger" / "ledger.sqlite3"), "--json").json
+    assert (verified["sound"], verified["held"], verified["burned"]) == (True, 5_000_000, 0)
 
 
 def test_a_ledger_that_was_tampered_with_is_found_out(joule: Joule, ledger: LedgerProcess) -> None:

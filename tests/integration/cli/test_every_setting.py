@@ -235,6 +235,9 @@ differ(
     grace_s=("1", "2"),
     faucet_limit=("0", "1"),
     fee=("0.000001", "0.000002"),
+    unbonding_s=("1", "2"),
+    notice_s=("1", "2"),
+    bond_multiple=("0", "1"),
 )
 
 

@@ -240,7 +240,7 @@ async def test_a_fault_at_genesis_leaves_nothing_behind(
         (lambda: update(schema.tiles).values(hashes=bytes(96)), "do not lead to the root"),
         (lambda: update(schema.entries).where(schema.entries.c.position == 2).values(data=b"x"), "not the one in"),
         (lambda: update(schema.checkpoint).values(note=b"x\n1\n\n"), "not signed by this log key"),
-        (lambda: text("UPDATE meta SET value = '1'"), "tables of version 1, not 3"),
+        (lambda: text("UPDATE meta SET value = '1'"), "tables of version 1, not 4"),
     ],
 )
 async def test_a_damaged_database_is_not_written_to(
@@ -310,7 +310,7 @@ async def test_an_older_version_is_refused_and_left_alone(settings: LedgerSettin
         run_ledger(settings, OPERATOR, HandClock()).__aenter__,
         lambda: verify_database(database_of(settings)),
     ):
-        with pytest.raises(LocalError, match="version 1, not 3") as refused:
+        with pytest.raises(LocalError, match="version 1, not 4") as refused:
             await attempt()
         assert refused.value.code == "ledger-version"
         assert "new folder" in refused.value.hint.replace("\n", " ")

@@ -24,6 +24,7 @@ from ledger_world import (
     close,
     deposit,
     discharge_of,
+    genesis,
     ledger_settings,
     make_session,
     open_session,
@@ -55,7 +56,7 @@ from protocol.ids import checksum_address
 from protocol.merkle import leaf_hash, verify_consistency
 from protocol.messages import session_id
 from protocol.note import VerifierKey
-from protocol.operations import Action, Genesis, SignedOp, sign_op
+from protocol.operations import Action, SignedOp, sign_op
 from protocol.settlement import Account, ledger_domain
 from protocol.signing import SigningKey
 from protocol.tiles import decode_bundle
@@ -309,7 +310,7 @@ async def test_each_rule_comes_back_with_its_code(client: LedgerClient, clock: H
         (withdraw(0), CLIENT, "amount"),
         (withdraw(10**9), STRANGER, "balance"),
         (deposit(STRANGER, 1), STRANGER, "not-operator"),
-        (Genesis(actor=bytes(20), nonce=0, verifier_key="x", grace=0, faucet_limit=0, fee=1), OPERATOR, "genesis"),
+        (genesis("x"), OPERATOR, "genesis"),
     ]
     for action, key, code in refused:
         with pytest.raises(RuleError) as error:

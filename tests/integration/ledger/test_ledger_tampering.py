@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, UnreachableError
 from protocol.merkle import leaf_hash
 from protocol.messages import session_id
-from protocol.operations import AccountEffect, LogEntry, sign_op
-from protocol.settlement import ledger_domain
+from protocol.operations import LogEntry, sign_op
+from protocol.settlement import Account, ledger_domain
+from protocol.settlement.state import effect_of
 from protocol.tiles import TileAppender
 
 ENTRIES = 300
@@ -189,7 +191,7 @@ async def test_a_changed_checkpoint_is_found(settings: LedgerSettings) -> None:
 @pytest.mark.asyncio
 async def test_a_changed_balance_is_named_by_the_entry_that_set_it(settings: LedgerSettings) -> None:
     mine = schema.accounts.c.address == CLIENT.address
-    for change in ({"free": 1}, {"nonce": 99}, {"fauceted": 0}, {"entry": 5}):
+    for change in ({"free": 1}, {"nonce": 99}, {"fauceted": 0}, {"entry": 5}, {"bond": 1}, {"claimed": 1}):
         engine = schema.make_engine(settings.url, writer=False)
         async with engine.connect() as connection:
             before = (await connection.execute(select(schema.accounts).where(mine))).one()._asdict()
@@ -201,7 +203,7 @@ async def test_a_changed_balance_is_named_by_the_entry_that_set_it(settings: Led
         await execute(settings, update(schema.accounts).where(mine).values(**before))
     await execute(settings, delete(schema.accounts).where(mine))
     assert (await fault_of(settings))[0] == 2
-    stranger = {"address": bytes(20), "free": 5, "nonce": 0, "fauceted": 0, "entry": 1}
+    stranger = {"address": bytes(20), **asdict(Account(free=5)), "fauceted": 0, "entry": 1}
     await execute(settings, insert(schema.accounts).values(**stranger))
     assert (await fault_of(settings))[0] is None  # no entry ever touched this account
 
@@ -235,9 +237,7 @@ async def test_what_the_operators_key_signs_must_still_follow_the_rules(
     entries = await read_entries(settings)
     first, second = decode(entries[100], LogEntry), decode(entries[101], LogEntry)
     changed: dict[str, Callable[[], list[bytes]]] = {
-        "effects": lambda: [
-            encode(first.replace(accounts=(AccountEffect(account=OPERATOR.address, free=MILLION, nonce=1),)))
-        ],
+        "effects": lambda: [encode(first.replace(accounts=(effect_of(OPERATOR.address, Account(MILLION, 1)),)))],
         "time": lambda: [encode(first.replace(time=1))],
         "signature": lambda: [encode(first.replace(op=first.op.replace(signature=second.op.signature)))],
         "order": lambda: [encode(second), encode(first)],

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from ledger_world import genesis as world_genesis
 
 from protocol.eip712 import sign_typed
 from protocol.errors import PeerError, RuleError
@@ -27,7 +28,21 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, Withdraw, sign_op
+from protocol.operations import (
+    ACTIONS,
+    Action,
+    Close,
+    Deposit,
+    LogEntry,
+    Open,
+    Release,
+    Settle,
+    Stake,
+    Unbond,
+    Unstake,
+    Withdraw,
+    sign_op,
+)
 from protocol.settlement import Books, apply, ledger_domain, replay
 from protocol.signing import SigningKey
 
@@ -35,7 +50,7 @@ OPERATOR, *PARTIES = (SigningKey(bytes([number]) * 32) for number in range(1, 6)
 KEYS = {key.address: key for key in (OPERATOR, *PARTIES)}
 VERIFIER_KEY = "test+00000000+AA=="
 DOMAIN = ledger_domain(VERIFIER_KEY)
-GRACE_S, FEE = 50, 3
+GRACE_S, FEE, UNBONDING_S = 50, 3, 30
 
 parties = st.sampled_from([3, 2, 1, 0])
 """The first one begins without money."""
@@ -82,6 +97,9 @@ class Model:
     """Balances and sessions by hand. Each method changes it, or raises and the caller throws the copy away."""
 
     free: Counter[bytes] = field(default_factory=Counter)
+    bond: Counter[bytes] = field(default_factory=Counter)
+    leaving: dict[bytes, list[int]] = field(default_factory=dict)
+    """What is unbonding, and when it is free."""
     sessions: dict[bytes, ModelSession] = field(default_factory=dict)
 
     def need(self, condition: bool) -> None:
@@ -154,7 +172,9 @@ class Settlement(RuleBasedStateMachine):
         self.model = expected
         self.log.append(outcome.entry)
         for address in KEYS:
-            assert self.books.account(address).free == expected.free[address]
+            account = self.books.account(address)
+            assert (account.free, account.bond) == (expected.free[address], expected.bond[address])
+            assert [account.unbonding, account.unlock_at] == expected.leaving.get(address, [0, 0])
         for identity, record in self.books.sessions.items():
             assert list(record.settled) == expected.sessions[identity].paid
             assert list(record.ceilings) == expected.sessions[identity].most
@@ -192,7 +212,7 @@ class Settlement(RuleBasedStateMachine):
 
     @initialize()
     def genesis(self) -> None:
-        action = Genesis(actor=bytes(20), nonce=0, verifier_key=VERIFIER_KEY, grace=GRACE_S, faucet_limit=0, fee=FEE)
+        action = world_genesis(VERIFIER_KEY, grace=GRACE_S, fee=FEE, unbonding=UNBONDING_S)
         assert self.act(OPERATOR, action, self.model)
         assert not self.act(OPERATOR, action, None)
         for who in range(len(PARTIES)):
@@ -348,6 +368,51 @@ class Settlement(RuleBasedStateMachine):
         self.close(which, who)
         self.open(who, who, False, 100, [((who + 1) % len(PARTIES), 30), (who, 10)])
 
+    @rule(who=parties, amount=small)
+    def stake(self, who: int, amount: int) -> None:
+        key = PARTIES[who]
+
+        def change(model: Model) -> None:
+            model.need(0 < amount <= model.free[key.address])
+            model.free[key.address] -= amount
+            model.bond[key.address] += amount
+
+        self.act(key, Stake(actor=bytes(20), nonce=0, amount=amount), self.expect(key, change))
+
+    @rule(who=parties, amount=small)
+    def unstake(self, who: int, amount: int) -> None:
+        key = PARTIES[who]
+
+        def change(model: Model) -> None:
+            model.need(0 < amount <= model.bond[key.address])
+            model.bond[key.address] -= amount
+            before = model.leaving.get(key.address, [0, 0])[0]
+            model.leaving[key.address] = [before + amount, self.now + UNBONDING_S]
+
+        self.act(key, Unstake(actor=bytes(20), nonce=0, amount=amount), self.expect(key, change))
+
+    @rule(who=st.sampled_from([3, 2]), amount=small, part=st.integers(1, 40), beyond=st.sampled_from([-1, 0, 0, 1]))
+    def stake_for_a_while(self, who: int, amount: int, part: int, beyond: int) -> None:
+        """In, in part out again, and free about when the wait ends."""
+        self.stake(who, amount)
+        self.unstake(who, min(part, amount))
+        self.unbond(who, beyond)
+
+    @rule(who=parties, beyond=st.sampled_from([None, None, -1, 0, 1]))
+    def unbond(self, who: int, beyond: int | None) -> None:
+        """Now, or about when the wait ends."""
+        key = PARTIES[who]
+        if beyond is not None and key.address in self.model.leaving:
+            self.now = max(self.now, self.model.leaving[key.address][1] + beyond)
+
+        def change(model: Model) -> None:
+            model.need(key.address in model.leaving)
+            amount, when = model.leaving.pop(key.address)
+            model.need(self.now >= when)
+            model.free[key.address] += amount
+
+        self.act(key, Unbond(actor=bytes(20), nonce=0), self.expect(key, change))
+
     @rule(who=parties, back=st.integers(0, 2))
     def replayed_nonce(self, who: int, back: int) -> None:
         nonce = self.books.account(PARTIES[who].address).nonce
@@ -357,7 +422,8 @@ class Settlement(RuleBasedStateMachine):
 
     @invariant()
     def money_is_conserved(self) -> None:
-        assert self.books.total() == self.deposited - self.withdrawn
+        assert self.books.total() + self.books.burned == self.deposited - self.withdrawn
+        assert all(value >= 0 for each in self.books.accounts.values() for value in astuple(each))
 
     def teardown(self) -> None:
         again = Books()
@@ -381,4 +447,4 @@ def test_the_machine_takes_every_kind_of_operation() -> None:
 
     Counted.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
     Counted.TestCase("runTest").runTest()
-    assert all(seen[kind.__name__] >= 3 for kind in (Genesis, Deposit, Withdraw, Open, Settle, Release, Close)), seen
+    assert all(seen[kind.__name__] >= 3 for kind in ACTIONS), seen

@@ -19,9 +19,23 @@ from protocol.offer import Offer
 MONEY = {"amount", "amounts", "cap", "ceilings", "faucet_limit", "fee", "free", "max_price_in", "max_price_out"} | {
     "min_stake",
     "settled",
+    *("bond", "unbonding", "claimed", "burned"),
 }
-TIMES = {"expires_at", "expiry", "grace", "issued_at", "offer_expires_at", "time", "p50_us", "p95_us"}
-COMPARED = {"chain_id", "flight", "index", "millijoules", "nonce", "number", "seed", "sequence"}
+TIMES = {"expires_at", "expiry", "grace", "issued_at", "offer_expires_at", "time", "p50_us", "p95_us"} | {
+    *("notice", "effective", "unlock_at"),
+}
+COMPARED = {
+    "bond_multiple",
+    "chain_id",
+    "flight",
+    "index",
+    "millijoules",
+    "nonce",
+    "number",
+    "period",
+    "seed",
+    "sequence",
+}
 """Only ever held against another number, or against evidence; or hashed."""
 
 

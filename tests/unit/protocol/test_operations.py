@@ -7,19 +7,44 @@ from typing import Any
 import pytest
 from eth_account import Account as WalletAccount
 from eth_account.messages import encode_typed_data
-from ledger_world import CLIENT, PROVIDERS, deposit, discharge_of, make_session, voucher_of, withdraw
+from ledger_world import (
+    CLIENT,
+    PROVIDERS,
+    deposit,
+    discharge_of,
+    genesis,
+    make_session,
+    stake,
+    unbond,
+    unstake,
+    voucher_of,
+    withdraw,
+)
 
 from protocol.codec import Message, decode, encode, shapes
 from protocol.eip712 import encode_type, recover_typed, sign_typed
 from protocol.errors import InvalidError
 from protocol.messages import session_id
-from protocol.operations import ACTIONS, Action, Close, Genesis, Open, Release, Settle, SignedOp, sign_op
+from protocol.operations import (
+    ACTIONS,
+    Action,
+    Close,
+    Genesis,
+    Open,
+    Release,
+    Settle,
+    SignedOp,
+    Stake,
+    Unbond,
+    Unstake,
+    sign_op,
+)
 from protocol.settlement import LEDGER_CHAIN_ID, ledger_domain
 
 DOMAIN = ledger_domain("test+00000000+AA==")
 SESSION = make_session()
 EXAMPLES: tuple[Action, ...] = (
-    Genesis(actor=bytes(20), nonce=1, verifier_key="test+00000000+AA==", grace=7, faucet_limit=2**62, fee=1),
+    genesis("test+00000000+AA==", faucet_limit=2**62),
     deposit(CLIENT, 5),
     withdraw(2**63 - 1, "IBAN DE02 1203 0000 0000 2020 51, für Miete"),
     Open(actor=bytes(20), nonce=2**63 - 1, session=SESSION, signature=sign_typed(DOMAIN, SESSION, CLIENT)),
@@ -27,9 +52,16 @@ EXAMPLES: tuple[Action, ...] = (
     Settle(actor=bytes(20), nonce=1, vouchers=tuple(voucher_of(DOMAIN, SESSION, n, 2, 3) for n in range(8))),
     Release(actor=bytes(20), nonce=1, discharges=tuple(discharge_of(DOMAIN, SESSION, n % 3, n) for n in range(16))),
     Close(actor=bytes(20), nonce=1, session=session_id(SESSION)),
+    stake(2**63 - 1),
+    unstake(7),
+    unbond(),
 )
 TYPES = {
-    Genesis: "Genesis(address actor,uint64 nonce,string verifierKey,uint40 grace,uint64 faucetLimit,uint64 fee)",
+    Genesis: "Genesis(address actor,uint64 nonce,string verifierKey,uint40 grace,uint64 faucetLimit,uint64 fee,"
+    "uint40 unbonding,uint40 notice,uint32 bondMultiple)",
+    Stake: "Stake(address actor,uint64 nonce,uint64 amount)",
+    Unstake: "Unstake(address actor,uint64 nonce,uint64 amount)",
+    Unbond: "Unbond(address actor,uint64 nonce)",
     Open: "Open(address actor,uint64 nonce,Session session,bytes signature)Leg(address provider,uint64 cap)"
     "Session(address client,uint40 expiry,bytes32 terms,bytes32 salt,Leg[] legs)",
     Settle: "Settle(address actor,uint64 nonce,SignedVoucher[] vouchers)"

@@ -13,6 +13,7 @@ from ledger_world import (
     close,
     deposit,
     discharge_of,
+    genesis,
     make_session,
     open_session,
     release,
@@ -22,70 +23,28 @@ from ledger_world import (
     voucher_of,
     withdraw,
 )
+from ruled_ledger import CAP, DOMAIN, EXPIRY, FEE, GRACE_S, SESSION, VERIFIER_KEY, RuledLedger
 
 from protocol.codec import encode
 from protocol.eip712 import sign_typed
 from protocol.errors import DishonestError, MalformedError, RuleError, SignatureError
 from protocol.messages import Leg, session_id
-from protocol.operations import Action, Genesis, LogEntry, SignedOp, sign_op
+from protocol.operations import sign_op
 from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, apply, ledger_domain, replay
 from protocol.signing import SigningKey
 
-VERIFIER_KEY = "test+00000000+AA=="
-DOMAIN, OTHER = ledger_domain(VERIFIER_KEY), ledger_domain("other+00000000+AA==")
-GRACE_S, FEE, CAP = 50, 3, 30
-SESSION = make_session(cap=CAP)
-EXPIRY = SESSION.expiry
-
-
-def genesis(**changes: object) -> Genesis:
-    rules = {"verifier_key": VERIFIER_KEY, "grace": GRACE_S, "faucet_limit": 0, "fee": FEE, **changes}
-    return Genesis(actor=bytes(20), nonce=0, **rules)  # type: ignore[arg-type]
-
-
-class Ledger:
-    """The rules over a dictionary: begun, with money for everybody, and with one session open."""
-
-    def __init__(self) -> None:
-        self.books, self.now, self.log = Books(), NOW, list[LogEntry]()
-        self.do(OPERATOR, genesis())
-        for key in (CLIENT, STRANGER, *PROVIDERS):
-            self.do(OPERATOR, deposit(key, MILLION))
-        self.do(CLIENT, open_session(SESSION))
-
-    def do(self, key: SigningKey, action: Action, *, nonce: int | None = None) -> None:
-        number = self.books.account(key.address).nonce + 1 if nonce is None else nonce
-        self.take(sign_op(DOMAIN, key, action.replace(actor=key.address, nonce=number)))
-
-    def take(self, signed: SignedOp) -> None:
-        outcome = apply(self.books, DOMAIN, signed, self.now)
-        self.books.record(outcome)
-        self.log.append(outcome.entry)
-
-    def free(self, key: SigningKey) -> int:
-        return self.books.account(key.address).free
-
-    def settled(self) -> tuple[int, ...]:
-        return self.books.sessions[session_id(SESSION)].settled
-
-    def refuses(self, key: SigningKey, action: Action, *, nonce: int | None = None) -> str:
-        """The code of the rule that forbids it; the books stay as they were."""
-        before = dict(self.books.accounts), dict(self.books.sessions)
-        with pytest.raises((RuleError, SignatureError, MalformedError)) as refused:
-            self.do(key, action, nonce=nonce)
-        assert (self.books.accounts, self.books.sessions) == before
-        return refused.value.code
+OTHER = ledger_domain("other+00000000+AA==")
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    return Ledger()
+def ledger() -> RuledLedger:
+    return RuledLedger()
 
 
 # L3 to L5: signature, nonce, genesis
 
 
-def test_a_forged_operation_is_refused(ledger: Ledger) -> None:
+def test_a_forged_operation_is_refused(ledger: RuledLedger) -> None:
     action = withdraw(1).replace(actor=CLIENT.address, nonce=2)
     good = sign_op(DOMAIN, CLIENT, action)
     for forged in (
@@ -104,38 +63,47 @@ def test_a_forged_operation_is_refused(ledger: Ledger) -> None:
     assert replayed.value.code == "nonce"
 
 
-def test_a_nonce_rises_and_may_leave_gaps(ledger: Ledger) -> None:
+def test_a_nonce_rises_and_may_leave_gaps(ledger: RuledLedger) -> None:
     ledger.do(CLIENT, withdraw(1), nonce=40)
     assert ledger.refuses(CLIENT, withdraw(1), nonce=39) == "nonce"
     assert ledger.refuses(CLIENT, withdraw(1), nonce=40) == "nonce"
     ledger.do(CLIENT, withdraw(1), nonce=41)
 
 
-def test_what_is_no_action_is_malformed(ledger: Ledger) -> None:
+def test_what_is_no_action_is_malformed(ledger: RuledLedger) -> None:
     good = sign_op(DOMAIN, CLIENT, withdraw(1).replace(actor=CLIENT.address, nonce=2))
     for data in (encode(SESSION), encode(good), good.action[:-1], good.action + b"\0", b"\xc1"):
         with pytest.raises(MalformedError):
             ledger.take(good.replace(action=data))
 
 
-def test_a_ledger_begins_once_and_with_its_genesis(ledger: Ledger) -> None:
-    assert ledger.refuses(OPERATOR, genesis()) == "genesis"
-    assert ledger.refuses(STRANGER, genesis()) == "genesis"
+def test_a_ledger_begins_once_and_with_its_genesis(ledger: RuledLedger) -> None:
+    assert ledger.refuses(OPERATOR, genesis(VERIFIER_KEY)) == "genesis"
+    assert ledger.refuses(STRANGER, genesis(VERIFIER_KEY)) == "genesis"
     for first, code in (
         (withdraw(1), "genesis"),
-        (genesis(verifier_key="other+00000000+AA=="), "genesis"),
-        (genesis(fee=0), "fee"),
+        (genesis("other+00000000+AA=="), "genesis"),
+        (genesis(VERIFIER_KEY, fee=0), "fee"),
     ):
         with pytest.raises(RuleError) as refused:
             apply(Books(), DOMAIN, sign_op(DOMAIN, OPERATOR, first.replace(actor=OPERATOR.address, nonce=1)), NOW)
         assert refused.value.code == code
-    assert ledger.books.rules == Rules(OPERATOR.address, VERIFIER_KEY, GRACE_S, 0, FEE)
+    assert ledger.books.rules == Rules(
+        operator=OPERATOR.address,
+        verifier_key=VERIFIER_KEY,
+        grace_s=GRACE_S,
+        unbonding_s=500,
+        notice_s=200,
+        faucet_limit=0,
+        fee=FEE,
+        bond_multiple=0,
+    )
 
 
 # L6: deposit and withdraw
 
 
-def test_only_the_operator_deposits(ledger: Ledger) -> None:
+def test_only_the_operator_deposits(ledger: RuledLedger) -> None:
     assert ledger.refuses(CLIENT, deposit(CLIENT, 5)) == "not-operator"
     assert ledger.refuses(OPERATOR, deposit(CLIENT, 0)) == "amount"
     ledger.do(OPERATOR, deposit(CLIENT, 5))
@@ -143,7 +111,7 @@ def test_only_the_operator_deposits(ledger: Ledger) -> None:
     ledger.do(OPERATOR, deposit(CLIENT, MAX_MONEY - ledger.free(CLIENT)))
 
 
-def test_what_is_missing_is_told_to_the_unit(ledger: Ledger) -> None:
+def test_what_is_missing_is_told_to_the_unit(ledger: RuledLedger) -> None:
     free = ledger.free(CLIENT)
     with pytest.raises(RuleError, match=r"0\.000007 missing") as refused:
         ledger.do(CLIENT, withdraw(free + 7))
@@ -154,7 +122,7 @@ def test_what_is_missing_is_told_to_the_unit(ledger: Ledger) -> None:
 # L11: the fee
 
 
-def test_every_operation_costs_its_actor_the_fee(ledger: Ledger) -> None:
+def test_every_operation_costs_its_actor_the_fee(ledger: RuledLedger) -> None:
     for key, action in (
         (CLIENT, withdraw(5)),
         (STRANGER, settle(DOMAIN, SESSION, 1, 1, 1)),
@@ -169,7 +137,7 @@ def test_every_operation_costs_its_actor_the_fee(ledger: Ledger) -> None:
     assert ledger.free(OPERATOR) == operator - 1
 
 
-def test_an_account_without_money_adds_no_entry(ledger: Ledger) -> None:
+def test_an_account_without_money_adds_no_entry(ledger: RuledLedger) -> None:
     broke = SigningKey(b"\x77" * 32)
     ledger.now = EXPIRY + GRACE_S
     for action in (withdraw(1), settle(DOMAIN, SESSION, 1, 1, 1), release(DOMAIN, SESSION, [0, 0, 0])):
@@ -183,7 +151,7 @@ def test_an_account_without_money_adds_no_entry(ledger: Ledger) -> None:
     assert ledger.free(broke) == 0
 
 
-def test_the_fee_comes_out_of_what_the_operation_pays(ledger: Ledger) -> None:
+def test_the_fee_comes_out_of_what_the_operation_pays(ledger: RuledLedger) -> None:
     """A provider without money redeems as soon as its voucher pays the fee, and no earlier."""
     ledger.do(PROVIDERS[0], withdraw(MILLION - FEE))
     assert ledger.free(PROVIDERS[0]) == 0
@@ -198,7 +166,7 @@ def test_the_fee_comes_out_of_what_the_operation_pays(ledger: Ledger) -> None:
 # L7: open
 
 
-def test_a_session_reserves_its_caps(ledger: Ledger) -> None:
+def test_a_session_reserves_its_caps(ledger: RuledLedger) -> None:
     free = ledger.free(CLIENT)
     ledger.do(CLIENT, open_session(make_session(salt=1, cap=100)))
     assert ledger.free(CLIENT) == free - 300 - FEE
@@ -211,7 +179,7 @@ def test_a_session_reserves_its_caps(ledger: Ledger) -> None:
     ledger.do(CLIENT, open_session(make_session(salt=2).replace(legs=legs)))
 
 
-def test_a_session_opens_once(ledger: Ledger) -> None:
+def test_a_session_opens_once(ledger: RuledLedger) -> None:
     assert ledger.refuses(CLIENT, open_session(SESSION)) == "exists"
     ledger.do(CLIENT, release(DOMAIN, SESSION, [0, 0, 0]))
     assert ledger.refuses(CLIENT, open_session(SESSION)) == "exists"  # closed, too
@@ -227,7 +195,7 @@ def test_a_session_opens_once(ledger: Ledger) -> None:
         (NOW + MAX_SESSION_S + 1, False),
     ],
 )
-def test_a_session_expires_ahead_but_not_too_far(ledger: Ledger, expiry: int, opens: bool) -> None:
+def test_a_session_expires_ahead_but_not_too_far(ledger: RuledLedger, expiry: int, opens: bool) -> None:
     action = open_session(make_session(salt=1, cap=1, expiry=expiry))
     if opens:
         ledger.do(CLIENT, action)
@@ -235,14 +203,14 @@ def test_a_session_expires_ahead_but_not_too_far(ledger: Ledger, expiry: int, op
         assert ledger.refuses(CLIENT, action) == "expiry"
 
 
-def test_a_session_without_any_cap_is_refused(ledger: Ledger) -> None:
+def test_a_session_without_any_cap_is_refused(ledger: RuledLedger) -> None:
     nothing = make_session(salt=1, cap=0)
     assert ledger.refuses(CLIENT, open_session(nothing)) == "amount"
     one = nothing.replace(legs=(*nothing.legs[:2], Leg(provider=PROVIDERS[2].address, cap=1)))
     ledger.do(CLIENT, open_session(one))
 
 
-def test_anybody_opens_with_the_clients_signature(ledger: Ledger) -> None:
+def test_anybody_opens_with_the_clients_signature(ledger: RuledLedger) -> None:
     session = make_session(salt=1, cap=100)
     good = sign_typed(DOMAIN, session, CLIENT)
     elsewhere, another = sign_typed(OTHER, session, CLIENT), sign_typed(DOMAIN, SESSION, CLIENT)
@@ -257,7 +225,7 @@ def test_anybody_opens_with_the_clients_signature(ledger: Ledger) -> None:
 # L8: settle
 
 
-def test_each_legs_amount_rises_on_its_own(ledger: Ledger) -> None:
+def test_each_legs_amount_rises_on_its_own(ledger: RuledLedger) -> None:
     """A client that signs [10, 5] for one leg and [5, 10] for the other cheats neither."""
     ledger.do(PROVIDERS[0], settle(DOMAIN, SESSION, 10, 5, 0))
     ledger.do(PROVIDERS[1], settle(DOMAIN, SESSION, 5, 10, 0))
@@ -269,7 +237,7 @@ def test_each_legs_amount_rises_on_its_own(ledger: Ledger) -> None:
     assert ledger.free(PROVIDERS[2]) == MILLION + 1
 
 
-def test_a_voucher_pays_to_the_very_cap(ledger: Ledger) -> None:
+def test_a_voucher_pays_to_the_very_cap(ledger: RuledLedger) -> None:
     for leg in range(3):
         amounts = [CAP] * 3
         amounts[leg] += 1
@@ -279,11 +247,11 @@ def test_a_voucher_pays_to_the_very_cap(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("amounts", [(1,), (1, 1), (1, 1, 1, 1)])
-def test_a_voucher_has_an_amount_for_each_leg(ledger: Ledger, amounts: tuple[int, ...]) -> None:
+def test_a_voucher_has_an_amount_for_each_leg(ledger: RuledLedger, amounts: tuple[int, ...]) -> None:
     assert ledger.refuses(PROVIDERS[0], settle(DOMAIN, SESSION, *amounts)) == "mismatch"
 
 
-def test_a_voucher_for_another_session_or_ledger_or_by_another_is_refused(ledger: Ledger) -> None:
+def test_a_voucher_for_another_session_or_ledger_or_by_another_is_refused(ledger: RuledLedger) -> None:
     other = make_session(salt=1, cap=CAP)
     assert ledger.refuses(PROVIDERS[0], settle(DOMAIN, other, 1, 1, 1)) == "unknown-session"
     assert ledger.refuses(PROVIDERS[0], settle(OTHER, SESSION, 1, 1, 1)) == "bad-signature"
@@ -300,7 +268,7 @@ def test_a_voucher_for_another_session_or_ledger_or_by_another_is_refused(ledger
      (EXPIRY + GRACE_S + 1, False)],
 )  # fmt: skip
 def test_vouchers_are_redeemed_until_the_grace_ends_and_sessions_close_after(
-    ledger: Ledger, now: int, settles: bool
+    ledger: RuledLedger, now: int, settles: bool
 ) -> None:
     ledger.now = now
     if settles:
@@ -311,7 +279,7 @@ def test_vouchers_are_redeemed_until_the_grace_ends_and_sessions_close_after(
         ledger.do(CLIENT, close(SESSION))
 
 
-def test_vouchers_of_many_sessions_are_redeemed_together_or_not_at_all(ledger: Ledger) -> None:
+def test_vouchers_of_many_sessions_are_redeemed_together_or_not_at_all(ledger: RuledLedger) -> None:
     other = make_session(salt=1, cap=CAP)
     ledger.do(CLIENT, open_session(other))
     one, two = voucher_of(DOMAIN, SESSION, 1, 2, 3), voucher_of(DOMAIN, other, 4, 5, 6)
@@ -328,7 +296,7 @@ def test_vouchers_of_many_sessions_are_redeemed_together_or_not_at_all(ledger: L
 # L9: release
 
 
-def test_a_dead_leg_does_not_lock_the_others_rest(ledger: Ledger) -> None:
+def test_a_dead_leg_does_not_lock_the_others_rest(ledger: RuledLedger) -> None:
     ledger.do(PROVIDERS[0], settle(DOMAIN, SESSION, 10, 8, 2))
     free = ledger.free(CLIENT)
     words = (discharge_of(DOMAIN, SESSION, 0, 10), discharge_of(DOMAIN, SESSION, 2, 2))  # leg 1 is gone
@@ -340,21 +308,21 @@ def test_a_dead_leg_does_not_lock_the_others_rest(ledger: Ledger) -> None:
     assert ledger.refuses(STRANGER, settle(DOMAIN, SESSION, 11, CAP, 2)) == "closed"
 
 
-def test_a_discharge_holds_whatever_voucher_comes_later(ledger: Ledger) -> None:
+def test_a_discharge_holds_whatever_voucher_comes_later(ledger: RuledLedger) -> None:
     ledger.do(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, 10)))
     ledger.do(STRANGER, settle(DOMAIN, SESSION, 25, 5, 0))
     assert ledger.settled() == (10, 5, 0)
     assert ledger.refuses(STRANGER, settle(DOMAIN, SESSION, CAP, 5, 0)) == "settled"
 
 
-def test_a_discharge_takes_back_nothing_that_was_paid(ledger: Ledger) -> None:
+def test_a_discharge_takes_back_nothing_that_was_paid(ledger: RuledLedger) -> None:
     ledger.do(STRANGER, settle(DOMAIN, SESSION, 10, 0, 0))
     ledger.do(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, 4)))
     record = ledger.books.sessions[session_id(SESSION)]
     assert (record.settled[0], record.ceilings[0]) == (10, 10)
 
 
-def test_a_discharge_must_free_something(ledger: Ledger) -> None:
+def test_a_discharge_must_free_something(ledger: RuledLedger) -> None:
     assert ledger.refuses(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, CAP))) == "released"
     assert ledger.refuses(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, CAP + 1))) == "released"
     ledger.do(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, CAP - 1)))
@@ -362,7 +330,7 @@ def test_a_discharge_must_free_something(ledger: Ledger) -> None:
     ledger.do(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, CAP - 2)))
 
 
-def test_a_discharge_is_the_legs_own_word(ledger: Ledger) -> None:
+def test_a_discharge_is_the_legs_own_word(ledger: RuledLedger) -> None:
     for key in (CLIENT, OPERATOR, STRANGER, PROVIDERS[1]):
         forged = discharge_of(DOMAIN, SESSION, 0, 0, key=key)
         assert ledger.refuses(CLIENT, release_all(forged)) == "bad-signature"
@@ -376,7 +344,7 @@ def test_a_discharge_is_the_legs_own_word(ledger: Ledger) -> None:
     ledger.do(CLIENT, release_all(good))
 
 
-def test_what_all_legs_release_is_closed(ledger: Ledger) -> None:
+def test_what_all_legs_release_is_closed(ledger: RuledLedger) -> None:
     ledger.do(STRANGER, settle(DOMAIN, SESSION, 5, 5, 5))
     ledger.do(CLIENT, release(DOMAIN, SESSION, [5, 5, 5]))
     assert ledger.books.sessions[session_id(SESSION)].closed
@@ -387,7 +355,7 @@ def test_what_all_legs_release_is_closed(ledger: Ledger) -> None:
 # L10: close
 
 
-def test_after_the_grace_the_rest_goes_back(ledger: Ledger) -> None:
+def test_after_the_grace_the_rest_goes_back(ledger: RuledLedger) -> None:
     ledger.do(PROVIDERS[0], settle(DOMAIN, SESSION, 10, 5, 0))
     ledger.do(STRANGER, release_all(discharge_of(DOMAIN, SESSION, 0, 20)))
     free = ledger.free(CLIENT)
@@ -402,7 +370,7 @@ def test_after_the_grace_the_rest_goes_back(ledger: Ledger) -> None:
 # L12: effects
 
 
-def test_an_entry_carries_what_it_did_and_nothing_else(ledger: Ledger) -> None:
+def test_an_entry_carries_what_it_did_and_nothing_else(ledger: RuledLedger) -> None:
     ledger.do(STRANGER, settle(DOMAIN, SESSION, 10, 5, 0))
     again = Books()
     for entry in ledger.log[:-1]:

@@ -1,0 +1,122 @@
+"""`joule stake`, `unstake` and `unbond`: money on the ledger that answers for what one signs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.money import ACCOUNT, local_time, parse_amount
+from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
+from node.cli.output import money, print_json, tell
+from node.cli.running import run_job
+from node.config import ClientConfig
+from protocol.ids import checksum_address
+
+if TYPE_CHECKING:
+    from node.app.client import Client
+    from node.ledger import Proven
+    from protocol.operations import AccountEffect
+    from protocol.signing import SigningKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staked:
+    """What an account has after its stake has changed."""
+
+    entry: int
+    """The ledger entry that says so."""
+    time: int
+    """Of that entry, Unix seconds."""
+    address: bytes
+    """Whose it is."""
+    free: int
+    """Micro-units that it can spend."""
+    bond: int
+    """Micro-units at stake."""
+    unbonding: int
+    """Micro-units on their way out of the stake."""
+    unlock_at: int | None
+    """Unix seconds from which those can be freed; null where there are none."""
+
+
+@click.command(epilog=examples("joule stake 5"))
+@click.argument("amount", metavar="AMOUNT", callback=parse_amount)
+@configured(ClientConfig, only=ACCOUNT)
+@passphrase_option
+@json_option
+def stake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_json: bool) -> int:
+    """Put free money, in $, at stake: whoever proves that you signed a lie takes it from you.
+
+    Clients with a `min_stake` do business only with providers that have as much at stake.
+    """
+    key = unlocked(config, passphrase_file)
+    entry, status = run_job(_act(config, key, lambda client: client.stake(amount)))
+    mine = _after(entry, key)
+    _show(f"staked ${money(amount)}; ${money(mine.bond)} is at stake", entry, mine, as_json)
+    return status
+
+
+@click.command(epilog=examples("joule unstake 2.50"))
+@click.argument("amount", metavar="AMOUNT", callback=parse_amount)
+@configured(ClientConfig, only=ACCOUNT)
+@passphrase_option
+@json_option
+def unstake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_json: bool) -> int:
+    """Begin to take money, in $, out of the stake. It is free after the ledger's wait, by `joule unbond`.
+
+    All that is on its way waits anew.
+    """
+    key = unlocked(config, passphrase_file)
+    entry, status = run_job(_act(config, key, lambda client: client.unstake(amount)))
+    mine = _after(entry, key)
+    done = (
+        f"${money(mine.unbonding)} leaves the stake; from {local_time(mine.unlock_at)} on it can be freed: joule unbond"
+    )
+    _show(done, entry, mine, as_json)
+    return status
+
+
+@click.command(epilog=examples("joule unbond"))
+@configured(ClientConfig, only=ACCOUNT)
+@passphrase_option
+@json_option
+def unbond(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -> int:
+    """Free what has left the stake, once the wait is over."""
+    key = unlocked(config, passphrase_file)
+    entry, status = run_job(_act(config, key, lambda client: client.unbond()))
+    mine = _after(entry, key)
+    _show(f"what left the stake is free; ${money(mine.free)} is free now", entry, mine, as_json)
+    return status
+
+
+def _after(entry: Proven, key: SigningKey) -> AccountEffect:
+    """The account after its own operation, which every entry names."""
+    return next(each for each in entry.entry.accounts if each.account == key.address)
+
+
+def _show(done: str, entry: Proven, mine: AccountEffect, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            Staked(
+                entry=entry.index,
+                time=entry.entry.time,
+                address=mine.account,
+                free=mine.free,
+                bond=mine.bond,
+                unbonding=mine.unbonding,
+                unlock_at=mine.unlock_at if mine.unbonding else None,
+            )
+        )
+    else:
+        click.echo(f"{checksum_address(mine.account)}: {done} (ledger entry {entry.index})")
+
+
+async def _act(config: ClientConfig, key: SigningKey, change: Callable[[Client], Awaitable[Proven]]) -> Proven:
+    from node.app.client import open_client
+
+    async with open_client(config, key, tell(config, err=True)) as client:
+        return await change(client)
