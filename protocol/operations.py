@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from protocol.checkpoint import SignedCheckpoint
 from protocol.codec import Count, Message, Size, decode, encode, message
 from protocol.eip712 import Domain, sign_typed
 from protocol.ids import U32, U40, U64, AddressBytes, Bytes32, Name, SignatureBytes
-from protocol.messages import MAX_LEGS, Session, SignedDischarge, SignedVoucher
+from protocol.messages import MAX_LEGS, Session, SignedDischarge, SignedReceipt, SignedVoucher
 from protocol.signing import SigningKey
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Action",
     "Close",
     "Deposit",
+    "Equivocation",
     "Genesis",
     "LogEntry",
     "Open",
@@ -28,6 +30,7 @@ __all__ = [
     "SessionEffect",
     "Settle",
     "SignedOp",
+    "Slash",
     "Stake",
     "Unbond",
     "Unstake",
@@ -163,6 +166,28 @@ class Unbond(Action):
     nonce: U64
 
 
+@message("slash/2", typed=True)
+class Slash(Action):
+    """Convict a provider by two receipts that it signed under one nonce; half of its stake goes to the actor."""
+
+    actor: AddressBytes
+    nonce: U64
+    first: SignedReceipt
+    """The one whose struct hash is the lower."""
+    second: SignedReceipt
+
+
+@message("equivocation/2", typed=True)
+class Equivocation(Action):
+    """Convict a ledger's operator by two checkpoints of one size; half of its stake goes to the actor."""
+
+    actor: AddressBytes
+    nonce: U64
+    first: SignedCheckpoint
+    """The one whose struct hash is the lower."""
+    second: SignedCheckpoint
+
+
 ACTIONS: tuple[type[Action], ...] = (
     Genesis,
     Deposit,
@@ -174,6 +199,8 @@ ACTIONS: tuple[type[Action], ...] = (
     Stake,
     Unstake,
     Unbond,
+    Slash,
+    Equivocation,
 )
 
 

@@ -140,6 +140,10 @@ class RefusalCode(StrEnum):
     """The account would hold more than a ledger can count."""
     BOND = "bond"
     """The account has less at stake."""
+    PROOF = "proof"
+    """The two statements do not convict anybody."""
+    NOTHING_STAKED = "nothing-staked"
+    """Whom a proof accuses has nothing to lose."""
     FAUCET = "faucet"
     """More than the faucet has left for this account."""
     EXPIRY = "expiry"
@@ -208,6 +212,8 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
         *(
             _C.OVERFLOW,
             _C.BOND,
+            _C.PROOF,
+            _C.NOTHING_STAKED,
             _C.FAUCET,
             _C.EXPIRY,
             _C.EXISTS,

@@ -20,7 +20,7 @@ from protocol.ids import Address, SessionId
 from protocol.merkle import leaf_hash
 from protocol.messages import session_id
 from protocol.note import NoteKey
-from protocol.operations import Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp
+from protocol.operations import Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp, Slash
 from protocol.settlement import Books, Outcome, Rules, rules_of
 from protocol.tiles import Tile, TileAppender, bundle_of
 
@@ -50,6 +50,8 @@ def sessions_of(signed: SignedOp) -> list[SessionId]:
             return [SessionId(each.discharge.session) for each in discharges]
         case Close(session=identity):
             return [SessionId(identity)]
+        case Slash(first=first):
+            return [SessionId(first.receipt.session)]
     return []
 
 

@@ -1,6 +1,7 @@
 """The settlement state machine, pure: the same rules in the embedded ledger, in a replay of its log, in a contract.
 
-Reading order: state (what there is), accounts, sessions, stakes (what operations do), machine (which one does what).
+Reading order: state (what there is), accounts, sessions, stakes, proofs (what operations do), machine (which one
+does what).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from protocol.operations import (
     Action,
     Close,
     Deposit,
+    Equivocation,
     Genesis,
     LogEntry,
     Open,
@@ -25,12 +26,14 @@ from protocol.operations import (
     SessionEffect,
     Settle,
     SignedOp,
+    Slash,
     Stake,
     Unbond,
     Unstake,
     Withdraw,
 )
 from protocol.settlement.accounts import deposit, withdraw
+from protocol.settlement.proofs import equivocation, slash
 from protocol.settlement.sessions import close, open_session, release, settle
 from protocol.settlement.stakes import stake, unbond, unstake
 from protocol.settlement.state import Books, Draft, Lookup, Outcome, Rules, effect_of
@@ -135,4 +138,6 @@ _RULES: dict[type[Action], Callable[[Draft, Any], None]] = {
     Stake: stake,
     Unstake: unstake,
     Unbond: unbond,
+    Slash: slash,
+    Equivocation: equivocation,
 }

@@ -199,11 +199,16 @@ class Draft:
         """Give an account other values in some of its fields."""
         self.accounts[Address(address)] = replace(self.account(address), **fields)
 
-    def session(self, session: bytes) -> SessionRecord:
-        """An open session. Raises RuleError."""
+    def known(self, session: bytes) -> SessionRecord:
+        """A session, open or closed. Raises RuleError."""
         record = self.sessions.get(SessionId(session)) or self.state.session(session)
         if record is None:
             raise RuleError("no such session on this ledger", code="unknown-session")
+        return record
+
+    def session(self, session: bytes) -> SessionRecord:
+        """An open session. Raises RuleError."""
+        record = self.known(session)
         if record.closed:
             raise RuleError("the session is closed", code="closed")
         return record

@@ -22,6 +22,7 @@ from protocol.messages import (
     Leg,
     Session,
     SignedDischarge,
+    SignedReceipt,
     SignedVoucher,
     Voucher,
     session_id,
@@ -48,6 +49,7 @@ from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules,
 from protocol.signing import SigningKey
 from scripts.vectors.books import state_of
 from scripts.vectors.kept import keep
+from scripts.vectors.lies import accusing, checkpoint_of, receipt_of, showing
 
 __all__ = ["FILE", "document"]
 
@@ -108,6 +110,7 @@ def staked() -> Books:
     books = mid_life()
     books.accounts[LEGS[1].address] = Account(free=10_000, nonce=7, bond=501)
     books.accounts[LEGS[2].address] = Account(free=10_000, nonce=7, bond=300, unbonding=200, unlock_at=NOW + 10)
+    books.accounts[KEYS["operator"].address] = Account(free=10_000, nonce=7, bond=1)
     return books
 
 
@@ -207,6 +210,8 @@ def cases() -> list[Case]:
         *_release(),
         *_close(),
         *_stake(),
+        *_slash(),
+        *_equivocation(),
         *_fee(),
     ]
 
@@ -371,6 +376,61 @@ def _stake() -> list[Case]:
         Case(name="the wait has ended", by="leg 2", action=unbond, now=end, **at),
         Case(name="the wait has not ended", by="leg 2", action=unbond, now=end - 1, **at),
         Case(name="nothing is unbonding", by="leg 1", action=unbond, now=end, **at),
+    ]
+
+
+def _slash() -> list[Case]:
+    def lie(leg: int = 1, *, salt: int = 0, by: str = "", domain: Any = DOMAIN, **changes: Any) -> SignedReceipt:
+        return receipt_of(domain, session_of(salt), leg, KEYS[by or f"leg {leg}"], **{"rows": 14, **changes})
+
+    one, at = lie(rows=13), {"by": "stranger", "state": "staked"}
+    other_nonce = b"\x67" * 32
+    return [
+        Case(name="two receipts under one nonce", action=accusing(one, lie()), **at),
+        Case(name="what is unbonding is lost too", action=accusing(lie(2), lie(2, rows=13)), **at),
+        Case(name="a leg convicts itself", by="leg 1", state="staked", action=accusing(one, lie())),
+        Case(name="of a closed session", action=accusing(lie(salt=1), lie(salt=1, rows=13)), **at),
+        Case(name="whoever has nothing at stake", action=accusing(lie(0), lie(0, rows=13)), **at),
+        Case(name="not in order", action=accusing(one, lie(), swapped=True), **at),
+        Case(name="one receipt twice", action=accusing(one, one), **at),
+        Case(name="under two nonces", action=accusing(one, lie(nonce=other_nonce)), **at),
+        Case(name="for two windows", action=accusing(one, lie(window=4)), **at),
+        Case(name="of two legs", action=accusing(one, lie(2)), **at),
+        Case(name="of two sessions", action=accusing(one, lie(salt=1)), **at),
+        Case(name="closing receipts", action=accusing(lie(nonce=bytes(32)), lie(nonce=bytes(32), rows=13)), **at),
+        Case(name="of no leg", action=accusing(lie(3, by="leg 1"), lie(3, by="leg 1", rows=13)), **at),
+        Case(name="one signed by another", action=accusing(one, lie(by="leg 2")), **at),
+        Case(name="one signed for another ledger", action=accusing(one, lie(domain=OTHER)), **at),
+        Case(name="receipts of an unknown session", action=accusing(lie(salt=9), lie(salt=9, rows=13)), **at),
+        Case(name="without money, an accusation that pays", by="broke", state="staked", action=accusing(one, lie())),
+        Case(
+            name="without money, one that pays nothing",
+            by="broke",
+            state="staked",
+            action=showing(checkpoint_of(DOMAIN, KEYS["operator"]), checkpoint_of(DOMAIN, KEYS["operator"], root=9)),
+        ),
+    ]
+
+
+def _equivocation() -> list[Case]:
+    key, at = KEYS["operator"], {"by": "stranger", "state": "staked"}
+    one = checkpoint_of(DOMAIN, key)
+    provider = [checkpoint_of(DOMAIN, LEGS[1], root=root) for root in (0x88, 0x89)]
+    nobody = [checkpoint_of(DOMAIN, KEYS["client"], root=root) for root in (0x88, 0x89)]
+    return [
+        Case(
+            name="two roots of one size, and one unit at stake",
+            action=showing(one, checkpoint_of(DOMAIN, key, root=9)),
+            **at,
+        ),
+        Case(name="two roots under any key with a stake", action=showing(*provider), **at),
+        Case(name="two roots under a key without one", action=showing(*nobody), **at),
+        Case(name="roots not in order", action=showing(*provider, swapped=True), **at),
+        Case(name="one root", action=showing(one, one), **at),
+        Case(name="two sizes", action=showing(one, checkpoint_of(DOMAIN, key, root=9, size=6)), **at),
+        Case(name="two logs", action=showing(one, checkpoint_of(DOMAIN, key, root=9, origin=1)), **at),
+        Case(name="roots under two keys", action=showing(one, provider[1]), **at),
+        Case(name="a root for another ledger", action=showing(one, checkpoint_of(OTHER, key, root=9)), **at),
     ]
 
 

@@ -12,26 +12,33 @@ import aiohttp
 from aiohttp import web
 
 from node.ledger import LedgerSettings
-from protocol.eip712 import Domain
+from protocol.checkpoint import SignedCheckpoint, TypedCheckpoint
+from protocol.eip712 import Domain, sign_typed, struct_hash
 from protocol.ids import MAX_TOKENS
 from protocol.messages import (
+    UNMEASURED,
     Discharge,
     Leg,
+    Receipt,
     Session,
     SignedDischarge,
+    SignedReceipt,
     SignedVoucher,
     Voucher,
     session_id,
     sign_discharge,
     sign_voucher,
 )
+from protocol.offer import Provenance
 from protocol.operations import (
     Close,
     Deposit,
+    Equivocation,
     Genesis,
     Open,
     Release,
     Settle,
+    Slash,
     Stake,
     Unbond,
     Unstake,
@@ -152,6 +159,38 @@ def unstake(amount: int) -> Unstake:
 def unbond() -> Unbond:
     """The operation that ends that."""
     return Unbond(actor=bytes(20), nonce=0)
+
+
+def receipt_of(
+    domain: Domain, session: Session, leg: int = 0, *, key: SigningKey | None = None, **changes: Any
+) -> SignedReceipt:
+    """A leg's receipt for a window, signed by its provider unless `key` is given."""
+    fields = {"window": 3, "tokens_in": 9, "tokens_out": 4, "rows": 13, "nonce": b"\x66" * 32, "tokens": bytes(32)}
+    hashes = {"input": b"\x44" * 32, "output": b"\x55" * 32, "sketches": bytes(32)}
+    energy = {"millijoules": UNMEASURED, "source": Provenance.UNKNOWN, "pue_milli": 1_000}
+    times = {"p50_us": 0, "p95_us": 0, "late": 0}
+    said = {**fields, **hashes, **energy, **times, **changes}
+    receipt = Receipt(session=session_id(session), leg=leg, **said)
+    signer = PROVIDERS[leg % len(PROVIDERS)] if key is None else key
+    return SignedReceipt(receipt=receipt, signature=sign_typed(domain, receipt, signer))
+
+
+def slash(*receipts: SignedReceipt) -> Slash:
+    """The operation that shows two receipts, in order."""
+    first, second = sorted(receipts, key=lambda each: struct_hash(each.receipt))
+    return Slash(actor=bytes(20), nonce=0, first=first, second=second)
+
+
+def checkpoint_of(domain: Domain, key: SigningKey, **changes: Any) -> SignedCheckpoint:
+    """An operator's word for a checkpoint."""
+    typed = TypedCheckpoint(**{"origin": b"\x77" * 32, "size": 5, "root": b"\x88" * 32, **changes})
+    return SignedCheckpoint(checkpoint=typed, signature=sign_typed(domain, typed, key))
+
+
+def equivocation(*checkpoints: SignedCheckpoint) -> Equivocation:
+    """The operation that shows two checkpoints, in order."""
+    first, second = sorted(checkpoints, key=lambda each: struct_hash(each.checkpoint))
+    return Equivocation(actor=bytes(20), nonce=0, first=first, second=second)
 
 
 def withdraw(amount: int, reference: str = "") -> Withdraw:

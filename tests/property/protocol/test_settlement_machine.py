@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from ledger_world import checkpoint_of, equivocation, receipt_of, slash
 from ledger_world import genesis as world_genesis
 
 from protocol.eip712 import sign_typed
@@ -101,6 +102,7 @@ class Model:
     leaving: dict[bytes, list[int]] = field(default_factory=dict)
     """What is unbonding, and when it is free."""
     sessions: dict[bytes, ModelSession] = field(default_factory=dict)
+    burned: int = 0
 
     def need(self, condition: bool) -> None:
         if not condition:
@@ -137,6 +139,12 @@ class Model:
         self.need(most < found.most[leg])
         self.free[found.client] += found.most[leg] - most
         found.most[leg] = most
+
+    def punish(self, accused: bytes, actor: bytes) -> None:
+        penalty = self.bond.pop(accused, 0) + self.leaving.pop(accused, [0, 0])[0]
+        self.need(penalty > 0)
+        self.free[actor] += penalty // 2
+        self.burned += penalty - penalty // 2
 
     def close(self, identity: bytes, now: int) -> None:
         found = self.find(identity)
@@ -175,6 +183,7 @@ class Settlement(RuleBasedStateMachine):
             account = self.books.account(address)
             assert (account.free, account.bond) == (expected.free[address], expected.bond[address])
             assert [account.unbonding, account.unlock_at] == expected.leaving.get(address, [0, 0])
+        assert self.books.burned == expected.burned
         for identity, record in self.books.sessions.items():
             assert list(record.settled) == expected.sessions[identity].paid
             assert list(record.ceilings) == expected.sessions[identity].most
@@ -368,6 +377,17 @@ class Settlement(RuleBasedStateMachine):
         self.close(which, who)
         self.open(who, who, False, 100, [((who + 1) % len(PARTIES), 30), (who, 10)])
 
+    @rule(part=tenths, beyond=st.sampled_from([-1, 0, 1, 1]), word=words)
+    def a_whole_life(self, part: list[int], beyond: int, word: list[tuple[int, int]]) -> None:
+        """A session is opened, paid, released and closed, the last about when its grace ends."""
+        self.deposit(3, 200, True)
+        self.open(3, 3, False, 100, [(0, 40), (1, 20), (2, 10)])
+        which = len(self.sessions) - 1
+        self.settle(which, part, False, False, False, 1)
+        self.release(which, 2, word, False)
+        self.now = self.sessions[which].expiry + GRACE_S + beyond
+        self.close(which, 2)
+
     @rule(who=parties, amount=small)
     def stake(self, who: int, amount: int) -> None:
         key = PARTIES[who]
@@ -413,6 +433,43 @@ class Settlement(RuleBasedStateMachine):
 
         self.act(key, Unbond(actor=bytes(20), nonce=0), self.expect(key, change))
 
+    @rule(
+        which=small,
+        leg=st.integers(0, 2),
+        who=parties,
+        lie=st.sampled_from(["rows", "rows", "nonce", "signer"]),
+        amount=small,
+    )
+    def accuse_a_leg(self, which: int, leg: int, who: int, lie: str, amount: int) -> None:
+        """Two receipts of one leg: they convict where they differ under one nonce."""
+        session = self.pick(which)
+        if session is None or leg >= len(session.legs):
+            return
+        owner, key = session.legs[leg].provider, PARTIES[who]
+        self.stake([each.address for each in PARTIES].index(owner), amount)
+        changes = {"nonce": {"nonce": b"\x67" * 32, "rows": 9}}.get(lie, {"rows": 9})
+        signer = OPERATOR if lie == "signer" else KEYS[owner]  # type: ignore[index]
+        one = receipt_of(DOMAIN, session, leg, key=KEYS[owner])  # type: ignore[index]
+        two = receipt_of(DOMAIN, session, leg, key=signer, **changes)
+
+        def change(model: Model) -> None:
+            model.need(lie == "rows")
+            model.punish(owner, key.address)
+
+        self.act(key, slash(one, two), self.expect(key, change))
+
+    @rule(accused=parties, who=parties, size=st.sampled_from([5, 5, 6]), root=st.sampled_from([0x88, 0x89, 0x89]))
+    def show_two_checkpoints(self, accused: int, who: int, size: int, root: int) -> None:
+        key, liar = PARTIES[who], PARTIES[accused]
+        self.stake(accused, 7)
+
+        def change(model: Model) -> None:
+            model.need(size == 5 and root != 0x88)
+            model.punish(liar.address, key.address)
+
+        pair = checkpoint_of(DOMAIN, liar), checkpoint_of(DOMAIN, liar, size=size, root=bytes([root]) * 32)
+        self.act(key, equivocation(*pair), self.expect(key, change))
+
     @rule(who=parties, back=st.integers(0, 2))
     def replayed_nonce(self, who: int, back: int) -> None:
         nonce = self.books.account(PARTIES[who].address).nonce
@@ -445,6 +502,6 @@ def test_the_machine_takes_every_kind_of_operation() -> None:
             seen.update(type(entry.op.read()).__name__ for entry in self.log)
             super().teardown()
 
-    Counted.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+    Counted.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
     Counted.TestCase("runTest").runTest()
     assert all(seen[kind.__name__] >= 3 for kind in ACTIONS), seen

@@ -10,10 +10,14 @@ from eth_account.messages import encode_typed_data
 from ledger_world import (
     CLIENT,
     PROVIDERS,
+    checkpoint_of,
     deposit,
     discharge_of,
+    equivocation,
     genesis,
     make_session,
+    receipt_of,
+    slash,
     stake,
     unbond,
     unstake,
@@ -29,11 +33,13 @@ from protocol.operations import (
     ACTIONS,
     Action,
     Close,
+    Equivocation,
     Genesis,
     Open,
     Release,
     Settle,
     SignedOp,
+    Slash,
     Stake,
     Unbond,
     Unstake,
@@ -55,6 +61,8 @@ EXAMPLES: tuple[Action, ...] = (
     stake(2**63 - 1),
     unstake(7),
     unbond(),
+    slash(receipt_of(DOMAIN, SESSION), receipt_of(DOMAIN, SESSION, rows=14)),
+    equivocation(checkpoint_of(DOMAIN, CLIENT), checkpoint_of(DOMAIN, CLIENT, root=bytes(32))),
 )
 TYPES = {
     Genesis: "Genesis(address actor,uint64 nonce,string verifierKey,uint40 grace,uint64 faucetLimit,uint64 fee,"
@@ -62,6 +70,12 @@ TYPES = {
     Stake: "Stake(address actor,uint64 nonce,uint64 amount)",
     Unstake: "Unstake(address actor,uint64 nonce,uint64 amount)",
     Unbond: "Unbond(address actor,uint64 nonce)",
+    Slash: "Slash(address actor,uint64 nonce,SignedReceipt first,SignedReceipt second)"
+    "Receipt(bytes32 session,uint8 leg,uint32 window,uint64 tokensIn,uint64 tokensOut,uint64 rows,bytes32 input,"
+    "bytes32 output,bytes32 tokens,bytes32 nonce,bytes32 sketches,uint64 millijoules,string source,uint32 pueMilli,"
+    "uint32 p50Us,uint32 p95Us,uint64 late)SignedReceipt(Receipt receipt,bytes signature)",
+    Equivocation: "Equivocation(address actor,uint64 nonce,SignedCheckpoint first,SignedCheckpoint second)"
+    "Checkpoint(bytes32 origin,uint64 size,bytes32 root)SignedCheckpoint(Checkpoint checkpoint,bytes signature)",
     Open: "Open(address actor,uint64 nonce,Session session,bytes signature)Leg(address provider,uint64 cap)"
     "Session(address client,uint40 expiry,bytes32 terms,bytes32 salt,Leg[] legs)",
     Settle: "Settle(address actor,uint64 nonce,SignedVoucher[] vouchers)"
@@ -84,7 +98,7 @@ def wallet_types(encoded: str) -> dict[str, list[dict[str, str]]]:
 def wallet_value(value: object) -> Any:
     """A value as a wallet takes it."""
     if isinstance(value, Message):
-        names = [field["name"] for field in wallet_types(encode_type(type(value)))[type(value).__name__]]
+        names = [field["name"] for field in wallet_types(encode_type(type(value)))[type(value).typed_as]]
         given = (getattr(value, name) for name, _ in shapes(type(value)))
         return {name: wallet_value(each) for name, each in zip(names, given, strict=True)}
     return [wallet_value(each) for each in value] if isinstance(value, tuple) else value
