@@ -289,7 +289,7 @@ class EnergyAccount(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VenueRules:
-    """What a settlement venue fixed for good."""
+    """What holds in a settlement venue now."""
 
     grace_s: int
     """Seconds after a session's expiry in which vouchers are redeemed."""
@@ -310,7 +310,7 @@ class Settlement(Protocol):
         """What typed signatures for this venue carry."""
 
     async def rules(self) -> VenueRules:
-        """What the venue fixed for good."""
+        """What holds there now."""
 
     async def open(self, session: Session, key: SigningKey) -> bytes:
         """Reserve a session's caps; evidence that it is open, once that is final."""

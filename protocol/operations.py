@@ -25,6 +25,7 @@ __all__ = [
     "Equivocation",
     "Genesis",
     "LogEntry",
+    "Notice",
     "Open",
     "Release",
     "SessionEffect",
@@ -188,6 +189,19 @@ class Equivocation(Action):
     second: SignedCheckpoint
 
 
+@message("notice/2", typed=True)
+class Notice(Action):
+    """Announce other rules. Only the operator may; grace, wait, notice and key never change."""
+
+    actor: AddressBytes
+    nonce: U64
+    effective: U40
+    """Unix seconds from which they hold."""
+    faucet_limit: U64
+    fee: U64
+    bond_multiple: U32
+
+
 ACTIONS: tuple[type[Action], ...] = (
     Genesis,
     Deposit,
@@ -201,6 +215,7 @@ ACTIONS: tuple[type[Action], ...] = (
     Unbond,
     Slash,
     Equivocation,
+    Notice,
 )
 
 

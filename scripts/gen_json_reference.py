@@ -29,6 +29,7 @@ from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, Moved, Reclaimed
+from node.cli.notices import Announced
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.cli.stakes import Staked
@@ -55,6 +56,7 @@ PRINTED: dict[str, Printed] = {
     "key list": Printed((KeyFacts,), "A list of objects"),
     "ledger run": Printed((), "[Events](#events), an object on each line"),
     "ledger verify": Printed((Replayed,)),
+    "ledger notice": Printed((Announced,)),
     "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
     "model manifest": Printed((KeptManifest,)),

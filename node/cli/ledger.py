@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from node.cli.boundary import FAILED
+from node.cli.notices import notice
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_facts, print_json, tell
 from node.cli.running import serve, survive_hangups
@@ -82,6 +83,9 @@ class SetAside:
 @click.group(epilog=examples("joule ledger run --faucet-limit 100", "joule ledger verify http://127.0.0.1:8645"))
 def ledger() -> None:
     """The embedded ledger: a signed, verifiable log of who paid whom."""
+
+
+ledger.add_command(notice)
 
 
 @ledger.command(

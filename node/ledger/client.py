@@ -9,6 +9,7 @@ the whole log (`verify`) sees that too. One question takes one request: the answ
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Self
 
 from node.ledger.forks import ForkWatch
 from node.ledger.log_source import HttpLog
+from node.ledger.notices import rules_in
 from node.ledger.remembered import Memory
 from node.ledger.trust import ContradictionError, Question, Trust
 from node.ledger.verified_log import Proven, VerifiedLog
@@ -44,12 +46,14 @@ from protocol.operations import (
     Unstake,
     sign_op,
 )
-from protocol.settlement import Account, Rules, SessionRecord, account_of, rules_of
+from protocol.settlement import Account, Rules, SessionRecord, account_of
 from protocol.signing import SigningKey
 
 __all__ = ["LedgerClient"]
 
 _NONCE_ATTEMPTS = 32
+_RULES_S = 3600.0
+"""Seconds after which the rules are asked for again: less than any notice that is worth the name."""
 
 
 class LedgerClient:
@@ -77,6 +81,7 @@ class LedgerClient:
         """Proofs that it has signed two histories: as long as one is known, nothing new is begun here."""
         self._log = VerifiedLog(self._http, self._trust, self.forks)
         self._rules: Rules | None = None
+        self._asked = 0.0
         self._connecting = asyncio.Lock()
         self._acting: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -124,9 +129,12 @@ class LedgerClient:
             return self._rules
 
     async def rules(self) -> VenueRules:
-        """What the venue fixed for good."""
-        fixed = await self.connect()
-        return VenueRules(grace_s=fixed.grace_s, fee=fixed.fee)
+        """What holds now. What was announced is asked for again from time to time."""
+        await self.connect()
+        if time.monotonic() - self._asked > _RULES_S:
+            await self._introduce()
+        rules = (await self.connect()).at(max(self._log.time, int(time.time())))
+        return VenueRules(grace_s=rules.grace_s, fee=rules.fee)
 
     async def info(self) -> LedgerInfo:
         """Who runs the ledger, under which rules, and the multiaddrs of its peers."""
@@ -141,12 +149,18 @@ class LedgerClient:
         self.forks.load()
         await self._log.follow(question, answer)
         genesis = self._log.prove(answer, "genesis").entry.op.read()
-        if not isinstance(genesis, Genesis) or rules_of(genesis) != info.rules:
-            raise DishonestError(f"the ledger at {self.url} says other rules than its genesis entry")
+        if not isinstance(genesis, Genesis) or self._read_rules(genesis, answer) != info.rules:
+            raise DishonestError(f"the ledger at {self.url} says other rules than its entries")
         if genesis.verifier_key != self.verifier_key:
             raise DishonestError(f"the first entry of the ledger at {self.url} is not its genesis")
-        self._rules = info.rules
+        self._rules, self._asked = info.rules, time.monotonic()
         return info
+
+    def _read_rules(self, genesis: Genesis, answer: Answer) -> Rules | None:
+        """The rules in the entries that an answer names; None where they are not the operator's, or no rules."""
+        in_force = self._log.prove(answer, "rules").entry.op.read()
+        coming = self._log.prove(answer, "notice").entry.op.read() if answer.has("notice") else None
+        return rules_in(genesis, in_force, coming)
 
     # Its log
 
@@ -213,7 +227,7 @@ class LedgerClient:
         return None
 
     async def session(self, session: bytes) -> SessionRecord | None:
-        """A session as of the last entry that changed it; None where the ledger knows of none."""
+        """A session as of the last entry that changed it; None where the ledger knows of none, or of none any more."""
         found = await self._find_session(session)
         return None if found is None else found[0]
 
@@ -232,7 +246,7 @@ class LedgerClient:
         except RefusedError as error:
             if error.code != "unknown-session":
                 raise
-            if floor is not None:
+            if floor is not None and not await self._is_forgotten(session):
                 raise _passed_over(what, None, floor) from error
             return None
         opened, latest = self._log.prove(answer, "opened"), self._log.prove(answer, "latest")
@@ -244,6 +258,12 @@ class LedgerClient:
             if effect.session == session:
                 return SessionRecord(action.session, effect.settled, effect.ceilings), latest
         raise DishonestError(f"entry {latest.index} does not change {what}")
+
+    async def _is_forgotten(self, session: bytes) -> bool:
+        """Whether the log has gone beyond the grace of a session; True where its opening was not seen here."""
+        expiry, rules = self._log.expiries.get(session), await self.connect()
+        size = (await self.checkpoint()).size
+        return expiry is None or (await self.entry(size - 1)).entry.time > expiry + rules.grace_s
 
     async def offers(self, model: bytes | None = None, node: bytes | None = None) -> list[bytes]:
         """Sealed offers, of one model or node or of all, as the ledger's own peer has heard them: unchecked.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from node.ledger.store import ProviderRow
+from node.ledger.rows import ProviderRow
 from node.ledger.wire import MAX_PROVIDERS
 from protocol.ids import Address
 from protocol.operations import LogEntry

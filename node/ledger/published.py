@@ -11,13 +11,16 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.ledger.notices import Noted, places_of
 from node.ledger.paid import most_paid
 from node.ledger.recent import Recent
-from node.ledger.store import AccountRow, Batch, ProviderRow, SessionRow, Store
+from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
+from node.ledger.store import Store
 from protocol.checkpoint import Checkpoint
 from protocol.errors import LocalError, RefusedError
 from protocol.ids import Address, SessionId
 from protocol.merkle import HASH_BYTES, HashAt, Node, consistency_proof, inclusion_proof, node_hash
+from protocol.settlement import Rules
 from protocol.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, tile_path
 
 __all__ = ["Head", "Published", "Shown"]
@@ -64,6 +67,9 @@ class Published:
         self._store = store
         self._head: Head | None = None
         self._accounts: dict[Address, AccountRow] = {}
+        self._notices: list[Noted] = []
+        self._rules: Rules | None = None
+        self._time = 0
         self._sessions: Recent[SessionId, SessionRow] = Recent(_SESSIONS)
         """Those that were changed last; what a database shows of the others is as new."""
         self._moved_on = asyncio.Event()
@@ -86,6 +92,8 @@ class Published:
         self._accounts.update((row.address, row) for row in batch.accounts)
         for row in batch.sessions:
             self._sessions.put(row.session, row)
+        self._notices += batch.notices
+        self._rules, self._time = batch.rules, batch.time
         if batch.providers:
             self._providers.update((row.address, row) for row in batch.providers)
             self._most_paid = None
@@ -106,8 +114,20 @@ class Published:
         """An account; None where no entry ever touched it."""
         return self._accounts.get(Address(address))
 
+    @property
+    def rules(self) -> tuple[Rules, tuple[int, int | None]]:
+        """Those of the newest entry; the entry that the ones in force stand in, and the notice of others to come."""
+        if self._rules is None:
+            raise RuntimeError("nothing is published yet")
+        return self._rules, places_of(self._notices, self._time)
+
     async def session(self, session: bytes) -> SessionRow | None:
-        """A session; None where it was never opened."""
+        """A session; None where it was never opened, or is forgotten."""
+        row = await self._find_session(session)
+        forgotten = row is not None and row.forget_after is not None and row.forget_after < self._time
+        return None if forgotten else row
+
+    async def _find_session(self, session: bytes) -> SessionRow | None:
         identity = SessionId(session)
         row = self._sessions.get(identity)
         if row is not None:

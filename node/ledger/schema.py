@@ -37,6 +37,7 @@ __all__ = [
     "make_engine",
     "meta",
     "metadata",
+    "notices",
     "providers",
     "sessions",
     "sqlite_url",
@@ -98,11 +99,22 @@ sessions = Table(
     Column("data", LargeBinary, nullable=False),
     Column("settled", LargeBinary(8 * MAX_LEGS), nullable=False),
     Column("ceilings", LargeBinary(8 * MAX_LEGS), nullable=False),
+    Column("forget_after", _BIG, index=True),
     Column("opened", _BIG, ForeignKey(entries.c.position), nullable=False),
     Column("entry", _BIG, ForeignKey(entries.c.position), nullable=False),
 )
-"""Every session ever opened, closed ones too: the very same must never open again. ``data``: canonical bytes of the
-session; ``settled`` and ``ceilings``: micro-units of each leg, eight bytes each, most significant first."""
+"""Every session, closed ones too until nobody could open them again. ``data``: canonical bytes of the session;
+``settled`` and ``ceilings``: micro-units of each leg, eight bytes each, most significant first; ``forget_after``: of a
+closed one, the last second in which it is known."""
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("entry", _BIG, ForeignKey(entries.c.position), primary_key=True, autoincrement=False),
+    Column("time", _BIG, nullable=False),
+    Column("effective", _BIG, nullable=False),
+)
+"""Entries that announce other rules."""
 
 providers = Table(
     "providers",

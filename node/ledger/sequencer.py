@@ -23,7 +23,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, LocalError, Malf
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.note import NoteKey
 from protocol.operations import Deposit, Genesis, SignedOp, sign_op
-from protocol.settlement import Outcome, Rules, apply, ledger_domain, rules_of
+from protocol.settlement import Change, Outcome, Rules, apply, ledger_domain, rules_of
 from protocol.signing import SigningKey
 from protocol.units import format_micro
 
@@ -59,6 +59,7 @@ class Sequencer:
         self._operator = operator
         self._keeper = keeper
         self._copy = WorkingCopy() if recovered is None else recovered.copy
+        self._now = self._copy.last_time
         if recovered is not None:
             self.published.take(recovered.durable)
         self._waiting: asyncio.Queue[_Submission | None] = asyncio.Queue()
@@ -108,13 +109,13 @@ class Sequencer:
             submission = _Submission(lambda: signed, asyncio.get_running_loop().create_future())
             await sequencer._sequence([submission])
             await submission.done
-        _check_rules(rules_of(genesis), sequencer.rules)
+        _check_rules(rules_of(genesis), sequencer.rules, sequencer._copy.begun or sequencer.rules)
         return sequencer
 
     @property
     def rules(self) -> Rules:
-        """What the genesis entry fixed."""
-        return self._copy.rules
+        """Those that hold, with what was announced, as of the last entry that was asked for."""
+        return self._copy.rules.at(self._now)
 
     def look_at_clock(self) -> None:
         """Tell of a clock that cannot be believed, also where nobody asks for anything."""
@@ -208,6 +209,7 @@ class Sequencer:
             for submission in batch:
                 _answer(submission, error)
             return
+        self._now = now
         results = [(submission, self._apply(submission, now)) for submission in batch]
         taken = [outcome for _, outcome in results if isinstance(outcome, Outcome)]
         index = self._copy.appender.size
@@ -283,20 +285,30 @@ def _stopped(message: str) -> LocalError:
     return LocalError(message, code="ledger-stopped", hint="start it again")
 
 
-def _check_rules(wanted: Rules, found: Rules) -> None:
+def _check_rules(wanted: Rules, found: Rules, begun: Rules) -> None:
+    """That a ledger is started as it was begun; what a notice changes may be said as it was, is, or will be."""
     for what, is_now, was in (
         ("operator", checksum_address(wanted.operator), checksum_address(found.operator)),
         ("log key", wanted.verifier_key, found.verifier_key),
         ("grace", f"{wanted.grace_s} s", f"{found.grace_s} s"),
-        ("faucet limit", format_micro(wanted.faucet_limit), format_micro(found.faucet_limit)),
-        ("fee", format_micro(wanted.fee), format_micro(found.fee)),
         ("wait of stakes", f"{wanted.unbonding_s} s", f"{found.unbonding_s} s"),
         ("notice of changes", f"{wanted.notice_s} s", f"{found.notice_s} s"),
-        ("multiple of bonds", str(wanted.bond_multiple), str(found.bond_multiple)),
     ):
         if is_now != was:
             raise ConfigurationError(
                 f"this ledger was begun with the {what} {was}, not {is_now}",
                 code="ledger-rules",
-                hint="a ledger's rules never change: start it as before, or begin another in a new folder",
+                hint="these rules never change: start it as before, or begin another in a new folder",
+            )
+    known: list[Rules | Change] = [begun, found, *([] if found.coming is None else [found.coming])]
+    for what, is_now, was_ever in (
+        ("faucet limit", format_micro(wanted.faucet_limit), [format_micro(each.faucet_limit) for each in known]),
+        ("fee", format_micro(wanted.fee), [format_micro(each.fee) for each in known]),
+        ("multiple of bonds", str(wanted.bond_multiple), [str(each.bond_multiple) for each in known]),
+    ):
+        if is_now not in was_ever:
+            raise ConfigurationError(
+                f"this ledger has the {what} {was_ever[1]}, not {is_now}",
+                code="ledger-rules",
+                hint="start it as before; this rule changes by an announcement: joule ledger notice",
             )

@@ -138,7 +138,7 @@ class _Routes:
     # Answers that prove what they say
 
     async def info(self, request: web.Request) -> web.Response:
-        rules = self._sequencer.rules
+        rules, (in_force, coming) = self._published.rules
         info = LedgerInfo(
             verifier_key=rules.verifier_key,
             operator=rules.operator,
@@ -148,10 +148,12 @@ class _Routes:
             unbonding_s=rules.unbonding_s,
             notice_s=rules.notice_s,
             bond_multiple=rules.bond_multiple,
+            coming=rules.coming,
             peers=tuple(self._peers),
             version=_version(),
         )
-        return await self._answer(request, info.to_json(), {"genesis": 0})
+        places = {"genesis": 0, "rules": in_force, "notice": coming}
+        return await self._answer(request, info.to_json(), places)
 
     async def account(self, request: web.Request) -> web.Response:
         row = self._published.account(_parse_address(request.match_info["address"]))

@@ -10,18 +10,19 @@ import os
 import struct
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, Table, func, select
+from sqlalchemy import Row, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from node.ledger import schema
-from protocol.checkpoint import Checkpoint
+from node.ledger.notices import Noted
+from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, LocalError, MalformedError, UnreachableError
 from protocol.ids import Address, SessionId
@@ -30,7 +31,7 @@ from protocol.messages import Session
 from protocol.settlement import Account, SessionRecord
 from protocol.tiles import Tile
 
-__all__ = ["AccountRow", "Batch", "NoRoomError", "ProviderRow", "SessionRow", "Store"]
+__all__ = ["NoRoomError", "Store"]
 
 _ADVISORY_LOCK = 0x6A6F756C65  # "joule"
 _ASKED_AT_ONCE = 500
@@ -42,58 +43,6 @@ class NoRoomError(LocalError):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, code="disk", hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRow:
-    """An account, and what the ledger keeps beside it."""
-
-    address: Address
-    account: Account
-    fauceted: int
-    """Micro-units that the faucet credited so far."""
-    entry: int
-    """Index of the last entry that changed it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A session, and where it stands in the log."""
-
-    session: SessionId
-    record: SessionRecord
-    opened: int
-    """Index of the entry that opened it."""
-    entry: int
-    """Index of the last entry that changed it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderRow:
-    """Somebody whom vouchers have paid."""
-
-    address: Address
-    sessions: int
-    """In how many sessions."""
-    since: int
-    """Index of the entry that paid it first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What one commit makes durable."""
-
-    first: int
-    """Index of the first entry."""
-    entries: Sequence[bytes]
-    tiles: dict[Tile, bytes]
-    accounts: Sequence[AccountRow]
-    sessions: Sequence[SessionRow]
-    providers: Sequence[ProviderRow] = ()
-    checkpoint: Checkpoint
-    """What covers the batch."""
-    note: bytes
-    """The same, signed."""
 
 
 class Store:
@@ -236,12 +185,17 @@ class Store:
                     "data": encode(row.record.session),
                     "settled": _pack(row.record.settled),
                     "ceilings": _pack(row.record.ceilings),
+                    "forget_after": row.forget_after,
                     "opened": row.opened,
                     "entry": row.entry,
                 }
                 for row in batch.sessions
             ],
         )
+        await connection.execute(delete(schema.sessions).where(schema.sessions.c.forget_after < batch.time))
+        if batch.notices:
+            rows = [{"entry": each.index, "time": each.time, "effective": each.effective} for each in batch.notices]
+            await connection.execute(schema.notices.insert(), rows)
 
     async def _write_providers(self, connection: AsyncConnection, batch: Batch) -> None:
         rows = [{"address": row.address, "sessions": row.sessions, "since": row.since} for row in batch.providers]
@@ -307,8 +261,14 @@ class Store:
             rows = await connection.execute(select(schema.providers))
             return [ProviderRow(Address(row.address), row.sessions, row.since) for row in rows]
 
+    async def notices(self) -> list[Noted]:
+        """Every entry that announces other rules, in order."""
+        async with self._reading() as connection:
+            rows = await connection.execute(select(schema.notices).order_by(schema.notices.c.entry))
+            return [Noted(row.entry, row.time, row.effective) for row in rows]
+
     async def sessions(self, wanted: Collection[bytes]) -> list[SessionRow]:
-        """Those of the wanted sessions that were ever opened."""
+        """Those of the wanted sessions that are known."""
         asked, found = list(wanted), list[SessionRow]()
         async with self._reading() as connection:
             for begin in range(0, len(asked), _ASKED_AT_ONCE):
@@ -334,7 +294,7 @@ def _session_row(row: Row[Any]) -> SessionRow:
     except (MalformedError, struct.error) as error:
         message = f"the stored session {row.session.hex()} cannot be read: {error}"
         raise LocalError(message, code="ledger-damaged", hint="joule ledger verify says more") from error
-    return SessionRow(SessionId(row.session), record, row.opened, row.entry)
+    return SessionRow(SessionId(row.session), record, row.opened, row.entry, row.forget_after)
 
 
 def _pack(amounts: Sequence[int]) -> bytes:

@@ -19,7 +19,8 @@ from protocol.errors import DishonestError
 from protocol.evidence import LogProof, read_entry
 from protocol.ids import Address
 from protocol.merkle import leaf_hash, verify_inclusion
-from protocol.operations import LogEntry, SignedOp
+from protocol.messages import session_id
+from protocol.operations import LogEntry, Open, SignedOp
 from protocol.settlement import Account, account_of
 
 __all__ = ["Proven", "VerifiedLog"]
@@ -45,6 +46,10 @@ class VerifiedLog:
         self._trust = trust
         self._forks = forks
         self._joining = asyncio.Lock()
+        self.expiries: Recent[bytes, int] = Recent(_LATEST)
+        """Of each session whose opening was seen, Unix seconds."""
+        self.time = 0
+        """Of the newest entry that was seen, Unix seconds."""
         self._latest: Recent[bytes, int] = Recent(_LATEST)
         self.nonces: Recent[Address, int] = Recent(_LATEST)
         """Last nonce of each account, as far as it was seen."""
@@ -112,6 +117,9 @@ class VerifiedLog:
 
     def _note_down(self, entry: LogEntry, index: int) -> None:
         newer: set[bytes] = set()
+        action, self.time = entry.op.read(), max(self.time, entry.time)
+        if isinstance(action, Open):
+            self.expiries.put(session_id(action.session), action.session.expiry)
         for key in (*(effect.account for effect in entry.accounts), *(effect.session for effect in entry.sessions)):
             if index >= (self._latest.get(key) or 0):
                 self._latest.put(key, index)

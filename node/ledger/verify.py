@@ -231,7 +231,7 @@ class _Replay:
             account = Address(credit.account)
             report.fauceted[account] = report.fauceted.get(account, 0) + credit.amount
             if report.fauceted[account] > report.books.rules.faucet_limit:
-                raise DishonestError("the faucet gave more than the genesis entry allows")
+                raise DishonestError("the faucet gave more than the rules allow")
 
     async def _check_tree(self) -> Fault | None:
         rooted = self._appender.root == self._checkpoint.root

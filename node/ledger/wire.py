@@ -24,7 +24,7 @@ from protocol.errors import (
 )
 from protocol.ids import Address, checksum_address, parse_address
 from protocol.note import decode_base64
-from protocol.settlement import Account, Rules, ledger_domain
+from protocol.settlement import Account, Change, Rules, ledger_domain
 from protocol.strict_json import int_text, parse_object
 from protocol.text import is_plain_text, to_plain_text
 
@@ -144,6 +144,8 @@ class LedgerInfo:
     """Seconds that a change of rules is announced before it takes effect."""
     bond_multiple: int
     """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
+    coming: Change | None = None
+    """What was announced and does not hold yet."""
     peers: tuple[str, ...]
     """Multiaddrs where a newcomer finds the network."""
     version: str
@@ -161,6 +163,7 @@ class LedgerInfo:
             faucet_limit=self.faucet_limit,
             fee=self.fee,
             bond_multiple=self.bond_multiple,
+            coming=self.coming,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -183,6 +186,7 @@ class LedgerInfo:
             "unbonding_s": self.unbonding_s,
             "notice_s": self.notice_s,
             "bond_multiple": self.bond_multiple,
+            "coming": None if self.coming is None else _change_to_json(self.coming),
             "peers": list(self.peers),
             "version": self.version,
         }
@@ -204,9 +208,31 @@ class LedgerInfo:
             unbonding_s=_number(body, "unbonding_s"),
             notice_s=_number(body, "notice_s"),
             bond_multiple=_number(body, "bond_multiple"),
+            coming=_change_from_json(body.get("coming")),
             peers=tuple(map(_text, peers)),
             version=_text(body.get("version")),
         )
+
+
+def _change_to_json(change: Change) -> dict[str, Any]:
+    return {
+        "effective": change.effective,
+        "faucet_limit": str(change.faucet_limit),
+        "fee": str(change.fee),
+        "bond_multiple": change.bond_multiple,
+    }
+
+
+def _change_from_json(said: object) -> Change | None:
+    if said is None:
+        return None
+    body = _object(said, "effective", "faucet_limit", "fee", "bond_multiple")
+    return Change(
+        effective=_number(body, "effective"),
+        faucet_limit=int_text(body["faucet_limit"]),
+        fee=int_text(body["fee"]),
+        bond_multiple=_number(body, "bond_multiple"),
+    )
 
 
 def account_to_json(account: Account) -> dict[str, str]:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from node.ledger.notices import Noted
 from node.ledger.paid import Paid, first_paid
-from node.ledger.store import AccountRow, Batch, SessionRow, Store
+from node.ledger.rows import AccountRow, Batch, SessionRow
+from node.ledger.store import Store
 from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, LocalError, MalformedError, PeerError
@@ -20,8 +22,20 @@ from protocol.ids import Address, SessionId
 from protocol.merkle import leaf_hash
 from protocol.messages import session_id
 from protocol.note import NoteKey
-from protocol.operations import Close, Deposit, Genesis, LogEntry, Open, Release, Settle, SignedOp, Slash
-from protocol.settlement import Books, Outcome, Rules, rules_of
+from protocol.operations import (
+    Action,
+    Close,
+    Deposit,
+    Genesis,
+    LogEntry,
+    Notice,
+    Open,
+    Release,
+    Settle,
+    SignedOp,
+    Slash,
+)
+from protocol.settlement import Books, Outcome, Rules, announced, rules_of
 from protocol.tiles import Tile, TileAppender, bundle_of
 
 __all__ = ["FAUCET_REFERENCE", "Recovered", "WorkingCopy", "faucet_credit", "recover", "sessions_of"]
@@ -67,13 +81,15 @@ class WorkingCopy:
     """Index of the entry that opened each session that is held."""
     last_time: int = 0
     """Time of the last entry."""
+    begun: Rules | None = None
+    """What the genesis entry says."""
     paid: Paid = field(default_factory=Paid)
     _recorded: int = 0
     """Entries in the books that are not in the tree yet."""
 
     @property
     def rules(self) -> Rules:
-        """What the genesis entry fixed."""
+        """Those of the last entry, with what was announced."""
         if self.books.rules is None:
             raise RuntimeError("the ledger has no genesis entry yet")
         return self.books.rules
@@ -92,7 +108,10 @@ class WorkingCopy:
         """Let go of the sessions that were held longest, beyond a bound. All that was recorded must be durable."""
         sessions = self.books.sessions
         for identity in list(islice(sessions, max(0, len(sessions) - _SESSIONS))):
-            del sessions[identity], self.opened[identity]
+            del sessions[identity]
+        if len(self.opened) > len(sessions):  # those that the rules have forgotten, too
+            for identity in self.opened.keys() - sessions.keys():
+                del self.opened[identity]
 
     def record(self, outcome: Outcome) -> None:
         """Take an accepted operation into the books."""
@@ -112,12 +131,17 @@ class WorkingCopy:
         tiles = self.appender.append([leaf_hash(entry) for entry in entries])
         accounts: dict[Address, AccountRow] = {}
         sessions: dict[SessionId, SessionRow] = {}
+        notices = []
         for index, outcome in enumerate(outcomes, first):
             for address, account in outcome.accounts.items():
                 accounts[address] = AccountRow(address, account, self.fauceted.get(address, 0), index)
             for identity, record in outcome.sessions.items():
                 opened = self.opened.setdefault(identity, index)
-                sessions[identity] = SessionRow(identity, record, opened, index)
+                last = record.session.expiry + self.rules.grace_s if record.closed else None
+                sessions[identity] = SessionRow(identity, record, opened, index, last)
+            action = outcome.entry.op.read()
+            if isinstance(action, Notice):
+                notices.append(Noted(index, outcome.entry.time, action.effective))
         checkpoint = Checkpoint(key.verifier.name, self.appender.size, self.appender.root)
         return Batch(
             first=first,
@@ -126,6 +150,9 @@ class WorkingCopy:
             accounts=list(accounts.values()),
             sessions=list(sessions.values()),
             providers=self.paid.changes(),
+            notices=notices,
+            rules=self.rules,
+            time=outcomes[-1].entry.time,
             checkpoint=checkpoint,
             note=sign_checkpoint(checkpoint, key),
         )
@@ -162,7 +189,10 @@ async def recover(store: Store, key: NoteKey) -> Recovered | None:
     edge, appender = await _recover_tree(store, checkpoint)
     # (4) The last entries are those in the tree.
     first, tail = await _read_tail(store, checkpoint.size)
-    # (5) The state is taken as it stands.
+    # (5) The rules are those of the genesis entry and of the notices since.
+    notices, time = await store.notices(), _decode_entry(tail[-1]).time
+    begun, rules = await _recover_rules(store, notices)
+    # (6) The state is taken as it stands.
     durable = Batch(
         first=first,
         entries=tail,
@@ -170,11 +200,17 @@ async def recover(store: Store, key: NoteKey) -> Recovered | None:
         accounts=await store.all_accounts(),
         sessions=(),
         providers=await store.all_providers(),
+        notices=notices,
+        rules=rules.at(time),
+        time=time,
         checkpoint=checkpoint,
         note=note,
     )
-    copy = WorkingCopy(appender=appender, last_time=_decode_entry(tail[-1]).time)
-    await _recover_books(store, copy, durable)
+    copy = WorkingCopy(appender=appender, last_time=time, begun=begun, paid=Paid(durable.providers))
+    copy.books.rules = durable.rules
+    for account in durable.accounts:
+        copy.books.accounts[account.address] = account.account
+        copy.fauceted[account.address] = account.fauceted
     return Recovered(copy, durable)
 
 
@@ -212,16 +248,22 @@ async def _read_tail(store: Store, size: int) -> tuple[int, list[bytes]]:
     return first, tail
 
 
-async def _recover_books(store: Store, copy: WorkingCopy, durable: Batch) -> None:
-    first = await store.entries(0, 1)
-    genesis = _decode_entry(first[0] if first else b"").op.read()
+async def _recover_rules(store: Store, notices: Sequence[Noted]) -> tuple[Rules, Rules]:
+    """The rules that the ledger was begun under, and those after the last notice."""
+    genesis = await _read_action(store, 0)
     if not isinstance(genesis, Genesis):
         raise _damaged("its first entry is not its genesis")
-    copy.books.rules = rules_of(genesis)
-    copy.paid = Paid(durable.providers)
-    for account in durable.accounts:
-        copy.books.accounts[account.address] = account.account
-        copy.fauceted[account.address] = account.fauceted
+    begun = rules = rules_of(genesis)
+    for noted in notices:
+        action = await _read_action(store, noted.index)
+        if not isinstance(action, Notice):
+            raise _damaged(f"its entry {noted.index} announces no rules")
+        rules = announced(rules.at(noted.time), action)
+    return begun, rules
+
+
+async def _read_action(store: Store, index: int) -> Action:
+    return _decode_entry(b"".join(await store.entries(index, index + 1))).op.read()
 
 
 def _decode_entry(data: bytes) -> LogEntry:

@@ -1,14 +1,25 @@
 """The settlement state machine, pure: the same rules in the embedded ledger, in a replay of its log, in a contract.
 
-Reading order: state (what there is), accounts, sessions, stakes, proofs (what operations do), machine (which one
-does what).
+Reading order: state (what there is), accounts, sessions, stakes, proofs, notices (what operations do), machine (which
+one does what).
 """
 
 from __future__ import annotations
 
 from protocol.settlement.machine import LEDGER_CHAIN_ID, apply, ledger_domain, replay, rules_of
+from protocol.settlement.notices import announced
 from protocol.settlement.sessions import MAX_SESSION_S
-from protocol.settlement.state import MAX_MONEY, Account, Books, Lookup, Outcome, Rules, SessionRecord, account_of
+from protocol.settlement.state import (
+    MAX_MONEY,
+    Account,
+    Books,
+    Change,
+    Lookup,
+    Outcome,
+    Rules,
+    SessionRecord,
+    account_of,
+)
 
 __all__ = [
     "LEDGER_CHAIN_ID",
@@ -16,11 +27,13 @@ __all__ = [
     "MAX_SESSION_S",
     "Account",
     "Books",
+    "Change",
     "Lookup",
     "Outcome",
     "Rules",
     "SessionRecord",
     "account_of",
+    "announced",
     "apply",
     "ledger_domain",
     "replay",

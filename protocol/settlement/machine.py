@@ -21,6 +21,7 @@ from protocol.operations import (
     Equivocation,
     Genesis,
     LogEntry,
+    Notice,
     Open,
     Release,
     SessionEffect,
@@ -33,6 +34,7 @@ from protocol.operations import (
     Withdraw,
 )
 from protocol.settlement.accounts import deposit, withdraw
+from protocol.settlement.notices import notice
 from protocol.settlement.proofs import equivocation, slash
 from protocol.settlement.sessions import close, open_session, release, settle
 from protocol.settlement.stakes import stake, unbond, unstake
@@ -51,7 +53,7 @@ def ledger_domain(verifier_key: str) -> Domain:
 
 
 def rules_of(genesis: Genesis) -> Rules:
-    """The rules that a genesis entry fixes."""
+    """The rules that a genesis entry fixes, some for good and some to begin with."""
     return Rules(
         operator=Address(genesis.actor),
         verifier_key=genesis.verifier_key,
@@ -82,7 +84,7 @@ def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
     if action.nonce <= account.nonce:
         raise RuleError(f"nonce {action.nonce} is not above {account.nonce}", code="nonce")
     # (3) L5: the ledger exists, and does so once.
-    rules = state.rules
+    rules = None if state.rules is None else state.rules.at(now)
     if (rules is None) is not isinstance(action, Genesis):
         raise RuleError("a ledger begins with one genesis entry", code="genesis")
     # (4) the rule of the action itself.
@@ -140,4 +142,5 @@ _RULES: dict[type[Action], Callable[[Draft, Any], None]] = {
     Unbond: unbond,
     Slash: slash,
     Equivocation: equivocation,
+    Notice: notice,
 }

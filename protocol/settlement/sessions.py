@@ -58,13 +58,29 @@ def _settle_one(draft: Draft, signed: SignedVoucher) -> None:
         raise RuleError("the session's grace has ended", code="expired")
     # (3) each leg's amount rises on its own, as far as it has not discharged the rest
     claims = zip(signed.voucher.amounts, record.settled, record.ceilings, strict=True)
-    settled = tuple(max(before, min(claimed, most)) for claimed, before, most in claims)
-    if settled == record.settled:
+    promised = tuple(max(before, min(claimed, most)) for claimed, before, most in claims)
+    if promised == record.settled:
         raise RuleError("this voucher pays nobody more than was settled before", code="settled")
-    for leg, before, after in zip(record.session.legs, record.settled, settled, strict=True):
-        if after > before:
-            draft.credit(leg.provider, after - before)
+    # (4) and as far as its bond bounds what it is paid in this period
+    settled = tuple(
+        _pay(draft, leg.provider, before, after)
+        for leg, before, after in zip(record.session.legs, record.settled, promised, strict=True)
+    )
+    if settled == record.settled:
+        raise RuleError(
+            "the legs have been paid as much in this period as their bonds allow",
+            code="bond",
+            hint="stake more, or settle in the next period: the voucher stays good until the grace ends",
+        )
     draft.sessions[identity] = SessionRecord(record.session, settled, record.ceilings)
+
+
+def _pay(draft: Draft, provider: bytes, before: int, promised: int) -> int:
+    """What is settled for a leg after it has been paid what its bond allows."""
+    amount = min(promised - before, draft.claimable(provider))
+    if amount > 0:
+        draft.pay(provider, amount)
+    return before + amount
 
 
 def release(draft: Draft, action: Release) -> None:

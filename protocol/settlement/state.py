@@ -8,6 +8,7 @@ clause L1).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from typing import Protocol
 
 from protocol.eip712 import Domain
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_MONEY",
     "Account",
     "Books",
+    "Change",
     "Draft",
     "Lookup",
     "Outcome",
@@ -106,10 +108,25 @@ class SessionRecord:
         """Whether nothing is held any more, so that no operation can change it."""
         return self.reserved == 0
 
+    def is_forgotten(self, now: int, grace_s: int) -> bool:
+        """Whether a ledger knows it no more: over, and too old to be opened again."""
+        return self.closed and now > self.session.expiry + grace_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Rules that an entry of notice has announced."""
+
+    effective: int
+    """Unix seconds from which they hold."""
+    faucet_limit: int
+    fee: int
+    bond_multiple: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the genesis entry fixed."""
+    """What the genesis entry fixed for good, and what holds until a notice takes effect."""
 
     operator: Address
     verifier_key: str
@@ -123,6 +140,25 @@ class Rules:
     """Micro-units for an operation."""
     bond_multiple: int
     """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
+    coming: Change | None = None
+    """What was announced and has not taken effect, as of the last entry."""
+
+    def at(self, now: int) -> Rules:
+        """The rules that hold at a time, Unix seconds, if nothing is announced meanwhile."""
+        change = self.coming
+        if change is None or now < change.effective:
+            return self
+        return replace(
+            self,
+            faucet_limit=change.faucet_limit,
+            fee=change.fee,
+            bond_multiple=change.bond_multiple,
+            coming=None,
+        )
+
+    def period(self, now: int) -> int:
+        """The number of the period that a time is in."""
+        return now // max(1, self.unbonding_s)
 
 
 class Lookup(Protocol):
@@ -136,7 +172,7 @@ class Lookup(Protocol):
         """An account; the empty one where none is known."""
 
     def session(self, session: bytes) -> SessionRecord | None:
-        """A session that was opened, closed ones included."""
+        """A session that was opened, a closed one too; it may be one that is forgotten by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +195,8 @@ class Books:
     sessions: dict[SessionId, SessionRecord] = field(default_factory=dict)
     burned: int = 0
     """Micro-units that penalties have taken from everybody."""
+    _over: list[tuple[int, SessionId]] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Expiries of closed sessions, a heap: which are forgotten next."""
 
     def account(self, address: bytes) -> Account:
         return self.accounts.get(Address(address), Account())
@@ -172,6 +210,15 @@ class Books:
         self.accounts.update(outcome.accounts)
         self.sessions.update(outcome.sessions)
         self.burned += outcome.entry.burned
+        for identity, record in outcome.sessions.items():
+            if record.closed:
+                heappush(self._over, (record.session.expiry, identity))
+        self._forget(outcome.entry.time)
+
+    def _forget(self, now: int) -> None:
+        grace_s = 0 if self.rules is None else self.rules.grace_s
+        while self._over and self._over[0][0] + grace_s < now:
+            self.sessions.pop(heappop(self._over)[1], None)
 
     def total(self) -> int:
         """All micro-units in the ledger that are somebody's: free ones, those at stake, and held ones."""
@@ -200,9 +247,9 @@ class Draft:
         self.accounts[Address(address)] = replace(self.account(address), **fields)
 
     def known(self, session: bytes) -> SessionRecord:
-        """A session, open or closed. Raises RuleError."""
+        """A session, open or closed, that is not forgotten. Raises RuleError."""
         record = self.sessions.get(SessionId(session)) or self.state.session(session)
-        if record is None:
+        if record is None or record.is_forgotten(self.now, self.grace_s):
             raise RuleError("no such session on this ledger", code="unknown-session")
         return record
 
@@ -226,6 +273,22 @@ class Draft:
         if account.free + amount > MAX_MONEY:
             raise RuleError(f"{checksum_address(address)} would hold more than a ledger can count", code="overflow")
         self.change(address, free=account.free + amount)
+
+    def claimable(self, address: bytes) -> int:
+        """Micro-units that vouchers may still pay an account in this period."""
+        if self.rules is None or self.rules.bond_multiple == 0:
+            return MAX_MONEY
+        account = self.account(address)
+        claimed = account.claimed if account.period == self.rules.period(self.now) else 0
+        return max(0, min(MAX_MONEY, self.rules.bond_multiple * account.bond) - claimed)
+
+    def pay(self, address: bytes, amount: int) -> None:
+        """Credit what a voucher pays, and count it where a bond bounds it."""
+        self.credit(address, amount)
+        if self.rules is not None and self.rules.bond_multiple:
+            account, period = self.account(address), self.rules.period(self.now)
+            claimed = account.claimed if account.period == period else 0
+            self.change(address, period=period, claimed=claimed + amount)
 
     def debit(self, address: bytes, amount: int) -> None:
         account = self.account(address)

@@ -12,9 +12,10 @@ from protocol.settlement import Books
 __all__ = ["state_of"]
 
 
-def state_of(books: Books) -> dict[str, Any]:
-    """Rules, accounts, sessions, and what is burned."""
+def state_of(books: Books, now: int) -> dict[str, Any]:
+    """Rules, accounts, the sessions that are not forgotten, and what is burned."""
     rules = books.rules
+    grace_s = 0 if rules is None else rules.grace_s
     return {
         "rules": None
         if rules is None
@@ -27,6 +28,14 @@ def state_of(books: Books) -> dict[str, Any]:
             "unbonding_s": rules.unbonding_s,
             "notice_s": rules.notice_s,
             "bond_multiple": rules.bond_multiple,
+            "coming": None
+            if rules.coming is None
+            else {
+                "effective": rules.coming.effective,
+                "faucet_limit": str(rules.coming.faucet_limit),
+                "fee": str(rules.coming.fee),
+                "bond_multiple": rules.coming.bond_multiple,
+            },
         },
         "accounts": {
             address.hex(): {name: str(value) for name, value in asdict(account).items()}
@@ -39,6 +48,7 @@ def state_of(books: Books) -> dict[str, Any]:
                 "ceilings": _texts(record.ceilings),
             }
             for identity, record in sorted(books.sessions.items())
+            if not record.is_forgotten(now, grace_s)
         },
         "burned": str(books.burned),
     }

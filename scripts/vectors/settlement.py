@@ -9,8 +9,6 @@ the same on every machine. Each case stands by itself, so another implementation
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,185 +16,62 @@ from protocol.codec import encode
 from protocol.eip712 import encode_type, sign_typed, struct_hash, typed_digest
 from protocol.errors import PeerError, RuleError
 from protocol.messages import (
-    Discharge,
     Leg,
-    Session,
-    SignedDischarge,
-    SignedReceipt,
-    SignedVoucher,
-    Voucher,
-    session_id,
-    sign_discharge,
-    sign_voucher,
 )
-from protocol.note import NoteKey
 from protocol.operations import (
-    Action,
-    Close,
-    Deposit,
-    Genesis,
-    Open,
-    Release,
-    Settle,
-    SignedOp,
-    Stake,
-    Unbond,
-    Unstake,
-    Withdraw,
     sign_op,
 )
-from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, SessionRecord, apply, ledger_domain
-from protocol.signing import SigningKey
+from protocol.settlement import (
+    MAX_MONEY,
+    MAX_SESSION_S,
+    apply,
+)
 from scripts.vectors.books import state_of
 from scripts.vectors.kept import keep
-from scripts.vectors.lies import accusing, checkpoint_of, receipt_of, showing
+from scripts.vectors.ledger_states import (
+    CAP,
+    DOMAIN,
+    EXPIRY,
+    FEE,
+    GRACE_S,
+    KEYS,
+    LEGS,
+    NOW,
+    OTHER,
+    SECRETS,
+    STATES,
+    VERIFIER_KEY,
+    Case,
+    beginning,
+    closing,
+    depositing,
+    discharge_of,
+    opening,
+    releasing,
+    session_of,
+    settling,
+    signed_by,
+    voucher_of,
+    withdrawing,
+)
+from scripts.vectors.stake_cases import (
+    bounds_cases,
+    equivocation_cases,
+    forgetting_cases,
+    notice_cases,
+    slash_cases,
+    stake_cases,
+)
 
 __all__ = ["FILE", "document"]
 
 FILE = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "settlement.json"
-LOG_KEY = NoteKey("ledger.example/settlement", b"\x04" * 32)
-VERIFIER_KEY = str(LOG_KEY.verifier)
-DOMAIN, OTHER = ledger_domain(VERIFIER_KEY), ledger_domain("another ledger")
-NAMES = ("operator", "client", "stranger", "broke", "leg 0", "leg 1", "leg 2")
-SECRETS = {name: bytes([number]) * 32 for number, name in enumerate(NAMES, 1)}
-KEYS = {name: SigningKey(secret) for name, secret in SECRETS.items()}
-LEGS = tuple(KEYS[f"leg {number}"] for number in range(3))
-NOW, EXPIRY, GRACE_S, FEE, CAP = 1_800_000_000, 1_800_000_600, 3_600, 2, 1_000
-UNBONDING_S, NOTICE_S = 1_000, 500
-RULES = Rules(
-    operator=KEYS["operator"].address,
-    verifier_key=VERIFIER_KEY,
-    grace_s=GRACE_S,
-    unbonding_s=UNBONDING_S,
-    notice_s=NOTICE_S,
-    faucet_limit=10**12,
-    fee=FEE,
-    bond_multiple=0,
-)
-NOBODY = bytes(20)
 ABOUT = (
     "Cases for docs/spec/settlement.md, each on one of the states; written by scripts/vectors/settlement.py. "
     "Byte strings are hexadecimal, "
     "micro-units and nonces are text. An operation that is accepted gives this very entry, which names every account "
     "and session that it changed; one that is refused changes nothing."
 )
-
-
-def nothing() -> Books:
-    """Before the genesis."""
-    return Books()
-
-
-def mid_life() -> Books:
-    """Everybody but one has money; one session is open, in part settled and released, another one is closed."""
-    books = Books(rules=RULES)
-    for name, key in KEYS.items():
-        books.accounts[key.address] = Account(0 if name == "broke" else 10_000, 7)
-    open_, closed = session_of(0), session_of(1)
-    books.sessions[session_id(open_)] = SessionRecord(open_, (100, 50, 0), (CAP, CAP, 400))
-    books.sessions[session_id(closed)] = SessionRecord(closed, (5, 6, 7), (5, 6, 7))
-    return books
-
-
-def spent() -> Books:
-    """As `mid_life`, and leg 0 has nothing."""
-    books = mid_life()
-    books.accounts[LEGS[0].address] = Account(0, 7)
-    return books
-
-
-def staked() -> Books:
-    """As `mid_life`; leg 1 has something at stake, and leg 2 also something on its way out."""
-    books = mid_life()
-    books.accounts[LEGS[1].address] = Account(free=10_000, nonce=7, bond=501)
-    books.accounts[LEGS[2].address] = Account(free=10_000, nonce=7, bond=300, unbonding=200, unlock_at=NOW + 10)
-    books.accounts[KEYS["operator"].address] = Account(free=10_000, nonce=7, bond=1)
-    return books
-
-
-STATES: dict[str, Callable[[], Books]] = {
-    "nothing": nothing,
-    "mid-life": mid_life,
-    "spent": spent,
-    "staked": staked,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One operation on one state."""
-
-    name: str
-    by: str
-    action: Action
-    now: int = NOW
-    nonce: int = 8
-    state: str = "mid-life"
-    signed: SignedOp | None = None
-    """Where it is not what `by` signs for this ledger."""
-
-
-def session_of(salt: int, *, cap: int = CAP, expiry: int = EXPIRY, client: str = "client") -> Session:
-    legs = tuple(Leg(provider=key.address, cap=cap) for key in LEGS)
-    return Session(
-        client=KEYS[client].address, expiry=expiry, terms=b"\x11" * 32, salt=salt.to_bytes(32, "big"), legs=legs
-    )
-
-
-def voucher_of(*amounts: int, salt: int = 0, by: str = "client", domain: Any = DOMAIN) -> SignedVoucher:
-    voucher = Voucher(
-        session=session_id(session_of(salt)), amounts=amounts, tokens_in=9, tokens_out=3, receipts=b"\x22" * 32
-    )
-    return sign_voucher(domain, voucher, KEYS[by])
-
-
-def discharge_of(
-    leg: int, amount: int, *, salt: int = 0, by: str | None = None, domain: Any = DOMAIN
-) -> SignedDischarge:
-    discharge = Discharge(session=session_id(session_of(salt)), leg=leg, amount=amount)
-    return sign_discharge(domain, discharge, KEYS[by or f"leg {leg}"])
-
-
-def opening(session: Session, signature: bytes = b"") -> Open:
-    return Open(actor=NOBODY, nonce=0, session=session, signature=signature)
-
-
-def settling(*vouchers: SignedVoucher) -> Settle:
-    return Settle(actor=NOBODY, nonce=0, vouchers=vouchers)
-
-
-def releasing(*discharges: SignedDischarge) -> Release:
-    return Release(actor=NOBODY, nonce=0, discharges=discharges)
-
-
-def closing(salt: int = 0) -> Close:
-    return Close(actor=NOBODY, nonce=0, session=session_id(session_of(salt)))
-
-
-def withdrawing(amount: int) -> Withdraw:
-    return Withdraw(actor=NOBODY, nonce=0, amount=amount, reference="home")
-
-
-def depositing(amount: int, to: str = "client") -> Deposit:
-    return Deposit(actor=NOBODY, nonce=0, account=KEYS[to].address, amount=amount, reference="bank transfer 17")
-
-
-def beginning(**changes: Any) -> Genesis:
-    rules = {
-        "verifier_key": VERIFIER_KEY,
-        "grace": GRACE_S,
-        "faucet_limit": 10**12,
-        "fee": FEE,
-        "unbonding": UNBONDING_S,
-        "notice": NOTICE_S,
-        "bond_multiple": 0,
-        **changes,
-    }
-    return Genesis(actor=NOBODY, nonce=0, **rules)
-
-
-def signed_by(key: str, action: Action, *, actor: str, nonce: int = 8, domain: Any = DOMAIN) -> SignedOp:
-    return sign_op(domain, KEYS[key], action.replace(actor=KEYS[actor].address, nonce=nonce))
 
 
 def cases() -> list[Case]:
@@ -209,9 +84,12 @@ def cases() -> list[Case]:
         *_settle(),
         *_release(),
         *_close(),
-        *_stake(),
-        *_slash(),
-        *_equivocation(),
+        *stake_cases(),
+        *slash_cases(),
+        *equivocation_cases(),
+        *notice_cases(),
+        *bounds_cases(),
+        *forgetting_cases(),
         *_fee(),
     ]
 
@@ -353,84 +231,8 @@ def _close() -> list[Case]:
         Case(name="closed after the grace", by="stranger", action=closing(), now=end + 1),
         Case(name="closed when the grace ends", by="client", action=closing(), now=end),
         Case(name="closed before", by="client", action=closing()),
-        Case(name="closed twice", by="client", action=closing(1), now=end + 1),
+        Case(name="closed twice", by="client", action=closing(1), now=end),
         Case(name="an unknown session is closed", by="client", action=closing(9), now=end + 1),
-    ]
-
-
-def _stake() -> list[Case]:
-    at = {"state": "staked"}
-    end = NOW + 10
-    stake, unstake = (lambda amount, kind=kind: kind(actor=NOBODY, nonce=0, amount=amount) for kind in (Stake, Unstake))
-    unbond = Unbond(actor=NOBODY, nonce=0)
-    return [
-        Case(name="money is staked", by="client", action=stake(700)),
-        Case(name="more is staked", by="leg 1", action=stake(1), **at),
-        Case(name="all but the fee is staked", by="client", action=stake(10_000 - FEE)),
-        Case(name="one more is staked", by="client", action=stake(10_001 - FEE)),
-        Case(name="nothing is staked", by="client", action=stake(0)),
-        Case(name="a stake is taken back", by="leg 1", action=unstake(501), **at),
-        Case(name="more than the stake is taken back", by="leg 1", action=unstake(502), **at),
-        Case(name="nothing is taken back", by="leg 1", action=unstake(0), **at),
-        Case(name="all that is unbonding waits anew", by="leg 2", action=unstake(100), now=end - 1, **at),
-        Case(name="the wait has ended", by="leg 2", action=unbond, now=end, **at),
-        Case(name="the wait has not ended", by="leg 2", action=unbond, now=end - 1, **at),
-        Case(name="nothing is unbonding", by="leg 1", action=unbond, now=end, **at),
-    ]
-
-
-def _slash() -> list[Case]:
-    def lie(leg: int = 1, *, salt: int = 0, by: str = "", domain: Any = DOMAIN, **changes: Any) -> SignedReceipt:
-        return receipt_of(domain, session_of(salt), leg, KEYS[by or f"leg {leg}"], **{"rows": 14, **changes})
-
-    one, at = lie(rows=13), {"by": "stranger", "state": "staked"}
-    other_nonce = b"\x67" * 32
-    return [
-        Case(name="two receipts under one nonce", action=accusing(one, lie()), **at),
-        Case(name="what is unbonding is lost too", action=accusing(lie(2), lie(2, rows=13)), **at),
-        Case(name="a leg convicts itself", by="leg 1", state="staked", action=accusing(one, lie())),
-        Case(name="of a closed session", action=accusing(lie(salt=1), lie(salt=1, rows=13)), **at),
-        Case(name="whoever has nothing at stake", action=accusing(lie(0), lie(0, rows=13)), **at),
-        Case(name="not in order", action=accusing(one, lie(), swapped=True), **at),
-        Case(name="one receipt twice", action=accusing(one, one), **at),
-        Case(name="under two nonces", action=accusing(one, lie(nonce=other_nonce)), **at),
-        Case(name="for two windows", action=accusing(one, lie(window=4)), **at),
-        Case(name="of two legs", action=accusing(one, lie(2)), **at),
-        Case(name="of two sessions", action=accusing(one, lie(salt=1)), **at),
-        Case(name="closing receipts", action=accusing(lie(nonce=bytes(32)), lie(nonce=bytes(32), rows=13)), **at),
-        Case(name="of no leg", action=accusing(lie(3, by="leg 1"), lie(3, by="leg 1", rows=13)), **at),
-        Case(name="one signed by another", action=accusing(one, lie(by="leg 2")), **at),
-        Case(name="one signed for another ledger", action=accusing(one, lie(domain=OTHER)), **at),
-        Case(name="receipts of an unknown session", action=accusing(lie(salt=9), lie(salt=9, rows=13)), **at),
-        Case(name="without money, an accusation that pays", by="broke", state="staked", action=accusing(one, lie())),
-        Case(
-            name="without money, one that pays nothing",
-            by="broke",
-            state="staked",
-            action=showing(checkpoint_of(DOMAIN, KEYS["operator"]), checkpoint_of(DOMAIN, KEYS["operator"], root=9)),
-        ),
-    ]
-
-
-def _equivocation() -> list[Case]:
-    key, at = KEYS["operator"], {"by": "stranger", "state": "staked"}
-    one = checkpoint_of(DOMAIN, key)
-    provider = [checkpoint_of(DOMAIN, LEGS[1], root=root) for root in (0x88, 0x89)]
-    nobody = [checkpoint_of(DOMAIN, KEYS["client"], root=root) for root in (0x88, 0x89)]
-    return [
-        Case(
-            name="two roots of one size, and one unit at stake",
-            action=showing(one, checkpoint_of(DOMAIN, key, root=9)),
-            **at,
-        ),
-        Case(name="two roots under any key with a stake", action=showing(*provider), **at),
-        Case(name="two roots under a key without one", action=showing(*nobody), **at),
-        Case(name="roots not in order", action=showing(*provider, swapped=True), **at),
-        Case(name="one root", action=showing(one, one), **at),
-        Case(name="two sizes", action=showing(one, checkpoint_of(DOMAIN, key, root=9, size=6)), **at),
-        Case(name="two logs", action=showing(one, checkpoint_of(DOMAIN, key, root=9, origin=1)), **at),
-        Case(name="roots under two keys", action=showing(one, provider[1]), **at),
-        Case(name="a root for another ledger", action=showing(one, checkpoint_of(OTHER, key, root=9)), **at),
     ]
 
 
@@ -461,7 +263,7 @@ def document() -> dict[str, Any]:
             "separator": DOMAIN.separator.hex(),
         },
         "parties": {name: {"secret": SECRETS[name].hex(), "address": key.address.hex()} for name, key in KEYS.items()},
-        "states": {name: state_of(state()) for name, state in STATES.items()},
+        "states": {name: state_of(state(), NOW) for name, state in STATES.items()},
         "cases": [_case(case) for case in cases()],
     }
 
@@ -490,7 +292,7 @@ def _case(case: Case) -> dict[str, Any]:
     except (RuleError, PeerError) as error:
         return {**found, "accepted": False, "code": error.code}
     books.record(outcome)
-    return {**found, "accepted": True, "entry": encode(outcome.entry).hex(), "after": state_of(books)}
+    return {**found, "accepted": True, "entry": encode(outcome.entry).hex(), "after": state_of(books, case.now)}
 
 
 def main() -> int:

@@ -35,6 +35,7 @@ from protocol.operations import (
     Deposit,
     Equivocation,
     Genesis,
+    Notice,
     Open,
     Release,
     Settle,
@@ -193,6 +194,13 @@ def equivocation(*checkpoints: SignedCheckpoint) -> Equivocation:
     return Equivocation(actor=bytes(20), nonce=0, first=first, second=second)
 
 
+def notice(effective: int, **changes: int) -> Notice:
+    """The operation that announces other rules."""
+    return Notice(
+        actor=bytes(20), nonce=0, effective=effective, **{"faucet_limit": 0, "fee": 3, "bond_multiple": 0, **changes}
+    )
+
+
 def withdraw(amount: int, reference: str = "") -> Withdraw:
     """The operation that takes money out."""
     return Withdraw(actor=bytes(20), nonce=0, amount=amount, reference=reference)
@@ -202,7 +210,7 @@ Change = Callable[[bytes], bytes]
 
 
 @asynccontextmanager
-async def lying_ledger(real: str, lies: Mapping[str, Change]) -> AsyncIterator[str]:
+async def lying_ledger(real: str, lies: Mapping[str, Change], *, status: int = 200) -> AsyncIterator[str]:
     """The address of a server that passes everything on to the ledger at `real`, and changes some answers.
 
     `lies` maps the beginning of a path to what becomes of its answers; it may be filled later.
@@ -210,11 +218,11 @@ async def lying_ledger(real: str, lies: Mapping[str, Change]) -> AsyncIterator[s
 
     async def relay(request: web.Request) -> web.Response:
         async with session.request(request.method, real + request.path_qs, data=await request.read()) as answer:
-            body, status = await answer.read(), answer.status
+            body, found = await answer.read(), answer.status
         for beginning, change in lies.items():
             if request.path.startswith(beginning):
-                body, status = change(body), 200
-        return web.Response(body=body, status=status)
+                body, found = change(body), status
+        return web.Response(body=body, status=found)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", relay)

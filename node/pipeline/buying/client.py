@@ -21,7 +21,8 @@ from protocol.tab import Tab
 
 __all__ = ["Job", "JobClient"]
 
-_SETTLED_BY_OTHERS = ("settled", "closed")
+_SETTLED_BY_OTHERS = ("settled", "closed", "bond")
+"""Or, with ``bond``, to be settled by the providers themselves, later: their bonds bound what they are paid now."""
 _RELEASED_BY_OTHERS = ("released", "closed")
 
 

@@ -101,7 +101,7 @@ async def _close(settlement: Settlement, session: bytes, key: SigningKey) -> boo
     try:
         await settlement.close(session, key)
     except RuleError as error:
-        if error.code != "closed":
+        if error.code not in ("closed", "unknown-session"):
             raise
         return False
     return True

@@ -107,6 +107,22 @@ def test_money_is_staked_and_comes_back_after_a_wait(joule: Joule, ledger: Ledge
     assert (verified["sound"], verified["held"], verified["burned"]) == (True, 5_000_000, 0)
 
 
+def test_an_operator_announces_other_rules(joule: Joule, ledger: LedgerProcess) -> None:
+    at = ("--ledger", ledger.url)
+    assert joule("ledger", "notice", "--fee", "0.001", *at).status == 1  # not the operator's key
+    nothing = joule("ledger", "notice", "--key", "operator", *at, "--json")
+    assert (nothing.status, nothing.json["message"]) == (1, "nothing is to change")
+    wrong = joule("ledger", "notice", "--key", "operator", "--fee", "0", *at)
+    assert (wrong.status, wrong.out) == (1, "")
+    assert "--fee: " in wrong.err
+    found = joule("ledger", "notice", "--key", "operator", "--fee", "0.001", "--days", "8", *at, "--json").json
+    assert (found["entry"], found["fee"], found["faucet_limit"], found["bond_multiple"]) == (1, 1_000, 10_000_000, 0)
+    said = joule("ledger", "notice", "--key", "operator", "--bond-multiple", "3", *at).out
+    assert said.startswith("announced; it holds from ")
+    assert said.endswith(" on (ledger entry 2)\n")
+    assert joule("ledger", "verify", ledger.url).status == 0
+
+
 def test_a_ledger_that_was_tampered_with_is_found_out(joule: Joule, ledger: LedgerProcess) -> None:
     assert joule("faucet", "5", "--ledger", ledger.url).status == 0
     ledger.process.send_signal(signal.SIGINT)

@@ -26,8 +26,9 @@ from ledger_world import (
 from sqlalchemy import delete, inspect, text, update
 
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
+from node.ledger.rows import Batch
 from node.ledger.sequencer import Sequencer
-from node.ledger.store import Batch, Store
+from node.ledger.store import Store
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleError, UnreachableError
 from protocol.messages import session_id
 from protocol.note import NoteKey

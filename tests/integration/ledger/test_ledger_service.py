@@ -331,7 +331,7 @@ async def test_each_rule_comes_back_with_its_code(client: LedgerClient, clock: H
     await client.submit(close(session), STRANGER)  # after the grace anybody may close who pays the fee
     with pytest.raises(RuleError) as error:
         await client.submit(settle(domain, session, 60, 10, 0), CLIENT)
-    assert error.value.code == "closed"
+    assert error.value.code == "unknown-session"
 
 
 @pytest.mark.asyncio

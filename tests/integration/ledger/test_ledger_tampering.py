@@ -272,7 +272,7 @@ async def test_a_faucet_beyond_its_limit_is_found(tmp_path: Path) -> None:
         await client.faucet(CLIENT.address, 10)
         await client.submit(deposit(CLIENT, 1, "faucet"), OPERATOR)
         report = await verify_url(ledger.url)
-    assert str(report.fault) == "entry 2: the faucet gave more than the genesis entry allows"
+    assert str(report.fault) == "entry 2: the faucet gave more than the rules allow"
 
 
 @pytest.mark.asyncio

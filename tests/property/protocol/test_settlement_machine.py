@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ledger_world import checkpoint_of, equivocation, receipt_of, slash
+from ledger_world import checkpoint_of, equivocation, notice, receipt_of, slash
 from ledger_world import genesis as world_genesis
 
 from protocol.eip712 import sign_typed
@@ -51,7 +51,7 @@ OPERATOR, *PARTIES = (SigningKey(bytes([number]) * 32) for number in range(1, 6)
 KEYS = {key.address: key for key in (OPERATOR, *PARTIES)}
 VERIFIER_KEY = "test+00000000+AA=="
 DOMAIN = ledger_domain(VERIFIER_KEY)
-GRACE_S, FEE, UNBONDING_S = 50, 3, 30
+GRACE_S, FEE, UNBONDING_S, NOTICE_S = 50, 3, 30, 20
 
 parties = st.sampled_from([3, 2, 1, 0])
 """The first one begins without money."""
@@ -103,22 +103,44 @@ class Model:
     """What is unbonding, and when it is free."""
     sessions: dict[bytes, ModelSession] = field(default_factory=dict)
     burned: int = 0
+    announced: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """When, from when on, fee and multiple."""
+    paid: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    """By provider and period, under rules with a multiple."""
 
     def need(self, condition: bool) -> None:
         if not condition:
             raise NotAllowed
 
     def find(self, identity: bytes) -> ModelSession:
+        """An open session; one that is closed is as unknown as one that is forgotten."""
         self.need(identity in self.sessions)
         found = self.sessions[identity]
         self.need(any(most > paid for most, paid in zip(found.most, found.paid, strict=True)))
         return found
 
-    def pay_fee(self, actor: bytes) -> None:
+    def pay_fee(self, actor: bytes, now: int) -> None:
+        fee, _ = self.rules(now)
         if actor != OPERATOR.address:
-            self.need(self.free[actor] >= FEE)
-            self.free[actor] -= FEE
-            self.free[OPERATOR.address] += FEE
+            self.need(self.free[actor] >= fee)
+            self.free[actor] -= fee
+            self.free[OPERATOR.address] += fee
+
+    def rules(self, now: int) -> tuple[int, int]:
+        """Fee and multiple of bonds: of the last announcement that holds, unless another replaced it before."""
+        found = (FEE, 0)
+        for number, (_, effective, fee, multiple) in enumerate(self.announced):
+            replaced = number + 1 < len(self.announced) and self.announced[number + 1][0] < effective
+            if effective <= now and not replaced:
+                found = (fee, multiple)
+        return found
+
+    def allowed(self, provider: bytes, now: int) -> int:
+        """What vouchers may still pay a provider."""
+        multiple = self.rules(now)[1]
+        if multiple == 0:
+            return 2**63
+        return max(0, multiple * self.bond[provider] - self.paid[provider, now // UNBONDING_S])
 
     def settle(self, identity: bytes, claims: list[int], forged: bool, now: int) -> None:
         found = self.find(identity)
@@ -126,10 +148,13 @@ class Model:
         self.need(all(claim <= cap for claim, cap in zip(claims, found.caps, strict=True)))
         raised = False
         for leg, claim in enumerate(claims):
-            due = min(claim, found.most[leg])
-            if due > found.paid[leg]:
-                self.free[found.providers[leg]] += due - found.paid[leg]
-                found.paid[leg], raised = due, True
+            provider = found.providers[leg]
+            rise = min(min(claim, found.most[leg]) - found.paid[leg], self.allowed(provider, now))
+            if rise > 0:
+                self.free[provider] += rise
+                self.paid[provider, now // UNBONDING_S] += rise if self.rules(now)[1] else 0
+                found.paid[leg] += rise
+                raised = True
         self.need(raised)
 
     def release(self, identity: bytes, leg: int, amount: int, forged: bool) -> None:
@@ -205,7 +230,7 @@ class Settlement(RuleBasedStateMachine):
         model = copy.deepcopy(self.model)
         try:
             change(model)  # type: ignore[operator]
-            model.pay_fee(actor.address)
+            model.pay_fee(actor.address, self.now)
         except NotAllowed:
             return None
         return model
@@ -221,7 +246,7 @@ class Settlement(RuleBasedStateMachine):
 
     @initialize()
     def genesis(self) -> None:
-        action = world_genesis(VERIFIER_KEY, grace=GRACE_S, fee=FEE, unbonding=UNBONDING_S)
+        action = world_genesis(VERIFIER_KEY, grace=GRACE_S, fee=FEE, unbonding=UNBONDING_S, notice=NOTICE_S)
         assert self.act(OPERATOR, action, self.model)
         assert not self.act(OPERATOR, action, None)
         for who in range(len(PARTIES)):
@@ -245,7 +270,7 @@ class Settlement(RuleBasedStateMachine):
     def withdraw(self, who: int, amount: int, everything: bool) -> None:
         key = (*PARTIES, OPERATOR)[who]
         if everything:  # to the very unit: what is left pays the fee
-            amount = max(0, self.books.account(key.address).free - FEE)
+            amount = max(0, self.books.account(key.address).free - self.model.rules(self.now)[0])
 
         def change(model: Model) -> None:
             model.need(0 < amount <= model.free[key.address])
@@ -310,7 +335,7 @@ class Settlement(RuleBasedStateMachine):
             )
             for claims in (one, two)
         ]
-        if all(taken):
+        if all(taken) and self.model.rules(self.now)[1] == 0:
             record = self.books.sessions[identity]
             for index, best in enumerate(map(max, zip(one, two, strict=True))):
                 assert record.settled[index] >= min(best, record.ceilings[index])
@@ -453,7 +478,9 @@ class Settlement(RuleBasedStateMachine):
         two = receipt_of(DOMAIN, session, leg, key=signer, **changes)
 
         def change(model: Model) -> None:
-            model.need(lie == "rows")
+            held = model.sessions[session_id(session)]
+            forgotten = held.most == held.paid and self.now > held.expiry + GRACE_S
+            model.need(lie == "rows" and not forgotten)
             model.punish(owner, key.address)
 
         self.act(key, slash(one, two), self.expect(key, change))
@@ -470,6 +497,37 @@ class Settlement(RuleBasedStateMachine):
         pair = checkpoint_of(DOMAIN, liar), checkpoint_of(DOMAIN, liar, size=size, root=bytes([root]) * 32)
         self.act(key, equivocation(*pair), self.expect(key, change))
 
+    @rule(
+        by_operator=seldom.map(lambda each: not each),
+        beyond=st.sampled_from([-1, 0, 0, 5]),
+        fee=st.integers(0, 4),
+        multiple=st.sampled_from([0, 0, 1, 3]),
+        later=st.sampled_from([0, 0, NOTICE_S - 1, NOTICE_S, NOTICE_S + 9]),
+    )
+    def announce(self, by_operator: bool, beyond: int, fee: int, multiple: int, later: int) -> None:
+        """Other rules; and then time passes, to about when they hold."""
+        key, effective = (OPERATOR if by_operator else PARTIES[2]), self.now + NOTICE_S + beyond
+
+        def change(model: Model) -> None:
+            model.need(by_operator and beyond >= 0 and fee > 0)
+            model.announced.append((self.now, effective, fee, multiple))
+
+        action = notice(effective, fee=fee, bond_multiple=multiple)
+        self.act(key, action, self.expect(key, change))
+        self.now += later
+        self.stake(2, 1)
+
+    @rule(which=small, who=parties)
+    def open_again(self, which: int, who: int) -> None:
+        """A session that was opened never opens again, known or forgotten."""
+        session = self.pick(which)
+        if session is not None:
+            signature = sign_typed(DOMAIN, session, KEYS[session.client])  # type: ignore[index]
+            key = PARTIES[who]
+            own = session.client == key.address
+            action = Open(actor=bytes(20), nonce=0, session=session, signature=b"" if own else signature)
+            assert not self.act(key, action, None)
+
     @rule(who=parties, back=st.integers(0, 2))
     def replayed_nonce(self, who: int, back: int) -> None:
         nonce = self.books.account(PARTIES[who].address).nonce
@@ -480,6 +538,8 @@ class Settlement(RuleBasedStateMachine):
     @invariant()
     def money_is_conserved(self) -> None:
         assert self.books.total() + self.books.burned == self.deposited - self.withdrawn
+        for record in self.books.sessions.values():  # those that are held, or could not be opened yet again
+            assert not record.is_forgotten(self.log[-1].time if self.log else 0, GRACE_S)
         assert all(value >= 0 for each in self.books.accounts.values() for value in astuple(each))
 
     def teardown(self) -> None:
@@ -489,7 +549,7 @@ class Settlement(RuleBasedStateMachine):
         assert again == self.books
 
 
-Settlement.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Settlement.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestSettlement = Settlement.TestCase
 
 

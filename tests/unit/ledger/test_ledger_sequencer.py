@@ -13,9 +13,10 @@ from ledger_world import CLIENT, OPERATOR, HandClock, withdraw
 
 from node.ledger import sequencer as sequencer_module
 from node.ledger.log_key import create_log_key
+from node.ledger.rows import Batch
 from node.ledger.schema import sqlite_url
 from node.ledger.sequencer import Sequencer
-from node.ledger.store import Batch, Store
+from node.ledger.store import Store
 from protocol.errors import LocalError, MalformedError
 from protocol.operations import sign_op
 

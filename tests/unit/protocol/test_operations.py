@@ -16,6 +16,7 @@ from ledger_world import (
     equivocation,
     genesis,
     make_session,
+    notice,
     receipt_of,
     slash,
     stake,
@@ -35,6 +36,7 @@ from protocol.operations import (
     Close,
     Equivocation,
     Genesis,
+    Notice,
     Open,
     Release,
     Settle,
@@ -61,6 +63,7 @@ EXAMPLES: tuple[Action, ...] = (
     stake(2**63 - 1),
     unstake(7),
     unbond(),
+    notice(2**40 - 1, faucet_limit=7),
     slash(receipt_of(DOMAIN, SESSION), receipt_of(DOMAIN, SESSION, rows=14)),
     equivocation(checkpoint_of(DOMAIN, CLIENT), checkpoint_of(DOMAIN, CLIENT, root=bytes(32))),
 )
@@ -70,6 +73,7 @@ TYPES = {
     Stake: "Stake(address actor,uint64 nonce,uint64 amount)",
     Unstake: "Unstake(address actor,uint64 nonce,uint64 amount)",
     Unbond: "Unbond(address actor,uint64 nonce)",
+    Notice: "Notice(address actor,uint64 nonce,uint40 effective,uint64 faucetLimit,uint64 fee,uint32 bondMultiple)",
     Slash: "Slash(address actor,uint64 nonce,SignedReceipt first,SignedReceipt second)"
     "Receipt(bytes32 session,uint8 leg,uint32 window,uint64 tokensIn,uint64 tokensOut,uint64 rows,bytes32 input,"
     "bytes32 output,bytes32 tokens,bytes32 nonce,bytes32 sketches,uint64 millijoules,string source,uint32 pueMilli,"

@@ -363,8 +363,8 @@ def test_after_the_grace_the_rest_goes_back(ledger: RuledLedger) -> None:
     assert ledger.refuses(STRANGER, close(make_session(salt=9))) == "unknown-session"
     ledger.do(STRANGER, close(SESSION))
     assert ledger.free(CLIENT) == free + 10 + 25 + 30
-    assert ledger.refuses(CLIENT, close(SESSION)) == "closed"
-    assert ledger.refuses(PROVIDERS[0], settle(DOMAIN, SESSION, 11, 5, 0)) == "closed"
+    assert ledger.refuses(CLIENT, close(SESSION)) == "unknown-session"
+    assert ledger.refuses(PROVIDERS[0], settle(DOMAIN, SESSION, 11, 5, 0)) == "unknown-session"
 
 
 # L12: effects
