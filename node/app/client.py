@@ -36,6 +36,7 @@ from node.app.planning import (
 )
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.shunned import shunned
+from node.app.stakes import stakes_by
 from node.config import ClientConfig
 from node.events import Events, Namesakes
 from node.file_limit import raise_file_limit
@@ -320,7 +321,7 @@ class Client:
     async def _route(self, market: Market, roads: Roads) -> Route:
         """The best route over nodes that answer; with those that are shunned only where there is none without them."""
         while True:
-            await look(market, roads)
+            await look(market, roads, stakes_by(self.ledger.account))
             try:
                 return market.route()
             except NoRouteError:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from node.app.planning import Market
+from node.app.stakes import StakesOf, short_of
 from protocol.choice import FIRST
 from protocol.offer import Offer
 
@@ -31,11 +32,15 @@ class Measures(Protocol):
     ) -> dict[bytes, int]: ...
 
 
-async def look(market: Market, network: Measures) -> None:
-    """Find out which nodes answer, until they make a route or nobody is left: within some 14 seconds."""
+async def look(market: Market, network: Measures, stakes_of: StakesOf) -> None:
+    """Find out which nodes answer, until they make a route or nobody is left: within some 14 seconds.
+
+    Args:
+        stakes_of: asked for those who are to be asked, where the policy wants a stake.
+    """
     every: dict[bytes, Offer] = {}
     for turn in range(ROUNDS):
-        asked = market.worth_asking(FIRST << turn)
+        asked = await short_of(market, FIRST << turn, stakes_of)
         if not asked:
             break
         every |= {offer.public_key: offer for offer in asked}

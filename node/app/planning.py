@@ -203,6 +203,18 @@ class Market:
             else known_of(standing(address_of(offer.public_key)))
             for offer in self._offers
         }
+        self._staked: set[bytes] = set()
+        """Whose stake was looked up."""
+
+    def without_stake(self, offers: Iterable[Offer]) -> list[bytes]:
+        """Public keys of those whose stake is to be looked up: nobody's, where the policy asks for none."""
+        return [] if self.policy.min_stake == 0 else list({each.public_key for each in offers} - self._staked)
+
+    def take_stakes(self, stakes: Mapping[bytes, int]) -> None:
+        """Take in micro-units at stake, by public key."""
+        self._staked |= stakes.keys()
+        for node, stake in stakes.items():
+            self._known[node] = dataclasses.replace(self._known[node], stake=stake)
 
     def readmit(self) -> bool:
         """Look at more of the providers that are shunned, for want of others; whether there are any.
@@ -265,12 +277,16 @@ class Market:
             excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
         )
         blocks = self._manifest.blocks
-        known = self._known
         return [
             offer
             for offer in (self._offers if among is None else among)
-            if offer.blocks == blocks and judge(offer, known=known[offer.public_key]) is None
+            if offer.blocks == blocks and judge(offer, known=self._hoped(offer.public_key)) is None
         ]
+
+    def _hoped(self, node: bytes) -> Known:
+        """What is known of a provider; whose stake was not looked up may have enough, until it is to be asked."""
+        known, least = self._known[node], self.policy.min_stake
+        return known if least == 0 or node in self._staked else dataclasses.replace(known, stake=least)
 
     def hear(self, asked: Iterable[Offer], round_trips: Mapping[bytes, int]) -> bool:
         """Take in who of those who were asked answered, in microseconds; whether all of them did."""

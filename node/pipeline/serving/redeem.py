@@ -163,7 +163,8 @@ class Redeemer:
         try:
             over = await self._redeem(session, promised.stored)
         except RuleError as error:
-            over = error.code != "settled"  # that was its client, a moment ago
+            # That was its client, a moment ago; or our bond bounds what we are paid in this period.
+            over = error.code not in ("settled", "bond")
             if over:
                 self._events(VoucherNotRedeemable(session=session, reason=error.message))
         except UnreachableError:

@@ -59,6 +59,10 @@ class Road:
         return answered
 
 
+async def no_stakes(_nodes: Sequence[bytes]) -> dict[bytes, int]:
+    raise AssertionError("nobody wants a stake here")
+
+
 def market(offers: list[Offer], paid: Sequence[int] = (), standbys: int = 0) -> Market:
     sealed = [(offer, seal(offer, key_of(0))) for offer in offers]
     known = {key_of(number).public_key for number in paid}
@@ -77,7 +81,7 @@ async def test_known_providers_are_looked_at_first_beside_a_few_others() -> None
     sybils = [here(number) for number in range(100)]
     asked = market([*sybils, here(200, 10**6), here(201, 10**6)], paid=[200, 201])
     road = Road(200)
-    await look(asked, road)
+    await look(asked, road, no_stakes)
     assert [leg.offer.public_key for leg in asked.route().legs] == [key_of(200).public_key]
     (once,) = road.asked
     assert {key_of(200).public_key, key_of(201).public_key} < set(once)
@@ -88,12 +92,12 @@ async def test_where_the_first_do_not_answer_more_are_looked_at_and_never_all() 
     offers = [here(number) for number in range(250)]
     road = Road(40)
     asked = market(offers)
-    await look(asked, road)
+    await look(asked, road, no_stakes)
     assert [len(each) for each in road.asked] == [8, 16, 32]
     assert asked.route().legs[0].offer == offers[40]
     nobody = Road()
     alone = market(offers)
-    await look(alone, nobody)
+    await look(alone, nobody, no_stakes)
     assert [len(each) for each in nobody.asked] == [8, 16, 32, 56]
     with pytest.raises(NoRouteError):
         alone.route()
@@ -102,17 +106,17 @@ async def test_where_the_first_do_not_answer_more_are_looked_at_and_never_all() 
 async def test_one_that_is_only_slow_is_used_where_there_is_no_other() -> None:
     asked = market([here(0), here(1)])
     road = Road(late=[1])
-    await look(asked, road)
+    await look(asked, road, no_stakes)
     assert asked.route().legs[0].offer == here(1)
 
 
 async def test_where_standbys_are_wanted_nodes_that_could_be_are_waited_for() -> None:
     for standbys, answered in ((0, 1), (1, 2)):
         asked = market([here(number) for number in range(4)], standbys=standbys)
-        await look(asked, Road(*range(4)))
+        await look(asked, Road(*range(4)), no_stakes)
         assert len(asked._round_trips) == answered
     alone = market([here(0), here(1)], standbys=1)
     road = Road(0)
-    await look(alone, road)
+    await look(alone, road, no_stakes)
     assert len(road.asked) == 1, "a route is there: nobody else is looked for"
     assert alone.route().legs[0].offer == here(0)

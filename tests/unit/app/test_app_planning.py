@@ -82,7 +82,6 @@ def test_no_field_of_the_policy_is_without_a_setting() -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"min_stake_micro": 1}, "stake"),
         ({"min_evidence": "rtt_consistent"}, "evidence"),
         ({"deny": ("FR",)}, "jurisdiction-denied"),
         ({"window": 65}, "window"),
@@ -96,6 +95,24 @@ def test_what_no_offer_meets_is_told_before_a_session_is_opened(changes: dict[st
         asked.route()
     assert [reason.code for _, reason in caught.value.explanations] == [code]
     assert market([here()]).worth_asking() == [here()]
+
+
+def test_a_stake_counts_once_it_was_looked_up() -> None:
+    """Before, its provider may be asked for it, and is on no route."""
+    asked = market([here()], dataclasses.replace(CONFIG, min_stake_micro=5))
+    (offer,) = asked.worth_asking()
+    assert asked.without_stake([offer]) == [offer.public_key]
+    asked.hear([offer], {offer.public_key: 1_000})
+    for stakes, code in (({}, "stake"), ({offer.public_key: 4}, "stake"), ({offer.public_key: 5}, None)):
+        asked.take_stakes(stakes)
+        if code is None:
+            assert asked.route().legs[0].offer == offer
+            assert asked.without_stake([offer]) == []
+        else:
+            with pytest.raises(NoRouteError) as caught:
+                asked.route()
+            assert [reason.code for _, reason in caught.value.explanations] == [code]
+    assert market([here()]).without_stake([here()]) == []
 
 
 def test_a_request_overrides_the_settings() -> None:
