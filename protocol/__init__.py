@@ -3,6 +3,6 @@
 No sockets, disk, clock, randomness, logging, async or torch here; `node` and `simulator` bring those. Reading order:
 ids, units, errors, codec, signing, eip712 (bytes); rates, terms, messages, metering (what is agreed and owed); power,
 offer, policy, standing, routing, agreement, order (how it comes about); frames, patience, claim, tab, receipt, draws,
-fingerprint, audit (how it is served, paid and judged); operations, settlement, merkle, checkpoint, evidence (the
-ledger); bundle (what is left).
+fingerprint, audit (how it is served, paid and judged); operations, settlement, merkle, checkpoint, evidence,
+accusing (the ledger); bundle (what is left).
 """

@@ -23,6 +23,7 @@ import node.events
 from node.app.audit import AuditReport
 from node.app.report import JobReport
 from node.app.survey import KeptManifest, Survey
+from node.cli.accusing import Convicted
 from node.cli.boundary import Failure
 from node.cli.doctor import Finding
 from node.cli.entry import COMMANDS, joule
@@ -57,6 +58,7 @@ PRINTED: dict[str, Printed] = {
     "ledger run": Printed((), "[Events](#events), an object on each line"),
     "ledger verify": Printed((Replayed,)),
     "ledger notice": Printed((Announced,)),
+    "ledger accuse": Printed((Convicted,)),
     "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
     "model manifest": Printed((KeptManifest,)),

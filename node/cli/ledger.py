@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from node.cli.accusing import accuse
 from node.cli.boundary import FAILED
 from node.cli.notices import notice
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
@@ -86,6 +87,7 @@ def ledger() -> None:
 
 
 ledger.add_command(notice)
+ledger.add_command(accuse)
 
 
 @ledger.command(

@@ -195,6 +195,8 @@ class Redeemer:
         # What an operation costs is not spent on less; and from here on there is only ever less to be had.
         if record.closed or promised - record.settled[leg] <= (await self._settlement.rules()).fee:
             return True
-        await self._settlement.settle((stored.pay,), self._key)
-        self._events(VoucherRedeemed(session=session, amount_micro=promised))
-        return True
+        evidence = await self._settlement.settle((stored.pay,), self._key)
+        after = self._settlement.shown(stored.session, evidence)
+        paid = promised if after is None else after.settled[leg]
+        self._events(VoucherRedeemed(session=session, amount_micro=paid))
+        return paid >= promised  # a bond may bound what is paid now; the rest is for later

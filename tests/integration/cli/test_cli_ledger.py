@@ -15,6 +15,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from node.keystore import Keystore
+from node.ledger.log_key import read_log_key
+from protocol.checkpoint import Checkpoint, operator_line, sign_checkpoint
+from protocol.fork import ForkProof, dump_fork
+from protocol.note import Note, parse_note
+from protocol.settlement import ledger_domain
+
 Joule = Callable[..., Any]
 START_S = 90
 PASSPHRASE = "correct horse"
@@ -105,6 +112,40 @@ def test_money_is_staked_and_comes_back_after_a_wait(joule: Joule, ledger: Ledge
     assert freed.json["time"] >= leaving["unlock_at"]
     verified = joule("ledger", "verify", str(ledger.folder / "ledger" / "ledger.sqlite3"), "--json").json
     assert (verified["sound"], verified["held"], verified["burned"]) == (True, 5_000_000, 0)
+
+
+def test_an_operator_that_signs_two_histories_loses_its_stake(
+    joule: Joule, ledger: LedgerProcess, tmp_path: Path
+) -> None:
+    at = ("--ledger", ledger.url)
+    for who in ("operator", "default"):
+        assert joule("faucet", "4", *at, "--key", who).status == 0
+    assert joule("stake", "2", *at, "--key", "operator").status == 0
+    log_key = read_log_key(ledger.folder / "ledger" / "log.key")
+    operator = Keystore(ledger.folder / "keys").find("operator").unlock(PASSPHRASE)
+
+    def signed(root: int, *, by_operator: bool = True) -> bytes:
+        checkpoint = Checkpoint(log_key.verifier.name, 7, bytes([root]) * 32)
+        found = parse_note(sign_checkpoint(checkpoint, log_key))
+        line = operator_line(ledger_domain(ledger.verifier_key), checkpoint, operator)
+        return bytes(Note(found.text, (*found.signatures, line) if by_operator else found.signatures))
+
+    def kept(one: bytes, two: bytes) -> str:
+        proof = ForkProof(verifier_key=ledger.verifier_key, older=one, newer=two, root=b"\x02" * 32, consistency=())
+        (tmp_path / "x.fork.json").write_text(dump_fork(proof))
+        return str(tmp_path / "x.fork.json")
+
+    unsigned = joule("ledger", "accuse", kept(signed(1), signed(2, by_operator=False)), *at)
+    assert (unsigned.status, unsigned.out) == (1, "")
+    assert "no stake answers for them" in unsigned.err
+    found = joule("ledger", "accuse", kept(signed(1), signed(2)), *at, "--json")
+    assert found.status == 0, found
+    assert (found.json["reward"], found.json["burned"]) == (1_000_000, 1_000_000)
+    assert joule("balance", *at, "--json").json["free"] == 4_999_999
+    again = joule("ledger", "accuse", kept(signed(1), signed(2)), *at, "--json")
+    assert (again.status, again.json["code"]) == (1, "nothing-staked")
+    verified = joule("ledger", "verify", ledger.url, "--json").json
+    assert (verified["sound"], verified["burned"], verified["held"]) == (True, 1_000_000, 7_000_000)
 
 
 def test_an_operator_announces_other_rules(joule: Joule, ledger: LedgerProcess) -> None:
