@@ -334,7 +334,7 @@ class Settlement(Protocol):
         """An account as it stands."""
 
     async def session(self, session: bytes) -> SessionRecord | None:
-        """A session as it stands; None where it was never opened."""
+        """A session as it stands; None where it was never opened, or is over and forgotten."""
 
     async def evidence(self, session: bytes) -> bytes:
         """Evidence of the last operation that changed a session."""

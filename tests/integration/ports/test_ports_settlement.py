@@ -142,8 +142,7 @@ async def test_the_rest_returns_after_the_grace_and_not_before(venue: Venue) -> 
     await settlement.close(session_id(SESSION), CLIENT)
     assert await free(venue) == MONEY - 6 - 3 * FEE
     record = await settlement.session(session_id(SESSION))
-    assert record is not None
-    assert record.closed
+    assert record is None or record.closed  # a venue may forget what is over and too old to be opened again
 
 
 async def test_a_venue_that_is_away_is_unreachable_for_every_question(venue: Venue) -> None:

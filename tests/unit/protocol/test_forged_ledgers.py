@@ -191,7 +191,7 @@ def rewritten(play: Play, action: type[Any], effect: SessionEffect, **fields: An
     ledger = play.agreed.ledger
     made = action(actor=CLIENT.address, nonce=1000, **fields)
     op = sign_op(ledger.domain, CLIENT, made)
-    return ledger.evidence(ledger.write(LogEntry(time=ledger.now, op=op, accounts=(), sessions=(effect,))))
+    return ledger.evidence(ledger.write(LogEntry(time=ledger.now, op=op, accounts=(), sessions=(effect,), burned=0)))
 
 
 def test_a_discharge_of_another_leg_or_by_somebody_else() -> None:

@@ -35,6 +35,7 @@ COMPARED = {
     "period",
     "seed",
     "sequence",
+    "size",
 }
 """Only ever held against another number, or against evidence; or hashed."""
 
