@@ -6,6 +6,7 @@ JOULE_DISTURBED_JOBS says how many; each is named by the number that all of it w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -13,6 +14,12 @@ from random import Random
 import pytest
 from disturbed_market import DisturbedMarket, Trouble, answer
 from small_market import BLOCKS
+
+from node.pipeline.serving import windows
+from protocol.eip712 import Domain, sign_typed
+from protocol.messages import Receipt
+from protocol.receipt import NO_HASH
+from protocol.signing import SigningKey
 
 JOBS = int(os.environ.get("JOULE_DISTURBED_JOBS", "60"))
 PROMPT = tuple(range(1, 14))
@@ -56,6 +63,23 @@ def random_troubles(chance: Random, route: int, nodes: int, most: int) -> list[T
         frames = chance.choice((0, chance.randint(0, 60)))
         found.append(Trouble(kind=kind, tokens=chance.randint(0, most - 1), frames=frames))
     return sorted(found, key=lambda each: each.tokens)
+
+
+@pytest.fixture(autouse=True)
+def honest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever happens to it, no leg signs two receipts that would convict it: its stake is never in danger."""
+    signed: dict[tuple[bytes, int, bytes], Receipt] = {}
+    lies: list[Receipt] = []
+
+    def watched(domain: Domain, receipt: Receipt, key: SigningKey) -> bytes:
+        if receipt.nonce != NO_HASH:
+            before = signed.setdefault((receipt.session, receipt.leg, receipt.nonce), receipt)
+            lies.extend([before, receipt] if before != receipt else [])
+        return sign_typed(domain, receipt, key)
+
+    monkeypatch.setattr(windows, "sign_typed", watched)
+    yield
+    assert lies == []
 
 
 @pytest.mark.parametrize("number", range(JOBS))
