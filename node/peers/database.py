@@ -7,23 +7,18 @@ can write here can shun or whitewash peers for this key; who can read learns who
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
+from node.database_file import Connection, DatabaseFile
 from node.peers.deeds import KEPT_OF_FULL, MAX_ROWS, MAX_SUM, Deeds, Row
-from protocol.errors import LocalError
 from protocol.standing import DAY_S, KEPT_DAYS, MERITS, OFFENCES, Deed
 
 __all__ = ["PeerDatabase"]
 
 VERSION = 1
 """Of the table."""
-WAIT_S = 5.0
-"""Seconds for another process that is writing."""
-
 _TABLE = """
 CREATE TABLE IF NOT EXISTS deeds (
     address BLOB NOT NULL, deed TEXT NOT NULL, day INTEGER NOT NULL,
@@ -54,14 +49,19 @@ class PeerDatabase:
     """
 
     def __init__(self, path: Path, *, most: int = MAX_ROWS) -> None:
-        self._path = path
+        self._file = DatabaseFile(
+            path,
+            tables=(_TABLE,),
+            version=VERSION,
+            code="peers",
+            hint="make room on its disk, or move the file away: peers are then remembered anew",
+        )
         self._most = most
-        self._connection: sqlite3.Connection | None = None
         self._seen: int | None = None
 
     def write(self, deeds: Deeds, now: int) -> list[tuple[bytes, Row]] | None:
         """Add deeds to what is there; all rows where another process has changed them since the last call."""
-        if not deeds and self._connection is None and not self._path.exists():
+        if not deeds and not self._file.exists:
             return None
         with self._transaction() as connection:
             changed = self._is_changed(connection)
@@ -73,7 +73,7 @@ class PeerDatabase:
 
     def forget(self, address: bytes | None) -> int:
         """Forget a peer, or all of them; how many were known."""
-        if self._connection is None and not self._path.exists():
+        if not self._file.exists:
             return 0
         with self._transaction() as connection:
             known = "SELECT count(DISTINCT address) FROM deeds WHERE ?1 IS NULL OR address = ?1"
@@ -83,64 +83,32 @@ class PeerDatabase:
 
     def close(self) -> None:
         """Give the file back. What was written stays."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
+        self._file.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One after the other with those of all processes."""
-        try:
-            if self._connection is None:
-                self._connection = _connect(self._path)
-            with self._connection as connection:  # commits, or takes all of it back
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise LocalError(
-                f"{self._path} cannot be used: {error}",
-                code="peers",
-                hint="make room on its disk, or move the file away: peers are then remembered anew",
-            ) from None
+    def _transaction(self) -> Iterator[Connection]:
+        with self._file.transaction() as connection:
+            yield connection
 
-    def _is_changed(self, connection: sqlite3.Connection) -> bool:
+    def _is_changed(self, connection: Connection) -> bool:
         """Whether another process has written since the last call; the first call finds everything new."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         before, self._seen = self._seen, version
         return bool(before != version)
 
-    def _rows(self, connection: sqlite3.Connection, now: int) -> list[tuple[bytes, Row]]:
+    def _rows(self, connection: Connection, now: int) -> list[tuple[bytes, Row]]:
         (self._seen,) = connection.execute("PRAGMA data_version").fetchone()
         found = connection.execute("SELECT * FROM deeds WHERE last_at > ?", (_oldest(now),))
         known = {str(deed) for deed in Deed}
         return [_row(values) for values in found if values[1] in known]
 
-    def _forget_what_is_over(self, connection: sqlite3.Connection, now: int) -> None:
+    def _forget_what_is_over(self, connection: Connection, now: int) -> None:
         connection.execute("DELETE FROM deeds WHERE last_at <= ?", (_oldest(now),))
         while _count(connection) > self._most:
             connection.execute(_LEAST_USEFUL, (json.dumps(MERITS), json.dumps(OFFENCES), KEPT_OF_FULL[1]))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's own files beside it take its mode
-    connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
-    try:
-        with closing(connection.cursor()) as cursor:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute("PRAGMA synchronous = NORMAL")  # a loss of power may take the last moments with it
-            (version,) = cursor.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
-                raise sqlite3.DatabaseError(f"it has a table of version {version}, not {VERSION}")
-            cursor.execute(_TABLE)
-            cursor.execute(f"PRAGMA user_version = {VERSION}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _count(connection: sqlite3.Connection) -> int:
+def _count(connection: Connection) -> int:
     (count,) = connection.execute("SELECT count(*) FROM deeds").fetchone()
     return int(count)
 
