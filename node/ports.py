@@ -30,6 +30,7 @@ __all__ = [
     "DraftAsk",
     "Drafter",
     "EnergyAccount",
+    "JobJournal",
     "Link",
     "LinkRank",
     "PeerMemory",
@@ -41,7 +42,9 @@ __all__ = [
     "Spawn",
     "StepInput",
     "StepOutput",
+    "Taken",
     "VenueRules",
+    "Withdrawals",
     "Worker",
 ]
 
@@ -297,6 +300,18 @@ class VenueRules:
     """Micro-units that an operation costs whoever submits it; 0 where the venue charges in another way."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An operation as a venue took it down."""
+
+    place: str
+    """Where it stands in the venue's books, for people: a log entry's index, a transaction's hash."""
+    actor: bytes
+    """Address of who submitted it, and paid for it."""
+    sessions: tuple[bytes, ...]
+    """What it changed, by id."""
+
+
 class Settlement(Protocol):
     """Where sessions are opened and vouchers redeemed, as others see it: an embedded ledger, or a contract.
 
@@ -330,6 +345,12 @@ class Settlement(Protocol):
     def shown(self, session: Session, evidence: bytes) -> SessionRecord | None:
         """A session as the operation left it that this venue has just given evidence of; None where it does not say."""
 
+    async def latest(self, session: bytes) -> tuple[SessionRecord, Taken] | None:
+        """A session as it stands, and the last operation that changed it; None where it was never opened."""
+
+    def taken(self, evidence: bytes) -> Taken:
+        """What evidence that this venue has just given is of."""
+
     async def account(self, address: bytes) -> Account:
         """An account as it stands."""
 
@@ -338,3 +359,58 @@ class Settlement(Protocol):
 
     async def evidence(self, session: bytes) -> bytes:
         """Evidence of the last operation that changed a session."""
+
+
+class Withdrawals(Protocol):
+    """Where free money leaves a settlement venue. It raises as `Settlement` does."""
+
+    async def rules(self) -> VenueRules:
+        """What the venue fixed for good."""
+
+    async def account(self, address: bytes) -> Account:
+        """An account as it stands."""
+
+    async def withdraw(self, amount: int, to: str, key: SigningKey, *, seen: Account) -> Taken:
+        """Take money out.
+
+        RuleError ``nonce``: the account's owner has done something since it was `seen` so. However often this is tried
+        for one state of an account, the venue takes it once at most; where it gives no answer it may have taken it.
+        """
+
+
+class JobJournal(Protocol):
+    """What became of each job, for the books of whoever runs the node. No prompt and no answer comes here.
+
+    What is noted is on disk soon after. Nothing here raises, and nothing but `written` waits.
+    """
+
+    def begun(self, session: bytes, *, client: bytes, leg: int, blocks: str) -> None:
+        """A job was taken."""
+
+    def ended(
+        self,
+        session: bytes,
+        *,
+        outcome: str,
+        tokens_in: int,
+        tokens_out: int,
+        rows: int,
+        millijoules: int | None,
+        source: str,
+        earned: int,
+    ) -> None:
+        """A job is over; the fields are those of `protocol.earnings.JobRecord`."""
+
+    def left(
+        self, session: bytes, *, client: bytes, leg: int, begun_at: int, tokens_in: int, tokens_out: int, earned: int
+    ) -> None:
+        """An earlier run of the program was promised this, and may not have come to write down more of it."""
+
+    def paid(self, session: bytes, *, amount: int, fee: int, entry: str) -> None:
+        """The venue has paid so many micro-units for a job in all, as its books show at `entry`, for a fee of ours."""
+
+    def closed(self, session: bytes) -> None:
+        """No more is to be had for a job."""
+
+    async def written(self) -> None:
+        """Until what was noted is on disk, or the disk has refused it, which was told as an event."""

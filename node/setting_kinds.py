@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
+from protocol.codec import shape_of
+from protocol.errors import InvalidError
+from protocol.ids import Name, checksum_address, parse_address
 from protocol.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
 
 __all__ = [
     "Choice",
     "Country",
+    "Destination",
     "Fixed",
     "Folder",
     "Jurisdictions",
@@ -172,6 +176,32 @@ class Fixed:
 
     def describe(self) -> str:
         return f"a number ({self.unit}) from {self.low} to {self.high}, with at most {self.places} decimals"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where money should go: an address, with its checksum, or a line for people."""
+
+    metavar: str = "ADDRESS|TEXT"
+    bounds: ClassVar[str] = ""
+
+    def parse(self, raw: Any) -> str:
+        text = _text(raw)
+        try:
+            if text.startswith("0x"):
+                return checksum_address(parse_address(text))
+            shape_of(Name).check(text)
+        except InvalidError as error:
+            raise ValueError(f"{text!r} is no destination: {error.message}") from None
+        if not text:
+            raise ValueError("no destination is given")
+        return text
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def describe(self) -> str:
+        return "an address, 0x and 40 hex digits, or at most 96 bytes of text"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,13 @@ import click
 import node.events
 from node.app.audit import AuditReport
 from node.app.report import JobReport
+from node.app.settling import HeldSession, Settling
 from node.app.survey import KeptManifest, Survey
+from node.app.watching import Watched
 from node.cli.accusing import Convicted
 from node.cli.boundary import Failure
 from node.cli.doctor import Finding
+from node.cli.earnings import Earnings
 from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed, SetAside, TwoHistories
@@ -33,9 +36,11 @@ from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.notices import Announced
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
+from node.cli.settling import Exported
 from node.cli.stakes import Staked
 from node.demo.result import DemoFindings
 from node.events import Event
+from protocol.earnings import JobRecord
 from protocol.offer import Offer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "json.md"
@@ -64,6 +69,11 @@ PRINTED: dict[str, Printed] = {
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
+    "earnings": Printed((Earnings,), "An object; with `--jobs` a list of [jobs](#jobrecord)"),
+    "sessions list": Printed((HeldSession,), "A list of objects, those first that expire first"),
+    "sessions export": Printed((Exported,)),
+    "settle": Printed((Settling,)),
+    "watch": Printed((Watched,), "[Events](#events), an object on each line; with `--once` an object"),
     "offers": Printed(
         (Offer,),
         "A list of objects: `provider`, which is the address that is paid, `left_out`, which is null or why routes do "
@@ -204,6 +214,7 @@ def page() -> str:
         shown[kinds] = path
     made.lines += ["## Errors\n", "Status 1, 2 or 70, and on stdout an object instead of the result.\n"]
     made.table(Failure)
+    made.wanted.append(JobRecord)
     done: set[type[Any]] = set()
     sections: list[str] = []
     while pending := [each for each in made.wanted if each not in done]:

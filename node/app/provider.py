@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from node.app.clock import clock
 from node.app.drafter import load_drafter
+from node.app.earnings import open_earnings
 from node.app.forks import tell_of_fork, until_forked
 from node.app.held_model import held_model
 from node.app.lock import sole_use
@@ -22,11 +23,14 @@ from node.app.measure import load_and_measure
 from node.app.merits import Merits
 from node.app.models import ModelServer
 from node.app.network import Network, open_network
+from node.app.payout import Payouts
 from node.app.peers import open_peers
-from node.app.provider_settings import limits_of, pricing_of, site_of, take_over
+from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
 from node.app.reload import Reload
+from node.app.settling import vouchers_folder
 from node.app.terms import Speed, Terms
 from node.config import NodeConfig
+from node.earnings import StoredJournal, Work
 from node.engine.device import compute_device
 from node.events import Events, NodeReady, Starting
 from node.file_limit import raise_file_limit
@@ -47,7 +51,7 @@ from node.tasks import owned_tasks
 from node.worker import ThreadWorker
 from protocol.activations import FORMATS, ActivationType
 from protocol.errors import ConfigurationError, JoulemeshError
-from protocol.ids import BlockSpan, ModelManifest, checksum_address
+from protocol.ids import BlockSpan, ModelManifest
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
 from protocol.signing import SigningKey
 from protocol.units import MICRO
@@ -89,7 +93,8 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors))
         tasks = await stack.enter_async_context(owned_tasks())
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
-        node = _Node(config, key, on_event, ledger, held, doors, memory, tasks.spawn)
+        journal = await stack.enter_async_context(open_earnings(config.data_dir, key.address, on_event))
+        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
         doors.network.merits.ask = ledger.providers
         on_event(Starting(step="joining the network"))
@@ -167,13 +172,14 @@ class _Node:
         held: _Held,
         doors: _Doors,
         memory: PeerMemory,
+        journal: StoredJournal,
         spawn: Spawn,
     ) -> None:
         self._held = held
         self._ledger = ledger
         self._on_event = on_event
         self.limits = limits_of(config)
-        self.redeemer = _redeemer(config, key, ledger, on_event)
+        self.redeemer = _redeemer(config, key, ledger, journal, on_event)
         self.provider = Provider(
             held.manifest,
             engine=held.engine,
@@ -192,6 +198,9 @@ class _Node:
             pace=Pace(self.limits, row_us=held.speed.prompt_us, step_us=held.speed.position_us),
         )
         self.terms = self._make_terms(config, key, ledger, doors)
+        journal.serve(_work(held, self.terms))
+        wanted = destination_of(config)
+        self._payouts = None if wanted is None else Payouts(ledger, key, journal, wanted, clock, on_event)
         admission = Admission(
             key=key,
             manifest=held.manifest,
@@ -251,6 +260,8 @@ class _Node:
         """What runs for as long as the node does, by name."""
         yield "provider", self.provider.run()
         yield "redeemer", self.redeemer.run()
+        if self._payouts is not None:
+            yield "payouts", self._payouts.run()
         yield "advertiser", until_forked(self._ledger, self.advertiser.run(), self.advertiser.withdraw())
         yield "room", _follow_room(_Room(self._held.engine, self.provider), self.advertiser)
         yield "lookout", until_forked(self._ledger, self._lookout.run(), _nothing())
@@ -260,11 +271,24 @@ async def _nothing() -> None:
     """For work that leaves nothing to be ended."""
 
 
-def _redeemer(config: NodeConfig, key: SigningKey, ledger: LedgerClient, on_event: Events) -> Redeemer:
-    folder = config.data_dir / "vouchers" / checksum_address(key.address)  # several nodes may share a folder
+def _work(held: _Held, terms: Terms) -> Work:
+    """What the node's jobs have in common; the cost of energy is what it is set to when a job ends."""
+
+    def power() -> tuple[int, int]:
+        return terms.pricing.tariff.micro_per_kwh, terms.pricing.pue_milli
+
+    manifest = held.manifest
+    return Work(model=manifest.root, model_name=manifest.name, blocks=str(held.span), power=power)
+
+
+def _redeemer(
+    config: NodeConfig, key: SigningKey, ledger: LedgerClient, journal: StoredJournal, on_event: Events
+) -> Redeemer:
+    folder = vouchers_folder(config.data_dir, key.address)
     worker = ThreadWorker("vouchers")
-    store = VoucherStore(folder, worker)
-    return Redeemer(ledger, store, SeenSessions(folder / "seen", worker, clock), key, clock, on_event)
+    store, seen = VoucherStore(folder, worker), SeenSessions(folder / "seen", worker, clock)
+    share = config.settle_fee_share_ppm
+    return Redeemer(ledger, store, seen, key, clock, on_event, journal=journal, fee_share_ppm=share)
 
 
 async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertiser) -> None:
@@ -272,7 +296,7 @@ async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertise
         async with asyncio.timeout(REDEEM_S):
             await advertiser.withdraw()
             await provider.stop()
-            await redeemer.redeem_all()
+            await redeemer.redeem_all(last=True)
 
 
 class _Room:

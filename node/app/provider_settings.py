@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from node.app.payout import Destination
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
 from node.engine.device import Device
@@ -15,7 +16,7 @@ from protocol.pricing import Pricing
 from protocol.tariff import FlatTariff
 from protocol.units import MICRO
 
-__all__ = ["limits_of", "pricing_of", "site_of", "take_over"]
+__all__ = ["destination_of", "limits_of", "pricing_of", "site_of", "take_over"]
 
 
 def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
@@ -63,6 +64,13 @@ def pricing_of(config: NodeConfig) -> Pricing:
         cached_ppm=config.cached_price_percent * (MICRO // 100),
         late_discount_ppm=config.late_discount_percent * (MICRO // 100),
     )
+
+
+def destination_of(config: NodeConfig) -> Destination | None:
+    """Where earnings go; None where they stay."""
+    if config.payout is None:
+        return None
+    return Destination(to=config.payout, above=config.payout_above_micro, fee_share_ppm=config.settle_fee_share_ppm)
 
 
 def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:

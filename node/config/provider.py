@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.setting_kinds import Choice, Country, Fixed, Folder, Layers, Span, Text, Whole
+from node.setting_kinds import Choice, Country, Destination, Fixed, Folder, Layers, Span, Text, Whole
 from node.settings import setting
 from protocol.jurisdictions import UNDECLARED
 
@@ -172,6 +172,30 @@ class NodeConfig:
         default=0,
         reloadable=True,
         about="Generated tokens to serve before they are paid, for clients without history here; at most a window.",
+    )
+
+    settle_fee_share_ppm: int = setting(
+        shared.FEE_SHARE,
+        name="settle_fee_share",
+        table="money",
+        default=shared.DEFAULT_FEE_SHARE_PPM,
+        about="What the ledger's fee may be of the claims that it redeems, as long as there is time. Smaller ones wait "
+        "for others to share an operation with, until their session has expired.",
+    )
+    payout: str | None = setting(
+        Destination(),
+        table="money",
+        default=None,
+        example='"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"',
+        about="Where to send what is earned: an address that is kept elsewhere, or what tells the ledger's operator "
+        "where to pay. Left out, it stays on the ledger.",
+    )
+    payout_above_micro: int = setting(
+        Fixed("$", 6, "0", "1000000000"),
+        name="payout_above",
+        table="money",
+        default=1_000_000,
+        about="What stays on the ledger: free money above it is sent to payout, once an hour at most.",
     )
 
     kv_tokens: int = setting(

@@ -13,6 +13,8 @@ from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, WebAddre
 from node.settings import setting
 
 __all__ = [
+    "DEFAULT_FEE_SHARE_PPM",
+    "FEE_SHARE",
     "HOST",
     "PER_MILLION",
     "PORT",
@@ -28,6 +30,8 @@ __all__ = [
 
 HOST = Text("a host name or IP address", metavar="HOST", pattern=r"[0-9A-Za-z.:%_-]+")
 PORT = Whole("port", 0, 65535, metavar="PORT")
+FEE_SHARE = Fixed("percent of a claim", 4, "0.0001", "100")
+DEFAULT_FEE_SHARE_PPM = 50_000
 PER_MILLION = Fixed("$ per million tokens", 6, "0", "1000000")
 _DEFAULT_LEDGER = "http://127.0.0.1:8645"
 _KEY_NAME = Text("a key's name, or the path of a keystore file", metavar="NAME|PATH")

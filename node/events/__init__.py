@@ -16,6 +16,14 @@ from node.events.buying import (
     VoucherSigned,
     WaitingForBusy,
 )
+from node.events.earning import (
+    JournalNotKept,
+    PaidOut,
+    PayoutFailed,
+    SettledForOthers,
+    VoucherSetAside,
+    Watching,
+)
 from node.events.network import (
     CheckpointNotCompared,
     LedgerBack,
@@ -73,6 +81,7 @@ __all__ = [
     "JobBegun",
     "JobFailed",
     "JobServed",
+    "JournalNotKept",
     "KeyInUse",
     "LedgerBack",
     "LedgerContradiction",
@@ -92,6 +101,8 @@ __all__ = [
     "OfferUnseen",
     "OfferWithdrawn",
     "OrderRefused",
+    "PaidOut",
+    "PayoutFailed",
     "PeerUnreached",
     "PeersNotKept",
     "Released",
@@ -101,12 +112,15 @@ __all__ = [
     "SettingsChanged",
     "SettingsRefused",
     "Settled",
+    "SettledForOthers",
     "Starting",
     "Stopped",
     "Stopping",
     "VoucherNotRedeemable",
     "VoucherRedeemed",
+    "VoucherSetAside",
     "VoucherSigned",
     "WaitingForBusy",
+    "Watching",
     "unheard",
 ]

@@ -270,9 +270,11 @@ class VoucherRedeemed(Event):
     """Its id on the ledger, 32 bytes."""
     amount_micro: int
     """Micro-units for this node, in all."""
+    entry: str
+    """Where the ledger has taken it down."""
 
     def sentence(self) -> str:
-        return f"redeemed a voucher: {dollars(self.amount_micro)} ({short(self.session)})"
+        return f"redeemed a voucher: {dollars(self.amount_micro)} ({short(self.session)}, entry {self.entry})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

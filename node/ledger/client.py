@@ -23,7 +23,7 @@ from node.ledger.remembered import Memory
 from node.ledger.trust import ContradictionError, Question, Trust
 from node.ledger.verified_log import Proven, VerifiedLog
 from node.ledger.wire import Answer, LedgerInfo, providers_from_json
-from node.ports import VenueRules
+from node.ports import Taken, VenueRules
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode, encode
 from protocol.eip712 import Domain
@@ -44,6 +44,7 @@ from protocol.operations import (
     Stake,
     Unbond,
     Unstake,
+    Withdraw,
     sign_op,
 )
 from protocol.settlement import Account, Rules, SessionRecord, account_of
@@ -198,6 +199,18 @@ class LedgerClient:
 
     # Its state
 
+    async def latest(self, session: bytes) -> tuple[SessionRecord, Taken] | None:
+        """A session as `session` has it, and the last entry that changed it."""
+        found = await self._find_session(session)
+        return None if found is None else (found[0], self.taken(found[1].evidence))
+
+    def taken(self, evidence: bytes) -> Taken:
+        """What evidence that this ledger has just given is of."""
+        proof = decode(evidence, LogProof)
+        entry = decode(proof.entry, LogEntry)
+        sessions = tuple(effect.session for effect in entry.sessions)
+        return Taken(place=str(proof.index), actor=entry.op.read().actor, sessions=sessions)
+
     async def account(self, address: bytes) -> Account:
         """An account as of the last entry that changed it; the empty account where the ledger names no such entry."""
         await self.connect()
@@ -330,8 +343,16 @@ class LedgerClient:
         """Free what has left the stake; RuleError ``early`` before the wait is over."""
         return await self.submit(Unbond(actor=key.address, nonce=0), key)
 
-    async def submit(self, action: Action, key: SigningKey) -> Proven:
+    async def withdraw(self, amount: int, to: str, key: SigningKey, *, seen: Account) -> Taken:
+        """Take money out, once at most for an account that stood as `seen`: the ledger takes no nonce twice."""
+        action = Withdraw(actor=key.address, nonce=0, amount=amount, reference=to)
+        return self.taken((await self.submit(action, key, after=seen.nonce)).evidence)
+
+    async def submit(self, action: Action, key: SigningKey, *, after: int | None = None) -> Proven:
         """Sign `action` with `key`, under its next nonce, and submit it; returns its entry, proven.
+
+        Args:
+            after: the only nonce after which it is to be taken; RuleError ``nonce`` where there has been another since.
 
         When the ledger goes away before it answers, the operation may have been taken or not: read the account or the
         session before submitting again.
@@ -340,7 +361,7 @@ class LedgerClient:
         """
         await self.connect()
         async with self._acting[key.address]:
-            signed, question, answer = await self._submit(action, key)
+            signed, question, answer = await self._submit(action, key, after)
         await self._log.follow(question, answer)
         proven = self._prove_taken(answer, own=signed)
         if proven.entry.op != signed:
@@ -349,9 +370,9 @@ class LedgerClient:
             )
         return proven
 
-    async def _submit(self, action: Action, key: SigningKey) -> tuple[SignedOp, Question, Answer]:
-        for left in reversed(range(_NONCE_ATTEMPTS)):
-            last = self._log.nonces.pop(key.address)
+    async def _submit(self, action: Action, key: SigningKey, after: int | None) -> tuple[SignedOp, Question, Answer]:
+        for left in reversed(range(_NONCE_ATTEMPTS if after is None else 1)):
+            last = self._log.nonces.pop(key.address) if after is None else after
             if last is None:
                 last = (await self.account(key.address)).nonce
             signed = sign_op(self.domain, key, action.replace(actor=key.address, nonce=last + 1))
@@ -363,9 +384,10 @@ class LedgerClient:
                 if error.code == "nonce" and left:
                     continue
                 # What a rule rejects uses up no nonce.
-                self._log.nonces.put(key.address, last)
+                if after is None:
+                    self._log.nonces.put(key.address, last)
                 raise
-            self._log.nonces.put(key.address, last + 1)
+            self._log.nonces.put(key.address, max(last + 1, self._log.nonces.get(key.address) or 0))
             return signed, question, Answer.from_json(answer)
         raise RuntimeError("the last attempt returns or raises")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
 
+from node.earnings import JournalTables, StoredJournal, Work
 from node.events import Event, Events, unheard
 from node.peers import Deeds
 from node.pipeline.buying.client import JobClient
@@ -28,13 +29,13 @@ from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Drafter, Link, T, VenueRules
+from node.ports import Drafter, Link, T, Taken, VenueRules
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
 from protocol.activations import ActivationType
 from protocol.agreement import Chosen, Paid, paid_nobody
 from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import encode
+from protocol.codec import decode, encode
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError, UnreachableError
 from protocol.evidence import LogProof, check_opened
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
@@ -184,6 +185,16 @@ class MemoryLedger:
         self._ask("session")
         return self.books.session(session)
 
+    async def latest(self, session: bytes) -> tuple[SessionRecord, Taken] | None:
+        record = await self.session(session)
+        return None if record is None else (record, self.taken(self._evidence(self._touched[session])))
+
+    def taken(self, evidence: bytes) -> Taken:
+        proof = decode(evidence, LogProof)
+        entry = decode(proof.entry, LogEntry)
+        sessions = tuple(effect.session for effect in entry.sessions)
+        return Taken(place=str(proof.index), actor=entry.op.read().actor, sessions=sessions)
+
     async def evidence(self, session: bytes) -> bytes:
         self._ask("evidence")
         return self._evidence(self._touched[session])
@@ -270,8 +281,21 @@ class SmallNode:
         self.store = VoucherStore(market.folder / f"node{number}", InlineWorker())
         self.refuse_all: RefusedError | None = None
         self.seen = SeenSessions(market.folder / f"node{number}" / "seen", InlineWorker(), market.clock)
+        self.tables = JournalTables(market.folder / f"node{number}" / "journal.sqlite")
+        self.journal = StoredJournal(self.tables, InlineWorker(), market.clock, self.events.append)
+        self.journal.serve(
+            Work(model=MANIFEST.root, model_name=MANIFEST.name, blocks=str(self.span), power=lambda: (100_000, 1_100))
+        )
         self.redeemer = Redeemer(
-            market.ledger, self.store, self.seen, self.key, market.clock, self.events.append, patience_s=0.0
+            market.ledger,
+            self.store,
+            self.seen,
+            self.key,
+            market.clock,
+            self.events.append,
+            journal=self.journal,
+            fee_share_ppm=market.fee_share_ppm,
+            patience_s=0.0,
         )
         self.peers = RememberedPeers(market.clock)
         self.stack = AsyncExitStack()
@@ -366,6 +390,7 @@ class SmallNode:
             self.alive = False
             await self.provider.stop()
         await self.stack.aclose()
+        await self.journal.close()
 
 
 class SmallMarket:
@@ -385,6 +410,8 @@ class SmallMarket:
         self._began: float | None = None
         self.skipped_s = 0
         """Seconds by which the wall clock was moved besides the loop's."""
+        self.fee_share_ppm = 1_000_000
+        """Of a claim, that its fee may be as long as there is time."""
         self.pass_s = 0.0
         """That a forward pass takes."""
         self.ledger = MemoryLedger(self.clock)

@@ -110,6 +110,7 @@ class Admission:
         except BaseException:
             job.trail.end()
             raise
+        self.redeemer.journal.begun(session, client=order.session.client, leg=order.leg, blocks=str(leg.span))
         self.events(JobBegun(client=order.session.client, session=session, leg=order.leg, blocks=str(leg.span)))
         acceptance = Acceptance(
             session=session,

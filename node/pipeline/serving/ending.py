@@ -67,6 +67,7 @@ class Endings:
         if self._places.pop(job.session) is None:
             return
         tokens_in, tokens_out = job.served
+        self._write_down(job, "served", claimed)
         self._events(
             JobServed(
                 client=job.order.session.client,
@@ -106,6 +107,7 @@ class Endings:
         elif blame is Deed.LAPSED:
             self._places.note(served, Deed.LAPSED, 0, error.message)
         tokens_in, tokens_out = job.served
+        self._write_down(job, error.code, job.claimed)
         self._events(
             JobFailed(
                 client=job.order.session.client,
@@ -119,6 +121,19 @@ class Endings:
             )
         )
         return self._free_soon(served, claims=True)
+
+    def _write_down(self, job: LegJob, outcome: str, earned: int) -> None:
+        tokens_in, tokens_out = job.served
+        self._redeemer.journal.ended(
+            job.session,
+            outcome=outcome,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            rows=job.rows,
+            millijoules=job.millijoules,
+            source=str(job.meter.source()),
+            earned=earned,
+        )
 
     async def _give_up(self, served: Served) -> int:
         """Tell the client what this leg claims, in micro-units, which frees the rest. Raises LocalError before."""

@@ -72,7 +72,7 @@ class LegJob(OnRoute):
         self.trail = trails.begin(FORMATS[terms.activations].item_bytes * width)
         self._key = key
         self._domain = domain
-        self._meter = meter
+        self.meter = meter
         ends = self.ends
         signer = Signer(session=self.session, leg=order.leg, key=key, domain=domain, chain=chain, meter=meter)
         self._windows = Windows(
@@ -97,7 +97,7 @@ class LegJob(OnRoute):
         """Launches with drafts so far, at the first leg."""
         self._told = 0
         """Positions that the legs between were told of that they stand, without rows."""
-        self._rows = 0
+        self.rows = 0
         """Computed in all."""
         self.cached = 0
         """Of the session that this one continues, positions that are still in the KV."""
@@ -139,7 +139,7 @@ class LegJob(OnRoute):
         """Rows that it computed in vain: what a client pays of them, the leg that counts fewest decides (clause S6)."""
         speculation, stint = self.terms.speculation, self.claim.stint
         most = speculation.depth * speculation.flights * self.served[1]
-        return max(0, min(self._rows - (self.processed - stint.cached), most))
+        return max(0, min(self.rows - (self.processed - stint.cached), most))
 
     @property
     def unpaid(self) -> int:
@@ -265,9 +265,9 @@ class LegJob(OnRoute):
 
     def complete(self, piece: StepInput, output: StepOutput, *, now_us: int) -> Onward | None:
         """Book what a forward pass did; what is to be sent, None where it was all taken back meanwhile."""
-        self._rows += piece.length
+        self.rows += piece.length
         generated = max(0, piece.position + piece.length - max(piece.position, self.plan.prompt))
-        spent = self._meter.millijoules_for(piece.length - generated, generated)
+        spent = self.meter.millijoules_for(piece.length - generated, generated)
         self.millijoules = None if spent is None or self.millijoules is None else self.millijoules + spent
         return self._flow.complete(piece, output, now_us=now_us)
 
@@ -296,7 +296,7 @@ class LegJob(OnRoute):
             self._flow.wind_up(self._seen)
         elif not self._windows.blocked:
             return None
-        due = self._windows.next_receipt(self._rows, self.millijoules, last=self.is_last, finished=finished)
+        due = self._windows.next_receipt(self.rows, self.millijoules, last=self.is_last, finished=finished)
         if due is not None:
             self._flow.settle()
         return due

@@ -2,7 +2,9 @@
 
 A voucher is safe in the `VoucherStore` before it counts. Clients usually settle at once, so a finished session is left
 alone for a moment; whatever the ledger then does not show is submitted, again and again until it is in or too late.
-Nothing is asked of the ledger for a session that nothing can be had from.
+What a fee would eat up waits for others to share it with, until its session has expired (`protocol.redeeming`).
+Nothing is asked of the ledger for a session that nothing can be had from. What was paid is in the journal before the
+voucher is forgotten: a crash in between finds it paid, and writes the same.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ import asyncio
 from dataclasses import dataclass
 
 from node.events import DiskRefused, Events, VoucherNotRedeemable, VoucherRedeemed
+from node.pipeline.collecting import Collected, collect
 from node.pipeline.serving.seen import SeenSessions, remembered_until
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
-from node.ports import Clock, Settlement
-from protocol.errors import JoulemeshError, LocalError, RuleError, UnreachableError
+from node.ports import Clock, JobJournal, Settlement
+from protocol.errors import JoulemeshError, LocalError, UnreachableError
+from protocol.redeeming import Redeemable, batches, fee_part, worth_of
 from protocol.signing import SigningKey
 
 __all__ = ["Redeemer"]
@@ -24,6 +28,8 @@ RETRY_S = 15.0
 FIRST_PAUSE_S = 15
 """After a session that could not be redeemed; twice as long after each further time."""
 LONGEST_PAUSE_S = 3600
+MOST_SMALL = 1024
+"""Sessions that are held, each worth no more than an operation costs. Beyond, such a one is given up at once."""
 
 
 @dataclass(slots=True)
@@ -34,6 +40,13 @@ class _Promised:
     try_at: int = 0
     """Unix seconds."""
     pause_s: int = FIRST_PAUSE_S
+    worth: int = 0
+    """Micro-units that it would have brought at the last look; 0 before."""
+    amount: int = 0
+    """Micro-units that its leg would have been paid in all then."""
+
+    small: bool = False
+    """Whether that is no more than an operation costs."""
 
     def put_off(self, now: int) -> None:
         """Not now: later, but not after the session has expired, when it matters most."""
@@ -41,12 +54,22 @@ class _Promised:
         self.try_at = now + FIRST_PAUSE_S if now >= expiry else min(now + self.pause_s, expiry)
         self.pause_s = min(LONGEST_PAUSE_S, 2 * self.pause_s)
 
+    def hold(self, now: int, grace_s: int) -> None:
+        """What it is worth is known: look again when the session has expired, for little when its grace ends."""
+        expiry = self.stored.session.expiry
+        if now < expiry:
+            self.try_at = expiry
+        else:
+            self.try_at = expiry + grace_s + 1 if self.small else now + FIRST_PAUSE_S
+
 
 class Redeemer:
     """Settles the stored voucher of every session that is over, and knows which sessions were ever ordered here.
 
     Args:
         seen: the sessions that are over and were done with.
+        journal: what was earned and paid, for the node's operator.
+        fee_share_ppm: as long as there is time, an operation may cost so many millionths of what it brings.
         patience_s: how long a client has to settle before this node does it.
     """
 
@@ -59,8 +82,12 @@ class Redeemer:
         clock: Clock,
         events: Events,
         *,
+        journal: JobJournal,
+        fee_share_ppm: int,
         patience_s: float = 5.0,
     ) -> None:
+        self.journal = journal
+        self._fee_share_ppm = fee_share_ppm
         self._settlement = settlement
         self._store = store
         self._seen = seen
@@ -133,18 +160,76 @@ class Redeemer:
             except TimeoutError:
                 continue
 
-    async def redeem_all(self) -> None:
-        """One round over every session that is over and due. What the disk does not do now, a later round does."""
+    async def redeem_all(self, *, last: bool = False) -> None:
+        """One round over every session that is over and due. What the disk does not do now, a later round does.
+
+        Args:
+            last: this node is about to stop: nothing is held back that brings more than it costs.
+        """
         await self._load()
-        for session, promised in list(self._promised.items()):
-            if session in self._live or promised.try_at > self._clock():
-                continue
-            try:
-                await self._try(session, promised)
-            except UnreachableError:
-                return  # the ledger is away: what it says of that is told by whoever watches it
-            except LocalError as error:
-                self._events(DiskRefused(reason=error.message))
+        try:
+            for session, promised in list(self._promised.items()):
+                if session not in self._live and promised.try_at <= self._clock():
+                    await self._attempt(session, promised)
+            await self._submit(last)
+        except UnreachableError:
+            return  # the ledger is away: what it says of that is told by whoever watches it
+
+    async def _attempt(self, session: bytes, promised: _Promised) -> None:
+        """Look it up; be done with it where nothing is to be had."""
+        try:
+            over = await self._look_up(session, promised)
+        except UnreachableError:
+            raise
+        except JoulemeshError:
+            over = False  # what the ledger says of this session does not hold; others are not held up by it
+            promised.put_off(self._clock())
+        if over:
+            await self._be_done_with(session, promised)
+
+    async def _submit(self, last: bool) -> None:
+        """Redeem what is worth it now."""
+        held = {session: each for session, each in self._promised.items() if each.worth and session not in self._live}
+        if not held:
+            return
+        vouchers = {session: each.stored.pay for session, each in held.items() if each.stored.pay is not None}
+        claims = [
+            Redeemable(session=session, worth=held[session].worth, expiry=held[session].stored.session.expiry)
+            for session in vouchers
+        ]
+        fee = (await self._settlement.rules()).fee
+        for batch in batches(claims, fee=fee, share_ppm=self._fee_share_ppm, now=self._clock(), last=last):
+            found = await collect(self._settlement, batch, vouchers, self._key, fee)
+            for claim in batch:
+                held[claim.session].worth = 0  # until the next look
+            for claim in found.unsure:
+                held[claim.session].try_at = 0
+            for each in found.taken:
+                await self._on_taken(each, held[each.claim.session])
+            for claim, error in found.refused:
+                if error.code == "settled":  # that was its client, a moment ago
+                    held[claim.session].put_off(self._clock())
+                    continue
+                self._events(VoucherNotRedeemable(session=claim.session, reason=error.message))
+                await self._be_done_with(claim.session, held[claim.session])
+
+    async def _on_taken(self, collected: Collected, promised: _Promised) -> None:
+        session, amount = collected.claim.session, promised.amount
+        self.journal.paid(session, amount=amount, fee=collected.fee, entry=collected.entry)
+        self._events(VoucherRedeemed(session=session, amount_micro=amount, entry=collected.entry))
+        await self._be_done_with(session, promised)
+
+    async def _be_done_with(self, session: bytes, promised: _Promised) -> None:
+        """What the disk does not do now a later round does, which finds nothing to be had of it."""
+        self.journal.closed(session)
+        await self.journal.written()
+        try:
+            await self._forget(session, promised.stored)
+        except LocalError as error:
+            self._events(DiskRefused(reason=error.message))
+            promised.put_off(self._clock())
+            return
+        self._promised.pop(session, None)
 
     async def _load(self) -> None:
         if self._loaded:
@@ -157,24 +242,22 @@ class Redeemer:
         for session, stored in found.items():
             if session not in self._seen:
                 self._promised.setdefault(session, _Promised(stored))
+                self._tell_left(session, stored)
         self._loaded = True
 
-    async def _try(self, session: bytes, promised: _Promised) -> None:
-        try:
-            over = await self._redeem(session, promised.stored)
-        except RuleError as error:
-            # That was its client, a moment ago; or our bond bounds what we are paid in this period.
-            over = error.code not in ("settled", "bond")
-            if over:
-                self._events(VoucherNotRedeemable(session=session, reason=error.message))
-        except UnreachableError:
-            raise
-        except JoulemeshError:
-            over = False  # what the ledger says of this session does not hold; others are not held up by it
-        promised.put_off(self._clock())
-        if over:
-            await self._forget(session, promised.stored)
-            self._promised.pop(session, None)
+    def _tell_left(self, session: bytes, stored: StoredVoucher) -> None:
+        if stored.pay is None or stored.leg is None or session in self._live:
+            return
+        voucher = stored.pay.voucher
+        self.journal.left(
+            session,
+            client=stored.session.client,
+            leg=stored.leg,
+            begun_at=stored.opened_at,
+            tokens_in=voucher.tokens_in,
+            tokens_out=voucher.tokens_out,
+            earned=_promised_to_us(stored),
+        )
 
     async def _forget(self, session: bytes, stored: StoredVoucher) -> None:
         """Done with: remembered for as long as an order for it could still come."""
@@ -183,20 +266,32 @@ class Redeemer:
             await self._seen.add(session, until)
         await self._store.remove(session)
 
-    async def _redeem(self, session: bytes, stored: StoredVoucher) -> bool:
-        """Whether there is nothing (more) to be had from the session."""
+    async def _look_up(self, session: bytes, promised: _Promised) -> bool:
+        """Take down what it is worth; whether there is nothing (more) to be had from the session."""
+        stored = promised.stored
         if stored.pay is None or stored.leg is None:
             return True
-        record = await self._settlement.session(session)
-        if record is None:
-            return stored.session.expiry < self._clock()
-        leg = stored.leg
-        promised = min(stored.pay.voucher.amounts[leg], record.ceilings[leg])
-        # What an operation costs is not spent on less; and from here on there is only ever less to be had.
-        if record.closed or promised - record.settled[leg] <= (await self._settlement.rules()).fee:
-            return True
-        evidence = await self._settlement.settle((stored.pay,), self._key)
-        after = self._settlement.shown(stored.session, evidence)
-        paid = promised if after is None else after.settled[leg]
-        self._events(VoucherRedeemed(session=session, amount_micro=paid))
-        return paid >= promised  # a bond may bound what is paid now; the rest is for later
+        found, now = await self._settlement.latest(session), self._clock()
+        if found is None:
+            promised.put_off(now)
+            return stored.session.expiry < now
+        record, taken = found
+        rules, settled = await self._settlement.rules(), record.settled[stored.leg]
+        if settled:  # by our own operation, before a crash, or by others
+            ours = taken.actor == self._key.address and session in taken.sessions
+            fee = fee_part(rules.fee, taken.sessions, session) if ours else 0
+            self.journal.paid(session, amount=settled, fee=fee, entry=taken.place)
+        promised.worth = worth_of(stored.pay.voucher.amounts, record.settled, record.ceilings)[stored.leg]
+        promised.amount = settled + promised.worth
+        # What an operation costs is not spent on less, unless others share it, and there is time and room to wait.
+        promised.small = promised.worth <= rules.fee
+        promised.hold(now, rules.grace_s)
+        late = now > stored.session.expiry + rules.grace_s
+        return promised.worth == 0 or (promised.small and (late or self._holds_many()))
+
+    def _holds_many(self) -> bool:
+        return sum(each.small for each in self._promised.values()) > MOST_SMALL
+
+
+def _promised_to_us(stored: StoredVoucher) -> int:
+    return 0 if stored.pay is None or stored.leg is None else stored.pay.voucher.amounts[stored.leg]
