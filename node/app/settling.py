@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from node.app.clock import clock
 from node.app.earnings import open_earnings
 from node.config import ClientConfig
 from node.durable import replace_file
@@ -21,7 +20,7 @@ from node.events import Events, VoucherNotRedeemable, VoucherRedeemed
 from node.ledger import LedgerClient
 from node.pipeline.collecting import collect
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
-from node.ports import Settlement
+from node.ports import Clock, Settlement
 from node.worker import ThreadWorker
 from protocol.codec import encode
 from protocol.errors import LocalError
@@ -143,7 +142,14 @@ async def read_vouchers(folder: Path) -> dict[bytes, StoredVoucher]:
 
 
 async def settle_now(
-    settlement: Settlement, data_dir: Path, key: SigningKey, *, share_ppm: int, last: bool, events: Events
+    settlement: Settlement,
+    data_dir: Path,
+    key: SigningKey,
+    *,
+    share_ppm: int,
+    last: bool,
+    clock: Clock,
+    events: Events,
 ) -> Settling:
     """Redeem what the vouchers of this key's node are worth, several in one operation.
 

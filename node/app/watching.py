@@ -107,7 +107,7 @@ class Watchtower:
             try:
                 await self.look()
                 presence.ledger_answered()
-            except UnreachableError as error:
+            except JoulemeshError as error:  # away, or it says what does not hold
                 presence.ledger_silent(error.message)
             await asyncio.sleep(LOOK_S)
 

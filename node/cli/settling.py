@@ -184,10 +184,13 @@ async def _export(config: ClientConfig, node: Address, folder: Path) -> Exported
 
 
 async def _settle(config: ClientConfig, key: SigningKey, share: int, everything: bool, events: Events) -> Settling:
+    from node.app.clock import clock
     from node.app.settling import open_ledger, settle_now
 
     async with open_ledger(config) as ledger:
-        return await settle_now(ledger, config.data_dir, key, share_ppm=share, last=everything, events=events)
+        return await settle_now(
+            ledger, config.data_dir, key, share_ppm=share, last=everything, clock=clock, events=events
+        )
 
 
 async def _look(config: ClientConfig, key: SigningKey, paths: tuple[Path, ...], lead: int, events: Events) -> Watched:

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from node.ports import Settlement
-from protocol.errors import RuleError
+from protocol.errors import RuleError, SignatureError
 from protocol.messages import SignedVoucher
 from protocol.redeeming import Redeemable, fee_part
 from protocol.signing import SigningKey
 
-__all__ = ["Collected", "Collection", "collect"]
+__all__ = ["Collected", "Collection", "Refusal", "collect"]
+
+Refusal = RuleError | SignatureError
+"""Why a venue does not take an operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,7 @@ class Collection:
     """What became of some vouchers that were submitted together."""
 
     taken: tuple[Collected, ...]
-    refused: tuple[tuple[Redeemable, RuleError], ...]
+    refused: tuple[tuple[Redeemable, Refusal], ...]
     unsure: tuple[Redeemable, ...]
     """Not tried alone: each brings no more than it costs, and one of all has spoilt their operation."""
 
@@ -47,20 +50,21 @@ async def collect(
 ) -> Collection:
     """Submit the vouchers of a batch in one operation; where its rules forbid it, those that are worth it one by one.
 
-    Raises UnreachableError: the venue does not answer, and may have taken them or not.
+    Raises UnreachableError, or another PeerError, where the venue does not answer, or not what holds: it may have taken
+    them or not.
     """
     try:
         return Collection(await _submit(settlement, batch, vouchers, key, fee), (), ())
-    except RuleError as error:
+    except (RuleError, SignatureError) as error:
         if len(batch) == 1:
             return Collection((), ((batch[0], error),), ())
     taken: list[Collected] = []
-    refused: list[tuple[Redeemable, RuleError]] = []
+    refused: list[tuple[Redeemable, Refusal]] = []
     alone = [claim for claim in batch if claim.worth > fee]
     for claim in alone:
         try:
             taken.extend(await _submit(settlement, (claim,), vouchers, key, fee))
-        except RuleError as error:
+        except (RuleError, SignatureError) as error:
             refused.append((claim, error))
     return Collection(tuple(taken), tuple(refused), tuple(claim for claim in batch if claim.worth <= fee))
 

@@ -10,14 +10,15 @@ voucher is forgotten: a crash in between finds it paid, and writes the same.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.events import DiskRefused, Events, VoucherNotRedeemable, VoucherRedeemed
-from node.pipeline.collecting import Collected, collect
+from node.pipeline.collecting import Collected, Refusal, collect
 from node.pipeline.serving.seen import SeenSessions, remembered_until
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, JobJournal, Settlement
-from protocol.errors import JoulemeshError, LocalError, UnreachableError
+from protocol.errors import JoulemeshError, LocalError, RuleError, UnreachableError
 from protocol.redeeming import Redeemable, batches, fee_part, worth_of
 from protocol.signing import SigningKey
 
@@ -172,8 +173,8 @@ class Redeemer:
                 if session not in self._live and promised.try_at <= self._clock():
                     await self._attempt(session, promised)
             await self._submit(last)
-        except UnreachableError:
-            return  # the ledger is away: what it says of that is told by whoever watches it
+        except JoulemeshError:
+            return  # the ledger is away, which is told by whoever watches it; or what it says of itself does not hold
 
     async def _attempt(self, session: bytes, promised: _Promised) -> None:
         """Look it up; be done with it where nothing is to be had."""
@@ -199,25 +200,36 @@ class Redeemer:
         ]
         fee = (await self._settlement.rules()).fee
         for batch in batches(claims, fee=fee, share_ppm=self._fee_share_ppm, now=self._clock(), last=last):
-            found = await collect(self._settlement, batch, vouchers, self._key, fee)
             for claim in batch:
-                held[claim.session].worth = 0  # until the next look
-            for claim in found.unsure:
-                held[claim.session].try_at = 0
+                held[claim.session].worth = 0  # until the next look, whatever comes of it
+                held[claim.session].put_off(self._clock())
+            try:
+                found = await collect(self._settlement, batch, vouchers, self._key, fee)
+            except UnreachableError:
+                self._look_soon(batch)
+                raise
+            except JoulemeshError:
+                continue  # what the ledger answered does not hold
+            self._look_soon(found.unsure)
             for each in found.taken:
                 await self._on_taken(each, held[each.claim.session])
             for claim, error in found.refused:
-                if error.code == "settled":  # that was its client, a moment ago
-                    held[claim.session].put_off(self._clock())
-                    continue
-                self._events(VoucherNotRedeemable(session=claim.session, reason=error.message))
-                await self._be_done_with(claim.session, held[claim.session])
+                await self._on_refused(claim.session, held[claim.session], error)
+
+    def _look_soon(self, claims: Iterable[Redeemable]) -> None:
+        for claim in claims:
+            self._promised[claim.session].try_at = 0
 
     async def _on_taken(self, collected: Collected, promised: _Promised) -> None:
         session, amount = collected.claim.session, promised.amount
         self.journal.paid(session, amount=amount, fee=collected.fee, entry=collected.entry)
         self._events(VoucherRedeemed(session=session, amount_micro=amount, entry=collected.entry))
         await self._be_done_with(session, promised)
+
+    async def _on_refused(self, session: bytes, promised: _Promised, error: Refusal) -> None:
+        if isinstance(error, RuleError) and error.code != "settled":  # that was its client, a moment ago
+            self._events(VoucherNotRedeemable(session=session, reason=error.message))
+            await self._be_done_with(session, promised)
 
     async def _be_done_with(self, session: bytes, promised: _Promised) -> None:
         """What the disk does not do now a later round does, which finds nothing to be had of it."""
