@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.app.presence import Presence
-from node.events import Events, SettledForOthers, VoucherSetAside, Watching
+from node.events import Events, SettledForOthers, VoucherSetAside, Watching, WatchtowerReady
 from node.pipeline.collecting import collect
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, Settlement
@@ -103,6 +103,7 @@ class Watchtower:
 
     async def run(self, presence: Presence) -> None:
         """Until cancelled. A ledger that is away is asked again."""
+        self._events(WatchtowerReady(paths=tuple(map(str, self._paths)), address=self._key.address))
         while True:
             try:
                 await self.look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from node.cli.options import configured, examples, json_option, key_file, passph
 from node.cli.output import money, print_json, print_table, tell
 from node.cli.running import run_job, serve
 from node.config import ClientConfig, shared
+from node.events import Level
 from protocol.errors import ConfigurationError, KeystoreError
 from protocol.ids import Address, checksum_address
 
@@ -121,7 +123,14 @@ def settle(config: ClientConfig, fee_share: int, everything: bool, passphrase_fi
 
 @click.command(epilog=examples("joule watch ./from-berlin", "joule watch ./from-berlin --once --json"))
 @click.argument("paths", type=click.Path(path_type=Path, exists=True), metavar="DIR|FILE...", nargs=-1, required=True)
-@configured(ClientConfig, only=_ACCOUNT)
+@configured(ClientConfig, only=("ledger", "key", "data_dir"))
+@click.option(
+    "--log-level",
+    type=click.Choice([level.word for level in Level]),
+    default=Level.INFO.word,
+    show_default=True,
+    help="How much is told.",
+)
 @click.option(
     "--lead",
     metavar="SECONDS",
@@ -134,7 +143,13 @@ def settle(config: ClientConfig, fee_share: int, everything: bool, passphrase_fi
 @passphrase_option
 @json_option
 def watch(
-    config: ClientConfig, paths: tuple[Path, ...], lead: int, once: bool, passphrase_file: Path | None, as_json: bool
+    config: ClientConfig,
+    paths: tuple[Path, ...],
+    log_level: str,
+    lead: int,
+    once: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Keep watch over vouchers of other nodes, and settle those that nobody has settled when their session expires.
 
@@ -150,7 +165,7 @@ def watch(
             click.echo(f"settled {seen.settled} vouchers for ${money(seen.amount)}, at a fee of ${money(seen.fees)}")
             click.echo(f"{seen.vouchers} more are watched, worth ${money(seen.worth)}")
         return status
-    events = tell(config, as_json=as_json)
+    events = tell(dataclasses.replace(config, log_level=log_level), as_json=as_json)
     serve(_watch(config, key, paths, lead, events), events=events, reload=_nothing)
     return 0
 

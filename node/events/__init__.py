@@ -23,6 +23,7 @@ from node.events.earning import (
     SettledForOthers,
     VoucherSetAside,
     Watching,
+    WatchtowerReady,
 )
 from node.events.network import (
     CheckpointNotCompared,
@@ -122,5 +123,6 @@ __all__ = [
     "VoucherSigned",
     "WaitingForBusy",
     "Watching",
+    "WatchtowerReady",
     "unheard",
 ]

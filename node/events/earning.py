@@ -7,7 +7,15 @@ from typing import ClassVar
 
 from node.events.base import Event, Level, dollars, short
 
-__all__ = ["JournalNotKept", "PaidOut", "PayoutFailed", "SettledForOthers", "VoucherSetAside", "Watching"]
+__all__ = [
+    "JournalNotKept",
+    "PaidOut",
+    "PayoutFailed",
+    "SettledForOthers",
+    "VoucherSetAside",
+    "Watching",
+    "WatchtowerReady",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +62,20 @@ class PayoutFailed(Event):
 
     def sentence(self) -> str:
         return f"could not send {dollars(self.amount_micro)} out of the ledger: {self.reason} [{self.code}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchtowerReady(Event):
+    """A watchtower has begun to watch."""
+
+    name: ClassVar[str] = "watchtower ready"
+    paths: tuple[str, ...]
+    """Where it looks for vouchers."""
+    address: bytes
+    """Of the account that pays for what it settles."""
+
+    def sentence(self) -> str:
+        return f"the watchtower is ready: it looks in {', '.join(self.paths)}, and {short(self.address)} pays the fees"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

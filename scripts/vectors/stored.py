@@ -18,6 +18,9 @@ from local_network import LocalNetwork, voucher_beyond
 
 from node.app.audit import BUNDLED_MODEL
 from node.demo.run import DEFAULT_PROMPT
+from node.earnings import Work, open_journal
+from node.events import unheard
+from node.worker import InlineWorker
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "stored"
 PROMPT = "Anna has a red ball. Tom went to the kitchen. Where is Tom?"
@@ -61,7 +64,31 @@ def _copy(home: Path, receipt: Path) -> None:
             source.backup(copy)
 
 
+async def write_journal() -> None:
+    """A job that was served and paid by the node's own operation, one that a crash has cut off, one that runs; a payout
+    that was taken, and one without an answer.
+    """
+    now, worker = [1_900_000_000], InlineWorker()
+    (FOLDER / "earnings.sqlite").unlink(missing_ok=True)
+    async with open_journal(FOLDER / "earnings.sqlite", worker, lambda: now[0], unheard) as journal:
+        journal.serve(Work(model=b"m" * 32, model_name="llama-6x192", blocks="0:3", power=lambda: (310_000, 1_200)))
+        served, cut, running = (bytes([number]) * 32 for number in (1, 2, 3))
+        journal.begun(served, client=b"c" * 20, leg=0, blocks="0:3")
+        now[0] += 7
+        journal.ended(
+            served, outcome="served", tokens_in=16, tokens_out=7, rows=22, millijoules=63_000, source="rapl", earned=150
+        )
+        journal.paid(served, amount=150, fee=1, entry="17")
+        journal.closed(served)
+        journal.left(cut, client=b"d" * 20, leg=1, begun_at=now[0] - 60, tokens_in=9, tokens_out=40, earned=80)
+        journal.payout_sent(after=3, amount=100, fee=1, to="0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
+        journal.payout_taken(after=3, entry="18")
+        journal.payout_sent(after=4, amount=50, fee=1, to="0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")
+        journal.begun(running, client=b"c" * 20, leg=0, blocks="0:3")
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     asyncio.run(write())
+    asyncio.run(write_journal())
     print(f"wrote {FOLDER}")

@@ -96,6 +96,28 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
     assert '"jurisdiction": "DE"' in offers
 
 
+def test_what_a_node_earns_is_seen_as_printed(folder: Path) -> None:
+    """After a job; the table of settings is one that a node takes."""
+    page = ROOT / "docs/how-to/earn.md"
+    with Reader(folder) as reader:
+        for key in ("default", "berlin", "tower"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key default --faucet-limit 5"))
+        (settings,) = [block.text for block in blocks(page) if block.language == "toml"]
+        (folder / "source" / "money.toml").write_text(settings)
+        serve = f"joule node run --config money.toml --model {MODEL} --blocks 0:6 --key berlin --overhead-price 20"
+        reader.follow(Block("sh", f"{SERVICE}\n{serve}"))
+        reader.until_ready()
+        reader.follow(Block("sh", "joule faucet 5 && joule faucet 1 --key tower"))
+        reader.follow(Block("sh", "joule run 'Where is Tom?' --raw --max-tokens 20"))
+        said = [out for _, out in follow(reader, page)]
+        reader.stop()
+    assert "gross $" in said[0]
+    assert "measured_power_cost" in said[0]
+    assert '"outcome": "served"' in said[0]
+    assert "settled 0 vouchers" in said[-1]
+
+
 def test_keys_are_kept_as_printed(folder: Path) -> None:
     with Reader(folder, INSTALLED) as reader:
         for _ in follow(reader, ROOT / "docs/how-to/keys.md"):

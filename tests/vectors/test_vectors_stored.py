@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from node.earnings import JournalTables
 from node.keystore import Keystore
 from node.ledger.log_key import read_log_key
 from node.ledger.remembered import Memory
@@ -15,8 +16,9 @@ from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.worker import InlineWorker
 from protocol.bundle import verify_bundle
 from protocol.bundle_file import dump_bundle, load_bundle
+from protocol.earnings import Grouping, books_of
 from protocol.eip712 import recover_typed
-from protocol.errors import JoulemeshError
+from protocol.errors import JoulemeshError, LocalError
 from protocol.messages import session_id
 from protocol.settlement import ledger_domain
 
@@ -87,6 +89,35 @@ def test_a_receipt_verifies_and_is_written_the_same_again(stored: Path) -> None:
     assert verified.checkpoint.size >= 4
     assert bundle.verifier_key == verifier_key(stored)
     assert dump_bundle(bundle).encode() == data
+
+
+def test_a_journal_of_jobs_has_what_each_brought_and_took(stored: Path) -> None:
+    kept = JournalTables(stored / "earnings.sqlite").read()
+    cut, served, running = kept.jobs
+    assert (served.outcome, served.leg, served.blocks, served.rows) == ("served", 0, "0:3", 22)
+    assert (served.millijoules, served.source, served.energy_price, served.pue_milli) == (
+        63_000,
+        "rapl",
+        310_000,
+        1_200,
+    )
+    assert (served.gross, served.paid, served.fees, served.entry, served.closed) == (150, 150, 1, "17", True)
+    assert served.ended_at == served.begun_at + 7
+    assert (cut.outcome, cut.tokens_out, cut.gross, cut.paid, cut.millijoules) == ("cut", 40, 80, 0, None)
+    assert (running.outcome, running.ended_at, running.gross) == ("running", None, 0)
+    assert [(each.amount, each.entry) for each in kept.payouts] == [(100, "18"), (50, None)]
+    total = books_of(kept.jobs, kept.payouts, by=Grouping.CLIENT, day_name=str).total
+    # 63 J at a PUE of 1.2 and $0.31 a kWh: 6.51 millionths of a dollar.
+    assert (total.gross, total.fees, total.measured_power_cost, total.net) == (230, 2, 7, None)
+
+
+def test_a_journal_of_another_version_is_told(stored: Path) -> None:
+    path = stored / "earnings.sqlite"
+    data = bytearray(path.read_bytes())
+    data[63] += 1  # the last byte of the version that SQLite's header keeps for its user
+    path.write_bytes(bytes(data))
+    with pytest.raises(LocalError, match="version 2"):
+        JournalTables(path).read()
 
 
 def test_each_kind_with_a_byte_lost_is_told_and_not_misread(stored: Path) -> None:

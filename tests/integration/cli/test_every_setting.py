@@ -27,7 +27,7 @@ from node.app.held_model import held_model
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure
 from node.app.planning import Market, Request, policy_of
-from node.app.provider_settings import limits_of, pricing_of, site_of, take_over
+from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
 from node.app.terms import Speed, Terms
 from node.cli.options import unlocked
 from node.cli.output import tell
@@ -43,6 +43,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
 from protocol.ids import ModelManifest
 from protocol.offer import Offer, Provenance
 from protocol.places import free_for_newcomers
+from protocol.redeeming import Redeemable, batches
 from protocol.routing import NoRouteError
 from protocol.signing import SigningKey, seal
 
@@ -143,6 +144,30 @@ differ(
 )
 differ(NodeConfig, limits_of, warm_s=("0", "60"), chunk=("64", "128"), stretch=("0", "3"), wait=("1", "5"))
 differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
+
+
+@shows(NodeConfig, "payout", "payout_above", "settle_fee_share")
+def _(_world: World) -> None:
+    cold = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    assert destination_of(load(NodeConfig, flags={"model": str(DEMO)})) is None
+    flags = {"model": str(DEMO), "payout": cold.lower(), "payout_above": "2.5", "settle_fee_share": "10"}
+    wanted = destination_of(load(NodeConfig, flags=flags))
+    assert wanted is not None
+    assert (wanted.to, wanted.above, wanted.fee_share_ppm) == (cold, 2_500_000, 100_000)
+    with pytest.raises(ConfigurationError, match="checksum"):
+        load(NodeConfig, flags={"model": str(DEMO), "payout": cold.replace("a", "A", 1)})
+    line = load(NodeConfig, flags={"model": str(DEMO), "payout": "IBAN DE02 1203 0000 0000 2020 51"})
+    assert line.payout == "IBAN DE02 1203 0000 0000 2020 51"
+    with pytest.raises(ConfigurationError):
+        load(NodeConfig, flags={"model": str(DEMO), "payout": "x" * 97})
+    assert [_redeems(percent) for percent in ("5", "10")] == [False, True]
+
+
+def _redeems(percent: str) -> bool:
+    """Whether a claim of ten micro-units is redeemed at a fee of one."""
+    share = load(NodeConfig, flags={"model": str(DEMO), "settle_fee_share": percent}).settle_fee_share_ppm
+    claim = Redeemable(session=bytes(32), worth=10, expiry=NOW + 1)
+    return bool(batches([claim], fee=1, share_ppm=share, now=NOW))
 
 
 @shows(NodeConfig, "region")
