@@ -18,7 +18,7 @@ from node.config import ClientConfig
 from node.durable import replace_file
 from node.events import Events, VoucherNotRedeemable, VoucherRedeemed
 from node.ledger import LedgerClient
-from node.pipeline.collecting import collect
+from node.pipeline.collecting import NOT_NOW, collect
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, Settlement
 from node.worker import ThreadWorker
@@ -80,7 +80,7 @@ class Settling:
     fees: int
     """Micro-units that these cost."""
     held_back: int
-    """Vouchers that bring something, but too little for their fee for now."""
+    """Vouchers that bring something more, but too little for their fee, or more than a bond allows for now."""
     held_back_worth: int
     """Micro-units that those would bring."""
 
@@ -161,7 +161,8 @@ async def settle_now(
     held = {each.session: each for each in await held_sessions(settlement, stored) if each.worth}
     vouchers = {session: pay for session in held if (pay := stored[session].pay) is not None}
     claims = [Redeemable(session=session, worth=each.worth, expiry=each.expires_at) for session, each in held.items()]
-    fee, operations, redeemed = (await settlement.rules()).fee, 0, []
+    fee, operations, fees = (await settlement.rules()).fee, 0, 0
+    paid: dict[bytes, int] = {}
     if not claims:
         return Settling(vouchers=0, operations=0, amount=0, fees=0, held_back=0, held_back_worth=0)
     async with open_earnings(data_dir, key.address, events) as journal:
@@ -170,19 +171,22 @@ async def settle_now(
             operations += len({each.entry for each in found.taken})
             for each in found.taken:
                 session = each.claim.session
-                amount = held[session].settled + each.claim.worth
-                journal.paid(session, amount=amount, fee=each.fee, entry=each.entry)
-                events(VoucherRedeemed(session=session, amount_micro=amount, entry=each.entry))
-                redeemed.append(each)
+                after = settlement.shown(stored[session].session, each.evidence)
+                promised = held[session].settled + each.claim.worth
+                paid[session] = promised if after is None else after.settled[held[session].leg]
+                fees += each.fee
+                journal.paid(session, amount=paid[session], fee=each.fee, entry=each.entry)
+                events(VoucherRedeemed(session=session, amount_micro=paid[session], entry=each.entry))
             for claim, error in found.refused:
-                events(VoucherNotRedeemable(session=claim.session, reason=error.message))
-    done = {each.claim.session for each in redeemed}
-    left = [claim.worth for claim in claims if claim.session not in done]
+                if error.code not in NOT_NOW:
+                    events(VoucherNotRedeemable(session=claim.session, reason=error.message))
+    brought = {session: amount - held[session].settled for session, amount in paid.items()}
+    left = [rest for claim in claims if (rest := claim.worth - brought.get(claim.session, 0)) > 0]
     return Settling(
-        vouchers=len(redeemed),
+        vouchers=len(paid),
         operations=operations,
-        amount=sum(each.claim.worth for each in redeemed),
-        fees=sum(each.fee for each in redeemed),
+        amount=sum(brought.values()),
+        fees=fees,
         held_back=len(left),
         held_back_worth=sum(left),
     )

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from node.app.presence import Presence
 from node.events import Events, SettledForOthers, VoucherSetAside, Watching, WatchtowerReady
-from node.pipeline.collecting import collect
+from node.pipeline.collecting import NOT_NOW, Collected, collect
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, Settlement
 from protocol.codec import decode
 from protocol.errors import JoulemeshError, MalformedError, UnreachableError
-from protocol.messages import SignedVoucher
+from protocol.messages import Session, SignedVoucher
 from protocol.redeeming import Redeemable, batches, worth_of
 from protocol.signing import SigningKey
 
@@ -58,6 +58,8 @@ class _Kept:
     file: Path
     version: tuple[int, int]
     """Of the file: when it was written, and its size."""
+    terms: Session
+    """As the file has it."""
     pay: SignedVoucher
     worth: int = 0
     """Micro-units that it brings all legs together."""
@@ -141,16 +143,22 @@ class Watchtower:
         for batch in batches(claims, fee=fee, share_ppm=0, now=now, last=True):
             found = await collect(self._settlement, batch, vouchers, self._key, fee)
             for each in found.taken:
-                session, worth = each.claim.session, each.claim.worth
-                due[session].worth, due[session].over = 0, True
-                settled, amount, fees = settled + 1, amount + worth, fees + each.fee
-                self._events(
-                    SettledForOthers(session=session, amount_micro=worth, fee_micro=each.fee, entry=each.entry)
-                )
+                session = each.claim.session
+                paid = self._take_down(due[session], each)
+                settled, amount, fees = settled + 1, amount + paid, fees + each.fee
+                self._events(SettledForOthers(session=session, amount_micro=paid, fee_micro=each.fee, entry=each.entry))
             for claim, error in found.refused:
-                if error.code != "settled":  # that was somebody else, a moment ago
+                if error.code not in NOT_NOW:
                     self._set_aside(due[claim.session], error.message)
         return settled, amount, fees
+
+    def _take_down(self, kept: _Kept, collected: Collected) -> int:
+        """What the ledger shows of a voucher that it has taken; micro-units that it has paid."""
+        after = self._settlement.shown(kept.terms, collected.evidence)
+        left = 0 if after is None else sum(worth_of(kept.pay.voucher.amounts, after.settled, after.ceilings))
+        paid, kept.worth = kept.worth - left, left
+        kept.over = not left
+        return paid
 
     async def _look_up(self, kept: _Kept, now: int, grace_s: int) -> None:
         try:
@@ -188,7 +196,7 @@ class Watchtower:
                 version = stat.st_mtime_ns, stat.st_size
                 known = self._kept.get(path)
                 if known is None or known.version != version:
-                    known = _Kept(path, version, _voucher_in(path, stat.st_size))
+                    known = _Kept(path, version, *_voucher_in(path, stat.st_size))
                 found[path] = known
             except FileNotFoundError:
                 continue
@@ -209,11 +217,11 @@ def _voucher_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield each
 
 
-def _voucher_in(path: Path, size: int) -> SignedVoucher:
+def _voucher_in(path: Path, size: int) -> tuple[Session, SignedVoucher]:
     """Raises MalformedError for a file that holds none."""
     if size > MOST_BYTES:
         raise MalformedError("it is too large for a voucher")
-    pay = decode(path.read_bytes(), StoredVoucher).pay
-    if pay is None:
+    stored = decode(path.read_bytes(), StoredVoucher)
+    if stored.pay is None:
         raise MalformedError("there is no voucher in it")
-    return pay
+    return stored.session, stored.pay

@@ -14,10 +14,12 @@ from protocol.messages import SignedVoucher
 from protocol.redeeming import Redeemable, fee_part
 from protocol.signing import SigningKey
 
-__all__ = ["Collected", "Collection", "Refusal", "collect"]
+__all__ = ["NOT_NOW", "Collected", "Collection", "Refusal", "collect"]
 
 Refusal = RuleError | SignatureError
 """Why a venue does not take an operation."""
+NOT_NOW = ("settled", "bond")
+"""Codes that say nothing against a voucher: somebody was quicker, or a bond bounds what is paid in this period."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Collected:
     """Micro-units of the operation's fee that fall on it."""
     entry: str
     """Where the venue's books have the operation."""
+    evidence: bytes
+    """Of the operation, which may have paid less than was promised: a bond can bound that for a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +82,7 @@ async def _submit(
 ) -> tuple[Collected, ...]:
     evidence = await settlement.settle(tuple(vouchers[claim.session] for claim in batch), key)
     entry, sessions = settlement.taken(evidence).place, [claim.session for claim in batch]
-    return tuple(Collected(claim=claim, fee=fee_part(fee, sessions, claim.session), entry=entry) for claim in batch)
+    return tuple(
+        Collected(claim=claim, fee=fee_part(fee, sessions, claim.session), entry=entry, evidence=evidence)
+        for claim in batch
+    )

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.events import DiskRefused, Events, VoucherNotRedeemable, VoucherRedeemed
-from node.pipeline.collecting import Collected, Refusal, collect
+from node.pipeline.collecting import NOT_NOW, Collected, Refusal, collect
 from node.pipeline.serving.seen import SeenSessions, remembered_until
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, JobJournal, Settlement
@@ -221,13 +221,17 @@ class Redeemer:
             self._promised[claim.session].try_at = 0
 
     async def _on_taken(self, collected: Collected, promised: _Promised) -> None:
-        session, amount = collected.claim.session, promised.amount
+        session, stored, amount = collected.claim.session, promised.stored, promised.amount
+        after = self._settlement.shown(stored.session, collected.evidence)
+        if after is not None and stored.leg is not None:
+            amount = after.settled[stored.leg]
         self.journal.paid(session, amount=amount, fee=collected.fee, entry=collected.entry)
         self._events(VoucherRedeemed(session=session, amount_micro=amount, entry=collected.entry))
-        await self._be_done_with(session, promised)
+        if amount >= promised.amount:  # else the rest is for later
+            await self._be_done_with(session, promised)
 
     async def _on_refused(self, session: bytes, promised: _Promised, error: Refusal) -> None:
-        if isinstance(error, RuleError) and error.code != "settled":  # that was its client, a moment ago
+        if isinstance(error, RuleError) and error.code not in NOT_NOW:
             self._events(VoucherNotRedeemable(session=session, reason=error.message))
             await self._be_done_with(session, promised)
 

@@ -17,7 +17,7 @@ from node.ledger import LedgerClient
 from node.worker import ThreadWorker
 from protocol.earnings import PayoutRecord
 from protocol.operations import Withdraw
-from protocol.session import Account
+from protocol.settlement import Account
 
 pytestmark = pytest.mark.asyncio
 
