@@ -83,7 +83,7 @@ class LocalNetwork:
     async def start_node(self, name: str, model: Path, blocks: str, *more: str) -> JouleProcess:
         self.nodes[name] = await self.start(
             name, "node", "run", "--model", str(model), "--blocks", blocks, "--ledger", self.url,
-            "--jurisdiction", "DE", "--overhead-price", "0.50", "--kv-tokens", "2048",
+            "--jurisdiction", "DE", "--overhead-price", "0.50", "--kv-tokens", "2048", "--settle-fee-share", "100",
             *(() if self.wan is None else ("--data-host", self.wan.address(name))), *more,
         )  # fmt: skip
         return self.nodes[name]
