@@ -236,3 +236,14 @@ async def test_a_journal_that_cannot_be_written_stops_no_money(shop: SmallMarket
     assert len(node.events_of(JournalNotKept)) == 1
     node.tables._file._path.unlink()
     assert sum(job.paid for job in (await books(shop)).jobs) == 40
+
+
+async def test_strangers_fill_no_disk_with_vouchers_that_are_worth_nothing(
+    shop: SmallMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.pipeline.serving.redeem.MOST_SMALL", 2)
+    shop.nodes[0].redeemer._fee_share_ppm = 1
+    for _ in range(5):
+        await promise(shop, FEE)
+        await shop.nodes[0].redeemer.redeem_all()
+    assert len(await shop.nodes[0].store.all()) == 2
