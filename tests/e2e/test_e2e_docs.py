@@ -96,10 +96,10 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
     assert '"jurisdiction": "DE"' in offers
 
 
-def test_what_a_node_earns_is_seen_as_printed(folder: Path) -> None:
+def test_what_a_node_earns_is_seen_as_printed(folder: Path, forked: Path) -> None:
     """After a job; the table of settings is one that a node takes."""
     page = ROOT / "docs/how-to/earn.md"
-    with Reader(folder) as reader:
+    with Reader(folder, forked) as reader:
         for key in ("default", "berlin", "tower"):
             reader.follow(Block("sh", f"joule key new --name {key}"))
         reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key default --faucet-limit 5"))
@@ -110,6 +110,8 @@ def test_what_a_node_earns_is_seen_as_printed(folder: Path) -> None:
         reader.until_ready()
         reader.follow(Block("sh", "joule faucet 5 && joule faucet 1 --key tower"))
         reader.follow(Block("sh", "joule run 'Where is Tom?' --raw --max-tokens 20"))
+        # The journal has it a second later.
+        reader.follow(Block("sh", "until joule earnings --key berlin --jobs | grep -q served; do :; done"))
         said = [out for _, out in follow(reader, page)]
         reader.stop()
     assert "gross $" in said[0]
