@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from protocol.session import Account
-
 from node.earnings import StoredJournal
 from node.events import Events, PaidOut, PayoutFailed
 from node.ports import Clock, Withdrawals

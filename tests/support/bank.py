@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ledger_world import CLIENT, MILLION, OPERATOR, PROVIDERS, STRANGER, HandClock, deposit, ledger_settings
 
@@ -32,11 +33,11 @@ class Bank:
 
 
 @asynccontextmanager
-async def open_bank(folder: Path) -> AsyncIterator[Bank]:
-    """One in a folder of its own."""
+async def open_bank(folder: Path, **settings: Any) -> AsyncIterator[Bank]:
+    """One in a folder of its own, with other settings than `ledger_settings` has."""
     clock = HandClock()
     async with (
-        run_ledger(ledger_settings(folder / "ledger"), OPERATOR, clock) as ledger,
+        run_ledger(ledger_settings(folder / "ledger", **settings), OPERATOR, clock) as ledger,
         LedgerClient(ledger.url) as client,
     ):
         for key in (CLIENT, STRANGER, PROVIDERS[0]):

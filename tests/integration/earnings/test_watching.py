@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from bank import Bank
+from bank import Bank, open_bank
 from ledger_world import CLIENT, FEE, MILLION, NOW, PROVIDERS, STRANGER, close, make_session, voucher_of
 
 from node.app.earnings import journal_file
@@ -19,7 +20,15 @@ from node.app.settling import (
 )
 from node.app.watching import Watchtower
 from node.earnings import JournalTables
-from node.events import Event, SettledForOthers, VoucherRedeemed, VoucherSetAside, Watching, unheard
+from node.events import (
+    Event,
+    SettledForOthers,
+    VoucherNotRedeemable,
+    VoucherRedeemed,
+    VoucherSetAside,
+    Watching,
+    unheard,
+)
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.worker import InlineWorker
 from protocol.codec import encode
@@ -203,6 +212,28 @@ async def test_settling_by_hand_keeps_to_the_share_and_is_in_the_books(
     )
     assert again.vouchers == 0
     assert JournalTables(journal_file(tmp_path, NODE.address)).read().jobs == ()
+
+
+async def test_what_a_bond_does_not_allow_yet_is_settled_later(tmp_path: Path) -> None:
+    """By hand, and by a watchtower: the rest of a voucher is neither lost nor called bad."""
+    async with open_bank(tmp_path, bond_multiple=1, unbonding_s=300) as bank:
+        await bank.client.stake(100, NODE)
+        await promise(bank, tmp_path, 250, 0, 0)
+        events: list[Event] = []
+        settle = partial(
+            settle_now, bank.client, tmp_path, NODE, share_ppm=50_000, last=True, clock=bank.clock, events=events.append
+        )
+        first = await settle()
+        assert (first.vouchers, first.amount, first.held_back_worth) == (1, 100, 150)
+        assert (await settle()).amount == 0
+        bank.clock.now += 300
+        assert (await settle()).amount == 100
+        await exported(bank, tmp_path, tmp_path / "copies")
+        tower = tower_of(bank, tmp_path / "copies", events=events)
+        bank.clock.now += 300
+        assert (await tower.look()).amount == 50
+        assert (await held(bank, tmp_path))[0].redeemed
+        assert not [each for each in events if isinstance(each, VoucherNotRedeemable | VoucherSetAside)]
 
 
 async def test_settling_without_vouchers_asks_for_nothing(bank: Bank, tmp_path: Path) -> None:
