@@ -58,8 +58,17 @@ from node.events.serving import (
     VoucherNotRedeemable,
     VoucherRedeemed,
 )
+from node.events.witnessing import (
+    CheckpointCosigned,
+    LogNotPulled,
+    WitnessBack,
+    WitnessLost,
+    WitnessReady,
+    WitnessRefused,
+)
 
 __all__ = [
+    "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
     "ClockBehind",
@@ -81,6 +90,7 @@ __all__ = [
     "LedgerReady",
     "Level",
     "LinkRefused",
+    "LogNotPulled",
     "Namesakes",
     "NetworkBack",
     "NetworkLost",
@@ -108,5 +118,9 @@ __all__ = [
     "VoucherRedeemed",
     "VoucherSigned",
     "WaitingForBusy",
+    "WitnessBack",
+    "WitnessLost",
+    "WitnessReady",
+    "WitnessRefused",
     "unheard",
 ]

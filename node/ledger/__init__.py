@@ -2,7 +2,8 @@
 
 Reading order: schema, store, working_copy, published, sequencer, wire, rates, offers,
 service, ledger (a running one);
-log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything).
+log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything);
+witness_state, replayed, witness, witness_service (cosigning other operators' logs).
 """
 
 from __future__ import annotations

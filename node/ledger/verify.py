@@ -28,7 +28,7 @@ from protocol.operations import Deposit, Genesis, LogEntry, Withdraw
 from protocol.settlement import Books, ledger_domain, replay
 from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
-__all__ = ["Fault", "Progress", "Report", "verify_database", "verify_log", "verify_url"]
+__all__ = ["Fault", "Progress", "Replay", "Report", "verify_database", "verify_log", "verify_url"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries verified, and their total."""
@@ -126,7 +126,7 @@ async def verify_log(source: LogSource, *, verifier_key: str | None = None, prog
     except PeerError as error:
         report.fault = Fault(None, f"the checkpoint: {error.message}")
         return report
-    await _Replay(source, report, report.checkpoint).run(progress)
+    await Replay(source, report, report.checkpoint).run(progress)
     return report
 
 
@@ -140,10 +140,10 @@ async def _registered_key(source: LogSource) -> str:
     return action.verifier_key
 
 
-class _Replay:
-    """One pass over a log."""
+class Replay:
+    """One pass over a log; without a checkpoint `check_entry` alone may be used."""
 
-    def __init__(self, source: LogSource, report: Report, checkpoint: Checkpoint) -> None:
+    def __init__(self, source: LogSource, report: Report, checkpoint: Checkpoint | None) -> None:
         self._source = source
         self._report = report
         self._checkpoint = checkpoint
@@ -156,14 +156,18 @@ class _Replay:
         self._time = 0
 
     async def run(self, progress: Progress | None) -> None:
-        size = self._checkpoint.size
+        """Replay all of it, and hold it against tiles and checkpoint; what is found stands in the report."""
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            raise RuntimeError("a pass over a whole log ends at a checkpoint")
+        size = checkpoint.size
         for begin in range(0, size, TILE_WIDTH):
             await self._check_bundle(bundle_of(begin, size), begin)
             if self._report.fault is not None:
                 return
             if progress is not None:
                 progress(self._report.entries, size)
-        self._report.fault = await self._check_tree()
+        self._report.fault = await self._check_tree(checkpoint)
 
     async def _check_bundle(self, bundle: Tile, begin: int) -> None:
         try:
@@ -178,7 +182,7 @@ class _Replay:
                 self._misplaced = index
             self._note_upper(self._appender.append([leaf]))
             try:
-                self._check_entry(index, data)
+                self.check_entry(index, data)
             except PeerError as error:
                 self._report.fault = self._blame(index, error.message)
                 return
@@ -196,7 +200,7 @@ class _Replay:
             return Fault(self._misplaced, "it is not the entry that its tile commits to")
         return Fault(index, reason)
 
-    def _check_entry(self, index: int, data: bytes) -> None:
+    def check_entry(self, index: int, data: bytes) -> None:
         """Check one entry under the rules (docs/spec/ledger.md, clause E1). Raises a PeerError."""
         report = self._report
         # (1) canonical
@@ -233,8 +237,8 @@ class _Replay:
             if report.fauceted[account] > report.books.rules.faucet_limit:
                 raise DishonestError("the faucet gave more than the genesis entry allows")
 
-    async def _check_tree(self) -> Fault | None:
-        rooted = self._appender.root == self._checkpoint.root
+    async def _check_tree(self, checkpoint: Checkpoint) -> Fault | None:
+        rooted = self._appender.root == checkpoint.root
         if self._misplaced is not None:
             wrong = "its hash in its tile is wrong" if rooted else "it is not the entry that its tile commits to"
             return Fault(self._misplaced, wrong)
