@@ -31,6 +31,7 @@ from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
+from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
 from node.events import Event
 from protocol.offer import Offer
@@ -56,6 +57,8 @@ PRINTED: dict[str, Printed] = {
     "ledger verify": Printed((Replayed,)),
     "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
+    "witness run": Printed((), "[Events](#events), an object on each line"),
+    "witness key": Printed((WitnessKey,)),
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),

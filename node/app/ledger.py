@@ -11,11 +11,23 @@ from node.app.network import open_network
 from node.config import LedgerConfig
 from node.events import Events, LedgerReady
 from node.file_limit import raise_file_limit
-from node.ledger import LedgerClient, LedgerSettings, Progress, Report, Shown, verify_database, verify_url
+from node.ledger import (
+    LedgerClient,
+    LedgerSettings,
+    Progress,
+    Report,
+    Shown,
+    WitnessServer,
+    verify_database,
+    verify_url,
+)
 from node.ledger import run_ledger as run_embedded_ledger
 from node.ledger.timekeeper import steady_seconds
 from node.market import OfferBook
 from node.p2p.gossip import Announcer
+from node.witness_settings import key_and_url
+from protocol.checkpoint import Operator
+from protocol.cosignature import CosignerKey
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
 
@@ -57,7 +69,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
                     faucet=config.faucet_limit_micro > 0,
                 )
             )
-            network.checkpoints.relay_those_of(ledger.verifier_key)
+            network.checkpoints.relay_those_of(ledger.verifier_key, Operator(ledger.domain, key.address))
             await network.join(config.peers)
             announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)
             async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:
@@ -80,7 +92,14 @@ def settings_of(config: LedgerConfig) -> LedgerSettings:
         grace_s=config.grace_s,
         faucet_limit=config.faucet_limit_micro,
         fee=config.fee_micro,
+        witnesses=_servers_of(config),
     )
+
+
+def _servers_of(config: LedgerConfig) -> tuple[WitnessServer, ...]:
+    """Whom a ledger asks for cosignatures."""
+    found = (key_and_url(each, CosignerKey) for each in config.witnesses)
+    return tuple(WitnessServer(key, url) for key, url in found if url is not None)
 
 
 def _shown(book: OfferBook) -> list[Shown]:

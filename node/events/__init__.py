@@ -60,6 +60,7 @@ from node.events.serving import (
 )
 from node.events.witnessing import (
     CheckpointCosigned,
+    LedgerUnwitnessed,
     LogNotPulled,
     WitnessBack,
     WitnessLost,
@@ -88,6 +89,7 @@ __all__ = [
     "LedgerForked",
     "LedgerLost",
     "LedgerReady",
+    "LedgerUnwitnessed",
     "Level",
     "LinkRefused",
     "LogNotPulled",

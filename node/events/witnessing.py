@@ -9,6 +9,7 @@ from node.events.base import Event, Level
 
 __all__ = [
     "CheckpointCosigned",
+    "LedgerUnwitnessed",
     "LogNotPulled",
     "WitnessBack",
     "WitnessLost",
@@ -81,8 +82,21 @@ class LogNotPulled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerUnwitnessed(Event):
+    """The ledger shows no checkpoint with the cosignatures that this node asks for: it refuses orders until it does."""
+
+    name: ClassVar[str] = "ledger unwitnessed"
+    level: ClassVar[Level] = Level.WARNING
+    reason: str
+    """Which are missing."""
+
+    def sentence(self) -> str:
+        return f"orders are refused for now: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WitnessLost(Event):
-    """A witness of this ledger does not cosign. Told once, until it does again."""
+    """A witness of this ledger does not cosign. Told once for each reason, until it does again."""
 
     name: ClassVar[str] = "witness lost"
     level: ClassVar[Level] = Level.WARNING

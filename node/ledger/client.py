@@ -21,8 +21,9 @@ from node.ledger.remembered import Memory
 from node.ledger.trust import ContradictionError, Question, Trust
 from node.ledger.verified_log import Proven, VerifiedLog
 from node.ledger.wire import Answer, LedgerInfo, providers_from_json
+from node.ledger.witnessed import Witnessed
 from node.ports import VenueRules
-from protocol.checkpoint import Checkpoint
+from protocol.checkpoint import Checkpoint, Operator
 from protocol.codec import decode, encode
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, RefusedError, RuleError
@@ -57,6 +58,8 @@ class LedgerClient:
         remembered: file that keeps the pinned key and the newest checkpoint between runs; proofs that the ledger's
             operator has signed two histories are kept beside it.
         verifier_key: the ledger's key, where it is known from elsewhere; else the first one seen is trusted.
+        witnessed: which cosignatures a checkpoint must have before something is begun on it: a session, work on
+            somebody's evidence, a balance. What ends something does not wait for them.
 
     Every method raises UnreachableError when the ledger does not answer, DishonestError when it contradicts itself or
     what was remembered of it, and other PeerErrors when it answers with what cannot be read.
@@ -65,14 +68,21 @@ class LedgerClient:
     """
 
     def __init__(
-        self, url: str, *, remembered: Path | None = None, verifier_key: str | None = None, timeout_s: float = 30
+        self,
+        url: str,
+        *,
+        remembered: Path | None = None,
+        verifier_key: str | None = None,
+        witnessed: Witnessed | None = None,
+        timeout_s: float = 30,
     ) -> None:
+        self._witnessed = witnessed or Witnessed()
         self._http = HttpLog(url, timeout_s=timeout_s)
         self._memory = Memory.load(remembered)
         self._trust = Trust(self._memory, verifier_key, self._http.url)
         self.forks = ForkWatch(self._http, self._trust, None if remembered is None else remembered.parent)
         """Proofs that it has signed two histories: as long as one is known, nothing new is begun here."""
-        self._log = VerifiedLog(self._http, self._trust, self.forks)
+        self._log = VerifiedLog(self._http, self._trust, self.forks, self._witnessed)
         self._rules: Rules | None = None
         self._connecting = asyncio.Lock()
         self._acting: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -143,6 +153,7 @@ class LedgerClient:
         if genesis.verifier_key != self.verifier_key:
             raise DishonestError(f"the first entry of the ledger at {self.url} is not its genesis")
         self._rules = info.rules
+        self._trust.operator = Operator(self.domain, info.rules.operator)
         return info
 
     # Its log
@@ -155,6 +166,17 @@ class LedgerClient:
         if newest is None:
             raise RuntimeError("an answer that was followed leaves a checkpoint")
         return newest
+
+    @property
+    def operator(self) -> Operator | None:
+        """Who answers with its bond for the checkpoints; known once connected."""
+        return self._trust.operator
+
+    async def require_witnessed(self) -> None:
+        """That the ledger shows a checkpoint as the policy asks. Raises UnwitnessedError."""
+        await self.connect()
+        if self._witnessed.policy.least:
+            await self._log.ask("consistency", witnessed=True)
 
     @property
     def note(self) -> bytes | None:
@@ -183,9 +205,12 @@ class LedgerClient:
 
     async def account(self, address: bytes) -> Account:
         """An account as of the last entry that changed it; the empty account where the ledger names no such entry."""
+        return await self._account(address, witnessed=True)
+
+    async def _account(self, address: bytes, *, witnessed: bool = False) -> Account:
         await self.connect()
         what, floor = f"account {checksum_address(address)}", self._log.floor(address)
-        answer = await self._log.ask(f"account/{checksum_address(address)}")
+        answer = await self._log.ask(f"account/{checksum_address(address)}", witnessed=witnessed)
         if not answer.has("entry"):
             if floor is not None:
                 raise _passed_over(what, None, floor)
@@ -261,12 +286,14 @@ class LedgerClient:
         The checkpoint that the evidence ends in is held against the ledger's own with the next answer from it.
 
         Raises PeerError: evidence of something else, or under a checkpoint that is known to be of another history;
-        ForkedError where the ledger is known to have two.
+        ForkedError where the ledger is known to have two; UnwitnessedError where too few have cosigned it.
         """
         self.forks.require_none()
         check_opened(evidence, session, self._trust.verifier)
+        note = decode(evidence, LogProof).checkpoint
+        self._witnessed.check(note)
         try:
-            self._trust.doubt(decode(evidence, LogProof).checkpoint)
+            self._trust.doubt(note)
         except ContradictionError as error:
             raise self.forks.hold(error) from error
 
@@ -281,7 +308,7 @@ class LedgerClient:
         await self.connect()
         self.forks.require_none()
         action = Open(actor=key.address, nonce=0, session=session, signature=client_signature)
-        return (await self.submit(action, key)).evidence
+        return (await self.submit(action, key, witnessed=True)).evidence
 
     async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
         """Redeem vouchers, at most `operations.MAX_SETTLED` at once; evidence."""
@@ -295,34 +322,38 @@ class LedgerClient:
         """After the grace: return what is left to the client; evidence."""
         return (await self.submit(Close(actor=key.address, nonce=0, session=session), key)).evidence
 
-    async def submit(self, action: Action, key: SigningKey) -> Proven:
+    async def submit(self, action: Action, key: SigningKey, *, witnessed: bool = False) -> Proven:
         """Sign `action` with `key`, under its next nonce, and submit it; returns its entry, proven.
 
         When the ledger goes away before it answers, the operation may have been taken or not: read the account or the
         session before submitting again.
 
-        Raises RuleError, with the code of the rule, when the ledger's rules reject it.
+        Raises RuleError, with the code of the rule, when the ledger's rules reject it; UnwitnessedError where it was
+        taken, but its evidence is not as `witnessed` asks.
         """
         await self.connect()
         async with self._acting[key.address]:
-            signed, question, answer = await self._submit(action, key)
+            signed, question, answer = await self._submit(action, key, witnessed=witnessed)
         await self._log.follow(question, answer)
         proven = self._prove_taken(answer, own=signed)
         if proven.entry.op != signed:
             raise DishonestError(
                 f"the ledger acknowledged an operation as entry {proven.index}, but another one is there"
             )
+        if witnessed:
+            self._witnessed.check(answer.note)
         return proven
 
-    async def _submit(self, action: Action, key: SigningKey) -> tuple[SignedOp, Question, Answer]:
+    async def _submit(self, action: Action, key: SigningKey, *, witnessed: bool) -> tuple[SignedOp, Question, Answer]:
         for left in reversed(range(_NONCE_ATTEMPTS)):
             last = self._log.nonces.pop(key.address)
             if last is None:
-                last = (await self.account(key.address)).nonce
+                last = (await self._account(key.address)).nonce
             signed = sign_op(self.domain, key, action.replace(actor=key.address, nonce=last + 1))
             question = self._trust.question()
+            query = self._witnessed.query(question) if witnessed else question.query
             try:
-                answer = await self._http.post(f"ops{question.query}", encode(signed))
+                answer = await self._http.post(f"ops{query}", encode(signed))
             except RuleError as error:
                 # Somebody else used the key meanwhile. The rule rejected this very operation, so another try is safe.
                 if error.code == "nonce" and left:

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from node.events import Events, unheard
+from node.ledger.cosigning import Cosigning, Pace, WitnessServer
 from node.ledger.door import Door, connections_now
 from node.ledger.http import listen, make_runner, url_of
 from node.ledger.log_key import create_log_key, read_log_key
@@ -59,6 +60,10 @@ class LedgerSettings:
     """Micro-units that every operation costs its actor, at least 1. Fixed once the ledger began."""
     rates: Rates = field(default_factory=Rates)
     """How often one asker may ask."""
+    witnesses: Sequence[WitnessServer] = ()
+    """Whom each new checkpoint is submitted to."""
+    pace: Pace = field(default_factory=Pace)
+    """How often."""
     connections: int | None = None
     """Most at once; by default what the process's limit of descriptors leaves room for."""
 
@@ -134,7 +139,10 @@ async def run_ledger(
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
         pages = OfferPages(offers) if offers is not None else None
-        runner = make_runner(build_app(sequencer, peers, settings.rates, pages))
+        cosigning = Cosigning(sequencer.published, settings.witnesses, events, settings.pace)
+        runner = make_runner(build_app(sequencer, peers, settings.rates, cosigning, pages))
+        asking = asyncio.create_task(cosigning.run(), name="witnesses")
+        stack.push_async_callback(_cancelled, asking)
         watch = asyncio.create_task(_watch_clock(sequencer), name="ledger clock")
         stack.callback(watch.cancel)
         await runner.setup()
@@ -174,6 +182,11 @@ async def _watch_clock(sequencer: Sequencer) -> None:
     while True:
         sequencer.look_at_clock()
         await asyncio.sleep(_CLOCK_LOOK_SECONDS)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _finish(sequencer: Sequencer, writer: asyncio.Task[None]) -> None:

@@ -16,14 +16,16 @@ POST    /faucet                         play money, where the ledger was begun w
 ======  ==============================  =====================================================================
 
 Each answer in JSON ends in a checkpoint, and proves that this continues those of the sizes that ``?known=`` names: one
-request tells a reader all that it has to verify (`client`). The ledger can delay or refuse; what it cannot do is forge
-an operation, or change the log unseen.
+request tells a reader all that it has to verify (`client`). With ``?witnesses=N&by=ID`` it is one that N of these
+witnesses have cosigned, where there is one in time (`cosigning`). The ledger can delay or refuse; what it cannot do is
+forge an operation, or change the log unseen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +35,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from node.ip_group import origin_of
+from node.ledger.cosigning import Cosigning, Wanted
 from node.ledger.door import Guest
 from node.ledger.offers import OfferPages
 from node.ledger.published import Head, Published
@@ -50,6 +53,7 @@ from node.ledger.wire import (
     status_of,
 )
 from protocol.codec import decode
+from protocol.cosignature import MAX_WITNESSES
 from protocol.errors import JoulemeshError, LocalError, MalformedError, RefusedError, SignatureError, peers_fault
 from protocol.ids import Address, parse_address
 from protocol.operations import SignedOp
@@ -74,6 +78,7 @@ _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Tiles never change: one that has grown has another path."""
 _FRESH = {"Cache-Control": "no-store"}
 
+_KEY_ID = re.compile("[0-9a-f]{8}")
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -82,7 +87,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class _Routes:
     """The handlers, around the sequencer that takes operations, and shows what has become of them."""
 
-    def __init__(self, sequencer: Sequencer, peers: Sequence[str], rates: Rates) -> None:
+    def __init__(self, sequencer: Sequencer, peers: Sequence[str], rates: Rates, cosigning: Cosigning) -> None:
+        self._cosigning = cosigning
         self._sequencer = sequencer
         self._published: Published = sequencer.published
         self._peers = peers
@@ -111,7 +117,7 @@ class _Routes:
     # Static files of the log
 
     async def checkpoint(self, _request: web.Request) -> web.Response:
-        note = self._published.head.note
+        note = self._cosigning.newest.note
         return web.Response(body=note, content_type="text/plain", charset="utf-8", headers=_FRESH)
 
     async def tile(self, request: web.Request) -> web.Response:
@@ -210,7 +216,10 @@ class _Routes:
     ) -> web.Response:
         """All under one checkpoint: what is said, the entries at `places`, the way from what the reader knows."""
         known = _known(request) if known is None else known
-        head = self._published.head
+        size = self._published.head.checkpoint.size
+        needed = [1 + index for index in places.values() if index is not None and index < size]
+        reach = max([*needed, *(each for each in known if each <= size)], default=0)
+        head = await self._cosigning.head_for(_wanted(request), reach)
         proven = {name: await self._place(index, head) for name, index in places.items()}
         continues = {
             size: await self._published.prove_continues(size, head) for size in known if size <= head.checkpoint.size
@@ -225,10 +234,10 @@ class _Routes:
 
 
 def build_app(
-    sequencer: Sequencer, peers: Sequence[str], rates: Rates, offers: OfferPages | None = None
+    sequencer: Sequencer, peers: Sequence[str], rates: Rates, cosigning: Cosigning, offers: OfferPages | None = None
 ) -> web.Application:
     """The HTTP application. `peers` is read at each request, so its owner may fill it after the start."""
-    routes = _Routes(sequencer, peers, rates)
+    routes = _Routes(sequencer, peers, rates, cosigning)
     app = web.Application(middlewares=[_bounded, routes.limited], client_max_size=MAX_OP_BYTES)
     app.router.add_get("/checkpoint", routes.checkpoint)
     app.router.add_get("/tile/{path:.+}", routes.tile)
@@ -317,6 +326,17 @@ def _known(request: web.Request) -> tuple[int, ...]:
     if 0 in sizes:
         raise MalformedError("nothing can be proven of the empty log")
     return sizes
+
+
+def _wanted(request: web.Request) -> Wanted | None:
+    """The cosignatures that the reader wants; None where it says nothing of them."""
+    said, by = request.query.get("witnesses"), request.query.getall("by", [])
+    if said is None:
+        return None
+    least = int_text(said)
+    if not 1 <= least <= MAX_WITNESSES or not 1 <= len(by) <= MAX_WITNESSES or not all(map(_KEY_ID.fullmatch, by)):
+        raise MalformedError("witnesses is a small number, and by the key ids of those that are meant")
+    return Wanted(least, frozenset(map(bytes.fromhex, by)))
 
 
 def _takes_gzip(header: str) -> bool:
