@@ -21,9 +21,11 @@ import click
 
 import node.events
 from node.app.audit import AuditReport
+from node.app.copies import TailedEntry
 from node.app.report import JobReport
 from node.app.survey import KeptManifest, Survey
 from node.cli.boundary import Failure
+from node.cli.copies import Exported
 from node.cli.doctor import Finding
 from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
@@ -55,6 +57,8 @@ PRINTED: dict[str, Printed] = {
     "key list": Printed((KeyFacts,), "A list of objects"),
     "ledger run": Printed((), "[Events](#events), an object on each line"),
     "ledger verify": Printed((Replayed,)),
+    "ledger export": Printed((Exported,)),
+    "ledger tail": Printed((TailedEntry,), "An object on each line"),
     "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
     "witness run": Printed((), "[Events](#events), an object on each line"),

@@ -19,6 +19,7 @@ from node.ledger import (
     Shown,
     WitnessServer,
     verify_database,
+    verify_folder,
     verify_url,
 )
 from node.ledger import run_ledger as run_embedded_ledger
@@ -118,7 +119,7 @@ async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> N
 
 
 async def verify_ledger(target: str, *, verifier_key: str | None, progress: Progress | None) -> Report:
-    """Replay a whole ledger: its URL, its SQLite file or its database URL.
+    """Replay a whole ledger: its URL, its SQLite file, its database URL, or a folder that it was exported to.
 
     Raises:
         UnreachableError: nothing answers there.
@@ -126,5 +127,11 @@ async def verify_ledger(target: str, *, verifier_key: str | None, progress: Prog
     """
     if target.startswith(("http://", "https://")):
         return await verify_url(target, verifier_key=verifier_key, progress=progress)
+    if _is_folder(target):
+        return await verify_folder(Path(target), verifier_key=verifier_key, progress=progress)
     database = target if "://" in target else Path(target)
     return await verify_database(database, verifier_key=verifier_key, progress=progress)
+
+
+def _is_folder(target: str) -> bool:
+    return "://" not in target and Path(target).is_dir()

@@ -18,6 +18,7 @@ from node.ledger.witnessed import Witnessed
 
 if TYPE_CHECKING:
     from node.ledger.cosigning import Pace, WitnessServer
+    from node.ledger.exported import export_database, export_url, verify_folder
     from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
     from node.ledger.offers import Shown
     from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
@@ -42,9 +43,12 @@ __all__ = [
     "WitnessServer",
     "WitnessSettings",
     "Witnessed",
+    "export_database",
+    "export_url",
     "run_ledger",
     "run_witness",
     "verify_database",
+    "verify_folder",
     "verify_log",
     "verify_url",
     "witness_key",
@@ -55,9 +59,9 @@ def __getattr__(name: str) -> Any:
     """Load the database side when it is first asked for: a client needs none of it, and its command starts sooner."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from node.ledger import cosigning, ledger, verify, witness_service
+    from node.ledger import cosigning, exported, ledger, verify, witness_service
 
-    for module in (ledger, verify, cosigning):
+    for module in (ledger, verify, cosigning, exported):
         if hasattr(module, name):
             return getattr(module, name)
     return getattr(witness_service, name)

@@ -20,6 +20,7 @@ from node.ledger.door import Door, connections_now
 from node.ledger.http import listen, make_runner, url_of
 from node.ledger.log_key import create_log_key, read_log_key
 from node.ledger.offers import OfferPages, Shown
+from node.ledger.pages import Pages
 from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.sequencer import Sequencer
@@ -138,9 +139,11 @@ async def run_ledger(
         )
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
-        pages = OfferPages(offers) if offers is not None else None
+        shown = OfferPages(offers) if offers is not None else None
+        pages = Pages(settings.url, sequencer.published)
+        stack.push_async_callback(pages.close)
         cosigning = Cosigning(sequencer.published, settings.witnesses, events, settings.pace)
-        runner = make_runner(build_app(sequencer, peers, settings.rates, cosigning, pages))
+        runner = make_runner(build_app(sequencer, peers, settings.rates, cosigning, pages, shown))
         asking = asyncio.create_task(cosigning.run(), name="witnesses")
         stack.push_async_callback(_cancelled, asking)
         watch = asyncio.create_task(_watch_clock(sequencer), name="ledger clock")

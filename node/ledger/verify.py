@@ -18,17 +18,17 @@ from node.ledger.paid import Paid, first_paid
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.store import Store
 from node.ledger.working_copy import faucet_credit
-from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from protocol.codec import decode
 from protocol.errors import ConfigurationError, DishonestError, LocalError, PeerError
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.merkle import HASH_BYTES, leaf_hash
-from protocol.note import VerifierKey
+from protocol.note import VerifierKey, parse_note
 from protocol.operations import Deposit, Genesis, LogEntry, Withdraw
 from protocol.settlement import Books, ledger_domain, replay
 from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
-__all__ = ["Fault", "Progress", "Replay", "Report", "verify_database", "verify_log", "verify_url"]
+__all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_database", "verify_log", "verify_url"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries verified, and their total."""
@@ -94,7 +94,7 @@ async def verify_database(
         UnreachableError: the database does not answer, or is no ledger.
         LocalError: its tables are of another version.
     """
-    store = Store(_existing(database) if isinstance(database, Path) else database_url(database))
+    store = Store(url_of_database(database))
     try:
         await store.check_version()
         report = await verify_log(StoreLog(store), verifier_key=verifier_key, progress=progress)
@@ -105,10 +105,13 @@ async def verify_database(
         await store.close()
 
 
-def _existing(path: Path) -> URL:
-    if not path.is_file():
-        raise ConfigurationError(f"there is no ledger database {path}")
-    return sqlite_url(path)
+def url_of_database(database: str | Path) -> URL:
+    """Of a SQLite file that exists, or as it is given. Raises ConfigurationError."""
+    if isinstance(database, str):
+        return database_url(database)
+    if not database.is_file():
+        raise ConfigurationError(f"there is no ledger database {database}")
+    return sqlite_url(database)
 
 
 async def verify_log(source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
@@ -120,7 +123,7 @@ async def verify_log(source: LogSource, *, verifier_key: str | None = None, prog
     report = Report()
     try:
         note = await source.checkpoint()
-        key = VerifierKey.parse(verifier_key or await _registered_key(source))
+        key = VerifierKey.parse(verifier_key or await _registered_key(source, note))
         report.verifier_key = str(key)
         report.checkpoint = open_checkpoint(note, key)
     except PeerError as error:
@@ -130,8 +133,10 @@ async def verify_log(source: LogSource, *, verifier_key: str | None = None, prog
     return report
 
 
-async def _registered_key(source: LogSource) -> str:
-    entries = await source.bundle(Tile(None, 0, 1))
+async def _registered_key(source: LogSource, note: bytes) -> str:
+    size = parse_checkpoint(parse_note(note).text).size
+    # Of the width that it has there: files that were exported have no other.
+    entries = await source.bundle(bundle_of(0, size)) if size else []
     if not entries:
         raise DishonestError("there is no entry 0 that would register its key")
     action = decode(entries[0], LogEntry).op.read()
