@@ -99,7 +99,7 @@ def settings_of(config: LedgerConfig) -> LedgerSettings:
 
 def _servers_of(config: LedgerConfig) -> tuple[WitnessServer, ...]:
     """Whom a ledger asks for cosignatures."""
-    found = (key_and_url(each, CosignerKey) for each in config.witnesses)
+    found = (key_and_url(each, CosignerKey) for each in config.witnessed_by)
     return tuple(WitnessServer(key, url) for key, url in found if url is not None)
 
 

@@ -60,11 +60,10 @@ class LedgerConfig:
         about="What every accepted operation costs whoever submits it, paid to the operator, whose own are free. "
         "It keeps accounts without money from filling the log. It cannot be changed once the ledger exists.",
     )
-    witnesses: tuple[str, ...] = setting(
+    witnessed_by: tuple[str, ...] = setting(
         WITNESSES_AT,
         table="ledger",
         default=(),
-        flag="--witness",
         example='["witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb@https://witness.example.org"]',
         about="Witnesses to which each new checkpoint is submitted, by key and address. They have to know this ledger.",
     )

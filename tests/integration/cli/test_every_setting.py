@@ -241,7 +241,7 @@ differ(
     grace_s=("1", "2"),
     faucet_limit=("0", "1"),
     fee=("0.000001", "0.000002"),
-    witnesses=(None, f"{WITNESS}@https://w.example"),
+    witnessed_by=(None, f"{WITNESS}@https://w.example"),
 )
 
 # What a witness does
