@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -165,3 +168,31 @@ async def test_one_witness_has_one_process_one_name_and_an_unspoiled_memory(tmp_
     with pytest.raises(KeystoreError, match="others can read"):
         async with witness_of(tmp_path, LOG.verifier):
             pass
+
+
+@pytest.mark.asyncio
+async def test_a_witness_that_is_killed_while_it_signs_has_never_signed_more_than_it_knows(tmp_path: Path) -> None:
+    """Killed again and again among submissions: what was acknowledged is there, and nothing before it is signed again."""
+    acknowledged = 0
+    arguments = ("--data-dir", str(tmp_path), "--name", "witness.example", "--log", str(LOG.verifier), "--port", "0")
+    for life in range(3):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "node", "witness", "run", *arguments, "--json"), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            ready = json.loads(await process.stdout.readline())
+        witness = RunningWitness(ready["url"], ready["verifier_key"])
+        status, note = await shown(witness, "ledger.example")
+        known = open_checkpoint(note, LOG.verifier).size if status == 200 else 0
+        assert known in (acknowledged, acknowledged + 1)  # a crash may have come between the disk and the answer
+        acknowledged = known
+        killing = asyncio.get_running_loop().call_later(0.01 + 0.02 * life, process.kill)
+        with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+            while acknowledged < len(LEAVES):
+                if (await add(witness, asked(acknowledged, acknowledged + 1)))[0] == 200:
+                    acknowledged += 1
+        killing.cancel()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
