@@ -223,7 +223,10 @@ def parse_note(data: bytes) -> Note:
 
 def lines_of(data: bytes) -> tuple[NoteSignature, ...]:
     """Signature lines without a note, as a witness answers with. Raises MalformedError."""
-    return parse_note(b"-\n\n" + data).signatures
+    found = parse_note(b"-\n\n" + data)
+    if found.text != "-\n":
+        raise MalformedError("signature lines with an empty line among them")
+    return found.signatures
 
 
 def _parse_signature(line: str) -> NoteSignature:

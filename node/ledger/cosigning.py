@@ -8,6 +8,7 @@ they are asked otherwise (docs/spec/ledger.md, clauses C13 and C14).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from node.ledger.published import Head, Published
 from protocol.cosignature import MAX_WITNESSES, AddCheckpoint, CosignerKey
 from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, RefusedError
 from protocol.note import NoteSignature, lines_of, parse_note
+from protocol.strict_json import int_text
 
-__all__ = ["Cosigning", "Pace", "Wanted", "WitnessServer"]
+__all__ = ["Cosigning", "Pace", "Wanted", "WitnessServer", "wanted_of"]
 
 MAX_NAME = 64
 """Characters of a witness's name, so that evidence holds a note with all of them."""
@@ -29,6 +31,7 @@ _KEPT = 16
 _WAITERS = 256
 """Answers that wait for cosignatures at once; a stranger can ask for them, too."""
 _MAX_ANSWER_BYTES = 16 * 1024
+_KEY_ID = re.compile("[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,16 @@ class Wanted:
     least: int
     by: frozenset[bytes]
     """Key ids of the witnesses that it trusts."""
+
+
+def wanted_of(said: str | None, by: Sequence[str]) -> Wanted | None:
+    """What ``witnesses=`` and ``by=`` say in a request; None where it says nothing. Raises MalformedError."""
+    if said is None:
+        return None
+    least = int_text(said)
+    if not 1 <= least <= MAX_WITNESSES or not 1 <= len(by) <= MAX_WITNESSES or not all(map(_KEY_ID.fullmatch, by)):
+        raise MalformedError("witnesses is a small number, and by the key ids of those that are meant")
+    return Wanted(least, frozenset(map(bytes.fromhex, by)))
 
 
 @dataclass(slots=True)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +35,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from node.ip_group import origin_of
-from node.ledger.cosigning import Cosigning, Wanted
+from node.ledger.cosigning import Cosigning, wanted_of
 from node.ledger.door import Guest
 from node.ledger.offers import OfferPages
 from node.ledger.pages import Pages, page_of
@@ -55,7 +54,6 @@ from node.ledger.wire import (
     status_of,
 )
 from protocol.codec import decode
-from protocol.cosignature import MAX_WITNESSES
 from protocol.errors import JoulemeshError, LocalError, MalformedError, RefusedError, SignatureError, peers_fault
 from protocol.ids import Address, parse_address
 from protocol.operations import SignedOp
@@ -82,7 +80,6 @@ _IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Tiles never change: one that has grown has another path."""
 _FRESH = {"Cache-Control": "no-store"}
 
-_KEY_ID = re.compile("[0-9a-f]{8}")
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -232,7 +229,8 @@ class _Routes:
         size = self._published.head.checkpoint.size
         needed = [1 + index for index in places.values() if index is not None and index < size]
         reach = max([*needed, *(each for each in known if each <= size)], default=0)
-        head = await self._cosigning.head_for(_wanted(request), reach)
+        wanted = wanted_of(request.query.get("witnesses"), request.query.getall("by", []))
+        head = await self._cosigning.head_for(wanted, reach)
         proven = {name: await self._place(index, head) for name, index in places.items()}
         continues = {
             size: await self._published.prove_continues(size, head) for size in known if size <= head.checkpoint.size
@@ -346,17 +344,6 @@ def _known(request: web.Request) -> tuple[int, ...]:
     if 0 in sizes:
         raise MalformedError("nothing can be proven of the empty log")
     return sizes
-
-
-def _wanted(request: web.Request) -> Wanted | None:
-    """The cosignatures that the reader wants; None where it says nothing of them."""
-    said, by = request.query.get("witnesses"), request.query.getall("by", [])
-    if said is None:
-        return None
-    least = int_text(said)
-    if not 1 <= least <= MAX_WITNESSES or not 1 <= len(by) <= MAX_WITNESSES or not all(map(_KEY_ID.fullmatch, by)):
-        raise MalformedError("witnesses is a small number, and by the key ids of those that are meant")
-    return Wanted(least, frozenset(map(bytes.fromhex, by)))
 
 
 def _takes_gzip(header: str) -> bool:

@@ -172,7 +172,7 @@ async def test_one_witness_has_one_process_one_name_and_an_unspoiled_memory(tmp_
 
 @pytest.mark.asyncio
 async def test_a_witness_that_is_killed_while_it_signs_has_never_signed_more_than_it_knows(tmp_path: Path) -> None:
-    """Killed again and again among submissions: what was acknowledged is there, and nothing before it is signed again."""
+    """Killed among submissions: what was acknowledged is there, and nothing before it is signed again."""
     acknowledged = 0
     arguments = ("--data-dir", str(tmp_path), "--name", "witness.example", "--log", str(LOG.verifier), "--port", "0")
     for life in range(3):
