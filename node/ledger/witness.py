@@ -71,6 +71,8 @@ class Witness:
     async def add(self, request: AddCheckpoint) -> NoteSignature:
         """Cosign what a request submits; it is durable when this returns.
 
+        Whoever asked may go away meanwhile: what has begun is ended all the same, before the next request of this log.
+
         Raises:
             RefusedError: a log that this witness does not know (code ``not-found``).
             MalformedError, SignatureError, StaleError, ForkedError, DishonestError: as `check_add_checkpoint`.
@@ -78,6 +80,11 @@ class Witness:
             UnreachableError: the entries could not be read in time; it may be asked again.
             LocalError: the disk is full.
         """
+        adding = asyncio.create_task(self._add(request), name="witness adds")
+        adding.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(adding)
+
+    async def _add(self, request: AddCheckpoint) -> NoteSignature:
         origin = request.checkpoint.origin
         log = self.logs.get(log_name(origin))
         if log is None:
@@ -88,11 +95,8 @@ class Witness:
                 if log.replayed is not None:
                     await self._replay(log.replayed, new)
             except DishonestError as error:
-                self._events(
-                    WitnessRefused(
-                        origin=origin, reason=error.message, note=own_note(request.note, log.verifier).decode()
-                    )
-                )
+                kept = own_note(request.note, log.verifier).decode()
+                self._events(WitnessRefused(origin=origin, reason=error.message, note=kept))
                 raise
             return await self._cosign(log, new, request.note)
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ import pytest
 from outside_vectors import load_vectors
 
 from node.events import Event, WitnessRefused, unheard
+from node.ledger.witness import Witness, WitnessedLog
 from node.ledger.witness_service import RunningWitness, WitnessSettings, run_witness
-from node.ledger.witness_state import log_name
+from node.ledger.witness_state import WitnessState, log_name
 from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from protocol.cosignature import AddCheckpoint, CosignerKey, cosigned_by
-from protocol.errors import ConfigurationError, KeystoreError, LocalError
+from protocol.cosignature import AddCheckpoint, CosignerKey, CosigningKey, cosigned_by
+from protocol.errors import ConfigurationError, KeystoreError, LocalError, StaleError
 from protocol.merkle import Frontier, consistency_proof, leaf_hash, node_hash
 from protocol.note import NoteKey, VerifierKey
 
@@ -196,3 +198,39 @@ async def test_a_witness_that_is_killed_while_it_signs_has_never_signed_more_tha
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+class SlowState(WitnessState):
+    """A disk that takes as long as a test likes."""
+
+    def __init__(self, folder: Path, key: CosigningKey) -> None:
+        super().__init__(folder, key)
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def store(self, log: VerifierKey, note: bytes) -> None:
+        self.begun.set()
+        self.may_end.wait(30)
+        super().store(log, note)
+
+
+@pytest.mark.asyncio
+async def test_who_goes_away_while_the_witness_writes_opens_no_way_for_another_history(tmp_path: Path) -> None:
+    forked = [*LEAVES[:3], leaf_hash(b"another"), *LEAVES[4:]]
+    key = CosigningKey("witness.example", bytes(32))
+    state = SlowState(tmp_path, key)
+    witness = Witness(key, [WitnessedLog(LOG.verifier)], state, lambda: NOW)
+    first = asyncio.create_task(witness.add(AddCheckpoint(0, (), note_of(9))))
+    await asyncio.to_thread(state.begun.wait, 30)
+    first.cancel()
+    second = asyncio.create_task(witness.add(AddCheckpoint(0, (), note_of(9, leaves=forked))))
+    await asyncio.wait([first])
+    assert first.cancelled()
+    state.may_end.set()
+    with pytest.raises(StaleError):
+        await second
+    state.close()
+    again = WitnessState(tmp_path, key)
+    kept = again.load(LOG.verifier)
+    again.close()
+    assert kept is not None
+    assert kept[0] == open_checkpoint(note_of(9), LOG.verifier)
