@@ -35,6 +35,7 @@ __all__ = [
     "Text",
     "WebAddress",
     "Whole",
+    "items_of",
 ]
 
 
@@ -298,12 +299,12 @@ class WebAddress:
         return "an http or https URL"
 
 
-def _items(raw: Any) -> Sequence[str]:
-    """A TOML list, a repeated flag, or text with commas."""
+def items_of(raw: Any) -> Sequence[str]:
+    """The texts of a TOML list, a repeated flag, or text with commas. Raises ValueError."""
     if isinstance(raw, str):
         return [item.strip() for item in raw.split(",") if item.strip()]
     if isinstance(raw, (list, tuple)):
-        return [part for item in raw for part in _items(_text(item))]
+        return [part for item in raw for part in items_of(_text(item))]
     raise ValueError(f"{raw!r} is not a list of texts")
 
 
@@ -315,7 +316,7 @@ class Multiaddrs:
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[str, ...]:
-        for item in (items := _items(raw)):
+        for item in (items := items_of(raw)):
             if not re.fullmatch(r"(/[^/\s]+)+", item):
                 raise ValueError(f"{item!r} is not a multiaddr")
         return tuple(dict.fromkeys(items))
@@ -355,7 +356,7 @@ class Jurisdictions:
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[str, ...]:
-        codes = [item.upper() for item in _items(raw)]
+        codes = [item.upper() for item in items_of(raw)]
         for code in codes:
             if not is_known(code):
                 raise ValueError(f"{code!r} is neither a country code nor a known group")

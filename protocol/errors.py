@@ -12,6 +12,7 @@
     |   +-- RefusedError     a peer's own, reasoned refusal
     |   +-- DishonestError   commitments, counts or log heads that contradict each other
     |   |   +-- ForkedError  a ledger that has provably signed two histories
+    |   +-- UnwitnessedError too few witnesses have cosigned a checkpoint, or too long ago
     |   +-- LostPeerError    the peer went away, or stayed silent past its time
     +-- InvalidError         a value that no message or table allows; whose fault it is depends on where it came from
     +-- RuleError            the settlement rules reject an operation; `code` says which rule
@@ -59,6 +60,7 @@ __all__ = [
     "StaleError",
     "UnpaidError",
     "UnreachableError",
+    "UnwitnessedError",
     "of_legs",
     "peers_fault",
 ]
@@ -136,6 +138,12 @@ class ForkedError(DishonestError):
     """The ledger has signed two histories, and the proof is at hand: nothing new is begun with it."""
 
     default_code = "ledger-forked"
+
+
+class UnwitnessedError(PeerError):
+    """Too few of the witnesses that are trusted here have cosigned a checkpoint, or too long ago."""
+
+    default_code = "unwitnessed"
 
 
 class LostPeerError(PeerError):

@@ -13,13 +13,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.checkpoint import Checkpoint, Operator, SignedCheckpoint, check_operator_line, open_checkpoint
+from protocol.eip712 import struct_hash
 from protocol.errors import MalformedError
 from protocol.merkle import verify_consistency
 from protocol.note import VerifierKey, decode_base64
 from protocol.strict_json import exact_keys, parse_object
 
-__all__ = ["MAX_FORK_BYTES", "ForkProof", "check_fork", "dump_fork", "load_fork"]
+__all__ = ["MAX_FORK_BYTES", "ForkProof", "check_fork", "convicting_pair", "dump_fork", "load_fork"]
 
 MAX_FORK_BYTES = 32 * 1024
 MAX_HASHES = 128
@@ -58,6 +59,20 @@ def check_fork(proof: ForkProof) -> tuple[Checkpoint, Checkpoint]:
     if proof.root == older.root:
         raise MalformedError("the two checkpoints are of one history: they prove nothing against anybody")
     return older, newer
+
+
+def convicting_pair(proof: ForkProof, operator: Operator) -> tuple[SignedCheckpoint, SignedCheckpoint] | None:
+    """The two as the operator has signed them for a venue, in order of their hashes; None where that is not enough.
+
+    Rules that hold a bond see two roots for one size, signed by one key; between different sizes they see nothing.
+
+    Raises MalformedError, SignatureError: as `check_operator_line`.
+    """
+    first, second = (check_operator_line(note, operator) for note in (proof.older, proof.newer))
+    if first is None or second is None or first.checkpoint.size != second.checkpoint.size:
+        return None
+    low, high = sorted((first, second), key=lambda each: struct_hash(each.checkpoint))
+    return low, high
 
 
 def dump_fork(proof: ForkProof) -> str:

@@ -6,8 +6,8 @@
     <empty line>
     — <key name> <base64 of 4-byte key id and signature>
 
-Only Ed25519 keys (type 0x01) sign and verify here. A note may carry signatures by other keys and of other types, of
-witnesses for one; whoever does not know a key ignores its lines.
+Ed25519 keys (type 0x01) sign and verify here, those of witnesses (type 0x04) in `cosignature`. A note may carry
+signatures by other keys and of other types; whoever does not know a key ignores its lines.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -33,6 +34,7 @@ __all__ = [
     "VerifierKey",
     "decode_base64",
     "key_id_of",
+    "lines_of",
     "open_note",
     "parse_note",
     "sign_note",
@@ -42,7 +44,7 @@ MAX_NOTE_BYTES = 64 * 1024
 MAX_SIGNATURES = 100
 """Lines beyond this are an attack on whoever verifies them; the format asks to accept at least 16."""
 
-_ED25519 = 0x01
+ED25519 = 0x01
 _KEY_BYTES = 32
 _DASH = "— "
 _NOT_IN_NAMES = re.compile("[+\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
@@ -75,6 +77,9 @@ def key_id_of(name: str, typed_key: bytes) -> bytes:
 class VerifierKey:
     """What verifies a party's notes: ``<name>+<key id in hex>+<base64 of type and key>``."""
 
+    key_type: ClassVar[int] = ED25519
+    what: ClassVar[str] = "Ed25519"
+
     name: str
     """Whose key; for a log, its origin."""
     key: bytes
@@ -87,15 +92,15 @@ class VerifierKey:
             raise InvalidError(f"an Ed25519 key has 32 bytes, not {len(self.key)}")
 
     @classmethod
-    def parse(cls, text: str) -> VerifierKey:
+    def parse(cls, text: str) -> Self:
         """The key that `text` writes. Raises MalformedError."""
         parts = text.split("+", 2)
         if len(parts) != 3:
             raise MalformedError(f"{text[:80]!r} is not a verifier key", hint="it looks like name+1a2b3c4d+AbC...=")
         name, key_id, encoded = parts
         typed_key = decode_base64(encoded)
-        if len(typed_key) != 1 + _KEY_BYTES or typed_key[0] != _ED25519:
-            raise MalformedError(f"the verifier key of {name[:40]!r} is not an Ed25519 key")
+        if len(typed_key) != 1 + _KEY_BYTES or typed_key[0] != cls.key_type:
+            raise MalformedError(f"the verifier key of {name[:40]!r} is not an {cls.what} key")
         with peers_fault():
             found = cls(name, typed_key[1:])
         if found.key_id.hex() != key_id:
@@ -103,17 +108,21 @@ class VerifierKey:
         return found
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(bytes([_ED25519]) + self.key).decode()}"
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(bytes([self.key_type]) + self.key).decode()}"
 
     @property
     def key_id(self) -> bytes:
         """4 bytes that find the key's line in a note; no proof of anything."""
-        return key_id_of(self.name, bytes([_ED25519]) + self.key)
+        return key_id_of(self.name, bytes([self.key_type]) + self.key)
 
     def verify(self, text: str, signature: bytes) -> None:
-        """Check an Ed25519 signature over `text`. Raises SignatureError."""
+        """Check a signature line's content over `text`. Raises SignatureError."""
+        self.verify_bytes(text.encode(), signature)
+
+    def verify_bytes(self, message: bytes, signature: bytes) -> None:
+        """Check an Ed25519 signature. Raises SignatureError."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.key).verify(signature, text.encode())
+            Ed25519PublicKey.from_public_bytes(self.key).verify(signature, message)
         except (InvalidSignature, ValueError):
             raise SignatureError(f"the signature of {self.name} does not verify") from None
 
@@ -122,19 +131,20 @@ class NoteKey:
     """A secret that signs notes under a name. Its representation never shows it."""
 
     __slots__ = ("_secret", "_seed", "verifier")
+    verifier_class: ClassVar[type[VerifierKey]] = VerifierKey
 
     def __init__(self, name: str, seed: bytes) -> None:
         if len(seed) != _KEY_BYTES:
             raise InvalidError(f"an Ed25519 seed has 32 bytes, not {len(seed)}")
         self._seed = seed
         self._secret = Ed25519PrivateKey.from_private_bytes(seed)
-        self.verifier = VerifierKey(name, self._secret.public_key().public_bytes_raw())
+        self.verifier = self.verifier_class(name, self._secret.public_key().public_bytes_raw())
 
     def __repr__(self) -> str:
-        return f"NoteKey({self.verifier.name})"
+        return f"{type(self).__name__}({self.verifier.name})"
 
     @classmethod
-    def parse(cls, text: str) -> NoteKey:
+    def parse(cls, text: str) -> Self:
         """The key that `encoded` wrote. Raises InvalidError, which never quotes the text."""
         parts = text.removeprefix(_SECRET_PREFIX).split("+", 2)
         if not text.startswith(_SECRET_PREFIX) or len(parts) != 3:
@@ -144,8 +154,8 @@ class NoteKey:
             typed_seed = decode_base64(encoded)
         except MalformedError as error:
             raise InvalidError(error.message) from None
-        if typed_seed[:1] != bytes([_ED25519]):
-            raise InvalidError("not an Ed25519 note signing key")
+        if typed_seed[:1] != bytes([cls.verifier_class.key_type]):
+            raise InvalidError(f"not an {cls.verifier_class.what} note signing key")
         key = cls(name, typed_seed[1:])
         if key.verifier.key_id.hex() != key_id:
             raise InvalidError("the note signing key does not match its key id")
@@ -154,12 +164,16 @@ class NoteKey:
     @property
     def encoded(self) -> str:
         """The secret as one line, in the form that Go's checksum database tools use."""
-        seed = base64.b64encode(bytes([_ED25519]) + self._seed).decode()
+        seed = base64.b64encode(bytes([self.verifier.key_type]) + self._seed).decode()
         return f"{_SECRET_PREFIX}{self.verifier.name}+{self.verifier.key_id.hex()}+{seed}"
 
     def sign(self, text: str) -> bytes:
         """64 bytes: the Ed25519 signature over `text`; the same text always gives the same signature."""
-        return self._secret.sign(text.encode())
+        return self.sign_bytes(text.encode())
+
+    def sign_bytes(self, message: bytes) -> bytes:
+        """64 bytes: the same over any message."""
+        return self._secret.sign(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +219,14 @@ def parse_note(data: bytes) -> Note:
     if len(signature_lines) > MAX_SIGNATURES:
         raise MalformedError(f"a note with {len(signature_lines)} signatures where {MAX_SIGNATURES} are allowed")
     return Note(text + "\n", tuple(map(_parse_signature, signature_lines)))
+
+
+def lines_of(data: bytes) -> tuple[NoteSignature, ...]:
+    """Signature lines without a note, as a witness answers with. Raises MalformedError."""
+    found = parse_note(b"-\n\n" + data)
+    if found.text != "-\n":
+        raise MalformedError("signature lines with an empty line among them")
+    return found.signatures
 
 
 def _parse_signature(line: str) -> NoteSignature:

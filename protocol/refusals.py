@@ -88,6 +88,8 @@ class RefusalCode(StrEnum):
     """The next leg cannot be reached from here."""
     LEDGER_FORKED = "ledger-forked"
     """The ledger has provably signed two histories: this node begins nothing new there."""
+    UNWITNESSED = "unwitnessed"
+    """The evidence ends in a checkpoint that too few of this node's witnesses have cosigned, or too long ago."""
     UNREACHABLE = "unreachable"
     """A service that this node needs, such as the ledger, does not answer."""
 
@@ -195,6 +197,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
             _C.UNREACHABLE,
             _C.DISHONEST,
             _C.LEDGER_FORKED,
+            _C.UNWITNESSED,
             _C.TOO_LONG,
         ),
         *(_C.BUSY, _C.TIMEOUT, _C.INTERNAL, _C.CLOSING, _C.FILE),

@@ -17,6 +17,7 @@ from protocol.errors import InvalidError, MalformedError, peers_fault
 from protocol.merkle import HASH_BYTES, MAX_SIZE, Frontier, HashAt, Node, node_hash, range_nodes
 
 __all__ = [
+    "MAX_TILE_LEVEL",
     "TILE_HEIGHT",
     "TILE_WIDTH",
     "Tile",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from node.cli.entry import COMMANDS, joule
-from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.settings import Setting, declared
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -64,6 +64,7 @@ def configuration_page() -> str:
         ("A node: `joule node run`", NodeConfig),
         ("A ledger: `joule ledger run`", LedgerConfig),
         ("A client: `joule run`, `joule offers`, `joule balance`", ClientConfig),
+        ("A witness: `joule witness run`", WitnessConfig),
     ):
         parts.append(f"## {title}\n")
         tables: dict[str, list[Setting]] = {}

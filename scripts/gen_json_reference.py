@@ -21,12 +21,14 @@ import click
 
 import node.events
 from node.app.audit import AuditReport
+from node.app.copies import TailedEntry
 from node.app.report import JobReport
 from node.app.settling import HeldSession, Settling
 from node.app.survey import KeptManifest, Survey
 from node.app.watching import Watched
 from node.cli.accusing import Convicted
 from node.cli.boundary import Failure
+from node.cli.copies import Exported
 from node.cli.doctor import Finding
 from node.cli.earnings import Earnings
 from node.cli.entry import COMMANDS, joule
@@ -36,8 +38,9 @@ from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.notices import Announced
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
-from node.cli.settling import Exported
+from node.cli.settling import ExportedVouchers
 from node.cli.stakes import Staked
+from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
 from node.events import Event
 from protocol.earnings import JobRecord
@@ -64,14 +67,18 @@ PRINTED: dict[str, Printed] = {
     "ledger verify": Printed((Replayed,)),
     "ledger notice": Printed((Announced,)),
     "ledger accuse": Printed((Convicted,)),
+    "ledger export": Printed((Exported,)),
+    "ledger tail": Printed((TailedEntry,), "An object on each line"),
     "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
+    "witness run": Printed((), "[Events](#events), an object on each line"),
+    "witness key": Printed((WitnessKey,)),
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "earnings": Printed((Earnings,), "An object; with `--jobs` a list of [jobs](#jobrecord)"),
     "sessions list": Printed((HeldSession,), "A list of objects, those first that expire first"),
-    "sessions export": Printed((Exported,)),
+    "sessions export": Printed((ExportedVouchers,)),
     "settle": Printed((Settling,)),
     "watch": Printed((Watched,), "[Events](#events), an object on each line; with `--once` an object"),
     "offers": Printed(

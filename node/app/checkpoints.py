@@ -12,7 +12,7 @@ from node.events import CheckpointNotCompared, Events, LedgerContradiction
 from node.ledger import LedgerClient
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
-from protocol.checkpoint import check_gossiped
+from protocol.checkpoint import Operator, check_gossiped
 from protocol.errors import DishonestError, ForkedError, JoulemeshError
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.note import VerifierKey
@@ -29,9 +29,10 @@ class _Check:
     """Checks them as they are heard, in the host's thread: by form, and by the log's key once that is known."""
 
     verifier: VerifierKey | None = None
+    operator: Operator | None = None
 
     def __call__(self, data: bytes) -> bytes:
-        return check_gossiped(data, self.verifier)
+        return check_gossiped(data, self.verifier, self.operator)
 
 
 class Checkpoints:
@@ -48,13 +49,14 @@ class Checkpoints:
         check = _Check()
         return cls(await host.subscribe(CHECKPOINTS_TOPIC, check), check, events)
 
-    def relay_those_of(self, verifier_key: str) -> None:
+    def relay_those_of(self, verifier_key: str, operator: Operator | None) -> None:
         """From now on checkpoints of this log alone are listened to and sent on."""
+        self._check.operator = operator
         self._check.verifier = VerifierKey.parse(verifier_key)
 
     async def follow(self, ledger: LedgerClient) -> None:
         """Hold every one against what the ledger shows here, until cancelled."""
-        self.relay_those_of(ledger.verifier_key)
+        self.relay_those_of(ledger.verifier_key, ledger.operator)
         waiting: deque[bytes] = deque(maxlen=COMPARED_LATER)
         arrived = asyncio.Event()
         comparing = asyncio.create_task(self._compare(ledger, waiting, arrived), name="checkpoints compared")

@@ -37,6 +37,7 @@ from node.app.planning import (
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.shunned import shunned
 from node.app.stakes import stakes_by
+from node.app.witnessed import witnessed_of
 from node.config import ClientConfig
 from node.events import Events, Namesakes
 from node.file_limit import raise_file_limit
@@ -252,12 +253,13 @@ class Client:
         """The ledger's rules, and the free micro-units, after having back what earlier jobs held.
 
         Raises ConfigurationError, FundsError: no job at all can be done, whatever is on offer. ForkedError: the ledger
-        has provably signed two histories.
+        has provably signed two histories. UnwitnessedError: it shows no checkpoint with the cosignatures asked for.
         """
         require_routable(self.config)
         await self.ledger.connect()
         self.ledger.forks.require_none()
         await self.reclaim()
+        await self.ledger.require_witnessed()
         rules, seen = await self.ledger.rules(), self.ledger.last_seen(self.key.address)
         free = seen.free if seen is not None else 0
         if free < LEAST_CAP + OPERATIONS * rules.fee:  # somebody may have paid in since
@@ -372,11 +374,7 @@ class Client:
 
 @asynccontextmanager
 async def open_client(config: ClientConfig, key: SigningKey | None, events: Events) -> AsyncIterator[Client]:
-    """A client of the configured ledger; without a key it can only look.
-
-    Raises:
-        UnreachableError: the ledger does not answer.
-    """
+    """A client of the configured ledger; without a key it can only look. Raises UnreachableError."""
     raise_file_limit()
     own = SigningKey(secrets.token_bytes(32)) if key is None else key
     remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
@@ -384,7 +382,9 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
         worker = ThreadWorker("journal")
         stack.callback(worker.close)
         peers = await stack.enter_async_context(open_peers(config.data_dir, None, events))
-        ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
+        ledger = await stack.enter_async_context(
+            LedgerClient(config.ledger, remembered=remembered, witnessed=witnessed_of(config))
+        )
         joining = asyncio.Lock()
         joined: list[tuple[Network, Roads]] = []
 

@@ -11,11 +11,24 @@ from node.app.network import open_network
 from node.config import LedgerConfig
 from node.events import Events, LedgerReady
 from node.file_limit import raise_file_limit
-from node.ledger import LedgerClient, LedgerSettings, Progress, Report, Shown, verify_database, verify_url
+from node.ledger import (
+    LedgerClient,
+    LedgerSettings,
+    Progress,
+    Report,
+    Shown,
+    WitnessServer,
+    verify_database,
+    verify_folder,
+    verify_url,
+)
 from node.ledger import run_ledger as run_embedded_ledger
 from node.ledger.timekeeper import steady_seconds
 from node.market import OfferBook
 from node.p2p.gossip import Announcer
+from node.witness_settings import key_and_url
+from protocol.checkpoint import Operator
+from protocol.cosignature import CosignerKey
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
 
@@ -57,7 +70,7 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
                     faucet=config.faucet_limit_micro > 0,
                 )
             )
-            network.checkpoints.relay_those_of(ledger.verifier_key)
+            network.checkpoints.relay_those_of(ledger.verifier_key, Operator(ledger.domain, key.address))
             await network.join(config.peers)
             announcer = Announcer(network.host, CHECKPOINTS_TOPIC, interval_s=CHECKPOINT_EVERY_S)
             async with LedgerClient(ledger.url, verifier_key=ledger.verifier_key) as own, asyncio.TaskGroup() as group:
@@ -83,7 +96,14 @@ def settings_of(config: LedgerConfig) -> LedgerSettings:
         unbonding_s=config.unbonding_s,
         notice_s=config.notice_s,
         bond_multiple=config.bond_multiple,
+        witnesses=_servers_of(config),
     )
+
+
+def _servers_of(config: LedgerConfig) -> tuple[WitnessServer, ...]:
+    """Whom a ledger asks for cosignatures."""
+    found = (key_and_url(each, CosignerKey) for each in config.witnessed_by)
+    return tuple(WitnessServer(key, url) for key, url in found if url is not None)
 
 
 def _shown(book: OfferBook) -> list[Shown]:
@@ -102,7 +122,7 @@ async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> N
 
 
 async def verify_ledger(target: str, *, verifier_key: str | None, progress: Progress | None) -> Report:
-    """Replay a whole ledger: its URL, its SQLite file or its database URL.
+    """Replay a whole ledger: its URL, its SQLite file, its database URL, or a folder that it was exported to.
 
     Raises:
         UnreachableError: nothing answers there.
@@ -110,5 +130,11 @@ async def verify_ledger(target: str, *, verifier_key: str | None, progress: Prog
     """
     if target.startswith(("http://", "https://")):
         return await verify_url(target, verifier_key=verifier_key, progress=progress)
+    if _is_folder(target):
+        return await verify_folder(Path(target), verifier_key=verifier_key, progress=progress)
     database = target if "://" in target else Path(target)
     return await verify_database(database, verifier_key=verifier_key, progress=progress)
+
+
+def _is_folder(target: str) -> bool:
+    return "://" not in target and Path(target).is_dir()

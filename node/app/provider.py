@@ -29,6 +29,7 @@ from node.app.provider_settings import destination_of, limits_of, pricing_of, si
 from node.app.reload import Reload
 from node.app.settling import vouchers_folder
 from node.app.terms import Speed, Terms
+from node.app.witnessed import tell_of_lack, witnessed_of
 from node.config import NodeConfig
 from node.earnings import StoredJournal, Work
 from node.engine.device import compute_device
@@ -87,8 +88,11 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         stack.enter_context(sole_use(config.data_dir, key.address))
         on_event(Starting(step=f"asking the ledger at {config.ledger}"))
         remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
-        ledger = await stack.enter_async_context(LedgerClient(config.ledger, remembered=remembered))
+        ledger = await stack.enter_async_context(
+            LedgerClient(config.ledger, remembered=remembered, witnessed=witnessed_of(config))
+        )
         info = await ledger.info()
+        await tell_of_lack(ledger, on_event)
         held = await _load(config, on_event)
         doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors))
         tasks = await stack.enter_async_context(owned_tasks())

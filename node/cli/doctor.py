@@ -16,7 +16,7 @@ import click
 from node.cli.boundary import EXTRAS, FAILED, install_hint
 from node.cli.options import PASSPHRASE_VARIABLE, examples, json_option, keystore
 from node.cli.output import print_json, print_table
-from node.config import ClientConfig, LedgerConfig, NodeConfig, default_data_dir
+from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig, default_data_dir
 from node.settings import declared
 from protocol.errors import KeystoreError
 
@@ -126,7 +126,7 @@ def _data_dir(folder: Path) -> list[Finding]:
 
 
 def _variables() -> list[Finding]:
-    known = {each.variable for cls in (NodeConfig, LedgerConfig, ClientConfig) for each in declared(cls)}
+    known = {each.variable for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig) for each in declared(cls)}
     strange = sorted(
         name for name in os.environ if name.startswith("JOULE_") and name not in {*known, PASSPHRASE_VARIABLE}
     )

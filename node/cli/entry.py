@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "PLUGINS", "joule", "main"]
 COMMANDS = {
     "key": "node.cli.key:key",
     "ledger": "node.cli.ledger:ledger",
+    "witness": "node.cli.witness:witness",
     "model": "node.cli.model:model",
     "node": "node.cli.provider:node",
     "earnings": "node.cli.earnings:earnings",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ import click
 
 from node.cli.accusing import accuse
 from node.cli.boundary import FAILED
+from node.cli.copies import export, tail
 from node.cli.notices import notice
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_facts, print_json, tell
+from node.cli.progress import counted
 from node.cli.running import serve, survive_hangups
 from node.config import LedgerConfig
 
@@ -120,17 +121,18 @@ def run(
 
 
 @ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))
-@click.argument("target", metavar="URL|DATABASE")
+@click.argument("target", metavar="URL|DATABASE|FOLDER")
 @click.option("--verifier-key", metavar="VKEY", help="The key that must have signed it; else the one it registers.")
 @json_option
 def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
     """Replay a whole ledger under the rules, and name the first bad entry.
 
-    TARGET is a ledger's URL, its SQLite file or its database URL. The exit status is 1 where anything is wrong.
+    TARGET is a ledger's URL, its SQLite file, its database URL, or a folder that it was exported to. The exit status is
+    1 where anything is wrong.
     """
     from node.app.ledger import verify_ledger
 
-    found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=_progress()))
+    found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=counted("entries")))
     sound = found.fault is None
     if as_json:
         fault = None if found.fault is None else Fault(entry=found.fault.index, reason=found.fault.reason)
@@ -213,12 +215,5 @@ def clear_fork(file: Path, as_json: bool) -> None:
         print_facts({"set aside": str(reviewed)})
 
 
-def _progress() -> Callable[[int, int], None]:
-    """Draws one changing line on a terminal's stderr, nothing anywhere else."""
-    terminal = sys.stderr.isatty()
-
-    def show(done: int, total: int) -> None:
-        if terminal:
-            click.echo(f"\r\x1b[K{done} of {total} entries" if done < total else "\r\x1b[K", nl=False, err=True)
-
-    return show
+ledger.add_command(export)
+ledger.add_command(tail)

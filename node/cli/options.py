@@ -15,6 +15,7 @@ from node.config import ClientConfig, LedgerConfig, NodeConfig
 from node.keystore import KeyFile, Keystore
 from node.setting_kinds import Jurisdictions, Multiaddrs
 from node.settings import Setting, declared, load
+from node.witness_settings import Signers
 from protocol.errors import KeystoreError
 from protocol.signing import SigningKey
 
@@ -89,7 +90,7 @@ def _flag(each: Setting) -> Callable[[Any], Any]:
     return click.option(
         each.flag,
         each.name,
-        multiple=isinstance(each.kind, (Multiaddrs, Jurisdictions)),
+        multiple=isinstance(each.kind, (Multiaddrs, Jurisdictions, Signers)),
         metavar=each.kind.metavar,
         help=f"{each.about}  [{bounds}{default}]",
     )

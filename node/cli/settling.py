@@ -28,7 +28,7 @@ _ACCOUNT = ("ledger", "key", "data_dir", "log_level")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedVouchers:
     """What a watchtower was given."""
 
     folder: str
@@ -188,14 +188,14 @@ async def _list(config: ClientConfig, node: Address) -> list[HeldSession]:
         return await held_sessions(ledger, await read_vouchers(vouchers_folder(config.data_dir, node)))
 
 
-async def _export(config: ClientConfig, node: Address, folder: Path) -> Exported:
+async def _export(config: ClientConfig, node: Address, folder: Path) -> ExportedVouchers:
     from node.app.settling import export_vouchers, held_sessions, open_ledger, read_vouchers, vouchers_folder
 
     async with open_ledger(config) as ledger:
         stored = await read_vouchers(vouchers_folder(config.data_dir, node))
         held = await held_sessions(ledger, stored)
     count = export_vouchers(stored, held, folder)
-    return Exported(folder=str(folder), vouchers=count, worth=sum(each.worth for each in held))
+    return ExportedVouchers(folder=str(folder), vouchers=count, worth=sum(each.worth for each in held))
 
 
 async def _settle(config: ClientConfig, key: SigningKey, share: int, everything: bool, events: Events) -> Settling:

@@ -1,4 +1,4 @@
-"""Every setting of the node, the ledger and the client: what it means, its unit, its bounds and its default.
+"""Every setting of the node, the ledger, the client and a witness: what it means, its unit, its bounds and its default.
 
 Money is held in micro-units, fractions in thousandths, energy in millijoules, and the fields say so: the file and the
 flags take the decimal numbers that people write, under names without the unit. What `reloadable` settings say is taken
@@ -11,5 +11,6 @@ from node.config.client import ClientConfig
 from node.config.ledger import LedgerConfig
 from node.config.provider import NodeConfig
 from node.config.shared import default_data_dir
+from node.config.witness import WitnessConfig
 
-__all__ = ["ClientConfig", "LedgerConfig", "NodeConfig", "default_data_dir"]
+__all__ = ["ClientConfig", "LedgerConfig", "NodeConfig", "WitnessConfig", "default_data_dir"]

@@ -21,6 +21,9 @@ class ClientConfig:
 
     ledger: str = shared.ledger()
     peers: tuple[str, ...] = shared.peers()
+    witnesses: tuple[str, ...] = shared.witnesses()
+    min_witnesses: int = shared.min_witnesses()
+    max_checkpoint_age_s: int = shared.max_checkpoint_age_s()
 
     max_tokens: int = setting(
         Whole("tokens", 1, 1_000_000), table="job", default=128, about="Tokens to generate at most."

@@ -9,6 +9,7 @@ from pathlib import Path
 from node.config import shared
 from node.setting_kinds import Fixed, Text, Whole
 from node.settings import setting
+from node.witness_settings import WITNESSES_AT
 
 __all__ = ["LedgerConfig"]
 
@@ -58,6 +59,13 @@ class LedgerConfig:
         default=1,
         about="What every accepted operation costs whoever submits it, paid to the operator, whose own are free. "
         "It keeps accounts without money from filling the log. It cannot be changed once the ledger exists.",
+    )
+    witnessed_by: tuple[str, ...] = setting(
+        WITNESSES_AT,
+        table="ledger",
+        default=(),
+        example='["witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb@https://witness.example.org"]',
+        about="Witnesses to which each new checkpoint is submitted, by key and address. They have to know this ledger.",
     )
 
     unbonding_s: int = setting(

@@ -36,6 +36,9 @@ class NodeConfig:
 
     ledger: str = shared.ledger()
     peers: tuple[str, ...] = shared.peers()
+    witnesses: tuple[str, ...] = shared.witnesses()
+    min_witnesses: int = shared.min_witnesses()
+    max_checkpoint_age_s: int = shared.max_checkpoint_age_s()
     listen: str = shared.listen()
     announce: tuple[str, ...] = shared.announce()
     data_host: str = setting(

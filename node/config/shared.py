@@ -11,6 +11,8 @@ from pathlib import Path
 from node.events import Level
 from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, WebAddress, Whole
 from node.settings import setting
+from node.witness_settings import KEYS_OF_WITNESSES
+from protocol.cosignature import MAX_WITNESSES
 
 __all__ = [
     "DEFAULT_FEE_SHARE_PPM",
@@ -25,7 +27,10 @@ __all__ = [
     "ledger",
     "listen",
     "log_level",
+    "max_checkpoint_age_s",
+    "min_witnesses",
     "peers",
+    "witnesses",
 ]
 
 HOST = Text("a host name or IP address", metavar="HOST", pattern=r"[0-9A-Za-z.:%_-]+")
@@ -105,4 +110,35 @@ def announce() -> tuple[str, ...]:
 def ledger() -> str:
     return setting(  # type: ignore[no-any-return]
         WebAddress(), table="network", default=_DEFAULT_LEDGER, about="The ledger that jobs are settled on."
+    )
+
+
+def witnesses() -> tuple[str, ...]:
+    return setting(  # type: ignore[no-any-return]
+        KEYS_OF_WITNESSES,
+        table="network",
+        default=(),
+        flag="--witness",
+        example='["witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb"]',
+        about="Keys of witnesses whose cosignatures on the ledger's checkpoints are trusted here.",
+    )
+
+
+def min_witnesses() -> int:
+    return setting(  # type: ignore[no-any-return]
+        Whole("witnesses", 0, MAX_WITNESSES),
+        table="network",
+        default=0,
+        about="How many of them must have cosigned a checkpoint before something is begun on it: a session, work on "
+        "somebody's evidence, a balance that is shown. 0 asks for none.",
+    )
+
+
+def max_checkpoint_age_s() -> int:
+    return setting(  # type: ignore[no-any-return]
+        Whole("seconds", 0, 30 * 24 * 3600),
+        table="network",
+        default=3_600,
+        about="How old a cosignature may be to count; 0 for any age. A standby is shown evidence from when the session "
+        "was opened, so this should not be shorter than sessions last.",
     )

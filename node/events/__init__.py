@@ -67,8 +67,18 @@ from node.events.serving import (
     VoucherNotRedeemable,
     VoucherRedeemed,
 )
+from node.events.witnessing import (
+    CheckpointCosigned,
+    LedgerUnwitnessed,
+    LogNotPulled,
+    WitnessBack,
+    WitnessLost,
+    WitnessReady,
+    WitnessRefused,
+)
 
 __all__ = [
+    "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
     "ClockBehind",
@@ -89,8 +99,10 @@ __all__ = [
     "LedgerForked",
     "LedgerLost",
     "LedgerReady",
+    "LedgerUnwitnessed",
     "Level",
     "LinkRefused",
+    "LogNotPulled",
     "Namesakes",
     "NetworkBack",
     "NetworkLost",
@@ -124,5 +136,9 @@ __all__ = [
     "WaitingForBusy",
     "Watching",
     "WatchtowerReady",
+    "WitnessBack",
+    "WitnessLost",
+    "WitnessReady",
+    "WitnessRefused",
     "unheard",
 ]

@@ -2,7 +2,8 @@
 
 Reading order: schema, notices, rows, store, working_copy, published, sequencer, wire, rates, offers,
 service, ledger (a running one);
-log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything).
+log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything);
+witness_state, replayed, witness, witness_service (cosigning other operators' logs).
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from node.ledger.client import LedgerClient
 from node.ledger.rates import Rate, Rates
 from node.ledger.verified_log import Proven
 from node.ledger.wire import LedgerInfo
+from node.ledger.witnessed import Witnessed
 
 if TYPE_CHECKING:
+    from node.ledger.cosigning import Pace, WitnessServer
+    from node.ledger.exported import export_database, export_url, verify_folder
     from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
     from node.ledger.offers import Shown
     from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
+    from node.ledger.witness_service import RunningWitness, WitnessSettings, run_witness, witness_key
 
 __all__ = [
     "DEFAULT_GRACE_S",
@@ -26,17 +31,27 @@ __all__ = [
     "LedgerClient",
     "LedgerInfo",
     "LedgerSettings",
+    "Pace",
     "Progress",
     "Proven",
     "Rate",
     "Rates",
     "Report",
     "RunningLedger",
+    "RunningWitness",
     "Shown",
+    "WitnessServer",
+    "WitnessSettings",
+    "Witnessed",
+    "export_database",
+    "export_url",
     "run_ledger",
+    "run_witness",
     "verify_database",
+    "verify_folder",
     "verify_log",
     "verify_url",
+    "witness_key",
 ]
 
 
@@ -44,6 +59,9 @@ def __getattr__(name: str) -> Any:
     """Load the database side when it is first asked for: a client needs none of it, and its command starts sooner."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from node.ledger import ledger, verify
+    from node.ledger import cosigning, exported, ledger, verify, witness_service
 
-    return getattr(ledger, name, None) or getattr(verify, name)
+    for module in (ledger, verify, cosigning, exported):
+        if hasattr(module, name):
+            return getattr(module, name)
+    return getattr(witness_service, name)

@@ -7,23 +7,20 @@ Losing the key ends the ledger: its entries stay verifiable, but nobody can appe
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from sqlalchemy.engine import URL
 
 from node.events import Events, unheard
-from node.ledger.door import IDLE_S, Door, connections_now, open_sockets
+from node.ledger.cosigning import Cosigning, Pace, WitnessServer
+from node.ledger.door import Door, connections_now
+from node.ledger.http import listen, make_runner, url_of
 from node.ledger.log_key import create_log_key, read_log_key
 from node.ledger.offers import OfferPages, Shown
-from node.ledger.quiet_log import Repeated
+from node.ledger.pages import Pages
 from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.sequencer import WEEK_S, Sequencer
@@ -31,7 +28,7 @@ from node.ledger.service import build_app
 from node.ledger.store import Store
 from node.ports import Clock
 from protocol.eip712 import Domain
-from protocol.errors import ConfigurationError, ListenError
+from protocol.errors import ConfigurationError
 from protocol.note import NoteKey
 from protocol.signing import SigningKey
 
@@ -40,9 +37,6 @@ __all__ = ["DEFAULT_GRACE_S", "DEFAULT_PORT", "LedgerSettings", "RunningLedger",
 DEFAULT_PORT = 8645
 DEFAULT_GRACE_S = 48 * 3600
 
-_MAX_HEAD_LINE_BYTES = 4 * 1024
-_MAX_HEADERS = 64
-_SHUTDOWN_SECONDS = 5
 _CLOCK_LOOK_SECONDS = 30
 
 
@@ -73,6 +67,10 @@ class LedgerSettings:
     """How many times its bond vouchers may pay a provider in one period; 0 for no bound."""
     rates: Rates = field(default_factory=Rates)
     """How often one asker may ask."""
+    witnesses: Sequence[WitnessServer] = ()
+    """Whom each new checkpoint is submitted to."""
+    pace: Pace = field(default_factory=Pace)
+    """How often."""
     connections: int | None = None
     """Most at once; by default what the process's limit of descriptors leaves room for."""
 
@@ -150,20 +148,23 @@ async def run_ledger(
         )
         writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
         stack.push_async_callback(_finish, sequencer, writer)
-        pages = OfferPages(offers) if offers is not None else None
-        runner = _runner(build_app(sequencer, peers, settings.rates, pages))
+        shown = OfferPages(offers) if offers is not None else None
+        pages = Pages(settings.url, sequencer.published)
+        stack.push_async_callback(pages.close)
+        cosigning = Cosigning(sequencer.published, settings.witnesses, events, settings.pace)
+        runner = make_runner(build_app(sequencer, peers, settings.rates, cosigning, pages, shown))
+        asking = asyncio.create_task(cosigning.run(), name="witnesses")
+        stack.push_async_callback(_cancelled, asking)
         watch = asyncio.create_task(_watch_clock(sequencer), name="ledger clock")
         stack.callback(watch.cancel)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
             raise RuntimeError("a runner that was set up has a server")
-        sockets = await _listen(settings)
+        sockets = await listen(settings.host, settings.port)
         door = Door(sockets, runner.server, most=settings.connections or connections_now())
         stack.push_async_callback(door.close)
-        port = sockets[0].getsockname()[1]
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        yield RunningLedger(f"http://{host}:{port}", str(key.verifier), sequencer.domain, writer)
+        yield RunningLedger(url_of(settings.host, sockets), str(key.verifier), sequencer.domain, writer)
 
 
 def _make_folder(folder: Path) -> None:
@@ -195,36 +196,14 @@ async def _watch_clock(sequencer: Sequencer) -> None:
         await asyncio.sleep(_CLOCK_LOOK_SECONDS)
 
 
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def _finish(sequencer: Sequencer, writer: asyncio.Task[None]) -> None:
     sequencer.stop()
     # Its failure, if any, is for `RunningLedger.wait` to raise, not for whoever closes up.
     await asyncio.wait([writer])
     if not writer.cancelled():
         writer.exception()
-
-
-def _runner(app: web.Application) -> web.AppRunner:
-    log = logging.getLogger("node.ledger.http")
-    if not log.filters:
-        log.addFilter(Repeated((HttpProcessingError, ConnectionError), time.monotonic))
-    return web.AppRunner(
-        app,
-        access_log=None,
-        logger=log,
-        keepalive_timeout=IDLE_S,
-        lingering_time=0,  # what nobody asked for is not read to its end
-        max_line_size=_MAX_HEAD_LINE_BYTES,
-        max_field_size=_MAX_HEAD_LINE_BYTES,
-        max_headers=_MAX_HEADERS,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-    )
-
-
-async def _listen(settings: LedgerSettings) -> list[socket.socket]:
-    try:
-        return await open_sockets(settings.host, settings.port)
-    except OSError as error:
-        raise ListenError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
-            hint="is another ledger running there? choose another port",
-        ) from error

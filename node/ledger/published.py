@@ -108,6 +108,10 @@ class Published:
             raise RuntimeError("nothing is published yet")
         return self._head
 
+    async def moved_on(self) -> None:
+        """Until the next batch is shown."""
+        await self._moved_on.wait()
+
     # State
 
     def account(self, address: bytes) -> AccountRow | None:

@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.events import Events, unheard
 from node.ledger.published import Published
+from node.ledger.rows import Batch
 from node.ledger.store import NoRoomError, Store
 from node.ledger.timekeeper import Timekeeper
 from node.ledger.working_copy import FAUCET_REFERENCE, Recovered, WorkingCopy, recover, sessions_of
 from node.ports import Clock
+from protocol.checkpoint import operator_line
 from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, PeerError, RuleError
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.note import NoteKey
@@ -216,7 +218,7 @@ class Sequencer:
         if taken:
             self._copy.last_time = now
             self._keeper.dated(now)
-            appended = self._copy.append(taken, self._key)
+            appended = self._with_own_line(self._copy.append(taken, self._key))
             try:
                 await self._store.commit(appended)
             except NoRoomError as error:
@@ -230,6 +232,11 @@ class Sequencer:
                 index += 1
             else:
                 _answer(submission, result)
+
+    def _with_own_line(self, batch: Batch) -> Batch:
+        """With the operator's signature on the checkpoint, beside the log's."""
+        line = operator_line(self.domain, batch.checkpoint, self._operator)
+        return replace(batch, note=batch.note + str(line).encode())
 
     async def _fetch(self, batch: Sequence[_Submission]) -> Sequence[_Submission]:
         """Have the sessions at hand that the batch names: all before this batch is durable, so the database knows.

@@ -10,14 +10,16 @@ GET     /session/<hex id>               amounts, and the entries that opened a s
 GET     /entry/<index>                  an entry
 GET     /offers                         offers that the ledger's own peer has heard, as peers hand them out (`offers`)
 GET     /providers                      who was paid here in the most sessions, by the ledger's word
+GET     /accounts, /sessions            all of them, a page at a time (`pages`)
 GET     /consistency                    nothing more than every answer holds
 POST    /ops                            one signed operation; answers with its entry, once that is durable
 POST    /faucet                         play money, where the ledger was begun with a faucet
 ======  ==============================  =====================================================================
 
 Each answer in JSON ends in a checkpoint, and proves that this continues those of the sizes that ``?known=`` names: one
-request tells a reader all that it has to verify (`client`). The ledger can delay or refuse; what it cannot do is forge
-an operation, or change the log unseen.
+request tells a reader all that it has to verify (`client`). With ``?witnesses=N&by=ID`` it is one that N of these
+witnesses have cosigned, where there is one in time (`cosigning`). The ledger can delay or refuse; what it cannot do is
+forge an operation, or change the log unseen.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from node.ip_group import origin_of
+from node.ledger.cosigning import Cosigning, wanted_of
 from node.ledger.door import Guest
 from node.ledger.offers import OfferPages
+from node.ledger.pages import Pages, page_of
 from node.ledger.published import Head, Published
 from node.ledger.rates import Buckets, Rates, TooOftenError
 from node.ledger.sequencer import Sequencer
@@ -62,12 +66,14 @@ __all__ = ["build_app"]
 
 _REQUEST_SECONDS = 30
 """Longest that an answer may take; slow readers and writers are cut off sooner (`door`)."""
+_DEAR = ("/tile/entries/", "/offers")
+_PAGES = ("/accounts", "/sessions")
 _FIRST_REQUESTS = 5
 """Of a connection: what a newcomer asks before it is served."""
 _FIRST_DELAY_S, _DELAY_S = 0.1, 0.5
 """A request waits so long at an address that asks too often."""
 _BUNDLE_COUNTS = 8
-"""Requests that one for a bundle of entries, or a page of offers, counts as: it costs as much."""
+"""Requests that one for a bundle of entries, or a page of anything, counts as: it costs as much."""
 _FAUCETS_AT_ONCE = 64
 """Requests for play money that the writer is handed at once, so that operations find room beside them."""
 _MAX_FAUCET_BYTES = 1024
@@ -84,7 +90,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class _Routes:
     """The handlers, around the sequencer that takes operations, and shows what has become of them."""
 
-    def __init__(self, sequencer: Sequencer, peers: Sequence[str], rates: Rates) -> None:
+    def __init__(
+        self, sequencer: Sequencer, peers: Sequence[str], rates: Rates, cosigning: Cosigning, pages: Pages
+    ) -> None:
+        self._cosigning = cosigning
+        self._pages = pages
         self._sequencer = sequencer
         self._published: Published = sequencer.published
         self._peers = peers
@@ -113,7 +123,7 @@ class _Routes:
     # Static files of the log
 
     async def checkpoint(self, _request: web.Request) -> web.Response:
-        note = self._published.head.note
+        note = self._cosigning.newest.note
         return web.Response(body=note, content_type="text/plain", charset="utf-8", headers=_FRESH)
 
     async def tile(self, request: web.Request) -> web.Response:
@@ -180,6 +190,12 @@ class _Routes:
         rows = self._published.most_paid()
         return await self._answer(request, {"providers": providers_to_json(rows)}, {})
 
+    async def accounts(self, request: web.Request) -> web.Response:
+        return await self._answer(request, {"accounts": await self._pages.accounts(page_of(request.query))}, {})
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        return await self._answer(request, {"sessions": await self._pages.sessions(page_of(request.query))}, {})
+
     async def submit(self, request: web.Request) -> web.Response:
         known = _known(request)
         signed = decode(await request.read(), SignedOp, limit=MAX_OP_BYTES)
@@ -216,7 +232,11 @@ class _Routes:
     ) -> web.Response:
         """All under one checkpoint: what is said, the entries at `places`, the way from what the reader knows."""
         known = _known(request) if known is None else known
-        head = self._published.head
+        size = self._published.head.checkpoint.size
+        needed = [1 + index for index in places.values() if index is not None and index < size]
+        reach = max([*needed, *(each for each in known if each <= size)], default=0)
+        wanted = wanted_of(request.query.get("witnesses"), request.query.getall("by", []))
+        head = await self._cosigning.head_for(wanted, reach)
         proven = {name: await self._place(index, head) for name, index in places.items()}
         continues = {
             size: await self._published.prove_continues(size, head) for size in known if size <= head.checkpoint.size
@@ -231,10 +251,15 @@ class _Routes:
 
 
 def build_app(
-    sequencer: Sequencer, peers: Sequence[str], rates: Rates, offers: OfferPages | None = None
+    sequencer: Sequencer,
+    peers: Sequence[str],
+    rates: Rates,
+    cosigning: Cosigning,
+    pages: Pages,
+    offers: OfferPages | None = None,
 ) -> web.Application:
     """The HTTP application. `peers` is read at each request, so its owner may fill it after the start."""
-    routes = _Routes(sequencer, peers, rates)
+    routes = _Routes(sequencer, peers, rates, cosigning, pages)
     app = web.Application(middlewares=[_bounded, routes.limited], client_max_size=MAX_OP_BYTES)
     app.router.add_get("/checkpoint", routes.checkpoint)
     app.router.add_get("/tile/{path:.+}", routes.tile)
@@ -243,6 +268,8 @@ def build_app(
     app.router.add_get("/session/{session}", routes.session)
     app.router.add_get("/entry/{index}", routes.entry)
     app.router.add_get("/providers", routes.providers)
+    app.router.add_get("/accounts", routes.accounts)
+    app.router.add_get("/sessions", routes.sessions)
     app.router.add_get("/consistency", routes.consistency)
     app.router.add_post("/ops", routes.submit)
     if offers is not None:
@@ -299,7 +326,7 @@ def _refusal(error: web.HTTPException) -> web.Response:
 
 
 def _weight(request: web.Request) -> int:
-    return _BUNDLE_COUNTS if request.path.startswith(("/tile/entries/", "/offers")) else 1
+    return _BUNDLE_COUNTS if request.path.startswith(_DEAR) or request.path in _PAGES else 1
 
 
 def guest_of(request: web.Request) -> Guest:

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
 from node.ledger.wire import MAX_KNOWN, Answer
-from protocol.checkpoint import Checkpoint, open_checkpoint, own_note, parse_checkpoint
+from protocol.checkpoint import (
+    Checkpoint,
+    Operator,
+    check_operator_line,
+    open_checkpoint,
+    own_note,
+    parse_checkpoint,
+)
 from protocol.eip712 import Domain
 from protocol.errors import ConfigurationError, DishonestError, PeerError
 from protocol.fork import ForkProof
@@ -79,6 +86,8 @@ class Trust:
         self._memory = memory
         self._url = url
         self._newest = memory.checkpoint
+        self.operator: Operator | None = None
+        """Who signs beside the log's key, once the rules are known."""
         self._opened: Recent[bytes, Checkpoint] = Recent(_NOTES)
         """Notes whose signature was verified."""
         self._notes: Recent[Checkpoint, bytes] = Recent(_JUDGED)
@@ -146,10 +155,16 @@ class Trust:
         found = self._opened.get(note)
         if found is None:
             found = open_checkpoint(note, self.verifier)
+            if self.operator is not None:
+                check_operator_line(note, self.operator)
             self._opened.put(note, found)
-            self._notes.put(found, own_note(note, self.verifier))
+            self._notes.put(found, self._own(note))
         self._require_one_root(found)
         return found
+
+    def _own(self, note: bytes) -> bytes:
+        """Without what others have put on it: what is gossiped, and what convicts."""
+        return own_note(note, self.verifier, self.operator)
 
     def _require_one_root(self, found: Checkpoint) -> None:
         known = self._roots.get(found.size)
@@ -195,7 +210,7 @@ class Trust:
             self._accept(each)
         if self._newest is None or self._newest.size < found.size:
             self._newest = found
-            self._memory.remember(answer.note)
+            self._memory.remember(self._own(answer.note))
             for each in [beyond for beyond in self._beyond if beyond.size <= found.size]:
                 self._beyond.pop(each)
                 self._judged.pop(each)

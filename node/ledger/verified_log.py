@@ -13,6 +13,7 @@ from node.ledger.log_source import HttpLog
 from node.ledger.recent import Recent
 from node.ledger.trust import ContradictionError, Question, Trust
 from node.ledger.wire import Answer, Place
+from node.ledger.witnessed import Witnessed
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode, encode
 from protocol.errors import DishonestError
@@ -41,7 +42,8 @@ class Proven:
 class VerifiedLog:
     """The log at an HTTP address, once its key is pinned. Every method raises as `LedgerClient`'s do."""
 
-    def __init__(self, http: HttpLog, trust: Trust, forks: ForkWatch) -> None:
+    def __init__(self, http: HttpLog, trust: Trust, forks: ForkWatch, witnessed: Witnessed) -> None:
+        self._witnessed = witnessed
         self._http = http
         self._trust = trust
         self._forks = forks
@@ -60,11 +62,14 @@ class VerifiedLog:
         """Index of the newest entry known to have changed an account or a session, by address or session id."""
         return self._latest.get(key)
 
-    async def ask(self, path: str) -> Answer:
-        """The answer at a path, its checkpoint followed."""
+    async def ask(self, path: str, *, witnessed: bool = False) -> Answer:
+        """The answer at a path, its checkpoint followed; one that is `witnessed` is as the reader's policy asks."""
         question = self._trust.question()
-        answer = Answer.from_json(await self._http.get_json(path + question.query))
+        query = self._witnessed.query(question) if witnessed else question.query
+        answer = Answer.from_json(await self._http.get_json(path + query))
         await self.follow(question, answer)
+        if witnessed:
+            self._witnessed.check(answer.note)
         return answer
 
     async def follow(self, question: Question, answer: Answer) -> None:

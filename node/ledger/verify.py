@@ -18,17 +18,17 @@ from node.ledger.paid import Paid, first_paid
 from node.ledger.schema import database_url, sqlite_url
 from node.ledger.store import Store
 from node.ledger.working_copy import faucet_credit
-from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from protocol.codec import decode
 from protocol.errors import ConfigurationError, DishonestError, LocalError, PeerError
 from protocol.ids import Address, SessionId, checksum_address
 from protocol.merkle import HASH_BYTES, leaf_hash
-from protocol.note import VerifierKey
+from protocol.note import VerifierKey, parse_note
 from protocol.operations import Deposit, Genesis, LogEntry, Withdraw
 from protocol.settlement import Books, ledger_domain, replay
 from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
-__all__ = ["Fault", "Progress", "Report", "verify_database", "verify_log", "verify_url"]
+__all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_database", "verify_log", "verify_url"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries verified, and their total."""
@@ -94,7 +94,7 @@ async def verify_database(
         UnreachableError: the database does not answer, or is no ledger.
         LocalError: its tables are of another version.
     """
-    store = Store(_existing(database) if isinstance(database, Path) else database_url(database))
+    store = Store(url_of_database(database))
     try:
         await store.check_version()
         report = await verify_log(StoreLog(store), verifier_key=verifier_key, progress=progress)
@@ -105,10 +105,13 @@ async def verify_database(
         await store.close()
 
 
-def _existing(path: Path) -> URL:
-    if not path.is_file():
-        raise ConfigurationError(f"there is no ledger database {path}")
-    return sqlite_url(path)
+def url_of_database(database: str | Path) -> URL:
+    """Of a SQLite file that exists, or as it is given. Raises ConfigurationError."""
+    if isinstance(database, str):
+        return database_url(database)
+    if not database.is_file():
+        raise ConfigurationError(f"there is no ledger database {database}")
+    return sqlite_url(database)
 
 
 async def verify_log(source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
@@ -120,18 +123,20 @@ async def verify_log(source: LogSource, *, verifier_key: str | None = None, prog
     report = Report()
     try:
         note = await source.checkpoint()
-        key = VerifierKey.parse(verifier_key or await _registered_key(source))
+        key = VerifierKey.parse(verifier_key or await _registered_key(source, note))
         report.verifier_key = str(key)
         report.checkpoint = open_checkpoint(note, key)
     except PeerError as error:
         report.fault = Fault(None, f"the checkpoint: {error.message}")
         return report
-    await _Replay(source, report, report.checkpoint).run(progress)
+    await Replay(source, report, report.checkpoint).run(progress)
     return report
 
 
-async def _registered_key(source: LogSource) -> str:
-    entries = await source.bundle(Tile(None, 0, 1))
+async def _registered_key(source: LogSource, note: bytes) -> str:
+    size = parse_checkpoint(parse_note(note).text).size
+    # Of the width that it has there: files that were exported have no other.
+    entries = await source.bundle(bundle_of(0, size)) if size else []
     if not entries:
         raise DishonestError("there is no entry 0 that would register its key")
     action = decode(entries[0], LogEntry).op.read()
@@ -140,10 +145,10 @@ async def _registered_key(source: LogSource) -> str:
     return action.verifier_key
 
 
-class _Replay:
-    """One pass over a log."""
+class Replay:
+    """One pass over a log; without a checkpoint `check_entry` alone may be used."""
 
-    def __init__(self, source: LogSource, report: Report, checkpoint: Checkpoint) -> None:
+    def __init__(self, source: LogSource, report: Report, checkpoint: Checkpoint | None) -> None:
         self._source = source
         self._report = report
         self._checkpoint = checkpoint
@@ -156,14 +161,18 @@ class _Replay:
         self._time = 0
 
     async def run(self, progress: Progress | None) -> None:
-        size = self._checkpoint.size
+        """Replay all of it, and hold it against tiles and checkpoint; what is found stands in the report."""
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            raise RuntimeError("a pass over a whole log ends at a checkpoint")
+        size = checkpoint.size
         for begin in range(0, size, TILE_WIDTH):
             await self._check_bundle(bundle_of(begin, size), begin)
             if self._report.fault is not None:
                 return
             if progress is not None:
                 progress(self._report.entries, size)
-        self._report.fault = await self._check_tree()
+        self._report.fault = await self._check_tree(checkpoint)
 
     async def _check_bundle(self, bundle: Tile, begin: int) -> None:
         try:
@@ -178,7 +187,7 @@ class _Replay:
                 self._misplaced = index
             self._note_upper(self._appender.append([leaf]))
             try:
-                self._check_entry(index, data)
+                self.check_entry(index, data)
             except PeerError as error:
                 self._report.fault = self._blame(index, error.message)
                 return
@@ -196,7 +205,7 @@ class _Replay:
             return Fault(self._misplaced, "it is not the entry that its tile commits to")
         return Fault(index, reason)
 
-    def _check_entry(self, index: int, data: bytes) -> None:
+    def check_entry(self, index: int, data: bytes) -> None:
         """Check one entry under the rules (docs/spec/ledger.md, clause E1). Raises a PeerError."""
         report = self._report
         # (1) canonical
@@ -233,8 +242,8 @@ class _Replay:
             if report.fauceted[account] > report.books.rules.faucet_limit:
                 raise DishonestError("the faucet gave more than the rules allow")
 
-    async def _check_tree(self) -> Fault | None:
-        rooted = self._appender.root == self._checkpoint.root
+    async def _check_tree(self, checkpoint: Checkpoint) -> Fault | None:
+        rooted = self._appender.root == checkpoint.root
         if self._misplaced is not None:
             wrong = "its hash in its tile is wrong" if rooted else "it is not the entry that its tile commits to"
             return Fault(self._misplaced, wrong)

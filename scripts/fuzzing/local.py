@@ -13,7 +13,7 @@ from node.app.continuing import Earlier
 from node.app.models import Text
 from node.app.prompt import Prompt, load_messages
 from node.app.unfinished import Unfinished, dump_unfinished, load_unfinished
-from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.keystore import LIGHT, KeyFile, encrypt, parse_keyfile
 from node.model_directory import (
     HashMemory,
@@ -279,7 +279,12 @@ def targets() -> list[Target]:
                 short=150,
                 long=200_000,
             )
-            for name, cls in (("node", NodeConfig), ("ledger", LedgerConfig), ("client", ClientConfig))
+            for name, cls in (
+                ("node", NodeConfig),
+                ("ledger", LedgerConfig),
+                ("client", ClientConfig),
+                ("witness", WitnessConfig),
+            )
         ),
         Target(
             name="scenario",

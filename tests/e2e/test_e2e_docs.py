@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after ano
 
 MODEL = "node/demo/model"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs/tutorial/first-job.md"]
+NAMED = ("ledger.example.org/main", "witness.example.org")
 LANGUAGES = {"sh", "toml", "json", "python", "ini", "text", ""}
 SYSTEM_PACKAGES = {"gcc", "python3-dev", "python3-venv", "libgmp-dev", "postgresql"}
 """Names that Debian and Ubuntu have."""
@@ -62,6 +64,31 @@ def test_a_ledger_is_run_as_printed(folder: Path) -> None:
         said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/run-a-ledger.md"))
         reader.stop()
     assert said.count("every entry follows the rules") == 2
+
+
+def test_a_ledger_is_witnessed_as_printed(folder: Path, forked: Path) -> None:
+    page, port = ROOT / "docs/how-to/witness.md", free_port()
+    printed = "\n".join(block.text for block in commands(page))
+    log, witness = (re.search(rf"{name}\+[0-9a-f]{{8}}\+[^@\s]+", printed) for name in NAMED)
+    assert log is not None
+    assert witness is not None
+    with Reader(folder, forked) as reader:
+        reader.follow(Block("sh", "joule key new --name operator"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key operator --name {NAMED[0]}"))
+        verified = json.loads(reader.follow(Block("sh", f"joule ledger verify {reader.ledger} --json")))
+        reader.stop()
+        key = json.loads(reader.follow(Block("sh", f"joule witness key --name {NAMED[1]} --json")))
+        reader.names = {
+            log[0]: verified["verifier_key"],
+            witness[0]: key["verifier_key"],
+            "https://ledger.example.org": reader.ledger,
+            "https://witness.example.org": f"http://127.0.0.1:{port}",
+            "8646": str(port),
+        }
+        said = "\n".join(out for _, out in follow(reader, page))
+        reader.stop()
+    assert key["verifier_key"] in said
+    assert "every entry follows the rules" in said
 
 
 def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:

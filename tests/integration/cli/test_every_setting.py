@@ -29,9 +29,11 @@ from node.app.measure import load_and_measure
 from node.app.planning import Market, Request, policy_of
 from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
 from node.app.terms import Speed, Terms
+from node.app.witness import settings_of as settings_of_witness
+from node.app.witnessed import witnessed_of
 from node.cli.options import unlocked
 from node.cli.output import tell
-from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.energy import choose_energy
 from node.engine.device import compute_device
 from node.events import Event, PeerUnreached, unheard
@@ -39,8 +41,10 @@ from node.keystore import LIGHT, Keystore, generate
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.lookup import LookupDrafter
 from node.settings import declared, load
+from protocol.cosignature import CosigningKey
 from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
 from protocol.ids import ModelManifest
+from protocol.note import NoteKey
 from protocol.offer import Offer, Provenance
 from protocol.places import free_for_newcomers
 from protocol.redeeming import Redeemable, batches
@@ -55,6 +59,8 @@ PASSPHRASE = "correct horse"
 DEAD = "/ip4/127.0.0.1/tcp/9/p2p/16Uiu2HAkvLVrEhLrbPsdcNjiPbE4uGrSGn2kHjKGFTYiB6qSZJ4y"
 """A peer that nobody is."""
 KEY = SigningKey(b"\x07" * 32)
+WITNESS = str(CosigningKey("witness.example", b"\x07" * 32).verifier)
+LOG = str(NoteKey("ledger.example", b"\x08" * 32).verifier)
 
 Check = Callable[["World"], None]
 CHECKS: dict[tuple[type[Any], str], Check] = {}
@@ -263,7 +269,36 @@ differ(
     unbonding_s=("1", "2"),
     notice_s=("1", "2"),
     bond_multiple=("0", "1"),
+    witnessed_by=(None, f"{WITNESS}@https://w.example"),
 )
+
+# What a witness does
+
+differ(
+    WitnessConfig,
+    settings_of_witness,
+    name=("a", "b"),
+    logs=(LOG, f"{LOG}@https://l.example"),
+    validate=("no", "yes"),
+    pull_s=("0", "1"),
+    host=("127.0.0.1", "127.0.0.2"),
+    port=("0", "1"),
+    data_dir=("a", "b"),
+)
+
+
+# Whose word on a checkpoint is asked for
+
+
+def asked(config: NodeConfig | ClientConfig) -> Any:
+    try:
+        return witnessed_of(config).policy
+    except ConfigurationError as error:
+        return error.code
+
+
+for each in (NodeConfig, ClientConfig):
+    differ(each, asked, witnesses=(None, WITNESS), min_witnesses=("0", "1"), max_checkpoint_age_s=("0", "1"))
 
 
 # What a client asks for
@@ -501,13 +536,14 @@ def _(world: World) -> None:
 @shows(NodeConfig, "log_level")
 @shows(LedgerConfig, "log_level")
 @shows(ClientConfig, "log_level")
+@shows(WitnessConfig, "log_level")
 def _(_world: World) -> None:
     import logging
 
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
-        for cls in (NodeConfig, LedgerConfig, ClientConfig):
+        for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig):
             required = {"model": "m"} if cls is NodeConfig else {}
             for word in ("debug", "error"):
                 assert tell(load(cls, flags={**required, "log_level": word})).level.word == word
@@ -515,7 +551,7 @@ def _(_world: World) -> None:
         root.handlers[:], root.level = handlers, level
 
 
-ALL = [(cls, each.name) for cls in (NodeConfig, LedgerConfig, ClientConfig) for each in declared(cls)]
+ALL = [(cls, each.name) for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig) for each in declared(cls)]
 
 
 @pytest.mark.parametrize(("cls", "name"), ALL, ids=[f"{cls.__name__}-{name}" for cls, name in ALL])

@@ -12,13 +12,14 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 from ledger_process import LedgerProcess, started_ledger
-from ledger_world import CLIENT, MILLION, STRANGER, make_session, settle
+from ledger_world import CLIENT, MILLION, OPERATOR, STRANGER, make_session, settle
 
 from node.cli.entry import joule
 from node.ledger import LedgerClient
 from node.ledger.forks import read_fork, set_aside
+from protocol.checkpoint import Operator, recover_checkpoint
 from protocol.errors import ConfigurationError, DishonestError, ForkedError
-from protocol.fork import check_fork
+from protocol.fork import check_fork, convicting_pair
 from protocol.note import NoteKey
 
 
@@ -70,6 +71,12 @@ async def test_two_histories_become_a_proof_that_stops_trading(
         assert str(path) in found.value.message
         older, newer = check_fork(read_fork(path))  # alone: with nothing but the file
         assert (older.size, newer.size) == (others, own)
+        operator = Operator(client.domain, OPERATOR.address)
+        pair = convicting_pair(read_fork(path), operator)
+        assert (pair is not None) == (own == others)  # what an operator's bond answers for
+        if pair is not None:
+            assert {recover_checkpoint(client.domain, each) for each in pair} == {OPERATOR.address}
+            assert len({each.checkpoint.root for each in pair}) == 2
         with pytest.raises(ForkedError, match="nothing new"):
             await client.open(make_session(salt=1, cap=1_000, expiry=session.expiry), CLIENT)
         with pytest.raises(ForkedError):

@@ -14,13 +14,19 @@ from typing import Any
 
 import pytest
 
-from protocol.checkpoint import Checkpoint, sign_checkpoint
+from protocol.checkpoint import Checkpoint, format_checkpoint, operator_line, sign_checkpoint
+from protocol.cosignature import CosigningKey
 from protocol.merkle import consistency_proof, inclusion_proof, leaf_hash
-from protocol.note import NoteKey
+from protocol.note import Note, NoteKey, NoteSignature, parse_note
+from protocol.settlement.machine import ledger_domain
+from protocol.signing import SigningKey
 from protocol.tiles import Tile, TileAppender, TileReader
 
 SOURCE = Path(__file__).parent / "go_verifier" / "main.go"
 KEY = NoteKey("joulemesh.example/ledger", bytes(range(32)))
+DOMAIN, OPERATOR = ledger_domain(str(KEY.verifier)), SigningKey(b"\x01" * 32)
+WITNESSES = [CosigningKey(f"witness.example/{number}", bytes([number]) * 32) for number in (1, 2)]
+STRANGER = str(CosigningKey("witness.example/3", b"\x03" * 32).verifier)
 SIZES = (1, 2, 3, 255, 256, 257, 511, 512, 700)
 
 
@@ -59,13 +65,23 @@ class Log:
     def case(self, old: int, draw: random.Random) -> dict[str, Any]:
         size, tiles = self.appender.size, dict(self.tiles.values())
         reader, index = TileReader(size, tiles), draw.randrange(self.appender.size)
-        note = sign_checkpoint(Checkpoint(KEY.verifier.name, size, self.appender.root), KEY)
+        checkpoint = Checkpoint(KEY.verifier.name, size, self.appender.root)
+        text = format_checkpoint(checkpoint)
+        lines = [witness.cosign(text, 1_800_000_000 + size) for witness in WITNESSES]
+        note = sign_checkpoint(checkpoint, KEY, operator_line(DOMAIN, checkpoint, OPERATOR), *lines)
         return {
-            "Note": note, "VerifierKey": str(KEY.verifier), "Index": index, "Entry": self.entries[index],
+            "Note": note, "VerifierKey": str(KEY.verifier),
+            "Cosigners": [str(witness.verifier) for witness in WITNESSES], "Index": index, "Entry": self.entries[index],
             "Inclusion": inclusion_proof(index, size, reader.hash_at), "OldSize": old, "OldRoot": self.roots[old],
             "Consistency": consistency_proof(old, size, reader.hash_at),
             "Tiles": {f"{tile.level}/{tile.index}/{tile.width}": content for tile, content in tiles.items()},
         }  # fmt: skip
+
+
+def cosigned_for_another_time(note: bytes) -> bytes:
+    *lines, last = parse_note(note).signatures
+    later = NoteSignature(last.name, last.key_id, bytes([last.signature[0] ^ 1]) + last.signature[1:])
+    return bytes(Note(parse_note(note).text, (*lines, later)))
 
 
 def as_json(value: Any) -> Any:
@@ -100,5 +116,8 @@ def test_go_accepts_what_is_made_here_and_nothing_else(verifier: Path) -> None:
             {**case, "OldRoot": bytes(32)},
             {**case, "Note": case["Note"].replace(b"\n700\n", b"\n701\n")},
             {**case, "Tiles": tile},
+            {**case, "Cosigners": [*case["Cosigners"], STRANGER]},
+            {**case, "Note": b"".join(case["Note"].splitlines(keepends=True)[:-1])},
+            {**case, "Note": cosigned_for_another_time(case["Note"])},
         ]
     assert "ok" not in judge(verifier, spoiled)

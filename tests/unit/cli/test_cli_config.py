@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.setting_kinds import Fixed, Jurisdictions, Multiaddrs, Span, Whole
 from node.settings import declared, load, template
 from protocol.errors import ConfigurationError
@@ -20,7 +20,9 @@ from protocol.policy import LatencyClass
 from protocol.search import MAX_LATENCY_WEIGHT
 from protocol.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
 
-CONFIGS = [NodeConfig, LedgerConfig, ClientConfig]
+WITNESS = "witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb"
+LOG = "ledger.example.org/main+7bcc7f72+AaQ9niQCYoLvF+SIyhXxzF9dVkGKS9S3ELVDFFMYA2zy"
+CONFIGS = [NodeConfig, LedgerConfig, ClientConfig, WitnessConfig]
 
 
 def required(cls: type[Any]) -> dict[str, str]:
@@ -168,6 +170,15 @@ CASES: list[tuple[type[Any], str, object, object]] = [
     (LedgerConfig, "database", "postgresql://u@h/db", "db.sqlite"),
     (LedgerConfig, "grace_s", 0, -1),
     (LedgerConfig, "faucet_limit", "100", "lots"),
+    (LedgerConfig, "witnessed_by", f"{WITNESS}@https://w.example", WITNESS),
+    (LedgerConfig, "witnessed_by", [f"{WITNESS}@http://[::1]:80/a"], [f"{WITNESS}@ftp://w.example"]),
+    (ClientConfig, "witnesses", WITNESS, f"{WITNESS}@https://w.example"),
+    (ClientConfig, "witnesses", [WITNESS], [LOG]),
+    (ClientConfig, "min_witnesses", 16, 17),
+    (ClientConfig, "max_checkpoint_age_s", 0, -1),
+    (WitnessConfig, "logs", f"{LOG},{LOG}@https://l.example", WITNESS),
+    (WitnessConfig, "logs", LOG, LOG.replace("+", "-")),
+    (WitnessConfig, "name", "x" * 64, "x" * 65),
     (ClientConfig, "temperature", "0.7", "10.1"),
     (ClientConfig, "seed", 2**63 - 1, 2**63),
     (ClientConfig, "allow", "EU,us", "EU,XX"),

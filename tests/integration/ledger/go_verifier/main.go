@@ -5,6 +5,10 @@ package main
 
 import (
 	"bufio"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,6 +29,40 @@ type testCase struct {
 	OldRoot     []byte
 	Consistency [][]byte
 	Tiles       map[string][]byte // "level/index/width" to content
+	Cosigners   []string          // verifier keys of type 0x04; all of them must have signed the note
+}
+
+// cosigner verifies cosignature/v1 (https://c2sp.org/tlog-cosignature) as one of Go's note verifiers.
+type cosigner struct {
+	name string
+	hash uint32
+	key  ed25519.PublicKey
+}
+
+func (c cosigner) Name() string    { return c.name }
+func (c cosigner) KeyHash() uint32 { return c.hash }
+func (c cosigner) Verify(msg, sig []byte) bool {
+	if len(sig) != 8+ed25519.SignatureSize {
+		return false
+	}
+	head := fmt.Sprintf("cosignature/v1\ntime %d\n", binary.BigEndian.Uint64(sig))
+	return ed25519.Verify(c.key, append([]byte(head), msg...), sig[8:])
+}
+
+func newCosigner(vkey string) (note.Verifier, error) {
+	parts := strings.SplitN(vkey, "+", 3)
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("no verifier key")
+	}
+	id, err := hex.DecodeString(parts[1])
+	if err != nil {
+		return nil, err
+	}
+	typed, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || len(id) != 4 || len(typed) != 33 || typed[0] != 4 {
+		return nil, fmt.Errorf("no cosigner's key")
+	}
+	return cosigner{parts[0], binary.BigEndian.Uint32(id), typed[1:]}, nil
 }
 
 func hash(data []byte) (h tlog.Hash) {
@@ -61,9 +99,20 @@ func check(c testCase) error {
 	if err != nil {
 		return err
 	}
-	opened, err := note.Open(c.Note, note.VerifierList(verifier))
+	verifiers := []note.Verifier{verifier}
+	for _, vkey := range c.Cosigners {
+		cosigner, err := newCosigner(vkey)
+		if err != nil {
+			return err
+		}
+		verifiers = append(verifiers, cosigner)
+	}
+	opened, err := note.Open(c.Note, note.VerifierList(verifiers...))
 	if err != nil {
 		return err
+	}
+	if len(opened.Sigs) != len(verifiers) {
+		return fmt.Errorf("%d of %d have signed", len(opened.Sigs), len(verifiers))
 	}
 	lines := strings.Split(opened.Text, "\n")
 	size, err := strconv.ParseInt(lines[1], 10, 64)

@@ -1,0 +1,29 @@
+"""Which cosignatures a client or a node asks the ledger's checkpoints for."""
+
+from __future__ import annotations
+
+from node.app.clock import clock
+from node.config import ClientConfig, NodeConfig
+from node.events import Events, LedgerUnwitnessed
+from node.ledger import LedgerClient, Witnessed
+from protocol.cosignature import CosignerKey, WitnessPolicy
+from protocol.errors import ConfigurationError, InvalidError, UnwitnessedError
+
+__all__ = ["tell_of_lack", "witnessed_of"]
+
+
+def witnessed_of(config: ClientConfig | NodeConfig) -> Witnessed:
+    """Which cosignatures a client or a node asks for. Raises ConfigurationError."""
+    keys = tuple(CosignerKey.parse(each) for each in config.witnesses)
+    try:
+        return Witnessed(WitnessPolicy(keys, config.min_witnesses, config.max_checkpoint_age_s), clock)
+    except InvalidError as error:
+        raise ConfigurationError(f"witnesses, min_witnesses: {error.message}", hint=error.hint) from None
+
+
+async def tell_of_lack(ledger: LedgerClient, on_event: Events) -> None:
+    """Where the ledger shows no checkpoint as the policy asks, say so: no order will be taken until it does."""
+    try:
+        await ledger.require_witnessed()
+    except UnwitnessedError as error:
+        on_event(LedgerUnwitnessed(reason=error.message))
