@@ -19,7 +19,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # start, and the slowest come first.
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz siege clean
+.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,7 +40,7 @@ help: ## List the targets
 demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else, KILL=1 kills a node, WAN=1 puts hosts apart)
 	@exec $(BIN)/joule demo $${KILL:+--kill} $${WAN:+--wan} $${PROMPT:+"$$PROMPT"}
 
-test: .venv/installed-dev ## Linters, types, architecture rules, docs and every test (under nine minutes on two idle cores)
+test: .venv/installed-dev contracts ## Linters, types, architecture rules, docs and every test (under nine minutes on two idle cores)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint types walls docs
 	$(BIN)/python -m pytest -q $(PARALLEL)
 
@@ -59,6 +59,29 @@ walls: .venv/installed-dev ## Which package may import what
 
 docs: .venv/installed-dev ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What is committed is enough to run everything; the compiler and the test chain are for tests. Where npm or its registry is
+# not there, `make test` goes on, and the tests that need them are skipped and say so.
+contracts/node_modules/installed: contracts/package-lock.json
+	@command -v npm > /dev/null || { echo "No npm here: tests of the settlement contract will be skipped."; exit 0; }
+	[ ! -L contracts/node_modules ] || exit 0
+	echo "Fetching the Solidity compiler and a test chain ..."
+	if cd contracts && npm ci --silent --ignore-scripts --fetch-retries 1 --fetch-timeout 20000; then
+		touch node_modules/installed
+	else
+		echo "npm could not fetch them: tests of the settlement contract will be skipped."
+	fi
+
+contracts: contracts/node_modules/installed ## Fetch what the settlement contract is compiled and tested with, by npm
+
+contract: contracts ## Compile the settlement contract again, into the package
+	@cd contracts && node build.js
+
+gas: .venv/installed-dev contracts ## Measure the settlement contract's gas on a test chain, against targets; writes contracts/gas.json
+	@PYTHONPATH=.:tests/support $(BIN)/python -m scripts.measure_gas
+
+twins: .venv/installed-dev contracts ## The Python rules and the contract, at length, and whether mutants of each are found (minutes)
+	@TWINS=long $(BIN)/python -m pytest -q --timeout 7200 tests/integration/contract
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
 	@for each in scripts/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done

@@ -1,0 +1,53 @@
+// Compiles with the pinned solc, offline. Writes JSON with the ABI and creation code of each contract.
+//   node build.js             the contract into the package, the test tokens into tests/support
+//   node build.js FILE.sol    what FILE declares, to standard output (for tests that change the source)
+"use strict";
+
+const fs = require("node:fs");
+const path = require("node:path");
+const solc = require("solc");
+
+const SETTINGS = {
+  evmVersion: "cancun",
+  viaIR: true,
+  optimizer: { enabled: true, runs: 1000000 },
+  metadata: { bytecodeHash: "none", appendCBOR: false },
+  outputSelection: { "*": { "*": ["abi", "evm.bytecode.object"] } },
+};
+// "Transient storage can break composability": in OpenZeppelin's guard, which clears what it stores.
+const KNOWN = "2394";
+
+function imported(name) {
+  const file = path.join(__dirname, "node_modules", name);
+  return fs.existsSync(file) ? { contents: fs.readFileSync(file, "utf8") } : { error: "not found" };
+}
+
+function compile(file) {
+  const unit = path.basename(file);
+  const sources = { [unit]: { content: fs.readFileSync(file, "utf8") } };
+  const input = JSON.stringify({ language: "Solidity", sources, settings: SETTINGS });
+  const output = JSON.parse(solc.compile(input, { import: imported }));
+  const complaints = (output.errors || []).filter((each) => each.errorCode !== KNOWN).map((each) => each.formattedMessage);
+  if (complaints.length) {
+    process.stderr.write(complaints.join("\n"));
+    process.exit(1);
+  }
+  const built = {};
+  for (const [name, contract] of Object.entries(output.contracts[unit])) {
+    if (contract.evm.bytecode.object) built[name] = { abi: contract.abi, bytecode: contract.evm.bytecode.object };
+  }
+  return built;
+}
+
+function write(target, built) {
+  const { outputSelection, ...settings } = SETTINGS;
+  const document = { compiler: solc.version(), settings, contracts: built };
+  fs.writeFileSync(path.join(__dirname, "..", target), JSON.stringify(document, null, 1) + "\n");
+}
+
+if (process.argv.length > 2) {
+  process.stdout.write(JSON.stringify(compile(process.argv[2])));
+} else {
+  write("node/settlement/contract.json", compile(path.join(__dirname, "Settlement.sol")));
+  write("tests/support/tokens.json", compile(path.join(__dirname, "Tokens.sol")));
+}

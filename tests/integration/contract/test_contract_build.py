@@ -1,0 +1,54 @@
+"""What is shipped of the settlement contract is what its source compiles to, and speaks the protocol's typed data."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+
+import pytest
+from anvil_chain import CONTRACTS, compile_source, token_code, why_no_solc
+
+from node.settlement.contract import ERRORS, settlement_contract
+from protocol.eip712 import encode_type
+from protocol.messages import MAX_LEGS, Discharge, Receipt, Session, Voucher
+from protocol.session import MAX_MONEY, MAX_SESSION_S
+
+SOURCE = (CONTRACTS / "Settlement.sol").read_text()
+MOST_CODE = 24_576
+"""Bytes of a deployed contract, by EIP-170."""
+
+
+@pytest.mark.skipif(bool(why_no_solc()), reason=why_no_solc())
+@pytest.mark.parametrize("name", ["Settlement", "Tokens"])
+def test_the_source_compiles_to_what_is_committed(name: str) -> None:
+    built = compile_source(CONTRACTS / f"{name}.sol")
+    assert built
+    for contract, (_, bytecode) in built.items():
+        committed = settlement_contract().bytecode if name == "Settlement" else token_code(contract)[1]
+        assert bytecode == committed, "run `make contract` and commit what it writes"
+
+
+def test_the_package_carries_the_contract() -> None:
+    document = json.loads(resources.files("node.settlement").joinpath("contract.json").read_text())
+    pinned = json.loads((CONTRACTS / "package.json").read_text())["devDependencies"]["solc"]
+    assert document["compiler"].startswith(pinned + "+")
+    assert list(document["contracts"]) == ["Settlement"]
+    assert len(settlement_contract().bytecode) < MOST_CODE
+
+
+@pytest.mark.parametrize("message", [Session, Voucher, Discharge, Receipt], ids=lambda message: message.__name__)
+def test_it_has_the_typed_data_of_the_protocol(message: type) -> None:
+    joined = re.sub(r'"\s+"', "", SOURCE)
+    assert f'keccak256("{encode_type(message)}")' in re.sub(r"keccak256\(\s+\"(.*)\"\s+\)", r'keccak256("\1")', joined)
+
+
+def test_it_has_the_bounds_of_the_protocol() -> None:
+    assert f"MAX_LEGS = {MAX_LEGS};" in SOURCE
+    assert "MAX_MONEY = 2 ** 63 - 1;" in SOURCE
+    assert MAX_MONEY == 2**63 - 1
+    assert f"MAX_SESSION = {MAX_SESSION_S // 86_400} days;" in SOURCE
+
+
+def test_each_of_its_errors_has_a_code() -> None:
+    assert sorted(re.findall(r"^    error (\w+)\(\);", SOURCE, re.MULTILINE)) == sorted(ERRORS)
