@@ -362,8 +362,10 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         Signature calldata secondBy
     ) external {
         if (first.origin != second.origin || first.size != second.size || first.root == second.root) revert Proof();
-        address accused = _signer(_hashCheckpoint(first), firstBy.r, firstBy.vs);
-        _requireSigner(_hashCheckpoint(second), secondBy.r, secondBy.vs, accused);
+        (bytes32 one, bytes32 other) = (_hashCheckpoint(first), _hashCheckpoint(second));
+        if (one >= other) revert Proof();
+        address accused = _signer(one, firstBy.r, firstBy.vs);
+        _requireSigner(other, secondBy.r, secondBy.vs, accused);
         _slash(accused);
     }
 

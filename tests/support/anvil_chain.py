@@ -12,9 +12,9 @@ import platform
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from node.settlement.abi import Abi
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
 MODULES = CONTRACTS / "node_modules"
-RICH = 10**24
-"""Wei that every party of a test is given for gas."""
 GAS = 30_000_000
 
 
@@ -65,7 +63,6 @@ class Chain:
 
     connection: http.client.HTTPConnection
     url: str
-    rich: set[bytes] = field(default_factory=set)
 
     def ask(self, method: str, *params: Any) -> Any:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -87,10 +84,7 @@ class Chain:
 
     def submit(self, sender: bytes, to: bytes | None, data: bytes, gas: int = GAS) -> str:
         """Hand in a transaction; its hash."""
-        if sender not in self.rich:
-            self.ask("anvil_setBalance", _hex(sender), hex(RICH))
-            self.rich.add(sender)
-        call = {"from": _hex(sender), "data": _hex(data), "gas": hex(gas)}
+        call = {"from": _hex(sender), "data": _hex(data), "gas": hex(gas), "gasPrice": "0x0"}
         return str(self.ask("eth_sendTransaction", call if to is None else {**call, "to": _hex(to)}))
 
     def receipt(self, transaction: str) -> dict[str, Any]:
@@ -157,7 +151,7 @@ def compile_source(source: Path) -> dict[str, tuple[Abi, bytes]]:
 
 
 @contextmanager
-def running_chain(arguments: Sequence[str] = ()) -> Iterator[Chain]:
+def running_chain() -> Iterator[Chain]:
     """A chain of one's own, on a free port of this machine."""
     binary = find_anvil()
     assert binary is not None, why_no_anvil()
@@ -165,7 +159,8 @@ def running_chain(arguments: Sequence[str] = ()) -> Iterator[Chain]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [binary, "--port", str(port), "--accounts", "1", "--threads", "1", "--auto-impersonate"]
-    command += ["--hardfork", "prague", *arguments]
+    command += ["--hardfork", "prague", "--order", "fifo", "--gas-price", "0", "--block-base-fee-per-gas", "0"]
+    command += ["--gas-limit", str(20 * GAS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:

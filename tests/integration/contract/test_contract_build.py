@@ -12,7 +12,8 @@ from anvil_chain import CONTRACTS, compile_source, token_code, why_no_solc
 from node.settlement.contract import ERRORS, settlement_contract
 from protocol.eip712 import encode_type
 from protocol.messages import MAX_LEGS, Discharge, Receipt, Session, Voucher
-from protocol.session import MAX_MONEY, MAX_SESSION_S
+from protocol.settlement.sessions import MAX_SESSION_S
+from protocol.settlement.state import MAX_MONEY
 
 SOURCE = (CONTRACTS / "Settlement.sol").read_text()
 MOST_CODE = 24_576

@@ -1,0 +1,471 @@
+"""What a stateful test does to the twins: drawn operations, and composite ones that reach what draws alone would not.
+
+Drawn freely, hardly any operation at the edge of a second, in a race, or with a proof would ever be accepted; a test
+that never sees one taken is blind there. So edges, round trips and races are rules of their own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from contract_calls import as_call, claim_of, receipt_call, split
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from twins import GRACE_S, OPERATOR, PARTIES, UNBONDING_S, Step, Twins, World
+
+from protocol.checkpoint import SignedCheckpoint, TypedCheckpoint
+from protocol.eip712 import sign_typed, struct_hash
+from protocol.messages import (
+    Discharge,
+    Leg,
+    Receipt,
+    Session,
+    SignedDischarge,
+    SignedReceipt,
+    SignedVoucher,
+    Voucher,
+    session_id,
+    sign_discharge,
+    sign_voucher,
+)
+from protocol.offer import Provenance
+from protocol.operations import (
+    Close,
+    Deposit,
+    Equivocation,
+    Open,
+    Release,
+    Settle,
+    Slash,
+    Stake,
+    Unbond,
+    Unstake,
+    Withdraw,
+)
+from protocol.settlement import MAX_MONEY, MAX_SESSION_S
+from protocol.signing import SigningKey
+
+parties = st.sampled_from(PARTIES)
+amounts = st.sampled_from([0, 1, 2, 7, 30, 100, 500, MAX_MONEY - 300, MAX_MONEY])
+tenths = st.lists(st.sampled_from([0, 1, 3, 5, 9, 10]), min_size=3, max_size=3)
+legs = st.lists(st.tuples(parties, st.sampled_from([0, 1, 10, 30, 60])), min_size=1, max_size=3)
+lives = st.sampled_from([0, 1, 20, 40, 40, 60, MAX_SESSION_S, MAX_SESSION_S + 1])
+steps_on = st.sampled_from([1, 1, 1, 2, 15, 40])
+which = st.integers(0, 30)
+flaws = st.sampled_from(["", "", "", "", "signer", "cap", "short", "domain"])
+offsets = st.sampled_from([-1, 0, 1])
+words = st.lists(
+    st.tuples(st.sampled_from([0, 0, 0, 1, 1, 2, 3]), st.sampled_from([0, 0, 1, 5, 10, 29])), min_size=1, max_size=3
+)
+
+
+def another(key: SigningKey) -> SigningKey:
+    return PARTIES[(PARTIES.index(key) + 1) % len(PARTIES)] if key in PARTIES else PARTIES[0]
+
+
+def key_of(address: bytes) -> SigningKey:
+    return next(key for key in (OPERATOR, *PARTIES) if key.address == address)
+
+
+class TwinMachine(RuleBasedStateMachine):
+    """Every rule ends with a comparison of all that both twins hold."""
+
+    world: ClassVar[World]
+    counts: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.reset()
+        self.opened: list[Session] = []
+        self.salt = 0
+
+    @initialize(number=st.sampled_from([0, 1]), rich=st.booleans())
+    def begin(self, number: int, rich: bool) -> None:
+        self.twins = Twins(self.world, self.world.venues[number], self.world.begin, self.counts)
+        for key, amount in zip(PARTIES, (1000, 200, 0, MAX_MONEY - 20 if rich else 50), strict=True):
+            if amount:
+                self.take(self.deposited(key, amount))
+
+    # How time goes on, and operations that both twins understand
+
+    def do(self, *steps: Step, at: int = 0, wait: int = 1) -> list[str]:
+        return self.twins.block(steps, at or self.twins.now + wait)
+
+    def take(self, *steps: Step, at: int = 0) -> None:
+        assert self.do(*steps, at=at) == [""] * len(steps)
+
+    def pick(self, index: int) -> Session | None:
+        """One of the last sessions that were tried to be opened."""
+        recent = self.opened[-4:]
+        return recent[index % len(recent)] if recent else None
+
+    def deposited(self, key: SigningKey, amount: int) -> Step:
+        def action(actor: bytes, nonce: int) -> Deposit:
+            return Deposit(actor=actor, nonce=nonce, account=key.address, amount=amount, reference="")
+
+        return Step("deposit", key, action, "deposit", lambda _: (amount,), by_operator=True)
+
+    def simple(self, name: str, key: SigningKey, kind: Any, *values: Any, **fields: Any) -> Step:
+        return Step(name, key, lambda actor, nonce: kind(actor=actor, nonce=nonce, **fields), name, lambda _: values)
+
+    def session(self, client: SigningKey, drawn: Sequence[tuple[SigningKey, int]], expiry: int) -> Session:
+        self.salt += 1
+        return Session(
+            client=client.address,
+            expiry=expiry,
+            terms=b"\x11" * 32,
+            salt=self.salt.to_bytes(32, "big"),
+            legs=tuple(Leg(provider=key.address, cap=cap) for key, cap in drawn),
+        )
+
+    def opening(self, session: Session, actor: SigningKey, signer: SigningKey | None = None) -> Step:
+        self.twins.sessions[session_id(session)] = session
+        if session not in self.opened:
+            self.opened.append(session)
+        if actor.address == session.client:
+            return self.simple("open", actor, Open, as_call(session), session=session, signature=b"")
+        signature = sign_typed(self.twins.venue.domain, session, signer or key_of(session.client))
+        return Step(
+            "open for",
+            actor,
+            lambda address, nonce: Open(actor=address, nonce=nonce, session=session, signature=signature),
+            "openFor",
+            lambda _: (as_call(session), split(signature)),
+        )
+
+    def voucher(self, session: Session, parts: Sequence[int], flaw: str = "") -> SignedVoucher:
+        claims = [leg.cap * part // 10 for leg, part in zip(session.legs, parts, strict=False)]
+        if flaw == "cap":
+            claims[-1] = session.legs[-1].cap + 1
+        if flaw == "short":
+            claims = claims[:-1] or [0, 0]
+        voucher = Voucher(
+            session=session_id(session), amounts=tuple(claims), tokens_in=3, tokens_out=4, receipts=b"\x22" * 32
+        )
+        client = key_of(session.client)
+        domain = self.twins.venue.domain
+        if flaw == "domain":
+            domain = replace(domain, chain_id=domain.chain_id + 1)
+        return sign_voucher(domain, voucher, another(client) if flaw == "signer" else client)
+
+    def settling(self, actor: SigningKey, *claims: tuple[Session, SignedVoucher]) -> Step:
+        """Several claims; where one session comes twice, the second begins where the first has left it."""
+        vouchers = tuple(signed for _, signed in claims)
+
+        def values(_: Any) -> Sequence[Any]:
+            marks: dict[bytes, list[int]] = {}
+            called = []
+            for session, signed in claims:
+                before = marks.get(signed.voucher.session) or self.twins.marks(session)
+                called.append(claim_of(session, before, signed))
+                after = zip(before, signed.voucher.amounts, strict=False)
+                raised = [max(mark >> 64, min(amount, mark % 2**64)) << 64 | mark % 2**64 for mark, amount in after]
+                marks[signed.voucher.session] = raised
+            return (called,)
+
+        def action(address: bytes, nonce: int) -> Settle:
+            return Settle(actor=address, nonce=nonce, vouchers=vouchers)
+
+        return Step("settle", actor, action, "settle", values)
+
+    def discharge(self, session: Session, leg: int, amount: int, flaw: str = "") -> SignedDischarge:
+        signer = key_of(session.legs[min(leg, len(session.legs) - 1)].provider)
+        said = Discharge(session=session_id(session), leg=leg, amount=amount)
+        return sign_discharge(self.twins.venue.domain, said, another(signer) if flaw == "signer" else signer)
+
+    def releasing(self, actor: SigningKey, session: Session, signed: Sequence[SignedDischarge]) -> Step:
+        called = [(each.discharge.leg, each.discharge.amount, *split(each.signature)) for each in signed]
+
+        def action(address: bytes, nonce: int) -> Release:
+            return Release(actor=address, nonce=nonce, discharges=tuple(signed))
+
+        return Step(
+            "release", actor, action, "release", lambda _: (as_call(session), self.twins.marks(session), called)
+        )
+
+    def closing(self, actor: SigningKey, session: Session) -> Step:
+        def action(address: bytes, nonce: int) -> Close:
+            return Close(actor=address, nonce=nonce, session=session_id(session))
+
+        return Step("close", actor, action, "close", lambda _: (as_call(session), self.twins.marks(session)))
+
+    def receipt(self, session: Session, leg: int, tokens: int, flaw: str = "") -> SignedReceipt:
+        said = Receipt(
+            session=session_id(session),
+            leg=leg,
+            window=1 if flaw == "window" else 0,
+            tokens_in=5,
+            tokens_out=tokens,
+            rows=9,
+            input=b"\x31" * 32,
+            output=b"\x32" * 32,
+            tokens=bytes(32),
+            nonce={"nonce": b"\x34" * 32, "zero": bytes(32)}.get(flaw, b"\x33" * 32),
+            sketches=bytes(32),
+            millijoules=77,
+            source=Provenance.MODEL,
+            pue_milli=1200,
+            p50_us=1,
+            p95_us=2,
+            late=0,
+        )
+        signer = key_of(session.legs[min(leg, len(session.legs) - 1)].provider)
+        key = another(signer) if flaw == "signer" else signer
+        return SignedReceipt(receipt=said, signature=sign_typed(self.twins.venue.domain, said, key))
+
+    def slashing(self, actor: SigningKey, session: Session, pair: Sequence[SignedReceipt]) -> Step:
+        first, second = pair
+        called = [part for each in pair for part in (receipt_call(each.receipt), split(each.signature))]
+        return self.simple("slash", actor, Slash, as_call(session), *called, first=first, second=second)
+
+    def equivocating(self, actor: SigningKey, pair: Sequence[SignedCheckpoint]) -> Step:
+        first, second = pair
+        called = []
+        for each in pair:
+            said = each.checkpoint
+            called += [(said.origin, said.size, said.root), split(each.signature)]
+        return self.simple("equivocation", actor, Equivocation, *called, first=first, second=second)
+
+    # Single operations
+
+    @rule(key=parties, amount=amounts, wait=steps_on)
+    def deposit(self, key: SigningKey, amount: int, wait: int) -> None:
+        self.do(self.deposited(key, amount), wait=wait)
+
+    @rule(key=parties, amount=amounts, all_of_it=st.booleans())
+    def withdraw(self, key: SigningKey, amount: int, all_of_it: bool) -> None:
+        if all_of_it:
+            amount = self.twins.books.account(key.address).free
+        step = Step(
+            "withdraw",
+            key,
+            lambda actor, nonce: Withdraw(actor=actor, nonce=nonce, amount=amount, reference=""),
+            "withdraw",
+            lambda _: (key.address, amount),
+        )
+        self.do(step)
+
+    @rule(client=parties, actor=parties, drawn=legs, life=lives, flaw=flaws, wait=steps_on)
+    def open(
+        self,
+        client: SigningKey,
+        actor: SigningKey,
+        drawn: list[tuple[SigningKey, int]],
+        life: int,
+        flaw: str,
+        wait: int,
+    ) -> None:
+        at = self.twins.now + wait
+        session = self.session(client, drawn, at + life)
+        self.do(self.opening(session, actor, another(client) if flaw == "signer" else None), at=at)
+
+    @rule(index=which, actor=parties)
+    def open_again(self, index: int, actor: SigningKey) -> None:
+        if session := self.pick(index):
+            self.do(self.opening(session, actor))
+
+    @rule(index=which, actor=parties, parts=tenths, flaw=flaws, wait=steps_on)
+    def settle(self, index: int, actor: SigningKey, parts: list[int], flaw: str, wait: int) -> None:
+        if session := self.pick(index):
+            self.do(self.settling(actor, (session, self.voucher(session, parts, flaw))), wait=wait)
+
+    @rule(one=which, other=which, actor=parties, parts=tenths, more=tenths, flaw=flaws)
+    def settle_two(self, one: int, other: int, actor: SigningKey, parts: list[int], more: list[int], flaw: str) -> None:
+        first, second = self.pick(one), self.pick(other)
+        if first and second:
+            claims = (first, self.voucher(first, parts)), (second, self.voucher(second, more, flaw))
+            self.do(self.settling(actor, *claims))
+
+    @rule(index=which, actor=parties, said=words, flaw=flaws)
+    def release(self, index: int, actor: SigningKey, said: list[tuple[int, int]], flaw: str) -> None:
+        if session := self.pick(index):
+            signed = [self.discharge(session, leg, amount) for leg, amount in said]
+            signed[-1] = self.discharge(session, *said[-1], flaw)
+            self.do(self.releasing(actor, session, signed))
+
+    @rule(index=which, actor=parties)
+    def close(self, index: int, actor: SigningKey) -> None:
+        if session := self.pick(index):
+            self.do(self.closing(actor, session))
+
+    @rule(key=parties, amount=amounts, kind=st.sampled_from(["stake", "unstake", "unbond"]), wait=steps_on)
+    def move_stake(self, key: SigningKey, amount: int, kind: str, wait: int) -> None:
+        steps = {
+            "stake": self.simple("stake", key, Stake, amount, amount=amount),
+            "unstake": self.simple("unstake", key, Unstake, amount, amount=amount),
+            "unbond": self.simple("unbond", key, Unbond),
+        }
+        self.do(steps[kind], wait=wait)
+
+    # Edges, races, and round trips
+
+    @rule(
+        index=which,
+        after_grace=st.booleans(),
+        offset=offsets,
+        actor=parties,
+        parts=tenths,
+        what=st.sampled_from(["settle", "close", "release", "open"]),
+    )
+    def at_an_edge(
+        self, index: int, after_grace: bool, offset: int, actor: SigningKey, parts: list[int], what: str
+    ) -> None:
+        """At a session's expiry, or the end of its grace, to the second."""
+        session = self.pick(index)
+        at = 0 if session is None else session.expiry + GRACE_S * after_grace + offset
+        if session is None or at <= self.twins.now:
+            return
+        steps = {
+            "settle": self.settling(actor, (session, self.voucher(session, parts))),
+            "close": self.closing(actor, session),
+            "release": self.releasing(actor, session, [self.discharge(session, 0, 0)]),
+            "open": self.opening(session, actor),
+        }
+        self.do(steps[what], at=at)
+
+    @rule(
+        client=parties,
+        drawn=st.lists(st.tuples(parties, st.sampled_from([10, 20])), min_size=2, max_size=3),
+        parts=tenths,
+        more=tenths,
+        offset=offsets,
+        said=st.sampled_from([0, 3, 11]),
+        end=st.sampled_from(["settle", "close"]),
+    )
+    def a_whole_session(
+        self,
+        client: SigningKey,
+        drawn: list[tuple[SigningKey, int]],
+        parts: list[int],
+        more: list[int],
+        offset: int,
+        said: int,
+        end: str,
+    ) -> None:
+        """Open, settle, release, settle again, and the last second."""
+        session = self.session(client, drawn, self.twins.now + 20)
+        if self.do(self.opening(session, client)) != [""]:
+            return
+        self.do(self.settling(drawn[0][0], (session, self.voucher(session, parts))))
+        self.do(self.releasing(client, session, [self.discharge(session, 1, said)]))
+        self.do(self.settling(drawn[0][0], (session, self.voucher(session, more))))
+        last = {
+            "settle": self.settling(client, (session, self.voucher(session, [10] * 3))),
+            "close": self.closing(drawn[0][0], session),
+        }
+        self.do(last[end], at=session.expiry + GRACE_S + offset)
+        self.do(self.closing(client, session))
+        self.do(self.opening(session, client))
+
+    @rule(key=parties, amount=st.sampled_from([1, 7, 30]), again=st.booleans(), offset=offsets)
+    def a_whole_stake(self, key: SigningKey, amount: int, again: bool, offset: int) -> None:
+        """Put at stake, taken out, perhaps in two steps, and free at the second."""
+        self.do(self.simple("stake", key, Stake, amount + 1, amount=amount + 1))
+        self.do(self.simple("unstake", key, Unstake, amount, amount=amount))
+        if again:
+            self.do(self.simple("unstake", key, Unstake, 1, amount=1), wait=UNBONDING_S // 2)
+        at = self.twins.books.account(key.address).unlock_at + offset
+        self.do(self.simple("unbond", key, Unbond), at=at if at > self.twins.now else 0)
+
+    @rule(
+        client=parties,
+        accused=parties,
+        actor=parties,
+        stakes=st.sampled_from([0, 1, 7, 30]),
+        leaving=st.booleans(),
+        flaw=st.sampled_from(["", "", "", "", "window", "nonce", "zero", "signer", "same", "order", "leg"]),
+        when=st.sampled_from(["at once", "closed", "end", "after"]),
+        second=st.booleans(),
+    )
+    def a_proof(
+        self,
+        client: SigningKey,
+        accused: SigningKey,
+        actor: SigningKey,
+        stakes: int,
+        leaving: bool,
+        flaw: str,
+        when: str,
+        second: bool,
+    ) -> None:
+        """A provider at stake, and two receipts of one window under one nonce."""
+        if stakes:
+            self.do(self.simple("stake", accused, Stake, stakes, amount=stakes))
+        if leaving:
+            self.do(self.simple("unstake", accused, Unstake, 1, amount=1))
+        session = self.session(client, [(accused, 3), (actor, 2)], self.twins.now + 5)
+        self.do(self.opening(session, client))
+        if when == "closed":
+            self.do(self.settling(actor, (session, self.voucher(session, [10, 10]))))
+        leg = 2 if flaw == "leg" else 1 if second else 0
+        pair = [self.receipt(session, leg, 1), self.receipt(session, leg, 1 if flaw == "same" else 2, flaw)]
+        if flaw == "zero":
+            pair[0] = self.receipt(session, leg, 1, flaw)
+        pair.sort(key=lambda each: struct_hash(each.receipt), reverse=flaw == "order")
+        at = session.expiry + GRACE_S + {"end": 0, "after": 1}.get(when, 0)
+        self.do(self.slashing(actor, session, pair), at=at if when in ("end", "after") else 0)
+        self.do(self.slashing(actor, session, pair))
+
+    @rule(
+        accused=parties,
+        actor=parties,
+        stakes=st.sampled_from([0, 1, 8]),
+        flaw=st.sampled_from(["", "", "", "size", "origin", "root", "signer", "order"]),
+    )
+    def an_equivocation(self, accused: SigningKey, actor: SigningKey, stakes: int, flaw: str) -> None:
+        """A log's operator at stake, and two roots of one size."""
+        if stakes:
+            self.do(self.simple("stake", accused, Stake, stakes, amount=stakes))
+        one = TypedCheckpoint(origin=b"\x41" * 32, size=6, root=b"\x42" * 32)
+        other = TypedCheckpoint(
+            origin=(b"\x45" if flaw == "origin" else b"\x41") * 32,
+            size=7 if flaw == "size" else 6,
+            root=(b"\x42" if flaw == "root" else b"\x43") * 32,
+        )
+        signers = accused, another(accused) if flaw == "signer" else accused
+        pair = [
+            SignedCheckpoint(checkpoint=said, signature=sign_typed(self.twins.venue.domain, said, key))
+            for said, key in zip((one, other), signers, strict=True)
+        ]
+        pair.sort(key=lambda each: struct_hash(each.checkpoint), reverse=flaw == "order")
+        self.do(self.equivocating(actor, pair))
+
+    @rule(index=which, one=parties, other=parties, parts=tenths, more=tenths, kind=st.sampled_from("scrbw"))
+    def a_race(
+        self, index: int, one: SigningKey, other: SigningKey, parts: list[int], more: list[int], kind: str
+    ) -> None:
+        """Two operations in one block, the second made for what the first leaves."""
+        session = self.pick(index)
+        if session is None:
+            return
+        first = self.settling(one, (session, self.voucher(session, parts)))
+        free = self.twins.books.account(one.address).free
+        steps = {
+            "s": (first, self.settling(other, (session, self.voucher(session, more)))),
+            "c": (self.closing(one, session), self.closing(other, session)),
+            "r": (first, self.releasing(other, session, [self.discharge(session, 0, 0)])),
+            "b": (self.simple("stake", one, Stake, 5, amount=5), self.simple("unstake", one, Unstake, 5, amount=5)),
+            "w": (self.simple("stake", one, Stake, free, amount=free),) * 2,
+        }
+        self.do(*steps[kind])
+
+    @rule(index=which, actor=parties, parts=tenths, what=st.sampled_from(["settle", "release", "close"]))
+    def with_other_marks(self, index: int, actor: SigningKey, parts: list[int], what: str) -> None:
+        """An operation that says of a session what is not so: only the contract is told."""
+        session = self.pick(index)
+        record = None if session is None else self.twins.books.session(session_id(session))
+        if session is None or record is None or record.closed:
+            return
+        marks = self.twins.marks(session)
+        marks[0] += 1
+        claim = claim_of(session, marks, self.voucher(session, parts))
+        values: dict[str, tuple[Any, ...]] = {
+            "settle": ([claim],),
+            "release": (as_call(session), marks, []),
+            "close": (as_call(session), marks),
+        }
+        step = Step(what, actor, lambda *_: Unbond(actor=actor.address, nonce=0), what, lambda _: values[what])
+        self.twins.refused_by_contract(step, self.twins.now + 1, "stale")
