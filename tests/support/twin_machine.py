@@ -85,7 +85,7 @@ class TwinMachine(RuleBasedStateMachine):
     @initialize(number=st.sampled_from([0, 1]), rich=st.booleans())
     def begin(self, number: int, rich: bool) -> None:
         self.twins = Twins(self.world, self.world.venues[number], self.world.begin, self.counts)
-        for key, amount in zip(PARTIES, (1000, 200, 0, MAX_MONEY - 20 if rich else 50), strict=True):
+        for key, amount in zip(PARTIES, (1000, 200, 0, MAX_MONEY - 7 if rich else 50), strict=True):
             if amount:
                 self.take(self.deposited(key, amount))
 
