@@ -1,4 +1,4 @@
-"""Tokens that do not do what they say are refused, and one that calls back in the middle of a transfer gains nothing."""
+"""Tokens that do not do what they say are refused, and one that calls back in mid-transfer gains nothing."""
 
 from __future__ import annotations
 
