@@ -98,8 +98,10 @@ class TwinMachine(RuleBasedStateMachine):
         assert self.do(*steps, at=at) == [""] * len(steps)
 
     def pick(self, index: int) -> Session | None:
-        """One of the last sessions that were tried to be opened."""
-        recent = self.opened[-4:]
+        """One of the last sessions; mostly one that is open, where there is any."""
+        books = self.twins.books
+        alive = [each for each in self.opened if (record := books.session(session_id(each))) and not record.closed]
+        recent = alive[-3:] if alive and index % 4 else self.opened[-4:]
         return recent[index % len(recent)] if recent else None
 
     def deposited(self, key: SigningKey, amount: int) -> Step:
@@ -335,6 +337,7 @@ class TwinMachine(RuleBasedStateMachine):
         said=st.sampled_from([0, 3, 11]),
         end=st.sampled_from(["settle", "close"]),
         relayed=st.booleans(),
+        flaw=flaws,
     )
     def a_whole_session(
         self,
@@ -346,13 +349,14 @@ class TwinMachine(RuleBasedStateMachine):
         said: int,
         end: str,
         relayed: bool,
+        flaw: str,
     ) -> None:
         """Open, settle, release, settle again, and the last second."""
         session = self.session(client, drawn, self.twins.now + 20)
         if self.do(self.opening(session, another(client) if relayed else client)) != [""]:
             return
-        self.do(self.settling(drawn[0][0], (session, self.voucher(session, parts))))
-        self.do(self.releasing(client, session, [self.discharge(session, 1, said)]))
+        self.do(self.settling(drawn[0][0], (session, self.voucher(session, parts, flaw))))
+        self.do(self.releasing(client, session, [self.discharge(session, 1, said, flaw)]))
         self.do(self.settling(drawn[0][0], (session, self.voucher(session, more))))
         last = {
             "settle": self.settling(client, (session, self.voucher(session, [10] * 3))),
