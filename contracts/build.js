@@ -1,4 +1,5 @@
-// Compiles with the pinned solc, offline. Writes JSON with the ABI and creation code of each contract.
+// Compiles with the pinned solc, offline. Writes JSON with the ABI and code of each contract,
+// and where in its deployed code values stand that are only known then.
 //   node build.js             the contract into the package, the test tokens into tests/support
 //   node build.js FILE.sol    what FILE declares, to standard output (for tests that change the source)
 "use strict";
@@ -12,7 +13,7 @@ const SETTINGS = {
   viaIR: true,
   optimizer: { enabled: true, runs: 1000000 },
   metadata: { bytecodeHash: "none", appendCBOR: false },
-  outputSelection: { "*": { "*": ["abi", "evm.bytecode.object"] } },
+  outputSelection: { "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode"], "": ["ast"] } },
 };
 // "Transient storage can break composability": in OpenZeppelin's guard, which clears what it stores.
 const KNOWN = "2394";
@@ -22,21 +23,34 @@ function imported(name) {
   return fs.existsSync(file) ? { contents: fs.readFileSync(file, "utf8") } : { error: "not found" };
 }
 
-function compile(file) {
+function compile(file, strict) {
   const unit = path.basename(file);
   const sources = { [unit]: { content: fs.readFileSync(file, "utf8") } };
   const input = JSON.stringify({ language: "Solidity", sources, settings: SETTINGS });
   const output = JSON.parse(solc.compile(input, { import: imported }));
-  const complaints = (output.errors || []).filter((each) => each.errorCode !== KNOWN).map((each) => each.formattedMessage);
-  if (complaints.length) {
-    process.stderr.write(complaints.join("\n"));
-    process.exit(1);
-  }
+  const complaints = (output.errors || []).filter((each) => each.errorCode !== KNOWN);
+  process.stderr.write(complaints.map((each) => each.formattedMessage).join("\n"));
+  if (complaints.some((each) => strict || each.severity === "error")) process.exit(1);
+  const names = variables(Object.values(output.sources).map((source) => source.ast));
   const built = {};
   for (const [name, contract] of Object.entries(output.contracts[unit])) {
-    if (contract.evm.bytecode.object) built[name] = { abi: contract.abi, bytecode: contract.evm.bytecode.object };
+    if (!contract.evm.bytecode.object) continue;
+    const immutables = {};
+    for (const [id, places] of Object.entries(contract.evm.deployedBytecode.immutableReferences || {})) {
+      immutables[names[id]] = places.map((place) => place.start);
+    }
+    const { bytecode, deployedBytecode } = contract.evm;
+    built[name] = { abi: contract.abi, bytecode: bytecode.object, deployed: deployedBytecode.object, immutables };
   }
   return built;
+}
+
+// Names of variables by their number in the syntax tree: what the compiler calls immutable values by.
+function variables(node, names = {}) {
+  if (node === null || typeof node !== "object") return names;
+  if (node.nodeType === "VariableDeclaration") names[node.id] = node.name;
+  for (const child of Object.values(node)) variables(child, names);
+  return names;
 }
 
 function write(target, built) {
@@ -46,8 +60,8 @@ function write(target, built) {
 }
 
 if (process.argv.length > 2) {
-  process.stdout.write(JSON.stringify(compile(process.argv[2])));
+  process.stdout.write(JSON.stringify(compile(process.argv[2], false)));
 } else {
-  write("node/settlement/contract.json", compile(path.join(__dirname, "Settlement.sol")));
-  write("tests/support/tokens.json", compile(path.join(__dirname, "Tokens.sol")));
+  write("node/settlement/contract.json", compile(path.join(__dirname, "Settlement.sol"), true));
+  write("tests/support/tokens.json", compile(path.join(__dirname, "Tokens.sol"), true));
 }

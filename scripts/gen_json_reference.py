@@ -28,6 +28,7 @@ from node.app.survey import KeptManifest, Survey
 from node.app.watching import Watched
 from node.cli.accusing import Convicted
 from node.cli.boundary import Failure
+from node.cli.contract import Contract
 from node.cli.copies import Exported
 from node.cli.doctor import Finding
 from node.cli.earnings import Earnings
@@ -101,6 +102,9 @@ PRINTED: dict[str, Printed] = {
     "stake": Printed((Staked,)),
     "unstake": Printed((Staked,)),
     "unbond": Printed((Staked,)),
+    "contract deploy": Printed((Contract,)),
+    "contract status": Printed((Contract,)),
+    "contract verify": Printed((Contract,)),
     "demo": Printed((DemoFindings,), "An object with the fields of [joule run](#joule-run), and with these"),
     "doctor": Printed((Finding,), "A list of objects"),
 }

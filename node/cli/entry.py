@@ -40,6 +40,7 @@ COMMANDS = {
     "stake": "node.cli.stakes:stake",
     "unstake": "node.cli.stakes:unstake",
     "unbond": "node.cli.stakes:unbond",
+    "contract": "node.cli.contract:contract",
     "demo": "node.cli.demo:demo",
     "doctor": "node.cli.doctor:doctor",
 }

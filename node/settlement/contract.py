@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -50,6 +51,10 @@ class BuiltContract:
     abi: Abi
     bytecode: bytes
     """Creation code; the constructor's values stand after it."""
+    deployed: bytes
+    """The code that lies on a chain afterwards, with zeros in the place of immutable values."""
+    immutables: Mapping[str, Sequence[int]]
+    """Where those stand in it, by name; each has 32 bytes."""
 
 
 @functools.cache
@@ -57,7 +62,13 @@ def settlement_contract() -> BuiltContract:
     """The contract that this version of Joulemesh deploys and speaks to."""
     document = json.loads(resources.files(__package__).joinpath("contract.json").read_text())
     built = document["contracts"]["Settlement"]
-    return BuiltContract(document["compiler"], Abi(built["abi"]), bytes.fromhex(built["bytecode"]))
+    return BuiltContract(
+        document["compiler"],
+        Abi(built["abi"]),
+        bytes.fromhex(built["bytecode"]),
+        bytes.fromhex(built["deployed"]),
+        built["immutables"],
+    )
 
 
 def contract_domain(chain_id: int, contract: bytes) -> Domain:

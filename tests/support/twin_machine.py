@@ -288,6 +288,15 @@ class TwinMachine(RuleBasedStateMachine):
             signed[-1] = self.discharge(session, *said[-1], flaw)
             self.do(self.releasing(actor, session, signed))
 
+    @rule(index=which, actor=parties, again=st.booleans())
+    def release_all(self, index: int, actor: SigningKey, again: bool) -> None:
+        """Every leg gives up the rest; one more word after that comes to a closed session."""
+        if session := self.pick(index):
+            signed = [self.discharge(session, leg, 0) for leg, each in enumerate(session.legs) if each.cap]
+            signed += [self.discharge(session, 0, 0)] * again
+            if signed:
+                self.do(self.releasing(actor, session, signed))
+
     @rule(index=which, actor=parties)
     def close(self, index: int, actor: SigningKey) -> None:
         if session := self.pick(index):

@@ -40,7 +40,7 @@ def test_both_machines_agree(capsys: pytest.CaptureFixture[str]) -> None:
         run_state_machine_as_test(
             TwinMachine,
             settings=settings(
-                max_examples=300 if LONG else 25,
+                max_examples=300 if LONG else 35,
                 stateful_step_count=60 if LONG else 40,
                 deadline=None,
                 derandomize=not LONG,
