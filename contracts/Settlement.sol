@@ -267,7 +267,10 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         uint256 held = _held(marks);
         uint256 freed = 0;
         for (uint256 i = 0; i < discharges.length; ++i) {
-            if (freed == held) revert SessionClosed();
+            if (freed == held) {
+                _requireKnown(session, CLOSED);
+                revert SessionClosed();
+            }
             Discharge calldata discharge = discharges[i];
             (uint256 leg, uint256 amount) = (discharge.leg, discharge.amount);
             // (1) the leg's own word

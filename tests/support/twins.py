@@ -149,14 +149,13 @@ class Twins:
         key = OPERATOR if step.by_operator else step.actor
         self.nonces[key.address] += 1
         action = step.action(key.address, self.nonces[key.address])
-        before = self.books.total() + self._burned
-        self._forget()
+        before = self.books.total() + self.books.burned
         try:
             outcome = apply(self.books, self.venue.domain, sign_op(self.venue.domain, key, action), self.now)
         except (RuleError, PeerError) as error:
             return error.code
         self.books.record(outcome)
-        self.net[step.actor.address] += self.books.total() + self._burned - before
+        self.net[step.actor.address] += self.books.total() + self.books.burned - before
         return ""
 
     def _on_chain(self, transactions: Sequence[tuple[bytes, bytes]]) -> list[str]:
@@ -181,16 +180,6 @@ class Twins:
         data = bytes.fromhex(trace.get("output", "0x").removeprefix("0x"))
         return ERRORS.get(self.venue.settlement.abi.error(data), f"a revert without a name: {data.hex()}")
 
-    def _forget(self) -> None:
-        """L19: a ledger's running state forgets sessions that are closed, once their grace is over."""
-        for identity, record in list(self.books.sessions.items()):
-            if record.closed and self.now > record.session.expiry + GRACE_S:
-                del self.books.sessions[identity]
-
-    @property
-    def _burned(self) -> int:
-        return self.books.burned
-
     def compare(self) -> None:
         """All accounts, sessions, burned money, tokens, and that no money is made or lost."""
         settlement, token = self.venue.settlement, self.venue.token
@@ -210,8 +199,8 @@ class Twins:
             assert next(answers)[0] == MINTED - self.net[address] * self.venue.scale
         inside = sum(self.net.values())
         assert next(answers)[0] == inside * self.venue.scale
-        assert next(answers)[0] == self._burned
-        assert self.books.total() + self._burned == inside
+        assert next(answers)[0] == self.books.burned
+        assert self.books.total() + self.books.burned == inside
 
     def _slots(self, identity: SessionId) -> tuple[bytes, ...]:
         record = self.books.session(identity)

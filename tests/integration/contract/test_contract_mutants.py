@@ -27,8 +27,8 @@ def disagreement(world: World) -> str:
         run_state_machine_as_test(
             TwinMachine,
             settings=settings(
-                max_examples=300,
-                stateful_step_count=50,
+                max_examples=400,
+                stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
                 phases=[Phase.generate],

@@ -40,8 +40,8 @@ def test_both_machines_agree(capsys: pytest.CaptureFixture[str]) -> None:
         run_state_machine_as_test(
             TwinMachine,
             settings=settings(
-                max_examples=300 if LONG else 35,
-                stateful_step_count=60 if LONG else 40,
+                max_examples=400 if LONG else 60,
+                stateful_step_count=50 if LONG else 12,
                 deadline=None,
                 derandomize=not LONG,
                 suppress_health_check=list(HealthCheck),
