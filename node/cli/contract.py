@@ -47,7 +47,9 @@ class Contract:
     """Whether its code was compared with this version's, and is the same."""
 
 
-@click.group()
+@click.group(
+    epilog=examples("joule contract verify evm:8453:0x5FbDB2315678afecb367f032d93F642f64180aa3@http://127.0.0.1:8545")
+)
 def contract() -> None:
     """The settlement contract, on an EVM chain."""
 
