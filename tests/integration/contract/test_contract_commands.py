@@ -72,3 +72,12 @@ def test_what_cannot_be_deployed_is_said(joule: Callable[..., Outcome], chain: C
     assert "Decimals" in refused.err
     silent = joule("contract", "deploy", "--rpc", "http://127.0.0.1:9", "--token", checksum_address(odd.address))
     assert "no answer from the chain's node" in silent.err
+
+
+def test_a_key_without_the_chains_coin_is_told(joule: Callable[..., Outcome], chain: Chain) -> None:
+    assert joule("key", "new", "--light").status == 0
+    token = deploy(chain, *token_code("PlainToken"), 6)
+    chain.ask("anvil_setNextBlockBaseFeePerGas", hex(10**9))
+    refused = joule("contract", "deploy", "--rpc", chain.url, "--token", checksum_address(token.address))
+    assert refused.status == 1
+    assert "coin, for gas" in refused.err
