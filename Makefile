@@ -17,7 +17,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 
 # Three workers on two cores, for tests of networks often wait; a file's tests stay together, for they share what is slow to
 # start, and the slowest come first.
-PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins clean
 

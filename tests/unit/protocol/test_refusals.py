@@ -19,9 +19,13 @@ TRAVELLING = {
 STAYING = {
     "book-full",  # of gossip, where nobody is answered
     "cancelled",  # what a client tells its own user
+    "no-contract",  # of a chain, as the next ones: told to who asked it
     "no-such-protocol",
+    "other-chain",
+    "other-contract",
     "other-ledger",
     "provider-lost",
+    "reverted",
     "stalled",
 }
 """Codes of these errors that are told to nobody outside."""
