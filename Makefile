@@ -40,7 +40,7 @@ help: ## List the targets
 demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else, KILL=1 kills a node, WAN=1 puts hosts apart)
 	@exec $(BIN)/joule demo $${KILL:+--kill} $${WAN:+--wan} $${PROMPT:+"$$PROMPT"}
 
-test: .venv/installed-dev contracts ## Linters, types, architecture rules, docs and every test (under nine minutes on two idle cores)
+test: .venv/installed-dev contracts ## Linters, types, architecture rules, docs and every test (about ten minutes on two idle cores)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint types walls docs
 	$(BIN)/python -m pytest -q $(PARALLEL)
 
