@@ -13,7 +13,8 @@ import click
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_facts, print_json
 from node.config import ClientConfig
-from protocol.ids import checksum_address, parse_address
+from protocol.errors import ConfigurationError, InvalidError
+from protocol.ids import Address, checksum_address, parse_address
 
 if TYPE_CHECKING:
     from node.settlement.deployment import ContractFacts
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DAY_S = 86_400
+
+
+def _parse_token(_ctx: click.Context, _parameter: click.Parameter, text: str) -> Address:
+    return _read(parse_address, text)
+
+
+def _parse_venue(_ctx: click.Context, _parameter: click.Parameter, text: str) -> VenueAddress:
+    from node.settlement.rpc import parse_venue
+
+    return _read(parse_venue, text)
+
+
+def _read(parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except InvalidError as error:
+        raise ConfigurationError(error.message, hint=error.hint) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +78,13 @@ def contract() -> None:
     )
 )
 @click.option("--rpc", required=True, metavar="URL", help="Where a node of the chain answers JSON-RPC.")
-@click.option("--token", required=True, metavar="ADDRESS", help="The ERC-20 token to count in, of 6 or 18 decimals.")
+@click.option(
+    "--token",
+    required=True,
+    metavar="ADDRESS",
+    callback=_parse_token,
+    help="The ERC-20 token to count in, of 6 or 18 decimals.",
+)
 @click.option(
     "--grace",
     "grace_s",
@@ -83,7 +107,7 @@ def contract() -> None:
 def deploy(
     config: ClientConfig,
     rpc: str,
-    token: str,
+    token: Address,
     grace_s: int,
     unbonding_s: int,
     passphrase_file: Path | None,
@@ -92,10 +116,10 @@ def deploy(
     """Put a settlement contract on a chain. Your key pays the gas; nothing about it can be changed later."""
     from node.settlement import deployment
 
-    address, key = parse_address(token), unlocked(config, passphrase_file)
+    key = unlocked(config, passphrase_file)
 
     async def act(chain: ChainRpc) -> tuple[VenueAddress, ContractFacts]:
-        venue = await deployment.deploy(chain, key, token=address, grace_s=grace_s, unbonding_s=unbonding_s)
+        venue = await deployment.deploy(chain, key, token=token, grace_s=grace_s, unbonding_s=unbonding_s)
         return venue, await deployment.verify(chain, venue)
 
     _show(*_with_chain(rpc, act), verified=True, as_json=as_json)
@@ -104,29 +128,25 @@ def deploy(
 @contract.command(
     epilog=examples("joule contract status evm:8453:0x5FbDB2315678afecb367f032d93F642f64180aa3@http://127.0.0.1:8545")
 )
-@click.argument("venue", metavar="CONTRACT")
+@click.argument("venue", metavar="CONTRACT", callback=_parse_venue)
 @json_option
-def status(venue: str, as_json: bool) -> None:
+def status(venue: VenueAddress, as_json: bool) -> None:
     """Show what a settlement contract fixed for good, and what it holds."""
     from node.settlement import deployment
-    from node.settlement.rpc import parse_venue
 
-    place = parse_venue(venue)
-    _show(place, _with_chain(place.url, lambda chain: deployment.facts(chain, place)), verified=False, as_json=as_json)
+    _show(venue, _with_chain(venue.url, lambda chain: deployment.facts(chain, venue)), verified=False, as_json=as_json)
 
 
 @contract.command(
     epilog=examples("joule contract verify evm:8453:0x5FbDB2315678afecb367f032d93F642f64180aa3@http://127.0.0.1:8545")
 )
-@click.argument("venue", metavar="CONTRACT")
+@click.argument("venue", metavar="CONTRACT", callback=_parse_venue)
 @json_option
-def verify(venue: str, as_json: bool) -> None:
+def verify(venue: VenueAddress, as_json: bool) -> None:
     """Compare the code at an address with this version's contract, byte by byte."""
     from node.settlement import deployment
-    from node.settlement.rpc import parse_venue
 
-    place = parse_venue(venue)
-    _show(place, _with_chain(place.url, lambda chain: deployment.verify(chain, place)), verified=True, as_json=as_json)
+    _show(venue, _with_chain(venue.url, lambda chain: deployment.verify(chain, venue)), verified=True, as_json=as_json)
 
 
 def _with_chain(url: str, act: Callable[[ChainRpc], Awaitable[T]]) -> T:
