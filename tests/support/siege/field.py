@@ -26,6 +26,8 @@ __all__ = ["Child", "Field", "FreshRun", "Job", "Shape"]
 
 READY_S = 90.0
 STOP_S = 10.0
+DONE_S = 90.0
+"""For an attacker, which gives way to everybody else, to notice that it is to stop."""
 FRESH_S = 150.0
 TREE = Path(__file__).parents[3]
 MONEY = "2"
@@ -263,7 +265,7 @@ class Field:
         finally:
             if child.process.stdin is not None:
                 child.process.stdin.write(b"stop\n")
-            if not await child.wait_for("done", limit_s=STOP_S):
+            if not await child.wait_for("done", limit_s=DONE_S):
                 await self.dismiss()
 
     async def dismiss(self) -> None:
