@@ -14,7 +14,7 @@ from typing import Annotated
 from protocol.activations import ActivationType
 from protocol.codec import Count, Message, Size, TextSize, Uint, message
 from protocol.errors import ExpiredError, MalformedError, SignatureError
-from protocol.ids import U40, U64, Address, BlockNumber, BlockSpan, Bytes32, Name, PublicKeyBytes, Tokens
+from protocol.ids import U40, U64, Address, AddressBytes, BlockNumber, BlockSpan, Bytes32, Name, PublicKeyBytes, Tokens
 from protocol.jurisdictions import COUNTRIES, UNDECLARED, is_subdivision
 from protocol.power import most_per_token
 from protocol.rates import Rates, check_rates
@@ -34,6 +34,7 @@ __all__ = [
     "Offer",
     "OfferKey",
     "Provenance",
+    "RoundTrip",
     "Statement",
     "check_offer",
     "offer_key",
@@ -52,6 +53,13 @@ MAX_AT_ONCE = 1 << 16
 """Sessions, devices, or positions in one pass: more than one machine has."""
 MAX_ADDRESSES = 4
 """Of each kind: a machine has few names, and whoever believes an offer dials them all where it comes to that."""
+
+MAX_PLACES = 16
+"""Beside the first."""
+MAX_RETENTION_S = 10 * 366 * 86_400
+"""Ten years."""
+MAX_ROUND_TRIPS = 16
+"""To the neighbours that a node has on its routes."""
 
 MAX_DRAFT = 1024
 """Drafted tokens in one pass."""
@@ -181,7 +189,16 @@ class Statement(Message):
     """Unix seconds."""
 
 
-@message("offer/2")
+@message()
+class RoundTrip(Message):
+    """How far another party was when a node measured it last."""
+
+    address: AddressBytes
+    us: Duration
+    """Microseconds there and back."""
+
+
+@message("offer/3")
 class Offer(Message):
     """Some blocks of one model for hire, sealed with the node's key."""
 
@@ -234,6 +251,15 @@ class Offer(Message):
     """Where its data plane is reached, best first, each ending in how: ``/ip4/203.0.113.7/tcp/4002/tls``."""
     statements: Annotated[tuple[Annotated[bytes, Size(1, 1024)], ...], Count(0, 4)]
     """Sealed statements of third parties about this node."""
+    places: Annotated[tuple[Subdivision, ...], Count(0, MAX_PLACES)] = ()
+    """Where else machines behind this offer stand, countries or parts of them: one offer may be of many machines. What
+    a policy asks of a place it asks of all of them."""
+    retention_s: Annotated[int, Uint(32, MAX_RETENTION_S)] = 0
+    """Seconds for which prompts, answers and activations may be kept after a job; 0 where nothing is."""
+    trains: bool = False
+    """Whether what is kept may be used to train models."""
+    round_trips: Annotated[tuple[RoundTrip, ...], Count(0, MAX_ROUND_TRIPS)] = ()
+    """To other nodes, as measured lately: for estimates of time, and its own word only."""
 
 
 OfferKey = tuple[bytes, bytes, int, int]
@@ -281,6 +307,7 @@ def _check_values(offer: Offer) -> None:
         raise MalformedError(f"{offer.jurisdiction!r} is not an ISO 3166-1 alpha-2 country code")
     if offer.region and not (is_subdivision(offer.region) and offer.region.startswith(f"{offer.jurisdiction}-")):
         raise MalformedError(f"{offer.region!r} is not an ISO 3166-2 code in {offer.jurisdiction}")
+    _check_places(offer)
     check_addresses(offer.addresses, offer.public_key)
     check_data_addresses(offer.data_addresses)
     if len(set(offer.activations)) != len(offer.activations) or offer.hardware.count == 0:
@@ -288,6 +315,21 @@ def _check_values(offer: Offer) -> None:
     _check_figures(offer)
     for sealed in offer.statements:
         _check_statement(sealed, offer)
+
+
+def _check_places(offer: Offer) -> None:
+    named = (offer.region or offer.jurisdiction, *offer.places)
+    for place in offer.places:
+        if place not in COUNTRIES and not is_subdivision(place):
+            raise MalformedError(f"{place!r} is neither a country nor a part of one")
+    if len(set(named)) != len(named):
+        raise MalformedError("a place named twice")
+    if offer.places and offer.jurisdiction == UNDECLARED:
+        raise MalformedError("further places, and the first is not declared")
+    if offer.trains and not offer.retention_s:
+        raise MalformedError("what is not kept trains no model")
+    if len({each.address for each in offer.round_trips}) != len(offer.round_trips):
+        raise MalformedError("two round trips to one node")
 
 
 def _check_figures(offer: Offer) -> None:

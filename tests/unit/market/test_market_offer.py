@@ -17,6 +17,7 @@ from protocol.offer import (
     MAX_TTL_S,
     Evidence,
     Provenance,
+    RoundTrip,
     Statement,
     check_offer,
     supersedes,
@@ -64,6 +65,9 @@ KEPT: list[dict[str, Any]] = [
     {"data_addresses": ("/ip6/::1/tcp/4002/tls",)},
     {"statements": (statement(), statement(value="FR-75"))},
     {"statements": (statement(issued_at=0, expires_at=1),)},
+    {"jurisdiction": "FR", "places": ("FR-75", "DE", "DE-BE")},
+    {"retention_s": 86_400, "trains": True},
+    {"round_trips": tuple(RoundTrip(address=bytes([n] * 20), us=1000 * n) for n in range(16))},
 ]
 
 BROKEN: list[tuple[dict[str, Any], type[PeerError], str]] = [
@@ -77,6 +81,12 @@ BROKEN: list[tuple[dict[str, Any], type[PeerError], str]] = [
     ({"jurisdiction": "fr"}, MalformedError, "country code"),
     ({"jurisdiction": ""}, MalformedError, "country code"),
     ({"region": "FR"}, MalformedError, "3166-2"),
+    ({"places": ("EU",)}, MalformedError, "neither a country"),
+    ({"jurisdiction": "FR", "places": ("FR",)}, MalformedError, "named twice"),
+    ({"places": ("DE", "DE")}, MalformedError, "named twice"),
+    ({"jurisdiction": "ZZ", "places": ("DE",)}, MalformedError, "not declared"),
+    ({"trains": True}, MalformedError, "trains no model"),
+    ({"round_trips": (RoundTrip(address=bytes(20), us=1), RoundTrip(address=bytes(20), us=2))}, MalformedError, "two"),
     ({"region": "DE-BE"}, MalformedError, "3166-2 code in FR"),
     ({"region": "FR-"}, MalformedError, "3166-2"),
     ({"region": "FR-id"}, MalformedError, "3166-2"),

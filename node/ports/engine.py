@@ -1,0 +1,147 @@
+"""What computes: some blocks of a model, what guesses ahead, and what counts joules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from protocol.ids import BlockSpan
+from protocol.offer import Provenance
+
+__all__ = [
+    "Activations",
+    "DraftAsk",
+    "Drafter",
+    "EnergyAccount",
+    "SpanEngine",
+    "StepInput",
+    "StepOutput",
+]
+
+Activations = np.ndarray[Any, np.dtype[np.float32]]
+"""Rows of activations, ``[positions, hidden_size]``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInput:
+    """One session's part of a forward pass."""
+
+    session: bytes
+    position: int
+    """Of the first row: where the session's KV ends, or before; what it holds from there on is forgotten first."""
+    length: int
+    data: Sequence[int] | Activations
+    """Token ids at the first span, else activations ``[length, hidden_size]``."""
+    draws: int
+    """Last span: draw a token after each of so many of the last rows; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput:
+    """What came out, in the order of the inputs."""
+
+    session: bytes
+    position: int
+    length: int
+    hidden: Activations
+    """The last block's output; what the next leg receives, and what the sketch is taken of."""
+    tokens: tuple[int, ...]
+    """The tokens drawn, as many as were asked for."""
+
+
+class SpanEngine(Protocol):
+    """Some blocks of a model, and the KV of the sessions that run through them. Used from one worker."""
+
+    def open(
+        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+    ) -> None:
+        """Reserve KV for a session through some of the blocks, all by default. Raises RefusedError without room."""
+
+    @property
+    def kv_free(self) -> int:
+        """Positions that no session has reserved."""
+
+    def trim(self, session: bytes, length: int) -> int:
+        """Forget positions from `length` on and free the room beyond them; the room that is kept, in positions.
+
+        Raises MalformedError when there are fewer.
+        """
+
+    def adopt(
+        self,
+        old: bytes,
+        new: bytes,
+        *,
+        length: int,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        blocks: BlockSpan | None = None,
+    ) -> None:
+        """Open a session with the first `length` positions of one that is over, which is gone then.
+
+        Raises RefusedError as `open`, and MalformedError for an old one that is not open or has fewer positions: it
+        stays as it was.
+        """
+
+    def close(self, session: bytes) -> None:
+        """Free a session's KV; unknown sessions are ignored."""
+
+    def length(self, session: bytes) -> int:
+        """Positions of a session that are in the KV. Raises MalformedError for one that is not open."""
+
+    def rollback(self, session: bytes, length: int) -> None:
+        """Forget a session's positions from `length` on. Raises MalformedError when there are fewer."""
+
+    def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
+        """One packed pass. A bad item gives a PeerError in its place and leaves the others alone."""
+
+
+class DraftAsk(NamedTuple):
+    """For guesses in one sequence."""
+
+    session: bytes
+    guesses: tuple[int, ...]
+    """Tokens after the certain ones that are guessed already, and under way."""
+    wanted: int
+    """How many more, at least 1."""
+
+
+class Drafter(Protocol):
+    """Guesses how token sequences go on. What it says costs or gains time, and never changes an answer.
+
+    Used from one worker, unless it is instant. It bounds its own memory: for sequences beyond that it has no guesses.
+    """
+
+    @property
+    def instant(self) -> bool:
+        """Whether a call takes microseconds, so that it needs no worker."""
+
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+        """A sequence begins, of at most so many tokens, drawn in this way."""
+
+    def extend(self, session: bytes, tokens: Sequence[int]) -> None:
+        """These tokens come next in a sequence, and stand. One that is not known is ignored."""
+
+    def propose(self, asks: Sequence[DraftAsk]) -> list[tuple[int, ...]]:
+        """For each ask, in order, at most so many ids as it wants; none where nothing comes to mind."""
+
+    def end(self, session: bytes) -> None:
+        """A sequence is over; one that is not known is ignored."""
+
+
+class EnergyAccount(Protocol):
+    """Attributes measured joules to the work done."""
+
+    @property
+    def source(self) -> Provenance:
+        """Where its figures come from; `UNKNOWN` while there are none."""
+
+    def record(self, prompt: int, generated: int, seconds: float) -> None:
+        """A pass that took `seconds` on the clock has just ended; so many prompt and generated positions were in it."""
+
+    def millijoules_for(self, prompt: int, generated: int) -> int | None:
+        """What so many positions cost by the latest figures; None while nothing is known."""
