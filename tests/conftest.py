@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby, zip_longest
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - it asks the collector about trio: before the collector forgets what is imported
 import pytest
 from virtual_loop import VirtualLoop
+
+from node.importing import importing
 
 TESTS = Path(__file__).parent
 VIRTUAL = TESTS / "unit" / "pipeline"
@@ -22,6 +25,15 @@ def pytest_asyncio_loop_factories(
     if VIRTUAL in item.path.parents:
         return {"virtual": VirtualLoop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """What the tests are, and what they import, is not looked at by the collector while they run."""
+    if session.config.pluginmanager.has_plugin("dsession"):
+        return (yield)  # it hands out tests, and imports none
+    with importing():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from node.app.terms import Speed
 from node.config import NodeConfig
 from node.energy import Energy, choose_energy
+from node.importing import importing
 from node.ports import StepInput
 from protocol.errors import ConfigurationError
 from protocol.ids import BlockSpan, ModelManifest
@@ -33,18 +34,19 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
 
     Raises ModelError, and ConfigurationError where nothing is known of its energy.
     """
-    from node.engine.device import compute_device
-    from node.engine.engine import Engine
+    with importing():
+        from node.engine.device import compute_device
+        from node.engine.engine import Engine
 
-    engine = Engine.load(
-        config.model,
-        span.start,
-        span.end,
-        kv_tokens=config.kv_tokens,
-        dtype=manifest.precision,
-        threads=config.threads,
-        max_rows=config.chunk,
-    )
+        engine = Engine.load(
+            config.model,
+            span.start,
+            span.end,
+            kv_tokens=config.kv_tokens,
+            dtype=manifest.precision,
+            threads=config.threads,
+            max_rows=config.chunk,
+        )
     energy = choose_energy(
         declared_mj=config.millijoules_per_token,
         milliwatts_per_core=config.milliwatts_per_core,

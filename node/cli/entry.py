@@ -14,6 +14,7 @@ import click
 from node.cli.boundary import extra_for, report, wants_json
 from node.cli.options import examples
 from node.config import default_data_dir
+from node.importing import importing
 
 __all__ = ["COMMANDS", "PLUGINS", "joule", "main"]
 
@@ -59,7 +60,8 @@ class CommandTree(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
             module, attribute = COMMANDS[name].split(":")
-            found: click.Command = getattr(importlib.import_module(module), attribute)
+            with importing():
+                found: click.Command = getattr(importlib.import_module(module), attribute)
             return found
         plugin = _plugins().get(name)
         return None if plugin is None else _load(plugin)

@@ -26,17 +26,11 @@ from protocol.errors import LocalError
 
 __all__ = ["Command", "Forked", "call_forked", "fork"]
 
-_IMPORTED = [
-    *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
-    *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile", "transformers.modeling_utils"),
-    *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
-]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(_IMPORTED)
+_forks.set_forkserver_preload(["node.demo.imported"])
 
 
 class Forked:

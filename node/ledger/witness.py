@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from node.events import CheckpointCosigned, Events, WitnessRefused, unheard
 from node.ledger.log_source import HttpLog, LogReader
@@ -18,11 +19,15 @@ from node.ledger.witness_state import WitnessState, log_name
 from node.ports import Clock
 from protocol.checkpoint import Checkpoint, open_checkpoint, own_note
 from protocol.cosignature import AddCheckpoint, CosigningKey, check_add_checkpoint
-from protocol.errors import DishonestError, RefusedError, UnreachableError
+from protocol.errors import DishonestError, LocalError, RefusedError, UnreachableError
 from protocol.note import Note, NoteSignature, VerifierKey, parse_note
 
 __all__ = ["Witness", "WitnessedLog"]
 
+MOST_WAITING = 32
+"""Requests about one log that wait their turn; who comes beyond them is sent away."""
+SAME_S = 2
+"""A checkpoint that was cosigned so few seconds ago is not cosigned again: whoever asks has the same line."""
 REPLAY_S = 10.0
 """A submitter waits so long for entries to be replayed; then it comes again."""
 
@@ -40,6 +45,12 @@ class WitnessedLog:
     """The newest that was cosigned."""
     note: bytes | None = None
     """The same, with the cosignature."""
+    line: NoteSignature | None = None
+    """The cosignature in it, where this process made it."""
+    cosigned_at: int = 0
+    """Unix seconds of that line."""
+    waiting: int = 0
+    """Requests that have begun and not ended."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -78,17 +89,21 @@ class Witness:
             MalformedError, SignatureError, StaleError, ForkedError, DishonestError: as `check_add_checkpoint`.
             DishonestError: also where an entry breaks the ledger's rules.
             UnreachableError: the entries could not be read in time; it may be asked again.
-            LocalError: the disk is full.
+            LocalError: the disk is full, or too many ask at once.
         """
-        adding = asyncio.create_task(self._add(request), name="witness adds")
-        adding.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(adding)
-
-    async def _add(self, request: AddCheckpoint) -> NoteSignature:
-        origin = request.checkpoint.origin
-        log = self.logs.get(log_name(origin))
+        log = self.logs.get(log_name(request.checkpoint.origin))
         if log is None:
             raise RefusedError("this witness does not know that log", code="not-found")
+        open_checkpoint(request.note, log.verifier)  # what its log has not signed does not even wait
+        if log.waiting == MOST_WAITING:
+            raise LocalError("many ask this witness at once", code="busy", hint="ask again in a moment")
+        log.waiting += 1
+        adding = asyncio.create_task(self._add(log, request), name="witness adds")
+        adding.add_done_callback(partial(_ended, log))
+        return await asyncio.shield(adding)
+
+    async def _add(self, log: WitnessedLog, request: AddCheckpoint) -> NoteSignature:
+        origin = request.checkpoint.origin
         async with log.lock:
             try:
                 new = check_add_checkpoint(request, log.verifier, log.latest)
@@ -106,13 +121,15 @@ class Witness:
         return 0 if log is None or log.latest is None else log.latest.size
 
     async def _cosign(self, log: WitnessedLog, new: Checkpoint, note: bytes) -> NoteSignature:
-        own = parse_note(own_note(note, log.verifier))
-        line = self._key.cosign(own.text, self._clock())
+        own, now = parse_note(own_note(note, log.verifier)), self._clock()
+        if log.line is not None and log.latest == new and 0 <= now - log.cosigned_at < SAME_S:
+            return log.line
+        line = self._key.cosign(own.text, now)
         cosigned = bytes(Note(own.text, (*own.signatures, line)))
         await asyncio.to_thread(self._state.store, log.verifier, cosigned)
         # Durable. A crash before leaves what was cosigned last, and nobody has this cosignature.
         is_news = log.latest is None or log.latest.size != new.size
-        log.latest, log.note = new, cosigned
+        log.latest, log.note, log.line, log.cosigned_at = new, cosigned, line, now
         if is_news:
             self._events(CheckpointCosigned(origin=new.origin, size=new.size))
         return line
@@ -136,3 +153,9 @@ class Witness:
             await self.add(AddCheckpoint(old, proof, note))
         finally:
             await source.close()
+
+
+def _ended(log: WitnessedLog, adding: asyncio.Task[NoteSignature]) -> None:
+    log.waiting -= 1
+    if not adding.cancelled():
+        adding.exception()  # whoever asked may have gone: it is nobody's then

@@ -1,0 +1,19 @@
+"""What commands need, imported: by the process from which others are forked (`forked`), before it forks any."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+
+from node.importing import importing
+
+MODULES = (
+    *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
+    *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile", "transformers.modeling_utils"),
+    *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
+)
+
+with importing():
+    for name in MODULES:
+        with suppress(ImportError):  # a client has no engine
+            importlib.import_module(name)
