@@ -18,17 +18,18 @@ import pytest
 from outside_vectors import load_vectors
 
 from node.events import Event, WitnessRefused, unheard
-from node.ledger.witness import Witness, WitnessedLog
+from node.ledger.witness import MOST_WAITING, SAME_S, Witness, WitnessedLog
 from node.ledger.witness_service import RunningWitness, WitnessSettings, run_witness
 from node.ledger.witness_state import WitnessState, log_name
 from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from protocol.cosignature import AddCheckpoint, CosignerKey, CosigningKey, cosigned_by
-from protocol.errors import ConfigurationError, KeystoreError, LocalError, StaleError
+from protocol.errors import ConfigurationError, KeystoreError, LocalError, SignatureError, StaleError
 from protocol.merkle import Frontier, consistency_proof, leaf_hash, node_hash
 from protocol.note import NoteKey, VerifierKey
 
 NOW = 1_800_000_000
 LOG = NoteKey("ledger.example", bytes(range(32)))
+IMPOSTOR = NoteKey("ledger.example", bytes(32))
 LEAVES = [leaf_hash(bytes([number])) for number in range(40)]
 
 
@@ -206,8 +207,10 @@ class SlowState(WitnessState):
     def __init__(self, folder: Path, key: CosigningKey) -> None:
         super().__init__(folder, key)
         self.begun, self.may_end = threading.Event(), threading.Event()
+        self.stored = 0
 
     def store(self, log: VerifierKey, note: bytes) -> None:
+        self.stored += 1
         self.begun.set()
         self.may_end.wait(30)
         super().store(log, note)
@@ -234,3 +237,25 @@ async def test_who_goes_away_while_the_witness_writes_opens_no_way_for_another_h
     again.close()
     assert kept is not None
     assert kept[0] == open_checkpoint(note_of(9), LOG.verifier)
+
+
+@pytest.mark.asyncio
+async def test_however_many_ask_few_wait_and_one_checkpoint_is_written_once(tmp_path: Path) -> None:
+    key, now = CosigningKey("witness.example", bytes(32)), [NOW]
+    state = SlowState(tmp_path, key)
+    witness = Witness(key, [WitnessedLog(LOG.verifier)], state, lambda: now[0])
+    first, same = AddCheckpoint(0, (), note_of(9)), AddCheckpoint(9, (), note_of(9))
+    asking = [asyncio.create_task(witness.add(first))]
+    asking += [asyncio.create_task(witness.add(same)) for _ in range(MOST_WAITING - 1)]
+    await asyncio.to_thread(state.begun.wait, 30)
+    with pytest.raises(LocalError, match="many ask"):
+        await witness.add(same)
+    with pytest.raises(SignatureError):  # it does not come to waiting
+        await witness.add(AddCheckpoint(0, (), sign_checkpoint(Checkpoint("ledger.example", 9, bytes(32)), IMPOSTOR)))
+    state.may_end.set()
+    lines = await asyncio.gather(*asking)
+    assert (set(map(str, lines)), state.stored) == ({str(lines[0])}, 1)
+    now[0] += SAME_S
+    assert await witness.add(same) != lines[0]  # a newer time, for those who ask how old it is
+    assert state.stored == 2
+    state.close()
