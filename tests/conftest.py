@@ -1,4 +1,6 @@
-"""What holds for every test: its event loop, a virtual clock where all lives in memory, and when its turn comes."""
+"""What holds for every test: its event loop, a virtual clock where all lives in memory, when its turn comes, and a
+`joule` that starts at once.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import hypothesis  # noqa: F401 - it asks the collector about trio: before the collector forgets what is imported
 import pytest
+from forked_shell import forked_shell
 from virtual_loop import VirtualLoop
 
 from node.importing import importing
@@ -42,3 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     waiting = [each for each in files if WAITING[0] in each[0].path.parents or WAITING[1] in each[0].path.parents]
     computing = [each for each in files if each not in waiting]
     items[:] = [item for pair in zip_longest(waiting, computing, fillvalue=[]) for each in pair for item in each]
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Path]:
+    """A folder with a `joule` that starts at once, where tests run many commands; others run what is installed."""
+    with forked_shell() as tools:
+        yield tools

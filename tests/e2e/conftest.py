@@ -1,13 +1,11 @@
-"""What the end-to-end tests share: small checkpoints, made once, and commands that start at once."""
+"""What the end-to-end tests share: small checkpoints, made once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkpoints import make_checkpoint
-from forked_shell import forked_shell
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +30,3 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "endless"
     make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
     return directory
-
-
-@pytest.fixture(scope="session")
-def forked() -> Iterator[Path]:
-    """Commands that start at once, where a test runs many of them; others run what is installed."""
-    with forked_shell() as tools:
-        yield tools

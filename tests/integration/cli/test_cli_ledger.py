@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,18 +35,29 @@ class LedgerProcess(NamedTuple):
     verifier_key: str
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(forked: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "JOULE_HOME": str(folder), "JOULE_PASSPHRASE": PASSPHRASE}
-    command = [sys.executable, "-m", "node", "ledger", "run", "--json", *arguments]
+    command = [str(forked / "joule"), "ledger", "run", "--json", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
-def ledger(home: Path, joule: Joule) -> Iterator[LedgerProcess]:
+def ledger(home: Path, joule: Joule, forked: Path) -> Iterator[LedgerProcess]:
     assert joule("key", "new", "--light", "--name", "operator").status == 0
     assert joule("key", "new", "--light").status == 0
     process = start(
-        home, "--key", "operator", "--port", "0", "--faucet-limit", "10", "--grace-s", "60", "--unbonding-s", "2"
+        forked,
+        home,
+        "--key",
+        "operator",
+        "--port",
+        "0",
+        "--faucet-limit",
+        "10",
+        "--grace-s",
+        "60",
+        "--unbonding-s",
+        "2",
     )
     with process:
         try:
@@ -180,8 +190,10 @@ def test_a_ledger_that_was_tampered_with_is_found_out(joule: Joule, ledger: Ledg
     assert joule("ledger", "verify", str(file), "--json").json["fault"]["entry"] == 1
 
 
-def test_what_goes_wrong_is_told_in_one_message(joule: Joule, ledger: LedgerProcess, tmp_path: Path) -> None:
-    second = start(ledger.folder, "--key", "operator", "--port", "0")
+def test_what_goes_wrong_is_told_in_one_message(
+    joule: Joule, ledger: LedgerProcess, forked: Path, tmp_path: Path
+) -> None:
+    second = start(forked, ledger.folder, "--key", "operator", "--port", "0")
     out, err = second.communicate(timeout=START_S)
     assert second.returncode == 1
     assert "another process is writing this ledger" in json.loads(out)["message"]
@@ -189,7 +201,7 @@ def test_what_goes_wrong_is_told_in_one_message(joule: Joule, ledger: LedgerProc
 
     assert joule("key", "new", "--light", "--data-dir", str(tmp_path / "other")).status == 0
     port = ledger.url.rpartition(":")[2]
-    third = start(tmp_path / "other", "--port", port)
+    third = start(forked, tmp_path / "other", "--port", port)
     out, err = third.communicate(timeout=START_S)
     assert third.returncode == 1
     assert json.loads(out)["code"] == "listen"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,12 @@ def is_account(text: str, key: SigningKey) -> bool:
     return text.lower() == f"0x{key.address.hex()}"
 
 
-async def started(*arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "node", *arguments, stdout=asyncio.subprocess.PIPE
-    )
+async def started(joule: Path, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(joule, *arguments, stdout=asyncio.subprocess.PIPE)
 
 
-async def said(*arguments: str) -> str:
-    out, _ = await (await started(*arguments)).communicate()
+async def said(joule: Path, *arguments: str) -> str:
+    out, _ = await (await started(joule, *arguments)).communicate()
     return out.decode()
 
 
@@ -108,15 +105,15 @@ async def test_a_spoiled_copy_is_found_out_and_another_logs_folder_is_left_alone
 
 
 @pytest.mark.asyncio
-async def test_the_log_is_shown_entry_by_entry_as_it_grows(tmp_path: Path) -> None:
+async def test_the_log_is_shown_entry_by_entry_as_it_grows(tmp_path: Path, forked: Path) -> None:
     async with started_ledger(tmp_path) as ledger, LedgerClient(ledger.url) as client:
         await client.faucet(CLIENT.address, MILLION)
         arguments = ["ledger", "tail", ledger.url, "--from", "1", "--json"]
-        (line,) = map(json.loads, (await said(*arguments)).splitlines())
+        (line,) = map(json.loads, (await said(forked / "joule", *arguments)).splitlines())
         assert (line["entry"], line["operation"]) == (1, "deposit")
         assert line["actor"].lower() == f"0x{OPERATOR.address.hex()}"
         assert [each["free"] for each in line["accounts"] if is_account(each["account"], CLIENT)] == [MILLION]
-        following = await started(*arguments, "--follow")
+        following = await started(forked / "joule", *arguments, "--follow")
         assert following.stdout is not None
         try:
             async with asyncio.timeout(60):
@@ -126,10 +123,10 @@ async def test_the_log_is_shown_entry_by_entry_as_it_grows(tmp_path: Path) -> No
         finally:
             following.terminate()
             assert await following.wait() == 128 + 15
-        plain = await said("ledger", "tail", ledger.url, "--last", "2")
+        plain = await said(forked / "joule", "ledger", "tail", ledger.url, "--last", "2")
         assert [each.split()[0] for each in plain.splitlines()] == ["1", "2"]
         another = str(NoteKey("x", bytes(32)).verifier)
-        assert await said("ledger", "tail", ledger.url, "--verifier-key", another) == ""
+        assert await said(forked / "joule", "ledger", "tail", ledger.url, "--verifier-key", another) == ""
 
 
 async def page(url: str, what: str, number: object) -> Any:
