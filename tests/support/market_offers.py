@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from protocol.activations import ActivationType
-from protocol.ids import BlockSpan
+from protocol.ids import BlockSpan, ModelFile, ModelManifest
 from protocol.offer import EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
 from protocol.peer_id import peer_id_of
 from protocol.policy import LatencyClass, Policy
@@ -17,6 +17,17 @@ from protocol.signing import SigningKey
 NOW = 1_800_000_000
 MODEL = b"\x11" * 32
 VENUE = b"\x22" * 32
+MANIFEST = ModelManifest(
+    name="demo",
+    license="",
+    precision="fp32",
+    blocks=4,
+    hidden_size=8,
+    vocabulary=100,
+    max_context=100,
+    stop_tokens=(0,),
+    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
+)
 
 
 @cache

@@ -7,26 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from market_offers import NOW, VENUE, an_offer, key_of
+from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
 from node.app.continuing import Earlier
 from node.app.planning import Market, Request
 from node.config import ClientConfig
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.ids import BlockSpan
 from protocol.offer import Offer
 from protocol.signing import seal
 
-MANIFEST = ModelManifest(
-    name="demo",
-    license="",
-    precision="fp32",
-    blocks=4,
-    hidden_size=8,
-    vocabulary=100,
-    max_context=100,
-    stop_tokens=(0,),
-    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
-)
 LEGS = ((key_of(0).public_key, BlockSpan(start=0, end=2)), (key_of(1).public_key, BlockSpan(start=2, end=4)))
 EARLIER = Earlier(session=b"\x05" * 32, tokens=(4, 5, 6, 7, 8), proven=5, legs=LEGS)
 

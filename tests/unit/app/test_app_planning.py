@@ -9,31 +9,19 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from market_offers import MODEL, NOW, VENUE, an_offer, key_of
+from market_offers import MANIFEST, MODEL, NOW, VENUE, an_offer, key_of
 
 from node.app.planning import Market, Request, policy_of, require_funds, require_routable, require_tokens
 from node.config import ClientConfig
 from node.peers import Deeds
 from node.ports import VenueRules
 from protocol.errors import ConfigurationError, FundsError
-from protocol.ids import ModelFile, ModelManifest
 from protocol.offer import Evidence, Offer
 from protocol.policy import LatencyClass, Policy
 from protocol.routing import NoRouteError
 from protocol.signing import seal
 from protocol.standing import NEWCOMER, Deed, Standing
 
-MANIFEST = ModelManifest(
-    name="demo",
-    license="",
-    precision="fp32",
-    blocks=4,
-    hidden_size=8,
-    vocabulary=100,
-    max_context=100,
-    stop_tokens=(0,),
-    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
-)
 ROOT = MANIFEST.root
 CONFIG = ClientConfig(data_dir=Path("/nowhere"))
 

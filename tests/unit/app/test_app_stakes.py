@@ -6,31 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from market_offers import NOW, VENUE, an_offer, key_of
+from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
 from node.app.planning import Market, Request
 from node.app.shunned import address_of
 from node.app.stakes import LOOKS, short_of, stakes_by
 from node.config import ClientConfig
 from protocol.choice import FIRST
-from protocol.ids import ModelFile, ModelManifest
 from protocol.offer import Offer
 from protocol.settlement import Account
 from protocol.signing import seal
 
 pytestmark = pytest.mark.asyncio
-
-MANIFEST = ModelManifest(
-    name="demo",
-    license="",
-    precision="fp32",
-    blocks=4,
-    hidden_size=8,
-    vocabulary=100,
-    max_context=100,
-    stop_tokens=(0,),
-    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
-)
 
 
 class Accounts:
