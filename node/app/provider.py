@@ -218,6 +218,7 @@ class _Node:
             clock=clock,
             randomness=secrets.token_bytes,
             events=on_event,
+            spawn=spawn,
         )
         doors.network.host.serve(ORDER_PROTOCOL, admission.answer, max_request=64 * 1024)
         self._desk = OrderDesk(admission.answer, self.provider.on_link, self.provider.allowance)

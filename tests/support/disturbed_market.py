@@ -279,7 +279,7 @@ class DisturbedMarket(SmallMarket):
                 continue
             assert record.closed or record.reserved <= 1, record.reserved
             tab, terms = outcome.result.tab, outcome.deal.terms
-            found = stints(terms, tab.reroutes)
+            found = stints(terms, tab.reroutes, [each.start for each in tab.joinings], base=tab.book.base)
             parts = spans(tab.reroutes)
             limit = paid_limit(terms.plan, tab.proven)
             for leg, paid in enumerate(record.settled):

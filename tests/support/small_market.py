@@ -16,6 +16,7 @@ from pathlib import Path
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
 
+from node.app.continuing import Earlier
 from node.earnings import JournalTables, StoredJournal, Work
 from node.events import Event, Events, unheard
 from node.peers import Deeds
@@ -334,6 +335,7 @@ class SmallNode:
             clock=market.clock,
             randomness=Chance(f"node {self.address}"),
             events=self.events.append,
+            spawn=tasks.spawn,
         )
         market.network.listen(self.address, self.key.public_key, self.provider.on_link, self.provider.allowance)
         tasks.spawn(self.provider.run(), "provider")
@@ -481,6 +483,7 @@ class SmallMarket:
         ahead: int = 1,
         paid: Paid = paid_nobody,
         drafts: bool = True,
+        earlier: Earlier | None = None,
     ) -> Deal:
         """A deal over all nodes, whole spans unless other `spans` are given for the route."""
         used = [node.span for node in self.nodes]
@@ -506,6 +509,7 @@ class SmallMarket:
             randomness=self._chance,
             paid=paid,
             drafts=drafts,
+            continues=None if earlier is None else earlier.continued_by(prompt),
         )
 
     async def run(self, deal: Deal, client: JobClient | None = None) -> tuple[list[int], JobResult]:
@@ -525,9 +529,10 @@ class SmallMarket:
 
     async def revive(self, number: int) -> None:
         """Start a killed node again, with the key and the vouchers that it had."""
-        span = self.nodes[number].span
-        self.nodes[number] = SmallNode(self, number, span.start, span.end, self.nodes[number].limits)
-        await self.nodes[number].start()
+        before = self.nodes[number]
+        node = self.nodes[number] = SmallNode(self, number, before.span.start, before.span.end, before.limits)
+        node.drafter, node.draft_depth = before.drafter, before.draft_depth
+        await node.start()
 
     def free(self, key: SigningKey) -> int:
         return self.ledger.books.account(key.address).free

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -12,11 +14,11 @@ from node.pipeline.serving.neighbours import Next
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import StoredVoucher
-from node.ports import Clock, PeerMemory, Randomness, Settlement
+from node.ports import Clock, PeerMemory, Randomness, Settlement, Spawn
 from protocol.agreement import FLIGHTS
 from protocol.draws import NonceChain
 from protocol.eip712 import sign_typed
-from protocol.errors import LocalError, PeerError, RefusedError, StaleError, UnreachableError
+from protocol.errors import JoulemeshError, LocalError, PeerError, RefusedError, StaleError, UnreachableError
 from protocol.ids import BlockSpan, ModelManifest, keccak256
 from protocol.messages import Discharge, session_id
 from protocol.metering import chain_length
@@ -28,6 +30,8 @@ from protocol.terms import terms_hash
 from protocol.text import to_plain_text
 
 __all__ = ["Admission"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,7 @@ class Admission:
     clock: Clock
     randomness: Randomness
     events: Events
+    spawn: Spawn
 
     async def answer(self, _peer: bytes, data: bytes) -> bytes:
         """A sealed `Acceptance` or `Refusal` for a sealed `JobOrder`.
@@ -73,6 +78,29 @@ class Admission:
             raise StaleError("this session was ordered here before")
         if self.redeemer.full:
             raise RefusedError("more sessions were ordered here in the last minutes than can be kept", code="busy")
+        # Whoever asked may go away meanwhile: a session that is on disk is taken or refused all the same.
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.spawn(self._answer(order, answered), "order")
+        return await answered
+
+    async def _answer(self, order: JobOrder, answered: asyncio.Future[bytes]) -> None:
+        """Tell whoever asked, where it still waits: an answer, or why there is none."""
+        told: bytes | Exception = RefusedError("this node is stopping", code="internal")
+        try:
+            told = await self._taken_or_refused(order)
+        except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
+            told = error
+        finally:
+            if answered.done():
+                if isinstance(told, Exception) and not isinstance(told, JoulemeshError):
+                    _log.error("an order whose client has gone could not be answered", exc_info=told)
+            elif isinstance(told, bytes):
+                answered.set_result(told)
+            else:
+                answered.set_exception(told)
+
+    async def _taken_or_refused(self, order: JobOrder) -> bytes:
+        session = session_id(order.session)
         # On disk before any answer: this session is not taken a second time, and the first voucher is safe.
         stored = StoredVoucher(
             session=order.session, opened_at=self.clock(), leg=order.leg, pay=order.pay, discharges=()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from continued_deals import deal_on, expected_tokens
 from counting_engine import WIDTH
+from disturbed_market import StuckWorker
 from hand_client import Hand, expect, send, serves
 from small_market import RATES, SmallMarket
 
@@ -24,8 +25,8 @@ HELD = 14
 """Positions of the first session that its leg holds."""
 
 
-async def gone_on(market: SmallMarket, *, nodes: tuple[int, ...] = (0,), node: int = 0) -> Hand:
-    """A client by hand whose order, which goes on from a session of its own, was taken."""
+async def about_to_go_on(market: SmallMarket, *, nodes: tuple[int, ...] = (0,)) -> Hand:
+    """A client by hand with an open session that goes on from one of its own."""
     came, result = await market.run(deal_on(market, (1, 2, 3, 4, 5), 10, nodes=nodes))
     assert came == expected_tokens((1, 2, 3, 4, 5), 10)
     earlier = Earlier.of(result)
@@ -34,6 +35,12 @@ async def gone_on(market: SmallMarket, *, nodes: tuple[int, ...] = (0,), node: i
     hand.deal = deal_on(market, (*earlier.tokens, 7, 8, 9), 10, nodes=nodes, earlier=earlier)
     hand.session = session_id(hand.deal.session)
     await hand.open()
+    return hand
+
+
+async def gone_on(market: SmallMarket, *, nodes: tuple[int, ...] = (0,), node: int = 0) -> Hand:
+    """A client by hand whose order, which goes on from a session of its own, was taken."""
+    hand = await about_to_go_on(market, nodes=nodes)
     answer = await hand.ask(node)
     assert isinstance(answer, Acceptance)
     assert answer.cached == HELD
@@ -126,3 +133,19 @@ async def test_rows_that_come_before_the_clients_word_are_held_and_bounded(marke
     assert market.nodes[1].provider.active == 0
     assert all(not isinstance(event, Paused) for event in market.nodes[1].events)
     await serves(market)
+
+
+async def test_who_goes_away_while_its_order_is_answered_leaves_nothing_behind(shop: SmallMarket) -> None:
+    hand = await about_to_go_on(shop)
+    node = shop.nodes[0]
+    worker = node.provider._compute._worker = StuckWorker()
+    worker.stand(still=True)
+    asking = asyncio.create_task(hand.ask())
+    await asyncio.sleep(1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    worker.stand(still=False)
+    await asyncio.sleep(node.limits.lapse_s + node.limits.warm_s + 10)
+    left = (node.engine.sessions, len(node.admission.trails), node.provider.active, len(node.redeemer._live))
+    assert left == (0, 0, 0, 0)
+    await serves(shop)

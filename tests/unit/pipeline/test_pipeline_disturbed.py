@@ -6,15 +6,18 @@ JOULE_DISTURBED_JOBS says how many; each is named by the number that all of it w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
-from disturbed_market import DisturbedMarket, Trouble, answer
+from counting_engine import next_token
+from disturbed_market import DisturbedMarket, Outcome, Trouble, answer
+from oracle_drafter import OracleDrafter
 from small_market import BLOCKS
 
+from node.app.continuing import Earlier
 from node.pipeline.serving import windows
 from protocol.eip712 import Domain, sign_typed
 from protocol.messages import Receipt
@@ -26,6 +29,10 @@ PROMPT = tuple(range(1, 14))
 Spans = tuple[tuple[int, int], ...]
 
 pytestmark = pytest.mark.asyncio
+
+
+def following(tokens: Sequence[int]) -> int:
+    return next_token(tokens[-1], len(tokens) - 1)
 
 
 def random_spans(chance: Random) -> Spans:
@@ -82,31 +89,59 @@ def honest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert lies == []
 
 
+def draft(market: DisturbedMarket, chance: Random) -> None:
+    """Half of the markets guess ahead, rightly more often or less, whoever has the first blocks."""
+    depth, right = chance.choice((0, 0, 0, 1, 4, 15)), chance.choice((0.0, 0.5, 0.9, 1.0))
+    for node in market.nodes:
+        node.draft_depth = depth
+        if node.span.start == 0 and depth:
+            node.drafter = OracleDrafter(following, right, instant=chance.random() < 0.5)
+
+
+def plan_of(chance: Random) -> dict[str, int]:
+    return {
+        "window": chance.randint(1, 6),
+        "chunk": chance.randint(1, 8),
+        "ahead": chance.randint(1, 4),
+        "temperature_milli": chance.choice((0, 700)),
+    }
+
+
+def check_tokens(outcome: Outcome, prompt: Sequence[int], most: int) -> None:
+    whole = answer(tuple(prompt), most)
+    assert outcome.tokens == whole[: len(outcome.tokens)]
+    if not outcome.left and outcome.result.error is None:
+        assert outcome.tokens == whole
+
+
 @pytest.mark.parametrize("number", range(JOBS))
 async def test_a_disturbed_job(tmp_path: Path, number: int) -> None:
+    """And another that goes on from it, however it ended."""
     chance = Random(number)
     spans = random_spans(chance)
     spares = random_spares(chance, spans)
     prompt, most = PROMPT[: chance.randint(1, 13)], chance.randint(1, 30)
     market = DisturbedMarket(tmp_path, chance, spans=spans, spares=spares)
+    draft(market, chance)
     async with market:
-        deal = market.deal(
-            prompt,
-            most,
-            window=chance.randint(1, 6),
-            chunk=chance.randint(1, 8),
-            ahead=chance.randint(1, 4),
-            temperature_milli=chance.choice((0, 700)),
-        )
         troubles = random_troubles(chance, len(spans), len(spans) + len(spares), most)
-        outcome = await market.disturbed(deal, troubles)
-        result, whole = outcome.result, answer(prompt, most)
-        assert outcome.tokens == whole[: len(outcome.tokens)]
-        if not outcome.left and result.error is None:
-            assert outcome.tokens == whole
+        outcome = await market.disturbed(market.deal(prompt, most, **plan_of(chance)), troubles)
+        result = outcome.result
+        check_tokens(outcome, prompt, most)
         if can_be_healed(troubles, spans, spares) and not outcome.left:
             assert result.error is None or result.tab.ended, (result.error, result.failures, spans, spares, troubles)
         market.check_bundle(outcome)
+        for each in range(len(market.nodes)):
+            await market.mend(each)
+        earlier = Earlier.of(result)
+        if earlier is not None:
+            known = earlier.tokens[: chance.choice((len(earlier.tokens), chance.randint(1, len(earlier.tokens))))]
+            prompt, most = (*known, *PROMPT[: chance.randint(1, 5)]), chance.randint(1, 12)
+            goes_on = market.deal(prompt, most, **plan_of(chance), earlier=earlier)
+            troubles = random_troubles(chance, len(spans), len(spans) + len(spares), most)
+            again = await market.disturbed(goes_on, troubles)
+            check_tokens(again, prompt, most)
+            market.check_bundle(again)
         await market.calm()
         market.check_zero()
         market.check_money()
