@@ -8,6 +8,8 @@ checks: sessions, amounts and times are those of the ledger.
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,11 +194,11 @@ class Watchtower:
         bad: dict[Path, str] = {}
         for path in _voucher_files(self._paths):
             try:
-                stat = path.stat()
-                version = stat.st_mtime_ns, stat.st_size
+                found_at = path.stat()
+                version = found_at.st_mtime_ns, found_at.st_size
                 known = self._kept.get(path)
                 if known is None or known.version != version:
-                    known = _Kept(path, version, *_voucher_in(path, stat.st_size))
+                    known = _Kept(path, version, *_voucher_in(path, found_at))
                 found[path] = known
             except FileNotFoundError:
                 continue
@@ -217,9 +219,11 @@ def _voucher_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield each
 
 
-def _voucher_in(path: Path, size: int) -> tuple[Session, SignedVoucher]:
+def _voucher_in(path: Path, found_at: os.stat_result) -> tuple[Session, SignedVoucher]:
     """Raises MalformedError for a file that holds none."""
-    if size > MOST_BYTES:
+    if not stat.S_ISREG(found_at.st_mode):
+        raise MalformedError("it is no file")
+    if found_at.st_size > MOST_BYTES:
         raise MalformedError("it is too large for a voucher")
     stored = decode(path.read_bytes(), StoredVoucher)
     if stored.pay is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -149,6 +150,7 @@ async def test_nothing_in_a_file_is_believed(bank: Bank, tmp_path: Path) -> None
         (folder / f"{name}.voucher").write_bytes(encode(content))
     (folder / "junk.voucher").write_bytes(b"\xc1" * 99)
     (folder / "huge.voucher").write_bytes(b"\x00" * 100_000)
+    os.mkfifo(folder / "pipe.voucher")  # whoever opened it would wait
     bank.clock.now = over.expiry + GRACE_S + 1
     await bank.client.submit(close(over), CLIENT)
     events: list[Event] = []
@@ -157,8 +159,8 @@ async def test_nothing_in_a_file_is_believed(bank: Bank, tmp_path: Path) -> None
     assert settled == [12 + 20, 15 - 12 + FEE, 0]
     assert await bank.free(TOWER.address) == 10 * MILLION - 2 * FEE
     set_aside = {Path(each.file).stem for each in events if isinstance(each, VoucherSetAside)}
-    assert set_aside == {"forged", "junk", "huge", "empty"}
-    assert len([each for each in events if isinstance(each, VoucherSetAside)]) == 4
+    assert set_aside == {"forged", "junk", "huge", "empty", "pipe"}
+    assert len([each for each in events if isinstance(each, VoucherSetAside)]) == 5
 
 
 async def test_a_grown_voucher_replaces_the_older_one(bank: Bank, tmp_path: Path) -> None:
