@@ -58,6 +58,8 @@ MAX_PLACES = 16
 """Beside the first."""
 MAX_RETENTION_S = 10 * 366 * 86_400
 """Ten years."""
+MAX_CARBON = 10_000
+"""Grams of CO2 equivalent per kWh: ten times the dirtiest coal."""
 MAX_ROUND_TRIPS = 16
 """To the neighbours that a node has on its routes."""
 
@@ -149,7 +151,7 @@ class EnergyClaim(Message):
     """Micro-units per kWh now."""
     pue_milli: Annotated[int, Uint(32, MAX_PUE_MILLI)]
     """Power usage effectiveness of the site in thousandths; at least 1000."""
-    carbon_g_per_kwh: Annotated[int, Uint(32, 10_000)] | None
+    carbon_g_per_kwh: Annotated[int, Uint(32, MAX_CARBON)] | None
     """Grams of CO2 equivalent per kWh of the site's supply; None when unknown."""
     batch: Annotated[int, Uint(32, MAX_AT_ONCE)]
     """Mean positions in one pass while the figures were taken, rounded; at least 1. Energy per token falls with it."""
