@@ -84,6 +84,7 @@ class OpenDenials:
     issuer: Address
     hash: bytes
     """Keccak-256 of it as it is sealed: how a policy names it."""
+    sealed: bytes
 
     def of(self, what: DenialKind) -> frozenset[str]:
         """The values of one kind."""
@@ -93,7 +94,7 @@ class OpenDenials:
 def open_denials(sealed: bytes) -> OpenDenials:
     """A sealed list. Whose it should be is for the caller to compare. Raises MalformedError, SignatureError."""
     denials, issuer = open_envelope(sealed, Denials)
-    return OpenDenials(denials, issuer, keccak256(sealed))
+    return OpenDenials(denials, issuer, keccak256(sealed), sealed)
 
 
 @dataclass(frozen=True, slots=True)

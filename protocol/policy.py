@@ -30,6 +30,7 @@ from protocol.signing import address_of_public_key
 from protocol.units import ceil_div, format_micro
 
 __all__ = [
+    "MAX_LISTS",
     "NOTHING_KNOWN",
     "TIME_PER_TOKEN_US",
     "Known",

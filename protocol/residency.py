@@ -23,6 +23,7 @@ from protocol.offer import CLOCK_SKEW_S, Evidence, Offer, Statement, Subdivision
 from protocol.signing import open_envelope
 
 __all__ = [
+    "MAX_TRUSTED",
     "NOT_BACKED",
     "PLACE_CLAIM",
     "RTT_CLAIM",
