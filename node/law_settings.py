@@ -15,10 +15,25 @@ from protocol.distances import Point, point
 from protocol.errors import InvalidError
 from protocol.ids import Address, checksum_address, parse_address
 from protocol.jurisdictions import is_known, is_place
-from protocol.residency import MAX_TRUSTED, Anchor
+from protocol.trust import MAX_TRUSTED, Anchor
 
-__all__ = ["Addresses", "Anchors", "Corridors", "Ground", "Paths", "Place", "Places", "SignedFiles", "Words"]
+__all__ = [
+    "MOST_CARBON",
+    "TEN_YEARS_S",
+    "Addresses",
+    "Anchors",
+    "Corridors",
+    "Ground",
+    "Paths",
+    "Place",
+    "Places",
+    "SignedFiles",
+    "Words",
+]
 
+TEN_YEARS_S = 10 * 366 * 86_400
+MOST_CARBON = 5_000
+"""Grams of CO2 per kWh."""
 _NUMBER = r"[+-]?\d{1,3}(?:\.\d{1,6})?"
 _POINT = re.compile(rf"({_NUMBER})\s*,\s*({_NUMBER})")
 _ANCHOR = re.compile(rf"(0x[0-9A-Fa-f]{{40}})@([A-Z0-9-]+):({_NUMBER}/{_NUMBER}):(\d{{1,4}})km")

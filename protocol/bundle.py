@@ -48,10 +48,10 @@ from protocol.policy import Needs
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import Accepted, Window, check_spent
 from protocol.receipt_book import ReceiptBook
-from protocol.residency import Trust
 from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Reroute, Terms, check_terms, open_reroutes
+from protocol.trust import Trust
 
 __all__ = ["Bundle", "Transcript", "Verified", "seal_transcript", "verify_bundle"]
 

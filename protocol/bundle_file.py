@@ -18,9 +18,9 @@ from protocol.ids import ModelManifest
 from protocol.messages import MAX_LEGS, Session, SignedReceipt, SignedVoucher
 from protocol.policy import MAX_LISTS
 from protocol.receipt import MOST_SKETCHES_BYTES
-from protocol.residency import Trust
 from protocol.strict_json import exact_keys, parse_object
 from protocol.terms import MAX_REROUTES, Terms
+from protocol.trust import Trust
 
 __all__ = ["dump_bundle", "load_bundle"]
 

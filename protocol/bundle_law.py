@@ -15,9 +15,10 @@ from protocol.law import Law
 from protocol.messages import MAX_LEGS, Session, session_id
 from protocol.offer import Evidence, Offer
 from protocol.policy import Known, Needs, backing_under, excluded
-from protocol.residency import Ground, Trust, places_of
+from protocol.residency import Ground, places_of
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Reroute, Terms, route_at
+from protocol.trust import Trust
 
 __all__ = ["LegLaw", "RoundTrips", "check_hops", "judged", "law_behind", "open_round_trips", "seal_round_trips"]
 

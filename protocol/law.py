@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from protocol.denials import InForce, OpenDenials, in_force
 from protocol.jurisdictions import country_of
 from protocol.offer import Offer
-from protocol.residency import NOT_BACKED, Backing, Trust, backing_of, places_of, said_of, trust_hash
+from protocol.residency import NOT_BACKED, Backing, backing_of, places_of, said_of
+from protocol.trust import Trust, trust_hash
 
 __all__ = ["NO_LAW", "Law", "coarse"]
 

@@ -12,84 +12,34 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
 
-from protocol.codec import Count, Message, Uint, encode, message
-from protocol.distances import Point, least_m, reach_m
-from protocol.errors import InvalidError, PeerError
-from protocol.ids import Address, AddressBytes, keccak256
+from protocol.distances import least_m, reach_m
+from protocol.errors import PeerError
+from protocol.ids import Address, keccak256
 from protocol.jurisdictions import is_in, is_place
-from protocol.offer import CLOCK_SKEW_S, Evidence, Offer, Statement, Subdivision
+from protocol.offer import CLOCK_SKEW_S, Evidence, Offer, Statement
 from protocol.signing import open_envelope
+from protocol.trust import Trust
 
 __all__ = [
-    "MAX_TRUSTED",
     "NOT_BACKED",
     "PLACE_CLAIM",
     "RTT_CLAIM",
-    "Anchor",
     "Backing",
     "Ground",
     "Said",
-    "Trust",
     "backing_of",
     "places_of",
     "said_of",
-    "trust_hash",
 ]
 
 PLACE_CLAIM = "place"
 """Of a statement by an attestor: its value is a country, or a part of one."""
 RTT_CLAIM = "rtt"
 """Of a statement by an anchor: its value is microseconds, a decimal number."""
-MAX_TRUSTED = 64
 OWN_SLACK_M = 25_000
 """How far a client may be from where it says that it stands."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
-
-
-@message()
-class Anchor(Message):
-    """A machine whose place is known, and which times others."""
-
-    signer: AddressBytes
-    """Of its statements."""
-    place: Subdivision
-    """The country, or the part of one, that it stands in."""
-    at: Point
-    """Where it stands."""
-    inside_m: Annotated[int, Uint(32, 5_000_000)]
-    """Metres from there in which all land is `place`; 0 where that is not known."""
-
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
-        if not is_place(self.place):
-            raise InvalidError(f"{self.place!r} is neither a country nor a part of one")
-
-
-@message("trust/1")
-class Trust(Message):
-    """Whom a client believes about places. A policy names it by its hash, so that a receipt can be held against it."""
-
-    anchors: Annotated[tuple[Anchor, ...], Count(0, MAX_TRUSTED)]
-    """Each with a key of its own."""
-    lying: Annotated[int, Uint(8, MAX_TRUSTED)]
-    """So many of them may lie."""
-    attestors: Annotated[tuple[AddressBytes, ...], Count(0, MAX_TRUSTED)]
-    """Who may sign for the place of a machine."""
-    stands: Point | None
-    """Where the client measures its own round trips from; None where it does not say, and its own count for nothing."""
-
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
-        for what, named in (("anchor", [each.signer for each in self.anchors]), ("attestor", self.attestors)):
-            if len(set(named)) != len(named):
-                raise InvalidError(f"an {what} is named twice")
-
-
-def trust_hash(trust: Trust) -> bytes:
-    """32 bytes that name it in a policy."""
-    return keccak256(encode(trust))
 
 
 class Ground(StrEnum):

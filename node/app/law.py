@@ -13,7 +13,7 @@ from protocol.ids import Address, ModelManifest, checksum_address, parse_address
 from protocol.law import Law
 from protocol.offer import Evidence
 from protocol.policy import LatencyClass, Policy
-from protocol.residency import Trust
+from protocol.trust import Trust
 
 __all__ = ["law_of", "policy_of"]
 

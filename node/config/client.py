@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.law_settings import Addresses, Anchors, Corridors, Ground, Place, SignedFiles, Words
+from node.law_settings import (
+    MOST_CARBON,
+    TEN_YEARS_S,
+    Addresses,
+    Anchors,
+    Corridors,
+    Ground,
+    Place,
+    SignedFiles,
+    Words,
+)
 from node.setting_kinds import Choice, Fixed, Jurisdictions, Text, Whole
 from node.settings import setting
-from protocol.offer import MAX_CARBON, MAX_RETENTION_S
-from protocol.residency import MAX_TRUSTED
+from protocol.trust import MAX_TRUSTED
 
 __all__ = ["ClientConfig"]
 
@@ -162,7 +171,7 @@ class ClientConfig:
         about="Signed lists of operators, places and hardware that are not to be used, each with its signer's address.",
     )
     max_retention_s: int | None = setting(
-        Whole("seconds", 0, MAX_RETENTION_S),
+        Whole("seconds", 0, TEN_YEARS_S),
         table="policy",
         default=None,
         example="0",
@@ -175,7 +184,7 @@ class ClientConfig:
         about="Whether providers may train models on prompts and answers.",
     )
     max_carbon_g_per_kwh: int | None = setting(
-        Whole("grams of CO2 per kWh", 0, MAX_CARBON),
+        Whole("grams of CO2 per kWh", 0, MOST_CARBON),
         table="policy",
         default=None,
         example="100",

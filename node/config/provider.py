@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.law_settings import Paths, Places
+from node.law_settings import TEN_YEARS_S, Paths, Places
 from node.setting_kinds import Choice, Country, Destination, Fixed, Folder, Layers, Multiaddrs, Span, Text, Whole
 from node.settings import setting
 from protocol.jurisdictions import UNDECLARED
-from protocol.offer import MAX_RETENTION_S
 
 __all__ = ["NodeConfig"]
 
@@ -82,7 +81,7 @@ class NodeConfig:
         about="Where else machines stand that serve these blocks under this key. A policy must hold for all of them.",
     )
     retention_s: int = setting(
-        Whole("seconds", 0, MAX_RETENTION_S),
+        Whole("seconds", 0, TEN_YEARS_S),
         table="place",
         default=0,
         about="How long prompts, answers and activations may be kept here after a job. This program keeps none; say "

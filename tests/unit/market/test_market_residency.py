@@ -19,8 +19,9 @@ from protocol.jurisdictions import COUNTRIES
 from protocol.law import Law, coarse
 from protocol.offer import Evidence, Offer, Statement
 from protocol.policy import Known, Needs, ReasonCode, backing_under, excluded
-from protocol.residency import Anchor, Ground, Trust, trust_hash
+from protocol.residency import Ground
 from protocol.signing import SigningKey, seal
+from protocol.trust import Anchor, Trust, trust_hash
 
 UNTIL = NOW + 900
 BERLIN, FRANKFURT, LYON = (52.52, 13.40), (50.11, 8.68), (45.76, 4.84)
