@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig
 from node.keystore import KeyFile, Keystore
 from node.law_settings import Addresses, Anchors, Corridors, Paths, Places, SignedFiles, Words
 from node.setting_kinds import Jurisdictions, Multiaddrs
@@ -104,12 +104,14 @@ def keystore(data_dir: Path) -> Keystore:
     return Keystore(data_dir / "keys")
 
 
-def key_file(config: NodeConfig | LedgerConfig | ClientConfig) -> KeyFile:
+def key_file(config: NodeConfig | LedgerConfig | ClientConfig | AnchorConfig) -> KeyFile:
     """The key that a configuration names, still locked. Raises KeystoreError."""
     return keystore(config.data_dir).find(config.key)
 
 
-def unlocked(config: NodeConfig | LedgerConfig | ClientConfig, passphrase_file: Path | None) -> SigningKey:
+def unlocked(
+    config: NodeConfig | LedgerConfig | ClientConfig | AnchorConfig, passphrase_file: Path | None
+) -> SigningKey:
     """The key that a configuration names. Raises KeystoreError, for a wrong passphrase too."""
     key = key_file(config)
     return key.unlock(read_passphrase(passphrase_file, f"Passphrase for the key {key.name!r}"))
