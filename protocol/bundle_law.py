@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.codec import Count, Message, message
-from protocol.corridors import unlawful_hop
 from protocol.denials import open_denials
 from protocol.errors import DishonestError
 from protocol.ids import U32, Bytes32
@@ -88,7 +87,7 @@ def check_hops(terms: Terms, session: Session, offers: Sequence[Offer], reroutes
     """That data went lawfully from leg to leg, on the first route and on each later one. Raises DishonestError."""
     for route in (route_at(terms, (), 0), *(each.route for each in reroutes)):
         legs = [seat.leg for seat in route]
-        hop = unlawful_hop(terms.policy, [places_of(offers[leg]) for leg in legs], session.expiry)
+        hop = terms.policy.unlawful_hop([places_of(offers[leg]) for leg in legs], session.expiry)
         if hop is not None:
             raise DishonestError(f"the policy does not let data go from leg {legs[hop[0]]} to leg {legs[hop[1]]}")
 

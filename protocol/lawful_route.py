@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 from protocol.choice import route_among
-from protocol.corridors import may_pass, unlawful_hop
 from protocol.offer import Offer
 from protocol.policy import Policy, Reason, ReasonCode
 from protocol.residency import places_of
@@ -47,7 +46,7 @@ def lawful_route(
             break
         _, _, found, left = heapq.heappop(waiting)
         legs = [places_of(leg.offer) for leg in found.legs]
-        hop = unlawful_hop(policy, legs, until)
+        hop = policy.unlawful_hop(legs, until)
         if hop is None:
             return found
         text = f"no corridor for {policy.purpose} leads from {_named(legs[hop[0]])} to {_named(legs[hop[1]])}"
@@ -73,7 +72,7 @@ def lawful_standbys(policy: Policy, route: Sequence[Offer], spares: Sequence[Off
     for spare in spares:
         around = [places_of(each) for each in (*route, *kept)]
         mine = places_of(spare)
-        if all(may_pass(policy, each, mine, until) and may_pass(policy, mine, each, until) for each in around):
+        if all(policy.lets_pass(each, mine, until) and policy.lets_pass(mine, each, until) for each in around):
             kept.append(spare)
     return kept
 

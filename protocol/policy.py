@@ -5,13 +5,14 @@ A policy is part of a job's terms, whose hash stands in the session: a node that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 from protocol.blocs import BLOCS, BLOCS_NOW
 from protocol.codec import Count, Message, Uint, message
-from protocol.corridors import Area, Corridor, may_pass
+from protocol.corridors import Area, Corridor, lawful_hop
 from protocol.errors import InvalidError
 from protocol.ids import U64, Bytes32, Name
 from protocol.jurisdictions import (
@@ -146,6 +147,26 @@ class Policy(Message):
         """Whether it matters to it where a machine stands."""
         return bool(self.allow or self.deny or self.origin) or self.min_evidence is not Evidence.CLAIMED
 
+    def lets_pass(self, source: Sequence[str], to: Sequence[str], until: int) -> bool:
+        """Whether data may go from machines in all of `source` to machines in all of `to`, until then (clause M74).
+
+        It holds of every hop: from the origin to each leg, from leg to leg, and from the last leg to the first.
+        """
+        if not self.origin:
+            return True
+        return lawful_hop(
+            self.corridors, source, to, purpose=self.purpose, home=self.origin, until=until, blocs=self.blocs
+        )
+
+    def unlawful_hop(self, legs: Sequence[Sequence[str]], until: int) -> tuple[int, int] | None:
+        """The first hop of a route that is forbidden, from leg to leg; None where there is none.
+
+        Args:
+            legs: the places of each (`residency.places_of`), in the order of the route.
+        """
+        ring = [(leg, (leg + 1) % len(legs)) for leg in range(len(legs))] if len(legs) > 1 else []
+        return next((hop for hop in ring if not self.lets_pass(legs[hop[0]], legs[hop[1]], until)), None)
+
 
 class ReasonCode(StrEnum):
     """Why an offer is not taken; stable, for programs."""
@@ -273,7 +294,7 @@ def _misplaced(policy: Policy, offer: Offer, until: int) -> Reason | None:
         if policy.allow and not stands_in(policy.allow, *_split(where), policy.blocs):
             allowed = ", ".join(policy.allow)
             return Reason(ReasonCode.NOT_ALLOWED, f"{where} is not among the jurisdictions you allow ({allowed})")
-        if not may_pass(policy, (policy.origin,), (where,), until):
+        if not policy.lets_pass((policy.origin,), (where,), until):
             text = f"no corridor for {policy.purpose} leads from {policy.origin}, where your data come from, to {where}"
             return Reason(ReasonCode.CORRIDOR, text)
     return None

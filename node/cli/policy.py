@@ -18,6 +18,7 @@ class NamedBloc:
     """A bloc that a policy names."""
 
     name: str
+    """As settings write it."""
     table: str
     """The day whose law it states."""
     members: tuple[str, ...]
@@ -31,6 +32,7 @@ class ObeyedList:
     """A signed list that is in force."""
 
     name: str
+    """That its signer gave it."""
     issuer: bytes
     """Address of its signer."""
     entries: int
@@ -48,7 +50,9 @@ class PolicyMeaning:
     asks: tuple[str, ...]
     """In sentences."""
     blocs: tuple[NamedBloc, ...]
+    """Those that it names."""
     lists: tuple[ObeyedList, ...]
+    """Those that are in force."""
     trust: bytes | None
     """What receipts name the anchors and attestors by; null where nobody is believed."""
 

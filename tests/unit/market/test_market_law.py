@@ -9,7 +9,7 @@ from market_offers import MODEL, NOW, VENUE, a_policy, an_energy_claim, an_offer
 
 from protocol.blocs import BLOCS, BLOCS_NOW
 from protocol.codec import encode
-from protocol.corridors import Corridor, may_pass, unlawful_hop
+from protocol.corridors import Corridor
 from protocol.denials import Denial, DenialKind, Denials, open_denials
 from protocol.errors import InvalidError
 from protocol.jurisdictions import COUNTRIES
@@ -130,24 +130,24 @@ def test_a_policy_that_means_nothing_is_none(broken: dict[str, Any]) -> None:
 def test_a_hop_stays_goes_home_or_follows_a_corridor(source: str, to: str, lawful: bool) -> None:
     corridors = (corridor("DE", "EU"), corridor("FR", "JP"), corridor("US-CA", "CA"))
     policy = a_policy(origin="DE", corridors=corridors)
-    assert may_pass(policy, (source,), (to,), UNTIL) is lawful
-    assert may_pass(a_policy(), (source,), (to,), UNTIL), "without an origin nothing binds"
+    assert policy.lets_pass((source,), (to,), UNTIL) is lawful
+    assert a_policy().lets_pass((source,), (to,), UNTIL), "without an origin nothing binds"
 
 
 def test_a_corridor_is_for_its_purpose_and_its_time() -> None:
     def may(until: int = UNTIL, **policy: Any) -> bool:
-        return may_pass(a_policy(origin="DE", corridors=(corridor(),), **policy), ("DE",), ("FR",), until)
+        return a_policy(origin="DE", corridors=(corridor(),), **policy).lets_pass(("DE",), ("FR",), until)
 
     assert may()
     assert not may(UNTIL + 1)
     assert not may(purpose="training")
-    assert not may_pass(a_policy(origin="DE", corridors=()), ("DE",), ("FR",), UNTIL)
+    assert not a_policy(origin="DE", corridors=()).lets_pass(("DE",), ("FR",), UNTIL)
 
 
 def test_corridors_are_not_joined() -> None:
     policy = a_policy(origin="DE", corridors=(corridor("DE", "CH"), corridor("CH", "US")))
-    assert may_pass(policy, ("CH",), ("US",), UNTIL)
-    assert not may_pass(policy, ("DE",), ("US",), UNTIL)
+    assert policy.lets_pass(("CH",), ("US",), UNTIL)
+    assert not policy.lets_pass(("DE",), ("US",), UNTIL)
     assert excluded(
         policy, an_offer(jurisdiction="US"), model=MODEL, venue=VENUE, now=NOW, needs=Needs(law=Law(until=UNTIL))
     ) == Reason(ReasonCode.CORRIDOR, "no corridor for inference leads from DE, where your data come from, to US")
@@ -155,12 +155,12 @@ def test_corridors_are_not_joined() -> None:
 
 def test_a_route_is_lawful_all_the_way_round() -> None:
     policy = a_policy(origin="DE", corridors=(corridor("DE", "EU"), corridor("EU", "EU")))
-    assert unlawful_hop(policy, [("DE",), ("FR",), ("IT",)], UNTIL) is None
-    assert unlawful_hop(policy, [("DE",), ("FR",), ("CH",)], UNTIL) == (1, 2)
+    assert policy.unlawful_hop([("DE",), ("FR",), ("IT",)], UNTIL) is None
+    assert policy.unlawful_hop([("DE",), ("FR",), ("CH",)], UNTIL) == (1, 2)
     one_way = a_policy(origin="DE", corridors=(corridor("DE", "EU"), corridor("FR", "IT")))
-    assert unlawful_hop(one_way, [("FR",), ("IT",)], UNTIL) == (1, 0), "the last leg sends to the first"
-    assert unlawful_hop(one_way, [("FR",)], UNTIL) is None
-    assert unlawful_hop(policy, [("FR", "IT"), ("IT", "CH")], UNTIL) == (0, 1), "all machines of an offer count"
+    assert one_way.unlawful_hop([("FR",), ("IT",)], UNTIL) == (1, 0), "the last leg sends to the first"
+    assert one_way.unlawful_hop([("FR",)], UNTIL) is None
+    assert policy.unlawful_hop([("FR", "IT"), ("IT", "CH")], UNTIL) == (0, 1), "all machines of an offer count"
 
 
 # Lists
