@@ -370,7 +370,6 @@ differ(
     max_retention_s=(None, "0"),
     training=("allowed", "forbidden"),
     max_carbon_g_per_kwh=(None, "100"),
-    licenses=(None, "GPL-3.0"),
     stands_at=(None, "52.52,13.40"),
     anchors=(None, ANCHOR),
     attestors=(None, ATTESTOR),
@@ -386,6 +385,15 @@ def _(_world: World) -> None:
     terms, _, policy = bought(load(ClientConfig, flags={**flags, "corridors": corridor}))
     assert terms.policy == policy
     assert len(policy.corridors) == 1
+
+
+@shows(ClientConfig, "licenses")
+def _(_world: World) -> None:
+    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
+    terms, _, _ = bought(load(ClientConfig, flags={"licenses": manifest.license}))
+    assert terms.policy.licenses == (manifest.license,)
+    with pytest.raises(ConfigurationError, match="GPL-3"):
+        bought(load(ClientConfig, flags={"licenses": "GPL-3.0"}))
 
 
 @shows(ClientConfig, "lying_anchors")
@@ -422,6 +430,8 @@ def _(world: World) -> None:
 
 @shows(AnchorConfig, "listen", "announce", "lasts", "key", "data_dir")
 def _(world: World) -> None:
+    if "anchor" in world.told:
+        return
     world.start(
         "anchor", "anchor ready", "anchor", "run", "--listen", f"/ip4/0.0.0.0/tcp/{world.port('anchor')}", "--announce",
         f"/ip4/127.0.0.1/tcp/{world.port('anchor')}", "--lasts", "777", "--key", "buyer", "--data-dir",
