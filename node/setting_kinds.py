@@ -350,7 +350,7 @@ class Country:
 
 @dataclass(frozen=True, slots=True)
 class Jurisdictions:
-    """Countries, and named groups of them."""
+    """Countries, parts of them, and blocs."""
 
     metavar: str = "CODES"
     bounds: ClassVar[str] = ""
@@ -359,11 +359,11 @@ class Jurisdictions:
         codes = [item.upper() for item in items_of(raw)]
         for code in codes:
             if not is_known(code):
-                raise ValueError(f"{code!r} is neither a country code nor a known group")
+                raise ValueError(f"{code!r} is neither a country, a part of one, nor a known bloc")
         return tuple(dict.fromkeys(codes))
 
     def show(self, value: Any) -> str:
         return json.dumps(list(value))
 
     def describe(self) -> str:
-        return f"two-letter country codes, {' or '.join(GROUPS)}: a list in a file, commas elsewhere"
+        return f"codes such as DE or DE-BE, or {', '.join(GROUPS)}: a list in a file, commas elsewhere"

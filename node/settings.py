@@ -17,6 +17,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from node.law_settings import Paths, SignedFiles
 from node.setting_kinds import Folder, Kind
 from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
@@ -184,6 +185,8 @@ def _from_file(settings: Iterable[Setting], file: Path) -> dict[str, Any]:
             value = _parse(each, raw, f"{each.name} in [{table}] of {file}")
             if isinstance(each.kind, Folder):
                 value = file.parent / value
+            elif isinstance(each.kind, (Paths, SignedFiles)):
+                value = each.kind.within(value, file.parent)
             values[each.name] = value
     return values
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.bundle_law import LegLaw, check_hops, judged, law_behind, open_round_trips
 from protocol.bundle_ledger import check_opening, check_settlement, read_evidence
 from protocol.checkpoint import Checkpoint
 from protocol.codec import Message, message
@@ -43,13 +44,14 @@ from protocol.note import VerifierKey
 from protocol.offer import Offer
 from protocol.operations import LogEntry
 from protocol.order import Acceptance, check_acceptance, check_offer_of
-from protocol.policy import Known, Needs, excluded
+from protocol.policy import Needs
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import Accepted, Window, check_spent
 from protocol.receipt_book import ReceiptBook
 from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Reroute, Terms, check_terms, open_reroutes
+from protocol.trust import Trust
 
 __all__ = ["Bundle", "Transcript", "Verified", "seal_transcript", "verify_bundle"]
 
@@ -99,6 +101,12 @@ class Bundle:
     """Sealed `Transcript`."""
     text: tuple[str, str] | None = None
     """Prompt and answer for people; held against the transcript."""
+    trust: Trust | None = None
+    """Whom the policy believes about places; None where it believes nobody."""
+    lists: tuple[bytes, ...] = ()
+    """Sealed, in the order of the policy."""
+    measured: bytes | None = None
+    """Sealed `bundle_law.RoundTrips`; None where the client has measured none, or shows none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +146,8 @@ class Verified:
     """The newest one that the proofs end in."""
     proof_bytes: int
     """Size of all inclusion proofs together."""
+    law: tuple[LegLaw, ...]
+    """By leg: where it stands, and how far that is backed."""
 
 
 def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) -> bytes:
@@ -164,6 +174,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
     )
     # R2: each leg's rates come from its own offer, which the policy admits; each leg that served agreed to all of it.
     offers = _check_offers(bundle)
+    backed = _check_law(bundle, offers)
     acceptances = _check_acceptances(bundle)
     # R3: the ledger's entries stand in its log, and no two of its checkpoints contradict each other.
     proven = read_evidence((bundle.opened, bundle.settled, bundle.released), verifier, session)
@@ -171,6 +182,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
     check_opening(proven.entries[0], session, offers)
     # R5 to R8: every window's receipts are signed, meet their neighbours' and the tokens, and show their sketches.
     reroutes = open_reroutes(bundle.reroutes, terms, session, blocks=bundle.manifest.blocks)
+    check_hops(terms, session, offers, reroutes)
     book, complete = _check_windows(bundle, domain, reroutes, acceptances)
     # R9: the voucher is the client's, names exactly these receipts, and pays for what they show.
     check_voucher(domain, session, bundle.pay)
@@ -201,6 +213,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
         held=sum(final.ceilings) - sum(final.settled),
         checkpoint=proven.newest,
         proof_bytes=proven.proof_bytes,
+        law=backed,
     )
 
 
@@ -214,7 +227,6 @@ def _check_offers(bundle: Bundle) -> tuple[Offer, ...]:
         # Credit beyond the offer's is what the leg remembered of its client, and agreed to in its acceptance.
         fits = terms.speculation.depth <= offer.limits.draft_depth
         _require(fits, f"leg {leg} was asked for more than it offered")
-        _check_policy(terms, leg, offer)
         offers.append(offer)
     for word, most in (("price_in", terms.policy.max_price_in), ("price_out", terms.policy.max_price_out)):
         price = sum(getattr(leg.rates, word) for leg in terms.route)
@@ -222,19 +234,15 @@ def _check_offers(bundle: Bundle) -> tuple[Offer, ...]:
     return tuple(offers)
 
 
-def _check_policy(terms: Terms, leg: int, offer: Offer) -> None:
-    """What an offer itself shows. Evidence, stake and places are what the client knew, which no bundle proves."""
-    policy, plan = terms.policy, terms.plan
-    reason = excluded(
-        policy,
-        offer,
-        model=terms.model,
-        venue=terms.venue,
-        now=offer.issued_at,
-        needs=Needs(positions=last_position(plan), window=plan.window, chunk=plan.chunk),
-        known=Known(evidence=policy.min_evidence, stake=policy.min_stake, has_place=True),
-    )
-    _require(reason is None, f"the policy does not admit leg {leg}: {'' if reason is None else reason.sentence}")
+def _check_law(bundle: Bundle, offers: Sequence[Offer]) -> tuple[LegLaw, ...]:
+    """That the policy admits each leg. Stake and free places are what the client knew, which no bundle proves."""
+    terms, plan = bundle.terms, bundle.terms.plan
+    law = law_behind(terms, bundle.session, bundle.trust, bundle.lists)
+    trips = open_round_trips(bundle.measured, bundle.session)
+    needs = Needs(positions=last_position(plan), window=plan.window, chunk=plan.chunk, law=law)
+    licenses = terms.policy.licenses
+    _require(not licenses or bundle.manifest.license in licenses, "the policy does not admit the model's licence")
+    return tuple(judged(leg, offer, terms, needs, trips[leg]) for leg, offer in enumerate(offers))
 
 
 def _check_acceptances(bundle: Bundle) -> dict[int, Acceptance]:

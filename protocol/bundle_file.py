@@ -16,13 +16,15 @@ from protocol.errors import MalformedError
 from protocol.evidence import MAX_EVIDENCE_BYTES
 from protocol.ids import ModelManifest
 from protocol.messages import MAX_LEGS, Session, SignedReceipt, SignedVoucher
+from protocol.policy import MAX_LISTS
 from protocol.receipt import MOST_SKETCHES_BYTES
 from protocol.strict_json import exact_keys, parse_object
 from protocol.terms import MAX_REROUTES, Terms
+from protocol.trust import Trust
 
 __all__ = ["dump_bundle", "load_bundle"]
 
-FORMAT = "joulemesh-receipt/2"
+FORMAT = "joulemesh-receipt/3"
 ABOUT = "Evidence of one paid inference job. Check it with: joule receipt verify FILE"
 MAX_BUNDLE_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 5
@@ -44,6 +46,7 @@ _KEYS = (
     "nonce",
     "voucher",
     "evidence",
+    "law",
 )
 
 
@@ -74,6 +77,11 @@ def dump_bundle(bundle: Bundle) -> str:
             "settled": _b64(bundle.settled),
             "released": _maybe(bundle.released),
         },
+        "law": {
+            "trust": None if bundle.trust is None else _b64(encode(bundle.trust)),
+            "lists": [_b64(each) for each in bundle.lists],
+            "round_trips": _maybe(bundle.measured),
+        },
     }
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
@@ -88,6 +96,7 @@ def load_bundle(data: bytes) -> Bundle:
     exact_keys(value, *_KEYS)
     _text(value["about"])
     evidence = exact_keys(value["evidence"], "opened", "settled", "released")
+    law = exact_keys(value["law"], "trust", "lists", "round_trips")
     windows = tuple(
         tuple(_receipt(each) for each in _list(row, MAX_LEGS)) for row in _list(value["windows"], MAX_BUNDLE_BYTES)
     )
@@ -108,6 +117,9 @@ def load_bundle(data: bytes) -> Bundle:
         released=None if evidence["released"] is None else _raw(evidence["released"], most=MAX_EVIDENCE_BYTES),
         transcript=None if value["transcript"] is None else _raw(value["transcript"]),
         text=_texts(value["text"]),
+        trust=None if law["trust"] is None else decode(_raw(law["trust"]), Trust),
+        lists=_sealed(law["lists"], MAX_LISTS),
+        measured=None if law["round_trips"] is None else _raw(law["round_trips"]),
     )
 
 

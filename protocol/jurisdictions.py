@@ -9,7 +9,21 @@ from __future__ import annotations
 import functools
 import re
 
-__all__ = ["COUNTRIES", "GROUPS", "UNDECLARED", "expand", "is_known", "is_subdivision", "may_stand_in", "stands_in"]
+from protocol.blocs import BLOCS, BLOCS_NOW
+
+__all__ = [
+    "COUNTRIES",
+    "GROUPS",
+    "UNDECLARED",
+    "country_of",
+    "expand",
+    "is_in",
+    "is_known",
+    "is_place",
+    "is_subdivision",
+    "may_stand_in",
+    "stands_in",
+]
 
 COUNTRIES = frozenset(
     """
@@ -27,11 +41,8 @@ COUNTRIES = frozenset(
 UNDECLARED = "ZZ"
 """From the codes that ISO 3166-1 leaves to its users."""
 
-_EU = frozenset("AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split())  # noqa: SIM905
-
-GROUPS = {"EU": _EU, "EEA": _EU | {"IS", "LI", "NO"}}
-"""Names that a policy may use for several countries. No machine stands in a group: an offer names a country."""
-
+GROUPS = {name: bloc.members for name, bloc in BLOCS[BLOCS_NOW].items()}
+"""What blocs stand for by the newest table."""
 
 _SUBDIVISION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
 
@@ -41,23 +52,45 @@ def is_subdivision(code: str) -> bool:
     return _SUBDIVISION.fullmatch(code) is not None and code[:2] in COUNTRIES
 
 
-def is_known(code: str) -> bool:
-    """Whether `code` names a country, a part of one, or a group of them."""
-    return code in COUNTRIES or code in GROUPS or is_subdivision(code)
+def country_of(code: str) -> str:
+    """The country of a place: of a country, or of a part of one."""
+    return code[:2]
 
 
-def stands_in(codes: tuple[str, ...], country: str, region: str) -> bool:
+def is_place(code: str) -> bool:
+    """Whether a machine can stand in `code`: a country, or a part of one."""
+    return code in COUNTRIES or is_subdivision(code)
+
+
+def is_known(code: str, blocs: str = BLOCS_NOW) -> bool:
+    """Whether `code` names a country, a part of one, or a bloc of that table."""
+    return is_place(code) or code in BLOCS.get(blocs, ())
+
+
+def stands_in(codes: tuple[str, ...], country: str, region: str, blocs: str = BLOCS_NOW) -> bool:
     """Whether a machine in `country`, and there in `region` (which may be empty), stands in one of `codes`."""
-    named = expand(codes)
+    named = expand(codes, blocs)
     return country in named or (bool(region) and region in named)
 
 
-def may_stand_in(codes: tuple[str, ...], country: str, region: str) -> bool:
+def may_stand_in(codes: tuple[str, ...], country: str, region: str, blocs: str = BLOCS_NOW) -> bool:
     """Whether it cannot be excluded: without a region a machine may be in any part of its country."""
-    return stands_in(codes, country, region) or (not region and any(code.startswith(f"{country}-") for code in codes))
+    if stands_in(codes, country, region, blocs):
+        return True
+    return not region and any(code.startswith(f"{country}-") for code in codes)
 
 
 @functools.lru_cache(maxsize=256)
-def expand(codes: tuple[str, ...]) -> frozenset[str]:
-    """The countries and parts of countries that `codes` name, groups replaced by their members."""
-    return frozenset(country for code in codes for country in GROUPS.get(code, (code,)))
+def expand(codes: tuple[str, ...], blocs: str = BLOCS_NOW) -> frozenset[str]:
+    """The countries and parts of countries that `codes` name, blocs replaced by their members.
+
+    Args:
+        blocs: the table that blocs are looked up in (`blocs.BLOCS`).
+    """
+    table = BLOCS[blocs]
+    return frozenset(country for code in codes for country in (table[code].members if code in table else (code,)))
+
+
+def is_in(code: str, area: str, blocs: str = BLOCS_NOW) -> bool:
+    """Whether all of the place `code` lies in `area`: a place itself, or a bloc."""
+    return stands_in((area,), country_of(code), code if is_subdivision(code) else "", blocs)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 __all__ = [
     "BOOK_PROTOCOL",
+    "CHALLENGE_PROTOCOL",
     "CHECKPOINTS_TOPIC",
     "DATA_ALPN",
     "MODEL_PROTOCOL",
     "OFFERS_TOPIC",
     "ORDER_PROTOCOL",
+    "TIME_PROTOCOL",
 ]
 
 OFFERS_TOPIC = "joulemesh/offers/2"
@@ -24,5 +26,9 @@ MODEL_PROTOCOL = "/joulemesh/model/2"
 """Ask a provider for its model's manifest, or for one of the files that a client needs."""
 ORDER_PROTOCOL = "/joulemesh/order/2"
 """Send a provider a signed order."""
+TIME_PROTOCOL = "/joulemesh/time/1"
+"""Ask an anchor to time the asker, and to sign for it."""
+CHALLENGE_PROTOCOL = "/joulemesh/challenge/1"
+"""An anchor's nonces, and a node's signatures over them, while it is timed."""
 DATA_ALPN = "joulemesh-data/2"
 """Negotiated in the data plane's handshake, so that no other protocol of the same key is mistaken for it."""

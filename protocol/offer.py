@@ -24,7 +24,11 @@ from protocol.tariff import MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI,
 
 __all__ = [
     "CLOCK_SKEW_S",
+    "MAX_CARBON",
+    "MAX_PLACES",
+    "MAX_RETENTION_S",
     "MAX_SEALED_OFFER",
+    "MAX_STATEMENTS",
     "MAX_TTL_S",
     "EnergyClaim",
     "Evidence",
@@ -54,10 +58,13 @@ MAX_AT_ONCE = 1 << 16
 MAX_ADDRESSES = 4
 """Of each kind: a machine has few names, and whoever believes an offer dials them all where it comes to that."""
 
+MAX_STATEMENTS = 4
 MAX_PLACES = 16
 """Beside the first."""
 MAX_RETENTION_S = 10 * 366 * 86_400
 """Ten years."""
+MAX_CARBON = 10_000
+"""Grams of CO2 equivalent per kWh: ten times the dirtiest coal."""
 MAX_ROUND_TRIPS = 16
 """To the neighbours that a node has on its routes."""
 
@@ -149,7 +156,7 @@ class EnergyClaim(Message):
     """Micro-units per kWh now."""
     pue_milli: Annotated[int, Uint(32, MAX_PUE_MILLI)]
     """Power usage effectiveness of the site in thousandths; at least 1000."""
-    carbon_g_per_kwh: Annotated[int, Uint(32, 10_000)] | None
+    carbon_g_per_kwh: Annotated[int, Uint(32, MAX_CARBON)] | None
     """Grams of CO2 equivalent per kWh of the site's supply; None when unknown."""
     batch: Annotated[int, Uint(32, MAX_AT_ONCE)]
     """Mean positions in one pass while the figures were taken, rounded; at least 1. Energy per token falls with it."""
@@ -249,7 +256,7 @@ class Offer(Message):
     """Multiaddresses of its libp2p host, each ending in the peer id of `public_key`."""
     data_addresses: Annotated[tuple[Annotated[str, TextSize(192)], ...], Count(1, MAX_ADDRESSES)]
     """Where its data plane is reached, best first, each ending in how: ``/ip4/203.0.113.7/tcp/4002/tls``."""
-    statements: Annotated[tuple[Annotated[bytes, Size(1, 1024)], ...], Count(0, 4)]
+    statements: Annotated[tuple[Annotated[bytes, Size(1, 1024)], ...], Count(0, MAX_STATEMENTS)]
     """Sealed statements of third parties about this node."""
     places: Annotated[tuple[Subdivision, ...], Count(0, MAX_PLACES)] = ()
     """Where else machines behind this offer stand, countries or parts of them: one offer may be of many machines. What

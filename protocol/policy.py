@@ -5,18 +5,33 @@ A policy is part of a job's terms, whose hash stands in the session: a node that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from protocol.codec import Count, Message, TextSize, message
+from protocol.blocs import BLOCS, BLOCS_NOW
+from protocol.codec import Count, Message, Uint, message
+from protocol.corridors import Area, Corridor, lawful_hop
 from protocol.errors import InvalidError
-from protocol.ids import U64, Name
-from protocol.jurisdictions import UNDECLARED, is_known, may_stand_in, stands_in
-from protocol.offer import Evidence, Offer
+from protocol.ids import U64, Bytes32, Name
+from protocol.jurisdictions import (
+    UNDECLARED,
+    country_of,
+    is_known,
+    is_place,
+    is_subdivision,
+    may_stand_in,
+    stands_in,
+)
+from protocol.law import NO_LAW, Law
+from protocol.offer import MAX_CARBON, MAX_RETENTION_S, Evidence, Offer, Subdivision
+from protocol.residency import NOT_BACKED, Backing, places_of
+from protocol.signing import address_of_public_key
 from protocol.units import ceil_div, format_micro
 
 __all__ = [
+    "MAX_LISTS",
     "NOTHING_KNOWN",
     "TIME_PER_TOKEN_US",
     "Known",
@@ -25,6 +40,7 @@ __all__ = [
     "Policy",
     "Reason",
     "ReasonCode",
+    "backing_under",
     "excluded",
 ]
 
@@ -52,11 +68,16 @@ TIME_PER_TOKEN_US: dict[LatencyClass, int] = {
 }
 """Most microseconds for one token round the ring of a route. A class that is not here is not routed."""
 
-Jurisdictions = Annotated[tuple[Annotated[str, TextSize(6)], ...], Count(0, 64)]
-"""ISO 3166-1 alpha-2 or 3166-2 codes, or names of groups (`jurisdictions.GROUPS`)."""
+INFERENCE = "inference"
+"""What jobs are for, unless a client says otherwise."""
+MAX_LISTS = 8
+
+Jurisdictions = Annotated[tuple[Area, ...], Count(0, 64)]
+"""ISO 3166-1 alpha-2 or 3166-2 codes, or names of blocs (`blocs.BLOCS`)."""
+Words = Annotated[tuple[Name, ...], Count(0, 64)]
 
 
-@message("policy/2")
+@message("policy/3")
 class Policy(Message):
     """What has to hold for every leg, or for the route as a whole.
 
@@ -78,12 +99,73 @@ class Policy(Message):
     """Micro-units that a provider has at stake on the ledger, at least."""
     precision: Name
     """Number format of the model, exactly."""
+    blocs: Name = BLOCS_NOW
+    """The table that names of blocs are read by (`blocs.BLOCS`)."""
+    origin: Subdivision = ""
+    """Where the client's data come from, its own word: they leave that country by corridors only. Empty where they may
+    go anywhere."""
+    purpose: Name = INFERENCE
+    """What the data are used for: corridors for other purposes are closed."""
+    corridors: Annotated[tuple[Corridor, ...], Count(0, 64)] = ()
+    """Which ways data may go besides."""
+    trust: Bytes32 | None = None
+    """Whom the client believes about places (`residency.trust_hash`); None for nobody."""
+    lists: Annotated[tuple[Bytes32, ...], Count(0, MAX_LISTS)] = ()
+    """Keccak-256 of each sealed list of denials that is in force (`denials.Denials`)."""
+    deny_hardware: Words = ()
+    """Categories of hardware that are not wanted."""
+    max_retention_s: Annotated[int, Uint(32, MAX_RETENTION_S)] | None = None
+    """Seconds for which prompts, answers and activations may be kept after the job; None where nobody asks. A leg that
+    accepts a job is bound by it."""
+    no_training: bool = False
+    """Whether it is forbidden to train models on them; likewise."""
+    max_carbon_g_per_kwh: Annotated[int, Uint(32, MAX_CARBON)] | None = None
+    """Grams of CO2 equivalent per kWh of a leg's supply, at most; None where nobody asks."""
+    licenses: Words = ()
+    """Licences that the model may be under, as its manifest writes them; empty for any."""
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
-        for code in (*self.allow, *self.deny):
-            if not is_known(code):
-                raise InvalidError(f"{code!r} is neither a country or region code of ISO 3166 nor a known group")
+        if self.blocs not in BLOCS:
+            raise InvalidError(f"there is no table of blocs {self.blocs!r} here; there are {', '.join(BLOCS)}")
+        for code in self.areas:
+            if not is_known(code, self.blocs):
+                raise InvalidError(f"{code!r} is neither a country or region code of ISO 3166 nor a known bloc")
+        if self.origin and not is_place(self.origin):
+            raise InvalidError(f"data come from a country or a part of one, not from {self.origin!r}")
+        if self.corridors and not self.origin:
+            raise InvalidError("corridors, and no origin that data come from")
+
+    @property
+    def areas(self) -> tuple[str, ...]:
+        """Every area that it names."""
+        corridors = (area for each in self.corridors for area in (each.source, each.to))
+        return (*self.allow, *self.deny, *corridors)
+
+    @property
+    def asks_where(self) -> bool:
+        """Whether it matters to it where a machine stands."""
+        return bool(self.allow or self.deny or self.origin) or self.min_evidence is not Evidence.CLAIMED
+
+    def lets_pass(self, source: Sequence[str], to: Sequence[str], until: int) -> bool:
+        """Whether data may go from machines in all of `source` to machines in all of `to`, until then (clause M74).
+
+        It holds of every hop: from the origin to each leg, from leg to leg, and from the last leg to the first.
+        """
+        if not self.origin:
+            return True
+        return lawful_hop(
+            self.corridors, source, to, purpose=self.purpose, home=self.origin, until=until, blocs=self.blocs
+        )
+
+    def unlawful_hop(self, legs: Sequence[Sequence[str]], until: int) -> tuple[int, int] | None:
+        """The first hop of a route that is forbidden, from leg to leg; None where there is none.
+
+        Args:
+            legs: the places of each (`residency.places_of`), in the order of the route.
+        """
+        ring = [(leg, (leg + 1) % len(legs)) for leg in range(len(legs))] if len(legs) > 1 else []
+        return next((hop for hop in ring if not self.lets_pass(legs[hop[0]], legs[hop[1]], until)), None)
 
 
 class ReasonCode(StrEnum):
@@ -97,7 +179,16 @@ class ReasonCode(StrEnum):
     UNDECLARED = "jurisdiction-undeclared"
     DENIED = "jurisdiction-denied"
     NOT_ALLOWED = "jurisdiction-not-allowed"
+    CORRIDOR = "no-corridor"
+    LIST = "list-not-in-force"
+    LISTED = "listed"
+    DISPROVED = "place-disproved"
     EVIDENCE = "evidence"
+    HARDWARE = "hardware"
+    RETENTION = "retention"
+    TRAINING = "training"
+    CARBON = "carbon"
+    LICENSE = "license"
     STAKE = "stake"
     PRECISION = "precision"
     ROOM = "room"
@@ -125,7 +216,9 @@ class Known:
     """What a client knows of a provider besides its own word."""
 
     evidence: Evidence = Evidence.CLAIMED
-    """How far its place is backed."""
+    """How far its place is backed at least, whatever its offer carries."""
+    round_trip_us: int | None = None
+    """Microseconds to it and back, as this client measured; None where it has not."""
     stake: int = 0
     """Micro-units that it has at stake on the ledger."""
     has_place: bool = False
@@ -145,6 +238,8 @@ class Needs:
     """Generated tokens in one window."""
     chunk: int = 1
     """Prompt tokens in one window."""
+    law: Law = NO_LAW
+    """What the policy's hashes stand for, and until when it has to hold."""
 
 
 def excluded(
@@ -172,22 +267,97 @@ def excluded(
         return Reason(ReasonCode.EXPIRED, f"it expired {now - offer.expires_at} s ago")
     if policy.latency_class not in TIME_PER_TOKEN_US:
         return Reason(ReasonCode.LATENCY_CLASS, f"{policy.latency_class} jobs are never sent over a network")
-    return _unlawful(policy, offer, known) or _unfit(policy, offer, known, needs)
+    return (
+        _misplaced(policy, offer, max(now, needs.law.until))
+        or _listed(policy, offer, needs.law, now)
+        or _unbacked(policy, offer, known, needs.law, now)
+        or _unlawful(policy, offer)
+        or _unfit(policy, offer, known, needs)
+    )
 
 
-def _unlawful(policy: Policy, offer: Offer, known: Known) -> Reason | None:
-    country, region = offer.jurisdiction, offer.region
-    where = region or country
-    if country == UNDECLARED and (policy.deny or policy.allow):
+def backing_under(policy: Policy, offer: Offer, known: Known, law: Law, now: int) -> Backing:
+    """How far an offer's places are backed for whoever asks by this policy."""
+    if policy.trust is None or policy.trust != law.trust_hash:
+        return NOT_BACKED
+    areas = (*policy.areas, *law.denied.places)
+    return law.backing(offer, areas, now=now, own_us=known.round_trip_us)
+
+
+def _misplaced(policy: Policy, offer: Offer, until: int) -> Reason | None:
+    """By what it says of its places."""
+    if offer.jurisdiction == UNDECLARED and (policy.deny or policy.allow or policy.origin):
         return Reason(ReasonCode.UNDECLARED, "it does not say where it stands, and your policy names jurisdictions")
-    if may_stand_in(policy.deny, country, region):
-        return Reason(ReasonCode.DENIED, f"{where} is among the jurisdictions you deny ({', '.join(policy.deny)})")
-    if policy.allow and not stands_in(policy.allow, country, region):
-        allowed = ", ".join(policy.allow)
-        return Reason(ReasonCode.NOT_ALLOWED, f"{where} is not among the jurisdictions you allow ({allowed})")
-    if not known.evidence.reaches(policy.min_evidence):
-        text = f"its place is only {known.evidence}, and you ask for {policy.min_evidence}"
-        return Reason(ReasonCode.EVIDENCE, text)
+    for where in places_of(offer):
+        if may_stand_in(policy.deny, *_split(where), policy.blocs):
+            return Reason(ReasonCode.DENIED, f"{where} is among the jurisdictions you deny ({', '.join(policy.deny)})")
+        if policy.allow and not stands_in(policy.allow, *_split(where), policy.blocs):
+            allowed = ", ".join(policy.allow)
+            return Reason(ReasonCode.NOT_ALLOWED, f"{where} is not among the jurisdictions you allow ({allowed})")
+        if not policy.lets_pass((policy.origin,), (where,), until):
+            text = f"no corridor for {policy.purpose} leads from {policy.origin}, where your data come from, to {where}"
+            return Reason(ReasonCode.CORRIDOR, text)
+    return None
+
+
+def _split(place: str) -> tuple[str, str]:
+    return country_of(place), place if is_subdivision(place) else ""
+
+
+def _listed(policy: Policy, offer: Offer, law: Law, now: int) -> Reason | None:
+    """By signed lists."""
+    if not policy.lists:
+        return None
+    gone = next((each for each in policy.lists if each not in law.listed), None)
+    if gone is not None:
+        return Reason(ReasonCode.LIST, f"the list {gone.hex()[:12]} that your policy names is not at hand")
+    for each in law.lists:
+        if each.denials.expires_at < max(now, law.until):
+            return Reason(ReasonCode.LIST, f"the list {each.denials.name!r} has expired, or will before the job ends")
+    denied, category = law.denied, offer.hardware.category
+    if denied.places and offer.jurisdiction == UNDECLARED:
+        return Reason(ReasonCode.UNDECLARED, "it does not say where it stands, and a list that you obey names places")
+    if denied.hardware and not category:
+        return Reason(ReasonCode.HARDWARE, "it does not say what hardware it is, and a list that you obey names some")
+    found = denied.found(
+        address_of_public_key(offer.public_key), places_of(offer), (category, offer.hardware.name), policy.blocs
+    )
+    return Reason(ReasonCode.LISTED, f"{found} is on a list that you obey") if found else None
+
+
+def _unbacked(policy: Policy, offer: Offer, known: Known, law: Law, now: int) -> Reason | None:
+    """By what is found out about its places."""
+    if not policy.asks_where and not law.denied.places:
+        return None
+    backing = backing_under(policy, offer, known, law, now)
+    if backing.disproved:
+        return Reason(ReasonCode.DISPROVED, backing.disproved)
+    evidence = max(backing.evidence, known.evidence, key=list(Evidence).index)
+    if not evidence.reaches(policy.min_evidence):
+        return Reason(ReasonCode.EVIDENCE, f"its place is only {evidence}, and you ask for {policy.min_evidence}")
+    return None
+
+
+def _unlawful(policy: Policy, offer: Offer) -> Reason | None:
+    """By what it says of its hardware, its model, its supply, and what it keeps."""
+    category, energy = offer.hardware.category, offer.energy
+    if policy.deny_hardware and (not category or category in policy.deny_hardware):
+        text = f"its hardware is {category or 'of no category that it says'}, and you deny"
+        return Reason(ReasonCode.HARDWARE, f"{text} {', '.join(policy.deny_hardware)}")
+    if policy.max_retention_s is not None and offer.retention_s > policy.max_retention_s:
+        text = f"it may keep prompts for {offer.retention_s} s, and you allow {policy.max_retention_s}"
+        return Reason(ReasonCode.RETENTION, text)
+    if policy.no_training and offer.trains:
+        return Reason(ReasonCode.TRAINING, "it may train models on prompts")
+    if policy.max_carbon_g_per_kwh is not None:
+        carbon = None if energy is None else energy.carbon_g_per_kwh
+        if carbon is None or carbon > policy.max_carbon_g_per_kwh:
+            said = "an unknown amount" if carbon is None else f"{carbon} g"
+            text = f"its supply emits {said} of CO2 per kWh, and you allow {policy.max_carbon_g_per_kwh} g"
+            return Reason(ReasonCode.CARBON, text)
+    if policy.licenses and offer.license not in policy.licenses:
+        text = f"the model is under {offer.license or 'no licence that it states'}, and you allow"
+        return Reason(ReasonCode.LICENSE, f"{text} {', '.join(policy.licenses)}")
     return None
 
 

@@ -27,6 +27,8 @@ from node.app.settling import HeldSession, Settling
 from node.app.survey import KeptManifest, Survey
 from node.app.watching import Watched
 from node.cli.accusing import Convicted
+from node.cli.anchor import AnchorLine
+from node.cli.attest import Signed
 from node.cli.boundary import Failure
 from node.cli.contract import Contract
 from node.cli.copies import Exported
@@ -38,6 +40,7 @@ from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, Moved, Reclaimed
 from node.cli.notices import Announced
 from node.cli.peers import Forgotten, RememberedPeer
+from node.cli.policy import PolicyMeaning
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.cli.settling import ExportedVouchers
 from node.cli.stakes import Staked
@@ -74,6 +77,13 @@ PRINTED: dict[str, Printed] = {
     "ledger verify-fork": Printed((TwoHistories,)),
     "witness run": Printed((), "[Events](#events), an object on each line"),
     "witness key": Printed((WitnessKey,)),
+    "anchor run": Printed((), "[Events](#events), an object on each line"),
+    "anchor show": Printed((AnchorLine,)),
+    "attest place": Printed((Signed,)),
+    "attest revoke": Printed((Signed,)),
+    "attest deny": Printed((Signed,)),
+    "attest show": Printed((Signed,)),
+    "policy show": Printed((PolicyMeaning,)),
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),

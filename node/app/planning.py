@@ -14,6 +14,7 @@ from functools import partial
 from types import MappingProxyType
 
 from node.app.continuing import Earlier
+from node.app.law import law_of, policy_of
 from node.app.shunned import address_of, known_of, left_alone, shunned
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
@@ -27,13 +28,13 @@ from protocol.choice import (
     covers_some_model,
     covers_twice,
     nothing_known,
-    route_among,
     shortlist,
 )
 from protocol.errors import ConfigurationError, FundsError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
 from protocol.kept_route import kept_legs, route_keeping
+from protocol.lawful_route import lawful_route, lawful_standbys
 from protocol.merit import Merit
 from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
@@ -49,7 +50,6 @@ __all__ = [
     "JobPlan",
     "Market",
     "Request",
-    "policy_of",
     "require_funds",
     "require_routable",
     "require_tokens",
@@ -110,20 +110,6 @@ class JobPlan:
     def reserved_micro(self) -> int:
         """Micro-units that the session reserves: the most that its legs can cost."""
         return reserved_caps(self.deal.session)
-
-
-def policy_of(config: ClientConfig, manifest: ModelManifest) -> Policy:
-    """What the settings ask of every provider of a model."""
-    return Policy(
-        latency_class=LatencyClass(config.latency_class),
-        max_price_in=config.max_price_in_micro,
-        max_price_out=config.max_price_out_micro,
-        allow=config.allow,
-        deny=config.deny,
-        min_evidence=Evidence(config.min_evidence),
-        min_stake=config.min_stake_micro,
-        precision=manifest.precision if config.precision is None else config.precision,
-    )
 
 
 def require_tokens(request: Request) -> None:
@@ -192,6 +178,7 @@ class Market:
         self._venue = venue
         self._clock = clock
         self.plan = self._plan()
+        self.law = law_of(config, clock())
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
@@ -240,16 +227,22 @@ class Market:
         return Plan(prompt=prompt, most=most, chunk=min(self._request.chunk, prompt), window=window, ahead=AHEAD)
 
     def _policy(self) -> Policy:
-        policy = policy_of(self._config, self._manifest)
+        policy = policy_of(self._config, self._manifest, self.law)
         unknown = self._request.policy.keys() - {each.name for each in dataclasses.fields(Policy)}
         if unknown:
             raise ConfigurationError(f"a policy has no {', '.join(sorted(unknown))}")
-        return policy.replace(**self._request.policy)
+        policy = policy.replace(**self._request.policy)
+        if policy.licenses and self._manifest.license not in policy.licenses:
+            stated = self._manifest.license or "no licence that it states"
+            raise ConfigurationError(
+                f"the model is under {stated}, and your policy allows {', '.join(policy.licenses)}", code="license"
+            )
+        return policy
 
     @property
     def _needs(self) -> Needs:
         plan = self.plan
-        return Needs(positions=plan.prompt + plan.most, window=plan.window, chunk=plan.chunk)
+        return Needs(positions=plan.prompt + plan.most, window=plan.window, chunk=plan.chunk, law=self.law)
 
     @property
     def _prompt_milli(self) -> int:
@@ -284,9 +277,15 @@ class Market:
         ]
 
     def _hoped(self, node: bytes) -> Known:
-        """What is known of a provider; whose stake was not looked up may have enough, until it is to be asked."""
+        """What is known of a provider; whose stake was not looked up may have enough, until it is to be asked, and who
+        was not measured may stand where it says.
+        """
         known, least = self._known[node], self.policy.min_stake
-        return known if least == 0 or node in self._staked else dataclasses.replace(known, stake=least)
+        if least and node not in self._staked:
+            known = dataclasses.replace(known, stake=least)
+        if node not in self._round_trips and self.law.trust is not None and self.law.trust.stands is not None:
+            known = dataclasses.replace(known, evidence=Evidence.RTT_CONSISTENT)
+        return known
 
     def hear(self, asked: Iterable[Offer], round_trips: Mapping[bytes, int]) -> bool:
         """Take in who of those who were asked answered, in microseconds; whether all of them did."""
@@ -296,6 +295,9 @@ class Market:
             if self._without[node] == SILENT:  # it was only slow
                 del self._without[node]
         self._round_trips |= round_trips
+        for node, us in round_trips.items():
+            if us != UNKNOWN_RTT_US:
+                self._known[node] = dataclasses.replace(self._known[node], round_trip_us=us)
         return not silent
 
     def would_do(self, round_trips: Mapping[bytes, int]) -> bool:
@@ -330,12 +332,16 @@ class Market:
             prompt_milli=self._prompt_milli,
         )
         without = dict.fromkeys(dearer, ENOUGH) | shunned | self._without
+        among = partial(lawful_route, self._offers, without, policy=self.policy, until=self.law.until, cost=self._cost)
         if kept := self._kept([offer for offer in self._admitted() if offer.public_key not in without]):
             with suppress(NoRouteError):
-                return route_among(
-                    self._offers, without, partial(route_keeping, kept=kept, blocks=self._manifest.blocks, find=find)
-                )
-        return route_among(self._offers, without, find)
+                return among(partial(route_keeping, kept=kept, blocks=self._manifest.blocks, find=find))
+        return among(find)
+
+    def _cost(self, found: Route) -> int:
+        """Micro-units per billion tokens, time included."""
+        price = self._prompt_milli * found.price_in + (1000 - self._prompt_milli) * found.price_out
+        return price + self._config.latency_weight_micro_per_ms * found.latency_us
 
     def _kept(self, usable: Sequence[Offer]) -> Mapping[bytes, BlockSpan]:
         """The legs of the session to go on from that these offers are of."""
@@ -362,6 +368,8 @@ class Market:
             continues=None if earlier is None else earlier.continued_by(self._request.prompt),
             paid=self._paid if self._request.credit else paid_nobody,
             drafts=config.drafts == "auto",
+            law=self.law,
+            measured={node: each.round_trip_us for node, each in self._known.items()},
         )
 
     def _standbys(self, found: Route) -> list[Chosen]:
@@ -374,6 +382,7 @@ class Market:
             and set(offer.activations) >= {common_activations([leg.offer for leg in found.legs])}
         ]
         spares.sort(key=lambda offer: 1_000 * (offer.rates.price_in + offer.rates.price_out) // len(offer.span))
+        spares = lawful_standbys(self.policy, [leg.offer for leg in found.legs], spares, self.law.until)
         route, spans = [leg.span for leg in found.legs], [offer.span for offer in spares]
         return [
             Chosen(_whole_leg(spares[at]), self._sealed[id(spares[at])])

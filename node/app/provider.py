@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from node.app.anchoring import Timings, own_statements
 from node.app.clock import clock
 from node.app.drafter import load_drafter
 from node.app.earnings import open_earnings
@@ -222,9 +224,13 @@ class _Node:
         )
         doors.network.host.serve(ORDER_PROTOCOL, admission.answer, max_request=64 * 1024)
         self._desk = OrderDesk(admission.answer, self.provider.on_link, self.provider.allowance)
+        doors.network.host.answer_challenges()
         files = ModelServer(config.model, held.manifest).answer
         doors.network.host.serve(MODEL_PROTOCOL, files, max_request=1024, at_once=8, at_once_of_peer=2)
         self.advertiser = self._make_advertiser(key, doors.network)
+        attested = own_statements([Path(each) for each in config.statements], key.public_key)
+        self._timings = Timings(doors.network.host, config.anchors, clock, on_event, self.advertiser.renew)
+        self.terms.statements = lambda: (*attested, *self._timings.sealed())
         seen = partial(doors.network.offers_by, key.public_key)
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)
 
@@ -268,6 +274,7 @@ class _Node:
         if self._payouts is not None:
             yield "payouts", self._payouts.run()
         yield "advertiser", until_forked(self._ledger, self.advertiser.run(), self.advertiser.withdraw())
+        yield "timings", self._timings.run()
         yield "room", _follow_room(_Room(self._held.engine, self.provider), self.advertiser)
         yield "lookout", until_forked(self._ledger, self._lookout.run(), _nothing())
 

@@ -11,7 +11,9 @@ from node.config import NodeConfig
 from node.engine.device import Device
 from node.market import Advertiser
 from node.pipeline.serving.limits import ProviderLimits
-from protocol.offer import Hardware, HardwareKind
+from protocol.errors import ConfigurationError
+from protocol.jurisdictions import UNDECLARED
+from protocol.offer import MAX_PLACES, Hardware, HardwareKind
 from protocol.pricing import Pricing
 from protocol.tariff import FlatTariff
 from protocol.units import MICRO
@@ -20,7 +22,11 @@ __all__ = ["destination_of", "limits_of", "pricing_of", "site_of", "take_over"]
 
 
 def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
-    """What the settings say of the place, and what is known of the machine."""
+    """What the settings say of the place, and what is known of the machine.
+
+    Raises ConfigurationError for places that nobody would believe together.
+    """
+    _require_told(config)
     hardware = Hardware(
         device=HardwareKind(device.kind),
         name=device.name[:96],
@@ -31,11 +37,27 @@ def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_a
     return Site(
         jurisdiction=config.jurisdiction,
         region=config.region or "",
+        places=config.places,
+        retention_s=config.retention_s,
+        trains=config.trains == "yes",
         carbon_g_per_kwh=config.carbon_g_per_kwh,
         hardware=hardware,
         addresses=addresses,
         data_addresses=(data_at,),
     )
+
+
+def _require_told(config: NodeConfig) -> None:
+    if config.trains == "yes" and not config.retention_s:
+        hint = "say for how long with --retention-s"
+        raise ConfigurationError("models are trained on prompts, and no prompts are kept", hint=hint)
+    named = (config.region or config.jurisdiction, *config.places)
+    if len(set(named)) != len(named):
+        raise ConfigurationError("a place is named twice", hint="--place is for where machines stand besides")
+    if config.places and config.jurisdiction == UNDECLARED:
+        raise ConfigurationError("further places, and the first is not declared", hint="add --jurisdiction CODE")
+    if config.places[MAX_PLACES:]:
+        raise ConfigurationError(f"more than {MAX_PLACES} places", hint="run a node for each part of them")
 
 
 def limits_of(config: NodeConfig) -> ProviderLimits:

@@ -11,6 +11,7 @@ from node.durable import replace_file
 from node.pipeline.buying.job import JobResult
 from protocol.bundle import Bundle, Verified, seal_transcript, verify_bundle
 from protocol.bundle_file import dump_bundle
+from protocol.bundle_law import seal_round_trips
 from protocol.errors import LocalError, PeerError
 from protocol.ids import ModelManifest
 from protocol.messages import SignedReceipt
@@ -90,6 +91,9 @@ def make_bundle(
         released=result.released,
         transcript=None if text is None else seal_transcript(deal.session, text, key),
         text=text,
+        trust=deal.law.trust,
+        lists=tuple(each.sealed for each in deal.law.lists),
+        measured=seal_round_trips(deal.session, deal.measured, key),
     )
 
 

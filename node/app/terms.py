@@ -12,9 +12,19 @@ from node.ports import Clock
 from protocol.activations import ActivationType
 from protocol.errors import ConfigurationError, RefusedError
 from protocol.ids import BlockSpan, ModelManifest
-from protocol.offer import MAX_ADDRESSES, MAX_DURATION_US, EnergyClaim, Evidence, Hardware, Limits, Offer
+from protocol.law import Law
+from protocol.offer import (
+    MAX_ADDRESSES,
+    MAX_DURATION_US,
+    MAX_STATEMENTS,
+    EnergyClaim,
+    Evidence,
+    Hardware,
+    Limits,
+    Offer,
+)
 from protocol.order import JobOrder
-from protocol.policy import Known, excluded
+from protocol.policy import Known, Needs, excluded
 from protocol.power import most_per_token
 from protocol.pricing import Costs, Pricing
 from protocol.units import ceil_div
@@ -22,7 +32,8 @@ from protocol.units import ceil_div
 __all__ = ["Site", "Speed", "Terms"]
 
 ANYTHING = Known(evidence=Evidence.ATTESTED, stake=2**63 - 1, has_place=True)
-"""How far a client believes a node is the client's affair: the node holds an order against the rest of its policy."""
+"""How far a client believes a node, and which lists it obeys, is the client's affair: the node holds an order against
+the rest of its policy."""
 LATE_FACTOR = 10
 LATE_LEAST_US = 250_000
 """A token counts as late after ten times what it takes alone, and never before a quarter of a second."""
@@ -35,6 +46,12 @@ class Site:
     jurisdiction: str
     region: str
     """ISO 3166-2, or empty."""
+    places: tuple[str, ...]
+    """Where else machines of this node stand."""
+    retention_s: int
+    """Seconds for which prompts may be kept after a job."""
+    trains: bool
+    """Whether models may be trained on them."""
     carbon_g_per_kwh: int | None
     hardware: Hardware
     addresses: Sequence[str]
@@ -73,6 +90,8 @@ class Terms:
     """Places that a client without history would find."""
     utilisation_ppm: Callable[[], int]
     clock: Clock
+    statements: Callable[[], Sequence[bytes]] = tuple
+    """What others have signed about this node, the better ones first."""
 
     def offer(self) -> Offer:
         """What this node could offer now, dated with the second that it is made in; the advertiser fills in its times.
@@ -126,7 +145,10 @@ class Terms:
             region=self.site.region,
             addresses=tuple(self.site.addresses)[:MAX_ADDRESSES],
             data_addresses=tuple(self.site.data_addresses)[:MAX_ADDRESSES],
-            statements=(),
+            statements=tuple(self.statements())[:MAX_STATEMENTS],
+            places=self.site.places,
+            retention_s=self.site.retention_s,
+            trains=self.site.trains,
         )
 
     def _require_possible(self, figure: Figure) -> None:
@@ -156,9 +178,22 @@ class Terms:
 
         Raises RefusedError: the order's policy excludes this node.
         """
-        moved = offer.replace(jurisdiction=self.site.jurisdiction, region=self.site.region)
+        site, law = self.site, Law(until=order.session.expiry)
+        moved = offer.replace(
+            jurisdiction=site.jurisdiction,
+            region=site.region,
+            places=site.places,
+            retention_s=site.retention_s,
+            trains=site.trains,
+        )
         reason = excluded(
-            order.terms.policy, moved, model=self.manifest.root, venue=self.venue, now=self.clock(), known=ANYTHING
+            order.terms.policy.replace(lists=()),
+            moved,
+            model=self.manifest.root,
+            venue=self.venue,
+            now=self.clock(),
+            needs=Needs(law=law),
+            known=ANYTHING,
         )
         if reason is not None:
             raise RefusedError(f"the job's policy excludes this node: {reason.sentence}", code=str(reason.code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         "joule demo",
         "joule demo 'Reverse \"stone\":'",
         "joule demo --kill",
+        "joule demo --policy eu-only",
         "sudo joule demo --wan",
         "joule demo --json",
     )
@@ -31,23 +33,28 @@ if TYPE_CHECKING:
 @click.argument("prompt", metavar="[PROMPT]", required=False)
 @click.option("--kill", is_flag=True, help="Kill a node in the middle of the answer; another one stands by.")
 @click.option("--wan", is_flag=True, help="Put 25 ms between any two hosts. Needs root, network namespaces and TUN.")
+@click.option(
+    "--policy",
+    type=click.Choice(("anywhere", "eu-only", "no-eu")),
+    help="Ask under a policy, of four nodes in four countries; nobody can serve under no-eu.",
+)
 @json_option
-def demo(prompt: str | None, kill: bool, wan: bool, as_json: bool) -> int:
+def demo(prompt: str | None, kill: bool, wan: bool, policy: str | None, as_json: bool) -> int:
     """Run a ledger, three nodes and one paid job on this machine, then stop everything.
 
     It uses keys, state and ports of its own, and removes them. The exit status is 1 unless the answer came whole, its
     receipt verifies, and the spot check agrees; with --kill also unless the answer is the one that came without a
     death, and with --wan unless it came in every way.
     """
-    if kill and wan:
-        raise click.UsageError("--kill and --wan exclude each other: each has its own report")
+    if sum(map(bool, (kill, wan, policy))) > 1:
+        raise click.UsageError("--kill, --wan and --policy exclude each other: each has its own report")
     stream = AnswerStream()
 
     def say(text: str) -> None:
         stream.leave_line()
         click.echo(text, err=True)
 
-    run = _runner(kill, wan)
+    run = _runner(kill, wan, policy)
     result, interrupted = run_job(
         run(prompt, say=_ignore, write=_ignore) if as_json else run(prompt, say=say, write=stream.write)
     )
@@ -60,7 +67,7 @@ def demo(prompt: str | None, kill: bool, wan: bool, as_json: bool) -> int:
     return interrupted or (0 if result.passed else FAILED)
 
 
-def _runner(kill: bool, wan: bool) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
+def _runner(kill: bool, wan: bool, policy: str | None) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
     if kill:
         from node.demo.kill import run_kill
 
@@ -69,6 +76,10 @@ def _runner(kill: bool, wan: bool) -> Callable[..., Coroutine[Any, Any, DemoResu
         from node.demo.over_wan import run_wan
 
         return run_wan
+    if policy is not None:
+        from node.demo.by_law import run_by_law
+
+        return functools.partial(run_by_law, policy=policy)
     from node.demo.run import run_demo
 
     return run_demo
@@ -81,6 +92,10 @@ def _ignore(_text: str) -> None:
 def _proof(result: DemoResult) -> Iterator[str]:
     if result.found.audit is not None:
         yield _audit_line(result.found.audit)
+    if result.found.by_law is not None:
+        yield f"by law {result.found.by_law.policy}: over {', '.join(result.found.by_law.route)}"
+        for left_out in result.found.by_law.left_out:
+            yield f"left out {left_out}"
     if result.found.killed is not None:
         yield _killed_line(result.found.killed, result.report.tokens_out)
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from node.config import ClientConfig, LedgerConfig, NodeConfig
+from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig
 from node.keystore import KeyFile, Keystore
+from node.law_settings import Addresses, Anchors, Corridors, Paths, Places, SignedFiles, Words
 from node.setting_kinds import Jurisdictions, Multiaddrs
 from node.settings import Setting, declared, load
 from node.witness_settings import Signers
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+REPEATED = (Multiaddrs, Jurisdictions, Signers, Addresses, Anchors, Corridors, Paths, Places, SignedFiles, Words)
+"""Kinds of setting whose flag may be given several times."""
 PASSPHRASE_VARIABLE = "JOULE_PASSPHRASE"  # noqa: S105 - a name, not a passphrase
 
 
@@ -90,7 +93,7 @@ def _flag(each: Setting) -> Callable[[Any], Any]:
     return click.option(
         each.flag,
         each.name,
-        multiple=isinstance(each.kind, (Multiaddrs, Jurisdictions, Signers)),
+        multiple=isinstance(each.kind, REPEATED),
         metavar=each.kind.metavar,
         help=f"{each.about}  [{bounds}{default}]",
     )
@@ -101,12 +104,14 @@ def keystore(data_dir: Path) -> Keystore:
     return Keystore(data_dir / "keys")
 
 
-def key_file(config: NodeConfig | LedgerConfig | ClientConfig) -> KeyFile:
+def key_file(config: NodeConfig | LedgerConfig | ClientConfig | AnchorConfig) -> KeyFile:
     """The key that a configuration names, still locked. Raises KeystoreError."""
     return keystore(config.data_dir).find(config.key)
 
 
-def unlocked(config: NodeConfig | LedgerConfig | ClientConfig, passphrase_file: Path | None) -> SigningKey:
+def unlocked(
+    config: NodeConfig | LedgerConfig | ClientConfig | AnchorConfig, passphrase_file: Path | None
+) -> SigningKey:
     """The key that a configuration names. Raises KeystoreError, for a wrong passphrase too."""
     key = key_file(config)
     return key.unlock(read_passphrase(passphrase_file, f"Passphrase for the key {key.name!r}"))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from node.cli.logs import follow_logs
-from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.events import Event, Level
 from node.json_values import plain
 from node.screen import json_text, screen_line
@@ -63,7 +63,7 @@ def money(micro: int) -> str:
 
 
 def tell(
-    config: NodeConfig | LedgerConfig | ClientConfig | WitnessConfig,
+    config: NodeConfig | LedgerConfig | ClientConfig | WitnessConfig | AnchorConfig,
     *,
     as_json: bool = False,
     err: bool = False,
@@ -93,7 +93,7 @@ class EventPrinter:
         self._err = err
         self._gone = False
 
-    def follow(self, config: NodeConfig | LedgerConfig | WitnessConfig) -> None:
+    def follow(self, config: NodeConfig | LedgerConfig | WitnessConfig | AnchorConfig) -> None:
         """Take over a level that has changed while the service runs."""
         self.level = Level.of(config.log_level)
         follow_logs(self.level)

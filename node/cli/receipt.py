@@ -66,6 +66,7 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
             **_changes(claimed, proved),
             "paid": "  ".join(f"leg {leg}: ${money(amount)}" for leg, amount in enumerate(verified.amounts)),
             "energy": "  ".join(f"leg {leg}: {_joules(each)}" for leg, each in enumerate(verified.millijoules)),
+            **_law(proved),
             "refunded": f"${money(verified.refunded)}"
             + (f", ${money(verified.held)} still held" if verified.held else ""),
             "ledger": f"{bundle.verifier_key}, {verified.checkpoint.size} entries",
@@ -94,6 +95,21 @@ def show(file: Path, as_json: bool) -> None:
     shown |= _reroutes(found)
     print_facts(shown)
     click.echo("\nnot verified; for that: joule receipt verify FILE")
+
+
+def _law(proved: Proven) -> dict[str, str]:
+    """Where the legs stood, and whether that is what the policy asked."""
+    stood = "  ".join(
+        f"leg {each.leg}: {' and '.join(each.places)} ({each.evidence.replace('_', '-')}"
+        + (f" by {' and '.join(each.grounds)})" if each.grounds else ")")
+        for each in proved.places
+    )
+    found = {"places": stood}
+    if proved.asks_law:
+        found["law"] = "the policy admits each leg, and each hop from leg to leg"
+    if proved.clients_word:
+        found["client's word"] = "; ".join(proved.clients_word)
+    return found
 
 
 def _changes(claimed: Claims, proved: Proven) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from protocol.bundle import Bundle, Verified
+    from protocol.policy import Policy
 
 __all__ = [
     "ClaimedLeg",
@@ -17,6 +18,7 @@ __all__ = [
     "Claims",
     "ListedReceipt",
     "Proven",
+    "ProvenPlace",
     "ServedPart",
     "claims",
     "proven",
@@ -102,6 +104,20 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenPlace:
+    """Where a leg stands."""
+
+    leg: int
+    """Its place among the legs, from 0."""
+    places: tuple[str, ...]
+    """Countries or parts of them, as its offer says."""
+    evidence: str
+    """How far that is backed: claimed, rtt_consistent, rtt_proven or attested."""
+    grounds: tuple[str, ...]
+    """What that rests on: attestors, anchors, client; empty for the operator's word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
     """What a bundle proves, beside its claims."""
 
@@ -129,6 +145,12 @@ class Proven:
     """Of that ledger."""
     proof_bytes: int
     """Of all inclusion proofs together."""
+    places: tuple[ProvenPlace, ...]
+    """By leg: where it stands, and how far the receipt itself backs that."""
+    asks_law: bool
+    """Whether the policy asks anything of places, data or conduct; it is held against each leg and hop."""
+    clients_word: tuple[str, ...]
+    """What of it rests on the client's word alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +229,47 @@ def proven(verified: Verified) -> Proven:
         checkpoint_size=verified.checkpoint.size,
         checkpoint_root=verified.checkpoint.root,
         proof_bytes=verified.proof_bytes,
+        places=tuple(
+            ProvenPlace(leg=leg, places=each.places, evidence=str(each.evidence), grounds=tuple(map(str, each.grounds)))
+            for leg, each in enumerate(verified.law)
+        ),
+        asks_law=asks_law(verified.terms.policy),
+        clients_word=tuple(_clients_word(verified)),
     )
+
+
+def asks_law(policy: Policy) -> bool:
+    """Whether a policy asks anything beside latency, prices and precision."""
+    from protocol.offer import Evidence
+    from protocol.policy import Policy
+
+    silent = Policy(
+        latency_class=policy.latency_class,
+        max_price_in=policy.max_price_in,
+        max_price_out=policy.max_price_out,
+        allow=(),
+        deny=(),
+        min_evidence=Evidence.CLAIMED,
+        min_stake=0,
+        precision=policy.precision,
+        trust=policy.trust,
+        purpose=policy.purpose,
+        blocs=policy.blocs,
+    )
+    return policy != silent
+
+
+def _clients_word(verified: Verified) -> Iterator[str]:
+    from protocol.residency import Ground
+
+    policy = verified.terms.policy
+    legs = [leg for leg, each in enumerate(verified.law) if Ground.CLIENT in each.grounds]
+    if legs:
+        yield f"the round trips to {', '.join(f'leg {leg}' for leg in legs)}, and where they were measured from"
+    if policy.origin:
+        yield f"that the data come from {policy.origin}, and are for {policy.purpose}"
+    if policy.min_stake:
+        yield "that each leg had the stake that was asked for"
 
 
 def _served(verified: Verified) -> Iterator[ServedPart]:

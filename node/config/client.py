@@ -7,8 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
+from node.law_settings import (
+    MOST_CARBON,
+    TEN_YEARS_S,
+    Addresses,
+    Anchors,
+    Corridors,
+    Ground,
+    Place,
+    SignedFiles,
+    Words,
+)
 from node.setting_kinds import Choice, Fixed, Jurisdictions, Text, Whole
 from node.settings import setting
+from protocol.trust import MAX_TRUSTED
 
 __all__ = ["ClientConfig"]
 
@@ -73,10 +85,13 @@ class ClientConfig:
         Jurisdictions(),
         table="policy",
         default=(),
-        about="Countries where machines may stand; anywhere when left empty.",
+        about="Countries, parts of them or blocs where machines may stand; anywhere when left empty.",
     )
     deny: tuple[str, ...] = setting(
-        Jurisdictions(), table="policy", default=(), about="Countries where machines must not stand."
+        Jurisdictions(),
+        table="policy",
+        default=(),
+        about="Countries, parts of them or blocs where machines must not stand.",
     )
     max_price_in_micro: int | None = setting(
         shared.PER_MILLION,
@@ -120,6 +135,95 @@ class ClientConfig:
         default=None,
         example='"fp32"',
         about="The number format to insist on. The model's own when left out.",
+    )
+    origin: str | None = setting(
+        Place(),
+        table="policy",
+        default=None,
+        example='"DE"',
+        about="Where the data in prompts come from. They leave that country by corridors only. Left out, they may go "
+        "wherever machines may stand.",
+    )
+    purpose: str = setting(
+        Text("a word of a-z, 0-9 and hyphens", metavar="WORD", pattern=r"[a-z0-9-]{1,96}"),
+        table="policy",
+        default="inference",
+        about="What the data are used for: corridors for another purpose are closed.",
+    )
+    corridors: tuple[str, ...] = setting(
+        Corridors(),
+        table="policy",
+        default=(),
+        flag="--corridor",
+        about="Which ways data may go besides, each for a purpose and until a day.",
+    )
+    deny_hardware: tuple[str, ...] = setting(
+        Words(what="categories of hardware"),
+        table="policy",
+        default=(),
+        about="Categories of hardware that are not wanted. Providers that do not say theirs are left out, too.",
+    )
+    deny_lists: tuple[str, ...] = setting(
+        SignedFiles(),
+        table="policy",
+        default=(),
+        flag="--deny-list",
+        about="Signed lists of operators, places and hardware that are not to be used, each with its signer's address.",
+    )
+    max_retention_s: int | None = setting(
+        Whole("seconds", 0, TEN_YEARS_S),
+        table="policy",
+        default=None,
+        example="0",
+        about="How long providers may keep prompts and answers after a job. No limit when left out.",
+    )
+    training: str = setting(
+        Choice(("allowed", "forbidden")),
+        table="policy",
+        default="allowed",
+        about="Whether providers may train models on prompts and answers.",
+    )
+    max_carbon_g_per_kwh: int | None = setting(
+        Whole("grams of CO2 per kWh", 0, MOST_CARBON),
+        table="policy",
+        default=None,
+        example="100",
+        about="Most that a provider's power supply may emit. Providers that do not say are left out, too.",
+    )
+    licenses: tuple[str, ...] = setting(
+        Words(what="licences as models' manifests write them"),
+        table="policy",
+        default=(),
+        about="Licences that a model may be under; any when left empty.",
+    )
+
+    stands_at: str | None = setting(
+        Ground(),
+        table="trust",
+        default=None,
+        example='"52.52,13.40"',
+        about="Where this machine is: then what it measures itself excludes places that light does not reach in time. "
+        "It stays in your receipts; providers do not learn it.",
+    )
+    anchors: tuple[str, ...] = setting(
+        Anchors(),
+        table="trust",
+        default=(),
+        flag="--anchor",
+        about="Machines whose place you know: round trips that they sign for count as evidence.",
+    )
+    lying_anchors: int = setting(
+        Whole("anchors", 0, MAX_TRUSTED),
+        table="trust",
+        default=0,
+        about="How many of them may lie: one more than that has to say the same.",
+    )
+    attestors: tuple[str, ...] = setting(
+        Addresses(),
+        table="trust",
+        default=(),
+        flag="--attestor",
+        about="Parties whose signature for a machine's place you accept.",
     )
     latency_weight_micro_per_ms: int = setting(
         Fixed("$ per million tokens for each millisecond", 6, "0", "10"),

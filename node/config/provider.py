@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.setting_kinds import Choice, Country, Destination, Fixed, Folder, Layers, Span, Text, Whole
+from node.law_settings import TEN_YEARS_S, Paths, Places
+from node.setting_kinds import Choice, Country, Destination, Fixed, Folder, Layers, Multiaddrs, Span, Text, Whole
 from node.settings import setting
 from protocol.jurisdictions import UNDECLARED
 
@@ -71,6 +72,40 @@ class NodeConfig:
         default=None,
         example='"DE-BE"',
         about="Where in that country. Clients may allow or deny single regions; left out, the machine may be in any.",
+    )
+    places: tuple[str, ...] = setting(
+        Places(),
+        table="place",
+        default=(),
+        flag="--place",
+        about="Where else machines stand that serve these blocks under this key. A policy must hold for all of them.",
+    )
+    retention_s: int = setting(
+        Whole("seconds", 0, TEN_YEARS_S),
+        table="place",
+        default=0,
+        about="How long prompts, answers and activations may be kept here after a job. This program keeps none; say "
+        "what your machines, logs and backups do. You are bound by it in each job.",
+    )
+    trains: str = setting(
+        Choice(("no", "yes")),
+        table="place",
+        default="no",
+        about="Whether models may be trained on what is kept. You are bound by it in each job.",
+    )
+    anchors: tuple[str, ...] = setting(
+        Multiaddrs(),
+        table="place",
+        default=(),
+        flag="--anchor",
+        about="Machines that are asked to time this one, for clients who want more than its word on where it stands.",
+    )
+    statements: tuple[str, ...] = setting(
+        Paths(),
+        table="place",
+        default=(),
+        flag="--statement",
+        about="Signed statements on where it stands, as `joule attest` writes them, for its offers.",
     )
     hardware_category: str = setting(
         Text("a word of at most 32 letters", metavar="WORD", pattern=r"[a-z0-9-]{0,32}"),

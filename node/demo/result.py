@@ -8,7 +8,7 @@ from node.app.audit import AuditReport
 from node.app.report import JobReport
 from protocol.audit import Verdict
 
-__all__ = ["DemoFindings", "DemoResult", "Killed", "Way"]
+__all__ = ["ByLaw", "DemoFindings", "DemoResult", "Killed", "Way"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,18 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ByLaw:
+    """What a policy made of the route."""
+
+    policy: str
+    """Its name in the demo."""
+    route: tuple[str, ...]
+    """Nodes and their countries, in order."""
+    left_out: tuple[str, ...]
+    """The others, each with why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoFindings:
     """What a demo found out besides the report of its job."""
 
@@ -55,6 +67,8 @@ class DemoFindings:
     """What `joule audit` says of the receipt; null where nothing was settled, so that there is nothing to check."""
     killed: Killed | None = None
     """With ``--kill``: who died; else null."""
+    by_law: ByLaw | None = None
+    """With ``--policy``: whom it let serve; else null."""
     ways: tuple[Way, ...] = ()
     """With ``--wan``: the same question, answered in different ways; the report is that of the last one."""
 

@@ -4,6 +4,7 @@ One frozen class for each event, grouped by who emits them. Names, levels and fi
 ``--json``, so they are kept stable; sentences are for people and may change.
 """
 
+from node.events.anchoring import AnchorReady, Timed
 from node.events.base import Event, Events, Level, unheard
 from node.events.buying import (
     Closed,
@@ -78,6 +79,7 @@ from node.events.witnessing import (
 )
 
 __all__ = [
+    "AnchorReady",
     "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
@@ -129,6 +131,7 @@ __all__ = [
     "Starting",
     "Stopped",
     "Stopping",
+    "Timed",
     "VoucherNotRedeemable",
     "VoucherRedeemed",
     "VoucherSetAside",

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import trio
@@ -36,6 +37,7 @@ from node.p2p.pubsub import Admit, GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
 from node.p2p.requests import Service, answer_stream, open_stream, reset
 from node.p2p.succession import Succession
+from node.p2p.timing import answer_challenges, time_peer
 from node.p2p.unasked import turn_off
 from node.p2p.usage import Usage
 from protocol.errors import (
@@ -46,6 +48,8 @@ from protocol.errors import (
     SignatureError,
     UnreachableError,
 )
+from protocol.names import CHALLENGE_PROTOCOL
+from protocol.signing import SigningKey
 
 __all__ = ["Backend"]
 
@@ -152,6 +156,14 @@ class Backend:
             raise LostPeerError(f"{peer_id} was lost: {type(error).__name__}") from None
         finally:
             await reset(stream)
+
+    async def time(self, peer_id: str, public_key: bytes) -> int:
+        """How long a peer takes to sign (`timing.time_peer`)."""
+        return await time_peer(self.host, peer_id, public_key)
+
+    def answer_challenges(self, key: SigningKey) -> None:
+        """Sign the nonces of whoever times this host."""
+        self.host.set_stream_handler(CHALLENGE_PROTOCOL, partial(answer_challenges, key=key))
 
     def peers(self) -> list[str]:
         """Peer ids of open connections."""

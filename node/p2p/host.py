@@ -49,6 +49,7 @@ class P2PHost:
         self.peer_id: str = peer_id_of(key.public_key)
         self.addresses: tuple[str, ...] = backend.addresses
         """Multiaddrs with the real port and /p2p/ID, for others to connect to."""
+        self._key = key
         self._bridge = bridge
         self._life = life
         self._backend = backend
@@ -180,6 +181,22 @@ class P2PHost:
                 return await self._call(self._backend.ping, peer)
         except TimeoutError:
             raise LostPeerError(f"{peer} does not answer pings") from None
+
+    async def time(self, public_key: bytes) -> int:
+        """Microseconds that a connected peer takes to sign a nonce, the shortest of a few: it is no further away.
+
+        Raises SignatureError, RefusedError, UnreachableError, LostPeerError.
+        """
+        peer = peer_id_of(public_key)
+        try:
+            async with asyncio.timeout(_PING_LIMIT_S):
+                return await self._call(self._backend.time, peer, public_key)
+        except TimeoutError:
+            raise LostPeerError(f"{peer} does not answer challenges") from None
+
+    def answer_challenges(self) -> None:
+        """Let others time this host: sign their nonces with its key."""
+        self._bridge.post(self._backend.answer_challenges, self._key)
 
     async def peers(self) -> list[str]:
         """Peer ids of the open connections."""

@@ -9,7 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 import protocol
+from protocol.blocs import BLOCS_NOW
 from protocol.codec import Message, MessageShape, shapes
+from protocol.denials import DenialKind
 from protocol.errors import InvalidError
 from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
 from protocol.ids import MAX_BLOCKS
@@ -84,6 +86,13 @@ def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
         )
     if "allow" in fields:  # a policy: jurisdictions that exist
         fields["allow"] = fields["deny"] = st.lists(st.sampled_from(["DE", "FR", "EU"]), max_size=3).map(tuple)
+        fields["blocs"], fields["origin"] = st.just(BLOCS_NOW), st.sampled_from(["DE", "FR-75"])
+    if "source" in fields:  # a corridor
+        fields["source"] = fields["to"] = st.sampled_from(["DE", "EU"])
+    if "inside_m" in fields:  # an anchor
+        fields["place"] = st.sampled_from(["DE", "FR-75"])
+    if "what" in fields:  # a denial
+        fields["what"], fields["value"] = st.just(DenialKind.PLACE), st.sampled_from(["DE", "EU"])
     if "files" in fields:  # a manifest: names in order, each once
         fields["files"] = fields["files"].map(_in_order)
     return st.fixed_dictionaries(fields).map(build).filter(lambda value: value is not None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from node.events import Events
 from node.pipeline.vouchers import VoucherStore
@@ -13,6 +14,7 @@ from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
 from protocol.frames import NO_SECRET
 from protocol.ids import Address, ModelManifest
+from protocol.law import NO_LAW, Law
 from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.metering import chain_length
 from protocol.offer import Offer
@@ -63,6 +65,10 @@ class Deal:
     """Ids that end an answer."""
     secret: bytes = field(repr=False)
     """32 bytes for the first and the last leg: they hide drafted tokens from those between."""
+    law: Law = NO_LAW
+    """What the hashes in the policy stand for."""
+    measured: tuple[int | None, ...] = ()
+    """By leg: the round trip that the client measured, microseconds; None where it has not."""
 
     def offer(self, leg: int) -> Offer:
         """That of a leg of the session."""
@@ -95,6 +101,8 @@ def make_deal(
     continues: Continuation | None = None,
     paid: Paid = paid_nobody,
     drafts: bool = True,
+    law: Law = NO_LAW,
+    measured: Mapping[bytes, int | None] = MappingProxyType({}),
 ) -> Deal:
     """Terms and a session over a route, with fresh nonces and a fresh salt.
 
@@ -105,6 +113,8 @@ def make_deal(
         continues: the session whose sequence the prompt goes on from.
         paid: what the client has paid each provider before, for credit.
         drafts: whether the first leg may draft ahead, where all legs verify.
+        law: what the hashes in the policy stand for.
+        measured: the client's own round trips, by public key.
 
     Raises RoutingError where the legs have no number format in common.
     """
@@ -130,6 +140,8 @@ def make_deal(
         prompt=tuple(prompt),
         stop_tokens=tuple(manifest.stop_tokens),
         secret=randomness(32),
+        law=law,
+        measured=tuple(measured.get(chosen.leg.offer.public_key) for chosen in (*route, *standbys)),
     )
 
 

@@ -21,35 +21,42 @@ from typing import Any
 import pytest
 from doc_commands import free_port
 
+from node.app.anchoring import own_statements
 from node.app.client import Client, open_client
 from node.app.drafter import load_drafter
 from node.app.held_model import held_model
+from node.app.law import law_of, policy_of
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure
-from node.app.planning import Market, Request, policy_of
+from node.app.planning import Market, Request
 from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
 from node.app.terms import Speed, Terms
 from node.app.witness import settings_of as settings_of_witness
 from node.app.witnessed import witnessed_of
 from node.cli.options import unlocked
 from node.cli.output import tell
-from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.energy import choose_energy
 from node.engine.device import compute_device
 from node.events import Event, PeerUnreached, unheard
 from node.keystore import LIGHT, Keystore, generate
+from node.p2p.host import P2PHost
+from node.p2p.runtime import TrioRuntime
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.lookup import LookupDrafter
 from node.settings import declared, load
+from node.signed_files import write_signed
 from protocol.cosignature import CosigningKey
+from protocol.denials import Denial, DenialKind, Denials
 from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
-from protocol.ids import ModelManifest
+from protocol.ids import ModelManifest, checksum_address
+from protocol.names import TIME_PROTOCOL
 from protocol.note import NoteKey
-from protocol.offer import Offer, Provenance
+from protocol.offer import Offer, Provenance, Statement
 from protocol.places import free_for_newcomers
 from protocol.redeeming import Redeemable, batches
 from protocol.routing import NoRouteError
-from protocol.signing import SigningKey, seal
+from protocol.signing import SigningKey, open_envelope, seal
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "node" / "demo" / "model"
@@ -60,6 +67,8 @@ DEAD = "/ip4/127.0.0.1/tcp/9/p2p/16Uiu2HAkvLVrEhLrbPsdcNjiPbE4uGrSGn2kHjKGFTYiB6
 """A peer that nobody is."""
 KEY = SigningKey(b"\x07" * 32)
 WITNESS = str(CosigningKey("witness.example", b"\x07" * 32).verifier)
+ATTESTOR = checksum_address(b"\x01" * 20)
+ANCHOR = f"{ATTESTOR}@DE:50.11/8.68:100km"
 LOG = str(NoteKey("ledger.example", b"\x08" * 32).verifier)
 
 Check = Callable[["World"], None]
@@ -134,6 +143,7 @@ differ(
     blocks=("0:2", "0:6"),
     jurisdiction=("DE", "FR"),
     hardware_category=("consumer", "datacenter"),
+    retention_s=("0", "60"),
     energy_price=("0.1", "0.2"),
     pue=("1", "2"),
     carbon_g_per_kwh=(None, "380"),
@@ -180,6 +190,13 @@ def _redeems(percent: str) -> bool:
 def _(_world: World) -> None:
     flags = {"model": str(DEMO), "jurisdiction": "DE", "region": "DE-BE"}
     assert offered(load(NodeConfig, flags=flags)).region == "DE-BE"
+
+
+@shows(NodeConfig, "places", "trains")
+def _(_world: World) -> None:
+    flags = {"model": str(DEMO), "jurisdiction": "DE", "places": "FR,IT-25", "trains": "yes", "retention_s": "9"}
+    offer = offered(load(NodeConfig, flags=flags))
+    assert (offer.places, offer.trains, offer.retention_s) == (("FR", "IT-25"), True, 9)
 
 
 def test_what_can_be_reloaded_is_taken_over() -> None:
@@ -326,7 +343,7 @@ def bought(config: ClientConfig) -> Any:
     except NoRouteError as error:
         return error.code, [reason.code for _, reason in error.explanations]
     deal = market.deal(route, client=KEY.address, randomness=lambda count: bytes(count))
-    return deal.terms, deal.session.expiry, policy_of(config, manifest)
+    return deal.terms, deal.session.expiry, policy_of(config, manifest, law_of(config, NOW))
 
 
 differ(
@@ -347,7 +364,118 @@ differ(
     drafts=("auto", "never"),
     standbys=("0", "1"),
     precision=("fp32", "bf16"),
+    origin=(None, "FR"),
+    purpose=("inference", "research"),
+    deny_hardware=(None, "datacenter"),
+    max_retention_s=(None, "0"),
+    training=("allowed", "forbidden"),
+    max_carbon_g_per_kwh=(None, "100"),
+    stands_at=(None, "52.52,13.40"),
+    anchors=(None, ANCHOR),
+    attestors=(None, ATTESTOR),
 )
+
+
+@shows(ClientConfig, "corridors")
+def _(_world: World) -> None:
+    flags = {"origin": "FR", "latency_class": "batch"}
+    code, _ = bought(load(ClientConfig, flags=flags))
+    assert code == "all-excluded"
+    corridor = "FR>EU:inference:2099-01-01"
+    terms, _, policy = bought(load(ClientConfig, flags={**flags, "corridors": corridor}))
+    assert terms.policy == policy
+    assert len(policy.corridors) == 1
+
+
+@shows(ClientConfig, "licenses")
+def _(_world: World) -> None:
+    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
+    terms, _, _ = bought(load(ClientConfig, flags={"licenses": manifest.license}))
+    assert terms.policy.licenses == (manifest.license,)
+    with pytest.raises(ConfigurationError, match="GPL-3"):
+        bought(load(ClientConfig, flags={"licenses": "GPL-3.0"}))
+
+
+@shows(ClientConfig, "lying_anchors")
+def _(_world: World) -> None:
+    terms = [bought(load(ClientConfig, flags={"anchors": ANCHOR, "lying_anchors": each}))[0] for each in ("0", "1")]
+    assert terms[0].policy.trust != terms[1].policy.trust
+
+
+@shows(ClientConfig, "deny_lists")
+def _(world: World) -> None:
+    made = Denials(
+        name="a list", issued_at=NOW, effective_from=NOW, expires_at=NOW + 10**6,
+        entries=(Denial(what=DenialKind.PLACE, value="DE"),),
+    )  # fmt: skip
+    file = world.folder / "a.list"
+    write_signed(file, seal(made, KEY))
+    ours, others = f"{checksum_address(KEY.address)}@{file}", f"{ATTESTOR}@{file}"
+    code, reasons = bought(load(ClientConfig, flags={"deny_lists": ours}))
+    assert (code, set(reasons)) == ("all-excluded", {"listed"})
+    with pytest.raises(ConfigurationError, match="signed by"):
+        bought(load(ClientConfig, flags={"deny_lists": others}))
+    write_signed(file, seal(made.replace(expires_at=NOW + 1), KEY))
+    with pytest.raises(ConfigurationError, match="expired"):
+        bought(load(ClientConfig, flags={"deny_lists": ours}))
+    write_signed(file, seal(made.replace(effective_from=NOW + 10**5), KEY))
+    terms, _, _ = bought(load(ClientConfig, flags={"deny_lists": ours}))
+    assert terms.policy.lists == (), "it does not hold yet"
+    (world.folder / "client.toml").write_text(f'[policy]\ndeny_lists = ["{checksum_address(KEY.address)}@a.list"]\n')
+    assert load(ClientConfig, file=world.folder / "client.toml").deny_lists == (ours,)
+
+
+# What an anchor does
+
+
+@shows(AnchorConfig, "listen", "announce", "lasts", "key", "data_dir")
+def _(world: World) -> None:
+    if "anchor" in world.told:
+        return
+    world.start(
+        "anchor", "anchor ready", "anchor", "run", "--listen", f"/ip4/0.0.0.0/tcp/{world.port('anchor')}", "--announce",
+        f"/ip4/127.0.0.1/tcp/{world.port('anchor')}", "--lasts", "777", "--key", "buyer", "--data-dir",
+        str(world.folder / "data"),
+    )  # fmt: skip
+    ready = world.last("anchor")
+    assert ready["anchor"].lower() == f"0x{world.keys['buyer']}"
+    assert ready["peer"].startswith(f"/ip4/127.0.0.1/tcp/{world.port('anchor')}/p2p/")
+    assert asyncio.run(_timed_by(ready["peer"])) == 777
+
+
+async def _timed_by(anchor: str) -> int:
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, KEY.secret) as host:
+        host.answer_challenges()
+        sealed = await host.request(await host.connect(anchor), TIME_PROTOCOL, b"")
+        said, _ = open_envelope(sealed, Statement)
+        return said.expires_at - said.issued_at
+
+
+@shows(NodeConfig, "anchors", "statements")
+def _(world: World) -> None:
+    """A node refuses statements about others, and one that has anchors asks them (test_p2p_timing)."""
+    said = Statement(subject=KEY.public_key, claim="place", value="DE", issued_at=NOW, expires_at=NOW + 9)
+    file = world.folder / "own.statement"
+    write_signed(file, seal(said, KEY))
+    config = load(NodeConfig, flags={"model": str(DEMO), "statements": str(file), "anchors": DEAD})
+    files = [Path(each) for each in config.statements]
+    assert own_statements(files, KEY.public_key) == (seal(said, KEY),)
+    with pytest.raises(ConfigurationError, match="another node"):
+        own_statements(files, SigningKey(b"\x08" * 32).public_key)
+    assert config.anchors == (DEAD,)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"trains": "yes"},
+        {"jurisdiction": "DE", "places": "DE"},
+        {"places": "DE"},
+    ],
+)
+def test_a_node_says_nothing_that_nobody_would_believe(flags: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        offered(load(NodeConfig, flags={"model": str(DEMO), **flags}))
 
 
 def test_a_policy_that_nobody_meets_fails_closed() -> None:
@@ -537,13 +665,14 @@ def _(world: World) -> None:
 @shows(LedgerConfig, "log_level")
 @shows(ClientConfig, "log_level")
 @shows(WitnessConfig, "log_level")
+@shows(AnchorConfig, "log_level")
 def _(_world: World) -> None:
     import logging
 
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
-        for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig):
+        for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig, AnchorConfig):
             required = {"model": "m"} if cls is NodeConfig else {}
             for word in ("debug", "error"):
                 assert tell(load(cls, flags={**required, "log_level": word})).level.word == word
@@ -551,7 +680,8 @@ def _(_world: World) -> None:
         root.handlers[:], root.level = handlers, level
 
 
-ALL = [(cls, each.name) for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig) for each in declared(cls)]
+CONFIGURATIONS = (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig, AnchorConfig)
+ALL = [(cls, each.name) for cls in CONFIGURATIONS for each in declared(cls)]
 
 
 @pytest.mark.parametrize(("cls", "name"), ALL, ids=[f"{cls.__name__}-{name}" for cls, name in ALL])

@@ -110,7 +110,12 @@ FIELDS = tuple(Offer.__dataclass_fields__)
 def test_an_ill_typed_field_is_named(field: str, value: Any) -> None:
     raw = msgpack.unpackb(encode(an_offer()), raw=False)
     at = 1 + FIELDS.index(field)
-    fits = raw[at] == value or (type(raw[at]) is type(value) is str) or (value is None and field == "energy")
+    fits = (
+        raw[at] == value
+        or type(raw[at]) is type(value) is bool
+        or (type(raw[at]) is type(value) is str)
+        or (value is None and field == "energy")
+    )
     if fits:
         return
     raw[at] = value

@@ -11,16 +11,20 @@ from typing import Any
 import pytest
 from market_offers import MANIFEST, MODEL, NOW, VENUE, an_offer, key_of
 
-from node.app.planning import Market, Request, policy_of, require_funds, require_routable, require_tokens
+from node.app.law import law_of, policy_of
+from node.app.planning import Market, Request, require_funds, require_routable, require_tokens
 from node.config import ClientConfig
 from node.peers import Deeds
 from node.ports import VenueRules
+from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, FundsError
+from protocol.ids import checksum_address
 from protocol.offer import Evidence, Offer
 from protocol.policy import LatencyClass, Policy
 from protocol.routing import NoRouteError
 from protocol.signing import seal
 from protocol.standing import NEWCOMER, Deed, Standing
+from protocol.trust import Trust, trust_hash
 
 ROOT = MANIFEST.root
 CONFIG = ClientConfig(data_dir=Path("/nowhere"))
@@ -43,6 +47,9 @@ def here(number: int = 0, **changes: Any) -> Offer:
     return an_offer(number, model=ROOT, **changes)
 
 
+CORRIDOR = Corridor(source="EU", to="CH", purpose="inference", expires_at=1_893_456_000)
+ATTESTOR = checksum_address(b"\x01" * 20)
+TRUST = Trust(anchors=(), lying=0, attestors=(b"\x01" * 20,), stands=None)
 POLICY_SETTINGS: dict[str, tuple[Any, str, Any]] = {
     "latency_class": ("metro", "latency_class", LatencyClass.METRO),
     "max_price_in_micro": (5, "max_price_in", 5),
@@ -52,19 +59,31 @@ POLICY_SETTINGS: dict[str, tuple[Any, str, Any]] = {
     "min_evidence": ("attested", "min_evidence", Evidence.ATTESTED),
     "min_stake_micro": (7, "min_stake", 7),
     "precision": ("bf16", "precision", "bf16"),
+    "origin": ("DE-BE", "origin", "DE-BE"),
+    "purpose": ("research", "purpose", "research"),
+    "corridors": (("EU>CH:inference:2030-01-01",), "corridors", (CORRIDOR,)),
+    "attestors": ((ATTESTOR,), "trust", trust_hash(TRUST)),
+    "deny_hardware": (("cluster",), "deny_hardware", ("cluster",)),
+    "max_retention_s": (0, "max_retention_s", 0),
+    "training": ("forbidden", "no_training", True),
+    "max_carbon_g_per_kwh": (50, "max_carbon_g_per_kwh", 50),
+    "licenses": (("MIT",), "licenses", ("MIT",)),
 }
 
 
 @pytest.mark.parametrize("setting", POLICY_SETTINGS)
 def test_every_setting_of_the_policy_reaches_it(setting: str) -> None:
     value, field, expected = POLICY_SETTINGS[setting]
-    policy = policy_of(dataclasses.replace(CONFIG, **{setting: value}), MANIFEST)
+    config = dataclasses.replace(CONFIG, **{"origin": "FR", setting: value})
+    policy = policy_of(config, MANIFEST, law_of(config, NOW))
     assert getattr(policy, field) == expected
-    assert getattr(policy_of(CONFIG, MANIFEST), field) != expected
+    assert getattr(policy_of(CONFIG, MANIFEST, law_of(CONFIG, NOW)), field) != expected
 
 
 def test_no_field_of_the_policy_is_without_a_setting() -> None:
-    assert {field for _, field, _ in POLICY_SETTINGS.values()} == {each.name for each in dataclasses.fields(Policy)}
+    """Lists are tested with their files; the table of blocs is the newest."""
+    told = {field for _, field, _ in POLICY_SETTINGS.values()} | {"lists", "blocs"}
+    assert told == {each.name for each in dataclasses.fields(Policy)}
 
 
 @pytest.mark.parametrize(

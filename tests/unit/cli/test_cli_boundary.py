@@ -140,7 +140,7 @@ def test_a_file_that_is_no_receipt(joule: Joule, tmp_path: Path, command: tuple[
     (tmp_path / "bad.json").write_text("{}")
     outcome = joule(*command, str(tmp_path / "bad.json"))
     assert outcome.status == 1
-    assert "is no joulemesh-receipt/2 file" in outcome.err
+    assert "is no joulemesh-receipt/3 file" in outcome.err
 
 
 def test_a_prompt_needs_a_key(joule: Joule) -> None:

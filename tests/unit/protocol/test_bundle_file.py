@@ -132,7 +132,7 @@ def test_json_that_two_readers_take_differently(text: str, old: str, new: str) -
         b"[]",
         b"null",
         b"\xff\xfe{\x00}\x00",
-        b'{"format": "joulemesh-receipt/2"}',
+        b'{"format": "joulemesh-receipt/3"}',
         b'{"format":' + b"[" * 100_000,
         b'{"windows":' + b"[" * 5 + b"]" * 5 + b"}",
         b'{"format": 1' + b"0" * 100_000 + b"}",

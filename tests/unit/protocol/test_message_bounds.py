@@ -22,7 +22,7 @@ MONEY = {"amount", "amounts", "cap", "ceilings", "faucet_limit", "fee", "free", 
     *("bond", "unbonding", "claimed", "burned"),
 }
 TIMES = {"expires_at", "expiry", "grace", "issued_at", "offer_expires_at", "time", "p50_us", "p95_us"} | {
-    *("notice", "effective", "unlock_at"),
+    *("notice", "effective", "effective_from", "unlock_at", "us"),
 }
 COMPARED = {
     "bond_multiple",

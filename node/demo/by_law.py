@@ -1,0 +1,63 @@
+"""`joule demo --policy`: the same question under another law, over another route.
+
+The cheapest node for the first blocks stands in Iceland: within the EU a dearer one in Italy takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from node.app.report import JobReport
+from node.demo.market import CLIENT, NODES, DemoMarket, DemoNode, demo_market
+from node.demo.result import ByLaw, DemoFindings, DemoResult
+from node.demo.run import DEFAULT_PROMPT, Say, ask, check
+
+__all__ = ["POLICIES", "run_by_law"]
+
+MILAN = DemoNode("milan", "0:2", "IT", "0.29", "0.60")
+"""Dearer than the node in Reykjavik."""
+POLICIES: Mapping[str, Mapping[str, Any]] = {
+    "anywhere": {},
+    "eu-only": {
+        "allow": ("EU",),
+        "origin": "DE",
+        "corridors": ("EU>EU:inference:2099-01-01",),
+        "training": "forbidden",
+        "max_retention_s": 0,
+    },
+    "no-eu": {"deny": ("EU",)},
+}
+"""By name, the client's settings; nobody could serve under the last one."""
+
+
+async def run_by_law(prompt: str | None, *, policy: str, say: Say, write: Say) -> DemoResult:
+    """As `run.run_demo`, under the policy of that name. Raises RoutingError where nobody may serve under it."""
+    asked = prompt or DEFAULT_PROMPT
+    async with demo_market(say) as market:
+        say("Starting a ledger and four nodes in four countries, each with its own key and tariff ...")
+        await market.start((*NODES, MILAN), say)
+        say(f"\nUnder the policy {policy!r}: {_told(POLICIES[policy])}")
+        async with market.client(CLIENT, **POLICIES[policy]) as client:
+            report, bundle = await ask(client, asked, say=say, write=write)
+            found = DemoFindings(audit=await check(bundle, say), by_law=_by_law(policy, market, report))
+            return DemoResult(report=report, found=found)
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    shown = partial(map, str)
+    named = (
+        f"{key} {', '.join(shown(each) if isinstance(each, tuple) else [str(each)])}" for key, each in settings.items()
+    )
+    return "; ".join(named) or "anything goes"
+
+
+def _by_law(policy: str, market: DemoMarket, report: JobReport) -> ByLaw:
+    return ByLaw(
+        policy=policy,
+        route=tuple(f"{market.name(leg.provider)} ({leg.jurisdiction})" for leg in report.legs if not leg.standby),
+        left_out=tuple(
+            f"{market.name(each.provider)} ({each.jurisdiction}): {each.reason}" for each in report.not_taken
+        ),
+    )

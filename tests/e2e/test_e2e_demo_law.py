@@ -1,0 +1,39 @@
+"""`joule demo --policy`: law changes the route, and the report says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def demo(tools: Path, folder: Path, policy: str, status: int = 0) -> Any:
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [tools / "joule", "demo", "17 + 25 =", "--policy", policy, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == status, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_law_changes_the_route_and_the_report_says_why(tmp_path: Path, forked: Path) -> None:
+    free, bound = demo(forked, tmp_path, "anywhere"), demo(forked, tmp_path, "eu-only")
+    assert free["by_law"]["route"] == ["reykjavik (IS)", "berlin (DE)", "lyon (FR)"]
+    assert bound["by_law"]["route"] == ["milan (IT)", "berlin (DE)", "lyon (FR)"]
+    (why,) = bound["by_law"]["left_out"]
+    assert why == "reykjavik (IS): IS is not among the jurisdictions you allow (EU)"
+    assert bound["paid_micro"] > free["paid_micro"]
+    assert bound["answer"] == free["answer"]
+    assert bound["verified"]
+
+
+def test_where_nobody_may_serve_it_says_so(tmp_path: Path, forked: Path) -> None:
+    told = demo(forked, tmp_path, "no-eu", status=1)
+    assert told["code"] in ("gap", "all-excluded")
+    assert list(tmp_path.glob("joulemesh-*")) == []
