@@ -1,4 +1,4 @@
-"""A private PostgreSQL, where Debian's package is installed: for tests and benchmarks."""
+"""A private PostgreSQL for tests, where Debian's package is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-NOT_INSTALLED = "no PostgreSQL server is installed (Debian: apt-get install postgresql)"
+import pytest
 
 
 class PostgresServer:
@@ -52,17 +52,14 @@ class PostgresServer:
         return f"postgresql://postgres@/postgres?host={self.folder}"
 
 
-def installed_postgres() -> Path | None:
-    """The folder of its programs; None where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
-
-
 @contextmanager
-def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
-    """One that runs for the length of the block."""
+def running_postgres() -> Iterator[PostgresServer]:
+    """A server for the length of the block; skips with a message where none is installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
     with tempfile.TemporaryDirectory(prefix="joule-pg-", dir="/tmp") as folder:  # a socket's path must be short
-        server = PostgresServer(binaries, Path(folder))
+        server = PostgresServer(found[-1].parent, Path(folder))
         server.start()
         try:
             yield server

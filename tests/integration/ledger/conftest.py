@@ -7,18 +7,15 @@ from pathlib import Path
 
 import pytest
 from ledger_world import ledger_settings
-from postgres_server import NOT_INSTALLED, PostgresServer, installed_postgres, running_postgres
+from postgres_server import PostgresServer, running_postgres
 
 from node.ledger import LedgerSettings
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A running server; skips with a message where none is installed."""
-    binaries = installed_postgres()
-    if binaries is None:
-        pytest.skip(NOT_INSTALLED)
-    with running_postgres(binaries) as server:
+    """A running server."""
+    with running_postgres() as server:
         yield server
 
 
