@@ -87,7 +87,7 @@ crash: .venv/installed-dev ## The ledger killed at every write and at 200 random
 	@CRASH=long $(BIN)/python -m pytest -q -s --timeout 7200 tests/integration/ledger/test_ledger_kills.py
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
-	@for each in scripts/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done
+	@for each in scripts/bench_*.py; do echo "== $$each"; PYTHONPATH=.:tests/support $(BIN)/python $$each; done
 
 fuzz: .venv/installed-dev ## Fuzz every decoder of bytes from outside; goes on where it was stopped (FUZZ="--help" says more)
 	@exec $(BIN)/python -m scripts.fuzzing $(FUZZ)

@@ -234,7 +234,7 @@ class SignedOp(Message):
         return _read(self.action)
 
 
-@functools.lru_cache(maxsize=2048)
+@functools.lru_cache(maxsize=4096)
 def _read(action: bytes) -> Action:
     # Whoever takes an operation looks into it several times: for its actor, its signatures, its rule, what it credits.
     return decode(action, *ACTIONS)

@@ -20,12 +20,14 @@ from node.signer_process import LENGTH, operations_frame
 from protocol.ids import Address
 from protocol.operations import SignedOp
 from protocol.settlement import ledger_domain
-from protocol.settlement.signatures import KnownSigners, signatures_in
+from protocol.settlement.signatures import KnownSigners
 
 __all__ = ["SignersAhead", "processes_here"]
 
-_PORTIONS = 2
+_PORTIONS = 3
 """Frames that a process has at a time, so that it need not wait for the next one."""
+_LOOK_EVERY = 16
+"""Operations between two looks at what was answered, and who has nothing to do."""
 _MOST_PROCESSES = 4
 _ADDRESS_BYTES = 20
 _log = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ class SignersAhead:
         """Say that an operation's turn has come, and let answers in, and others run."""
         self._expected.pop(signed.signature, None)
         self._needed += 1
-        if self._needed % self._portion == 0:
+        if self._needed % _LOOK_EVERY == 0:
             await asyncio.sleep(0)
 
     def _hand_out(self) -> None:
@@ -146,9 +148,6 @@ class SignersAhead:
                     await helper.end()
 
     def _take(self, portion: list[SignedOp], answer: bytes) -> None:
-        begin = 0
+        found = (Address(answer[at : at + _ADDRESS_BYTES]) for at in range(0, len(answer), _ADDRESS_BYTES))
         for signed in portion:
-            end = begin + _ADDRESS_BYTES * len(signatures_in(signed))
-            found = (Address(answer[at : at + _ADDRESS_BYTES]) for at in range(begin, end, _ADDRESS_BYTES))
             self.recover.learn(signed, found)
-            begin = end

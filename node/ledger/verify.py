@@ -34,7 +34,7 @@ from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
 __all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_database", "verify_log", "verify_url"]
 
-_AHEAD = 4
+_AHEAD = 8
 """Bundles that are read before their turn."""
 _PORTION = 64
 """Entries whose signatures another process checks at a time."""

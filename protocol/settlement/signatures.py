@@ -72,8 +72,8 @@ class KnownSigners:
         return len(self._known)
 
     def learn(self, signed: SignedOp, signers: Iterable[Address]) -> None:
-        """Take what `signers_of` has said of an operation. Raises MalformedError, or ValueError for another count."""
-        for (value, signature), signer in zip(signatures_in(signed), signers, strict=True):
+        """Take what `signers_of` has said of an operation, and no more of what may follow. Raises MalformedError."""
+        for (value, signature), signer in zip(signatures_in(signed), signers, strict=False):
             if signer != NOBODY:
                 self._known[signature] = (value, signer)
         while len(self._known) > self.MOST:

@@ -114,8 +114,15 @@ def test_what_nobody_signed_is_refused_as_before() -> None:
     signers.learn(forged, [NOBODY])
     with pytest.raises(SignatureError):
         signers(DOMAIN, forged.read(), forged.signature)
-    with pytest.raises(ValueError, match="shorter"):
-        signers.learn(forged, [])
+
+
+def test_of_what_was_found_each_operation_takes_its_own() -> None:
+    found = iter([CLIENT.address, STRANGER.address])
+    signers, one, other = KnownSigners(DOMAIN), withdrawal(1), withdrawal(2)
+    signers.learn(one, found)
+    assert len(signers) == 1
+    signers.learn(other, found)
+    assert signers(DOMAIN, other.read(), other.signature) == STRANGER.address
 
 
 def test_few_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
