@@ -65,8 +65,9 @@ class _Helper:
         return await self._process.stdout.readexactly(length)
 
     async def end(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        """At once, whatever it is at: it has nothing to lose."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
         await self._process.wait()
 
 
@@ -128,24 +129,25 @@ class SignersAhead:
 
     async def _serve(self) -> None:
         """One of the other processes, from its start to its end."""
-        helper = None
+        starting = asyncio.create_task(_Helper.start(self._verifier_key), name="start of a process for signers")
         try:
-            helper = await _Helper.start(self._verifier_key)
+            helper = await asyncio.shield(starting)  # half a start would leave a process behind
             self._helpers.append(helper)
             while True:
                 self._hand_out()
                 answer = await helper.answer()
                 self._take(helper.portions.popleft(), answer)
-        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+        except (OSError, asyncio.IncompleteReadError) as error:
             _log.warning("a process that finds signers has ended, and the ledger goes on without it: %s", error)
         finally:
             self._others -= 1
             if self._others <= 0:
                 self._expected.clear()
-            if helper is not None:
-                self._helpers.remove(helper)
-                with contextlib.suppress(OSError):
-                    await helper.end()
+            with contextlib.suppress(OSError):
+                helper = await starting
+                if helper in self._helpers:
+                    self._helpers.remove(helper)
+                await helper.end()
 
     def _take(self, portion: list[SignedOp], answer: bytes) -> None:
         found = (Address(answer[at : at + _ADDRESS_BYTES]) for at in range(0, len(answer), _ADDRESS_BYTES))

@@ -36,6 +36,8 @@ __all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_d
 
 _AHEAD = 8
 """Bundles that are read before their turn."""
+_LONG = 5_000
+"""Entries of a log that is worth other processes: they take a second to start."""
 _PORTION = 64
 """Entries whose signatures another process checks at a time."""
 
@@ -148,7 +150,8 @@ async def verify_log(
     except PeerError as error:
         report.fault = Fault(None, f"the checkpoint: {error.message}")
         return report
-    async with SignersAhead(report.verifier_key, processes, portion=_PORTION) as signers:
+    worth = processes if report.checkpoint.size >= _LONG else 1
+    async with SignersAhead(report.verifier_key, worth, portion=_PORTION) as signers:
         await Replay(source, report, report.checkpoint, signers).run(progress)
     return report
 
