@@ -19,7 +19,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # A file's tests stay together, for they share what is slow to start.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins clean
+.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -83,8 +83,11 @@ gas: .venv/installed-dev contracts ## Measure the settlement contract's gas on a
 twins: .venv/installed-dev contracts ## The Python rules and the contract, at length, and whether mutants of each are found (minutes)
 	@TWINS=long $(BIN)/python -m pytest -q --timeout 7200 tests/integration/contract
 
+crash: .venv/installed-dev ## The ledger killed at every write and at 200 random moments under load, on SQLite and PostgreSQL (minutes)
+	@CRASH=long $(BIN)/python -m pytest -q -s --timeout 7200 tests/integration/ledger/test_ledger_kills.py
+
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
-	@for each in scripts/bench_*.py; do echo "== $$each"; $(BIN)/python $$each; done
+	@for each in scripts/bench_*.py; do echo "== $$each"; PYTHONPATH=.:tests/support $(BIN)/python $$each; done
 
 fuzz: .venv/installed-dev ## Fuzz every decoder of bytes from outside; goes on where it was stopped (FUZZ="--help" says more)
 	@exec $(BIN)/python -m scripts.fuzzing $(FUZZ)

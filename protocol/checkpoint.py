@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.codec import Message, message
-from protocol.eip712 import Domain, recover_typed, sign_typed
+from protocol.eip712 import Domain, Recover, recover_typed, sign_typed
 from protocol.errors import DishonestError, InvalidError, MalformedError, SignatureError, peers_fault
 from protocol.ids import U64, Address, Bytes32, SignatureBytes, keccak256
 from protocol.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, leaf_hash, verify_inclusion
@@ -223,9 +223,9 @@ def sign_typed_checkpoint(domain: Domain, checkpoint: Checkpoint, key: SigningKe
     return SignedCheckpoint(checkpoint=typed, signature=sign_typed(domain, typed, key))
 
 
-def recover_checkpoint(domain: Domain, signed: SignedCheckpoint) -> Address:
+def recover_checkpoint(domain: Domain, signed: SignedCheckpoint, recover: Recover = recover_typed) -> Address:
     """Who signed a typed checkpoint for this venue. Raises SignatureError."""
-    return recover_typed(domain, signed.checkpoint, signed.signature)
+    return recover(domain, signed.checkpoint, signed.signature)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,16 @@ from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, Shape, 
 from protocol.ids import U64, Address, AddressBytes, Name, keccak256
 from protocol.signing import SigningKey, recover
 
-__all__ = ["Domain", "encode_type", "recover_typed", "sign_typed", "struct_hash", "type_hash", "typed_digest"]
+__all__ = [
+    "Domain",
+    "Recover",
+    "encode_type",
+    "recover_typed",
+    "sign_typed",
+    "struct_hash",
+    "type_hash",
+    "typed_digest",
+]
 
 _DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
@@ -157,6 +166,10 @@ def typed_digest(domain: Domain, value: Message) -> bytes:
 def sign_typed(domain: Domain, value: Message, key: SigningKey) -> bytes:
     """64-byte EIP-2098 signature of `value` for one venue."""
     return key.sign_digest(typed_digest(domain, value))
+
+
+Recover = Callable[[Domain, Message, bytes], Address]
+"""Finds who signed a message for a venue, as `recover_typed` does; it may know from before."""
 
 
 def recover_typed(domain: Domain, value: Message, signature: bytes) -> Address:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from protocol.codec import Count, Message, Uint, message
-from protocol.eip712 import Domain, recover_typed, sign_typed, struct_hash
+from protocol.eip712 import Domain, Recover, recover_typed, sign_typed, struct_hash
 from protocol.errors import MalformedError, SignatureError
 from protocol.ids import MAX_TOKENS, U32, U40, U64, AddressBytes, Bytes32, SessionId, SignatureBytes, Tokens
 from protocol.offer import Provenance
@@ -195,7 +195,7 @@ def sign_voucher(domain: Domain, voucher: Voucher, key: SigningKey) -> SignedVou
     return SignedVoucher(voucher=voucher, signature=sign_typed(domain, voucher, key))
 
 
-def check_voucher(domain: Domain, session: Session, signed: SignedVoucher) -> None:
+def check_voucher(domain: Domain, session: Session, signed: SignedVoucher, recover: Recover = recover_typed) -> None:
     """Hold a voucher against its session (docs/spec/session.md, clauses V1 to V3).
 
     Raises:
@@ -207,7 +207,7 @@ def check_voucher(domain: Domain, session: Session, signed: SignedVoucher) -> No
     if voucher.session != session_id(session):
         raise MalformedError("the voucher is for another session")
     # V2: the session's client signed it for this ledger.
-    if recover_typed(domain, voucher, signed.signature) != session.client:
+    if recover(domain, voucher, signed.signature) != session.client:
         raise SignatureError("the voucher is not signed by the session's client for this ledger")
     # V3: an amount for each leg, none above its cap.
     check_amounts(voucher.amounts, session)
@@ -227,7 +227,9 @@ def sign_discharge(domain: Domain, discharge: Discharge, key: SigningKey) -> Sig
     return SignedDischarge(discharge=discharge, signature=sign_typed(domain, discharge, key))
 
 
-def check_discharge(domain: Domain, session: Session, signed: SignedDischarge) -> None:
+def check_discharge(
+    domain: Domain, session: Session, signed: SignedDischarge, recover: Recover = recover_typed
+) -> None:
     """Hold a discharge against its session (docs/spec/session.md, clause V7).
 
     Raises:
@@ -237,5 +239,5 @@ def check_discharge(domain: Domain, session: Session, signed: SignedDischarge) -
     discharge = signed.discharge
     if discharge.session != session_id(session) or discharge.leg >= len(session.legs):
         raise MalformedError("the discharge is for another session, or for no leg of it")
-    if recover_typed(domain, discharge, signed.signature) != session.legs[discharge.leg].provider:
+    if recover(domain, discharge, signed.signature) != session.legs[discharge.leg].provider:
         raise SignatureError("the discharge is not signed by its leg for this ledger")

@@ -6,6 +6,7 @@ fee for it. docs/spec/settlement.md says what each requires (clauses L3 to L19).
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 from protocol.checkpoint import SignedCheckpoint
@@ -230,7 +231,13 @@ class SignedOp(Message):
 
     def read(self) -> Action:
         """The action. Raises MalformedError where it is none."""
-        return decode(self.action, *ACTIONS)
+        return _read(self.action)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(action: bytes) -> Action:
+    # Whoever takes an operation looks into it several times: for its actor, its signatures, its rule, what it credits.
+    return decode(action, *ACTIONS)
 
 
 def sign_op(domain: Domain, key: SigningKey, action: Action) -> SignedOp:

@@ -1,160 +1,151 @@
-"""Signed and proven operations a second on an embedded ledger: one answer that proves itself, against the same proof
-read from the log's tiles, as anybody without this software would read it.
+"""The embedded ledger at work, against its targets: commits, proofs, start-up after a crash, and replay.
 
-Both sides sign, submit, and verify the checkpoint, that it continues the one before, and the entry in it. The ledger
-runs in a process of its own, on SQLite with an fsync for each commit.
+    PYTHONPATH=.:tests/support python scripts/bench_ledger.py
+    PYTHONPATH=.:tests/support python scripts/bench_ledger.py --entries 1000000 --keep /var/tmp/log
+
+Operations come as a market makes them: a route of two legs is opened, paid by a voucher, and given back, in three
+operations with six signatures; every signature is checked. Sides take turns. Figures for a million entries follow
+in proportion from the log that was made; `--entries 1000000` makes one. `--keep` leaves it for the next time.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import multiprocessing
+import json
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from node.ledger import LedgerClient, LedgerSettings, Rate, Rates, run_ledger
-from node.ledger.log_source import HttpLog, LogReader
-from protocol.checkpoint import Checkpoint, open_checkpoint
-from protocol.codec import encode
-from protocol.evidence import read_entry
-from protocol.merkle import leaf_hash, verify_consistency, verify_inclusion
-from protocol.note import VerifierKey
-from protocol.operations import Withdraw, sign_op
-from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey
-from protocol.strict_json import int_text
+import pytest
+from ledger_bench import commits, proofs, replays
+from ledger_bench.load import MIXES
+from ledger_bench.logs import build
+from postgres_server import running_postgres
+from sqlalchemy.engine import URL
 
-OPERATOR = SigningKey(b"\x01" * 32)
-WORKERS = (1, 8, 64)
-OPERATIONS = 640
+from node.ledger.schema import database_url, sqlite_url
+
+ENTRIES = 20_000
 ROUNDS = 3
-PREFILLED = 2_000
-"""Entries before the first measurement: more than one tile."""
-_UNBOUNDED = Rate(10**9, 10**9)
+GROUPS = 10
+"""Of a hundred operations, in a round."""
+PROOFS = 5_000
+MILLION = 10**6
 
 
-def key_of(number: int) -> SigningKey:
-    return SigningKey((1000 + number).to_bytes(32, "big"))
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the result."""
+
+    what: str
+    found: float
+    target: float
+    at_most: bool = False
+    unit: str = ""
+    beside: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether it is as it should be."""
+        return self.found <= self.target if self.at_most else self.found >= self.target
+
+    def __str__(self) -> str:
+        wanted = f"{'<=' if self.at_most else '>='} {self.target:g}{self.unit}"
+        figure = f"{self.found:,.2f}" if self.found < 100 else f"{self.found:,.0f}"
+        line = f"{self.what:<58}{figure + self.unit:>12}   {wanted:<12}{'met' if self.met else 'NOT MET'}"
+        return line + (f"\n    {self.beside}" if self.beside else "")
 
 
-def serve(folder: str, pipe: Connection) -> None:
-    """The ledger's process."""
+def commit_row(name: str, found: commits.Commits, target: float) -> Row:
+    """How much a shared commit gains, and where the time of an operation goes."""
+    grouped = found.grouped if found.grouped.rate() > found.alone.rate() else found.alone
+    all_us, commit_us = 1e6 / grouped.rate(), 1e6 * statistics.median(grouped.commit_s)
+    single_us = 1e6 * statistics.median(found.single.commit_s)
+    beside = (
+        f"{found.single.rate():,.0f} a second one by one ({single_us:,.0f} us of each in its commit); in hundreds "
+        f"{found.alone.rate():,.0f} with one process, {found.grouped.rate():,.0f} with two\n"
+        f"    of {all_us:,.0f} us for an operation {commit_us:,.0f} are its share of a commit; signatures are "
+        f"{1e6 * found.signatures_s:,.0f} us of processor time, on whichever core"
+    )
+    return Row(f"operations a second on {name}, in hundreds to one by one", grouped.rate() / found.single.rate(),
+               target, unit="x", beside=beside)  # fmt: skip
 
-    async def main() -> None:
-        settings = LedgerSettings(
-            folder=Path(folder),
-            port=0,
-            faucet_limit=10**12,
-            rates=Rates(address=_UNBOUNDED, guest=_UNBOUNDED, proven=_UNBOUNDED, key=_UNBOUNDED, faucet=_UNBOUNDED),
-        )
-        async with run_ledger(settings, OPERATOR, lambda: int(time.time())) as ledger:
-            pipe.send((ledger.url, ledger.verifier_key))
-            await ledger.wait()
 
-    asyncio.run(main())
+def proof_rows(found: proofs.Proofs) -> Iterator[Row]:
+    """Proofs, memory, start-up."""
+    per_million = MILLION / found.entries
+    yield Row(
+        f"proofs made and verified a second, of {found.entries:,} entries", found.proven, 10_000,
+        beside=f"{found.from_tiles:,.0f} where the tiles are read from the database for each",
+    )  # fmt: skip
+    yield Row("memory for the tree of a million entries", found.tree_mb * per_million, 100, at_most=True, unit=" MB")
+    grown_s = max(0.0, found.started_s - found.again_s) * per_million
+    yield Row(
+        "start-up after a crash, for a million entries", found.again_s + grown_s, 5, at_most=True, unit=" s",
+        beside=f"{found.started_s:.2f} s for {found.entries:,} entries, {found.again_s:.2f} s for one",
+    )  # fmt: skip
+
+
+def replay_rows(mix: str, found: replays.Replays) -> Iterator[Row]:
+    """Whether it is linear, and what a second process gains."""
+    clock = {count: found.entries / statistics.median(seconds) for count, seconds in found.clock_s.items()}
+    yield Row(
+        f"replay of {found.entries:,} {mix}: two processes to one", found.ratio(found.busiest_s), 1.7, unit="x",
+        beside=f"in processor time of the busier one; by this machine's clock {found.ratio(found.clock_s):.2f}x: "
+        f"{clock[1]:,.0f} entries a second with one, {clock[2]:,.0f} with two",
+    )  # fmt: skip
+    halves = statistics.median(found.halves)
+    yield Row(f"replay of {mix}: its second half to its first, for an entry", halves, 1.15, at_most=True, unit="x")
 
 
 @contextmanager
-def ledger_process() -> Iterator[tuple[str, str]]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
+def log_in(kept: Path | None) -> Iterator[Path]:
+    """A folder for a log."""
+    if kept is not None:
+        yield kept
+        return
     with tempfile.TemporaryDirectory() as folder:
-        process = context.Process(target=serve, args=(folder, there))
-        process.start()
-        try:
-            yield here.recv()
-        finally:
-            process.terminate()
-            process.join()
+        yield Path(folder)
 
 
-class TileClient:
-    """Submits, then finds the proof in tiles, by one request each."""
-
-    def __init__(self, url: str, verifier_key: str) -> None:
-        self._http = HttpLog(url)
-        self._reader = LogReader(self._http)
-        self._verifier = VerifierKey.parse(verifier_key)
-        self._domain = ledger_domain(verifier_key)
-        self._nonces: dict[bytes, int] = {}
-        self._newest: Checkpoint | None = None
-        self._advancing = asyncio.Lock()
-
-    async def close(self) -> None:
-        await self._http.close()
-
-    async def submit(self, action: Withdraw, key: SigningKey) -> None:
-        if key.address not in self._nonces:
-            self._nonces[key.address] = int_text((await self._http.get_json(f"account/0x{key.address.hex()}"))["nonce"])
-        self._nonces[key.address] += 1
-        signed = sign_op(self._domain, key, action.replace(actor=key.address, nonce=self._nonces[key.address]))
-        said = (await self._http.post("ops", encode(signed)))["entry"]
-        index, checkpoint = int_text(said["index"]), await self._advance()
-        data = await self._reader.entry(index, checkpoint.size)
-        proof = await self._reader.inclusion(index, checkpoint.size)
-        verify_inclusion(index, checkpoint.size, leaf_hash(data), proof, checkpoint.root)
-        if read_entry(data, self._verifier).op != signed:
-            raise RuntimeError("another operation is there")
-
-    async def _advance(self) -> Checkpoint:
-        async with self._advancing:
-            found, known = open_checkpoint(await self._http.checkpoint(), self._verifier), self._newest
-            if known is not None:
-                proof = await self._reader.consistency(known.size, found.size) if known.size < found.size else ()
-                verify_consistency(known.size, found.size, known.root, found.root, proof)
-            self._newest = found
-            return found
+def measured_commits(url: URL, rounds: int) -> commits.Commits:
+    """On one database."""
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(commits.measure(url, Path(folder), MIXES[0], 2, rounds, GROUPS))
 
 
-Submit = Callable[[Withdraw, SigningKey], Awaitable[object]]
-
-
-async def rate_of(submit: Submit, workers: int, operations: int, first: int = 0) -> float:
-    """Operations a second by so many workers, each with a key of its own and one operation at a time."""
-
-    async def work(number: int) -> None:
-        action = Withdraw(actor=bytes(20), nonce=0, amount=1, reference="bench")
-        for _ in range(operations // workers):
-            await submit(action, key_of(first + number))
-
-    started = time.perf_counter()
-    await asyncio.gather(*(work(number) for number in range(workers)))
-    return operations // workers * workers / (time.perf_counter() - started)
-
-
-async def measure(url: str, verifier_key: str, operations: int) -> None:
-    tiles = TileClient(url, verifier_key)
+def rows(arguments: argparse.Namespace) -> Iterator[Row]:
+    """All of them, as they are found."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield commit_row("SQLite", measured_commits(sqlite_url(Path(folder) / "l.sqlite3"), arguments.rounds), 10)
     try:
-        async with LedgerClient(url, verifier_key=verifier_key) as client:
-            keys = [key_of(number) for number in range(2 * max(WORKERS))]
-            await asyncio.gather(*(client.faucet(key.address, 10**9) for key in keys))
-            await rate_of(client.submit, max(WORKERS), PREFILLED)
-            print(f"operations a second, median of {ROUNDS}")
-            print(f"{'workers':>8}{'one answer':>14}{'from tiles':>14}{'ratio':>8}")
-            for workers in WORKERS:
-                rounds = [
-                    (
-                        await rate_of(client.submit, workers, operations),
-                        await rate_of(tiles.submit, workers, operations, max(WORKERS)),
-                    )
-                    for _ in range(ROUNDS)
-                ]
-                one, other = (statistics.median(side) for side in zip(*rounds, strict=True))
-                print(f"{workers:>8}{one:>14.0f}{other:>14.0f}{one / other:>8.1f}", flush=True)
-    finally:
-        await tiles.close()
+        with running_postgres() as server:
+            url = database_url(server.empty_database())
+            yield commit_row("PostgreSQL", measured_commits(url, arguments.rounds), 8)
+    except pytest.skip.Exception as missing:
+        print(missing)
+    for mix in MIXES:
+        with log_in(None if arguments.keep is None else arguments.keep / mix) as folder:
+            build(folder, mix, arguments.entries)
+            if mix == MIXES[0]:
+                yield from proof_rows(asyncio.run(proofs.measure(folder, PROOFS)))
+            yield from replay_rows(mix, asyncio.run(replays.measure(folder, arguments.rounds)))
 
 
 def main() -> None:
-    operations = int(sys.argv[1]) if len(sys.argv) > 1 else OPERATIONS
-    with ledger_process() as (url, verifier_key):
-        asyncio.run(measure(url, verifier_key, operations))
+    """Print it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--entries", type=int, default=ENTRIES, help=f"of the log that is made ({ENTRIES})")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of every comparison ({ROUNDS})")
+    parser.add_argument("--keep", type=Path, help="a folder for the log, which stays and is used again")
+    parser.add_argument("--json", action="store_true", help="print an object for each row")
+    arguments = parser.parse_args()
+    for row in rows(arguments):
+        print(json.dumps({**asdict(row), "met": row.met}) if arguments.json else row, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from node.ledger import (
     verify_url,
 )
 from node.ledger import run_ledger as run_embedded_ledger
+from node.ledger.signers import processes_here
 from node.ledger.timekeeper import steady_seconds
 from node.market import OfferBook
 from node.p2p.gossip import Announcer
@@ -121,19 +122,25 @@ async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> N
         await asyncio.sleep(CHECKPOINT_EVERY_S)
 
 
-async def verify_ledger(target: str, *, verifier_key: str | None, progress: Progress | None) -> Report:
+async def verify_ledger(
+    target: str, *, verifier_key: str | None, progress: Progress | None, processes: int | None = None
+) -> Report:
     """Replay a whole ledger: its URL, its SQLite file, its database URL, or a folder that it was exported to.
+
+    Args:
+        processes: how many check signatures, this one counted; by default as there are cores.
 
     Raises:
         UnreachableError: nothing answers there.
         ConfigurationError, LocalError: no database, or one of another version.
     """
+    count = processes_here() if processes is None else processes
     if target.startswith(("http://", "https://")):
-        return await verify_url(target, verifier_key=verifier_key, progress=progress)
+        return await verify_url(target, verifier_key=verifier_key, progress=progress, processes=count)
     if _is_folder(target):
-        return await verify_folder(Path(target), verifier_key=verifier_key, progress=progress)
+        return await verify_folder(Path(target), verifier_key=verifier_key, progress=progress, processes=count)
     database = target if "://" in target else Path(target)
-    return await verify_database(database, verifier_key=verifier_key, progress=progress)
+    return await verify_database(database, verifier_key=verifier_key, progress=progress, processes=count)
 
 
 def _is_folder(target: str) -> bool:

@@ -123,8 +123,11 @@ def run(
 @ledger.command(epilog=examples("joule ledger verify http://127.0.0.1:8645", "joule ledger verify ledger.sqlite3"))
 @click.argument("target", metavar="URL|DATABASE|FOLDER")
 @click.option("--verifier-key", metavar="VKEY", help="The key that must have signed it; else the one it registers.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="How many check signatures; as many as there are cores, at most 4."
+)
 @json_option
-def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
+def verify(target: str, verifier_key: str | None, processes: int | None, as_json: bool) -> int:
     """Replay a whole ledger under the rules, and name the first bad entry.
 
     TARGET is a ledger's URL, its SQLite file, its database URL, or a folder that it was exported to. The exit status is
@@ -132,7 +135,8 @@ def verify(target: str, verifier_key: str | None, as_json: bool) -> int:
     """
     from node.app.ledger import verify_ledger
 
-    found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=counted("entries")))
+    progress = counted("entries")
+    found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=progress, processes=processes))
     sound = found.fault is None
     if as_json:
         fault = None if found.fault is None else Fault(entry=found.fault.index, reason=found.fault.reason)

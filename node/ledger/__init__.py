@@ -1,6 +1,6 @@
 """The embedded ledger: a Merkle log of signed operations, the state they lead to, and what proves both to anybody.
 
-Reading order: schema, notices, rows, store, working_copy, published, sequencer, wire, rates, offers,
+Reading order: schema, notices, rows, store, working_copy, tree, published, signers, sequencer, wire, rates, offers,
 service, ledger (a running one);
 log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything);
 witness_state, replayed, witness, witness_service (cosigning other operators' logs).

@@ -138,9 +138,11 @@ def _unwritable(folder: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError(f"cannot write into {folder}: {error.strerror}")
 
 
-async def verify_folder(folder: Path, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
+async def verify_folder(
+    folder: Path, *, verifier_key: str | None = None, progress: Progress | None = None, processes: int = 1
+) -> Report:
     """Verify a log that was exported, without asking anybody."""
-    return await verify_log(FolderLog(folder), verifier_key=verifier_key, progress=progress)
+    return await verify_log(FolderLog(folder), verifier_key=verifier_key, progress=progress, processes=processes)
 
 
 async def export_url(

@@ -8,7 +8,7 @@ somebody asks for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.ledger.notices import Noted, places_of
@@ -16,18 +16,16 @@ from node.ledger.paid import most_paid
 from node.ledger.recent import Recent
 from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
 from node.ledger.store import Store
+from node.ledger.tree import ShownTree, lacks
 from protocol.checkpoint import Checkpoint
-from protocol.errors import LocalError, RefusedError
+from protocol.errors import RefusedError
 from protocol.ids import Address, SessionId
-from protocol.merkle import HASH_BYTES, HashAt, Node, consistency_proof, inclusion_proof, node_hash
+from protocol.merkle import consistency_proof, inclusion_proof
 from protocol.settlement import Rules
-from protocol.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, tile_path
+from protocol.tiles import TILE_WIDTH, Tile
 
 __all__ = ["Head", "Published", "Shown"]
 
-_TILES = 512
-"""4 MiB: the edge of the tree, and what was asked for last."""
-_NODES = 32_768
 _ENTRIES = 4_096
 """Of some 600 bytes each; the longest have 30 KiB."""
 _PROOFS = 64
@@ -52,14 +50,6 @@ class Head:
     note: bytes
 
 
-class _MissingTileError(LookupError):
-    """A tile that is not in memory."""
-
-    def __init__(self, tile: Tile) -> None:
-        super().__init__(tile)
-        self.tile = tile
-
-
 class Published:
     """The newest durable state. Only the writer's task calls `take`; everybody else reads."""
 
@@ -76,17 +66,13 @@ class Published:
         self._providers: dict[Address, ProviderRow] = {}
         self._most_paid: Sequence[ProviderRow] | None = None
         """Made anew where somebody asks after a change."""
-        self._tiles: Recent[tuple[int, int], bytes] = Recent(_TILES)
-        """By level and index: all hashes that are known of it. They never change, there are only more of them."""
-        self._nodes: Recent[Node, bytes] = Recent(_NODES)
-        """Complete subtrees between the levels that tiles hold."""
+        self._tree = ShownTree(store)
         self._entries: Recent[int, bytes] = Recent(_ENTRIES)
         self._consistency: Recent[tuple[int, int], tuple[bytes, ...]] = Recent(_PROOFS)
 
     def take(self, batch: Batch) -> None:
         """Show a batch that has become durable."""
-        for tile, content in batch.tiles.items():
-            self._keep(tile, content)
+        self._tree.grow(batch.checkpoint.size, batch.tiles)
         for index, entry in enumerate(batch.entries, batch.first):
             self._entries.put(index, entry)
         self._accounts.update((row.address, row) for row in batch.accounts)
@@ -153,19 +139,13 @@ class Published:
 
     async def tile(self, tile: Tile) -> bytes | None:
         """The hashes of a tile; None where the log does not reach that far."""
-        level = tile.level or 0
-        if not self._reaches(self.head.checkpoint.size >> (level * TILE_HEIGHT), tile):
-            return None
-        content = self._tiles.get((level, tile.index)) or b""
-        if len(content) < tile.width * HASH_BYTES:
-            return await self._load(tile)
-        return content[: tile.width * HASH_BYTES]
+        return await self._tree.tile(tile)
 
     async def bundle(self, tile: Tile) -> Sequence[bytes] | None:
         """The entries of a bundle; None where the log does not reach that far."""
-        if not self._reaches(self.head.checkpoint.size, tile):
-            return None
         begin = tile.index * TILE_WIDTH
+        if begin + tile.width > self.head.checkpoint.size:
+            return None
         places = range(begin, begin + tile.width)
         held = [entry for entry in map(self._entries.get, places) if entry is not None]
         return held if len(held) == tile.width else await self._read_entries(begin, tile.width)
@@ -176,69 +156,23 @@ class Published:
         if not 0 <= index < size:
             raise RefusedError(f"the log has {size} entries, so none at {index}", code="not-found")
         entry = self._entries.get(index) or (await self._read_entries(index, 1))[0]
-        return Shown(index, entry, await self._prove(lambda hash_at: inclusion_proof(index, size, hash_at)))
+        return Shown(index, entry, await self.inclusion(index, size))
+
+    async def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The proof that the log of its first `size` entries has entry `index`. Raises MalformedError."""
+        return await self._tree.prove(lambda hash_at: inclusion_proof(index, size, hash_at))
 
     async def prove_continues(self, old: int, head: Head) -> tuple[bytes, ...]:
         """The proof that the log continues its first `old` entries, of which there is at least one."""
         new = head.checkpoint.size
         proof = self._consistency.get((old, new))
         if proof is None:
-            proof = await self._prove(lambda hash_at: consistency_proof(old, new, hash_at))
+            proof = await self._tree.prove(lambda hash_at: consistency_proof(old, new, hash_at))
             self._consistency.put((old, new), proof)
         return proof
-
-    @staticmethod
-    def _reaches(count: int, tile: Tile) -> bool:
-        return tile.index * TILE_WIDTH + tile.width <= count
-
-    async def _prove(self, prove: Callable[[HashAt], tuple[bytes, ...]]) -> tuple[bytes, ...]:
-        # What is read for this proof stays with it: memory may be short, and others read too.
-        read: dict[tuple[int, int], bytes] = {}
-        while True:
-            try:
-                return prove(lambda level, index: self._hash_at(level, index, read))
-            except _MissingTileError as missing:
-                read[missing.tile.level or 0, missing.tile.index] = await self._load(missing.tile)
-
-    def _hash_at(self, level: int, index: int, read: Mapping[tuple[int, int], bytes]) -> bytes:
-        tile_level, above = divmod(level, TILE_HEIGHT)
-        if above:
-            found = self._nodes.get((level, index))
-            if found is None:
-                left, right = (self._hash_at(level - 1, 2 * index + side, read) for side in (0, 1))
-                found = node_hash(left, right)
-                self._nodes.put((level, index), found)
-            return found
-        number, place = divmod(index, TILE_WIDTH)
-        content = self._tiles.get((tile_level, number)) or b""
-        if len(content) <= place * HASH_BYTES:
-            content = read.get((tile_level, number), b"")
-        at = place * HASH_BYTES
-        if len(content) <= at:
-            held = (self.head.checkpoint.size >> level) - number * TILE_WIDTH
-            raise _MissingTileError(Tile(tile_level, number, min(TILE_WIDTH, held)))
-        return content[at : at + HASH_BYTES]
-
-    def _keep(self, tile: Tile, content: bytes) -> None:
-        # What was read before a batch may arrive after it.
-        place = (tile.level or 0, tile.index)
-        if len(self._tiles.get(place) or b"") <= len(content):
-            self._tiles.put(place, content)
-
-    async def _load(self, tile: Tile) -> bytes:
-        content = await self._store.tile(tile)
-        if content is None:
-            raise _lacks(tile_path(tile))
-        self._keep(tile, content)
-        return content
 
     async def _read_entries(self, begin: int, count: int) -> Sequence[bytes]:
         entries = await self._store.entries(begin, begin + count)
         if len(entries) != count:
-            raise _lacks(f"one of its entries {begin} to {begin + count - 1}")
+            raise lacks(f"one of its entries {begin} to {begin + count - 1}")
         return entries
-
-
-def _lacks(what: str) -> LocalError:
-    hint = "joule ledger verify names the first bad entry; restore the database from a backup"
-    return LocalError(f"the ledger database lacks {what}", code="ledger-damaged", hint=hint)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from node.events import Events, unheard
 from node.ledger.published import Published
 from node.ledger.rows import Batch
+from node.ledger.signers import SignersAhead, processes_here
 from node.ledger.store import NoRoomError, Store
 from node.ledger.timekeeper import Timekeeper
 from node.ledger.working_copy import FAUCET_REFERENCE, Recovered, WorkingCopy, recover, sessions_of
@@ -34,6 +35,8 @@ __all__ = ["WEEK_S", "Sequencer"]
 WEEK_S = 7 * 24 * 3600
 _MAX_BATCH = 512
 _MAX_WAITING = 4096
+_PORTION = 16
+"""Operations whose signatures another process checks at a time: a millisecond of work or more."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,13 +48,21 @@ class _Submission:
     done: asyncio.Future[int]
     sessions: Sequence[SessionId] = ()
     """Those that it names."""
+    signed: SignedOp | None = None
+    """Where it is known before its turn."""
 
 
 class Sequencer:
     """Use `open`, then run `serve` in a task of its own. Readers look at `published` alone."""
 
     def __init__(
-        self, store: Store, key: NoteKey, operator: SigningKey, recovered: Recovered | None, keeper: Timekeeper
+        self,
+        store: Store,
+        key: NoteKey,
+        operator: SigningKey,
+        recovered: Recovered | None,
+        keeper: Timekeeper,
+        processes: int | None = None,
     ) -> None:
         self.domain = ledger_domain(str(key.verifier))
         self.published = Published(store)
@@ -64,6 +75,9 @@ class Sequencer:
         self._now = self._copy.last_time
         if recovered is not None:
             self.published.take(recovered.durable)
+        self._signers = SignersAhead(
+            str(key.verifier), processes_here() if processes is None else processes, portion=_PORTION
+        )
         self._waiting: asyncio.Queue[_Submission | None] = asyncio.Queue()
         self._stopped: LocalError | None = None
 
@@ -84,8 +98,12 @@ class Sequencer:
         steady: Callable[[], float] | None = None,
         accept_clock: bool = False,
         events: Events = unheard,
+        processes: int | None = None,
     ) -> Sequencer:
         """Recover the ledger that `store` holds, or begin one with a genesis entry.
+
+        Args:
+            processes: how many check signatures under load, this one counted; by default as there are cores.
 
         Raises:
             ConfigurationError: the ledger was begun by another operator, with another log key, or under other rules.
@@ -94,7 +112,7 @@ class Sequencer:
         recovered = await recover(store, key)
         last = 0 if recovered is None else recovered.copy.last_time
         keeper = Timekeeper(clock, last, steady=steady, accept=accept_clock, events=events)
-        sequencer = cls(store, key, operator, recovered, keeper)
+        sequencer = cls(store, key, operator, recovered, keeper, processes)
         genesis = Genesis(
             actor=operator.address,
             nonce=1,
@@ -131,7 +149,7 @@ class Sequencer:
 
         Raises what `protocol.settlement.apply` raises, and LocalError when the ledger is overloaded or has stopped.
         """
-        return await self._enqueue(lambda: signed, sessions_of(signed))
+        return await self._enqueue(lambda: signed, sessions_of(signed), signed)
 
     async def faucet(self, account: Address, amount: int) -> int:
         """Credit play money to `account`, up to the ledger's limit for each. Raises RuleError, and as `submit` does."""
@@ -150,13 +168,17 @@ class Sequencer:
         )
         return sign_op(self.domain, self._operator, deposit)
 
-    async def _enqueue(self, make: Callable[[], SignedOp], sessions: Sequence[SessionId] = ()) -> int:
+    async def _enqueue(
+        self, make: Callable[[], SignedOp], sessions: Sequence[SessionId] = (), signed: SignedOp | None = None
+    ) -> int:
         if self._stopped is not None:
             raise self._stopped
         if self._waiting.qsize() >= _MAX_WAITING:
             raise LocalError("the ledger is overloaded", code="busy", hint="try again in a moment")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait(_Submission(make, done, sessions))
+        self._waiting.put_nowait(_Submission(make, done, sessions, signed))
+        if signed is not None:
+            self._signers.expect((signed,))
         return await done
 
     # The writer
@@ -177,6 +199,7 @@ class Sequencer:
             raise reason from error
         finally:
             self._give_up(reason, batch)
+            await self._signers.close()
 
     def stop(self) -> None:
         """Let `serve` finish what waits, and return. Nothing is taken from here on."""
@@ -212,7 +235,7 @@ class Sequencer:
                 _answer(submission, error)
             return
         self._now = now
-        results = [(submission, self._apply(submission, now)) for submission in batch]
+        results = [(submission, await self._apply(submission, now)) for submission in batch]
         taken = [outcome for _, outcome in results if isinstance(outcome, Outcome)]
         index = self._copy.appender.size
         if taken:
@@ -265,9 +288,11 @@ class Sequencer:
         for submission in batch:
             _answer(submission, error)
 
-    def _apply(self, submission: _Submission, now: int) -> Outcome | JoulemeshError:
+    async def _apply(self, submission: _Submission, now: int) -> Outcome | JoulemeshError:
+        if submission.signed is not None:
+            await self._signers.need(submission.signed)
         try:
-            outcome = apply(self._copy.books, self.domain, submission.make(), now)
+            outcome = apply(self._copy.books, self.domain, submission.make(), now, self._signers.recover)
         except (PeerError, RuleError, LocalError) as error:
             return error
         except Exception:  # noqa: BLE001

@@ -6,11 +6,12 @@ It believes its database: recovery (`working_copy`) and `verify` are what checks
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import struct
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = ["NoRoomError", "Store"]
 _ADVISORY_LOCK = 0x6A6F756C65  # "joule"
 _ASKED_AT_ONCE = 500
 """Sessions in one query; SQLite takes some thousand values in one."""
+_ACCOUNT = tuple(each.name for each in fields(Account))
 
 
 class NoRoomError(LocalError):
@@ -169,7 +171,7 @@ class Store:
             [
                 {
                     "address": row.address,
-                    **asdict(row.account),
+                    **{name: getattr(row.account, name) for name in _ACCOUNT},
                     "fauceted": row.fauceted,
                     "entry": row.entry,
                 }
@@ -207,10 +209,7 @@ class Store:
     async def _upsert(self, connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
         if not rows:
             return
-        statement = self._dialect.insert(table)
-        keys = [column.name for column in table.primary_key]
-        changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-        await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+        await connection.execute(_upsert_into(table, self._dialect.insert), rows)
 
     # Reading
 
@@ -282,8 +281,17 @@ class Store:
             return [_session_row(row) for row in await connection.execute(select(schema.sessions))]
 
 
+@functools.cache
+def _upsert_into(table: Table, insert: Callable[[Table], Any]) -> Any:
+    """The statement that writes rows of a table, new or not, for one dialect."""
+    statement = insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
 def _account_row(row: Row[Any]) -> AccountRow:
-    account = Account(**{each.name: getattr(row, each.name) for each in fields(Account)})
+    account = Account(*(getattr(row, name) for name in _ACCOUNT))
     return AccountRow(Address(row.address), account, row.fauceted, row.entry)
 
 

@@ -7,7 +7,10 @@ checkpoints does that (`client.LedgerClient.compare`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from sqlalchemy.engine import URL
 from node.ledger.log_source import HttpLog, LogSource, StoreLog
 from node.ledger.paid import Paid, first_paid
 from node.ledger.schema import database_url, sqlite_url
+from node.ledger.signers import SignersAhead
 from node.ledger.store import Store
 from node.ledger.working_copy import faucet_credit
 from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
@@ -29,6 +33,13 @@ from protocol.settlement import Books, ledger_domain, replay
 from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 
 __all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_database", "verify_log", "verify_url"]
+
+_AHEAD = 8
+"""Bundles that are read before their turn."""
+_LONG = 5_000
+"""Entries of a log that is worth other processes: they take a second to start."""
+_PORTION = 64
+"""Entries whose signatures another process checks at a time."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries verified, and their total."""
@@ -75,17 +86,23 @@ class Report:
         return self.books.total()
 
 
-async def verify_url(url: str, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
+async def verify_url(
+    url: str, *, verifier_key: str | None = None, progress: Progress | None = None, processes: int = 1
+) -> Report:
     """Verify the ledger that serves at `url`. Raises UnreachableError."""
     source = HttpLog(url)
     try:
-        return await verify_log(source, verifier_key=verifier_key, progress=progress)
+        return await verify_log(source, verifier_key=verifier_key, progress=progress, processes=processes)
     finally:
         await source.close()
 
 
 async def verify_database(
-    database: str | Path, *, verifier_key: str | None = None, progress: Progress | None = None
+    database: str | Path,
+    *,
+    verifier_key: str | None = None,
+    progress: Progress | None = None,
+    processes: int = 1,
 ) -> Report:
     """Verify a ledger in a SQLite file or at a database URL, its stored balances and sessions too.
 
@@ -97,7 +114,8 @@ async def verify_database(
     store = Store(url_of_database(database))
     try:
         await store.check_version()
-        report = await verify_log(StoreLog(store), verifier_key=verifier_key, progress=progress)
+        log = StoreLog(store)
+        report = await verify_log(log, verifier_key=verifier_key, progress=progress, processes=processes)
         if report.fault is None:
             report.fault = await _check_state(store, report)
         return report
@@ -114,11 +132,14 @@ def url_of_database(database: str | Path) -> URL:
     return sqlite_url(database)
 
 
-async def verify_log(source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None) -> Report:
+async def verify_log(
+    source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None, processes: int = 1
+) -> Report:
     """Replay a log from its first entry; the report names the first bad one.
 
     Args:
         verifier_key: the ledger's key; by default the one that its genesis entry registers.
+        processes: how many check signatures; this one, which applies the rules in order, is counted.
     """
     report = Report()
     try:
@@ -129,7 +150,9 @@ async def verify_log(source: LogSource, *, verifier_key: str | None = None, prog
     except PeerError as error:
         report.fault = Fault(None, f"the checkpoint: {error.message}")
         return report
-    await Replay(source, report, report.checkpoint).run(progress)
+    worth = processes if report.checkpoint.size >= _LONG else 1
+    async with SignersAhead(report.verifier_key, worth, portion=_PORTION) as signers:
+        await Replay(source, report, report.checkpoint, signers).run(progress)
     return report
 
 
@@ -145,11 +168,28 @@ async def _registered_key(source: LogSource, note: bytes) -> str:
     return action.verifier_key
 
 
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """What a log says to be its entries from `begin` on."""
+
+    begin: int
+    data: Sequence[bytes]
+    entries: Sequence[LogEntry]
+    """Those before the first that cannot be read."""
+    hashes: bytes
+    """Of their tile."""
+    fault: str = ""
+    """Why there are no more."""
+
+
 class Replay:
     """One pass over a log; without a checkpoint `check_entry` alone may be used."""
 
-    def __init__(self, source: LogSource, report: Report, checkpoint: Checkpoint | None) -> None:
+    def __init__(
+        self, source: LogSource, report: Report, checkpoint: Checkpoint | None, signers: SignersAhead | None = None
+    ) -> None:
         self._source = source
+        self._signers = SignersAhead(report.verifier_key, 1, portion=_PORTION) if signers is None else signers
         self._report = report
         self._checkpoint = checkpoint
         self._domain = ledger_domain(report.verifier_key)
@@ -166,33 +206,63 @@ class Replay:
         if checkpoint is None:
             raise RuntimeError("a pass over a whole log ends at a checkpoint")
         size = checkpoint.size
-        for begin in range(0, size, TILE_WIDTH):
-            await self._check_bundle(bundle_of(begin, size), begin)
-            if self._report.fault is not None:
-                return
-            if progress is not None:
-                progress(self._report.entries, size)
+        async with aclosing(self._bundles(size)) as bundles:
+            async for bundle in bundles:
+                self._report.fault = await self._check_bundle(bundle)
+                if self._report.fault is not None:
+                    return
+                if progress is not None:
+                    progress(self._report.entries, size)
         self._report.fault = await self._check_tree(checkpoint)
 
-    async def _check_bundle(self, bundle: Tile, begin: int) -> None:
+    async def _bundles(self, size: int) -> AsyncGenerator[_Bundle, None]:
+        """All of them, each some time after it was read: others look for its signers meanwhile."""
+        reading: deque[asyncio.Task[_Bundle]] = deque()
         try:
-            entries = await self._source.bundle(bundle)
+            for begin in range(0, size, TILE_WIDTH):
+                reading.append(asyncio.create_task(self._read(bundle_of(begin, size), begin)))
+                if len(reading) == _AHEAD:
+                    yield await reading.popleft()
+            while reading:
+                yield await reading.popleft()
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+
+    async def _read(self, bundle: Tile, begin: int) -> _Bundle:
+        read = await self._read_entries(bundle, begin)
+        self._signers.expect(entry.op for entry in read.entries)
+        return read
+
+    async def _read_entries(self, bundle: Tile, begin: int) -> _Bundle:
+        try:
+            data = await self._source.bundle(bundle)
             hashes = await self._source.tile(Tile(0, bundle.index, bundle.width))
         except PeerError as error:
-            self._report.fault = Fault(begin, f"cannot be read: {error.message}")
-            return
-        for index, data in enumerate(entries, begin):
-            leaf, at = leaf_hash(data), (index - begin) * HASH_BYTES
-            if leaf != hashes[at : at + HASH_BYTES] and self._misplaced is None:
-                self._misplaced = index
-            self._note_upper(self._appender.append([leaf]))
+            return _Bundle(begin, (), (), b"", f"cannot be read: {error.message}")
+        entries: list[LogEntry] = []
+        try:
+            for each in data:
+                entries.append(_read_entry(each))
+        except PeerError as error:
+            return _Bundle(begin, data, entries, hashes, error.message)
+        return _Bundle(begin, data, entries, hashes, "" if len(data) == bundle.width else "it is missing")
+
+    async def _check_bundle(self, bundle: _Bundle) -> Fault | None:
+        leaves = [leaf_hash(data) for data in bundle.data]
+        if self._misplaced is None and b"".join(leaves) != bundle.hashes:
+            self._misplaced = _first_other(bundle.begin, leaves, bundle.hashes)
+        for index, entry in enumerate(bundle.entries, bundle.begin):
+            await self._signers.need(entry.op)
             try:
-                self.check_entry(index, data)
+                self._check(index, entry)
             except PeerError as error:
-                self._report.fault = self._blame(index, error.message)
-                return
-        if len(entries) != bundle.width:
-            self._report.fault = self._blame(begin + len(entries), "it is missing")
+                return self._blame(index, error.message)
+        if bundle.fault:
+            return self._blame(bundle.begin + len(bundle.entries), bundle.fault)
+        self._note_upper(self._appender.append(leaves))
+        return None
 
     def _note_upper(self, changed: dict[Tile, bytes]) -> None:
         for tile, content in changed.items():
@@ -207,16 +277,18 @@ class Replay:
 
     def check_entry(self, index: int, data: bytes) -> None:
         """Check one entry under the rules (docs/spec/ledger.md, clause E1). Raises a PeerError."""
-        report = self._report
         # (1) canonical
-        entry = decode(data, LogEntry)
+        self._check(index, _read_entry(data))
+
+    def _check(self, index: int, entry: LogEntry) -> None:
+        report = self._report
         # (2) time never falls
         if entry.time < self._time:
             raise DishonestError("its time is before the time of the entry before it")
         self._time = entry.time
         # (3) signed, allowed, and with the effects that the rules give
         paid = first_paid(report.books, entry)
-        replay(report.books, self._domain, entry)
+        replay(report.books, self._domain, entry, self._signers.recover)
         report.paid.take(paid, index)
         # (4) within what the faucet may give
         self._count_money(entry)
@@ -257,6 +329,18 @@ class Replay:
             if served != content:
                 return Fault(None, f"{tile_path(tile)} does not follow from the entries")
         return None
+
+
+def _read_entry(data: bytes) -> LogEntry:
+    return decode(data, LogEntry)
+
+
+def _first_other(begin: int, leaves: Sequence[bytes], hashes: bytes) -> int | None:
+    """The first entry whose hash is not the one in its tile."""
+    for number, leaf in enumerate(leaves):
+        if leaf != hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
+            return begin + number
+    return None
 
 
 async def _check_state(store: Store, report: Report) -> Fault | None:

@@ -1,7 +1,7 @@
 """The settlement state machine, pure: the same rules in the embedded ledger, in a replay of its log, in a contract.
 
 Reading order: state (what there is), accounts, sessions, stakes, proofs, notices (what operations do), machine (which
-one does what).
+one does what), signatures (who signed, found before the rules ask).
 """
 
 from __future__ import annotations

@@ -8,10 +8,9 @@ equal by shared vectors, a settlement contract. Clause numbers are those of docs
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from protocol.eip712 import Domain, recover_typed
+from protocol.eip712 import Domain, Recover, recover_typed
 from protocol.errors import DishonestError, PeerError, RuleError, SignatureError
 from protocol.ids import Address, keccak256
 from protocol.operations import (
@@ -66,8 +65,11 @@ def rules_of(genesis: Genesis) -> Rules:
     )
 
 
-def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
+def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int, recover: Recover = recover_typed) -> Outcome:
     """What `signed` does at `now` (unix seconds). The state stays as it is.
+
+    Args:
+        recover: finds signers; others than `recover_typed` may know them from before (`signatures`).
 
     Raises:
         MalformedError: the action is none of `operations.ACTIONS`, or what it carries contradicts itself.
@@ -76,7 +78,7 @@ def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
     """
     # (1) L3: the actor signed it, for this venue.
     action = signed.read()
-    if recover_typed(domain, action, signed.signature) != action.actor:
+    if recover(domain, action, signed.signature) != action.actor:
         raise SignatureError("the operation is not signed by its actor for this ledger")
     # (2) L4: it is new.
     actor = Address(action.actor)
@@ -88,17 +90,17 @@ def apply(state: Lookup, domain: Domain, signed: SignedOp, now: int) -> Outcome:
     if (rules is None) is not isinstance(action, Genesis):
         raise RuleError("a ledger begins with one genesis entry", code="genesis")
     # (4) the rule of the action itself.
-    draft = Draft(state, domain, actor, now, rules, {actor: replace(account, nonce=action.nonce)})
+    draft = Draft(state, domain, actor, now, rules, {actor: account.with_nonce(action.nonce)}, recover=recover)
     _RULES[type(action)](draft, action)
     # (5) L11: the fee, out of what the actor has afterwards.
     _charge(draft)
     return Outcome(_entry(signed, now, draft), draft.accounts, draft.sessions, draft.rules)
 
 
-def replay(books: Books, domain: Domain, entry: LogEntry) -> None:
+def replay(books: Books, domain: Domain, entry: LogEntry, recover: Recover = recover_typed) -> None:
     """Apply a logged entry to `books`. Raises DishonestError when the log says something that the rules do not."""
     try:
-        outcome = apply(books, domain, entry.op, entry.time)
+        outcome = apply(books, domain, entry.op, entry.time, recover)
     except (PeerError, RuleError) as error:
         raise DishonestError(f"the rules reject it: {error.message}") from error
     if outcome.entry != entry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from protocol.checkpoint import recover_checkpoint
 from protocol.codec import Message
-from protocol.eip712 import recover_typed, struct_hash
+from protocol.eip712 import struct_hash
 from protocol.errors import RuleError, SignatureError
 from protocol.ids import Address
 from protocol.operations import Equivocation, Slash
@@ -33,7 +33,7 @@ def slash(draft: Draft, action: Slash) -> None:
     # (4) both are the leg's word, for this venue
     accused = Address(legs[one.leg].provider)
     for signed in (action.first, action.second):
-        if recover_typed(draft.domain, signed.receipt, signed.signature) != accused:
+        if draft.recover(draft.domain, signed.receipt, signed.signature) != accused:
             raise SignatureError("a receipt is not signed by its leg for this ledger")
     _punish(draft, accused)
 
@@ -47,8 +47,8 @@ def equivocation(draft: Draft, action: Equivocation) -> None:
     # (2) in order
     _require_order(one, other)
     # (3) under one signature, for this venue
-    accused = recover_checkpoint(draft.domain, action.first)
-    if recover_checkpoint(draft.domain, action.second) != accused:
+    accused = recover_checkpoint(draft.domain, action.first, draft.recover)
+    if recover_checkpoint(draft.domain, action.second, draft.recover) != accused:
         raise SignatureError("the two checkpoints are not signed by one party for this ledger")
     _punish(draft, accused)
 

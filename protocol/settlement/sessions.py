@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.eip712 import recover_typed
 from protocol.errors import MalformedError, RuleError, SignatureError
 from protocol.ids import SessionId
 from protocol.messages import SignedDischarge, SignedVoucher, check_discharge, check_voucher, session_id
@@ -25,7 +24,7 @@ def open_session(draft: Draft, action: Open) -> None:
     if session.client == draft.actor:
         if action.signature:
             raise RuleError("a client that opens its own session signs it once", code="not-client")
-    elif recover_typed(draft.domain, session, action.signature) != session.client:
+    elif draft.recover(draft.domain, session, action.signature) != session.client:
         raise SignatureError("the session is not signed by its client for this ledger")
     # (2) expiry
     if not draft.now < session.expiry <= draft.now + MAX_SESSION_S:
@@ -52,7 +51,7 @@ def _settle_one(draft: Draft, signed: SignedVoucher) -> None:
     identity = SessionId(signed.voucher.session)
     record = draft.session(identity)
     # L8 (1) V1 to V3: the client's, for this session and this venue, within every cap
-    _check_carried(lambda: check_voucher(draft.domain, record.session, signed))
+    _check_carried(lambda: check_voucher(draft.domain, record.session, signed, draft.recover))
     # (2) in time
     if draft.now > record.session.expiry + draft.grace_s:
         raise RuleError("the session's grace has ended", code="expired")
@@ -93,7 +92,7 @@ def _release_one(draft: Draft, signed: SignedDischarge) -> None:
     discharge, identity = signed.discharge, SessionId(signed.discharge.session)
     record = draft.session(identity)
     # L9 (1) V7: the leg's own word, for this venue
-    _check_carried(lambda: check_discharge(draft.domain, record.session, signed))
+    _check_carried(lambda: check_discharge(draft.domain, record.session, signed, draft.recover))
     # (2) it frees something: what is settled stays settled
     leg = discharge.leg
     ceiling = max(record.settled[leg], min(record.ceilings[leg], discharge.amount))

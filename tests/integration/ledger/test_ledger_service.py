@@ -43,6 +43,7 @@ from node.ledger import (
     door,
     published,
     run_ledger,
+    tree,
     verify_url,
 )
 from node.ledger.store import Store
@@ -280,8 +281,8 @@ async def test_old_parts_are_still_proven(tmp_path: Path, monkeypatch: pytest.Mo
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         for _ in range(10):
             await asyncio.gather(*(client.faucet(STRANGER.address, 1) for _ in range(30)))
-    for name in ("_TILES", "_NODES", "_ENTRIES", "_PROOFS"):
-        monkeypatch.setattr(published, name, 2)
+    for module, name in ((tree, "_TILES"), (tree, "_NODES"), (published, "_ENTRIES"), (published, "_PROOFS")):
+        monkeypatch.setattr(module, name, 2)
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         await asyncio.gather(*(client.faucet(STRANGER.address, 1) for _ in range(10)))
         size = (await client.checkpoint()).size

@@ -1,0 +1,1 @@
+"""What `scripts/bench_ledger.py` measures: commits, proofs, start-up, replay."""
