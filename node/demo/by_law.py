@@ -6,7 +6,6 @@ The cheapest node for the first blocks stands in Iceland: within the EU a dearer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from node.app.report import JobReport
@@ -19,7 +18,6 @@ __all__ = ["POLICIES", "run_by_law"]
 MILAN = DemoNode("milan", "0:2", "IT", "0.29", "0.60")
 """Dearer than the node in Reykjavik."""
 POLICIES: Mapping[str, Mapping[str, Any]] = {
-    "anywhere": {},
     "eu-only": {
         "allow": ("EU",),
         "origin": "DE",
@@ -27,9 +25,8 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
         "training": "forbidden",
         "max_retention_s": 0,
     },
-    "no-eu": {"deny": ("EU",)},
 }
-"""By name, the client's settings; nobody could serve under the last one."""
+"""By name, the client's settings."""
 
 
 async def run_by_law(prompt: str | None, *, policy: str, say: Say, write: Say) -> DemoResult:
@@ -46,11 +43,10 @@ async def run_by_law(prompt: str | None, *, policy: str, say: Say, write: Say) -
 
 
 def _told(settings: Mapping[str, Any]) -> str:
-    shown = partial(map, str)
-    named = (
-        f"{key} {', '.join(shown(each) if isinstance(each, tuple) else [str(each)])}" for key, each in settings.items()
-    )
-    return "; ".join(named) or "anything goes"
+    def text(value: Any) -> str:
+        return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+    return "; ".join(f"{key} {text(value)}" for key, value in settings.items())
 
 
 def _by_law(policy: str, market: DemoMarket, report: JobReport) -> ByLaw:
