@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from doc_commands import INSTALLED, ROOT, SERVICE, Block, Reader, blocks, free_port
 
+from node.config import ClientConfig, NodeConfig
+from node.settings import load
+
 pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after another, on a machine that may be busy
 
 MODEL = "node/demo/model"
@@ -188,6 +191,25 @@ def test_money_is_put_at_stake_as_printed(folder: Path, forked: Path) -> None:
         reader.stop()
     assert "$5.00 is at stake" in said
     assert "$2.50 is leaving the stake" in said
+
+
+def test_law_is_followed_as_printed(folder: Path, forked: Path) -> None:
+    page = ROOT / "docs/how-to/follow-the-law.md"
+    with Reader(folder, forked) as reader:
+        reader.names = {"4005": str(free_port())}
+        said = "\n".join(out for _, out in follow(reader, page))
+        reader.stop()
+        for number, block in enumerate(block for block in blocks(page) if block.language == "toml"):
+            file = folder / "source" / f"law-{number}.toml"
+            file.write_text(block.text)
+            if "[place]" in block.text:
+                assert load(NodeConfig, file=file, flags={"model": MODEL}).anchors
+            else:
+                assert load(ClientConfig, file=file) != ClientConfig()
+    assert "machines stand in EU" in said
+    assert "@DE:50.11/8.68:100km" in re.sub(r"\s", "", said)
+    assert "taken back" in said
+    assert "place IR, hardware cluster" in said
 
 
 def test_the_simulator_is_run_as_printed(folder: Path, forked: Path) -> None:
