@@ -16,7 +16,7 @@ from node.json_values import plain
 from protocol.errors import DishonestError, JoulemeshError, LocalError
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle
+    from protocol.bundle import Bundle, Verified
 
 file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -69,8 +69,7 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
             **_law(proved),
             "refunded": f"${money(verified.refunded)}"
             + (f", ${money(verified.held)} still held" if verified.held else ""),
-            "ledger": f"{bundle.verifier_key}, {verified.checkpoint.size} entries",
-            "proof": f"{verified.proof_bytes} bytes of inclusion proofs",
+            **_place(bundle.verifier_key, verified),
         }
     )
 
@@ -110,6 +109,16 @@ def _law(proved: Proven) -> dict[str, str]:
     if proved.clients_word:
         found["client's word"] = "; ".join(proved.clients_word)
     return found
+
+
+def _place(venue: str, verified: Verified) -> dict[str, str]:
+    """Where the venue's books have it, and what of that is proven."""
+    if verified.checkpoint is not None:
+        ledger = f"{venue}, {verified.checkpoint.size} entries"
+        return {"ledger": ledger, "proof": f"{verified.proof_bytes} bytes of inclusion proofs"}
+    held = [f"block {each.proof.block}: 0x{each.transaction.hex()}" for each in verified.transactions]
+    trust = "that the chain holds these transactions and did not refuse them; a node of it knows: --rpc URL"
+    return {"contract": venue, "transactions": "  ".join(held), "on trust": trust}
 
 
 def _changes(claimed: Claims, proved: Proven) -> dict[str, str]:

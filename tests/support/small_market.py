@@ -163,7 +163,7 @@ class MemoryLedger:
     def shown(self, _session: Session, _evidence: bytes) -> SessionRecord | None:
         return None
 
-    def check_opened(self, session: Session, evidence: bytes) -> None:
+    async def check_opened(self, session: Session, evidence: bytes) -> None:
         check_opened(evidence, session, LOG_KEY.verifier)
 
     async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
