@@ -226,7 +226,7 @@ class Sender:
             looks += 1
         raise silent or UnreachableError(
             f"transaction 0x{pending.hashes[-1].hex()} is in no final block after {self._patience_s:.0f} s",
-            hint="it may still come: look at the account first. A chain that makes no block on its own needs confirmations 0",
+            hint="it may still come. A chain that makes a block for each transaction alone needs confirmations = 0",
         )
 
     def _newest(self, pending: Pending) -> Pending:
