@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from protocol.bundle import Bundle, Verified
-    from protocol.policy import Policy
     from protocol.chain_evidence import ShownCall
+    from protocol.policy import Policy
 
 __all__ = [
     "ClaimedLeg",
