@@ -27,6 +27,7 @@ from protocol.signing import SigningKey
 __all__ = [
     "Moved",
     "Venue",
+    "chain_settings_of",
     "deposit",
     "log_of",
     "of_entry",
@@ -77,14 +78,19 @@ def _venue(config: ClientConfig | NodeConfig, ending: bool) -> Venue:
             raise ConfigurationError(
                 "min_witnesses: a contract on a chain has no witnesses", hint="leave it out; see confirmations"
             )
-        settings = ChainSettings(
-            confirmations=config.confirmations,
-            most_gas_price=config.max_gas_price_wei,
-            coin_micro=config.coin_price_micro,
-        )
-        return EvmVenue(parse_venue(config.ledger), folder=config.data_dir / "chains", clock=clock, settings=settings)
+        folder, settings = config.data_dir / "chains", chain_settings_of(config)
+        return EvmVenue(parse_venue(config.ledger), folder=folder, clock=clock, settings=settings)
     remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
     return LedgerClient(config.ledger, remembered=remembered, witnessed=None if ending else witnessed_of(config))
+
+
+def chain_settings_of(config: ClientConfig | NodeConfig) -> ChainSettings:
+    """How a configuration deals with a chain."""
+    return ChainSettings(
+        confirmations=config.confirmations,
+        most_gas_price=config.max_gas_price_wei,
+        coin_micro=config.coin_price_micro,
+    )
 
 
 def log_of(venue: Venue) -> LedgerClient | None:

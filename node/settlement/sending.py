@@ -39,7 +39,8 @@ GONE_LOOKS = 8
 _ATTEMPTS = 8
 _HAD = ("already known", "already imported", "known transaction", "already exists")
 _LATE = ("nonce too low", "nonce is too low", "oldnonce")
-_CHEAP = ("underpriced", "fee too low", "max fee per gas less than block base fee", "price too low")
+_TAKEN = (*_LATE, "replacement transaction underpriced", "could not replace")
+"""What a node says of a number that another transaction has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Sender:
                 await self._hand_in(pending)
             except NodeError as error:
                 self._file.drop(key.address, nonce=pending.nonce)
-                if not _says(error, _LATE) or nonce is not None:
+                if not _says(error, _TAKEN) or nonce is not None:
                     raise
                 free = max(free + 1, await self._count(key.address, "pending"))
                 continue
@@ -189,11 +190,15 @@ class Sender:
         try:
             name = await self._rpc.ask("eth_sendRawTransaction", "0x" + pending.signed.hex())
         except NodeError as error:
-            if _says(error, _HAD):
+            # A number that is used up may be so by this very transaction: an answer was lost.
+            if _says(error, _HAD) or (_says(error, _LATE) and await self._is_known(pending.hashes[-1])):
                 return
             raise
         if data_of(name, length=32) != pending.hashes[-1]:
             raise MalformedError("the chain's node gives a transaction another name than it has")
+
+    async def _is_known(self, name: bytes) -> bool:
+        return await self._rpc.ask("eth_getTransactionByHash", "0x" + name.hex()) is not None
 
     async def _count(self, address: bytes, when: str) -> int:
         return await self._rpc.number("eth_getTransactionCount", "0x" + address.hex(), when)

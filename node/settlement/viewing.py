@@ -37,6 +37,8 @@ __all__ = ["ChainSettings", "EvmView", "OneHistory", "named"]
 
 OPEN_S = 8.0
 """Seconds in which one's own node of the chain is waited for, where a client's has seen more."""
+LAG_LOOKS = 8
+"""Looks at a node that has shown more blocks before: there may be several behind one address."""
 _LOOK_S = 0.25
 
 
@@ -172,8 +174,13 @@ class EvmView:
     async def _final(self) -> int:
         """The newest block that counts."""
         await self.connect()
-        head = await self._reader.head()
-        self._floor = max(self._floor, head - self._settings.confirmations)
+        for left in reversed(range(LAG_LOOKS)):
+            head = await self._reader.head()
+            if head >= self._floor or not left:
+                break
+            await asyncio.sleep(_LOOK_S)
+        # A head that stays behind is that of a reorganisation.
+        self._floor = min(head, max(self._floor, head - self._settings.confirmations, 0))
         return self._floor
 
     async def account(self, address: bytes) -> Account:
