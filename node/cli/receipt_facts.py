@@ -172,7 +172,10 @@ class Proven:
     clients_word: tuple[str, ...]
     """What of it rests on the client's word alone."""
     transactions: tuple[ClaimedTransaction, ...]
-    """Of a contract: what the receipt says that the chain holds. This is taken on trust; empty for a ledger."""
+    """Of a contract: what the receipt says that the chain holds; empty for a ledger."""
+    confirmations: int | None
+    """Blocks on top of the last of these, by a node of the chain that was asked; null where they are taken on trust,
+    and for a ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +239,7 @@ def _reroute(sealed: bytes) -> ClaimedReroute:
     return ClaimedReroute(position=reroute.position, route=route)
 
 
-def proven(verified: Verified) -> Proven:
+def proven(verified: Verified, confirmations: int | None = None) -> Proven:
     """What `verify_bundle` has established."""
     return Proven(
         verified=True,
@@ -258,6 +261,7 @@ def proven(verified: Verified) -> Proven:
         asks_law=asks_law(verified.terms.policy),
         clients_word=tuple(_clients_word(verified)),
         transactions=tuple(map(_transaction, verified.transactions)),
+        confirmations=confirmations,
     )
 
 
