@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from protocol.chain_evidence import ChainProof, Contract, ShownCall, check_chain_proof
+from protocol.chain_evidence import ChainProof, ShownCall, check_chain_proof
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode
+from protocol.contract import Contract
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, peers_fault
 from protocol.evidence import LogProof, check_log_proof

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.codec import Message, Size, decode, message
+from protocol.contract import Contract
 from protocol.contract_calls import ContractCall, read_call
-from protocol.eip712 import Domain
-from protocol.errors import DishonestError, MalformedError
-from protocol.ids import U40, U64, Address, Bytes32, checksum_address, parse_address
+from protocol.errors import DishonestError
+from protocol.ids import U40, U64, Bytes32
 from protocol.messages import Session
 from protocol.operations import Open
 from protocol.transaction import read_transaction, transaction_hash
 
-__all__ = ["ChainProof", "Contract", "ShownCall", "check_chain_proof", "check_opening_call"]
-
-_MAX_CHAIN_DIGITS = 18
+__all__ = ["ChainProof", "ShownCall", "check_chain_proof", "check_opening_call"]
 
 
 @message("chain-proof/1")
@@ -36,32 +34,6 @@ class ChainProof(Message):
     """Of that block."""
     time: U40
     """Of that block, Unix seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """A settlement contract, wherever it is reached."""
-
-    chain_id: int
-    address: Address
-
-    def __str__(self) -> str:
-        return f"evm:{self.chain_id}:{checksum_address(self.address)}"
-
-    @classmethod
-    def parse(cls, text: str) -> Contract:
-        """Read ``evm:<chain id>:<contract>``. Raises InvalidError or MalformedError."""
-        kind, _, rest = text.partition(":")
-        chain, _, address = rest.partition(":")
-        known = chain.isascii() and chain.isdecimal() and len(chain) <= _MAX_CHAIN_DIGITS
-        if kind != "evm" or not known or str(int(chain)) != chain:
-            raise MalformedError(f"{text[:80]!r} names no settlement contract")
-        return cls(int(chain), parse_address(address))
-
-    @property
-    def domain(self) -> Domain:
-        """What typed signatures for it carry (K1)."""
-        return Domain(chain_id=self.chain_id, verifying_contract=self.address)
 
 
 @dataclass(frozen=True, slots=True)

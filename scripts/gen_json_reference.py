@@ -108,6 +108,7 @@ PRINTED: dict[str, Printed] = {
     "balance": Printed((Balance,)),
     "reclaim": Printed((Reclaimed,)),
     "faucet": Printed((MovedMoney,)),
+    "deposit": Printed((MovedMoney,)),
     "withdraw": Printed((MovedMoney,)),
     "stake": Printed((Staked,)),
     "unstake": Printed((Staked,)),

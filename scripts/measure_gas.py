@@ -17,7 +17,7 @@ from anvil_chain import Chain, Deployed, deploy, running_chain, token_code, why_
 from contract_calls import as_call, claim_of, marks_of, split
 
 from node.settlement.contract import settlement_contract
-from protocol.chain_evidence import Contract
+from protocol.contract import Contract
 from protocol.eip712 import Domain, sign_typed
 from protocol.ids import Address
 from protocol.messages import Discharge, Leg, Session, SignedVoucher, Voucher, session_id, sign_discharge, sign_voucher

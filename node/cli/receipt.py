@@ -126,7 +126,7 @@ def _law(proved: Proven) -> dict[str, str]:
 
 def _confirmed(rpc: str, bundle: Bundle, verified: Verified) -> int:
     from node.settlement.confirming import confirm
-    from protocol.chain_evidence import Contract
+    from protocol.contract import Contract
 
     if not verified.transactions:
         raise ConfigurationError("--rpc: the receipt is from a ledger, whose log it proves itself", hint="leave it out")

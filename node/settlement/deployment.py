@@ -9,7 +9,7 @@ from node.settlement.address import shown_url
 from node.settlement.contract import settlement_contract
 from node.settlement.rpc import ChainRpc, data_of
 from node.settlement.sending import Sender
-from protocol.chain_evidence import Contract
+from protocol.contract import Contract
 from protocol.errors import DishonestError, MalformedError
 from protocol.ids import Address, keccak256
 from protocol.signing import SigningKey

@@ -12,7 +12,8 @@ from typing import Any
 
 from node.settlement.contract import settlement_contract
 from node.settlement.rpc import ChainRpc, NodeError, data_of, number_of
-from protocol.chain_evidence import ChainProof, Contract
+from protocol.chain_evidence import ChainProof
+from protocol.contract import Contract
 from protocol.errors import DishonestError, MalformedError
 from protocol.ids import Address
 from protocol.settlement import MAX_MONEY, Account

@@ -17,10 +17,13 @@ import aiohttp
 from node.settlement.address import shown_url
 from node.settlement.contract import ERRORS, settlement_contract
 from protocol.errors import FundsError, MalformedError, RuleError, UnreachableError
+from protocol.strict_json import require_shallow
 
 __all__ = ["ChainRpc", "NodeError", "data_of", "number_of"]
 
 MAX_ANSWER_BYTES = 4 << 20
+MAX_DEPTH = 12
+"""Of brackets in an answer."""
 PAUSES_S = (0.2, 1.0)
 """Before a question is asked again that found no answer."""
 _NUMBER = re.compile("0x[0-9a-fA-F]{1,64}")
@@ -93,8 +96,8 @@ class ChainRpc:
         return _result(content)
 
     async def number(self, method: str, *params: Any) -> int:
-        """A result that is a number."""
-        return number_of(await self.ask(method, *params))
+        """A result that is a number, below 2^63."""
+        return number_of(await self.ask(method, *params), bits=63)
 
     async def data(self, method: str, *params: Any) -> bytes:
         """A result that is bytes."""
@@ -111,6 +114,7 @@ async def _read(stream: aiohttp.StreamReader) -> bytes:
 
 
 def _result(content: bytes) -> Any:
+    require_shallow(content, MAX_DEPTH)
     try:
         answer = json.loads(content)
         if answer.get("error") is None:

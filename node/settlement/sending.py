@@ -37,6 +37,8 @@ POLLS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 GONE_LOOKS = 8
 """Looks at which a number is used up and no receipt is found, until another transaction must have had it."""
 _ATTEMPTS = 8
+MOST_WAITING = 256
+"""Transactions of one key that no block holds yet."""
 _HAD = ("already known", "already imported", "known transaction", "already exists")
 _LATE = ("nonce too low", "nonce is too low", "oldnonce")
 _TAKEN = (*_LATE, "replacement transaction underpriced", "could not replace")
@@ -135,8 +137,9 @@ class Sender:
 
     async def _sent(self, key: SigningKey, to: bytes, data: bytes, nonce: int | None) -> Pending:
         """The transaction, on its way: one that an earlier run of the program has sent, or a new one."""
-        mined, queued = await self._count(key.address, "latest"), await self._count(key.address, "pending")
-        waiting = [each for each in self._file.pending(key.address) if each.nonce >= mined]
+        mined, queued = await self._counts(key.address)
+        # One with a number far beyond was made where a node lied: it would hold up all others.
+        waiting = [each for each in self._file.pending(key.address) if mined <= each.nonce <= queued + MOST_WAITING]
         for each in waiting:
             if (each.to, each.data) == (to, data) and nonce in (None, each.nonce):
                 return each
@@ -199,6 +202,13 @@ class Sender:
 
     async def _is_known(self, name: bytes) -> bool:
         return await self._rpc.ask("eth_getTransactionByHash", "0x" + name.hex()) is not None
+
+    async def _counts(self, address: bytes) -> tuple[int, int]:
+        """Transactions of an account that blocks hold, and with those that wait for one."""
+        mined, queued = await self._count(address, "latest"), await self._count(address, "pending")
+        if not mined <= queued <= mined + MOST_WAITING:
+            raise MalformedError("the chain's node counts more transactions under way than there can be")
+        return mined, queued
 
     async def _count(self, address: bytes, when: str) -> int:
         return await self._rpc.number("eth_getTransactionCount", "0x" + address.hex(), when)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from node.ports import Clock
 from node.settlement.kept import ChainFile
 from node.settlement.reader import ChainReader, SessionEvent
-from protocol.chain_evidence import ChainProof, Contract, ShownCall, check_chain_proof
+from protocol.chain_evidence import ChainProof, ShownCall, check_chain_proof
+from protocol.contract import Contract
 from protocol.contract_calls import fresh, marks_hash, read_marks
 from protocol.errors import DishonestError, PeerError
 from protocol.messages import Session, session_id

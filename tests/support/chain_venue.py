@@ -12,7 +12,7 @@ from node.ports import Clock
 from node.settlement.address import VenueAddress
 from node.settlement.contract import settlement_contract
 from node.settlement.evm import ChainSettings, EvmVenue
-from protocol.chain_evidence import Contract
+from protocol.contract import Contract
 from protocol.ids import Address
 from protocol.signing import SigningKey
 

@@ -19,7 +19,7 @@ from contract_calls import marks_of
 
 from node.settlement.contract import ERRORS, settlement_contract
 from protocol.abi import Abi
-from protocol.chain_evidence import Contract
+from protocol.contract import Contract
 from protocol.eip712 import Domain
 from protocol.errors import PeerError, RuleError
 from protocol.ids import Address, SessionId, keccak256

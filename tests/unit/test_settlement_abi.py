@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from node.settlement.address import VenueAddress, parse_venue
 from node.settlement.contract import ERRORS, settlement_contract
 from protocol.abi import Abi, parse_type
-from protocol.chain_evidence import Contract
+from protocol.contract import Contract
 from protocol.errors import InvalidError, MalformedError
 from protocol.ids import keccak256
 from protocol.signing import SigningKey
