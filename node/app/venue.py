@@ -33,6 +33,7 @@ __all__ = [
     "of_entry",
     "open_venue",
     "peers_of",
+    "refuse_contract",
     "require_log",
     "shown_venue",
     "stake",
@@ -105,6 +106,14 @@ def require_log(venue: Venue, what: str) -> LedgerClient:
     raise ConfigurationError(
         f"{what}: a contract on a chain has no such thing", code="no-twin", hint="name an embedded ledger with --ledger"
     )
+
+
+def refuse_contract(target: str, what: str) -> None:
+    """Raises ConfigurationError where something that only a ledger has is asked of a contract."""
+    if is_venue(target):
+        raise ConfigurationError(
+            f"{what}: a contract on a chain has no such log", code="no-twin", hint="name an embedded ledger"
+        )
 
 
 def shown_venue(ledger: str) -> str:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import FrameType
@@ -43,13 +42,14 @@ _COIN = 10**18
 _MODULES = Path(__file__).parents[2] / "contracts" / "node_modules"
 
 
-@cache
 def find_anvil() -> str | None:
     """Anvil's binary: from JOULE_ANVIL, from PATH, or as `make contracts` fetches it."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     packaged = _MODULES / f"@foundry-rs/anvil-{platform.system().lower()}-{machine}" / "bin" / "anvil"
     named = os.environ.get("JOULE_ANVIL")
-    return named or shutil.which("anvil") or (str(packaged) if packaged.exists() else None)
+    if named:
+        return named if Path(named).exists() else None
+    return shutil.which("anvil") or (str(packaged) if packaged.exists() else None)
 
 
 class LocalChain:

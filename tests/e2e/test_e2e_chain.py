@@ -94,6 +94,15 @@ async def test_the_same_job_moves_the_same_money_on_a_chain(tmp_path: Path, llam
         told = await start_on_chain(network, market, llama)
         other = await run_job(network, on_chain, **told)
         text = await network.joule("receipt", "verify", str(on_chain / "receipt.json"), **told)
+        asked = await network.joule(
+            "receipt", "verify", str(on_chain / "receipt.json"), "--rpc", chain.url, "--json", **told
+        )
+        assert asked.status == 0, asked.err
+        assert asked.json()["confirmations"] >= 0
+        for command in (("faucet", "1"), ("ledger", "tail", network.url), ("ledger", "verify", network.url)):
+            refused = await network.joule(*command, **told)
+            assert refused.status == 1
+            assert "a contract on a chain has no such" in refused.err
         drawn = await network.joule("withdraw", "0.5", "--json", **told)
         assert drawn.status == 0, drawn.err
         client = parse_address(network.addresses["client"])
@@ -107,6 +116,7 @@ async def test_the_same_job_moves_the_same_money_on_a_chain(tmp_path: Path, llam
     assert other.report["fees_micro"] == other.report["held_micro"] == 0
     assert ledger.verified["amounts"] == other.verified["amounts"] == other.earned
     assert ledger.verified["transactions"] == []
+    assert other.verified["confirmations"] is None
     shown = other.verified["transactions"]
     assert [each["operation"] for each in shown][:2] == ["open", "settle"]
     assert [place.removeprefix("0x") for place in other.report["places"]] == [
