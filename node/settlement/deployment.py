@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,16 +57,17 @@ async def facts(rpc: ChainRpc, contract: Contract) -> ContractFacts:
     async def read(name: str) -> Any:
         return (await _call(rpc, contract.address, settlement_contract().abi.call(name), name, block))[0]
 
-    token, scale = await read("token"), await read("scale")
+    names = ("token", "scale", "grace", "unbonding", "burned")
+    token, scale, grace_s, unbonding_s, burned = await asyncio.gather(*map(read, names))
     question = keccak256(b"balanceOf(address)")[:4] + contract.address.rjust(32, b"\0")
     held = await rpc.data("eth_call", {"to": "0x" + token.hex(), "data": "0x" + question.hex()}, hex(block))
     return ContractFacts(
         contract=contract,
         token=token,
         scale=scale,
-        grace_s=await read("grace"),
-        unbonding_s=await read("unbonding"),
-        burned=await read("burned"),
+        grace_s=grace_s,
+        unbonding_s=unbonding_s,
+        burned=burned,
         balance=int.from_bytes(held, "big") // max(1, scale),
         block=block,
     )

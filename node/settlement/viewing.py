@@ -153,8 +153,8 @@ class EvmView:
         await self.connect()
 
     async def peers(self) -> tuple[str, ...]:
-        """Multiaddrs of peers to begin with: a contract knows of none."""
-        await self.connect()
+        """Multiaddrs of peers to begin with: a contract knows of none. Raises where its chain's node is away."""
+        await self._final()
         return ()
 
     async def offers(self) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from anvil_chain import Chain, running_chain, why_no_anvil
 from chain_venue import ChainMarket, make_market
-from local_network import LocalNetwork
+from local_network import LocalNetwork, voucher_beyond
 
 from protocol.ids import parse_address
 from protocol.units import MICRO
@@ -128,6 +129,36 @@ async def test_the_same_job_moves_the_same_money_on_a_chain(tmp_path: Path, llam
         refused = await network.joule("receipt", "verify", str(place))
         assert refused.status == 1
         assert refused.err.startswith("error: ")
+
+
+async def test_nodes_claim_what_a_client_that_died_has_promised(tmp_path: Path, endless: Path, chain: Chain) -> None:
+    market = make_market(chain, grace_s=2)
+    async with LocalNetwork(tmp_path) as network:
+        told = await start_on_chain(network, market, endless)
+        asked = ("run", "hello", "--max-tokens", "900", "--verbose", "--json", "--session-s", "12")
+        client = await network.spawn(*asked, **told)
+        await voucher_beyond(client, 16)
+        client.send_signal(signal.SIGKILL)
+        telling = [asyncio.create_task(node.event("voucher redeemed")) for node in network.nodes.values()]
+        # One voucher pays all legs: who is first spares the others the gas.
+        done, others = await asyncio.wait(telling, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        await asyncio.wait(telling)
+        redeemed = done.pop().result()
+        assert redeemed["amount_micro"] > 0
+        assert redeemed["entry"].startswith("0x")
+        held = (await network.joule("balance", "--json", **told)).json()["held"]
+        assert held > 0, "what nobody has claimed is still reserved"
+        async with asyncio.timeout(60):
+            while (back := await network.joule("reclaim", "--json", **told)).json()["returned"] == 0:
+                assert back.status == 0, back.err
+        names = ["client", *network.nodes]
+        addresses = [parse_address(network.addresses[name]) for name in names]
+        free = [market.settlement.ask("accounts", address)[0] for address in addresses]
+        assert min(free[1:]) > 0
+        assert sum(free) == MONEY
+    assert market.tokens_of(market.settlement.address) == MONEY
 
 
 def changed(receipt: Path) -> Iterator[Path]:
