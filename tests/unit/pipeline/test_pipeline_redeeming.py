@@ -92,7 +92,7 @@ async def test_gas_is_weighed_as_a_fee_is_and_taken_from_nobody(shop: SmallMarke
     await node.redeemer.redeem_all()
     assert settles(shop) == [2]
     assert shop.free(node.key) == 25 - FEE
-    assert sum(job.fee for job in (await books(shop)).jobs) == 5 + FEE
+    assert sum(job.fees for job in (await books(shop)).jobs) == 5 + FEE
 
 
 async def test_what_is_worth_no_more_than_a_fee_goes_along_with_others(shop: SmallMarket) -> None:
