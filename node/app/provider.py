@@ -30,7 +30,7 @@ from node.app.provider_settings import destination_of, limits_of, pricing_of, si
 from node.app.reload import Reload
 from node.app.settling import vouchers_folder
 from node.app.terms import Speed, Terms
-from node.app.venue import Venue, log_of, open_venue, peers_of, shown_venue
+from node.app.venue import Venue, log_of, open_venue, peers_of, settling_patience_s, shown_venue
 from node.app.witnessed import tell_of_lack
 from node.config import NodeConfig
 from node.earnings import StoredJournal, Work
@@ -96,7 +96,8 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         tasks = await stack.enter_async_context(owned_tasks())
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
         journal = await stack.enter_async_context(open_earnings(config.data_dir, key.address, on_event))
-        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn)
+        patience_s = await settling_patience_s(ledger)
+        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn, patience_s)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
         doors.network.merits.ask = ledger.providers
         on_event(Starting(step="joining the network"))
@@ -178,12 +179,13 @@ class _Node:
         memory: PeerMemory,
         journal: StoredJournal,
         spawn: Spawn,
+        patience_s: float,
     ) -> None:
         self._held = held
         self._ledger = ledger
         self._on_event = on_event
         self.limits = limits_of(config)
-        self.redeemer = _redeemer(config, key, ledger, journal, on_event)
+        self.redeemer = _redeemer(config, key, ledger, journal, on_event, patience_s)
         self.provider = Provider(
             held.manifest,
             engine=held.engine,
@@ -298,12 +300,21 @@ def _work(held: _Held, terms: Terms) -> Work:
     return Work(model=manifest.root, model_name=manifest.name, blocks=str(held.span), power=power)
 
 
-def _redeemer(config: NodeConfig, key: SigningKey, ledger: Venue, journal: StoredJournal, on_event: Events) -> Redeemer:
+def _redeemer(
+    config: NodeConfig,
+    key: SigningKey,
+    ledger: Venue,
+    journal: StoredJournal,
+    on_event: Events,
+    patience_s: float,
+) -> Redeemer:
     folder = vouchers_folder(config.data_dir, key.address)
     worker = ThreadWorker("vouchers")
     store, seen = VoucherStore(folder, worker), SeenSessions(folder / "seen", worker, clock)
     share = config.settle_fee_share_ppm
-    return Redeemer(ledger, store, seen, key, clock, on_event, journal=journal, fee_share_ppm=share)
+    return Redeemer(
+        ledger, store, seen, key, clock, on_event, journal=journal, fee_share_ppm=share, patience_s=patience_s
+    )
 
 
 async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertiser) -> None:

@@ -35,12 +35,16 @@ __all__ = [
     "peers_of",
     "refuse_contract",
     "require_log",
+    "settling_patience_s",
     "shown_venue",
     "stake",
     "unbond",
     "unstake",
     "withdraw",
 ]
+
+LEDGER_PATIENCE_S = 5.0
+CHAIN_PATIENCE_S = 60.0
 
 Venue: TypeAlias = LedgerClient | EvmVenue
 
@@ -127,6 +131,16 @@ def shown_venue(ledger: str) -> str:
 async def peers_of(venue: Venue) -> tuple[str, ...]:
     """Multiaddrs of the peers that a venue names to begin with; none for a contract. Raises UnreachableError."""
     return (await venue.info()).peers if isinstance(venue, LedgerClient) else await venue.peers()
+
+
+async def settling_patience_s(venue: Venue) -> float:
+    """Seconds that a node leaves a client to settle before it does so itself: on a chain that takes some blocks, and
+    whoever comes second has paid gas for nothing. Raises UnreachableError.
+    """
+    if isinstance(venue, LedgerClient):
+        return LEDGER_PATIENCE_S
+    grace_s = (await venue.rules()).grace_s
+    return max(LEDGER_PATIENCE_S, min(CHAIN_PATIENCE_S, grace_s / 20))
 
 
 async def deposit(venue: Venue, amount_micro: int, key: SigningKey) -> Moved:

@@ -69,6 +69,11 @@ class Sessions:
         event = await self._reader.last_event(session, block)
         return None if event is None else (event, await self.call_of(event))
 
+    async def same_operation(self, session: bytes, older: int, newer: int) -> bool:
+        """Whether nothing has happened to a session between two blocks."""
+        one, other = [await self._reader.slot(session, block) for block in (older, newer)]
+        return one == other
+
     async def call_of(self, event: SessionEvent) -> ShownCall | None:
         """The call behind an event, with its block; None where it cannot be read."""
         submitted = await self._reader.transaction(event.transaction)

@@ -205,10 +205,18 @@ class EvmView:
         return record, _taken(shown.transaction, shown.call.action.actor, shown.call.after)
 
     async def evidence(self, session: bytes) -> bytes:
-        """Evidence of the last operation that changed a session. Raises RefusedError where it was never opened, or
-        where nobody can read that operation.
+        """Evidence of the last operation that changed a session, once that is final: who was refused since another was
+        quicker asks for it before. Raises RefusedError where it was never opened, or where nobody can read that
+        operation; UnreachableError where it does not become final in time.
         """
-        found = await self._sessions.last_operation(session, await self._final())
+        await self.connect()
+        newest = await self._reader.head()
+        give_up = time.monotonic() + self._settings.patience_s
+        while (final := await self._final()) < newest and time.monotonic() < give_up:
+            if await self._sessions.same_operation(session, final, newest):
+                break
+            await asyncio.sleep(_LOOK_S)
+        found = await self._sessions.last_operation(session, final)
         if found is None or found[1] is None:
             raise RefusedError("no such session on this contract", code="unknown-session")
         return encode(found[1].proof)

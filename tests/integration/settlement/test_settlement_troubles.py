@@ -271,6 +271,29 @@ async def test_a_withdrawal_is_taken_once_for_one_state_of_an_account(
     assert market.tokens_of(b"\x11" * 20) == 15
 
 
+async def test_evidence_of_who_was_quicker_is_waited_for(market: ChainMarket, chain: Chain, tmp_path: Path) -> None:
+    async with (
+        market.venue(tmp_path / "0", CLOCK) as quick,
+        market.venue(tmp_path / "1", CLOCK, confirmations=2) as slow,
+    ):
+        await quick.open(SESSION, CLIENT)
+        chain.ask("evm_mine")
+        chain.ask("evm_mine")
+        pay = voucher_of(quick.domain, SESSION, 10, 20, 30)
+        await quick.settle((pay,), PROVIDERS[0])
+        with pytest.raises(RuleError) as refused:
+            await slow.settle((pay,), CLIENT)
+        assert refused.value.code == "settled"
+        asking = asyncio.create_task(slow.evidence(session_id(SESSION)))
+        await asyncio.wait([asking], timeout=0.5)
+        assert not asking.done()
+        chain.ask("evm_mine")
+        chain.ask("evm_mine")
+        record = slow.shown(SESSION, await asking)
+        assert record is not None
+        assert record.settled == (10, 20, 30)
+
+
 # Found again
 
 
