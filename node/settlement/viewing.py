@@ -37,6 +37,10 @@ __all__ = ["ChainSettings", "EvmView", "OneHistory", "named"]
 
 OPEN_S = 8.0
 """Seconds in which one's own node of the chain is waited for, where a client's has seen more."""
+MOST_AHEAD = 20
+"""Blocks that a client's node may be ahead of one's own."""
+MOST_WAITING = 32
+"""Sessions that are waited for at once."""
 LAG_LOOKS = 8
 """Looks at a node that has shown more blocks before: there may be several behind one address."""
 _LOOK_S = 0.25
@@ -102,6 +106,8 @@ class EvmView:
         self._connecting = asyncio.Lock()
         self._floor = 0
         """The newest block that was relied on: nothing older is read after it."""
+        self._waiting = 0
+        """Sessions that are waited for."""
         self.forks = OneHistory()
 
     async def __aenter__(self) -> Self:
@@ -238,14 +244,9 @@ class EvmView:
 
         That node is waited for where the client's has seen more blocks. Raises PeerError.
         """
-        check_opening_call(evidence, session, self._contract)
-        give_up = time.monotonic() + OPEN_S
+        block = check_opening_call(evidence, session, self._contract).proof.block
         try:
-            while True:
-                is_open = await self._sessions.is_open(session, await self._final())
-                if is_open is not None or time.monotonic() > give_up:
-                    break
-                await asyncio.sleep(_LOOK_S)
+            is_open = await self._is_open(session, block)
         except UnreachableError:
             raise RefusedError(
                 "this node cannot ask the chain now whether the session is open", code="busy", retry_s=15
@@ -253,6 +254,27 @@ class EvmView:
         if not is_open:
             raise DishonestError("the session is not open on the chain, as this node sees it")
         self._sessions.remember(session)
+
+    async def _is_open(self, session: Session, block: int) -> bool | None:
+        """Whether a session is open, which is waited for only where its block is still to come here; None where it is
+        not known. RefusedError where too many wait: what a stranger says of a block costs nothing.
+        """
+        give_up = time.monotonic() + OPEN_S
+        final = await self._final()
+        is_open = await self._sessions.is_open(session, final)
+        if is_open is not None or not final < block <= final + self._settings.confirmations + MOST_AHEAD:
+            return is_open
+        if self._waiting >= MOST_WAITING:
+            raise RefusedError("too many sessions are waited for that this node's chain does not show", code="busy")
+        self._waiting += 1
+        try:
+            while is_open is None and final < block and time.monotonic() < give_up:
+                await asyncio.sleep(_LOOK_S)
+                final = await self._final()
+                is_open = await self._sessions.is_open(session, final)
+            return is_open
+        finally:
+            self._waiting -= 1
 
 
 def named(transaction: bytes) -> str:

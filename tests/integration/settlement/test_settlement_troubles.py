@@ -14,8 +14,12 @@ from ledger_world import CLIENT, MILLION, NOW, PROVIDERS, STRANGER, HandClock, d
 from rpc_door import door_to
 
 from node.settlement.evm import EvmVenue
-from protocol.errors import DishonestError, LocalError, RuleError, UnreachableError
+from protocol.chain_evidence import ChainProof
+from protocol.codec import encode
+from protocol.contract_calls import open_call
+from protocol.errors import DishonestError, LocalError, RefusedError, RuleError, UnreachableError
 from protocol.messages import session_id
+from protocol.transaction import Transaction
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
 SESSION = make_session()
@@ -95,6 +99,32 @@ async def test_evidence_of_what_the_chain_does_not_know_is_refused(
         chain.ask("evm_revert", before)
         with pytest.raises(DishonestError, match="not open"):
             await venue.check_opened(SESSION, evidence)
+
+
+async def test_strangers_words_of_blocks_to_come_are_waited_for_by_few(
+    market: ChainMarket, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.settlement.viewing.MOST_WAITING", 1)
+    head = int(chain.ask("eth_blockNumber"), 16)
+    signed = Transaction(
+        chain_id=chain.chain_id, nonce=0, tip=0, max_fee=0, gas=1, to=market.settlement.address, data=open_call(SESSION)
+    ).signed(CLIENT)
+
+    def said(block: int) -> bytes:
+        return encode(ChainProof(transaction=signed, block=block, block_hash=bytes(32), time=NOW))
+
+    async with market.venue(tmp_path, CLOCK) as venue:
+        for block in (0, head, head + 1_000, 2**63):
+            with pytest.raises(DishonestError, match="not open"):
+                await venue.check_opened(SESSION, said(block))
+        first = asyncio.create_task(venue.check_opened(SESSION, said(head + 1)))
+        await asyncio.wait([first], timeout=0.3)
+        with pytest.raises(RefusedError) as refused:
+            await venue.check_opened(SESSION, said(head + 1))
+        assert refused.value.code == "busy"
+        chain.ask("evm_mine")
+        with pytest.raises(DishonestError):
+            await first
 
 
 # Transactions that stick
