@@ -1,6 +1,6 @@
 // Compiles with the pinned solc, offline. Writes JSON with the ABI and code of each contract,
 // and where in its deployed code values stand that are only known then.
-//   node build.js             the contract into the package, the test tokens into tests/support
+//   node build.js             the contract and a token for the demo into the package, the test tokens into tests/support
 //   node build.js FILE.sol    what FILE declares, to standard output (for tests that change the source)
 "use strict";
 
@@ -63,5 +63,7 @@ if (process.argv.length > 2) {
   process.stdout.write(JSON.stringify(compile(process.argv[2], false)));
 } else {
   write("node/settlement/contract.json", compile(path.join(__dirname, "Settlement.sol"), true));
-  write("tests/support/tokens.json", compile(path.join(__dirname, "Tokens.sol"), true));
+  const tokens = compile(path.join(__dirname, "Tokens.sol"), true);
+  write("tests/support/tokens.json", tokens);
+  write("node/demo/token.json", { PlainToken: tokens.PlainToken });
 }

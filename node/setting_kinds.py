@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
+from node.settlement.address import is_venue, parse_venue
 from protocol.codec import shape_of
 from protocol.errors import InvalidError
 from protocol.ids import Name, checksum_address, parse_address
@@ -33,6 +34,7 @@ __all__ = [
     "Multiaddrs",
     "Span",
     "Text",
+    "VenuePlace",
     "WebAddress",
     "Whole",
     "items_of",
@@ -297,6 +299,28 @@ class WebAddress:
 
     def describe(self) -> str:
         return "an http or https URL"
+
+
+@dataclass(frozen=True, slots=True)
+class VenuePlace:
+    """An http or https URL, or a settlement contract with a node of its chain."""
+
+    metavar: str = "URL|CONTRACT"
+    bounds: ClassVar[str] = ""
+
+    def parse(self, raw: Any) -> str:
+        if not is_venue(text := _text(raw)):
+            return WebAddress().parse(raw)
+        try:
+            return str(parse_venue(text))
+        except InvalidError as error:
+            raise ValueError(f"{error.message}; {error.hint}") from None
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def describe(self) -> str:
+        return "an http or https URL, or evm:CHAIN_ID:CONTRACT@URL"
 
 
 def items_of(raw: Any) -> Sequence[str]:

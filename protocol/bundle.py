@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.bundle_law import LegLaw, check_hops, judged, law_behind, open_round_trips
-from protocol.bundle_ledger import check_opening, check_settlement, read_evidence
+from protocol.bundle_ledger import Entry, check_opening, check_settlement, domain_of, read_evidence
+from protocol.chain_evidence import ShownCall
 from protocol.checkpoint import Checkpoint
 from protocol.codec import Message, message
 from protocol.continuing import continued
@@ -40,15 +41,12 @@ from protocol.metering import (
     stints,
     window_end,
 )
-from protocol.note import VerifierKey
 from protocol.offer import Offer
-from protocol.operations import LogEntry
 from protocol.order import Acceptance, check_acceptance, check_offer_of
 from protocol.policy import Needs
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import Accepted, Window, check_spent
 from protocol.receipt_book import ReceiptBook
-from protocol.settlement import ledger_domain
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Reroute, Terms, check_terms, open_reroutes
 from protocol.trust import Trust
@@ -73,7 +71,7 @@ class Bundle:
     """A job's evidence."""
 
     verifier_key: str
-    """Of the ledger."""
+    """Of the ledger; of a contract, where it is: ``evm:CHAIN_ID:CONTRACT``."""
     manifest: ModelManifest
     terms: Terms
     session: Session
@@ -142,12 +140,17 @@ class Verified:
     """Micro-units that went back to the client."""
     held: int
     """Micro-units that are still reserved."""
-    checkpoint: Checkpoint
-    """The newest one that the proofs end in."""
+    checkpoint: Checkpoint | None
+    """The newest one that the proofs end in; None for a contract."""
     proof_bytes: int
     """Size of all inclusion proofs together."""
     law: tuple[LegLaw, ...]
     """By leg: where it stands, and how far that is backed."""
+    transactions: tuple[ShownCall, ...]
+    """On a chain. That it holds them, and did not refuse them, is taken on trust; empty for a ledger, whose log shows
+    that."""
+    seed: bytes
+    """32 bytes that nobody knew while the job was served, to draw spot checks by (docs/spec/audit.md, F10)."""
 
 
 def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) -> bytes:
@@ -157,13 +160,13 @@ def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) ->
 
 
 def verify_bundle(bundle: Bundle) -> Verified:
-    """Hold a bundle against itself. The caller still owes one thing: that it trusts `bundle.verifier_key`.
+    """Hold a bundle against itself. The caller still owes: that it trusts `bundle.verifier_key`, and, of a
+    contract, that the chain holds the transactions that it gets back.
 
     Raises:
         MalformedError, SignatureError, DishonestError, ExpiredError: the first thing that does not hold.
     """
-    verifier, domain = VerifierKey.parse(bundle.verifier_key), ledger_domain(bundle.verifier_key)
-    terms, session = bundle.terms, bundle.session
+    domain, terms, session = domain_of(bundle.verifier_key), bundle.terms, bundle.session
     # R1: the terms are the session's, for this ledger and this model, and hold together.
     _require(terms.venue == domain.separator, "the terms are for another ledger")
     _require(terms.model == bundle.manifest.root, "the manifest is not that of the model in the terms")
@@ -177,7 +180,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
     backed = _check_law(bundle, offers)
     acceptances = _check_acceptances(bundle)
     # R3: the ledger's entries stand in its log, and no two of its checkpoints contradict each other.
-    proven = read_evidence((bundle.opened, bundle.settled, bundle.released), verifier, session)
+    proven = read_evidence((bundle.opened, bundle.settled, bundle.released), bundle.verifier_key, session)
     # R4: the opening entry opened this very session, with its caps reserved, while all its offers were in force.
     check_opening(proven.entries[0], session, offers)
     # R5 to R8: every window's receipts are signed, meet their neighbours' and the tokens, and show their sketches.
@@ -214,6 +217,8 @@ def verify_bundle(bundle: Bundle) -> Verified:
         checkpoint=proven.newest,
         proof_bytes=proven.proof_bytes,
         law=backed,
+        transactions=proven.transactions,
+        seed=proven.seed,
     )
 
 
@@ -342,7 +347,7 @@ def _check_payment(
         _require(voucher.amounts[leg] == price, f"leg {leg} is paid {voucher.amounts[leg]} where it has earned {price}")
 
 
-def _check_spent(bundle: Bundle, offers: Sequence[Offer], entries: Sequence[LogEntry]) -> None:
+def _check_spent(bundle: Bundle, offers: Sequence[Offer], entries: Sequence[Entry]) -> None:
     """No leg says that it spent more than its machine can draw between the opening and the settling entry (R10)."""
     us = (entries[1].time - entries[0].time) * 1_000_000 + 2 * JOB_SLACK_US  # a client has granted it half of that
     for row in bundle.windows:

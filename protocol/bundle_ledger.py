@@ -1,7 +1,8 @@
-"""What a receipt bundle shows of the ledger: that it opened the session, paid the voucher out, and keeps nothing back.
+"""What a receipt bundle shows of its venue: that it opened the session, paid the voucher out, and keeps nothing back.
 
-docs/spec/receipt.md, clauses R3, R4 and R10. A bundle holds a few of the ledger's entries, not its whole log: whoever
-replays that finds more (`session.replay`).
+docs/spec/receipt.md, clauses R3, R4 and R10. A bundle holds a few of a ledger's entries, not its whole log: whoever
+replays that finds more (`settlement.replay`). Of a contract it holds transactions, and the reader is told what is left
+to be asked of the chain.
 """
 
 from __future__ import annotations
@@ -10,38 +11,93 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from protocol.chain_evidence import ChainProof, ShownCall, check_chain_proof
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode
+from protocol.contract import Contract
 from protocol.eip712 import Domain
-from protocol.errors import DishonestError
+from protocol.errors import DishonestError, peers_fault
 from protocol.evidence import LogProof, check_log_proof
 from protocol.messages import Session, Voucher, check_discharge, check_voucher, session_id
 from protocol.note import VerifierKey
 from protocol.offer import CLOCK_SKEW_S, Offer
-from protocol.operations import Close, LogEntry, Open, Release, SessionEffect, Settle
+from protocol.operations import Action, Close, LogEntry, Open, Release, SessionEffect, Settle
+from protocol.settlement import ledger_domain
 
-__all__ = ["Proven", "check_opening", "check_settlement", "read_evidence"]
+__all__ = ["Entry", "Proven", "check_opening", "check_settlement", "domain_of", "read_evidence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An operation on a session, as a venue took it down."""
+
+    time: int
+    """Unix seconds by the venue's clock."""
+    action: Action
+    effect: SessionEffect
+    """The session after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """Entries that stand in the ledger's log."""
+    """What evidence shows of a session."""
 
-    entries: tuple[LogEntry, ...]
-    """In the order of the log."""
-    newest: Checkpoint
-    """The largest one that their proofs end in."""
+    entries: tuple[Entry, ...]
+    """In the order of the venue's books."""
+    newest: Checkpoint | None
+    """The largest one that the proofs of a ledger end in; None for a contract."""
     proof_bytes: int
     """Size of all inclusion proofs together."""
+    transactions: tuple[ShownCall, ...]
+    """On a chain, which has to be asked whether it holds them; empty for a ledger, whose log shows that."""
+    seed: bytes
+    """32 bytes that nobody knew when the job was served: the root or the block that the settling entry came with."""
 
 
-def read_evidence(evidence: Sequence[bytes | None], verifier: VerifierKey, session: Session) -> Proven:
+def domain_of(venue: str) -> Domain:
+    """What typed signatures for a venue carry: a ledger by its verifier key, or a contract. Raises MalformedError."""
+    if venue.startswith("evm:"):
+        with peers_fault():
+            return Contract.parse(venue).domain
+    return ledger_domain(str(VerifierKey.parse(venue)))
+
+
+def read_evidence(evidence: Sequence[bytes | None], venue: str, session: Session) -> Proven:
     """The entries that pieces of evidence hold, each about `session`; pieces that are None are passed over (R3).
 
     Raises:
-        MalformedError, SignatureError, DishonestError: as `evidence.check_log_proof`, or the ledger contradicts itself.
+        MalformedError, SignatureError, DishonestError: as `evidence.check_log_proof` and
+            `chain_evidence.check_chain_proof`, or the venue contradicts itself.
     """
-    proofs = [decode(each, LogProof) for each in evidence if each is not None]
+    if venue.startswith("evm:"):
+        with peers_fault():
+            return _read_chain([each for each in evidence if each is not None], Contract.parse(venue), session)
+    return _read_log([each for each in evidence if each is not None], VerifierKey.parse(venue), session)
+
+
+def _read_chain(evidence: Sequence[bytes], contract: Contract, session: Session) -> Proven:
+    shown = [check_chain_proof(decode(each, ChainProof), contract) for each in evidence]
+    hashes: dict[int, bytes] = {}
+    for each in shown:
+        proof = each.proof
+        said = hashes.setdefault(proof.block, proof.block_hash)
+        _require(said == proof.block_hash, f"two blocks are said to be number {proof.block}")
+    for one, other in pairwise(shown):
+        before, after = one.proof, other.proof
+        _require(before.block <= after.block and before.time <= after.time, "the transactions are out of order")
+    entries = tuple(Entry(each.proof.time, each.call.action, _call_effect(each, session)) for each in shown)
+    return Proven(entries, None, 0, tuple(shown), shown[1].proof.block_hash)
+
+
+def _call_effect(shown: ShownCall, session: Session) -> SessionEffect:
+    record = shown.call.of(session_id(session))
+    if record is None:
+        raise DishonestError("a transaction is about another session")
+    return SessionEffect(session=session_id(session), settled=record.settled, ceilings=record.ceilings)
+
+
+def _read_log(evidence: Sequence[bytes], verifier: VerifierKey, session: Session) -> Proven:
+    proofs = [decode(each, LogProof) for each in evidence]
     checked = [check_log_proof(proof, verifier) for proof in proofs]
     entries, checkpoints = [entry for entry, _ in checked], [checkpoint for _, checkpoint in checked]
     roots: dict[int, bytes] = {}
@@ -53,20 +109,19 @@ def read_evidence(evidence: Sequence[bytes | None], verifier: VerifierKey, sessi
     for (one, entry), (other, later) in pairwise(zip([proof.index for proof in proofs], entries, strict=True)):
         _require(one <= other and entry.time <= later.time, "the ledger's entries are out of order")
         _require(one != other or entry == later, "the ledger shows two entries in one place")
-    for entry in entries:
-        _effect(entry, session)
+    found = tuple(Entry(entry.time, entry.op.read(), _effect(entry, session)) for entry in entries)
     size = sum(len(part) for proof in proofs for part in proof.proof)
-    return Proven(tuple(entries), max(checkpoints, key=lambda checkpoint: checkpoint.size), size)
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.size)
+    return Proven(found, newest, size, (), checkpoints[1].root)
 
 
-def check_opening(entry: LogEntry, session: Session, offers: Sequence[Offer]) -> None:
+def check_opening(entry: Entry, session: Session, offers: Sequence[Offer]) -> None:
     """That an entry opened this very session, with all caps reserved, while its offers were in force (R4).
 
     Raises DishonestError.
     """
-    action = entry.op.read()
+    action, effect = entry.action, entry.effect
     _require(isinstance(action, Open) and action.session == session, "the session that was opened is another one")
-    effect = _effect(entry, session)
     caps = tuple(leg.cap for leg in session.legs)
     _require(effect.ceilings == caps and not any(effect.settled), "the opening entry did not reserve the caps")
     _require(entry.time < session.expiry, "the session had expired when it was opened")
@@ -74,7 +129,7 @@ def check_opening(entry: LogEntry, session: Session, offers: Sequence[Offer]) ->
     _require(in_force, "an offer in the terms was not in force when the session was opened")
 
 
-def check_settlement(entries: Sequence[LogEntry], session: Session, voucher: Voucher, domain: Domain) -> SessionEffect:
+def check_settlement(entries: Sequence[Entry], session: Session, voucher: Voucher, domain: Domain) -> SessionEffect:
     """That the voucher was paid out, and where the session stands since (R10).
 
     Args:
@@ -85,22 +140,22 @@ def check_settlement(entries: Sequence[LogEntry], session: Session, voucher: Vou
         MalformedError, SignatureError: an operation carries a voucher or a discharge that is none.
         DishonestError: money was kept from a leg, or from the client.
     """
-    before = _effect(entries[0], session)
+    before = entries[0].effect
     for entry in entries[1:]:
-        after = _effect(entry, session)
+        after = entry.effect
         for leg in range(len(session.legs)):
             _require(after.settled[leg] <= after.ceilings[leg], f"the ledger paid leg {leg} more than its cap holds")
             fell = after.settled[leg] < before.settled[leg] or after.ceilings[leg] > before.ceilings[leg]
             _require(not fell, f"the ledger took back what leg {leg} was paid, or keeps money that it had released")
         _check_action(entry, session, after, domain)
         before = after
-    _require_paid(voucher.amounts, _effect(entries[1], session))
+    _require_paid(voucher.amounts, entries[1].effect)
     return before
 
 
-def _check_action(entry: LogEntry, session: Session, effect: SessionEffect, domain: Domain) -> None:
+def _check_action(entry: Entry, session: Session, effect: SessionEffect, domain: Domain) -> None:
     """That the ledger did what the operation asked of it."""
-    action, identity = entry.op.read(), session_id(session)
+    action, identity = entry.action, session_id(session)
     if isinstance(action, Settle):
         for pay in action.vouchers:
             if pay.voucher.session == identity:

@@ -37,7 +37,7 @@ from node.cli.earnings import Earnings
 from node.cli.entry import COMMANDS, joule
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed, SetAside, TwoHistories
-from node.cli.money import Balance, Moved, Reclaimed
+from node.cli.money import Balance, MovedMoney, Reclaimed
 from node.cli.notices import Announced
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.policy import PolicyMeaning
@@ -107,8 +107,9 @@ PRINTED: dict[str, Printed] = {
     "peers forget": Printed((Forgotten,)),
     "balance": Printed((Balance,)),
     "reclaim": Printed((Reclaimed,)),
-    "faucet": Printed((Moved,)),
-    "withdraw": Printed((Moved,)),
+    "faucet": Printed((MovedMoney,)),
+    "deposit": Printed((MovedMoney,)),
+    "withdraw": Printed((MovedMoney,)),
     "stake": Printed((Staked,)),
     "unstake": Printed((Staked,)),
     "unbond": Printed((Staked,)),

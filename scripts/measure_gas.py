@@ -16,8 +16,10 @@ from typing import Any
 from anvil_chain import Chain, Deployed, deploy, running_chain, token_code, why_no_anvil
 from contract_calls import as_call, claim_of, marks_of, split
 
-from node.settlement.contract import contract_domain, settlement_contract
+from node.settlement.contract import settlement_contract
+from protocol.contract import Contract
 from protocol.eip712 import Domain, sign_typed
+from protocol.ids import Address
 from protocol.messages import Discharge, Leg, Session, SignedVoucher, Voucher, session_id, sign_discharge, sign_voucher
 from protocol.signing import SigningKey
 
@@ -45,7 +47,7 @@ class Market:
         self.token = deploy(chain, *token_code("PlainToken"), 6)
         built = settlement_contract()
         self.settlement = deploy(chain, built.abi, built.bytecode, self.token.address, GRACE_S, 604_800)
-        self.domain: Domain = contract_domain(chain.chain_id, self.settlement.address)
+        self.domain: Domain = Contract(chain.chain_id, Address(self.settlement.address)).domain
         self.number = 0
         self.gas: dict[str, int] = {}
         for key in (CLIENT, *KEYS):

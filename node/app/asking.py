@@ -138,6 +138,7 @@ class Question:
             text=(self._asked.shown, self._text.decode(self.tokens).strip()),
             kept=kept,
             balance_after_micro=await self._balance(),
+            places=self._client.places(last),
             earlier=earlier,
             unfinished=self._keep_unfinished(),
         )

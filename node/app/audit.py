@@ -12,14 +12,10 @@ from node.model_directory import check_model
 from protocol.activations import FORMATS
 from protocol.audit import Draw, Judgement, Observation, Verdict, draw, judge
 from protocol.bundle import Bundle, Verified, verify_bundle
-from protocol.checkpoint import open_checkpoint
-from protocol.codec import decode
 from protocol.errors import ConfigurationError, DishonestError, ModelError
-from protocol.evidence import LogProof
 from protocol.fingerprint import SKETCH_BYTES, distance_ppm
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.messages import session_id
-from protocol.note import VerifierKey
 from protocol.receipt import Window
 from protocol.terms import Assignment
 
@@ -117,9 +113,7 @@ def audit_bundle(bundle: Bundle, model: Path | None, before: Sequence[Bundle] = 
 
 
 def _draw(bundle: Bundle, verified: Verified) -> Draw:
-    note = decode(bundle.settled, LogProof).checkpoint
-    seed = open_checkpoint(note, VerifierKey.parse(bundle.verifier_key)).root
-    return draw(seed, session_id(bundle.session), len(verified.sketches), len(verified.terms.route))
+    return draw(verified.seed, session_id(bundle.session), len(verified.sketches), len(verified.terms.route))
 
 
 def _parts(

@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from node.app.another_try import look_again, plan_again, worth_another_try
 from node.app.busy import BusyNodes
@@ -37,11 +36,10 @@ from node.app.planning import (
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.shunned import shunned
 from node.app.stakes import stakes_by
-from node.app.witnessed import witnessed_of
+from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
 from node.config import ClientConfig
 from node.events import Events, Namesakes
 from node.file_limit import raise_file_limit
-from node.ledger import LedgerClient, Proven
 from node.peers import StoredMemory
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, JobResult
@@ -64,7 +62,6 @@ from protocol.errors import LocalError
 from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
 from protocol.offer import Offer
-from protocol.operations import Withdraw
 from protocol.peer_id import peer_id_of
 from protocol.routing import NoRouteError, Route
 from protocol.settlement import Account
@@ -73,6 +70,7 @@ from protocol.signing import SigningKey
 if TYPE_CHECKING:
     from node.app.network import Network
     from node.app.roads import Roads
+    from node.ledger import LedgerClient
 
 __all__ = ["Client", "open_client"]
 
@@ -95,7 +93,7 @@ class Client:
         self,
         config: ClientConfig,
         key: SigningKey,
-        ledger: LedgerClient,
+        ledger: Venue,
         join: Callable[[], Awaitable[tuple[Network, Roads]]],
         events: Events,
         *,
@@ -121,32 +119,39 @@ class Client:
         self._told: set[bytes] = set()
         """Roots of models whose namesakes were told of."""
 
+    def log(self, what: str) -> LedgerClient:
+        """The ledger with its log, for what only that has. Raises ConfigurationError for another venue."""
+        return require_log(self.ledger, what)
+
     # Money
 
     async def balance(self, address: bytes | None = None) -> Account:
         """An account on the ledger, proven; this client's own by default."""
         return await self.ledger.account(self.key.address if address is None else address)
 
-    async def faucet(self, amount_micro: int) -> Proven:
+    async def faucet(self, amount_micro: int) -> Moved:
         """Play money on a local network."""
-        return await self.ledger.faucet(self.key.address, amount_micro)
+        return of_entry(await require_log(self.ledger, "faucet").faucet(self.key.address, amount_micro))
 
-    async def withdraw(self, amount_micro: int, reference: str) -> Proven:
+    async def deposit(self, amount_micro: int) -> Moved:
+        """Pay own tokens in, on a chain."""
+        return await deposit(self.ledger, amount_micro, self.key)
+
+    async def withdraw(self, amount_micro: int, reference: str) -> Moved:
         """Take free money out of the ledger."""
-        action = Withdraw(actor=self.key.address, nonce=0, amount=amount_micro, reference=reference)
-        return await self.ledger.submit(action, self.key)
+        return await withdraw(self.ledger, amount_micro, reference, self.key)
 
-    async def stake(self, amount_micro: int) -> Proven:
+    async def stake(self, amount_micro: int) -> Moved:
         """Put free money at stake."""
-        return await self.ledger.stake(amount_micro, self.key)
+        return await stake(self.ledger, amount_micro, self.key)
 
-    async def unstake(self, amount_micro: int) -> Proven:
+    async def unstake(self, amount_micro: int) -> Moved:
         """Begin to take money out of the stake."""
-        return await self.ledger.unstake(amount_micro, self.key)
+        return await unstake(self.ledger, amount_micro, self.key)
 
-    async def unbond(self) -> Proven:
+    async def unbond(self) -> Moved:
         """Free what has left the stake."""
-        return await self.ledger.unbond(self.key)
+        return await unbond(self.ledger, self.key)
 
     async def open_sessions(self, address: bytes) -> list[OpenSession]:
         """What jobs of this account, run from here, left open on the ledger."""
@@ -348,6 +353,11 @@ class Client:
             self._names.remember(plan.manifest.name, plan.manifest.root)
         return Execution(plan, JobClient(side), self._elsewhere, self._events)
 
+    def places(self, result: JobResult) -> list[str]:
+        """Where the venue's books have what was done for a session: its opening, settlement and release."""
+        shown = (result.opened, result.settled, result.released)
+        return [self.ledger.taken(each).place for each in shown if each is not None]
+
     async def keep(
         self,
         result: JobResult,
@@ -377,14 +387,11 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
     """A client of the configured ledger; without a key it can only look. Raises UnreachableError."""
     raise_file_limit()
     own = SigningKey(secrets.token_bytes(32)) if key is None else key
-    remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
     async with AsyncExitStack() as stack:
         worker = ThreadWorker("journal")
         stack.callback(worker.close)
         peers = await stack.enter_async_context(open_peers(config.data_dir, None, events))
-        ledger = await stack.enter_async_context(
-            LedgerClient(config.ledger, remembered=remembered, witnessed=witnessed_of(config))
-        )
+        ledger = await stack.enter_async_context(open_venue(config))
         joining = asyncio.Lock()
         joined: list[tuple[Network, Roads]] = []
 

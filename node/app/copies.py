@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.app.venue import refuse_contract
 from node.ledger import LedgerClient, Progress, export_database, export_url
 from protocol.checkpoint import Checkpoint
 from protocol.operations import AccountEffect, SessionEffect
@@ -45,6 +46,7 @@ async def export_ledger(
         UnreachableError: nothing answers there.
         ConfigurationError, LocalError: no database, one of another version, or a folder that cannot be used.
     """
+    refuse_contract(target, "exporting a log")
     if target.startswith(("http://", "https://")):
         return await export_url(target, folder, verifier_key=verifier_key, progress=progress)
     database = target if "://" in target else Path(target)
@@ -67,6 +69,7 @@ async def tail_ledger(
 
     Raises UnreachableError, DishonestError.
     """
+    refuse_contract(url, "following a log")
     async with LedgerClient(url, verifier_key=verifier_key) as ledger:
         size = (await ledger.checkpoint()).size
         index = max(0, size - last) if begin is None else begin

@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from node.app.venue import Venue
 from node.events import Events, LedgerForked
-from node.ledger import LedgerClient
 
 __all__ = ["tell_of_fork", "until_forked"]
 
 
-async def tell_of_fork(ledger: LedgerClient, events: Events) -> None:
+async def tell_of_fork(ledger: Venue, events: Events) -> None:
     """Wait for a proof, which may have been kept by an earlier run, and tell of it."""
     fork = await ledger.forks.found()
     events(LedgerForked(reason=str(fork), proof="" if fork.path is None else str(fork.path)))
 
 
-async def until_forked(ledger: LedgerClient, work: Coroutine[Any, Any, None], then: Coroutine[Any, Any, None]) -> None:
+async def until_forked(ledger: Venue, work: Coroutine[Any, Any, None], then: Coroutine[Any, Any, None]) -> None:
     """Do work that begins something new until there is a proof; `then` ends what it leaves. Raises what they raise."""
     working = asyncio.create_task(work)
     found = asyncio.create_task(ledger.forks.found())

@@ -9,9 +9,9 @@ from node.app.clock import clock
 from node.app.merits import Merits
 from node.app.network import Network, open_network
 from node.app.roads import Roads
+from node.app.venue import Venue, log_of, peers_of
 from node.config import ClientConfig
 from node.events import Events
-from node.ledger import LedgerClient
 from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane
 from node.p2p.link_pool import LinkPool
@@ -28,7 +28,7 @@ async def join_market(
     stack: AsyncExitStack,
     config: ClientConfig,
     key: SigningKey,
-    ledger: LedgerClient,
+    ledger: Venue,
     peers: StoredMemory,
     events: Events,
 ) -> tuple[Network, Roads]:
@@ -36,16 +36,17 @@ async def join_market(
 
     Raises UnreachableError: the ledger does not answer.
     """
-    info = await ledger.info()
+    venue_peers, log = await peers_of(ledger), log_of(ledger)
     # A passing name on libp2p: commands of one key may run at once, and who gossips learns no client's key.
     passing = SigningKey(secrets.token_bytes(32))
     merits = Merits(clock, standing=peers.standing)
     merits.ask = ledger.providers
-    dials = DialBudget(await reach_of_url(config.ledger))
+    dials = DialBudget(await reach_of_url(ledger.url))
     network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials))
     await merits.refresh()
-    await stack.enter_async_context(network.checkpoints.comparing(ledger))
-    await network.join((*info.peers, *config.peers), ledger)
+    if log is not None:
+        await stack.enter_async_context(network.checkpoints.comparing(log))
+    await network.join((*venue_peers, *config.peers), ledger)
     plane = await stack.enter_async_context(DataPlane(key.secret))
     links = LinkPool(network.dials.within(plane.connect))
     return network, await stack.enter_async_context(Roads(links, merits, events))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from node.app.clock import clock
 from node.app.network import open_network
+from node.app.venue import refuse_contract
 from node.config import LedgerConfig
 from node.events import Events, LedgerReady
 from node.file_limit import raise_file_limit
@@ -135,6 +136,7 @@ async def verify_ledger(
         ConfigurationError, LocalError: no database, or one of another version.
     """
     count = processes_here() if processes is None else processes
+    refuse_contract(target, "verifying a log")
     if target.startswith(("http://", "https://")):
         return await verify_url(target, verifier_key=verifier_key, progress=progress, processes=count)
     if _is_folder(target):

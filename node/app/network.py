@@ -14,8 +14,8 @@ from node.app.clock import clock
 from node.app.merits import Merits
 from node.app.presence import Presence
 from node.app.round_trips import FRESH_S, Enough, RoundTrips
+from node.app.venue import Venue, peers_of
 from node.events import Events, OfferRefused, PeerUnreached
-from node.ledger import LedgerClient
 from node.market import OfferBook, OfferGate, VerifiedOffer, picked
 from node.p2p.dials import DialBudget
 from node.p2p.gossip import Subscription
@@ -89,7 +89,7 @@ class Network:
         """Whether offers by this key are always looked at; called in the network's thread, too."""
         return public_key in self._regulars or self.merits.is_paid(public_key)
 
-    async def join(self, peers: Sequence[str], ledger: LedgerClient | None = None) -> None:
+    async def join(self, peers: Sequence[str], ledger: Venue | None = None) -> None:
         """Connect to peers and take over their books. Those that do not answer are reported, not fatal.
 
         Where no book is here soon, the ledger's offers will do: peers that are slow to answer go on being joined.
@@ -109,7 +109,7 @@ class Network:
                 task.cancel()
             raise
 
-    async def ask_ledger(self, ledger: LedgerClient) -> None:
+    async def ask_ledger(self, ledger: Venue) -> None:
         """Take over the offers that the ledger shows; each is checked like one from gossip."""
         now = time.monotonic()
         if self._ledger_asked is not None and now - self._ledger_asked < ASK_LEDGER_S:
@@ -120,14 +120,14 @@ class Network:
         except JoulemeshError as error:
             self._events(PeerUnreached(peer=ledger.url, reason=error.message))
 
-    async def stay_joined(self, ledger: LedgerClient, peers: Sequence[str]) -> None:
+    async def stay_joined(self, ledger: Venue, peers: Sequence[str]) -> None:
         """Join again, until cancelled, whatever bootstrap peer was lost: a restarted ledger may have a new address."""
         presence = Presence(ledger.url, self._events, time.monotonic)
         wanted: tuple[str, ...] = tuple(peers)
         while True:
             await asyncio.sleep(REJOIN_S)
             try:
-                wanted = (*(await ledger.info()).peers, *peers)
+                wanted = (*await peers_of(ledger), *peers)
                 presence.ledger_answered()
             except UnreachableError as error:  # asked again at the next turn
                 presence.ledger_silent(error.message)

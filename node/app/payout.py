@@ -77,10 +77,11 @@ class Payouts:
         if now < self._next_at:
             return
         try:
-            fee, account = (await self._venue.rules()).fee, await self._venue.account(self._key.address)
+            rules, account = await self._venue.rules(), await self._venue.account(self._key.address)
         except JoulemeshError:
             return  # the ledger is away: that is told by whoever watches it
-        amount = account.free - self._wanted.above - fee
+        fee = rules.cost
+        amount = account.free - self._wanted.above - rules.fee
         if amount > 0 and fee * MICRO <= self._wanted.fee_share_ppm * amount:
             await self._send(amount, fee, account)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from node.app.anchoring import Timings, own_statements
 from node.app.clock import clock
@@ -31,13 +30,13 @@ from node.app.provider_settings import destination_of, limits_of, pricing_of, si
 from node.app.reload import Reload
 from node.app.settling import vouchers_folder
 from node.app.terms import Speed, Terms
-from node.app.witnessed import tell_of_lack, witnessed_of
+from node.app.venue import Venue, log_of, open_venue, peers_of, settling_patience_s, shown_venue
+from node.app.witnessed import tell_of_lack
 from node.config import NodeConfig
 from node.earnings import StoredJournal, Work
 from node.engine.device import compute_device
 from node.events import Events, NodeReady, Starting
 from node.file_limit import raise_file_limit
-from node.ledger import LedgerClient
 from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
 from node.p2p.dials import DialBudget, reach_of_url
@@ -88,29 +87,27 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
     descriptors = raise_file_limit()
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(config.data_dir, key.address))
-        on_event(Starting(step=f"asking the ledger at {config.ledger}"))
-        remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
-        ledger = await stack.enter_async_context(
-            LedgerClient(config.ledger, remembered=remembered, witnessed=witnessed_of(config))
-        )
-        info = await ledger.info()
+        on_event(Starting(step=f"asking the ledger at {shown_venue(config.ledger)}"))
+        ledger = await stack.enter_async_context(open_venue(config))
+        venue_peers = await peers_of(ledger)
         await tell_of_lack(ledger, on_event)
         held = await _load(config, on_event)
-        doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors))
+        doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors, ledger.url))
         tasks = await stack.enter_async_context(owned_tasks())
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
         journal = await stack.enter_async_context(open_earnings(config.data_dir, key.address, on_event))
-        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn)
+        patience_s = await settling_patience_s(ledger)
+        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn, patience_s)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
         doors.network.merits.ask = ledger.providers
         on_event(Starting(step="joining the network"))
-        await doors.network.join((*info.peers, *config.peers), ledger)
+        await doors.network.join((*venue_peers, *config.peers), ledger)
         on_event(_ready(key, node.terms, doors.network, time.monotonic() - began))
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in (
                     *node.work(),
-                    ("checkpoints", doors.network.checkpoints.follow(ledger)),
+                    *_log_work(ledger, doors.network),
                     ("forks", tell_of_fork(ledger, on_event)),
                     ("bootstrap", doors.network.stay_joined(ledger, config.peers)),
                     ("network", doors.network.watch()),
@@ -156,8 +153,10 @@ class _Doors:
 
 
 @asynccontextmanager
-async def _open_doors(config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int) -> AsyncIterator[_Doors]:
-    merits, dials = Merits(clock), DialBudget(await reach_of_url(config.ledger))
+async def _open_doors(
+    config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int, venue_url: str
+) -> AsyncIterator[_Doors]:
+    merits, dials = Merits(clock), DialBudget(await reach_of_url(venue_url))
     async with (
         open_network(key, config.listen, on_event, announce=config.announce, merits=merits, dials=dials) as network,
         DataPlane(key.secret, descriptors=descriptors // DATA_SHARE) as plane,
@@ -174,18 +173,19 @@ class _Node:
         config: NodeConfig,
         key: SigningKey,
         on_event: Events,
-        ledger: LedgerClient,
+        ledger: Venue,
         held: _Held,
         doors: _Doors,
         memory: PeerMemory,
         journal: StoredJournal,
         spawn: Spawn,
+        patience_s: float,
     ) -> None:
         self._held = held
         self._ledger = ledger
         self._on_event = on_event
         self.limits = limits_of(config)
-        self.redeemer = _redeemer(config, key, ledger, journal, on_event)
+        self.redeemer = _redeemer(config, key, ledger, journal, on_event, patience_s)
         self.provider = Provider(
             held.manifest,
             engine=held.engine,
@@ -234,7 +234,7 @@ class _Node:
         seen = partial(doors.network.offers_by, key.public_key)
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)
 
-    def _make_terms(self, config: NodeConfig, key: SigningKey, ledger: LedgerClient, doors: _Doors) -> Terms:
+    def _make_terms(self, config: NodeConfig, key: SigningKey, ledger: Venue, doors: _Doors) -> Terms:
         held, provider, limits = self._held, self.provider, self.limits
         return Terms(
             public_key=key.public_key,
@@ -279,6 +279,13 @@ class _Node:
         yield "lookout", until_forked(self._ledger, self._lookout.run(), _nothing())
 
 
+def _log_work(ledger: Venue, network: Network) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """What there is to do with a ledger's log, where the venue has one."""
+    log = log_of(ledger)
+    if log is not None:
+        yield "checkpoints", network.checkpoints.follow(log)
+
+
 async def _nothing() -> None:
     """For work that leaves nothing to be ended."""
 
@@ -294,13 +301,20 @@ def _work(held: _Held, terms: Terms) -> Work:
 
 
 def _redeemer(
-    config: NodeConfig, key: SigningKey, ledger: LedgerClient, journal: StoredJournal, on_event: Events
+    config: NodeConfig,
+    key: SigningKey,
+    ledger: Venue,
+    journal: StoredJournal,
+    on_event: Events,
+    patience_s: float,
 ) -> Redeemer:
     folder = vouchers_folder(config.data_dir, key.address)
     worker = ThreadWorker("vouchers")
     store, seen = VoucherStore(folder, worker), SeenSessions(folder / "seen", worker, clock)
     share = config.settle_fee_share_ppm
-    return Redeemer(ledger, store, seen, key, clock, on_event, journal=journal, fee_share_ppm=share)
+    return Redeemer(
+        ledger, store, seen, key, clock, on_event, journal=journal, fee_share_ppm=share, patience_s=patience_s
+    )
 
 
 async def _wind_up(provider: Provider, redeemer: Redeemer, advertiser: Advertiser) -> None:

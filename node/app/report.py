@@ -173,7 +173,10 @@ class JobReport:
     proof_bytes: int | None
     """Of all inclusion proofs together; None where it does not verify."""
     log_size: int | None
-    """Entries in the ledger that the proofs end in."""
+    """Entries in the ledger that the proofs end in; None where it does not verify, and for a contract."""
+    places: tuple[str, ...]
+    """Where the venue's books have the last session's opening, settlement and release: entries of a log, or
+    transactions of a chain."""
     error: dict[str, str] | None
     """``code``, ``message`` and ``hint`` where the answer did not come whole."""
     settle_error: dict[str, str] | None
@@ -186,6 +189,7 @@ def build_report(
     text: tuple[str, str],
     kept: Kept,
     balance_after_micro: int | None,
+    places: Sequence[str] = (),
     earlier: Sequence[Kept] = (),
     unfinished: Path | None = None,
 ) -> JobReport:
@@ -194,6 +198,7 @@ def build_report(
     Args:
         text: prompt and answer.
         kept: the last session's receipt.
+        places: where the venue's books have that session's operations.
         earlier: receipts of sessions that broke off.
         unfinished: where what is left to be done was kept.
     """
@@ -237,10 +242,17 @@ def build_report(
         unfinished_file=None if unfinished is None else str(unfinished),
         verified=kept.verified is not None,
         proof_bytes=None if kept.verified is None else kept.verified.proof_bytes,
-        log_size=None if kept.verified is None else kept.verified.checkpoint.size,
+        log_size=_log_size(kept),
+        places=tuple(places),
         error=_error(result.error, unfinished),
         settle_error=_error(result.settle_error),
     )
+
+
+def _log_size(kept: Kept) -> int | None:
+    if kept.verified is None or kept.verified.checkpoint is None:
+        return None
+    return kept.verified.checkpoint.size
 
 
 def _held_until(job: Execution) -> int | None:

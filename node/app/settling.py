@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from node.app.earnings import open_earnings
+from node.app.venue import Venue, open_venue
 from node.config import ClientConfig
 from node.durable import replace_file
 from node.events import Events, VoucherNotRedeemable, VoucherRedeemed
-from node.ledger import LedgerClient
 from node.pipeline.collecting import NOT_NOW, collect
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, Settlement
@@ -91,10 +90,9 @@ def vouchers_folder(data_dir: Path, node: Address) -> Path:
 
 
 @asynccontextmanager
-async def open_ledger(config: ClientConfig) -> AsyncIterator[LedgerClient]:
-    """The configured ledger. Raises UnreachableError where it does not answer."""
-    remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
-    async with LedgerClient(config.ledger, remembered=remembered) as ledger:
+async def open_ledger(config: ClientConfig) -> AsyncIterator[Venue]:
+    """The configured venue. Raises UnreachableError where it does not answer."""
+    async with open_venue(config, ending=True) as ledger:
         await ledger.connect()
         yield ledger
 
@@ -161,7 +159,7 @@ async def settle_now(
     held = {each.session: each for each in await held_sessions(settlement, stored) if each.worth}
     vouchers = {session: pay for session in held if (pay := stored[session].pay) is not None}
     claims = [Redeemable(session=session, worth=each.worth, expiry=each.expires_at) for session, each in held.items()]
-    fee, operations, fees = (await settlement.rules()).fee, 0, 0
+    fee, operations, fees = (await settlement.rules()).cost, 0, 0
     paid: dict[bytes, int] = {}
     if not claims:
         return Settling(vouchers=0, operations=0, amount=0, fees=0, held_back=0, held_back_worth=0)

@@ -124,7 +124,7 @@ class Watchtower:
         for kept in self._kept.values():
             if not kept.over and now >= kept.look_at:
                 await self._look_up(kept, now, rules.grace_s)
-        settled, amount, fees = await self._settle_due(rules.fee, now)
+        settled, amount, fees = await self._settle_due(rules.cost, now)
         alive = [kept.worth for kept in self._kept.values() if not kept.over]
         told = len(alive), sum(alive)
         if told != self._told:

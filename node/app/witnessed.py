@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from node.app.clock import clock
 from node.config import ClientConfig, NodeConfig
 from node.events import Events, LedgerUnwitnessed
-from node.ledger import LedgerClient, Witnessed
+from node.ledger import Witnessed
 from protocol.cosignature import CosignerKey, WitnessPolicy
 from protocol.errors import ConfigurationError, InvalidError, UnwitnessedError
 
-__all__ = ["tell_of_lack", "witnessed_of"]
+__all__ = ["Witnessing", "tell_of_lack", "witnessed_of"]
+
+
+class Witnessing(Protocol):
+    """A venue that can say whether it is watched as is asked for."""
+
+    async def require_witnessed(self) -> None:
+        """Raises UnwitnessedError where it is not."""
 
 
 def witnessed_of(config: ClientConfig | NodeConfig) -> Witnessed:
@@ -21,7 +30,7 @@ def witnessed_of(config: ClientConfig | NodeConfig) -> Witnessed:
         raise ConfigurationError(f"witnesses, min_witnesses: {error.message}", hint=error.hint) from None
 
 
-async def tell_of_lack(ledger: LedgerClient, on_event: Events) -> None:
+async def tell_of_lack(ledger: Witnessing, on_event: Events) -> None:
     """Where the ledger shows no checkpoint as the policy asks, say so: no order will be taken until it does."""
     try:
         await ledger.require_witnessed()

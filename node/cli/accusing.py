@@ -68,12 +68,13 @@ async def _accuse(config: ClientConfig, key: SigningKey, proof: ForkProof) -> tu
     from protocol.checkpoint import Operator
 
     async with open_client(config, key, tell(config, err=True)) as client:
-        rules = await client.ledger.connect()
+        log = client.log("accusing an operator")
+        rules = await log.connect()
         if proof.verifier_key != rules.verifier_key:
             raise ConfigurationError(
                 "the proof is against another ledger", hint=f"name it with --ledger: its key is {proof.verifier_key}"
             )
-        action = accuse_operator_of(proof, Operator(client.ledger.domain, rules.operator))
+        action = accuse_operator_of(proof, Operator(log.domain, rules.operator))
         staked = await client.balance(rules.operator)
-        entry = await client.ledger.submit(action, key)
+        entry = await log.submit(action, key)
         return entry, rules.operator, (staked.bond + staked.unbonding) // 2

@@ -17,8 +17,9 @@ from protocol.errors import ConfigurationError, InvalidError
 from protocol.ids import Address, checksum_address, parse_address
 
 if TYPE_CHECKING:
+    from node.settlement.address import VenueAddress
     from node.settlement.deployment import ContractFacts
-    from node.settlement.rpc import ChainRpc, VenueAddress
+    from node.settlement.rpc import ChainRpc
 
 T = TypeVar("T")
 DAY_S = 86_400
@@ -29,7 +30,7 @@ def _parse_token(_ctx: click.Context, _parameter: click.Parameter, text: str) ->
 
 
 def _parse_venue(_ctx: click.Context, _parameter: click.Parameter, text: str) -> VenueAddress:
-    from node.settlement.rpc import parse_venue
+    from node.settlement.address import parse_venue
 
     return _read(parse_venue, text)
 
@@ -101,7 +102,7 @@ def contract() -> None:
     type=click.IntRange(0, 10**9),
     help="Seconds that a stake waits before it is free.",
 )
-@configured(ClientConfig, only=("key", "data_dir"))
+@configured(ClientConfig, only=("confirmations", "max_gas_price", "key", "data_dir"))
 @passphrase_option
 @json_option
 def deploy(
@@ -115,14 +116,19 @@ def deploy(
 ) -> None:
     """Put a settlement contract on a chain. Your key pays the gas; nothing about it can be changed later."""
     from node.settlement import deployment
+    from node.settlement.address import VenueAddress
+    from node.settlement.sending import sender_for
 
     key = unlocked(config, passphrase_file)
 
-    async def act(chain: ChainRpc) -> tuple[VenueAddress, ContractFacts]:
-        venue = await deployment.deploy(chain, key, token=token, grace_s=grace_s, unbonding_s=unbonding_s)
-        return venue, await deployment.verify(chain, venue)
+    async def act(chain: ChainRpc) -> ContractFacts:
+        folder, most = config.data_dir / "chains", config.max_gas_price_wei
+        async with sender_for(chain, folder, confirmations=config.confirmations, most_gas_price=most) as sender:
+            made = await deployment.deploy(chain, sender, key, token=token, grace_s=grace_s, unbonding_s=unbonding_s)
+        return await deployment.verify(chain, made)
 
-    _show(*_with_chain(rpc, act), verified=True, as_json=as_json)
+    said = _with_chain(rpc, act)
+    _show(VenueAddress(said.contract, rpc), said, verified=True, as_json=as_json)
 
 
 @contract.command(
@@ -134,7 +140,12 @@ def status(venue: VenueAddress, as_json: bool) -> None:
     """Show what a settlement contract fixed for good, and what it holds."""
     from node.settlement import deployment
 
-    _show(venue, _with_chain(venue.url, lambda chain: deployment.facts(chain, venue)), verified=False, as_json=as_json)
+    _show(
+        venue,
+        _with_chain(venue.url, lambda chain: deployment.facts(chain, venue.contract)),
+        verified=False,
+        as_json=as_json,
+    )
 
 
 @contract.command(
@@ -146,7 +157,12 @@ def verify(venue: VenueAddress, as_json: bool) -> None:
     """Compare the code at an address with this version's contract, byte by byte."""
     from node.settlement import deployment
 
-    _show(venue, _with_chain(venue.url, lambda chain: deployment.verify(chain, venue)), verified=True, as_json=as_json)
+    _show(
+        venue,
+        _with_chain(venue.url, lambda chain: deployment.verify(chain, venue.contract)),
+        verified=True,
+        as_json=as_json,
+    )
 
 
 def _with_chain(url: str, act: Callable[[ChainRpc], Awaitable[T]]) -> T:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         "joule demo 'Reverse \"stone\":'",
         "joule demo --kill",
         "joule demo --policy eu-only",
+        "joule demo --venue evm",
         "sudo joule demo --wan",
         "joule demo --json",
     )
@@ -38,23 +39,30 @@ if TYPE_CHECKING:
     type=click.Choice(("eu-only",)),
     help="Ask under a policy, of four nodes in four countries: the cheapest of them is not in the EU.",
 )
+@click.option(
+    "--venue",
+    type=click.Choice(["ledger", "evm"]),
+    default="ledger",
+    show_default=True,
+    help="Settle on an embedded ledger, or with an ERC-20 token by the contract on a test chain. Needs anvil.",
+)
 @json_option
-def demo(prompt: str | None, kill: bool, wan: bool, policy: str | None, as_json: bool) -> int:
+def demo(prompt: str | None, kill: bool, wan: bool, policy: str | None, venue: str, as_json: bool) -> int:
     """Run a ledger, three nodes and one paid job on this machine, then stop everything.
 
     It uses keys, state and ports of its own, and removes them. The exit status is 1 unless the answer came whole, its
     receipt verifies, and the spot check agrees; with --kill also unless the answer is the one that came without a
     death, and with --wan unless it came in every way.
     """
-    if sum(map(bool, (kill, wan, policy))) > 1:
-        raise click.UsageError("--kill, --wan and --policy exclude each other: each has its own report")
+    if sum(map(bool, (kill, wan, policy, venue == "evm"))) > 1:
+        raise click.UsageError("--kill, --wan, --policy and --venue evm exclude each other: each has its own report")
     stream = AnswerStream()
 
     def say(text: str) -> None:
         stream.leave_line()
         click.echo(text, err=True)
 
-    run = _runner(kill, wan, policy)
+    run = _runner(kill, wan, policy, venue)
     result, interrupted = run_job(
         run(prompt, say=_ignore, write=_ignore) if as_json else run(prompt, say=say, write=stream.write)
     )
@@ -67,7 +75,7 @@ def demo(prompt: str | None, kill: bool, wan: bool, policy: str | None, as_json:
     return interrupted or (0 if result.passed else FAILED)
 
 
-def _runner(kill: bool, wan: bool, policy: str | None) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
+def _runner(kill: bool, wan: bool, policy: str | None, venue: str) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
     if kill:
         from node.demo.kill import run_kill
 
@@ -80,6 +88,10 @@ def _runner(kill: bool, wan: bool, policy: str | None) -> Callable[..., Coroutin
         from node.demo.by_law import run_by_law
 
         return functools.partial(run_by_law, policy=policy)
+    if venue == "evm":
+        from node.demo.on_chain import run_on_chain
+
+        return run_on_chain
     from node.demo.run import run_demo
 
     return run_demo
@@ -96,6 +108,8 @@ def _proof(result: DemoResult) -> Iterator[str]:
         yield f"by law {result.found.by_law.policy}: over {', '.join(result.found.by_law.route)}"
         for left_out in result.found.by_law.left_out:
             yield f"left out {left_out}"
+    for each in result.found.transactions:
+        yield f"{each.operation:<8} 0x{each.transaction.hex()}, block {each.block}, {each.gas} gas"
     if result.found.killed is not None:
         yield _killed_line(result.found.killed, result.report.tokens_out)
 

@@ -40,6 +40,7 @@ COMMANDS = {
     "balance": "node.cli.money:balance",
     "reclaim": "node.cli.money:reclaim",
     "faucet": "node.cli.money:faucet",
+    "deposit": "node.cli.money:deposit",
     "withdraw": "node.cli.money:withdraw",
     "stake": "node.cli.stakes:stake",
     "unstake": "node.cli.stakes:unstake",

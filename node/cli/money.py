@@ -19,13 +19,13 @@ from protocol.errors import ConfigurationError, InvalidError, KeystoreError
 from protocol.ids import Address, Name, checksum_address, parse_address
 
 if TYPE_CHECKING:
-    from node.ledger import Proven
+    from node.app.venue import Moved
     from node.pipeline.buying.reclaim import OpenSession
     from protocol.settlement import Account
     from protocol.signing import SigningKey
 
 _AMOUNT = Fixed("$", 6, "0.000001", "1000000000")
-ACCOUNT = ("ledger", "key", "data_dir", "log_level")
+ACCOUNT = ("ledger", "confirmations", "max_gas_price", "key", "data_dir", "log_level")
 """Settings of a command about an account."""
 
 
@@ -62,15 +62,15 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class MovedMoney:
     """Money that went into or out of the ledger."""
 
-    entry: int
-    """The ledger entry that says so."""
+    entry: str
+    """Where the ledger says so: the index of its entry; of a contract, the transaction's hash."""
     time: int
-    """Of that entry, Unix seconds."""
+    """Of that, Unix seconds."""
     free: dict[str, int]
-    """Micro-units that each account in the entry has free after it, by address."""
+    """Micro-units that each account in it has free after it, by address."""
 
 
 def parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -162,6 +162,26 @@ def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_j
     return status
 
 
+@click.command(
+    epilog=examples(
+        "joule deposit 5 --ledger evm:8453:0x5FbDB2315678afecb367f032d93F642f64180aa3@http://127.0.0.1:8545"
+    )
+)
+@click.argument("amount", metavar="AMOUNT", callback=parse_amount)
+@configured(ClientConfig, only=ACCOUNT)
+@passphrase_option
+@json_option
+def deposit(config: ClientConfig, amount: int, passphrase_file: Path | None, as_json: bool) -> int:
+    """Pay tokens of your key's account, in $, into the settlement contract. Gas is paid in the chain's coin.
+
+    The contract is allowed to take exactly that much. Into an embedded ledger its operator pays.
+    """
+    key = unlocked(config, passphrase_file)
+    entry, status = run_job(_deposit(config, key, amount))
+    _print_entry(f"paid in ${money(amount)} for {checksum_address(key.address)}", entry, as_json)
+    return status
+
+
 @click.command(epilog=examples("joule withdraw 2.50 --reference 'IBAN DE02 1203 0000 0000 2020 51'"))
 @click.argument("amount", metavar="AMOUNT", callback=parse_amount)
 @click.option(
@@ -169,13 +189,16 @@ def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_j
     metavar="TEXT",
     default="",
     callback=_parse_reference,
-    help="Where the money should go, for the ledger's operator.",
+    help="Where the money should go, for the ledger's operator; of a contract, an address, your own by default.",
 )
 @configured(ClientConfig, only=ACCOUNT)
 @passphrase_option
 @json_option
 def withdraw(config: ClientConfig, amount: int, reference: str, passphrase_file: Path | None, as_json: bool) -> int:
-    """Take free money, in $, out of the ledger; its operator owes it outside from then on."""
+    """Take free money, in $, out of the ledger; its operator owes it outside from then on.
+
+    A contract pays it out itself, in its token.
+    """
     key = unlocked(config, passphrase_file)
     entry, status = run_job(_withdraw(config, key, amount, reference))
     _print_entry(f"withdrew ${money(amount)} from {checksum_address(key.address)}", entry, as_json)
@@ -187,12 +210,17 @@ def local_time(at: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-def _print_entry(done: str, entry: Proven, as_json: bool) -> None:
+def _print_entry(done: str, entry: Moved, as_json: bool) -> None:
     if as_json:
-        accounts = {checksum_address(each.account): each.free for each in entry.entry.accounts}
-        print_json(Moved(entry=entry.index, time=entry.entry.time, free=accounts))
+        accounts = {checksum_address(address): account.free for address, account in entry.accounts.items()}
+        print_json(MovedMoney(entry=entry.place, time=entry.time, free=accounts))
     else:
-        click.echo(f"{done} (ledger entry {entry.index})")
+        click.echo(f"{done} ({place_words(entry.place)})")
+
+
+def place_words(place: str) -> str:
+    """Where a venue's books have something, for people."""
+    return f"transaction {place}" if place.startswith("0x") else f"ledger entry {place}"
 
 
 async def _balance(config: ClientConfig, address: bytes) -> tuple[Account, list[OpenSession]]:
@@ -209,14 +237,21 @@ async def _reclaim(config: ClientConfig, key: SigningKey) -> int:
         return await client.reclaim()
 
 
-async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Proven:
+async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Moved:
     from node.app.client import open_client
 
     async with open_client(config, key, tell(config, err=True)) as client:
         return await client.faucet(amount)
 
 
-async def _withdraw(config: ClientConfig, key: SigningKey, amount: int, reference: str) -> Proven:
+async def _deposit(config: ClientConfig, key: SigningKey, amount: int) -> Moved:
+    from node.app.client import open_client
+
+    async with open_client(config, key, tell(config, err=True)) as client:
+        return await client.deposit(amount)
+
+
+async def _withdraw(config: ClientConfig, key: SigningKey, amount: int, reference: str) -> Moved:
     from node.app.client import open_client
 
     async with open_client(config, key, tell(config, err=True)) as client:

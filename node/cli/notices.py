@@ -115,7 +115,8 @@ async def _announce(config: ClientConfig, key: SigningKey, wish: _Wish) -> tuple
 
     async with open_client(config, key, tell(config, err=True)) as client:
         now = int(time.time())
-        rules = (await client.ledger.info()).rules.at(now)
+        log = client.log("notice")
+        rules = (await log.info()).rules.at(now)
         action = Notice(
             actor=key.address,
             nonce=0,
@@ -124,4 +125,4 @@ async def _announce(config: ClientConfig, key: SigningKey, wish: _Wish) -> tuple
             fee=rules.fee if wish.fee is None else wish.fee,
             bond_multiple=rules.bond_multiple if wish.bond_multiple is None else wish.bond_multiple,
         )
-        return (await client.ledger.submit(action, key)).index, action
+        return (await log.submit(action, key)).index, action

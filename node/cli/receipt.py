@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from node.cli.output import money, print_facts, print_json, print_table
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven, claims, proven
 from node.config import ClientConfig
 from node.json_values import plain
-from protocol.errors import DishonestError, JoulemeshError, LocalError
+from protocol.errors import ConfigurationError, DishonestError, JoulemeshError, LocalError
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle
+    from protocol.bundle import Bundle, Verified
 
 file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -38,15 +39,26 @@ def read_bundle(file: Path) -> Bundle:
 
 
 @receipt.command(
-    epilog=examples("joule receipt verify story.json", "joule receipt verify story.json --verifier-key VKEY")
+    epilog=examples(
+        "joule receipt verify story.json",
+        "joule receipt verify story.json --verifier-key VKEY",
+        "joule receipt verify story.json --rpc http://127.0.0.1:8545",
+    )
 )
 @file_argument
-@click.option("--verifier-key", metavar="VKEY", help="The ledger's key as you know it; the receipt must be from it.")
+@click.option(
+    "--verifier-key",
+    metavar="VKEY",
+    help="The ledger's key as you know it, or evm:CHAIN_ID:CONTRACT; the receipt must be from it.",
+)
+@click.option("--rpc", metavar="URL", help="Of a contract: ask this node of its chain for the transactions, too.")
 @json_option
-def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
+def verify(file: Path, verifier_key: str | None, rpc: str | None, as_json: bool) -> None:
     """Verify a receipt without asking anyone: signatures, commitments, payment and its place in the ledger.
 
     It proves what the ledger with the named key took down. That this is the ledger you mean, --verifier-key makes sure.
+    A receipt from a contract holds signed transactions. That the chain holds them only a node of it can say: without
+    --rpc that is taken on trust.
     """
     from protocol.bundle import verify_bundle
 
@@ -54,7 +66,8 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
     if verifier_key is not None and verifier_key != bundle.verifier_key:
         raise DishonestError(f"the receipt is from another ledger: {bundle.verifier_key}", code="other-ledger")
     verified = verify_bundle(bundle)
-    claimed, proved = claims(bundle), proven(verified)
+    confirmations = None if rpc is None else _confirmed(rpc, bundle, verified)
+    claimed, proved = claims(bundle), proven(verified, confirmations)
     if as_json:
         print_json({**plain(claimed), **plain(proved)})
         return
@@ -69,8 +82,7 @@ def verify(file: Path, verifier_key: str | None, as_json: bool) -> None:
             **_law(proved),
             "refunded": f"${money(verified.refunded)}"
             + (f", ${money(verified.held)} still held" if verified.held else ""),
-            "ledger": f"{bundle.verifier_key}, {verified.checkpoint.size} entries",
-            "proof": f"{verified.proof_bytes} bytes of inclusion proofs",
+            **_place(bundle.verifier_key, verified, confirmations),
         }
     )
 
@@ -110,6 +122,28 @@ def _law(proved: Proven) -> dict[str, str]:
     if proved.clients_word:
         found["client's word"] = "; ".join(proved.clients_word)
     return found
+
+
+def _confirmed(rpc: str, bundle: Bundle, verified: Verified) -> int:
+    from node.settlement.confirming import confirm
+    from protocol.contract import Contract
+
+    if not verified.transactions:
+        raise ConfigurationError("--rpc: the receipt is from a ledger, whose log it proves itself", hint="leave it out")
+    return asyncio.run(confirm(rpc, Contract.parse(bundle.verifier_key), verified.transactions))
+
+
+def _place(venue: str, verified: Verified, confirmations: int | None) -> dict[str, str]:
+    """Where the venue's books have it, and what of that is proven."""
+    if verified.checkpoint is not None:
+        ledger = f"{venue}, {verified.checkpoint.size} entries"
+        return {"ledger": ledger, "proof": f"{verified.proof_bytes} bytes of inclusion proofs"}
+    held = [f"block {each.proof.block}: 0x{each.transaction.hex()}" for each in verified.transactions]
+    facts = {"contract": venue, "transactions": "  ".join(held)}
+    if confirmations is not None:
+        return {**facts, "chain": f"holds them, by the node that was asked, under {confirmations} more blocks"}
+    trust = "that the chain holds these transactions and did not refuse them; a node of it knows: --rpc URL"
+    return {**facts, "on trust": trust}
 
 
 def _changes(claimed: Claims, proved: Proven) -> dict[str, str]:

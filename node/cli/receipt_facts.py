@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from protocol.bundle import Bundle, Verified
+    from protocol.chain_evidence import ShownCall
     from protocol.policy import Policy
 
 __all__ = [
     "ClaimedLeg",
     "ClaimedReroute",
     "ClaimedSeat",
+    "ClaimedTransaction",
     "Claims",
     "ListedReceipt",
     "Proven",
@@ -90,7 +92,7 @@ class Claims:
     model_root: bytes
     """The hash that stands for all of its files."""
     verifier_key: str
-    """Of the ledger."""
+    """Of the ledger; of a contract, where it is: ``evm:CHAIN_ID:CONTRACT``."""
     tokens_in: int
     """Prompt tokens that the last voucher pays."""
     tokens_out: int
@@ -118,6 +120,24 @@ class ProvenPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedTransaction:
+    """A transaction that the receipt shows whole, and where it says that the chain holds it."""
+
+    transaction: bytes
+    """Its hash."""
+    operation: str
+    """What it asks for, such as ``settle``."""
+    sender: bytes
+    """Address of who signed it."""
+    block: int
+    """Number of the block that is said to hold it."""
+    block_hash: bytes
+    """Of that block."""
+    time: int
+    """Of that block, Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
     """What a bundle proves, beside its claims."""
 
@@ -139,10 +159,10 @@ class Proven:
     """Micro-units that went back to the client."""
     held: int
     """Micro-units that are still reserved."""
-    checkpoint_size: int
-    """Entries in the ledger that the proofs end in."""
-    checkpoint_root: bytes
-    """Of that ledger."""
+    checkpoint_size: int | None
+    """Entries in the ledger that the proofs end in; null for a contract."""
+    checkpoint_root: bytes | None
+    """Of that ledger; null for a contract."""
     proof_bytes: int
     """Of all inclusion proofs together."""
     places: tuple[ProvenPlace, ...]
@@ -151,6 +171,11 @@ class Proven:
     """Whether the policy asks anything of places, data or conduct; it is held against each leg and hop."""
     clients_word: tuple[str, ...]
     """What of it rests on the client's word alone."""
+    transactions: tuple[ClaimedTransaction, ...]
+    """Of a contract: what the receipt says that the chain holds; empty for a ledger."""
+    confirmations: int | None
+    """Blocks on top of the last of these, by a node of the chain that was asked; null where they are taken on trust,
+    and for a ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +239,7 @@ def _reroute(sealed: bytes) -> ClaimedReroute:
     return ClaimedReroute(position=reroute.position, route=route)
 
 
-def proven(verified: Verified) -> Proven:
+def proven(verified: Verified, confirmations: int | None = None) -> Proven:
     """What `verify_bundle` has established."""
     return Proven(
         verified=True,
@@ -226,8 +251,8 @@ def proven(verified: Verified) -> Proven:
         millijoules=verified.millijoules,
         refunded=verified.refunded,
         held=verified.held,
-        checkpoint_size=verified.checkpoint.size,
-        checkpoint_root=verified.checkpoint.root,
+        checkpoint_size=None if verified.checkpoint is None else verified.checkpoint.size,
+        checkpoint_root=None if verified.checkpoint is None else verified.checkpoint.root,
         proof_bytes=verified.proof_bytes,
         places=tuple(
             ProvenPlace(leg=leg, places=each.places, evidence=str(each.evidence), grounds=tuple(map(str, each.grounds)))
@@ -235,6 +260,19 @@ def proven(verified: Verified) -> Proven:
         ),
         asks_law=asks_law(verified.terms.policy),
         clients_word=tuple(_clients_word(verified)),
+        transactions=tuple(map(_transaction, verified.transactions)),
+        confirmations=confirmations,
+    )
+
+
+def _transaction(shown: ShownCall) -> ClaimedTransaction:
+    return ClaimedTransaction(
+        transaction=shown.transaction,
+        operation=shown.call.action.kind.partition("/")[0],
+        sender=shown.call.action.actor,
+        block=shown.proof.block,
+        block_hash=shown.proof.block_hash,
+        time=shown.proof.time,
     )
 
 

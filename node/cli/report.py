@@ -163,7 +163,7 @@ def _paid(report: JobReport) -> Padding:
     legs = f"{count} legs" if count > 1 else "1 leg"
     lines = [
         f"${format_micro(report.paid_micro)} by one voucher to {legs} for {tokens_in} + {tokens_out} tokens",
-        f"${format_micro(report.fees_micro)} in ledger fees",
+        _fees(report),
         f"balance ${format_micro(report.balance_before_micro)} before, {after} after",
     ]
     if report.sessions > 1:
@@ -179,11 +179,18 @@ def _paid(report: JobReport) -> Padding:
     return _indented(Text("\n".join(lines)))
 
 
+def _fees(report: JobReport) -> str:
+    on_chain = any(place.startswith("0x") for place in report.places)
+    return "gas, in the chain's own coin" if on_chain else f"${format_micro(report.fees_micro)} in ledger fees"
+
+
 def _proof(report: JobReport, more: Sequence[str]) -> Padding:
     verified = "yes" if report.verified else "no"
     size = ""
-    if report.proof_bytes is not None:
+    if report.log_size is not None:
         size = f" (inclusion proofs: {report.proof_bytes} bytes, in a log of {report.log_size} entries)"
+    elif report.verified:
+        size = " (that the chain holds its transactions is taken on trust)"
     lines = [f"receipt verified offline: {verified}{size}"]
     if report.receipt_file is not None:
         lines.append(f"receipt kept in {report.receipt_file}")

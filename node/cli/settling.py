@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from node.events import Events
     from protocol.signing import SigningKey
 
-_ACCOUNT = ("ledger", "key", "data_dir", "log_level")
+_ACCOUNT = ("ledger", "confirmations", "max_gas_price", "coin_price", "key", "data_dir", "log_level")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def settle(config: ClientConfig, fee_share: int, everything: bool, passphrase_fi
 
 @click.command(epilog=examples("joule watch ./from-berlin", "joule watch ./from-berlin --once --json"))
 @click.argument("paths", type=click.Path(path_type=Path, exists=True), metavar="DIR|FILE...", nargs=-1, required=True)
-@configured(ClientConfig, only=("ledger", "key", "data_dir"))
+@configured(ClientConfig, only=("ledger", "confirmations", "max_gas_price", "coin_price", "key", "data_dir"))
 @click.option(
     "--log-level",
     type=click.Choice([level.word for level in Level]),
@@ -225,7 +225,7 @@ async def _watch(config: ClientConfig, key: SigningKey, paths: tuple[Path, ...],
 
     async with open_ledger(config) as ledger:
         tower = Watchtower(ledger, paths, key, clock, events, lead_s=lead)
-        await tower.run(Presence(config.ledger, events, time.monotonic))
+        await tower.run(Presence(ledger.url, events, time.monotonic))
 
 
 def _row(held: HeldSession) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.money import ACCOUNT, local_time, parse_amount
+from node.cli.money import ACCOUNT, local_time, parse_amount, place_words
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
@@ -18,8 +18,8 @@ from protocol.ids import checksum_address
 
 if TYPE_CHECKING:
     from node.app.client import Client
-    from node.ledger import Proven
-    from protocol.operations import AccountEffect
+    from node.app.venue import Moved
+    from protocol.settlement import Account
     from protocol.signing import SigningKey
 
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 class Staked:
     """What an account has after its stake has changed."""
 
-    entry: int
-    """The ledger entry that says so."""
+    entry: str
+    """Where the ledger says so: the index of its entry; of a contract, the transaction's hash."""
     time: int
-    """Of that entry, Unix seconds."""
+    """Of that, Unix seconds."""
     address: bytes
     """Whose it is."""
     free: int
@@ -55,8 +55,8 @@ def stake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_js
     """
     key = unlocked(config, passphrase_file)
     entry, status = run_job(_act(config, key, lambda client: client.stake(amount)))
-    mine = _after(entry, key)
-    _show(f"staked ${money(amount)}; ${money(mine.bond)} is at stake", entry, mine, as_json)
+    mine: Account = entry.accounts[key.address]
+    _show(f"staked ${money(amount)}; ${money(mine.bond)} is at stake", entry, key, as_json)
     return status
 
 
@@ -72,11 +72,11 @@ def unstake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_
     """
     key = unlocked(config, passphrase_file)
     entry, status = run_job(_act(config, key, lambda client: client.unstake(amount)))
-    mine = _after(entry, key)
+    mine: Account = entry.accounts[key.address]
     done = (
         f"${money(mine.unbonding)} leaves the stake; from {local_time(mine.unlock_at)} on it can be freed: joule unbond"
     )
-    _show(done, entry, mine, as_json)
+    _show(done, entry, key, as_json)
     return status
 
 
@@ -88,23 +88,19 @@ def unbond(config: ClientConfig, passphrase_file: Path | None, as_json: bool) ->
     """Free what has left the stake, once the wait is over."""
     key = unlocked(config, passphrase_file)
     entry, status = run_job(_act(config, key, lambda client: client.unbond()))
-    mine = _after(entry, key)
-    _show(f"what left the stake is free; ${money(mine.free)} is free now", entry, mine, as_json)
+    mine: Account = entry.accounts[key.address]
+    _show(f"what left the stake is free; ${money(mine.free)} is free now", entry, key, as_json)
     return status
 
 
-def _after(entry: Proven, key: SigningKey) -> AccountEffect:
-    """The account after its own operation, which every entry names."""
-    return next(each for each in entry.entry.accounts if each.account == key.address)
-
-
-def _show(done: str, entry: Proven, mine: AccountEffect, as_json: bool) -> None:
+def _show(done: str, entry: Moved, key: SigningKey, as_json: bool) -> None:
+    mine = entry.accounts[key.address]
     if as_json:
         print_json(
             Staked(
-                entry=entry.index,
-                time=entry.entry.time,
-                address=mine.account,
+                entry=entry.place,
+                time=entry.time,
+                address=key.address,
                 free=mine.free,
                 bond=mine.bond,
                 unbonding=mine.unbonding,
@@ -112,10 +108,10 @@ def _show(done: str, entry: Proven, mine: AccountEffect, as_json: bool) -> None:
             )
         )
     else:
-        click.echo(f"{checksum_address(mine.account)}: {done} (ledger entry {entry.index})")
+        click.echo(f"{checksum_address(key.address)}: {done} ({place_words(entry.place)})")
 
 
-async def _act(config: ClientConfig, key: SigningKey, change: Callable[[Client], Awaitable[Proven]]) -> Proven:
+async def _act(config: ClientConfig, key: SigningKey, change: Callable[[Client], Awaitable[Moved]]) -> Moved:
     from node.app.client import open_client
 
     async with open_client(config, key, tell(config, err=True)) as client:

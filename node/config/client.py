@@ -36,6 +36,9 @@ class ClientConfig:
     witnesses: tuple[str, ...] = shared.witnesses()
     min_witnesses: int = shared.min_witnesses()
     max_checkpoint_age_s: int = shared.max_checkpoint_age_s()
+    confirmations: int = shared.confirmations()
+    max_gas_price_wei: int = shared.max_gas_price_wei()
+    coin_price_micro: int = shared.coin_price_micro()
 
     max_tokens: int = setting(
         Whole("tokens", 1, 1_000_000), table="job", default=128, about="Tokens to generate at most."

@@ -40,6 +40,9 @@ class NodeConfig:
     witnesses: tuple[str, ...] = shared.witnesses()
     min_witnesses: int = shared.min_witnesses()
     max_checkpoint_age_s: int = shared.max_checkpoint_age_s()
+    confirmations: int = shared.confirmations()
+    max_gas_price_wei: int = shared.max_gas_price_wei()
+    coin_price_micro: int = shared.coin_price_micro()
     listen: str = shared.listen()
     announce: tuple[str, ...] = shared.announce()
     data_host: str = setting(

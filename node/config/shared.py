@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from node.events import Level
-from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, WebAddress, Whole
+from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, VenuePlace, Whole
 from node.settings import setting
 from node.witness_settings import KEYS_OF_WITNESSES
 from protocol.cosignature import MAX_WITNESSES
@@ -21,6 +21,8 @@ __all__ = [
     "PER_MILLION",
     "PORT",
     "announce",
+    "coin_price_micro",
+    "confirmations",
     "data_dir",
     "default_data_dir",
     "key",
@@ -28,6 +30,7 @@ __all__ = [
     "listen",
     "log_level",
     "max_checkpoint_age_s",
+    "max_gas_price_wei",
     "min_witnesses",
     "peers",
     "witnesses",
@@ -109,7 +112,41 @@ def announce() -> tuple[str, ...]:
 
 def ledger() -> str:
     return setting(  # type: ignore[no-any-return]
-        WebAddress(), table="network", default=_DEFAULT_LEDGER, about="The ledger that jobs are settled on."
+        VenuePlace(),
+        table="network",
+        default=_DEFAULT_LEDGER,
+        about="Where jobs are settled: a ledger's URL, or evm:CHAIN_ID:CONTRACT@RPC_URL for a contract on a chain.",
+    )
+
+
+def confirmations() -> int:
+    return setting(  # type: ignore[no-any-return]
+        Whole("blocks", 0, 10_000),
+        table="chain",
+        default=2,
+        about="On a chain: blocks on top of the one that holds something, until it counts. The more, the safer from a "
+        "reorganisation, and the longer until a session is open.",
+    )
+
+
+def max_gas_price_wei() -> int:
+    return setting(  # type: ignore[no-any-return]
+        Fixed("gwei", 9, "0.000000001", "1000000"),
+        name="max_gas_price",
+        table="chain",
+        default=200 * 10**9,
+        about="On a chain: what a gas may cost. Beyond it nothing is sent, and nothing that sticks is hurried.",
+    )
+
+
+def coin_price_micro() -> int:
+    return setting(  # type: ignore[no-any-return]
+        Fixed("$", 6, "0", "1000000000"),
+        name="coin_price",
+        table="chain",
+        default=0,
+        about="On a chain: what one of its coins is worth, by which gas is weighed against what an operation brings. 0 "
+        "weighs nothing.",
     )
 
 

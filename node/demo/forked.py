@@ -24,7 +24,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from node.demo.wan import set_namespace
 from protocol.errors import LocalError
 
-__all__ = ["Command", "Forked", "call_forked", "fork"]
+__all__ = ["Command", "Forked", "call_forked", "fork", "stand_apart"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,7 +125,7 @@ def _piped(
         return process, ours
 
 
-def fork(command: Command, *, parent: bool = False) -> BaseProcess:
+def fork(command: Callable[[], None], *, parent: bool = False) -> BaseProcess:
     """The process that does it, started; it ends with this one. Raises LocalError where this machine cannot.
 
     Args:
@@ -172,7 +172,7 @@ class Command:
         return {**vars(self), "_standard": standard, "_namespace": None if namespace is None else DupFd(namespace)}
 
     def __call__(self) -> None:
-        _stand_apart()
+        stand_apart()
         if self._namespace is not None:
             set_namespace(self._namespace.detach())
         for number, each in enumerate(self._standard):
@@ -190,14 +190,15 @@ class Command:
 
 async def call_forked(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What the call returns or raises, done in a process of its own; all of it has to be picklable."""
-    pool = ProcessPoolExecutor(1, mp_context=_forks, initializer=_stand_apart)
+    pool = ProcessPoolExecutor(1, mp_context=_forks, initializer=stand_apart)
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, partial(call, *arguments, **named))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _stand_apart() -> None:
+def stand_apart() -> None:
+    """Leave the terminal's group, and end (SIGTERM) when the process ends that this one was forked for."""
     os.setsid()  # out of the terminal's group
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

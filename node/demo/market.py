@@ -7,7 +7,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +76,8 @@ class DemoMarket:
 
     async def start(self, nodes: Sequence[DemoNode], say: Callable[[str], None]) -> None:
         """Start a ledger and these nodes, and tell of each that is ready. Raises LocalError where one is not."""
-        ledger = await self._start_ledger()
-        self._url = (await ledger.event("ledger ready"))["url"]
-        processes = await asyncio.gather(*map(self._start_node, nodes))
+        self._url = await self._open_venue()
+        processes = await self._start_nodes(nodes)
         for node, process in zip(nodes, processes, strict=True):
             serving = await process.event("node ready")
             say(
@@ -93,11 +92,16 @@ class DemoMarket:
         Args:
             settings: fields of `ClientConfig`.
         """
-        config = ClientConfig(ledger=self._url, data_dir=self._folder / name, **{"max_tokens": MAX_TOKENS, **settings})
+        config = ClientConfig(
+            ledger=self._url, data_dir=self._folder / name, **{"max_tokens": MAX_TOKENS, **self._settings, **settings}
+        )
         async with open_client(config, generate(), events) as client:
-            await client.faucet(PLAY_MONEY)
+            await self._endow(client)
             await client.offers(COLLECT_S, enough=self._all_here)
             yield client
+
+    async def close(self) -> None:
+        """End what is neither a node nor a ledger, once the nodes have ended."""
 
     def name(self, provider: str) -> str:
         """That of the node which is paid at an address."""
@@ -110,6 +114,23 @@ class DemoMarket:
     def _all_here(self, offers: Sequence[Offer]) -> bool:
         return len({offer.public_key for offer in offers}) >= len(self._processes)
 
+    @property
+    def _settings(self) -> Mapping[str, Any]:
+        """Of each client."""
+        return {}
+
+    async def _open_venue(self) -> str:
+        """Start where jobs are settled; as the setting `ledger` names it."""
+        ledger = await self._start_ledger()
+        return str((await ledger.event("ledger ready"))["url"])
+
+    async def _endow(self, client: Client) -> None:
+        """Give a client play money."""
+        await client.faucet(PLAY_MONEY)
+
+    async def _start_nodes(self, nodes: Sequence[DemoNode]) -> Sequence[JouleProcess]:
+        return await asyncio.gather(*map(self._start_node, nodes))
+
     async def _start_ledger(self) -> JouleProcess:
         arguments = ["ledger", "run", "--port", "0", "--grace-s", "60", "--faucet-limit", "5"]
         if self._wan is not None:
@@ -117,10 +138,10 @@ class DemoMarket:
         environment, _ = self._environment(LEDGER)
         return await self._ledgers.start(LEDGER, arguments, environment, namespace=self._namespace(LEDGER))
 
-    async def _start_node(self, node: DemoNode) -> JouleProcess:
+    async def _start_node(self, node: DemoNode, *more: str) -> JouleProcess:
         arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", node.blocks, "--ledger", self._url]
         arguments += ["--jurisdiction", node.jurisdiction, "--energy-price", node.energy_price, "--kv-tokens", "4096"]
-        arguments += ["--overhead-price", node.overhead_price]
+        arguments += ["--overhead-price", node.overhead_price, *more]
         if self._wan is not None:
             arguments += ["--data-host", self._wan.address(node.name), *self._listen(node.name), "--drafter", "layers"]
         environment, address = self._environment(node.name)
@@ -143,12 +164,19 @@ class DemoMarket:
 
 
 @asynccontextmanager
-async def demo_market(say: Callable[[str], None], wan: Wan | None = None) -> AsyncIterator[DemoMarket]:
+async def demo_market(
+    say: Callable[[str], None], wan: Wan | None = None, kind: type[DemoMarket] = DemoMarket
+) -> AsyncIterator[DemoMarket]:
     """An empty market. At the end everything in it is stopped, the nodes before the ledger, whatever happens."""
     folder = Path(tempfile.mkdtemp(prefix="joulemesh-demo-"))
     try:
         async with ProcessGroup() as ledgers, ProcessGroup() as nodes:
-            yield DemoMarket(folder, ledgers, nodes, wan)
-            say("\nStopping the ledger and the nodes ...")
+            market = kind(folder, ledgers, nodes, wan)
+            try:
+                yield market
+                say("\nStopping the ledger and the nodes ...")
+            finally:
+                await nodes.stop()
+                await market.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

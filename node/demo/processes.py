@@ -119,7 +119,12 @@ class ProcessGroup:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(process.stop() for process in self._running))
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End all that run in it now."""
+        running, self._running = self._running, []
+        await asyncio.gather(*(process.stop() for process in running))
 
     async def start(
         self,

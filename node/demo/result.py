@@ -8,7 +8,7 @@ from node.app.audit import AuditReport
 from node.app.report import JobReport
 from protocol.audit import Verdict
 
-__all__ = ["ByLaw", "DemoFindings", "DemoResult", "Killed", "Way"]
+__all__ = ["ByLaw", "DemoFindings", "DemoResult", "DemoTransaction", "Killed", "Way"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,20 @@ class ByLaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemoTransaction:
+    """What the client had the chain do."""
+
+    operation: str
+    """The function that was called: of the contract, or ``approve`` of the token."""
+    transaction: bytes
+    """Its hash."""
+    block: int
+    """Number of the block that holds it."""
+    gas: int
+    """That it took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoFindings:
     """What a demo found out besides the report of its job."""
 
@@ -69,6 +83,8 @@ class DemoFindings:
     """With ``--kill``: who died; else null."""
     by_law: ByLaw | None = None
     """With ``--policy``: whom it let serve; else null."""
+    transactions: tuple[DemoTransaction, ...] = ()
+    """With ``--venue evm``: what the client sent, in order."""
     ways: tuple[Way, ...] = ()
     """With ``--wan``: the same question, answered in different ways; the report is that of the last one."""
 

@@ -301,7 +301,7 @@ class LedgerReader:
         answer = await self._log.ask("providers")
         return providers_from_json(answer.said.get("providers"))
 
-    def check_opened(self, session: Session, evidence: bytes) -> None:
+    async def check_opened(self, session: Session, evidence: bytes) -> None:
         """That a session was opened here, without asking anybody; `connect` comes before.
 
         The checkpoint that the evidence ends in is held against the ledger's own with the next answer from it.

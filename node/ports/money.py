@@ -28,6 +28,14 @@ class VenueRules:
     """Seconds after a session's expiry in which vouchers are redeemed."""
     fee: int
     """Micro-units that an operation costs whoever submits it; 0 where the venue charges in another way."""
+    gas: int = 0
+    """Micro-units that it costs beside, roughly, in a coin that no account of the venue holds; 0 where nobody weighs
+    it."""
+
+    @property
+    def cost(self) -> int:
+        """Micro-units that an operation has to be worth."""
+        return self.fee + self.gas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +68,8 @@ class Settlement(Protocol):
     async def open(self, session: Session, key: SigningKey) -> bytes:
         """Reserve a session's caps; evidence that it is open, once that is final."""
 
-    def check_opened(self, session: Session, evidence: bytes) -> None:
-        """That a session was opened here, without asking anybody. Raises PeerError."""
+    async def check_opened(self, session: Session, evidence: bytes) -> None:
+        """That a session was opened here. Nobody is asked where evidence alone convinces. Raises PeerError."""
 
     async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
         """Redeem vouchers; evidence. RuleError ``settled``: somebody was quicker."""

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from node.settlement.abi import Abi
-from protocol.eip712 import Domain
+from protocol.abi import Abi
 
-__all__ = ["ERRORS", "BuiltContract", "contract_domain", "settlement_contract"]
+__all__ = ["ERRORS", "BuiltContract", "settlement_contract"]
 
 ERRORS = {
     "Amount": "amount",
@@ -69,8 +68,3 @@ def settlement_contract() -> BuiltContract:
         bytes.fromhex(built["deployed"]),
         built["immutables"],
     )
-
-
-def contract_domain(chain_id: int, contract: bytes) -> Domain:
-    """What signatures for a settlement contract carry."""
-    return Domain(chain_id=chain_id, verifying_contract=contract)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from node.settlement.contract import contract_domain, settlement_contract
-from node.settlement.rpc import ChainRpc, VenueAddress
+from node.settlement.address import shown_url
+from node.settlement.contract import settlement_contract
+from node.settlement.rpc import ChainRpc, data_of
+from node.settlement.sending import Sender
+from protocol.contract import Contract
 from protocol.errors import DishonestError, MalformedError
-from protocol.ids import Address, keccak256, parse_address
+from protocol.ids import Address, keccak256
 from protocol.signing import SigningKey
 
 __all__ = ["ContractFacts", "deploy", "facts", "verify"]
@@ -18,9 +22,7 @@ __all__ = ["ContractFacts", "deploy", "facts", "verify"]
 class ContractFacts:
     """What a settlement contract fixed for good, and what it holds."""
 
-    chain_id: int
-    contract: bytes
-    """Its address."""
+    contract: Contract
     token: bytes
     """The token that it counts in."""
     scale: int
@@ -37,48 +39,51 @@ class ContractFacts:
     """Number of the block that this is read at."""
 
 
-async def deploy(rpc: ChainRpc, key: SigningKey, *, token: bytes, grace_s: int, unbonding_s: int) -> VenueAddress:
-    """Create the contract. Raises RuleError ``decimals`` for a token that has neither 6 nor 18, and as `ChainRpc`."""
+async def deploy(
+    rpc: ChainRpc, sender: Sender, key: SigningKey, *, token: bytes, grace_s: int, unbonding_s: int
+) -> Contract:
+    """Create the contract. Raises RuleError ``decimals`` for a token that has neither 6 nor 18, and as `Sender.do`."""
     built = settlement_contract()
-    receipt = await rpc.send(key, b"", built.bytecode + built.abi.creation(token, grace_s, unbonding_s))
-    return VenueAddress(await rpc.number("eth_chainId"), parse_address(str(receipt.get("contractAddress"))), rpc.url)
+    done = await sender.do(key, b"", built.bytecode + built.abi.creation(token, grace_s, unbonding_s))
+    address = Address(data_of(done.receipt.get("contractAddress"), length=20))
+    return Contract(await rpc.number("eth_chainId"), address)
 
 
-async def facts(rpc: ChainRpc, venue: VenueAddress) -> ContractFacts:
+async def facts(rpc: ChainRpc, contract: Contract) -> ContractFacts:
     """What the contract says of itself, at one block. Raises DishonestError for another chain, and as `ChainRpc`."""
-    await _require_chain(rpc, venue)
+    await _require_chain(rpc, contract)
     block = await rpc.number("eth_blockNumber")
 
     async def read(name: str) -> Any:
-        return (await _call(rpc, venue.contract, settlement_contract().abi.call(name), name, block))[0]
+        return (await _call(rpc, contract.address, settlement_contract().abi.call(name), name, block))[0]
 
-    token, scale = await read("token"), await read("scale")
-    question = keccak256(b"balanceOf(address)")[:4] + venue.contract.rjust(32, b"\0")
+    names = ("token", "scale", "grace", "unbonding", "burned")
+    token, scale, grace_s, unbonding_s, burned = await asyncio.gather(*map(read, names))
+    question = keccak256(b"balanceOf(address)")[:4] + contract.address.rjust(32, b"\0")
     held = await rpc.data("eth_call", {"to": "0x" + token.hex(), "data": "0x" + question.hex()}, hex(block))
     return ContractFacts(
-        chain_id=venue.chain_id,
-        contract=venue.contract,
+        contract=contract,
         token=token,
         scale=scale,
-        grace_s=await read("grace"),
-        unbonding_s=await read("unbonding"),
-        burned=await read("burned"),
+        grace_s=grace_s,
+        unbonding_s=unbonding_s,
+        burned=burned,
         balance=int.from_bytes(held, "big") // max(1, scale),
         block=block,
     )
 
 
-async def verify(rpc: ChainRpc, venue: VenueAddress) -> ContractFacts:
+async def verify(rpc: ChainRpc, contract: Contract) -> ContractFacts:
     """That the code at the address is this version's, down to every value that its creation put there.
 
     Raises DishonestError where it is not, and as `facts`.
     """
-    await _require_chain(rpc, venue)
+    await _require_chain(rpc, contract)
     built = settlement_contract()
-    code = await rpc.data("eth_getCode", "0x" + venue.contract.hex(), "latest")
+    code = await rpc.data("eth_getCode", "0x" + contract.address.hex(), "latest")
     if not code:
         raise DishonestError("no contract lies at this address", code="no-contract")
-    said = await facts(rpc, venue) if len(code) == len(built.deployed) else None
+    said = await facts(rpc, contract) if len(code) == len(built.deployed) else None
     if said is None or code != _expected(said):
         raise DishonestError(
             "another contract lies at this address", code="other-contract", hint="use none of which you do not know"
@@ -88,7 +93,7 @@ async def verify(rpc: ChainRpc, venue: VenueAddress) -> ContractFacts:
 
 def _expected(said: ContractFacts) -> bytes:
     """The code that a contract with these facts has."""
-    domain, built = contract_domain(said.chain_id, said.contract), settlement_contract()
+    domain, built = said.contract.domain, settlement_contract()
     words = {
         "token": said.token.rjust(32, b"\0"),
         "scale": said.scale.to_bytes(32, "big"),
@@ -96,7 +101,7 @@ def _expected(said: ContractFacts) -> bytes:
         "unbonding": said.unbonding_s.to_bytes(32, "big"),
         "_cachedDomainSeparator": domain.separator,
         "_cachedChainId": domain.chain_id.to_bytes(32, "big"),
-        "_cachedThis": said.contract.rjust(32, b"\0"),
+        "_cachedThis": said.contract.address.rjust(32, b"\0"),
         "_hashedName": keccak256(domain.name.encode()),
         "_hashedVersion": keccak256(domain.version.encode()),
         "_name": _short(domain.name),
@@ -114,10 +119,12 @@ def _short(text: str) -> bytes:
     return text.encode().ljust(31, b"\0") + bytes([len(text)])
 
 
-async def _require_chain(rpc: ChainRpc, venue: VenueAddress) -> None:
+async def _require_chain(rpc: ChainRpc, contract: Contract) -> None:
     found = await rpc.number("eth_chainId")
-    if found != venue.chain_id:
-        raise DishonestError(f"{rpc.url} is a node of chain {found}, not of {venue.chain_id}", code="other-chain")
+    if found != contract.chain_id:
+        raise DishonestError(
+            f"{shown_url(rpc.url)} is a node of chain {found}, not of {contract.chain_id}", code="other-chain"
+        )
 
 
 async def _call(rpc: ChainRpc, contract: Address, question: bytes, name: str, block: int) -> tuple[Any, ...]:

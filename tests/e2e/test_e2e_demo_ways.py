@@ -1,4 +1,4 @@
-"""`joule demo --kill` and `--wan`, as a person runs them: real processes, money and deaths."""
+"""`joule demo --kill`, `--wan` and `--venue evm`, as a person runs them: real processes, money and deaths."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anvil_chain import why_no_anvil
 
+from node.demo.local_chain import LocalChain
 from node.demo.wan import Wan
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, LocalError
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +84,27 @@ def test_a_demo_over_distances_counts_round_trips(tmp_path: Path, forked: Path) 
     assert 0 < first["tokens_per_second"] < 1 / (1.5 * first["round_trip_s"])
     assert all(way["same_answer"] for way in report["ways"])
     assert report["verified"]
+
+
+@pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())
+def test_a_chain_of_the_demos_own_settles_the_job(tmp_path: Path, forked: Path) -> None:
+    report = demo(forked, tmp_path, "--venue", "evm")
+    sent = report["transactions"]
+    assert [each["operation"] for each in sent] == ["approve", "deposit", "open", "settle", "release"]
+    assert all(20_000 < each["gas"] < 200_000 for each in sent)
+    assert ["0x" + each["transaction"].removeprefix("0x") for each in sent[2:]] == report["places"]
+    assert report["verified"]
+    assert report["audit"]["verdict"] == "match"
+    spent = report["balance_before_micro"] - report["balance_after_micro"]
+    assert spent == report["paid_micro"] == sum(leg["paid_micro"] for leg in report["legs"]) > 0
+    assert report["fees_micro"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_a_machine_without_a_test_chain_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOULE_ANVIL", str(tmp_path / "nothing"))
+    with pytest.raises(LocalError, match="no anvil") as refused:
+        await LocalChain.start(tmp_path)
+    assert refused.value.code == "no-anvil"
+    assert "make contracts" in refused.value.hint

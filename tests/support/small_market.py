@@ -106,6 +106,8 @@ class MemoryLedger:
         self.books = Books()
         self.log: list[LogEntry] = []
         self.down = False
+        self.gas = 0
+        """Micro-units that an operation costs beside the fee."""
         self.asked: list[str] = []
         """What was asked or submitted, in order."""
         self._clock = clock
@@ -154,7 +156,7 @@ class MemoryLedger:
             raise UnreachableError("the ledger does not answer")
 
     async def rules(self) -> VenueRules:
-        return VenueRules(grace_s=GRACE_S, fee=FEE)
+        return VenueRules(grace_s=GRACE_S, fee=FEE, gas=self.gas)
 
     async def open(self, session: Session, key: SigningKey) -> bytes:
         self._ask("open")
@@ -163,7 +165,7 @@ class MemoryLedger:
     def shown(self, _session: Session, _evidence: bytes) -> SessionRecord | None:
         return None
 
-    def check_opened(self, session: Session, evidence: bytes) -> None:
+    async def check_opened(self, session: Session, evidence: bytes) -> None:
         check_opened(evidence, session, LOG_KEY.verifier)
 
     async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:

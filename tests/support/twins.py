@@ -17,8 +17,9 @@ from typing import Any
 from anvil_chain import Chain, Deployed, deploy, running_chain, token_code
 from contract_calls import marks_of
 
-from node.settlement.abi import Abi
-from node.settlement.contract import ERRORS, contract_domain, settlement_contract
+from node.settlement.contract import ERRORS, settlement_contract
+from protocol.abi import Abi
+from protocol.contract import Contract
 from protocol.eip712 import Domain
 from protocol.errors import PeerError, RuleError
 from protocol.ids import Address, SessionId, keccak256
@@ -88,7 +89,7 @@ def twin_world(code: tuple[Abi, bytes] | None = None) -> Iterator[World]:
             for address in KEYS:
                 token.send(address, "mint", address, MINTED)
                 token.send(address, "approve", settlement.address, 2**256 - 1)
-            domain = contract_domain(chain.chain_id, settlement.address)
+            domain = Contract(chain.chain_id, Address(settlement.address)).domain
             venues.append(Venue(settlement, token, 10 ** (decimals - 6), domain))
         yield World(chain, venues, chain.ask("evm_snapshot"), chain.now)
 

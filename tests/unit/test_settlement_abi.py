@@ -12,13 +12,14 @@ from eth_account import Account as Wallet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.settlement.abi import Abi, parse_type
+from node.settlement.address import VenueAddress, parse_venue
 from node.settlement.contract import ERRORS, settlement_contract
-from node.settlement.rpc import VenueAddress, parse_venue
-from node.settlement.transactions import Transaction, created_address
+from protocol.abi import Abi, parse_type
+from protocol.contract import Contract
 from protocol.errors import InvalidError, MalformedError
 from protocol.ids import keccak256
 from protocol.signing import SigningKey
+from protocol.transaction import Transaction, created_address
 
 KEY = SigningKey(b"\x11" * 32)
 LEG = {"type": "tuple[]", "components": [{"type": "address"}, {"type": "uint64"}]}
@@ -87,7 +88,7 @@ def test_the_address_of_a_contract_is_known_before() -> None:
 
 
 def test_a_venue_is_read_as_it_is_written() -> None:
-    venue = VenueAddress(8453, created_address(KEY.address, 3), "http://127.0.0.1:8545/key@path")
+    venue = VenueAddress(Contract(8453, created_address(KEY.address, 3)), "http://127.0.0.1:8545/key@path")
     assert parse_venue(str(venue)) == venue
 
 

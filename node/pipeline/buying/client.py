@@ -122,7 +122,7 @@ class Job:
         if result.settled is not None and result.record is not None:
             side.events(Settled(session=result.tab.id, amount_micro=sum(result.record.settled)))
         await self._release(discharges)
-        fee = (await side.settlement.rules()).fee
+        fee = (await side.settlement.rules()).cost
         if result.record is not None and not worth_having(result.record.reserved, fee):
             await side.journal.remove(result.tab.id)
             side.events(Closed(session=result.tab.id))
@@ -151,7 +151,7 @@ class Job:
         if record is None:
             return
         shown, freed = freed_by(discharges, record)
-        if not worth_having(freed, (await side.settlement.rules()).fee):
+        if not worth_having(freed, (await side.settlement.rules()).cost):
             return
         try:
             result.released = await side.settlement.release(shown, side.key)

@@ -63,7 +63,7 @@ async def open_sessions(settlement: Settlement, journal: VoucherStore, *, now: i
     for session, stored in (await journal.all()).items():
         back_from = stored.session.expiry + rules.grace_s
         record = await settlement.session(session)
-        if record is not None and worth_having(record.reserved, rules.fee):
+        if record is not None and worth_having(record.reserved, rules.cost):
             discharges, freed = freed_by(stored.discharges, record)
             found.append(
                 OpenSession(
@@ -84,7 +84,7 @@ async def reclaim(settlement: Settlement, journal: VoucherStore, key: SigningKey
 
     Sessions whose grace has ended are closed; of others, what their legs have given up is released.
     """
-    returned, fee = 0, (await settlement.rules()).fee
+    returned, fee = 0, (await settlement.rules()).cost
     for each in await open_sessions(settlement, journal, now=now):
         if each.back_from < now:
             returned += each.reserved_micro if await _close(settlement, each.session, key) else 0

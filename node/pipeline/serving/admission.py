@@ -72,7 +72,7 @@ class Admission:
         me, domain = self.key.public_key, self.settlement.domain
         check_order(order, signer, me=me, domain=domain, manifest=self.manifest, now=self.clock())
         # O8: the session is open; what reserves this leg's cap only this leg can give up.
-        self.settlement.check_opened(order.session, order.opened)
+        await self.settlement.check_opened(order.session, order.opened)
         session = session_id(order.session)
         if self.redeemer.knows(session):
             raise StaleError("this session was ordered here before")

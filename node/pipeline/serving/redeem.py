@@ -198,7 +198,7 @@ class Redeemer:
             Redeemable(session=session, worth=held[session].worth, expiry=held[session].stored.session.expiry)
             for session in vouchers
         ]
-        fee = (await self._settlement.rules()).fee
+        fee = (await self._settlement.rules()).cost
         for batch in batches(claims, fee=fee, share_ppm=self._fee_share_ppm, now=self._clock(), last=last):
             for claim in batch:
                 held[claim.session].worth = 0  # until the next look, whatever comes of it
@@ -295,12 +295,12 @@ class Redeemer:
         rules, settled = await self._settlement.rules(), record.settled[stored.leg]
         if settled:  # by our own operation, before a crash, or by others
             ours = taken.actor == self._key.address and session in taken.sessions
-            fee = fee_part(rules.fee, taken.sessions, session) if ours else 0
+            fee = fee_part(rules.cost, taken.sessions, session) if ours else 0
             self.journal.paid(session, amount=settled, fee=fee, entry=taken.place)
         promised.worth = worth_of(stored.pay.voucher.amounts, record.settled, record.ceilings)[stored.leg]
         promised.amount = settled + promised.worth
         # What an operation costs is not spent on less, unless others share it, and there is time and room to wait.
-        promised.small = promised.worth <= rules.fee
+        promised.small = promised.worth <= rules.cost
         promised.hold(now, rules.grace_s)
         late = now > stored.session.expiry + rules.grace_s
         return promised.worth == 0 or (promised.small and (late or self._holds_many()))

@@ -31,6 +31,7 @@ from node.app.measure import load_and_measure
 from node.app.planning import Market, Request
 from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
 from node.app.terms import Speed, Terms
+from node.app.venue import chain_settings_of
 from node.app.witness import settings_of as settings_of_witness
 from node.app.witnessed import witnessed_of
 from node.cli.options import unlocked
@@ -315,6 +316,7 @@ def asked(config: NodeConfig | ClientConfig) -> Any:
 
 
 for each in (NodeConfig, ClientConfig):
+    differ(each, chain_settings_of, confirmations=("0", "1"), max_gas_price=("1", "2"), coin_price=("0", "1"))
     differ(each, asked, witnesses=(None, WITNESS), min_witnesses=("0", "1"), max_checkpoint_age_s=("0", "1"))
 
 

@@ -38,6 +38,12 @@ def test_the_package_carries_the_contract() -> None:
     assert len(settlement_contract().bytecode) < MOST_CODE
 
 
+def test_the_demo_has_the_plain_token_of_the_tests() -> None:
+    document = json.loads(resources.files("node.demo").joinpath("token.json").read_text())
+    assert list(document["contracts"]) == ["PlainToken"]
+    assert bytes.fromhex(document["contracts"]["PlainToken"]["bytecode"]) == token_code("PlainToken")[1]
+
+
 @pytest.mark.parametrize("message", [Session, Voucher, Discharge, Receipt], ids=lambda message: message.__name__)
 def test_it_has_the_typed_data_of_the_protocol(message: type) -> None:
     joined = re.sub(r'"\s+"', "", SOURCE)

@@ -12,6 +12,9 @@ from joule_command import Outcome
 from node.settlement.contract import settlement_contract
 from protocol.ids import checksum_address, parse_address
 
+AT_ONCE = ("--confirmations", "0")
+"""This chain makes a block for each transaction, and no other."""
+
 pytestmark = pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())
 
 
@@ -36,7 +39,17 @@ def test_a_contract_is_deployed_looked_at_and_verified(
     rich: bytes,
 ) -> None:
     token = deploy(chain, *token_code("PlainToken"), 18)
-    options = ["--rpc", chain.url, "--token", checksum_address(token.address), "--grace", "600", "--unbonding", "900"]
+    options = [
+        "--rpc",
+        chain.url,
+        "--token",
+        checksum_address(token.address),
+        "--grace",
+        "600",
+        "--unbonding",
+        "900",
+        *AT_ONCE,
+    ]
     made = joule("contract", "deploy", *options, "--json").json
     assert (made["grace_s"], made["unbonding_s"], made["scale"], made["verified"]) == (600, 900, 10**12, True)
     assert made["venue"].startswith(f"evm:{chain.chain_id}:0x")
@@ -67,10 +80,12 @@ def test_another_contract_is_told(joule: Callable[..., Outcome], chain: Chain, r
 
 def test_what_cannot_be_deployed_is_said(joule: Callable[..., Outcome], chain: Chain, rich: bytes) -> None:
     odd = deploy(chain, *token_code("PlainToken"), 8)
-    refused = joule("contract", "deploy", "--rpc", chain.url, "--token", checksum_address(odd.address))
+    refused = joule("contract", "deploy", "--rpc", chain.url, "--token", checksum_address(odd.address), *AT_ONCE)
     assert refused.status == 1
     assert "Decimals" in refused.err
-    silent = joule("contract", "deploy", "--rpc", "http://127.0.0.1:9", "--token", checksum_address(odd.address))
+    silent = joule(
+        "contract", "deploy", "--rpc", "http://127.0.0.1:9", "--token", checksum_address(odd.address), *AT_ONCE
+    )
     assert "no answer from the chain's node" in silent.err
 
 
@@ -78,6 +93,6 @@ def test_a_key_without_the_chains_coin_is_told(joule: Callable[..., Outcome], ch
     assert joule("key", "new", "--light").status == 0
     token = deploy(chain, *token_code("PlainToken"), 6)
     chain.ask("anvil_setNextBlockBaseFeePerGas", hex(10**9))
-    refused = joule("contract", "deploy", "--rpc", chain.url, "--token", checksum_address(token.address))
+    refused = joule("contract", "deploy", "--rpc", chain.url, "--token", checksum_address(token.address), *AT_ONCE)
     assert refused.status == 1
     assert "coin, for gas" in refused.err

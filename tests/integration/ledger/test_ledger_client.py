@@ -305,7 +305,7 @@ async def test_an_operation_takes_one_request(ledger: RunningLedger, monkeypatch
         await client.account(CLIENT.address)
         assert asked == ["GET info", f"GET account/{checksum_address(CLIENT.address)}"]
         asked.clear()
-        client.check_opened(session, await client.open(session, CLIENT))
+        await client.check_opened(session, await client.open(session, CLIENT))
         await client.open(other, CLIENT)
         await client.settle([voucher_of(client.domain, each, 1, 2, 3) for each in (session, other)], CLIENT)
         assert asked == ["POST ops"] * 3
@@ -451,15 +451,15 @@ async def test_evidence_is_checked_without_asking_and_its_checkpoint_with_the_ne
     async with LedgerClient(ledger.url) as client, LedgerClient(ledger.url) as provider:
         await provider.connect()
         evidence = await client.open(session, CLIENT)
-        provider.check_opened(session, evidence)
+        await provider.check_opened(session, evidence)
         for wrong in (make_session(salt=8), make_session(salt=7, cap=1)):
             with pytest.raises(DishonestError, match="not of this session's opening"):
-                provider.check_opened(wrong, evidence)
+                await provider.check_opened(wrong, evidence)
         with pytest.raises(PeerError):
-            provider.check_opened(session, evidence[:-1])
+            await provider.check_opened(session, evidence[:-1])
         await client.submit(release(client.domain, session, [0, 0, 0]), CLIENT)
         with pytest.raises(DishonestError):
-            provider.check_opened(session, await client.evidence(session_id(session)))
+            await provider.check_opened(session, await client.evidence(session_id(session)))
         await provider.account(CLIENT.address)  # proves that the evidence's checkpoint is of its history
         # A log that only the evidence shows: one entry, signed for by the operator.
         entry = decode(evidence, LogProof).entry
@@ -468,9 +468,9 @@ async def test_evidence_is_checked_without_asking_and_its_checkpoint_with_the_ne
             lie = LogProof(entry=entry, index=size - 1, proof=proof, checkpoint=forged(key, size, root))
             async with LedgerClient(ledger.url) as fresh:
                 await fresh.connect()
-                fresh.check_opened(session, encode(lie))  # nothing known speaks against it yet
+                await fresh.check_opened(session, encode(lie))  # nothing known speaks against it yet
                 with pytest.raises(DishonestError, match="contradicts itself"):
                     await fresh.account(CLIENT.address)
                 with pytest.raises(DishonestError, match="contradicts itself"):  # and from now on it is known
-                    fresh.check_opened(session, encode(lie))
+                    await fresh.check_opened(session, encode(lie))
                 await fresh.account(CLIENT.address)  # the ledger itself has not changed its story

@@ -114,12 +114,12 @@ async def test_a_session_is_opened_under_the_cosignatures_that_a_client_and_a_no
         assert (await client.account(CLIENT.address)).free == MILLION
         evidence = await client.open(session, CLIENT)
         await node.connect()
-        node.check_opened(session, evidence)
+        await node.check_opened(session, evidence)
         await client.settle([voucher_of(ledger.domain, session, 5, 5, 5)], CLIENT)
         unwitnessed = await bare.submit_open_for(make_session(salt=7, cap=10), b"", CLIENT)
         await node.connect()
         with pytest.raises(UnwitnessedError, match="0 of the 1"):
-            node.check_opened(make_session(salt=7, cap=10), unwitnessed)
+            await node.check_opened(make_session(salt=7, cap=10), unwitnessed)
         report = await verify_url(ledger.url)
         assert report.fault is None
         # What is gossiped has no cosignatures, and the operator's line.

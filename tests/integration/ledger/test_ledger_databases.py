@@ -56,7 +56,7 @@ async def test_life_of_a_session(settings: LedgerSettings) -> None:
         await client.faucet(CLIENT.address, 10 * MILLION)
         session = make_session()
         evidence = await client.open(session, CLIENT)
-        client.check_opened(session, evidence)
+        await client.check_opened(session, evidence)
         assert await client.account(CLIENT.address) == Account(7 * MILLION - 1, 1)
         clock.now += 5
         await client.submit(settle(client.domain, session, 200, 100, 0), PROVIDERS[1])

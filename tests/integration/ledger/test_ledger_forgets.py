@@ -46,7 +46,7 @@ async def test_a_forgotten_session_is_settled_released_closed_and_read(settings:
         await client.faucet(CLIENT.address, MILLION)
         await client.faucet(STRANGER.address, MILLION)
         evidence = [await client.open(session, CLIENT) for session in sessions]
-        client.check_opened(sessions[0], evidence[0])
+        await client.check_opened(sessions[0], evidence[0])
         first, second, third, *_ = sessions
         await client.submit(settle(client.domain, first, 10, 0, 0), CLIENT)
         await client.submit(release(client.domain, second, [0, 0, 0]), CLIENT)

@@ -80,7 +80,7 @@ async def test_two_histories_become_a_proof_that_stops_trading(
         with pytest.raises(ForkedError, match="nothing new"):
             await client.open(make_session(salt=1, cap=1_000, expiry=session.expiry), CLIENT)
         with pytest.raises(ForkedError):
-            client.check_opened(session, b"")
+            await client.check_opened(session, b"")
     async with LedgerClient(fork.first.url, remembered=remembered) as client:
         await client.connect()
         assert client.forks.known is not None
@@ -111,11 +111,11 @@ async def test_an_order_from_the_other_history_convicts_the_ledger(fork: Fork, t
         evidence = await misled.open(session, CLIENT)
         await note_of(fork.first, 9)
         await node.connect()
-        node.check_opened(session, evidence)
+        await node.check_opened(session, evidence)
         with pytest.raises(ForkedError):
             await node.account(CLIENT.address)
         with pytest.raises(ForkedError):
-            node.check_opened(session, evidence)
+            await node.check_opened(session, evidence)
         assert await node.account(CLIENT.address)  # the ledger's answers hold, so what was begun can be ended
 
 

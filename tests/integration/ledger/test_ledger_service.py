@@ -351,7 +351,7 @@ async def test_anybody_who_pays_the_fee_opens_for_a_client(client: LedgerClient)
     ):
         with pytest.raises(SignatureError):
             await client.submit_open_for(session, forged, STRANGER)
-    client.check_opened(session, await client.submit_open_for(session, signature, STRANGER))
+    await client.check_opened(session, await client.submit_open_for(session, signature, STRANGER))
     assert await client.account(CLIENT.address) == Account(7 * MILLION, 0)
     assert await client.account(STRANGER.address) == Account(4, 1)
     with pytest.raises(RuleError) as refused:

@@ -82,6 +82,19 @@ async def test_what_waits_is_redeemed_when_its_session_expires(shop: SmallMarket
     assert bool(settles(shop)) is redeems
 
 
+async def test_gas_is_weighed_as_a_fee_is_and_taken_from_nobody(shop: SmallMarket) -> None:
+    shop.ledger.gas = 5
+    await promise(shop, 5)
+    node = shop.nodes[0]
+    await node.redeemer.redeem_all()
+    assert settles(shop) == [], "it costs more than it brings"
+    await promise(shop, 20)
+    await node.redeemer.redeem_all()
+    assert settles(shop) == [2]
+    assert shop.free(node.key) == 25 - FEE
+    assert sum(job.fees for job in (await books(shop)).jobs) == 5 + FEE
+
+
 async def test_what_is_worth_no_more_than_a_fee_goes_along_with_others(shop: SmallMarket) -> None:
     """Alone it is never redeemed, and forgotten when its grace is over."""
     small, late = await promise(shop, FEE), await promise(shop, FEE, expiry_s=900)

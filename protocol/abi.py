@@ -1,7 +1,9 @@
-"""The part of Ethereum's contract ABI that the settlement contract uses, from the JSON that its compiler wrote.
+"""The part of Ethereum's contract ABI that the settlement contract uses: from the JSON that its compiler wrote, or from
+signatures in text.
 
 https://docs.soliditylang.org/en/latest/abi-spec.html. Values are plain: int, bytes (addresses have 20), str, and
-sequences for arrays and structs.
+sequences for arrays and structs. Bytes that are read may come from anybody: what is made of them is bounded by their
+length. They may be spelled in more than one way; who needs one spelling encodes again and compares.
 """
 
 from __future__ import annotations
@@ -13,9 +15,32 @@ from typing import Any
 from protocol.errors import MalformedError
 from protocol.ids import keccak256
 
-__all__ = ["Abi", "AbiType", "parse_type"]
+__all__ = ["Abi", "AbiType", "decode_all", "encode_all", "parse_type", "types_of"]
 
 WORD = 32
+
+
+class _Data:
+    """Bytes that values are read from, and how many values there may still be: each takes a word or two."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._left = 2 * (len(data) // WORD) + 1
+
+    def read(self, at: int, length: int) -> bytes:
+        self._left -= 1
+        if at + length > len(self._data) or self._left < 0:
+            raise MalformedError("data of a contract that ends too soon")
+        return self._data[at : at + length]
+
+    def number(self, at: int) -> int:
+        return int.from_bytes(self.read(at, WORD), "big")
+
+    def count(self, at: int) -> int:
+        count = self.number(at)
+        if count > self._left:
+            raise MalformedError("an array that is longer than what holds it")
+        return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +67,9 @@ class AbiType:
     def encode(self, value: Any) -> bytes:
         """The bytes of `value`. Raises OverflowError for a number beyond a word."""
         if self.inner is not None:
-            return len(value).to_bytes(WORD, "big") + _encode_all([self.inner] * len(value), value)
+            return len(value).to_bytes(WORD, "big") + encode_all([self.inner] * len(value), value)
         if self.parts:
-            return _encode_all(self.parts, value)
+            return encode_all(self.parts, value)
         if self.dynamic:
             data = value.encode() if isinstance(value, str) else value
             return len(data).to_bytes(WORD, "big") + data + bytes(-len(data) % WORD)
@@ -54,18 +79,18 @@ class AbiType:
 
     def decode(self, data: bytes, at: int = 0) -> Any:
         """The value that stands at `at`. Raises MalformedError."""
+        return self.read(_Data(data), at)
+
+    def read(self, data: _Data, at: int) -> Any:
+        """The value that stands at `at` of what is being read. Raises MalformedError."""
         if self.inner is not None:
-            count = _number(data, at)
-            if count > len(data) // WORD:
-                raise MalformedError("an array that is longer than what holds it")
-            return _decode_all([self.inner] * count, data, at + WORD)
+            return _read_all([self.inner] * data.count(at), data, at + WORD)
         if self.parts:
-            return _decode_all(self.parts, data, at)
+            return _read_all(self.parts, data, at)
         if self.dynamic:
-            length = _number(data, at)
-            held = _bytes(data, at + WORD, length)
+            held = data.read(at + WORD, data.number(at))
             return held.decode(errors="replace") if self.name == "string" else held
-        word = _bytes(data, at, WORD)
+        word = data.read(at, WORD)
         if self.name == "address":
             return word[12:]
         if self.name.startswith("bytes"):
@@ -73,7 +98,8 @@ class AbiType:
         return bool(word[31]) if self.name == "bool" else int.from_bytes(word, "big")
 
 
-def _encode_all(types: Sequence[AbiType], values: Sequence[Any]) -> bytes:
+def encode_all(types: Sequence[AbiType], values: Sequence[Any]) -> bytes:
+    """Values one after the other, as a function's arguments stand. Raises OverflowError for a number beyond a word."""
     heads, tails, at = [], [], sum(each.width for each in types)
     for each, value in zip(types, values, strict=True):
         encoded = each.encode(value)
@@ -86,22 +112,17 @@ def _encode_all(types: Sequence[AbiType], values: Sequence[Any]) -> bytes:
     return b"".join(heads + tails)
 
 
-def _decode_all(types: Sequence[AbiType], data: bytes, start: int) -> tuple[Any, ...]:
+def decode_all(types: Sequence[AbiType], data: bytes) -> tuple[Any, ...]:
+    """Values that stand one after the other. Raises MalformedError."""
+    return _read_all(types, _Data(data), 0)
+
+
+def _read_all(types: Sequence[AbiType], data: _Data, start: int) -> tuple[Any, ...]:
     values, at = [], start
     for each in types:
-        values.append(each.decode(data, start + _number(data, at) if each.dynamic else at))
+        values.append(each.read(data, start + data.number(at) if each.dynamic else at))
         at += each.width
     return tuple(values)
-
-
-def _bytes(data: bytes, at: int, length: int) -> bytes:
-    if at + length > len(data):
-        raise MalformedError("an answer of the chain ends too soon")
-    return data[at : at + length]
-
-
-def _number(data: bytes, at: int) -> int:
-    return int.from_bytes(_bytes(data, at, WORD), "big")
 
 
 def parse_type(said: Mapping[str, Any]) -> AbiType:
@@ -114,6 +135,26 @@ def parse_type(said: Mapping[str, Any]) -> AbiType:
         parts = tuple(parse_type(each) for each in said["components"])
         return AbiType(f"({','.join(part.name for part in parts)})", parts=parts)
     return AbiType(name)
+
+
+def types_of(signature: str) -> tuple[AbiType, ...]:
+    """The types in a signature, ``name(type,type)``; a struct is written as its types in brackets."""
+    found = parse_type(_said(signature[signature.index("(") :]))
+    return found.parts
+
+
+def _said(text: str) -> dict[str, Any]:
+    """A type in text as the compiler's JSON says it."""
+    if not text.startswith("("):
+        return {"type": text}
+    end = text.rindex(")")
+    parts, depth, start = [], 0, 1
+    for at in range(1, end + 1):
+        depth += (text[at] == "(") - (text[at] == ")" and at < end)
+        if at == end or (text[at] == "," and depth == 0):
+            parts.append(text[start:at])
+            start = at + 1
+    return {"type": "tuple" + text[end + 1 :], "components": [_said(part) for part in parts if part]}
 
 
 class Abi:
@@ -143,15 +184,15 @@ class Abi:
     def call(self, name: str, *values: Any) -> bytes:
         """The data of a transaction, or of a question, to a function."""
         selector, inputs, _ = self._calls[name]
-        return selector + _encode_all(inputs, values)
+        return selector + encode_all(inputs, values)
 
     def creation(self, *values: Any) -> bytes:
         """What stands after a contract's code where it is made."""
-        return _encode_all(self._constructor, values)
+        return encode_all(self._constructor, values)
 
     def result(self, name: str, data: bytes) -> tuple[Any, ...]:
         """What a function has answered. Raises MalformedError."""
-        return _decode_all(self._calls[name][2], data, 0)
+        return decode_all(self._calls[name][2], data)
 
     def topic(self, name: str) -> bytes:
         """The first topic of an event's log entries."""
@@ -164,7 +205,7 @@ class Abi:
             return None
         name, indexed, rest = known
         firsts = tuple(each.decode(topic) for each, topic in zip(indexed, topics[1:], strict=True))
-        return name, firsts + _decode_all(rest, data, 0)
+        return name, firsts + decode_all(rest, data)
 
     def error(self, data: bytes) -> str:
         """The name of the error that a revert's data says; empty where it is none of this contract's."""

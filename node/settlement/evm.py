@@ -1,0 +1,201 @@
+"""A settlement contract on an EVM chain, as nodes and clients use a venue: `ports.Settlement` and `ports.Withdrawals`.
+
+Reading order: address, rpc, reader (what the chain says), kept (what is on disk), sessions, viewing, gas, sending,
+token, this. An operation is done when its block has enough others on top of it (`confirmations`). docs/adr/0030 says
+what is proven, and what a chain's node is believed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.ports import Clock, Taken
+from node.settlement.address import VenueAddress
+from node.settlement.contract import settlement_contract
+from node.settlement.sending import Done, Sender
+from node.settlement.token import allowance_of, approval, require_tokens
+from node.settlement.viewing import ChainSettings, EvmView, named
+from protocol.codec import encode
+from protocol.contract_calls import close_call, open_call, release_call, settle_call
+from protocol.errors import ConfigurationError, InvalidError, MalformedError, RuleError
+from protocol.ids import Address, parse_address
+from protocol.messages import Session, SignedDischarge, SignedVoucher
+from protocol.settlement import Account, SessionRecord
+from protocol.signing import SigningKey
+
+__all__ = ["ChainSettings", "EvmVenue", "Moved", "SentTransaction"]
+
+COLLIDED = ("stale", "reverted")
+"""Codes of a call that somebody else's came before: with the marks as they stand now it may go."""
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SentTransaction:
+    """A transaction that was done for this process."""
+
+    operation: str
+    """The function of the contract, or of the token."""
+    name: bytes
+    """Its hash."""
+    block: int
+    gas: int
+    """That it took."""
+    price: int
+    """Wei that each gas cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """An account after an operation of its own."""
+
+    place: str
+    """The transaction's hash."""
+    time: int
+    """Of its block, Unix seconds."""
+    account: Account
+    """As it stands."""
+
+
+class EvmVenue(EvmView):
+    """Reads the contract, and has it do things. Arguments and errors are those of `EvmView`; FundsError where an
+    account cannot pay its gas.
+    """
+
+    def __init__(
+        self, address: VenueAddress, *, folder: Path, clock: Clock, settings: ChainSettings | None = None
+    ) -> None:
+        super().__init__(address, folder=folder, clock=clock, settings=settings)
+        self._sender = Sender(
+            self._rpc,
+            self._file,
+            self._gas,
+            confirmations=self._settings.confirmations,
+            locks=folder / str(address.contract.chain_id),
+            patience_s=self._settings.patience_s,
+            stuck_s=self._settings.stuck_s,
+        )
+        self.sent: list[SentTransaction] = []
+        """What was done for this process, in order."""
+
+    async def open(self, session: Session, key: SigningKey) -> bytes:
+        """Open a session of this key's own; evidence that it is open, once that is final."""
+        self._sessions.remember(session)
+        return await self._evidence("open", await self._do("open", key, open_call(session)))
+
+    async def settle(self, vouchers: Sequence[SignedVoucher], key: SigningKey) -> bytes:
+        """Redeem vouchers; evidence. RuleError ``settled``: somebody was quicker."""
+
+        async def call() -> bytes:
+            records = [await self._now(pay.voucher.session) for pay in vouchers]
+            return settle_call(zip(records, vouchers, strict=True))
+
+        return await self._with_marks("settle", call, key)
+
+    async def release(self, discharges: Sequence[SignedDischarge], key: SigningKey) -> bytes:
+        """Return what legs of a session do not claim to the client; evidence.
+
+        Discharges of several sessions take an operation for each; the evidence is of the last one.
+        """
+        evidence = b""
+        for session in dict.fromkeys(each.discharge.session for each in discharges):
+            words = [each for each in discharges if each.discharge.session == session]
+
+            async def call(session: bytes = session, words: Sequence[SignedDischarge] = words) -> bytes:
+                return release_call(await self._now(session), words)
+
+            evidence = await self._with_marks("release", call, key)
+        return evidence
+
+    async def close(self, session: bytes, key: SigningKey) -> bytes:
+        """After the grace: return what is left to the client; evidence."""
+
+        async def call() -> bytes:
+            return close_call(await self._now(session))
+
+        return await self._with_marks("close", call, key)
+
+    async def withdraw(self, amount: int, to: str, key: SigningKey, *, seen: Account) -> Taken:
+        """Send free money to an address, once at most for an account seen so: a chain takes no number twice."""
+        done = await self._act("withdraw", key, "withdraw", _address_of(to), amount, nonce=seen.nonce)
+        return Taken(place=named(done.name), actor=key.address, sessions=())
+
+    async def deposit(self, amount: int, key: SigningKey) -> Moved:
+        """Pay tokens in; the contract is allowed to take exactly so many. FundsError where there are fewer."""
+        facts = await self.connect()
+        await require_tokens(self._rpc, facts, key.address, amount)
+        units = amount * facts.scale
+        allowed = await allowance_of(self._rpc, facts, key.address)
+        if allowed < units:
+            # Some tokens change an allowance only from or to nothing.
+            for allowance in (0, units) if allowed else (units,):
+                await self._do("approve", key, approval(facts, allowance), to=facts.token)
+        return await self._moved("deposit", key, amount)
+
+    async def withdrawn(self, amount: int, to: str, key: SigningKey) -> Moved:
+        """Send free money to an address; to this key's own by default."""
+        target = _address_of(to) if to else key.address
+        return await self._moved("withdraw", key, target, amount)
+
+    async def stake(self, amount: int, key: SigningKey) -> Moved:
+        """Put free money at stake."""
+        return await self._moved("stake", key, amount)
+
+    async def unstake(self, amount: int, key: SigningKey) -> Moved:
+        """Begin to take money out of the stake."""
+        return await self._moved("unstake", key, amount)
+
+    async def unbond(self, key: SigningKey) -> Moved:
+        """Free what has left the stake."""
+        return await self._moved("unbond", key)
+
+    async def _moved(self, name: str, key: SigningKey, *values: object) -> Moved:
+        done = await self._act(name, key, name, *values)
+        block = await self._reader.block(done.block)
+        return Moved(place=named(done.name), time=block.time, account=await self.account(key.address))
+
+    async def _act(self, what: str, key: SigningKey, name: str, *values: object, nonce: int | None = None) -> Done:
+        await self.connect()
+        return await self._do(what, key, settlement_contract().abi.call(name, *values), nonce=nonce)
+
+    async def _do(
+        self, what: str, key: SigningKey, data: bytes, *, to: bytes | None = None, nonce: int | None = None
+    ) -> Done:
+        await self.connect()
+        done = await self._sender.do(key, self._contract.address if to is None else to, data, nonce=nonce)
+        self._floor = max(self._floor, done.block)
+        self.sent.append(SentTransaction(what, done.name, done.block, done.gas, done.price))
+        return done
+
+    async def _now(self, session: bytes) -> SessionRecord:
+        """A session as the newest block has it, which is what a call is held against."""
+        await self.connect()
+        record = await self._sessions.at(session, await self._reader.head(), final=False)
+        if record is None:
+            raise RuleError("no such session on this contract", code="unknown-session")
+        return record
+
+    async def _with_marks(self, what: str, call: Callable[[], Awaitable[bytes]], key: SigningKey) -> bytes:
+        """Do what needs sessions as they stand, again where somebody else was quicker."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return await self._evidence(what, await self._do(what, key, await call()))
+            except RuleError as error:
+                if error.code not in COLLIDED or not left:
+                    raise
+        raise RuntimeError("the last attempt returns or raises")
+
+    async def _evidence(self, what: str, done: Done) -> bytes:
+        signed = done.signed or (await self._reader.transaction(done.name)).signed
+        if signed is None:
+            raise MalformedError(f"the chain's node does not show the transaction that did {what}")
+        return encode(await self._reader.proof(signed, done.block))
+
+
+def _address_of(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except InvalidError:
+        raise ConfigurationError(f"{text!r} is no address, and a contract pays to nothing else") from None
