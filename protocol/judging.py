@@ -1,0 +1,108 @@
+"""Which of many offers a policy admits, as arrays, by the very rule that judges one (`policy.excluded`).
+
+Offers of one kind differ in numbers alone, so each kind is judged once, by that rule, on an offer of which no number
+stands against anything; the numbers are compared as columns. Whoever takes an offer by this still holds it against the
+rule itself (`Judge.reason`): a clause that has no column yet then costs time, and lets nothing through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+
+from protocol.cells import Bools, Ints
+from protocol.columns import Column, Columns
+from protocol.offer import Offer
+from protocol.policy import NOTHING_KNOWN, TIME_PER_TOKEN_US, Known, Needs, Policy, Reason, ReasonCode, excluded
+
+__all__ = ["Judge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Holds offers in columns against a policy."""
+
+    columns: Columns
+    policy: Policy
+    model: bytes
+    blocks: int
+    """Of the whole model."""
+    venue: bytes
+    now: int
+    needs: Needs
+    known: Mapping[bytes, Known] = field(default_factory=lambda: MappingProxyType({}))
+    """By public key."""
+    others: Known = NOTHING_KNOWN
+    """What is known of those who are not there."""
+    _by_kind: dict[tuple[int, Known], Reason | None] = field(default_factory=dict)
+
+    def admitted(self) -> Bools:
+        """(rows,) which offers may be used."""
+        at, needs, policy = self.columns.at, self.needs, self.policy
+        limit_us = TIME_PER_TOKEN_US.get(policy.latency_class, -1)
+        numbers, of = self._numbers_of_known()
+        length = at(Column.END) - at(Column.START)
+        fits = self.columns.live()
+        fits &= at(Column.MODEL) == self.columns.model(self.model)
+        fits &= at(Column.VENUE) == self.columns.venue(self.venue)
+        fits &= at(Column.EXPIRES_AT) > self.now
+        fits &= at(Column.BLOCKS) == self.blocks
+        fits &= at(Column.CONTEXT) >= needs.positions
+        fits &= (at(Column.WINDOW) >= needs.window) & (at(Column.CHUNK) >= needs.chunk)
+        fits &= at(Column.POSITION_US) < (limit_us + 1) * length
+        if policy.max_price_in is not None:
+            fits &= at(Column.PRICE_IN) <= min(policy.max_price_in, 2**40) * length
+        if policy.max_price_out is not None:
+            fits &= at(Column.PRICE_OUT) <= min(policy.max_price_out, 2**40) * length
+        keeps_place = np.array([each.has_place for each in numbers])
+        fits &= (at(Column.SESSIONS) > 0) | keeps_place[of]
+        fits[fits] = self._kinds_admitted(at(Column.KIND)[fits], of[fits], list(numbers))
+        return fits
+
+    def _numbers_of_known(self) -> tuple[dict[Known, int], Ints]:
+        """A number for each thing that is known, and by row that of its provider."""
+        numbers = {self.others: 0}
+        by_provider = np.zeros(max(1, self.columns.providers), dtype=np.int64)
+        for key, known in self.known.items():
+            provider = self.columns.provider(key)
+            if provider >= 0:
+                by_provider[provider] = numbers.setdefault(known, len(numbers))
+        return numbers, by_provider[self.columns.at(Column.PROVIDER)]
+
+    def _kinds_admitted(self, kind: Ints, of: Ints, known: list[Known]) -> Bools:
+        pair = kind * len(known) + of
+        met = np.zeros(self.columns.kinds * len(known), dtype=bool)
+        met[pair] = True
+        for each in np.flatnonzero(met).tolist():
+            number, which = divmod(each, len(known))
+            met[each] = self._of_kind(number, known[which]) is None
+        return met[pair]
+
+    def _of_kind(self, kind: int, known: Known) -> Reason | None:
+        """Why no offer of a kind may be used, by whomever of whom just this is known."""
+        key = kind, known
+        if key not in self._by_kind:
+            sample = self.columns.sample(kind)
+            judge = partial(excluded, self.policy, model=sample.model, venue=sample.venue, now=self.now, known=known)
+            self._by_kind[key] = judge(sample)
+        return self._by_kind[key]
+
+    def reason(self, offer: Offer) -> Reason | None:
+        """Why one offer may not be used, by the rule itself."""
+        reason = excluded(
+            self.policy,
+            offer,
+            model=self.model,
+            venue=self.venue,
+            now=self.now,
+            needs=self.needs,
+            known=self.known.get(offer.public_key, self.others),
+        )
+        if reason is None and offer.blocks != self.blocks:
+            text = f"it says that the model has {offer.blocks} blocks, not {self.blocks}"
+            return Reason(ReasonCode.BLOCKS, text)
+        return reason
