@@ -144,20 +144,26 @@ def sweep(
     """Cheapest costs block by block.
 
     Args:
+        block_cost: (N,), or (K, N) where it differs by ring; so do `access` and, as (K, R, R), `between`.
         entry: (K, R) cost of starting in each region, for each of K rings.
         most: (N,) blocks of one leg, where somebody may not serve its whole span.
         back: from the last block to the first.
     """
     rings, regions = entry.shape
-    candidates = len(block_cost)
+    candidates = block_cost.shape[-1]
     cells = cells.copies(rings, candidates, regions)
     if rings > 1:
-        block_cost, access = np.tile(block_cost, rings), np.tile(access, rings)
+        block_cost = np.broadcast_to(block_cost, (rings, candidates)).ravel()
+        access = np.broadcast_to(access, (rings, candidates)).ravel()
         most = None if most is None else np.tile(most, rings)
-    ways = np.ascontiguousarray(between.T if back else between)[None]  # (1, from, to)
+    ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
     cost_of, access_of = block_cost.take(cells.who), access.take(cells.who)
     value = np.full(len(block_cost), INFINITE, dtype=np.int64)
-    runs = None if most is None or int(most.min(initial=cells.blocks)) >= cells.blocks else _Runs(most, block_cost)
+    runs = (
+        None
+        if most is None or int(most.min(initial=cells.blocks)) >= cells.blocks
+        else _Runs(most, cells.blocks, block_cost)
+    )
     arriving = entry.ravel()
     found = Sweep(rings, [], [], [])
     order = range(cells.blocks - 1, -1, -1) if back else range(cells.blocks)
@@ -190,9 +196,9 @@ class _Runs:
     enough, as the cost of entering less that of the blocks before. Its least is a sliding-window minimum.
     """
 
-    def __init__(self, most: Ints, block_cost: Ints) -> None:
+    def __init__(self, most: Ints, blocks: int, block_cost: Ints) -> None:
         self._most, self._cost = most, block_cost
-        self._capped = most < most.max()
+        self._capped = most < blocks
         self._width = int(most[self._capped].max(initial=1))
         self._row = np.cumsum(self._capped) - 1
         rows = int(self._capped.sum())

@@ -14,14 +14,14 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from protocol.cells import Bools, Ints
-from protocol.ids import BlockSpan
+from protocol.ids import MAX_TOKENS, BlockSpan
 from protocol.offer import Limits, Offer, OfferKey, offer_key
 from protocol.rates import Rates
 
 __all__ = ["Column", "Columns", "Interned", "neutral"]
 
 _LEAST_ROWS = 64
-_MOST = 2**20
+_MOST = MAX_TOKENS
 
 T = TypeVar("T", bound=Hashable)
 
@@ -93,6 +93,13 @@ class Interned(Generic[T]):
         self._values[number] = None
         self._free.append(number)
         return True
+
+    def copy(self) -> Interned[T]:
+        """The same values with the same numbers."""
+        copied: Interned[T] = Interned()
+        copied._numbers, copied._held = dict(self._numbers), list(self._held)
+        copied._values, copied._free = list(self._values), list(self._free)
+        return copied
 
     def find(self, value: T) -> int | None:
         """Its number, where somebody holds it."""
@@ -209,6 +216,11 @@ class Columns:
         )
         return row
 
+    def row(self, offer: Offer) -> int:
+        """The row of an offer; it is taken in where it is not here."""
+        row = self._rows.get(offer_key(offer))
+        return row if row is not None and self._offers[row] is offer else self.put(offer)
+
     def drop(self, key: OfferKey) -> None:
         """Forget the offer of a key."""
         row = self._rows.pop(key)
@@ -226,6 +238,17 @@ class Columns:
         kind = int(table[Column.KIND, row])
         if self._kinds.drop(kind):
             del self._neutral[kind]
+
+    def copy(self) -> Columns:
+        """The same offers, which stay as they are."""
+        copied = Columns()
+        copied._table = self._table.copy()
+        copied._offers, copied._free = list(self._offers), list(self._free)
+        copied._rows, copied._neutral = dict(self._rows), dict(self._neutral)
+        copied._models, copied._venues = self._models.copy(), self._venues.copy()
+        copied._kinds, copied._places = self._kinds.copy(), self._places.copy()
+        copied._providers = self._providers.copy()
+        return copied
 
     def at(self, column: Column) -> Ints:
         """A column; belongs to these columns, which go on changing."""

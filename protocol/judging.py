@@ -8,7 +8,7 @@ rule itself (`Judge.reason`): a clause that has no column yet then costs time, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -16,10 +16,13 @@ import numpy as np
 
 from protocol.cells import Bools, Ints
 from protocol.columns import Column, Columns
-from protocol.offer import Offer
+from protocol.offer import Evidence, Offer
 from protocol.policy import NOTHING_KNOWN, TIME_PER_TOKEN_US, Known, Needs, Policy, Reason, ReasonCode, excluded
 
 __all__ = ["Judge"]
+
+_OF_EACH: dict[str, object] = {"trust": None, "lists": ()}
+"""Fields of a policy that are about each provider by itself, and what asks nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,15 @@ class Judge:
         keeps_place = np.array([each.has_place for each in numbers])
         fits &= (at(Column.SESSIONS) > 0) | keeps_place[of]
         fits[fits] = self._kinds_admitted(at(Column.KIND)[fits], of[fits], list(numbers))
+        if self._asks_each:
+            for row in np.flatnonzero(fits).tolist():
+                fits[row] = self.reason(self.columns.offer(row)) is None
         return fits
+
+    @property
+    def _asks_each(self) -> bool:
+        """Whether what the policy asks depends on more than kind and numbers: on who it is, or what others say of it."""
+        return any(getattr(self.policy, name, None) for name in _OF_EACH)
 
     def _numbers_of_known(self) -> tuple[dict[Known, int], Ints]:
         """A number for each thing that is known, and by row that of its provider."""
@@ -87,8 +98,12 @@ class Judge:
         key = kind, known
         if key not in self._by_kind:
             sample = self.columns.sample(kind)
-            judge = partial(excluded, self.policy, model=sample.model, venue=sample.venue, now=self.now, known=known)
-            self._by_kind[key] = judge(sample)
+            policy = self.policy
+            if self._asks_each:  # the best that could come of it: each is judged by itself afterwards
+                policy = policy.replace(**{name: _OF_EACH[name] for name in _OF_EACH if hasattr(policy, name)})
+                known = replace(known, evidence=Evidence.ATTESTED)
+            judge = partial(excluded, policy, model=sample.model, venue=sample.venue, now=self.now, needs=self.needs)
+            self._by_kind[key] = judge(sample, known=known)
         return self._by_kind[key]
 
     def reason(self, offer: Offer) -> Reason | None:

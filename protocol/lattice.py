@@ -32,6 +32,7 @@ __all__ = [
     "cheapest",
     "path_cost",
     "reduced",
+    "walk_back",
 ]
 
 MAX_BLOCKS = 256
@@ -136,16 +137,13 @@ class Programme:
         last = int(ends.argmin())
         if ends[last] >= INFINITE:
             return None
-        legs = _walk_back(lattice, self.forward, 0, last)
+        legs = walk_back(lattice, self.forward, 0, last)
         return Path(legs, path_cost(lattice, legs))
 
     def _ring_below(self, upper: int) -> Path | None:
         """The cheapest ring that costs less than `upper`, if there is one."""
         lattice = self.lattice
-        ends, starts = self.forward.left[-1], self.backward.left[-1]
-        # From each first region to each last one, and back to the first.
-        least = np.maximum(starts[:, None], ends[None, :]) + lattice.between.T
-        rings = np.flatnonzero(least.min(axis=1) < upper)
+        rings = np.flatnonzero(self.ring_bounds() < upper)
         if not len(rings):
             return None
         kept = self.cell_bounds() < upper
@@ -161,8 +159,15 @@ class Programme:
         cost = int(closed[ring, last])
         if cost >= upper:
             return None
-        legs = _walk_back(part, found, ring, last)
+        legs = walk_back(part, found, ring, last)
         return Path(tuple((int(names[i]), start, end) for i, start, end in legs), cost)
+
+    def ring_bounds(self) -> Ints:
+        """(R,) no ring that begins in a region costs less."""
+        ends, starts = self.forward.left[-1], self.backward.left[-1]
+        # From each first region to each last one, and back to the first.
+        least: Ints = (np.maximum(starts[:, None], ends[None, :]) + self.lattice.between.T).min(axis=1)
+        return least
 
     def cell_bounds(self) -> Ints:
         """(C,) no ring of several legs that uses a candidate for a block costs less."""
@@ -208,7 +213,7 @@ def reduced(lattice: Lattice, kept: Bools) -> tuple[Lattice, Ints, Ints]:
     return part, names, regions
 
 
-def _walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[PathLeg, ...]:
+def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[PathLeg, ...]:
     """The legs of the cheapest path of a ring that leaves `region` last."""
     regions = len(lattice.between)
     cells, legs = lattice.cells, list[PathLeg]()

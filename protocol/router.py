@@ -226,60 +226,51 @@ class _Attempt:
         return self._wish.without[offer.public_key] if reason is None else reason
 
     def _explained(self, found: Found) -> Explanations:
-        """Of all that are not in it."""
-        columns, candidates = self._judge.columns, self._candidates
-        extra = np.full(columns.rows, -1, dtype=np.int64)
-        through = self._programme.bounds_through() - found.path.cost
-        best = self._programme.cheapest()
-        unlimited = best is not None and best.cost == found.path.cost
-        if unlimited:  # a bound may lie below; nothing is cheaper all the same
-            np.maximum(through, 0, out=through)
-        extra[self.rows] = through
-        others = columns.live()
+        """Of all that are not in it, as they are now."""
+        others = self._judge.columns.live()
         others[self.rows[[candidate for candidate, _, _ in found.path.legs]]] = False
         rows = np.flatnonzero(others)
-        offers = self._offers
-        listed = [offers[row] for row in rows.tolist()]
-        told = _Told(
-            judge=self._judge,
-            wish=self._wish,
-            offers=listed,
-            usable=self._usable[rows].tolist(),
-            extra=extra[rows].tolist(),
-            exact=len(candidates.between_us) == 1 and candidates.most is None,
-        )
-        return Explanations(listed, told)
+        listed = [self._offers[row] for row in rows.tolist()]
+        return Explanations(listed, _Told(self, found, rows, listed))
+
+    def _extra(self, found: Found) -> dict[int, int]:
+        """By row of a candidate, by how much routes with it are dearer at least; below 0 where cheaper ones break a
+        limit."""
+        through = self._programme.bounds_through() - found.path.cost
+        best = self._programme.cheapest()
+        if best is not None and best.cost == found.path.cost:  # a bound may lie below; nothing is cheaper all the same
+            np.maximum(through, 0, out=through)
+        return dict(zip(self.rows.tolist(), through.tolist(), strict=True))
+
+    @property
+    def _exact(self) -> bool:
+        """Whether that is by how much the cheapest of these routes is dearer."""
+        return len(self._candidates.between_us) == 1 and self._candidates.most is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """Writes the reason for one of the offers that are not in a route."""
+    """Writes the reason for one of the offers that are not in a route; what that takes is computed when one is read."""
 
-    judge: Judge
-    wish: Wish
-    offers: list[Offer]
-    usable: list[bool]
-    extra: list[int]
-    """By how much routes with it are dearer at least; below 0 where cheaper ones break a limit."""
-    exact: bool
-    """Whether that is by how much the cheapest is."""
+    def __init__(self, attempt: _Attempt, found: Found, rows: Ints, offers: list[Offer]) -> None:
+        self._attempt, self._found, self._rows, self._offers = attempt, found, rows, offers
+        self._extra: dict[int, int] | None = None
 
     def __call__(self, at: int) -> Reason:
-        offer = self.offers[at]
-        if not self.usable[at]:
-            reason = self.judge.reason(offer)
-            return self.wish.without[offer.public_key] if reason is None else reason
-        return self._dearer(self.extra[at])
+        if self._extra is None:
+            self._extra = self._attempt._extra(self._found)
+        extra = self._extra.get(int(self._rows[at]))
+        return self._attempt._why_not(self._offers, at) if extra is None else self._dearer(extra)
 
     def _dearer(self, extra: int) -> Reason:
+        exact = self._attempt._exact
         if extra < 0:
             return Reason(ReasonCode.LIMITS, "cheaper routes with it break a limit on price, time, legs or providers")
         if extra == 0:
-            said = "a route with it costs the same" if self.exact else "no route with it costs less"
+            said = "a route with it costs the same" if exact else "no route with it costs less"
             return Reason(ReasonCode.DEARER, f"{said}; a fixed order decides between equals")
         more = format_micro(ceil_div(extra, 1000))
-        said = "the cheapest route with it costs" if self.exact else "every route with it costs at least"
-        counting = ", time included" if self.wish.latency_weight else ""
+        said = "the cheapest route with it costs" if exact else "every route with it costs at least"
+        counting = ", time included" if self._attempt._wish.latency_weight else ""
         return Reason(ReasonCode.DEARER, f"{said} {more} more per 1M tokens{counting}")
 
 

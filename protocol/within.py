@@ -13,22 +13,28 @@ path that comes out is held against the limit as it will be measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from protocol.candidates import Candidates, Found, Limits, broken, measure
-from protocol.cells import INFINITE, Ints, sweep
-from protocol.lattice import Lattice, Path, PathLeg, Programme, path_cost, reduced
-from protocol.units import ceil_div
+from protocol.cells import INFINITE, Bools, Ints, sweep
+from protocol.lattice import Lattice, Path, PathLeg, Programme, path_cost, reduced, walk_back
 
 __all__ = ["cheapest_within"]
 
-FEW = 320
+FEW = 256
 """Candidates among which the multiplier is sought."""
-TURNS = 6
-MOST_LABELS = 6_000
-"""That are kept at one block: beyond, the gap is above 0."""
+STEPS = 6
+"""Multipliers that are tried at once."""
+RINGS = 4
+"""First regions of the rings among which it is sought."""
+FEW_LABELS, MOST_LABELS = 100, 1_500
+"""That are kept at one block: at first, to find a good path soon; and where that was not enough. Beyond them the gap is
+above 0."""
+FEW_CELLS, MOST_CELLS = 1_500, 5_000
+"""That labels are pushed through, likewise."""
 _APART = 2**40
 """Microseconds beyond any path's."""
 MOST_TRIED = 64
@@ -42,12 +48,9 @@ def cheapest_within(candidates: Candidates, limits: Limits, lattice: Lattice, re
         lattice: of the candidates, without a cap on anybody's blocks.
         relaxed: its cheapest path, which takes too long.
     """
-    times = _times(candidates, lattice)
-    search = _Search(candidates, limits, lattice, times, relaxed)
+    search = _Search(candidates, limits, lattice, _times(candidates, lattice), relaxed)
     multiplier = search.multiplier()
-    if search.best is None:
-        return None
-    return search.exact(multiplier)
+    return None if search.best is None else search.exact(multiplier)
 
 
 def _times(candidates: Candidates, lattice: Lattice) -> Lattice:
@@ -85,91 +88,120 @@ class _Search:
     """The cheapest met that keeps all limits."""
 
     def multiplier(self) -> int:
-        """What a microsecond should cost."""
-        took = measure(self.candidates, self.relaxed).latency_us
+        """What a microsecond should cost: of some that are tried the one with the best bound, and then of some near it."""
         largest = int(self.times.block_cost.max() + self.times.access.max() + self.times.between.max())
         most = max(1, 2**56 // (4 * largest * self.costs.cells.blocks))
-        guess = min(most, max(1, self.relaxed.cost // max(1, took)))
-        few = self._few(guess)
-        fast = self._try(few, most) or self._try_all(most)
-        if fast is None:
-            return guess
-        slow = (self.relaxed.cost, took)
-        for _ in range(TURNS):
-            if fast[0] <= slow[0] or slow[1] <= fast[1]:
+        took = measure(self.candidates, self.relaxed).latency_us
+        guess = min(most, max(1, self.relaxed.cost // took))
+        few, rings = self._few(guess)
+        tried = sorted({min(most, max(1, guess * 2**step // 32)) for step in range(0, 2 * STEPS, 2)})
+        bounds: dict[int, int] = {}
+        for _ in range(2):
+            bounds |= self._try(few, rings, tried)
+            ordered = sorted(bounds)
+            at = ordered.index(max(ordered, key=lambda each: bounds[each]))
+            low, high = ordered[max(0, at - 1)], ordered[min(len(ordered) - 1, at + 1)]
+            tried = sorted({low + (high - low) * step // (STEPS + 1) for step in range(1, STEPS + 1)} - set(ordered))
+            if not tried:
                 break
-            guess = min(most, max(1, ceil_div(fast[0] - slow[0], slow[1] - fast[1])))
-            met = self._try(few, guess, lawful=False)
-            if met is None or met in (fast, slow):
-                break
-            fast, slow = (met, slow) if met[1] <= self.limits.time_us else (fast, met)
-        return guess
+        if self.best is None:
+            self._try_all(most)
+        return max(bounds, key=lambda each: bounds[each])
 
-    def _few(self, multiplier: int) -> _Few:
-        """Costs and times of the candidates that look best with this multiplier, and what they are called in all."""
-        bounds = Programme(_mixed(self.costs, self.times, multiplier)).bounds_through()
+    def _few(self, multiplier: int) -> tuple[_Few, Ints]:
+        """What looks best with this multiplier: candidates, and first regions of rings."""
+        programme = Programme(_mixed(self.costs, self.times, multiplier))
+        bounds, rings = programme.bounds_through(), programme.ring_bounds().argsort()[:RINGS]
         kept = np.ones(len(bounds), dtype=bool)
         if len(bounds) > FEW:
             kept = bounds <= np.partition(bounds, FEW)[FEW]
         kept[[leg[0] for leg in self.relaxed.legs]] = True
         cells = kept[self.costs.cells.who]
+        costs, names, regions = reduced(self.costs, cells)
+        return (costs, reduced(self.times, cells)[0], names), np.flatnonzero(np.isin(regions, rings))
+
+    def _reduced(self, cells: Bools) -> _Few:
         costs, names, _ = reduced(self.costs, cells)
-        times, _, _ = reduced(self.times, cells)
-        return costs, times, names
+        return costs, reduced(self.times, cells)[0], names
 
-    def _try(
-        self, few: tuple[Lattice, Lattice, Ints], multiplier: int, *, lawful: bool = True
-    ) -> tuple[int, int] | None:
-        """Cost and time of a good path with this multiplier; None where there is none, or it had to keep the limits."""
+    def _try(self, few: _Few, rings: Ints, multipliers: list[int]) -> dict[int, int]:
+        """A bound, as far as these candidates and rings go, by each of some multipliers; good paths are remembered."""
         costs, times, names = few
-        path = Programme(_mixed(costs, times, multiplier)).closed()
-        if path is None:
-            return None
-        return self._note(Path(tuple((int(names[i]), start, end) for i, start, end in path.legs), 0), lawful=lawful)
+        both = np.repeat(multipliers, len(rings))
+        first, weight = np.tile(rings, len(multipliers)), both[:, None]
+        entry = np.full((len(both), len(costs.between)), INFINITE, dtype=np.int64)
+        entry[np.arange(len(both)), first] = 0
+        between = costs.between + weight[..., None] * times.between
+        found = sweep(
+            costs.cells,
+            costs.block_cost + weight * times.block_cost,
+            costs.access + weight * times.access,
+            between,
+            entry,
+        )
+        closed = found.left[-1].reshape(len(both), -1) + between[np.arange(len(both)), :, first]
+        bounds: dict[int, int] = {}
+        for at, multiplier in enumerate(both.tolist()):
+            least = int(closed[at].min())
+            bounds[multiplier] = min(bounds.get(multiplier, 4 * INFINITE), least - multiplier * self.limits.time_us)
+            if least < INFINITE:
+                self._note(walk_back(_mixed(costs, times, multiplier), found, at, int(closed[at].argmin())), names)
+        return bounds
 
-    def _try_all(self, multiplier: int) -> tuple[int, int] | None:
+    def _try_all(self, multiplier: int) -> None:
         path = Programme(_mixed(self.costs, self.times, multiplier)).cheapest()
-        return None if path is None else self._note(path, lawful=True)
+        if path is not None:
+            self._note(path.legs, np.arange(len(self.costs.region)))
 
-    def _note(self, path: Path, *, lawful: bool) -> tuple[int, int] | None:
-        keeps = not broken(self.candidates, self.limits, path)
-        if lawful and not keeps:
-            return None
+    def _note(self, legs: Sequence[PathLeg], names: Ints) -> int:
+        """How long a token takes on a path; it is remembered where it is the best so far."""
+        path = Path(tuple((int(names[i]), start, end) for i, start, end in legs), 0)
         cost = path_cost(self.costs, path.legs)
-        if keeps and (self.best is None or cost < self.best.cost):
+        if (self.best is None or cost < self.best.cost) and not broken(self.candidates, self.limits, path):
             self.best = Path(path.legs, cost)
-        return cost, measure(self.candidates, path).latency_us
+        return measure(self.candidates, path).latency_us
 
     def exact(self, multiplier: int) -> Found:
         """The best path there is, or the best one met with its gap."""
-        best = self.best
-        assert best is not None
         programme = Programme(_mixed(self.costs, self.times, multiplier))
-        most = best.cost + multiplier * self.limits.time_us
-        kept = programme.cell_bounds() < most
-        costs, names, _ = reduced(self.costs, kept)
-        if costs.cells.has_hole:
-            return Found(best, self._gap(best, best.cost))
-        times, _, _ = reduced(self.times, kept)
-        labels = _Labels(costs, times, multiplier, self.limits.time_us, best.cost)
-        closed = labels.run()
-        least = min(best.cost, labels.dropped)
-        for cost, legs in closed[:MOST_TRIED]:
-            path = Path(tuple((int(names[i]), start, end) for i, start, end in legs), cost)
-            if not broken(self.candidates, self.limits, path):
-                self.best = best = path if cost < best.cost else best
+        bounds = programme.cell_bounds()
+        least = 0
+        for cells, labels in ((FEW_CELLS, FEW_LABELS), (MOST_CELLS, MOST_LABELS)):
+            assert self.best is not None
+            below = self.best.cost
+            kept = bounds < below + multiplier * self.limits.time_us
+            left_out = 4 * INFINITE
+            if int(kept.sum()) > cells:
+                left_out = int(np.partition(bounds[kept], cells)[cells])
+                kept &= bounds < left_out
+            costs, times, names = self._reduced(kept)
+            if costs.cells.has_hole:
+                least = max(least, min(below, left_out - multiplier * self.limits.time_us))
+            else:
+                least = max(
+                    least,
+                    self._push(_Labels(costs, times, multiplier, self.limits.time_us, below, labels), names, left_out),
+                )
+            if least >= self.best.cost:
                 break
-        if closed:
-            least = min(least, closed[0][0])
-        return Found(best, self._gap(best, least))
+        return Found(self.best, max(0, self.best.cost - max(least, self.relaxed.cost)))
 
-    def _gap(self, best: Path, least: int) -> int:
-        return max(0, best.cost - max(least, self.relaxed.cost))
+    def _push(self, labels: _Labels, names: Ints, left_out: int) -> int:
+        """Take the best path that labels find; no path that keeps the limits costs less than what is returned."""
+        closed = labels.run()
+        for _, legs in closed:
+            before = self.best
+            self._note(legs, names)
+            if self.best is not before:
+                break
+        least = min(labels.below, labels.dropped, left_out - labels.multiplier * labels.time_us)
+        return min(least, closed[0][0]) if closed else least
 
 
 @dataclass(slots=True)
 class _Labels:
-    """Label setting over a small lattice: each label is (place, first region, cost, time, entry)."""
+    """Label setting over a small lattice. Each label is (place, ring, cost, time, entry): the place is a candidate, or
+    the region that was left; a ring is known by the region of its first leg."""
 
     costs: Lattice
     times: Lattice
@@ -177,10 +209,12 @@ class _Labels:
     time_us: int
     below: int
     """Only cheaper paths are looked for."""
+    most: int
+    """Labels that are kept at one block."""
     dropped: int = 4 * INFINITE
-    """Paths that cost less than this were not dropped for want of room."""
-    _left: list[list[Ints]] = field(default_factory=list)
-    """The least that is still to pay after each block in each cell: mixed, in time, in cost."""
+    """No path that costs less than this was dropped for want of room."""
+    _left: list[tuple[Ints, Ints]] = field(default_factory=list)
+    """(K, A) the least that is still to pay after each block in each cell, back to the first region: mixed, in time."""
     _parents: list[Ints] = field(default_factory=list)
     _entered: list[tuple[int, Ints]] = field(default_factory=list)
     """For each block the number of entries before it, and their candidates."""
@@ -188,37 +222,42 @@ class _Labels:
 
     def run(self) -> list[tuple[int, tuple[PathLeg, ...]]]:
         """Paths with their costs, the cheapest first, by their counted times within the limit."""
-        costs, regions = self.costs, len(self.costs.between)
+        costs, times, regions = self.costs, self.times, len(self.costs.between)
         self._bound()
-        inside = np.zeros((5, 0), dtype=np.int64)  # candidate, first region, cost, time, entry
-        hub = inside
+        inside = hub = np.zeros((5, 0), dtype=np.int64)
         for block in range(costs.cells.blocks):
             who = costs.cells.at(block)
-            inside = np.concatenate((inside[:, np.isin(inside[0], who)], self._entering(hub, who, block)), axis=1)
+            stays = inside[:, np.isin(inside[0], who)]
+            inside = np.concatenate((stays, self._entering(hub, who, block)), axis=1)
             inside[2] += costs.block_cost[inside[0]]
-            inside[3] += self.times.block_cost[inside[0]]
+            inside[3] += times.block_cost[inside[0]]
             inside = self._pruned(inside, block, who)
             hub = inside.copy()
             hub[0] = costs.region[inside[0]]
             hub[2] += costs.access[inside[0]]
-            hub[3] += self.times.access[inside[0]]
+            hub[3] += times.access[inside[0]]
             hub = hub[:, _undominated(hub, regions)]
         cost = hub[2] + costs.between[hub[0], hub[1]]
-        lasts = hub[3] + self.times.between[hub[0], hub[1]] <= self.time_us
+        lasts = hub[3] + times.between[hub[0], hub[1]] <= self.time_us
         order = np.flatnonzero(lasts & (cost < self.below))
         order = order[np.argsort(cost[order], kind="stable")]
         return [(int(cost[at]), self._legs(int(hub[4, at]))) for at in order[:MOST_TRIED]]
 
     def _bound(self) -> None:
-        for lattice in (_mixed(self.costs, self.times, self.multiplier), self.times, self.costs):
-            entry = np.zeros((1, len(lattice.between)), dtype=np.int64)
-            back = sweep(lattice.cells, lattice.block_cost, lattice.access, lattice.between, entry, back=True)
-            closing = int(lattice.between.min())
-            values = [
-                value - lattice.block_cost[lattice.cells.at(block)] + closing
-                for block, value in enumerate(reversed(back.values))
-            ]
-            self._left.append(values)
+        mixed = _mixed(self.costs, self.times, self.multiplier)
+        cells = mixed.cells
+        found = []
+        for lattice in (mixed, self.times):
+            # Every ring at once, from its end: back to the region that it began in.
+            entry = np.ascontiguousarray(lattice.between.T)
+            back = sweep(cells, lattice.block_cost, lattice.access, lattice.between, entry, back=True)
+            found.append(
+                [
+                    value.reshape(len(entry), -1) - lattice.block_cost[cells.at(block)]
+                    for block, value in enumerate(reversed(back.values))
+                ]
+            )
+        self._left = list(zip(*found, strict=True))
 
     def _entering(self, hub: Ints, who: Ints, block: int) -> Ints:
         """Every label that has left some region, into every candidate of this block."""
@@ -226,22 +265,21 @@ class _Labels:
         region = costs.region[who]
         if block == 0:
             first = np.arange(len(who))
-            cost, time, entry = costs.access[who], times.access[who], np.full(len(who), -1)
-            ring = region
+            entering = np.stack((who, region, costs.access[who], times.access[who], np.full(len(who), -1)))
         else:
-            labels, first = (each.ravel() for each in np.indices((hub.shape[1], len(who))))
+            labels = np.repeat(np.arange(hub.shape[1]), len(who))
+            first = np.tile(np.arange(len(who)), hub.shape[1])
+            entering = hub[:, labels]
             ways = hub[0][labels], region[first]
-            cost = hub[2][labels] + costs.between[ways] + costs.access[who[first]]
-            time = hub[3][labels] + times.between[ways] + times.access[who[first]]
-            ring, entry = hub[1][labels], hub[4][labels]
-        entering = np.stack((who[first], ring, cost, time, entry))
+            entering[0] = who[first]
+            entering[2] += costs.between[ways] + costs.access[who][first]
+            entering[3] += times.between[ways] + times.access[who][first]
         # What cannot be worth it goes at once: there are many.
-        left = self._left
-        own = costs.block_cost[entering[0]], times.block_cost[entering[0]]
-        mixed = cost + own[0] + self.multiplier * (time + own[1]) + left[0][block][first]
-        worth = (mixed < self.below + self.multiplier * self.time_us) & (
-            time + own[1] + left[1][block][first] <= self.time_us
-        )
+        time = entering[3] + times.block_cost[who][first]
+        mixed = entering[2] + costs.block_cost[who][first] + self.multiplier * time
+        left = self._left[block]
+        worth = mixed + left[0][entering[1], first] < self.below + self.multiplier * self.time_us
+        worth &= time + left[1][entering[1], first] <= self.time_us
         entering = entering[:, worth]
         entering = entering[:, _undominated(entering, len(costs.between))]
         self._parents.append(entering[4].copy())
@@ -251,18 +289,17 @@ class _Labels:
         return entering
 
     def _pruned(self, inside: Ints, block: int, who: Ints) -> Ints:
-        """Less those that break a limit, are bound to, or are no better than another in the same place."""
-        place = np.searchsorted(who, inside[0])
-        mixed = inside[2] + self.multiplier * inside[3] + self._left[0][block][place]
+        """Less those that are bound to break a limit, or are no better than another in the same place."""
+        place, left = np.searchsorted(who, inside[0]), self._left[block]
+        mixed = inside[2] + self.multiplier * inside[3] + left[0][inside[1], place]
         worth = mixed < self.below + self.multiplier * self.time_us
-        worth &= inside[3] + self._left[1][block][place] <= self.time_us
-        worth &= inside[2] + self._left[2][block][place] < self.below
+        worth &= inside[3] + left[1][inside[1], place] <= self.time_us
         kept = np.flatnonzero(worth)
         kept = kept[_undominated(inside[:, kept], len(self.costs.between))]
-        if len(kept) > MOST_LABELS:
+        if len(kept) > self.most:
             order = np.argsort(mixed[kept], kind="stable")
-            self.dropped = min(self.dropped, int(mixed[kept[order[MOST_LABELS]]]) - self.multiplier * self.time_us)
-            kept = np.sort(kept[order[:MOST_LABELS]])
+            self.dropped = min(self.dropped, int(mixed[kept[order[self.most]]]) - self.multiplier * self.time_us)
+            kept = np.sort(kept[order[: self.most]])
         return inside[:, kept]
 
     def _legs(self, entry: int) -> tuple[PathLeg, ...]:

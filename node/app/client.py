@@ -305,6 +305,7 @@ class Client:
             await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
         network, roads = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
+        columns = network.book.columns.copy()
         await self.peers.refresh()  # with what other processes have seen since
         await self.ledger.connect()
         market = Market(
@@ -317,6 +318,7 @@ class Client:
             standing=self.peers.standing,
             merit=network.merits.of,
             busy=self._busy.until,
+            columns=columns,
         )
         return manifest, market, await self._route(market, roads)
 

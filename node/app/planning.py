@@ -30,9 +30,11 @@ from protocol.choice import (
     nothing_known,
     shortlist,
 )
+from protocol.columns import Columns
 from protocol.errors import ConfigurationError, FundsError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
+from protocol.judging import Judge
 from protocol.kept_route import kept_legs, route_keeping
 from protocol.lawful_route import lawful_route, lawful_standbys
 from protocol.merit import Merit
@@ -150,6 +152,7 @@ class Market:
         merit: of a provider's public key: who is looked at first.
         busy: by public key of nodes that said so, when to come back, in Unix seconds: whoever comes then finds a place,
             whatever its offer says.
+        columns: that the offers stand in, where they do; nobody else changes them.
 
     Raises:
         ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
@@ -168,6 +171,7 @@ class Market:
         standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
         merit: MeritOf = nothing_known,
         busy: Mapping[bytes, int] = MappingProxyType({}),
+        columns: Columns | None = None,
     ) -> None:
         self._merit = merit
         self._request = request
@@ -190,6 +194,9 @@ class Market:
             else known_of(standing(address_of(offer.public_key)))
             for offer in self._offers
         }
+        self._columns = Columns() if columns is None else columns
+        self._rows = [(self._columns.row(offer), offer) for offer in self._offers]
+        """Each offer with its row among the columns."""
         self._staked: set[bytes] = set()
         """Whose stake was looked up."""
 
@@ -266,13 +273,26 @@ class Market:
         return [*short, *random.sample(others, min(CHANCES, len(others)))]
 
     def _admitted(self, among: Sequence[Offer] | None = None) -> list[Offer]:
+        if among is None:
+            judge_all = Judge(
+                columns=self._columns,
+                policy=self.policy,
+                model=self._manifest.root,
+                blocks=self._manifest.blocks,
+                venue=self._venue,
+                now=self._clock(),
+                needs=self._needs,
+                known={node: self._hoped(node) for node in self._known},
+            )
+            admitted = judge_all.admitted()
+            return [offer for row, offer in self._rows if admitted[row]]
         judge = partial(
             excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
         )
         blocks = self._manifest.blocks
         return [
             offer
-            for offer in (self._offers if among is None else among)
+            for offer in among
             if offer.blocks == blocks and judge(offer, known=self._hoped(offer.public_key)) is None
         ]
 
