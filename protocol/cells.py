@@ -165,6 +165,7 @@ def sweep(
         else _Runs(most, cells.blocks, block_cost)
     )
     arriving = entry.ravel()
+    lefts = np.full((cells.blocks, rings * regions), INFINITE, dtype=np.int64)
     found = Sweep(rings, [], [], [])
     order = range(cells.blocks - 1, -1, -1) if back else range(cells.blocks)
     for step, block in enumerate(order):
@@ -180,7 +181,7 @@ def sweep(
         if cells.gaps:
             value.fill(INFINITE)
         value[who] = best
-        left = np.full(rings * regions, INFINITE, dtype=np.int64)
+        left = lefts[step]
         if low < high:
             heads = cells.heads[cells.head_bounds[block] : cells.head_bounds[block + 1]]
             left[region.take(heads)] = np.minimum.reduceat(best + access_of[low:high], heads)

@@ -7,7 +7,7 @@ rule itself (`Judge.reason`): a clause that has no column yet then costs time, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -71,7 +71,7 @@ class Judge:
 
     @property
     def _asks_each(self) -> bool:
-        """Whether what the policy asks depends on more than kind and numbers: on who it is, or what others say of it."""
+        """Whether what is asked depends on more than kind and numbers: on who it is, or what others say of it."""
         return any(getattr(self.policy, name, None) for name in _OF_EACH)
 
     def _numbers_of_known(self) -> tuple[dict[Known, int], Ints]:
@@ -83,6 +83,17 @@ class Judge:
             if provider >= 0:
                 by_provider[provider] = numbers.setdefault(known, len(numbers))
         return numbers, by_provider[self.columns.at(Column.PROVIDER)]
+
+    def of_kinds(self) -> Callable[[int], Reason | None]:
+        """For a row as it is now: why its kind may not be used, where `admitted` found that out."""
+        numbers, of = self._numbers_of_known()
+        known, at, by_kind = list(numbers), self.columns.at, dict(self._by_kind)
+        ours = at(Column.MODEL) == self.columns.model(self.model)
+        ours &= at(Column.VENUE) == self.columns.venue(self.venue)
+        ours &= at(Column.EXPIRES_AT) > self.now
+        ours &= not self._asks_each
+        kinds = at(Column.KIND).copy()
+        return lambda row: by_kind.get((int(kinds[row]), known[of[row]])) if ours[row] else None
 
     def _kinds_admitted(self, kind: Ints, of: Ints, known: list[Known]) -> Bools:
         pair = kind * len(known) + of

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -24,7 +23,7 @@ from protocol.lattice import MAX_BLOCKS, Programme
 from protocol.no_route import beyond_limits, no_cover, nothing_usable
 from protocol.offer import Offer
 from protocol.policy import TIME_PER_TOKEN_US, Reason, ReasonCode
-from protocol.routes import Explanations, Route, RouteLeg
+from protocol.routes import Explained, Explanations, Route, RouteLeg
 from protocol.search import find
 from protocol.units import ceil_div, format_micro
 from protocol.ways import Ways
@@ -108,6 +107,7 @@ class _Attempt:
             time_us=TIME_PER_TOKEN_US.get(policy.latency_class, 0),
             first_us=FIRST_TOKEN_US.get(policy.latency_class) if wish.prompt else None,
         )
+        self._of_kinds = judge.of_kinds()
         self._weights = Weights(wish.prompt_milli, 1000 - wish.prompt_milli, wish.latency_weight)
         self._candidates = self._columns(ways)
         if len(self.rows):
@@ -194,14 +194,14 @@ class _Attempt:
         holders = []
         for at, (_, start, end) in enumerate(legs):
             before, after = lattice.region[legs[at - 1][0]], lattice.region[legs[(at + 1) % len(legs)][0]]
-            held = np.flatnonzero(
-                (c.start <= start) & (c.end >= end) & (True if c.most is None else c.most >= end - start)
-            )
+            held = lattice.cells.at(start)
+            held = held[c.end[held] >= end]
+            if c.most is not None:
+                held = held[c.most[held] >= end - start]
             region = lattice.region[held]
             cost = lattice.block_cost[held] * (end - start) + ways[held]
             cost += lattice.between[before, region] + lattice.between[region, after]
-            order = np.argsort(cost, kind="stable")
-            holders.append(held[order])
+            holders.append(held[np.argsort(cost, kind="stable")])
         chosen: list[list[RouteLeg]] = [[] for _ in legs]
         for _ in range(self._wish.standbys):
             for at, (_, start, end) in enumerate(legs):
@@ -215,23 +215,22 @@ class _Attempt:
 
     def _rejected(self) -> Explanations:
         """Of those that cannot be used."""
-        rows = np.flatnonzero(self._judge.columns.live() & ~self._usable).tolist()
-        return Explanations(
-            [self._offer(row) for row in rows], partial(self._why_not, [self._offer(row) for row in rows])
-        )
+        rows = np.flatnonzero(self._judge.columns.live() & ~self._usable)
+        return Explanations(len(rows), lambda at: self._why_not(int(rows[at])))
 
-    def _why_not(self, offers: list[Offer], at: int) -> Reason:
-        offer = offers[at]
-        reason = self._judge.reason(offer)
-        return self._wish.without[offer.public_key] if reason is None else reason
+    def _why_not(self, row: int) -> Explained:
+        offer = self._offer(row)
+        reason = self._of_kinds(row)
+        if reason is None:
+            reason = self._judge.reason(offer)
+        return offer, self._wish.without[offer.public_key] if reason is None else reason
 
     def _explained(self, found: Found) -> Explanations:
         """Of all that are not in it, as they are now."""
         others = self._judge.columns.live()
         others[self.rows[[candidate for candidate, _, _ in found.path.legs]]] = False
         rows = np.flatnonzero(others)
-        listed = [self._offers[row] for row in rows.tolist()]
-        return Explanations(listed, _Told(self, found, rows, listed))
+        return Explanations(len(rows), _Told(self, found, rows))
 
     def _extra(self, found: Found) -> dict[int, int]:
         """By row of a candidate, by how much routes with it are dearer at least; below 0 where cheaper ones break a
@@ -251,15 +250,16 @@ class _Attempt:
 class _Told:
     """Writes the reason for one of the offers that are not in a route; what that takes is computed when one is read."""
 
-    def __init__(self, attempt: _Attempt, found: Found, rows: Ints, offers: list[Offer]) -> None:
-        self._attempt, self._found, self._rows, self._offers = attempt, found, rows, offers
+    def __init__(self, attempt: _Attempt, found: Found, rows: Ints) -> None:
+        self._attempt, self._found, self._rows = attempt, found, rows.tolist()
         self._extra: dict[int, int] | None = None
 
-    def __call__(self, at: int) -> Reason:
+    def __call__(self, at: int) -> Explained:
         if self._extra is None:
             self._extra = self._attempt._extra(self._found)
-        extra = self._extra.get(int(self._rows[at]))
-        return self._attempt._why_not(self._offers, at) if extra is None else self._dearer(extra)
+        row = self._rows[at]
+        extra = self._extra.get(row)
+        return self._attempt._why_not(row) if extra is None else (self._attempt._offer(row), self._dearer(extra))
 
     def _dearer(self, extra: int) -> Reason:
         exact = self._attempt._exact

@@ -19,22 +19,20 @@ Explained = tuple[Offer, Reason]
 class Explanations(Sequence[Explained]):
     """Offers with the reason why they are not used; sentences are written when they are read."""
 
-    def __init__(self, offers: Sequence[Offer], reason: Callable[[int], Reason]) -> None:
-        self._offers = offers
-        self._reason = reason
+    def __init__(self, count: int, explain: Callable[[int], Explained]) -> None:
+        self._count = count
+        self._explain = explain
 
     @overload
     def __getitem__(self, at: int) -> Explained: ...
     @overload
     def __getitem__(self, at: slice) -> Sequence[Explained]: ...
     def __getitem__(self, at: int | slice) -> Explained | Sequence[Explained]:
-        numbers = range(len(self._offers))[at]
-        if isinstance(numbers, range):
-            return [(self._offers[number], self._reason(number)) for number in numbers]
-        return self._offers[numbers], self._reason(numbers)
+        numbers = range(self._count)[at]
+        return [self._explain(each) for each in numbers] if isinstance(numbers, range) else self._explain(numbers)
 
     def __len__(self) -> int:
-        return len(self._offers)
+        return self._count
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)

@@ -30,12 +30,12 @@ STEPS = 6
 """Multipliers that are tried at once."""
 RINGS = 4
 """First regions of the rings among which it is sought."""
-FEW_LABELS, MOST_LABELS = 100, 1_500
+FEW_LABELS, MOST_LABELS = 24, 400
 """That are kept at one block: at first, to find a good path soon; and where that was not enough. Beyond them the gap is
 above 0."""
-FEW_CELLS, MOST_CELLS = 1_500, 5_000
+FEW_CELLS, MOST_CELLS = 500, 5_000
 """That labels are pushed through, likewise."""
-_APART = 2**40
+_APART = 2**36
 """Microseconds beyond any path's."""
 MOST_TRIED = 64
 """Whole paths that are held against the limits, the cheapest first."""
@@ -88,7 +88,7 @@ class _Search:
     """The cheapest met that keeps all limits."""
 
     def multiplier(self) -> int:
-        """What a microsecond should cost: of some that are tried the one with the best bound, and then of some near it."""
+        """What a microsecond should cost: of some that are tried the one with the best bound, then of some near it."""
         largest = int(self.times.block_cost.max() + self.times.access.max() + self.times.between.max())
         most = max(1, 2**56 // (4 * largest * self.costs.cells.blocks))
         took = measure(self.candidates, self.relaxed).latency_us
@@ -141,9 +141,10 @@ class _Search:
         )
         closed = found.left[-1].reshape(len(both), -1) + between[np.arange(len(both)), :, first]
         bounds: dict[int, int] = {}
-        for at, multiplier in enumerate(both.tolist()):
+        for number, multiplier in enumerate(multipliers):
+            at = number * len(rings) + int(closed[number * len(rings) :][: len(rings)].min(axis=1).argmin())
             least = int(closed[at].min())
-            bounds[multiplier] = min(bounds.get(multiplier, 4 * INFINITE), least - multiplier * self.limits.time_us)
+            bounds[multiplier] = least - multiplier * self.limits.time_us
             if least < INFINITE:
                 self._note(walk_back(_mixed(costs, times, multiplier), found, at, int(closed[at].argmin())), names)
         return bounds
@@ -227,7 +228,9 @@ class _Labels:
         inside = hub = np.zeros((5, 0), dtype=np.int64)
         for block in range(costs.cells.blocks):
             who = costs.cells.at(block)
-            stays = inside[:, np.isin(inside[0], who)]
+            here = np.zeros(len(costs.region), dtype=bool)
+            here[who] = True
+            stays = inside[:, here[inside[0]]]
             inside = np.concatenate((stays, self._entering(hub, who, block)), axis=1)
             inside[2] += costs.block_cost[inside[0]]
             inside[3] += times.block_cost[inside[0]]
@@ -318,12 +321,12 @@ class _Labels:
 def _undominated(labels: Ints, regions: int) -> Ints:
     """Which labels have no other of their place and ring that costs no more and is no later; one of equals."""
     group = labels[0] * regions + labels[1]
-    order = np.lexsort((labels[3], labels[2], group))
-    if not len(order):
-        return order
+    order = labels[2].argsort(kind="stable")
     group = group[order]
+    by_group = group.argsort(kind="stable")
+    order, group = order[by_group], group[by_group]
     # Times of each group lie below all of the groups before: a running minimum begins anew with it.
-    times = labels[3][order] - _APART * np.cumsum(np.diff(group, prepend=group[0]) != 0)
+    times = labels[3][order] - _APART * group
     kept = np.ones(len(order), dtype=bool)
     kept[1:] = times[1:] < np.minimum.accumulate(times)[:-1]
     return np.sort(order[kept])
