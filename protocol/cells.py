@@ -41,7 +41,8 @@ class Cells:
     def of(cls, start: Ints, end: Ints, region: Ints, blocks: int) -> Cells:
         """All blocks of all spans of candidates that stand by region; at most 255 of them are 8-bit numbers."""
         kind = np.uint8 if blocks < 256 else np.int16
-        low, high = start.astype(kind), end.astype(kind)
+        low: Any = start.astype(kind)
+        high: Any = end.astype(kind)
         block = np.arange(blocks, dtype=kind)[:, None]
         flat = np.flatnonzero((low <= block) & (block < high))
         bounds = np.searchsorted(flat, np.arange(blocks + 1) * len(start))

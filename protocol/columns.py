@@ -266,7 +266,8 @@ class Columns:
 
     def live(self) -> Bools:
         """Which rows are offers."""
-        return self.at(Column.LIVE) == 1
+        live: Bools = self.at(Column.LIVE) == 1
+        return live
 
     # What the numbers mean
 

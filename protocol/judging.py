@@ -102,7 +102,8 @@ class Judge:
         for each in np.flatnonzero(met).tolist():
             number, which = divmod(each, len(known))
             met[each] = self._of_kind(number, known[which]) is None
-        return met[pair]
+        admitted: Bools = met[pair]
+        return admitted
 
     def _of_kind(self, kind: int, known: Known) -> Reason | None:
         """Why no offer of a kind may be used, by whomever of whom just this is known."""

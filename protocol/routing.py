@@ -53,6 +53,7 @@ def route(
     prompt_milli: int = 500,
     prompt: int = 0,
     regions: Regions = ONE_REGION,
+    standbys: int = 0,
 ) -> Route:
     """The best route through `blocks` blocks of `model`.
 
@@ -65,12 +66,14 @@ def route(
         known: what the client has found out of providers, by public key; of others it knows nothing.
         prompt_milli: thousandths of the job's tokens that are prompt; weighs `price_in` against `price_out`.
         prompt: tokens of the prompt; 0 where the time to the first token is not to be limited.
+        regions: how far providers are from one another.
+        standbys: offers that are named for each leg to take its place.
 
     Raises:
         NoRouteError: with a code and the reason for every offer that cannot be used.
         ConfigurationError: an argument out of range.
     """
-    wish = Wish(latency_weight=latency_weight, prompt_milli=prompt_milli, prompt=prompt)
+    wish = Wish(latency_weight=latency_weight, prompt_milli=prompt_milli, prompt=prompt, standbys=standbys)
     old = _superseded(offers)
     current = [at for at in range(len(offers)) if at not in old]
     columns = Columns(offers[at] for at in current)

@@ -127,7 +127,7 @@ class _Search:
     def _try(self, few: _Few, rings: Ints, multipliers: list[int]) -> dict[int, int]:
         """A bound, as far as these candidates and rings go, by each of some multipliers; good paths are remembered."""
         costs, times, names = few
-        both = np.repeat(multipliers, len(rings))
+        both: Ints = np.repeat(np.array(multipliers, dtype=np.int64), len(rings))
         first, weight = np.tile(rings, len(multipliers)), both[:, None]
         entry = np.full((len(both), len(costs.between)), INFINITE, dtype=np.int64)
         entry[np.arange(len(both)), first] = 0
@@ -185,6 +185,7 @@ class _Search:
                 )
             if least >= self.best.cost:
                 break
+        assert self.best is not None
         return Found(self.best, max(0, self.best.cost - max(least, self.relaxed.cost)))
 
     def _push(self, labels: _Labels, names: Ints, left_out: int) -> int:

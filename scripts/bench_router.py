@@ -324,28 +324,44 @@ def graph_search(c: Candidates, weights: Weights) -> int | None:
     cost, access = lattice.block_cost.tolist(), lattice.access.tolist()
     region, between = c.region.tolist(), lattice.between.tolist()
     start, end = c.start.tolist(), c.end.tolist()
-    graph: dict[object, dict[object, int]] = {"start": {}}
+    graph: dict[Node, dict[Node, int]] = {START: {}}
     holding = [[i for i in range(len(start)) if start[i] <= block < end[i]] for block in range(c.blocks)]
     for i in holding[0]:
-        graph["start"][i, 0] = access[i]
+        graph[START][i, 0] = access[i]
     for i in range(len(start)):
         for block in range(start[i], end[i]):
             graph.setdefault((i, block), {})[i, block + 1] = cost[i]
         out = graph.setdefault((i, end[i]), {})
         if end[i] == c.blocks:
-            out["end"] = access[i]
+            out[END] = access[i]
             continue
         for j in holding[end[i]]:
             if j != i:
                 out[j, end[i]] = access[i] + between[region[i]][region[j]] + access[j]
-    best: dict[object, int] = {"start": 0}
-    before: dict[object, object] = {}
+    found = dijkstra(graph)
+    if found is None:
+        return None
+    total, first, last = found
+    return total + between[region[last]][region[first]]
+
+
+Node = tuple[int, int]
+START, END = (-1, 0), (-2, 0)
+
+
+def dijkstra(graph: dict[Node, dict[Node, int]]) -> tuple[int, int, int] | None:
+    """The cost of the cheapest way from start to end, and the first and the last server on it."""
+    best: dict[Node, int] = {START: 0}
+    before: dict[Node, Node] = {}
     tick = itertools.count()
-    queue: list[tuple[int, int, object]] = [(0, next(tick), "start")]
+    queue: list[tuple[int, int, Node]] = [(0, next(tick), START)]
     while queue:
         so_far, _, node = heapq.heappop(queue)
-        if node == "end":
-            break
+        if node == END:
+            path = [before[END]]
+            while before[path[-1]] != START:
+                path.append(before[path[-1]])
+            return so_far, path[-1][0], path[0][0]
         if so_far > best[node]:
             continue
         for following, more in graph.get(node, {}).items():
@@ -353,14 +369,7 @@ def graph_search(c: Candidates, weights: Weights) -> int | None:
             if total < best.get(following, total + 1):
                 best[following], before[following] = total, node
                 heapq.heappush(queue, (total, next(tick), following))
-    if "end" not in best:
-        return None
-    path, node = [], before["end"]
-    while node != "start":
-        path.append(node)
-        node = before[node]
-    last, first = path[0][0], path[-1][0]  # type: ignore[index]
-    return best["end"] + between[region[last]][region[first]]
+    return None
 
 
 # A book under churn

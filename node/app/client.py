@@ -299,6 +299,15 @@ class Client:
         require_funds(reserved_caps(deal.session), rules, free)
         return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
 
+    async def route(self, request: Request) -> tuple[ModelManifest, Route, dict[bytes, int]]:
+        """The best route for a request on the offers of now, with the round trips that were measured for it, by public
+        key. Nothing is reserved, and no money is needed. Raises as `plan`.
+        """
+        require_routable(self.config)
+        require_tokens(request)
+        manifest, market, found = await self._look_for_route(request)
+        return manifest, found, market.round_trips
+
     async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
         if self.config.standbys:

@@ -46,6 +46,7 @@ from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Route, RouteLeg, rout
 from protocol.standing import NEWCOMER, Deed, Standing
 from protocol.terms import Plan, SamplingTerms
 from protocol.units import format_micro
+from protocol.ways import measured_ways
 
 __all__ = [
     "LEAST_CAP",
@@ -65,6 +66,8 @@ OPERATIONS = 3
 """Of one job on the ledger, each for a fee: open, settle, release."""
 CHANCES = 2
 """Offers of newcomers that are looked at beside those of known providers."""
+STANDBYS = 2
+"""That are named for each leg of a route, where there are so many."""
 LEAST_CAP = 1
 """Micro-units that any job reserves: nothing that is served is free."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
@@ -333,6 +336,11 @@ class Market:
         there = self._round_trips.keys() | round_trips.keys()
         return self._admitted([offer for offer in self._offers if offer.public_key in there])
 
+    @property
+    def round_trips(self) -> dict[bytes, int]:
+        """Microseconds by public key, to those that answered."""
+        return dict(self._round_trips)
+
     def route(self) -> Route:
         """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""
         asked = self._round_trips.keys()
@@ -350,6 +358,9 @@ class Market:
             needs=self._needs,
             known=self._known,
             prompt_milli=self._prompt_milli,
+            prompt=self.plan.prompt,
+            regions=measured_ways(self._offers, self._round_trips),
+            standbys=STANDBYS,
         )
         without = dict.fromkeys(dearer, ENOUGH) | shunned | self._without
         among = partial(lawful_route, self._offers, without, policy=self.policy, until=self.law.until, cost=self._cost)
