@@ -24,17 +24,9 @@ from node.app.known_names import KnownNames
 from node.app.looking import look
 from node.app.models import Text, fetch_manifest, fetch_tokenizer, kept_manifest
 from node.app.peers import open_peers
-from node.app.planning import (
-    LEAST_CAP,
-    OPERATIONS,
-    JobPlan,
-    Market,
-    Request,
-    require_funds,
-    require_routable,
-    require_tokens,
-)
+from node.app.planning import JobPlan, Market, Request
 from node.app.receipts import Kept, keep_bundle, make_bundle
+from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
 from node.app.shunned import shunned
 from node.app.stakes import stakes_by
 from node.app.witnessed import witnessed_of
@@ -300,9 +292,7 @@ class Client:
         return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
 
     async def route(self, request: Request) -> tuple[ModelManifest, Route, dict[bytes, int]]:
-        """The best route for a request on the offers of now, with the round trips that were measured for it, by public
-        key. Nothing is reserved, and no money is needed. Raises as `plan`.
-        """
+        """As `plan`, without money: the best route, and the round trips that were measured for it, by public key."""
         require_routable(self.config)
         require_tokens(request)
         manifest, market, found = await self._look_for_route(request)

@@ -31,7 +31,7 @@ from protocol.choice import (
     shortlist,
 )
 from protocol.columns import Columns
-from protocol.errors import ConfigurationError, FundsError
+from protocol.errors import ConfigurationError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
 from protocol.judging import Judge
@@ -41,35 +41,22 @@ from protocol.merit import Merit
 from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
-from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
+from protocol.policy import Known, Needs, Policy, Reason, ReasonCode, excluded
 from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Route, RouteLeg, route
 from protocol.standing import NEWCOMER, Deed, Standing
 from protocol.terms import Plan, SamplingTerms
-from protocol.units import format_micro
 from protocol.ways import measured_ways
 
-__all__ = [
-    "LEAST_CAP",
-    "JobPlan",
-    "Market",
-    "Request",
-    "require_funds",
-    "require_routable",
-    "require_tokens",
-]
+__all__ = ["JobPlan", "Market", "Request"]
 
 PROMPT_CHUNK = 128
 """Prompt tokens in one window, at most: with several windows ahead, each leg works on another chunk."""
 AHEAD = 3
 """Windows that legs may serve beyond the last one that all have signed for."""
-OPERATIONS = 3
-"""Of one job on the ledger, each for a fee: open, settle, release."""
 CHANCES = 2
 """Offers of newcomers that are looked at beside those of known providers."""
 STANDBYS = 2
 """That are named for each leg of a route, where there are so many."""
-LEAST_CAP = 1
-"""Micro-units that any job reserves: nothing that is served is free."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
 
 
@@ -115,33 +102,6 @@ class JobPlan:
     def reserved_micro(self) -> int:
         """Micro-units that the session reserves: the most that its legs can cost."""
         return reserved_caps(self.deal.session)
-
-
-def require_tokens(request: Request) -> None:
-    """Raises ConfigurationError for a request that asks nothing."""
-    if not request.prompt:
-        raise ConfigurationError("the prompt has no tokens", hint="write something to ask")
-
-
-def require_routable(config: ClientConfig) -> None:
-    """Raises ConfigurationError for a latency class that no route over a network keeps to."""
-    if LatencyClass(config.latency_class) not in TIME_PER_TOKEN_US:
-        raise ConfigurationError(
-            f"{config.latency_class} jobs are never sent over a network",
-            hint="run the model on this machine, or choose --latency-class metro or a slower one",
-        )
-
-
-def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
-    """Raises FundsError where the free money does not pay for a session's caps and the ledger's fees."""
-    fees = OPERATIONS * rules.fee
-    if free_micro < caps_micro + fees:
-        raise FundsError(
-            f"balance too low: the job reserves {format_micro(caps_micro)} at least and costs {format_micro(fees)} in "
-            f"ledger fees, {format_micro(free_micro)} is free, {format_micro(caps_micro + fees - free_micro)} is "
-            "missing",
-            hint="deposit the missing amount (`joule faucet` on a local network), or lower --max-tokens",
-        )
 
 
 class Market:
