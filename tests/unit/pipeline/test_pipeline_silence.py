@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from memory_links import MemoryLink
-from small_market import SmallMarket, limits_of
+from small_market import RATES, SmallMarket, limits_of
 from virtual_loop import run_virtually
 
 from node.pipeline.buying.client import JobClient
@@ -278,3 +278,24 @@ def test_m84_honest_times_add_up(tmp_path: Path) -> None:
         assert Deed.ADRIFT not in {deed for noted in deeds(market).values() for deed in noted}
 
     in_market(tmp_path, story, pass_s=0.4)
+
+
+def test_late_tokens_are_cheaper_from_the_legs_clock_to_the_ledger(tmp_path: Path) -> None:
+    """Every token takes 0.4 s at each leg, which says that 0.05 s is late; half of its price is the discount."""
+
+    async def paid(folder: Path, discount_ppm: int) -> list[int]:
+        market = SmallMarket(folder)
+        market.pass_s = 0.4
+        for node in market.nodes:
+            node.rates = node.rates.replace(late_discount_ppm=discount_ppm)
+        async with market:
+            _, result = await market.run(market.deal(PROMPT, 10))
+            assert [result.tab.book.late(leg) for leg in range(3)] == [10, 10, 10]
+            assert {deed for _, deed, _ in market.peers.noted} == {Deed.SERVED, Deed.LATE}
+            return list(result.paid)
+
+    full = run_virtually(paid(tmp_path / "full", 0))
+    half = run_virtually(paid(tmp_path / "half", 500_000))
+    discount = 10 * (RATES.price_out // 2) // 1_000_000
+    assert [whole - cheap for whole, cheap in zip(full, half, strict=True)] == [discount] * 3
+    assert discount > 0
