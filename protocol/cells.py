@@ -32,32 +32,33 @@ class Cells:
     """(B + 1) where the cells of each block begin."""
     heads: Ints
     """Where, counted from the first cell of the block, another region begins."""
+    head_region: Ints
+    """The region that begins there."""
     head_bounds: list[int]
     """(B + 1) where the heads of each block begin."""
-    gaps: bool = False
-    """Whether a candidate may have a hole in its span."""
+    starts: Ints | None
+    """(N,) the first block of each candidate, where nobody has a hole in its span; None where somebody may."""
 
     @classmethod
     def of(cls, start: Ints, end: Ints, region: Ints, blocks: int) -> Cells:
-        """All blocks of all spans of candidates that stand by region; at most 255 of them are 8-bit numbers."""
-        kind = np.uint8 if blocks < 256 else np.int16
-        low: Any = start.astype(kind)
-        high: Any = end.astype(kind)
-        block = np.arange(blocks, dtype=kind)[:, None]
-        flat = np.flatnonzero((low <= block) & (block < high))
-        bounds = np.searchsorted(flat, np.arange(blocks + 1) * len(start))
-        who = flat - np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
-        return cls._made(who, region[who], bounds, gaps=False)
+        """All blocks of all spans of candidates that stand by region."""
+        low: Any = start.astype(np.int16)
+        high: Any = end.astype(np.int16)
+        holders = [np.flatnonzero((low <= block) & (high > block)) for block in range(blocks)]
+        bounds = np.cumsum([0, *map(len, holders)])
+        who = np.concatenate(holders)
+        return cls._made(who, region.take(who), bounds, starts=start)
 
     @classmethod
-    def _made(cls, who: Ints, region: Ints, bounds: Ints, *, gaps: bool) -> Cells:
+    def _made(cls, who: Ints, region: Ints, bounds: Ints, *, starts: Ints | None) -> Cells:
         new = np.ones(len(who), dtype=bool)
         np.not_equal(region[1:], region[:-1], out=new[1:])
         new[bounds[:-1][bounds[:-1] < len(who)]] = True
         heads = np.flatnonzero(new)
         head_bounds = np.searchsorted(heads, bounds)
+        head_region = region.take(heads)
         heads -= np.repeat(bounds[:-1], np.diff(head_bounds))
-        return cls(who, region, bounds.tolist(), heads, head_bounds.tolist(), gaps)
+        return cls(who, region, bounds.tolist(), heads, head_region, head_bounds.tolist(), starts)
 
     @property
     def blocks(self) -> int:
@@ -98,7 +99,7 @@ class Cells:
         who = self.who[kept]
         if names is not None:
             who = names[who]
-        return Cells._made(who, self.region[kept] if region is None else region[who], before[self.bounds], gaps=True)
+        return Cells._made(who, self.region[kept] if region is None else region[who], before[self.bounds], starts=None)
 
     def copies(self, rings: int, candidates: int, regions: int) -> Cells:
         """The same cells several times over, as if for so many times the candidates and regions."""
@@ -110,7 +111,7 @@ class Cells:
         source = np.concatenate(pieces)
         bounds = np.array(self.bounds) * rings
         who, region = self.who[source] + ring * candidates, self.region[source] + ring * regions
-        return Cells._made(who, region, bounds, gaps=self.gaps)
+        return Cells._made(who, region, bounds, starts=None if self.starts is None else np.tile(self.starts, rings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,18 @@ class Sweep:
     """What one pass over the blocks found, in the order in which it went over them; K rings one after another."""
 
     rings: int
-    values: list[Ints]
-    """For each block (K * A,) cheapest cost of having done it in each of its A cells."""
-    arriving: list[Ints]
-    """For each block (K * R,) cheapest cost of coming into each region before it."""
-    left: list[Ints]
-    """For each block (K * R,) cheapest cost of having left each region after it."""
+    bounds: list[int]
+    """(B + 1) where the values of each block begin."""
+    values: Ints
+    """(K * C,) for each cell the cheapest cost of having done its block in its candidate, by block and then by ring."""
+    arriving: Ints
+    """(B, K * R) cheapest cost of coming into each region before a block, on the side that the sweep comes from."""
+    left: Ints
+    """(B, K * R) cheapest cost of having left each region after it."""
 
     def values_of(self, block: int, ring: int) -> Ints:
-        """Those of one ring."""
-        values = self.values[block]
+        """Those of one ring in one block."""
+        values = self.values[self.bounds[block] : self.bounds[block + 1]]
         size = len(values) // self.rings
         return values[ring * size : (ring + 1) * size]
 
@@ -157,40 +160,40 @@ def sweep(
         block_cost = np.broadcast_to(block_cost, (rings, candidates)).ravel()
         access = np.broadcast_to(access, (rings, candidates)).ravel()
         most = None if most is None else np.tile(most, rings)
+    capped = most is not None and int(most.min(initial=cells.blocks)) < cells.blocks
+    runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
     ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
+    hops = np.empty((rings, regions, regions), dtype=np.int64)
     cost_of, access_of = block_cost.take(cells.who), access.take(cells.who)
     value = np.full(len(block_cost), INFINITE, dtype=np.int64)
-    runs = (
-        None
-        if most is None or int(most.min(initial=cells.blocks)) >= cells.blocks
-        else _Runs(most, cells.blocks, block_cost)
-    )
-    arriving = entry.ravel()
+    values = np.empty(len(cells.who), dtype=np.int64)
+    arrivals = np.empty((cells.blocks, rings * regions), dtype=np.int64)
     lefts = np.full((cells.blocks, rings * regions), INFINITE, dtype=np.int64)
-    found = Sweep(rings, [], [], [])
-    order = range(cells.blocks - 1, -1, -1) if back else range(cells.blocks)
-    for step, block in enumerate(order):
-        low, high = cells.bounds[block], cells.bounds[block + 1]
-        who, region = cells.who[low:high], cells.region[low:high]
-        best = arriving.take(region)
-        best += access_of[low:high]
-        young = None if runs is None else runs.step(step, who, best)
-        np.minimum(best, value.take(who), out=best)
-        best += cost_of[low:high]
-        if young is not None:
-            best[young[0]] = young[1]
-        if cells.gaps:
-            value.fill(INFINITE)
-        value[who] = best
-        left = lefts[step]
+    all_who, all_region, bounds, whole = cells.who, cells.region, cells.bounds, cells.starts is not None
+    arriving = entry.reshape(-1)
+    for step, block in enumerate(range(cells.blocks - 1, -1, -1) if back else range(cells.blocks)):
+        low, high = bounds[block], bounds[block + 1]
+        arrivals[block] = arriving
+        left = lefts[block]
         if low < high:
-            heads = cells.heads[cells.head_bounds[block] : cells.head_bounds[block + 1]]
-            left[region.take(heads)] = np.minimum.reduceat(best + access_of[low:high], heads)
-        found.values.append(best)
-        found.arriving.append(arriving)
-        found.left.append(left)
-        arriving = (left.reshape(rings, regions, 1) + ways).min(axis=1).ravel()
-    return found
+            who, here, best = all_who[low:high], access_of[low:high], values[low:high]
+            np.add(arriving.take(all_region[low:high]), here, out=best)
+            young = None if runs is None else runs.step(step, who, best)
+            np.minimum(best, value.take(who), out=best)
+            best += cost_of[low:high]
+            if young is not None:
+                best[young[0]] = young[1]
+            if not whole:
+                value.fill(INFINITE)
+            value[who] = best
+            first, last = cells.head_bounds[block], cells.head_bounds[block + 1]
+            least = np.minimum.reduceat(best + here, cells.heads[first:last])
+            left[cells.head_region[first:last]] = least
+        elif not whole:
+            value.fill(INFINITE)
+        np.add(left.reshape(rings, regions, 1), ways, out=hops)
+        arriving = np.minimum.reduce(hops, axis=1).reshape(-1)
+    return Sweep(rings, bounds, values, arrivals, lefts)
 
 
 class _Runs:

@@ -23,6 +23,8 @@ __all__ = ["Judge"]
 
 _OF_EACH: dict[str, object] = {"trust": None, "lists": ()}
 """Fields of a policy that are about each provider by itself, and what asks nothing of it."""
+_ANY_PRICE = 2**40
+"""No price of a block is above this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,28 +48,33 @@ class Judge:
     def admitted(self) -> Bools:
         """(rows,) which offers may be used."""
         at, needs, policy = self.columns.at, self.needs, self.policy
-        limit_us = TIME_PER_TOKEN_US.get(policy.latency_class, -1)
         numbers, of = self._numbers_of_known()
         length = at(Column.END) - at(Column.START)
-        fits = self.columns.live()
-        fits &= at(Column.MODEL) == self.columns.model(self.model)
-        fits &= at(Column.VENUE) == self.columns.venue(self.venue)
-        fits &= at(Column.EXPIRES_AT) > self.now
+        fits = self._ours()
+        fits[fits] = self._kinds_admitted(at(Column.KIND)[fits], of[fits], list(numbers))
         fits &= at(Column.BLOCKS) == self.blocks
         fits &= at(Column.CONTEXT) >= needs.positions
-        fits &= (at(Column.WINDOW) >= needs.window) & (at(Column.CHUNK) >= needs.chunk)
-        fits &= at(Column.POSITION_US) < (limit_us + 1) * length
-        if policy.max_price_in is not None:
-            fits &= at(Column.PRICE_IN) <= min(policy.max_price_in, 2**40) * length
-        if policy.max_price_out is not None:
-            fits &= at(Column.PRICE_OUT) <= min(policy.max_price_out, 2**40) * length
+        fits &= at(Column.WINDOW) >= needs.window
+        fits &= at(Column.CHUNK) >= needs.chunk
+        fits &= at(Column.POSITION_US) < (TIME_PER_TOKEN_US.get(policy.latency_class, -1) + 1) * length
+        for cap, price in ((policy.max_price_in, Column.PRICE_IN), (policy.max_price_out, Column.PRICE_OUT)):
+            if cap is not None:
+                fits &= at(price) <= min(cap, _ANY_PRICE) * length
         keeps_place = np.array([each.has_place for each in numbers])
         fits &= (at(Column.SESSIONS) > 0) | keeps_place[of]
-        fits[fits] = self._kinds_admitted(at(Column.KIND)[fits], of[fits], list(numbers))
         if self._asks_each:
             for row in np.flatnonzero(fits).tolist():
                 fits[row] = self.reason(self.columns.offer(row)) is None
         return fits
+
+    def _ours(self) -> Bools:
+        """Which rows are offers of this model on this ledger that are in force."""
+        at = self.columns.at
+        ours = at(Column.MODEL) == self.columns.model(self.model)
+        ours &= at(Column.VENUE) == self.columns.venue(self.venue)
+        ours &= at(Column.EXPIRES_AT) > self.now
+        ours &= self.columns.live()
+        return ours
 
     @property
     def _asks_each(self) -> bool:
@@ -84,16 +91,23 @@ class Judge:
                 by_provider[provider] = numbers.setdefault(known, len(numbers))
         return numbers, by_provider[self.columns.at(Column.PROVIDER)]
 
-    def of_kinds(self) -> Callable[[int], Reason | None]:
-        """For a row as it is now: why its kind may not be used, where `admitted` found that out."""
+    def why_not(self) -> Callable[[int, Offer], Reason | None]:
+        """For a row as it is now and its offer, once `admitted` has judged the kinds: as `reason`, and sooner."""
         numbers, of = self._numbers_of_known()
-        known, at, by_kind = list(numbers), self.columns.at, dict(self._by_kind)
-        ours = at(Column.MODEL) == self.columns.model(self.model)
-        ours &= at(Column.VENUE) == self.columns.venue(self.venue)
-        ours &= at(Column.EXPIRES_AT) > self.now
-        ours &= not self._asks_each
-        kinds = at(Column.KIND).copy()
-        return lambda row: by_kind.get((int(kinds[row]), known[of[row]])) if ours[row] else None
+        known, by_kind, ours, kinds = (
+            list(numbers),
+            dict(self._by_kind),
+            self._ours(),
+            self.columns.at(Column.KIND).copy(),
+        )
+        numbers_only = replace(self, policy=_lawless(self.policy))
+
+        def of_row(row: int, offer: Offer) -> Reason | None:
+            if self._asks_each or not ours[row]:
+                return self.reason(offer)
+            return by_kind.get((int(kinds[row]), known[of[row]])) or numbers_only.reason(offer)
+
+        return of_row
 
     def _kinds_admitted(self, kind: Ints, of: Ints, known: list[Known]) -> Bools:
         pair = kind * len(known) + of
@@ -133,3 +147,17 @@ class Judge:
             text = f"it says that the model has {offer.blocks} blocks, not {self.blocks}"
             return Reason(ReasonCode.BLOCKS, text)
         return reason
+
+
+def _lawless(policy: Policy) -> Policy:
+    """What a policy asks of numbers."""
+    return Policy(
+        latency_class=policy.latency_class,
+        max_price_in=policy.max_price_in,
+        max_price_out=policy.max_price_out,
+        allow=(),
+        deny=(),
+        min_evidence=Evidence.CLAIMED,
+        min_stake=policy.min_stake,
+        precision=policy.precision,
+    )

@@ -164,7 +164,7 @@ class Programme:
 
     def ring_bounds(self) -> Ints:
         """(R,) no ring that begins in a region costs less."""
-        ends, starts = self.forward.left[-1], self.backward.left[-1]
+        ends, starts = self.forward.left[-1], self.backward.left[0]
         # From each first region to each last one, and back to the first.
         least: Ints = (np.maximum(starts[:, None], ends[None, :]) + self.lattice.between.T).min(axis=1)
         return least
@@ -172,9 +172,9 @@ class Programme:
     def cell_bounds(self) -> Ints:
         """(C,) no ring of several legs that uses a candidate for a block costs less."""
         lattice = self.lattice
-        forward, backward = np.concatenate(self.forward.values), np.concatenate(self.backward.values[::-1])
-        closing = int(lattice.between.min())
-        bounds: Ints = forward + backward - lattice.block_cost[lattice.cells.who] + closing
+        bounds = self.forward.values + self.backward.values
+        bounds -= lattice.block_cost.take(lattice.cells.who)
+        bounds += int(lattice.between.min())
         return bounds
 
     def bounds_through(self) -> Ints:
@@ -236,16 +236,19 @@ def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[P
 
 def _entry(lattice: Lattice, found: Sweep, ring: int, candidate: int, end: int, value: int) -> int:
     """At which block a path entered a candidate, in which it has done the one before `end` at this cost: the first."""
+    cells = lattice.cells
+    if cells.starts is not None:
+        first = int(cells.starts[candidate])
+    else:
+        first = end - 1
+        while first > 0 and cells.holds(first - 1, candidate):
+            first -= 1
+    if lattice.most is not None:
+        first = max(first, end - int(lattice.most[candidate]))
     region = ring * len(lattice.between) + int(lattice.region[candidate])
-    cost, access = int(lattice.block_cost[candidate]), int(lattice.access[candidate])
-    first = end - 1
-    at = end - 1
-    most = end if lattice.most is None else int(lattice.most[candidate])
-    while at >= 0 and end - at <= most and lattice.cells.holds(at, candidate):
-        if int(found.arriving[at][region]) + access + cost * (end - at) == value:
-            first = at
-        at -= 1
-    return first
+    entering = found.arriving[first:end, region] + int(lattice.access[candidate])
+    done = entering + int(lattice.block_cost[candidate]) * np.arange(end - first, 0, -1)
+    return first + int((done == value).argmax())
 
 
 def path_cost(lattice: Lattice, legs: Sequence[PathLeg]) -> int:

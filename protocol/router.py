@@ -96,7 +96,7 @@ class _Attempt:
     """One search over some usable rows."""
 
     def __init__(self, judge: Judge, ways: Ways, wish: Wish, usable: Bools) -> None:
-        self._judge, self._wish, self._usable = judge, wish, usable
+        self._judge, self.wish, self._usable = judge, wish, usable
         self._offers = judge.columns.offers()
         self.rows = _in_order(judge.columns, ways, np.flatnonzero(usable))
         """Of the candidates."""
@@ -107,7 +107,7 @@ class _Attempt:
             time_us=TIME_PER_TOKEN_US.get(policy.latency_class, 0),
             first_us=FIRST_TOKEN_US.get(policy.latency_class) if wish.prompt else None,
         )
-        self._of_kinds = judge.of_kinds()
+        self._reason_of = judge.why_not()
         self._weights = Weights(wish.prompt_milli, 1000 - wish.prompt_milli, wish.latency_weight)
         self._candidates = self._columns(ways)
         if len(self.rows):
@@ -126,7 +126,7 @@ class _Attempt:
             price_in=column(Column.PRICE_IN),
             price_out=column(Column.PRICE_OUT),
             position_us=column(Column.POSITION_US),
-            prompt_us=np.minimum(column(Column.PROMPT_US) * min(self._wish.prompt, 2**24), _MOST_PROMPT_US),
+            prompt_us=np.minimum(column(Column.PROMPT_US) * min(self.wish.prompt, 2**24), _MOST_PROMPT_US),
             access_us=ways.access_us[rows],
             region=ways.region[rows],
             between_us=ways.between_us,
@@ -137,7 +137,7 @@ class _Attempt:
     def _most(self, rows: Ints) -> Ints | None:
         blocks, columns = self._judge.blocks, self._judge.columns
         by_provider = np.full(max(1, columns.providers), blocks, dtype=np.int64)
-        for key, most in self._wish.most_blocks.items():
+        for key, most in self.wish.most_blocks.items():
             provider = columns.provider(key)
             if provider >= 0:
                 by_provider[provider] = max(1, most)
@@ -165,12 +165,12 @@ class _Attempt:
             latency_us=measured.latency_us,
             gap=ceil_div(found.gap, 1000),
             explanations=self._explained(found),
-            first_us=measured.first_us if self._wish.prompt else None,
-            standbys=tuple(self._standbys(found)) if self._wish.standbys else (),
+            first_us=measured.first_us if self.wish.prompt else None,
+            standbys=tuple(self._standbys(found)) if self.wish.standbys else (),
         )
 
     def _leg(self, candidate: int, start: int, end: int) -> RouteLeg:
-        offer, used = self._offer(int(self.rows[candidate])), end - start
+        offer, used = self.offer(int(self.rows[candidate])), end - start
         return RouteLeg(
             offer,
             BlockSpan(start=start, end=end),
@@ -178,7 +178,7 @@ class _Attempt:
             price_out=ceil_div(offer.rates.price_out * used, len(offer.span)),
         )
 
-    def _offer(self, row: int) -> Offer:
+    def offer(self, row: int) -> Offer:
         offer = self._offers[row]
         assert offer is not None
         return offer
@@ -203,7 +203,7 @@ class _Attempt:
             cost += lattice.between[before, region] + lattice.between[region, after]
             holders.append(held[np.argsort(cost, kind="stable")])
         chosen: list[list[RouteLeg]] = [[] for _ in legs]
-        for _ in range(self._wish.standbys):
+        for _ in range(self.wish.standbys):
             for at, (_, start, end) in enumerate(legs):
                 free = holders[at][~taken[c.provider[holders[at]]]]
                 if len(free):
@@ -216,14 +216,12 @@ class _Attempt:
     def _rejected(self) -> Explanations:
         """Of those that cannot be used."""
         rows = np.flatnonzero(self._judge.columns.live() & ~self._usable)
-        return Explanations(len(rows), lambda at: self._why_not(int(rows[at])))
+        return Explanations(len(rows), lambda at: self.why_not(int(rows[at])))
 
-    def _why_not(self, row: int) -> Explained:
-        offer = self._offer(row)
-        reason = self._of_kinds(row)
-        if reason is None:
-            reason = self._judge.reason(offer)
-        return offer, self._wish.without[offer.public_key] if reason is None else reason
+    def why_not(self, row: int) -> Explained:
+        offer = self.offer(row)
+        reason = self._reason_of(row, offer)
+        return offer, self.wish.without[offer.public_key] if reason is None else reason
 
     def _explained(self, found: Found) -> Explanations:
         """Of all that are not in it, as they are now."""
@@ -232,7 +230,7 @@ class _Attempt:
         rows = np.flatnonzero(others)
         return Explanations(len(rows), _Told(self, found, rows))
 
-    def _extra(self, found: Found) -> dict[int, int]:
+    def dearer_by(self, found: Found) -> dict[int, int]:
         """By row of a candidate, by how much routes with it are dearer at least; below 0 where cheaper ones break a
         limit."""
         through = self._programme.bounds_through() - found.path.cost
@@ -242,7 +240,7 @@ class _Attempt:
         return dict(zip(self.rows.tolist(), through.tolist(), strict=True))
 
     @property
-    def _exact(self) -> bool:
+    def exact(self) -> bool:
         """Whether that is by how much the cheapest of these routes is dearer."""
         return len(self._candidates.between_us) == 1 and self._candidates.most is None
 
@@ -253,25 +251,28 @@ class _Told:
     def __init__(self, attempt: _Attempt, found: Found, rows: Ints) -> None:
         self._attempt, self._found, self._rows = attempt, found, rows.tolist()
         self._extra: dict[int, int] | None = None
+        exact = attempt.exact
+        self._more = "the cheapest route with it costs" if exact else "every route with it costs at least"
+        same = "a route with it costs the same" if exact else "no route with it costs less"
+        self._same = Reason(ReasonCode.DEARER, f"{same}; a fixed order decides between equals")
+        self._counting = "more per 1M tokens" + (", time included" if attempt.wish.latency_weight else "")
 
     def __call__(self, at: int) -> Explained:
         if self._extra is None:
-            self._extra = self._attempt._extra(self._found)
+            self._extra = self._attempt.dearer_by(self._found)
         row = self._rows[at]
         extra = self._extra.get(row)
-        return self._attempt._why_not(row) if extra is None else (self._attempt._offer(row), self._dearer(extra))
+        if extra is None:
+            return self._attempt.why_not(row)
+        return self._attempt.offer(row), self._dearer(extra)
 
     def _dearer(self, extra: int) -> Reason:
-        exact = self._attempt._exact
-        if extra < 0:
-            return Reason(ReasonCode.LIMITS, "cheaper routes with it break a limit on price, time, legs or providers")
-        if extra == 0:
-            said = "a route with it costs the same" if exact else "no route with it costs less"
-            return Reason(ReasonCode.DEARER, f"{said}; a fixed order decides between equals")
-        more = format_micro(ceil_div(extra, 1000))
-        said = "the cheapest route with it costs" if exact else "every route with it costs at least"
-        counting = ", time included" if self._attempt._wish.latency_weight else ""
-        return Reason(ReasonCode.DEARER, f"{said} {more} more per 1M tokens{counting}")
+        if extra > 0:
+            return Reason(ReasonCode.DEARER, f"{self._more} {format_micro(-(-extra // 1000))} {self._counting}")
+        return self._same if extra == 0 else _BREAKS
+
+
+_BREAKS = Reason(ReasonCode.LIMITS, "cheaper routes with it break a limit on price, time, legs or providers")
 
 
 def _in_order(columns: Columns, ways: Ways, rows: Ints) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -30,6 +30,9 @@ class Explanations(Sequence[Explained]):
     def __getitem__(self, at: int | slice) -> Explained | Sequence[Explained]:
         numbers = range(self._count)[at]
         return [self._explain(each) for each in numbers] if isinstance(numbers, range) else self._explain(numbers)
+
+    def __iter__(self) -> Iterator[Explained]:
+        return map(self._explain, range(self._count))
 
     def __len__(self) -> int:
         return self._count

@@ -257,8 +257,9 @@ class _Labels:
             back = sweep(cells, lattice.block_cost, lattice.access, lattice.between, entry, back=True)
             found.append(
                 [
-                    value.reshape(len(entry), -1) - lattice.block_cost[cells.at(block)]
-                    for block, value in enumerate(reversed(back.values))
+                    back.values[len(entry) * low : len(entry) * high].reshape(len(entry), -1)
+                    - lattice.block_cost[cells.who[low:high]]
+                    for low, high in zip(cells.bounds, cells.bounds[1:], strict=False)
                 ]
             )
         self._left = list(zip(*found, strict=True))
