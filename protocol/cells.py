@@ -16,6 +16,8 @@ __all__ = ["INFINITE", "Bools", "Cells", "Ints", "Sweep", "sweep"]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
+_FEW = 12_000
+"""Candidates up to which all blocks are looked at in one go."""
 INFINITE = 2**60
 """No path. Sums of two such values and of any path's cost stay below 2**62."""
 
@@ -42,11 +44,18 @@ class Cells:
     @classmethod
     def of(cls, start: Ints, end: Ints, region: Ints, blocks: int) -> Cells:
         """All blocks of all spans of candidates that stand by region."""
-        low: Any = start.astype(np.int16)
-        high: Any = end.astype(np.int16)
-        holders = [np.flatnonzero((low <= block) & (high > block)) for block in range(blocks)]
-        bounds = np.cumsum([0, *map(len, holders)])
-        who = np.concatenate(holders)
+        kind = np.uint8 if blocks < 256 else np.int16
+        low: Any = start.astype(kind)
+        high: Any = end.astype(kind)
+        if len(start) <= _FEW:
+            block = np.arange(blocks, dtype=kind)[:, None]
+            flat = np.flatnonzero((low <= block) & (high > block))
+            bounds = np.searchsorted(flat, np.arange(blocks + 1) * len(start))
+            who = flat - np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
+        else:
+            holders = [np.flatnonzero((low <= each) & (high > each)) for each in range(blocks)]
+            bounds = np.cumsum([0, *map(len, holders)])
+            who = np.concatenate(holders)
         return cls._made(who, region.take(who), bounds, starts=start)
 
     @classmethod

@@ -70,7 +70,7 @@ class Judge:
     def _ours(self) -> Bools:
         """Which rows are offers of this model on this ledger that are in force."""
         at = self.columns.at
-        ours = at(Column.MODEL) == self.columns.model(self.model)
+        ours: Bools = at(Column.MODEL) == self.columns.model(self.model)
         ours &= at(Column.VENUE) == self.columns.venue(self.venue)
         ours &= at(Column.EXPIRES_AT) > self.now
         ours &= self.columns.live()

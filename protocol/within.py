@@ -30,11 +30,9 @@ STEPS = 6
 """Multipliers that are tried at once."""
 RINGS = 4
 """First regions of the rings among which it is sought."""
-FEW_LABELS, MOST_LABELS = 24, 400
-"""That are kept at one block: at first, to find a good path soon; and where that was not enough. Beyond them the gap is
-above 0."""
-FEW_CELLS, MOST_CELLS = 500, 5_000
-"""That labels are pushed through, likewise."""
+TRIES = ((500, 24), (1_500, 120), (5_000, 600))
+"""Cells that labels are pushed through, and labels that are kept at one block: at first few, to find a good path soon,
+then more where that was not enough. Beyond the last the gap is above 0."""
 _APART = 2**36
 """Microseconds beyond any path's."""
 MOST_TRIED = 64
@@ -167,7 +165,7 @@ class _Search:
         programme = Programme(_mixed(self.costs, self.times, multiplier))
         bounds = programme.cell_bounds()
         least = 0
-        for cells, labels in ((FEW_CELLS, FEW_LABELS), (MOST_CELLS, MOST_LABELS)):
+        for cells, labels in TRIES:
             assert self.best is not None
             below = self.best.cost
             kept = bounds < below + multiplier * self.limits.time_us
@@ -229,13 +227,8 @@ class _Labels:
         inside = hub = np.zeros((5, 0), dtype=np.int64)
         for block in range(costs.cells.blocks):
             who = costs.cells.at(block)
-            here = np.zeros(len(costs.region), dtype=bool)
-            here[who] = True
-            stays = inside[:, here[inside[0]]]
-            inside = np.concatenate((stays, self._entering(hub, who, block)), axis=1)
-            inside[2] += costs.block_cost[inside[0]]
-            inside[3] += times.block_cost[inside[0]]
-            inside = self._pruned(inside, block, who)
+            inside = np.concatenate((self._staying(inside, who, block), self._entering(hub, who, block)), axis=1)
+            inside = self._best(inside[:, _undominated(inside, regions)], who, block)
             hub = inside.copy()
             hub[0] = costs.region[inside[0]]
             hub[2] += costs.access[inside[0]]
@@ -264,48 +257,56 @@ class _Labels:
             )
         self._left = list(zip(*found, strict=True))
 
-    def _entering(self, hub: Ints, who: Ints, block: int) -> Ints:
-        """Every label that has left some region, into every candidate of this block."""
-        costs, times = self.costs, self.times
-        region = costs.region[who]
-        if block == 0:
-            first = np.arange(len(who))
-            entering = np.stack((who, region, costs.access[who], times.access[who], np.full(len(who), -1)))
-        else:
-            labels = np.repeat(np.arange(hub.shape[1]), len(who))
-            first = np.tile(np.arange(len(who)), hub.shape[1])
-            entering = hub[:, labels]
-            ways = hub[0][labels], region[first]
-            entering[0] = who[first]
-            entering[2] += costs.between[ways] + costs.access[who][first]
-            entering[3] += times.between[ways] + times.access[who][first]
-        # What cannot be worth it goes at once: there are many.
-        time = entering[3] + times.block_cost[who][first]
-        mixed = entering[2] + costs.block_cost[who][first] + self.multiplier * time
-        left = self._left[block]
-        worth = mixed + left[0][entering[1], first] < self.below + self.multiplier * self.time_us
-        worth &= time + left[1][entering[1], first] <= self.time_us
-        entering = entering[:, worth]
-        entering = entering[:, _undominated(entering, len(costs.between))]
-        self._parents.append(entering[4].copy())
-        self._entered.append((self._count, entering[0].copy()))
-        entering[4] = np.arange(self._count, self._count + entering.shape[1])
-        self._count += entering.shape[1]
-        return entering
+    def _staying(self, inside: Ints, who: Ints, block: int) -> Ints:
+        """Labels that go on in their candidate, with this block done; less those that are bound to break a limit."""
+        place = np.searchsorted(who, inside[0])
+        place[place == len(who)] = 0
+        kept = np.flatnonzero(who[place] == inside[0])
+        stays, place = inside[:, kept], place[kept]
+        stays[2] += self.costs.block_cost[stays[0]]
+        stays[3] += self.times.block_cost[stays[0]]
+        mixed, time = self._left[block]
+        worth = stays[2] + self.multiplier * stays[3] + mixed[stays[1], place] < self._limit
+        worth &= stays[3] + time[stays[1], place] <= self.time_us
+        return stays[:, worth]
 
-    def _pruned(self, inside: Ints, block: int, who: Ints) -> Ints:
-        """Less those that are bound to break a limit, or are no better than another in the same place."""
-        place, left = np.searchsorted(who, inside[0]), self._left[block]
-        mixed = inside[2] + self.multiplier * inside[3] + left[0][inside[1], place]
-        worth = mixed < self.below + self.multiplier * self.time_us
-        worth &= inside[3] + left[1][inside[1], place] <= self.time_us
-        kept = np.flatnonzero(worth)
-        kept = kept[_undominated(inside[:, kept], len(self.costs.between))]
-        if len(kept) > self.most:
-            order = np.argsort(mixed[kept], kind="stable")
-            self.dropped = min(self.dropped, int(mixed[kept[order[self.most]]]) - self.multiplier * self.time_us)
-            kept = np.sort(kept[order[: self.most]])
-        return inside[:, kept]
+    def _entering(self, hub: Ints, who: Ints, block: int) -> Ints:
+        """Every label that has left some region, in every candidate of this block, with it done; likewise."""
+        costs, times, region = self.costs, self.times, self.costs.region[who]
+        cost, time = costs.access[who] + costs.block_cost[who], times.access[who] + times.block_cost[who]
+        if block == 0:
+            hub = np.zeros((5, len(who)), dtype=np.int64)
+            hub[1], hub[4] = region, -1
+            cost = np.where(np.eye(len(who), dtype=bool), cost, INFINITE)
+            time = np.broadcast_to(time, cost.shape)
+        else:
+            ways = np.ix_(hub[0], region)
+            cost = hub[2][:, None] + costs.between[ways] + cost
+            time = hub[3][:, None] + times.between[ways] + time
+        mixed_left, time_left = self._left[block]
+        worth = cost + self.multiplier * time + mixed_left[hub[1]] < self._limit
+        worth &= time + time_left[hub[1]] <= self.time_us
+        label, place = np.nonzero(worth)
+        count = len(label)
+        self._parents.append(hub[4][label])
+        self._entered.append((self._count, who[place]))
+        numbers = np.arange(self._count, self._count + count)
+        self._count += count
+        return np.stack((who[place], hub[1][label], cost[worth], time[worth], numbers))
+
+    def _best(self, inside: Ints, who: Ints, block: int) -> Ints:
+        """As many as may be kept, by their bounds."""
+        if inside.shape[1] <= self.most:
+            return inside
+        left = self._left[block][0][inside[1], np.searchsorted(who, inside[0])]
+        mixed = inside[2] + self.multiplier * inside[3] + left
+        order = np.argsort(mixed, kind="stable")
+        self.dropped = min(self.dropped, int(mixed[order[self.most]]) - self.multiplier * self.time_us)
+        return inside[:, np.sort(order[: self.most])]
+
+    @property
+    def _limit(self) -> int:
+        return self.below + self.multiplier * self.time_us
 
     def _legs(self, entry: int) -> tuple[PathLeg, ...]:
         legs: list[PathLeg] = []
