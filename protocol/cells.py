@@ -165,10 +165,9 @@ def sweep(
     rings, regions = entry.shape
     candidates = block_cost.shape[-1]
     cells = cells.copies(rings, candidates, regions)
-    if rings > 1:
-        block_cost = np.broadcast_to(block_cost, (rings, candidates)).ravel()
-        access = np.broadcast_to(access, (rings, candidates)).ravel()
-        most = None if most is None else np.tile(most, rings)
+    block_cost = np.broadcast_to(block_cost, (rings, candidates)).reshape(-1)
+    access = np.broadcast_to(access, (rings, candidates)).reshape(-1)
+    most = None if most is None else np.tile(most, rings)
     capped = most is not None and int(most.min(initial=cells.blocks)) < cells.blocks
     runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
     ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
