@@ -3,30 +3,38 @@
 A state is (candidate, block just done). From it the path goes on in the same candidate, or leaves it and enters another
 at the boundary. Hops are ``access_i + between[region_i, region_j] + access_j``, so it is enough to keep, at each
 boundary, the cheapest way to have left each region: no pairs of candidates are ever compared. Any entry and any exit
-inside a span is allowed; nothing is pruned, so the result is exact for its costs.
+inside a span is allowed; nothing is pruned that could be better, so the result is exact for its costs.
 
-A route is a ring: its last leg sends each token back to the first. Closing it needs the first leg's region, so every
-array has a leading axis for that region; with one region it has length 1. A route of one leg has no hops at all.
+A route is a ring: its last leg sends each token back to the first. `cheapest` first sweeps over open chains, which is a
+bound for all rings, and closes the best one. Only where that leaves a doubt does it sweep again, over the few cells and
+first regions in which a cheaper ring could lie. A route of one leg has no hops at all.
 
 Costs are plain integers; `search` says what they mean. Their sum over a path stays below `INFINITE`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-__all__ = ["INFINITE", "MAX_BLOCKS", "Bools", "Ints", "Lattice", "Path", "cheapest", "costs_through", "path_cost"]
+from protocol.cells import INFINITE, Bools, Cells, Ints, Sweep, sweep
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
+__all__ = [
+    "INFINITE",
+    "MAX_BLOCKS",
+    "Bools",
+    "Ints",
+    "Lattice",
+    "Path",
+    "Programme",
+    "cheapest",
+    "path_cost",
+    "reduced",
+    "walk_back",
+]
 
-INFINITE = 2**60
-"""No path. Sums of two such values and of any path's cost stay below 2**62."""
 MAX_BLOCKS = 256
 """Blocks of a model that can be routed; with it `search` keeps its costs in range."""
 
@@ -58,131 +66,189 @@ class Lattice:
     """(N,) rising from 0 to below R."""
     between: Ints
     """(R, R) cost from region to region."""
-    active: tuple[Ints, ...]
-    """For each block the candidates that may serve it, rising."""
+    cells: Cells
+    most: Ints | None = None
+    """(N,) blocks that a candidate may serve in one leg; None where all may serve their whole span."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sweep:
-    """What one pass over the blocks found; for each block with A active candidates:"""
+class Programme:
+    """The sweeps over one lattice, each made when it is first needed."""
 
-    values: list[Ints]
-    """(R, A) cheapest cost of having done the block in this candidate."""
-    entered: list[Bools]
-    """(R, A) whether that path entered the candidate at this block."""
-    left: list[Ints]
-    """(R, R) cheapest cost of having left a region after the block."""
-    leaver: list[Ints]
-    """(R, R) the candidate that does so."""
-    came_from: list[Ints]
-    """(R, R) from which region a path comes that arrives before the block; the first entry is unused."""
+    def __init__(self, lattice: Lattice) -> None:
+        self.lattice = lattice
+        self._forward: Sweep | None = None
+        self._backward: Sweep | None = None
 
+    @property
+    def forward(self) -> Sweep:
+        """Open chains from the first block on."""
+        if self._forward is None:
+            self._forward = self._sweep(np.zeros((1, len(self.lattice.between)), dtype=np.int64), back=False)
+        return self._forward
 
-def _sweep(lattice: Lattice, entry: Ints) -> _Sweep:
-    """Cheapest costs block by block; `entry` (R, R) is the cost of starting in each region, by the ring's region."""
-    regions, candidates = len(lattice.between), len(lattice.region)
-    found = _Sweep([], [], [], [], [np.zeros_like(entry)])
-    arriving = entry
-    value = np.full((regions, candidates), INFINITE, dtype=np.int64)
-    for active in lattice.active:
-        stay = value[:, active]
-        enter = arriving[:, lattice.region[active]] + lattice.access[active]
-        entered = enter < stay
-        best = np.minimum(enter, stay) + lattice.block_cost[active]
-        value = np.full_like(value, INFINITE)
-        value[:, active] = best
-        left, leaver = _leave(lattice, active, best)
-        over = left[:, :, None] + lattice.between
-        arriving = over.min(axis=1)
-        found.values.append(best)
-        found.entered.append(entered)
-        found.left.append(left)
-        found.leaver.append(leaver)
-        found.came_from.append(over.argmin(axis=1))
-    return found
+    @property
+    def backward(self) -> Sweep:
+        """Open chains to the last block, from behind."""
+        if self._backward is None:
+            self._backward = self._sweep(np.zeros((1, len(self.lattice.between)), dtype=np.int64), back=True)
+        return self._backward
 
+    def _sweep(self, entry: Ints, *, back: bool) -> Sweep:
+        lat = self.lattice
+        return sweep(lat.cells, lat.block_cost, lat.access, lat.between, entry, most=lat.most, back=back)
 
-def _leave(lattice: Lattice, active: Ints, best: Ints) -> tuple[Ints, Ints]:
-    """Cheapest cost of having left each region, and who does so: (R, R) each, first axis the ring's region."""
-    regions = len(lattice.between)
-    left = np.full((regions, regions), INFINITE, dtype=np.int64)
-    leaver = np.zeros((regions, regions), dtype=np.int64)
-    leaving = best + lattice.access[active]
-    bounds = np.searchsorted(lattice.region[active], np.arange(regions + 1))
-    rings = np.arange(regions)
-    for region in range(regions):
-        low, high = bounds[region], bounds[region + 1]
-        if low < high:
-            first = leaving[:, low:high].argmin(axis=1)
-            left[:, region] = leaving[rings, low + first]
-            leaver[:, region] = active[low + first]
-    return left, leaver
+    @property
+    def bound(self) -> int:
+        """No ring of several legs costs less."""
+        lattice = self.lattice
+        return int((self.forward.left[-1] + lattice.between.min(axis=1)).min())
 
+    def cheapest(self) -> Path | None:
+        """The cheapest path through all blocks, or None where there is none."""
+        lattice = self.lattice
+        if lattice.cells.has_hole:
+            return None
+        best = self._alone()
+        if best is not None and best.cost <= self.bound:
+            return best
+        chain = self.closed()
+        if chain is not None and (best is None or chain.cost < best.cost):
+            best = chain
+        upper = 2 * INFINITE if best is None else best.cost
+        if self.bound >= min(upper, INFINITE):
+            return best
+        return self._ring_below(upper) or best
 
-def _forward(lattice: Lattice) -> _Sweep:
-    regions = len(lattice.between)
-    return _sweep(lattice, np.where(np.eye(regions, dtype=bool), 0, INFINITE))
+    def _alone(self) -> Path | None:
+        lattice = self.lattice
+        blocks = lattice.cells.blocks
+        alone = lattice.cells.everywhere(len(lattice.region))
+        if lattice.most is not None:
+            alone = alone[lattice.most[alone] >= blocks]
+        if not len(alone):
+            return None
+        best = int(alone[lattice.block_cost[alone].argmin()])
+        return Path(((best, 0, blocks),), int(lattice.block_cost[best]) * blocks)
+
+    def closed(self) -> Path | None:
+        """The best open chain, closed to a ring; it need not be the best ring."""
+        lattice = self.lattice
+        ends = self.forward.left[-1] + lattice.between.min(axis=1)
+        last = int(ends.argmin())
+        if ends[last] >= INFINITE:
+            return None
+        legs = walk_back(lattice, self.forward, 0, last)
+        return Path(legs, path_cost(lattice, legs))
+
+    def _ring_below(self, upper: int) -> Path | None:
+        """The cheapest ring that costs less than `upper`, if there is one."""
+        lattice = self.lattice
+        rings = np.flatnonzero(self.ring_bounds() < upper)
+        if not len(rings):
+            return None
+        kept = self.cell_bounds() < upper
+        part, names, regions = reduced(lattice, kept)
+        rings = np.flatnonzero(np.isin(regions, rings))
+        if part.cells.has_hole or not len(rings):
+            return None
+        entry = np.full((len(rings), len(regions)), INFINITE, dtype=np.int64)
+        entry[np.arange(len(rings)), rings] = 0
+        found = sweep(part.cells, part.block_cost, part.access, part.between, entry, most=part.most)
+        closed = found.left[-1].reshape(len(rings), -1) + part.between.T[rings]
+        ring, last = divmod(int(closed.argmin()), closed.shape[1])
+        cost = int(closed[ring, last])
+        if cost >= upper:
+            return None
+        legs = walk_back(part, found, ring, last)
+        return Path(tuple((int(names[i]), start, end) for i, start, end in legs), cost)
+
+    def ring_bounds(self) -> Ints:
+        """(R,) no ring that begins in a region costs less."""
+        ends, starts = self.forward.left[-1], self.backward.left[0]
+        # From each first region to each last one, and back to the first.
+        least: Ints = (np.maximum(starts[:, None], ends[None, :]) + self.lattice.between.T).min(axis=1)
+        return least
+
+    def cell_bounds(self) -> Ints:
+        """(C,) no ring of several legs that uses a candidate for a block costs less."""
+        lattice = self.lattice
+        bounds = self.forward.values + self.backward.values
+        bounds -= lattice.block_cost.take(lattice.cells.who)
+        bounds += int(lattice.between.min())
+        return bounds
+
+    def bounds_through(self) -> Ints:
+        """(N,) no path that uses a candidate for at least one block costs less; INFINITE or more: there is none.
+
+        With one region, and where nothing is capped, a path costs just so much.
+        """
+        lattice = self.lattice
+        through = np.full(len(lattice.region), 2 * INFINITE, dtype=np.int64)
+        if not lattice.cells.has_hole:
+            np.minimum.at(through, lattice.cells.who, self.cell_bounds())
+        alone = lattice.cells.everywhere(len(lattice.region))
+        through[alone] = np.minimum(through[alone], lattice.block_cost[alone] * lattice.cells.blocks)
+        return through
 
 
 def cheapest(lattice: Lattice) -> Path | None:
     """The cheapest path through all blocks, or None where there is none."""
-    alone = _cheapest_alone(lattice)
-    if any(len(active) == 0 for active in lattice.active):
-        return None
-    sweep = _forward(lattice)
-    closed = sweep.left[-1] + lattice.between.T
-    ring, region = np.unravel_index(int(closed.argmin()), closed.shape)
-    cost = int(closed[ring, region])
-    if alone is not None and alone.cost <= cost:
-        return alone
-    if cost >= INFINITE:
-        return None
-    return Path(_walk_back(lattice, sweep, int(ring), int(region)), cost)
+    return Programme(lattice).cheapest()
 
 
-def _alone(lattice: Lattice) -> Ints:
-    """The candidates that may serve every block."""
-    count = np.bincount(np.concatenate(lattice.active), minlength=len(lattice.region))
-    return np.nonzero(count == len(lattice.active))[0]
+def reduced(lattice: Lattice, kept: Bools) -> tuple[Lattice, Ints, Ints]:
+    """The lattice with some cells alone; what its candidates and its regions are called in the whole."""
+    names = np.unique(lattice.cells.who[kept])
+    regions, region = np.unique(lattice.region[names], return_inverse=True)
+    place = np.zeros(len(lattice.region), dtype=np.int64)
+    place[names] = np.arange(len(names))
+    part = Lattice(
+        block_cost=lattice.block_cost[names],
+        access=lattice.access[names],
+        region=region,
+        between=np.ascontiguousarray(lattice.between[np.ix_(regions, regions)]),
+        cells=lattice.cells.part(kept, place, region),
+        most=None if lattice.most is None else lattice.most[names],
+    )
+    return part, names, regions
 
 
-def _cheapest_alone(lattice: Lattice) -> Path | None:
-    alone = _alone(lattice)
-    if not len(alone):
-        return None
-    best = int(alone[lattice.block_cost[alone].argmin()])
-    blocks = len(lattice.active)
-    return Path(((best, 0, blocks),), int(lattice.block_cost[best]) * blocks)
+def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[PathLeg, ...]:
+    """The legs of the cheapest path of a ring that leaves `region` last."""
+    regions = len(lattice.between)
+    cells, legs = lattice.cells, list[PathLeg]()
+    end = cells.blocks
+    while True:
+        who = cells.at(end - 1)
+        values = found.values_of(end - 1, ring)
+        leaving = values + lattice.access[who]
+        here = lattice.region[who] == region
+        place = int(np.where(here, leaving, 4 * INFINITE).argmin())
+        candidate, value = int(who[place]), int(values[place])
+        start = _entry(lattice, found, ring, candidate, end, value)
+        legs.append((candidate, start, end))
+        if start == 0:
+            return tuple(reversed(legs))
+        left = found.left[start - 1][ring * regions : (ring + 1) * regions]
+        region = int((left + lattice.between[:, lattice.region[candidate]]).argmin())
+        end = start
 
 
-def _walk_back(lattice: Lattice, sweep: _Sweep, ring: int, region: int) -> tuple[PathLeg, ...]:
-    legs: list[PathLeg] = []
-    end = block = len(lattice.active)
-    candidate = int(sweep.leaver[-1][ring, region])
-    while block > 0:
-        block -= 1
-        place = int(np.searchsorted(lattice.active[block], candidate))
-        if sweep.entered[block][ring, place]:
-            legs.append((candidate, block, end))
-            end = block
-            came_from = sweep.came_from[block][ring, int(lattice.region[candidate])]
-            candidate = int(sweep.leaver[block - 1][ring, came_from])
-    return tuple(reversed(legs))
-
-
-def costs_through(lattice: Lattice) -> Ints:
-    """(N,) the cost of the cheapest path that uses each candidate for at least one block; INFINITE or more: none."""
-    blocks = len(lattice.active)
-    forward = _forward(lattice)
-    mirrored = dataclasses.replace(lattice, between=lattice.between.T, active=lattice.active[::-1])
-    backward = _sweep(mirrored, np.ascontiguousarray(lattice.between.T))
-    through = np.full(len(lattice.region), 2 * INFINITE, dtype=np.int64)
-    for block, active in enumerate(lattice.active):
-        both = forward.values[block] + backward.values[blocks - 1 - block] - lattice.block_cost[active]
-        through[active] = np.minimum(through[active], both.min(axis=0))
-    alone = _alone(lattice)
-    through[alone] = np.minimum(through[alone], lattice.block_cost[alone] * blocks)
-    return through
+def _entry(lattice: Lattice, found: Sweep, ring: int, candidate: int, end: int, value: int) -> int:
+    """At which block a path entered a candidate, in which it has done the one before `end` at this cost: the first."""
+    cells = lattice.cells
+    if cells.starts is not None:
+        first = int(cells.starts[candidate])
+    else:
+        first = end - 1
+        while first > 0 and cells.holds(first - 1, candidate):
+            first -= 1
+    if lattice.most is not None:
+        first = max(first, end - int(lattice.most[candidate]))
+    region = ring * len(lattice.between) + int(lattice.region[candidate])
+    entering = found.arriving[first:end, region] + int(lattice.access[candidate])
+    done = entering + int(lattice.block_cost[candidate]) * np.arange(end - first, 0, -1)
+    return first + int((done == value).argmax())
 
 
 def path_cost(lattice: Lattice, legs: Sequence[PathLeg]) -> int:

@@ -16,10 +16,12 @@ from protocol.routing import UNKNOWN_RTT_US
 from protocol.terms import Terms
 from protocol.units import ceil_div
 
-__all__ = ["LEAST_S", "MOST_S", "Patience", "crawl_s", "patience_with"]
+__all__ = ["LEAST_S", "MOST_S", "Patience", "crawl_s", "is_adrift", "patience_with"]
 
 FACTOR = 4
 """So many times as long as the offers' figures say."""
+DRIFT = 2
+"""A token may take so many times what the legs sign, and the way: their machines have other things to do."""
 LEAST_S = 10
 """Seconds without a word that any route is given."""
 SUSPECT_S = 2
@@ -61,6 +63,16 @@ def crawl_s(terms: Terms, offers: Sequence[Offer]) -> float:
     """Seconds for a token, over many of them, that no honest route takes. None may be slower than the job's class."""
     most_us = TIME_PER_TOKEN_US.get(terms.policy.latency_class, 0)
     return FACTOR * min(most_us, _token_us(terms, offers)) / 1_000_000
+
+
+def is_adrift(seen_us: int, signed_us: Sequence[int]) -> bool:
+    """Whether what legs sign of their own times is too little for what their client saw (clause M84).
+
+    Args:
+        seen_us: between two tokens, at the client.
+        signed_us: what a token took at each leg of the route, by its own receipts.
+    """
+    return seen_us > DRIFT * sum(signed_us) + UNKNOWN_RTT_US * (len(signed_us) + 1)
 
 
 def _token_us(terms: Terms, offers: Sequence[Offer]) -> int:

@@ -34,6 +34,9 @@ FIRST_PAUSE_S = 60
 """A peer is left alone for so long after one failure; twice as long after each further one."""
 LONGEST_PAUSE_S = DAY_S
 """No number of failures costs more than this."""
+MOST_DRIFTS = 5
+"""Jobs in which a provider's times did not add up, of all that it served more than half: then it is left alone for a
+day after the last."""
 CREDIT_SHARE = 10
 """One tenth of what a client has paid here is the most that it is served ahead of its payment."""
 
@@ -51,6 +54,9 @@ class Deed(StrEnum):
     """As a provider: did not answer, or took a job and then said nothing."""
     LATE = "late"
     """As a provider: most tokens of a job came later than its offer says. They cost less: it is no more than told."""
+    ADRIFT = "adrift"
+    """As a provider: tokens came much later than the legs' own signed times add up to, and they say that they were not
+    late. It may be the way, or another leg of the route: only who is met with it again and again answers for it."""
     DISPUTED = "disputed"
     """As a provider: what it signed and what its neighbour signed contradict each other, so one of the two lied."""
     LIED = "lied"
@@ -113,6 +119,9 @@ def shunned_until(standing: Standing) -> int:
     offended = [standing.of(deed).last_at for deed in OFFENCES if standing.of(deed).count]
     if offended:
         until = max(offended) + KEPT_DAYS * DAY_S
+    drift = standing.of(Deed.ADRIFT)
+    if drift.count >= MOST_DRIFTS and 2 * drift.count > standing.of(Deed.SERVED).count:
+        until = max(until, drift.last_at + DAY_S)
     if standing.failures_in_row:
         last = max(standing.of(deed).last_at for deed in FAILURES)
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S << min(standing.failures_in_row - 1, 20))
@@ -134,6 +143,9 @@ def why_shunned(standing: Standing, now: int) -> str | None:
     if offences:
         deed = max(offences, key=lambda each: offences[each].last_at)
         return f"{_WORDS[deed]} {_span(now - offences[deed].last_at)} ago: {left}"
+    if not standing.failures_in_row:
+        drift = standing.of(Deed.ADRIFT)
+        return f"its own times did not add up in {drift.count} jobs, last {_span(now - drift.last_at)} ago: {left}"
     last = max(standing.of(deed).last_at for deed in FAILURES)
     times = "once" if standing.failures_in_row == 1 else f"{standing.failures_in_row} times in a row"
     return f"it failed you {times}, last {_span(now - last)} ago: {left}"

@@ -22,6 +22,7 @@ import click
 import node.events
 from node.app.audit import AuditReport
 from node.app.copies import TailedEntry
+from node.app.planned import PlannedRoute
 from node.app.report import JobReport
 from node.app.settling import HeldSession, Settling
 from node.app.survey import KeptManifest, Survey
@@ -87,6 +88,7 @@ PRINTED: dict[str, Printed] = {
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
+    "route": Printed((PlannedRoute,)),
     "earnings": Printed((Earnings,), "An object; with `--jobs` a list of [jobs](#jobrecord)"),
     "sessions list": Printed((HeldSession,), "A list of objects, those first that expire first"),
     "sessions export": Printed((ExportedVouchers,)),

@@ -23,17 +23,9 @@ from node.app.known_names import KnownNames
 from node.app.looking import look
 from node.app.models import Text, fetch_manifest, fetch_tokenizer, kept_manifest
 from node.app.peers import open_peers
-from node.app.planning import (
-    LEAST_CAP,
-    OPERATIONS,
-    JobPlan,
-    Market,
-    Request,
-    require_funds,
-    require_routable,
-    require_tokens,
-)
+from node.app.planning import JobPlan, Market, Request
 from node.app.receipts import Kept, keep_bundle, make_bundle
+from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
 from node.app.shunned import shunned
 from node.app.stakes import stakes_by
 from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
@@ -304,12 +296,20 @@ class Client:
         require_funds(reserved_caps(deal.session), rules, free)
         return JobPlan(request=request, manifest=manifest, route=route, deal=deal, rules=rules, free_micro=free)
 
+    async def route(self, request: Request) -> tuple[ModelManifest, Route, dict[bytes, int]]:
+        """As `plan`, without money: the best route, and the round trips that were measured for it, by public key."""
+        require_routable(self.config)
+        require_tokens(request)
+        manifest, market, found = await self._look_for_route(request)
+        return manifest, found, market.round_trips
+
     async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
         if self.config.standbys:
             await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
         network, roads = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
+        columns = network.book.columns.copy()
         await self.peers.refresh()  # with what other processes have seen since
         await self.ledger.connect()
         market = Market(
@@ -322,6 +322,7 @@ class Client:
             standing=self.peers.standing,
             merit=network.merits.of,
             busy=self._busy.until,
+            columns=columns,
         )
         return manifest, market, await self._route(market, roads)
 

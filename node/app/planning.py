@@ -30,41 +30,33 @@ from protocol.choice import (
     nothing_known,
     shortlist,
 )
-from protocol.errors import ConfigurationError, FundsError
+from protocol.columns import Columns
+from protocol.errors import ConfigurationError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
+from protocol.judging import Judge
 from protocol.kept_route import kept_legs, route_keeping
 from protocol.lawful_route import lawful_route, lawful_standbys
 from protocol.merit import Merit
 from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
-from protocol.policy import TIME_PER_TOKEN_US, Known, LatencyClass, Needs, Policy, Reason, ReasonCode, excluded
+from protocol.policy import Known, Needs, Policy, Reason, ReasonCode, excluded
 from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Route, RouteLeg, route
 from protocol.standing import NEWCOMER, Deed, Standing
 from protocol.terms import Plan, SamplingTerms
-from protocol.units import format_micro
+from protocol.ways import measured_ways
 
-__all__ = [
-    "LEAST_CAP",
-    "JobPlan",
-    "Market",
-    "Request",
-    "require_funds",
-    "require_routable",
-    "require_tokens",
-]
+__all__ = ["JobPlan", "Market", "Request"]
 
 PROMPT_CHUNK = 128
 """Prompt tokens in one window, at most: with several windows ahead, each leg works on another chunk."""
 AHEAD = 3
 """Windows that legs may serve beyond the last one that all have signed for."""
-OPERATIONS = 3
-"""Of one job on the ledger, each for a fee: open, settle, release."""
 CHANCES = 2
 """Offers of newcomers that are looked at beside those of known providers."""
-LEAST_CAP = 1
-"""Micro-units that any job reserves: nothing that is served is free."""
+STANDBYS = 2
+"""That are named for each leg of a route, where there are so many."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
 
 
@@ -112,33 +104,6 @@ class JobPlan:
         return reserved_caps(self.deal.session)
 
 
-def require_tokens(request: Request) -> None:
-    """Raises ConfigurationError for a request that asks nothing."""
-    if not request.prompt:
-        raise ConfigurationError("the prompt has no tokens", hint="write something to ask")
-
-
-def require_routable(config: ClientConfig) -> None:
-    """Raises ConfigurationError for a latency class that no route over a network keeps to."""
-    if LatencyClass(config.latency_class) not in TIME_PER_TOKEN_US:
-        raise ConfigurationError(
-            f"{config.latency_class} jobs are never sent over a network",
-            hint="run the model on this machine, or choose --latency-class metro or a slower one",
-        )
-
-
-def require_funds(caps_micro: int, rules: VenueRules, free_micro: int) -> None:
-    """Raises FundsError where the free money does not pay for a session's caps and the ledger's fees."""
-    fees = OPERATIONS * rules.fee
-    if free_micro < caps_micro + fees:
-        raise FundsError(
-            f"balance too low: the job reserves {format_micro(caps_micro)} at least and costs {format_micro(fees)} in "
-            f"ledger fees, {format_micro(free_micro)} is free, {format_micro(caps_micro + fees - free_micro)} is "
-            "missing",
-            hint="deposit the missing amount (`joule faucet` on a local network), or lower --max-tokens",
-        )
-
-
 class Market:
     """The offers of one model against one request: who is worth asking, and the route through those who answer.
 
@@ -150,6 +115,7 @@ class Market:
         merit: of a provider's public key: who is looked at first.
         busy: by public key of nodes that said so, when to come back, in Unix seconds: whoever comes then finds a place,
             whatever its offer says.
+        columns: that the offers stand in, where they do; nobody else changes them.
 
     Raises:
         ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
@@ -168,6 +134,7 @@ class Market:
         standing: Callable[[bytes], Standing] = lambda _address: NEWCOMER,
         merit: MeritOf = nothing_known,
         busy: Mapping[bytes, int] = MappingProxyType({}),
+        columns: Columns | None = None,
     ) -> None:
         self._merit = merit
         self._request = request
@@ -190,6 +157,9 @@ class Market:
             else known_of(standing(address_of(offer.public_key)))
             for offer in self._offers
         }
+        self._columns = Columns() if columns is None else columns
+        self._rows = [(self._columns.row(offer), offer) for offer in self._offers]
+        """Each offer with its row among the columns."""
         self._staked: set[bytes] = set()
         """Whose stake was looked up."""
 
@@ -266,13 +236,26 @@ class Market:
         return [*short, *random.sample(others, min(CHANCES, len(others)))]
 
     def _admitted(self, among: Sequence[Offer] | None = None) -> list[Offer]:
+        if among is None:
+            judge_all = Judge(
+                columns=self._columns,
+                policy=self.policy,
+                model=self._manifest.root,
+                blocks=self._manifest.blocks,
+                venue=self._venue,
+                now=self._clock(),
+                needs=self._needs,
+                known={node: self._hoped(node) for node in self._known},
+            )
+            admitted = judge_all.admitted()
+            return [offer for row, offer in self._rows if admitted[row]]
         judge = partial(
             excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
         )
         blocks = self._manifest.blocks
         return [
             offer
-            for offer in (self._offers if among is None else among)
+            for offer in among
             if offer.blocks == blocks and judge(offer, known=self._hoped(offer.public_key)) is None
         ]
 
@@ -313,6 +296,11 @@ class Market:
         there = self._round_trips.keys() | round_trips.keys()
         return self._admitted([offer for offer in self._offers if offer.public_key in there])
 
+    @property
+    def round_trips(self) -> dict[bytes, int]:
+        """Microseconds by public key, to those that answered."""
+        return dict(self._round_trips)
+
     def route(self) -> Route:
         """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""
         asked = self._round_trips.keys()
@@ -330,6 +318,9 @@ class Market:
             needs=self._needs,
             known=self._known,
             prompt_milli=self._prompt_milli,
+            prompt=self.plan.prompt,
+            regions=measured_ways(self._offers, self._round_trips),
+            standbys=STANDBYS,
         )
         without = dict.fromkeys(dearer, ENOUGH) | shunned | self._without
         among = partial(lawful_route, self._offers, without, policy=self.policy, until=self.law.until, cost=self._cost)

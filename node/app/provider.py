@@ -23,6 +23,7 @@ from node.app.lock import sole_use
 from node.app.measure import load_and_measure
 from node.app.merits import Merits
 from node.app.models import ModelServer
+from node.app.neighbours import Neighbours
 from node.app.network import Network, open_network
 from node.app.payout import Payouts
 from node.app.peers import open_peers
@@ -235,7 +236,9 @@ class _Node:
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)
 
     def _make_terms(self, config: NodeConfig, key: SigningKey, ledger: Venue, doors: _Doors) -> Terms:
-        held, provider, limits = self._held, self.provider, self.limits
+        held, provider, limits, network = self._held, self.provider, self.limits, doors.network
+        offers = partial(network.book.offers, held.manifest.root)
+        self._neighbours = Neighbours(key.public_key, held.span, network, offers, network.merits.of)
         return Terms(
             public_key=key.public_key,
             manifest=held.manifest,
@@ -250,6 +253,7 @@ class _Node:
             free=lambda: provider.free,
             utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
             clock=clock,
+            round_trips=self._neighbours,
         )
 
     def _make_advertiser(self, key: SigningKey, network: Network) -> Advertiser:
@@ -275,6 +279,7 @@ class _Node:
             yield "payouts", self._payouts.run()
         yield "advertiser", until_forked(self._ledger, self.advertiser.run(), self.advertiser.withdraw())
         yield "timings", self._timings.run()
+        yield "neighbours", self._neighbours.run()
         yield "room", _follow_room(_Room(self._held.engine, self.provider), self.advertiser)
         yield "lookout", until_forked(self._ledger, self._lookout.run(), _nothing())
 

@@ -22,6 +22,7 @@ from protocol.offer import (
     Hardware,
     Limits,
     Offer,
+    RoundTrip,
 )
 from protocol.order import JobOrder
 from protocol.policy import Known, Needs, excluded
@@ -92,6 +93,8 @@ class Terms:
     clock: Clock
     statements: Callable[[], Sequence[bytes]] = tuple
     """What others have signed about this node, the better ones first."""
+    round_trips: Callable[[], Sequence[RoundTrip]] = tuple
+    """To likely neighbours, as measured lately."""
 
     def offer(self) -> Offer:
         """What this node could offer now, dated with the second that it is made in; the advertiser fills in its times.
@@ -149,6 +152,7 @@ class Terms:
             places=self.site.places,
             retention_s=self.site.retention_s,
             trains=self.site.trains,
+            round_trips=tuple(self.round_trips()),
         )
 
     def _require_possible(self, figure: Figure) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "watch": "node.cli.settling:watch",
     "offers": "node.cli.offers:offers",
     "policy": "node.cli.policy:policy",
+    "route": "node.cli.route:route",
     "run": "node.cli.run:run",
     "chat": "node.cli.chat:chat",
     "receipt": "node.cli.receipt:receipt",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.ports import Clock
+from protocol.columns import Columns
 from protocol.errors import MalformedError, RefusedError
 from protocol.merit import Merit
 from protocol.offer import (
@@ -78,8 +79,8 @@ class OfferBook:
         *,
         merit: Callable[[bytes], Merit] = lambda _: Merit.NEWCOMER,
         draw: Callable[[int], int] = secrets.randbelow,
-        most: int = 4096,
-        most_guests: int = 1024,
+        most: int = 16_384,
+        most_guests: int = 4096,
         most_by_peer: int = 16,
     ) -> None:
         self._now = now
@@ -89,6 +90,7 @@ class OfferBook:
         self._most_guests = min(most, most_guests)
         self._most_by_peer = most_by_peer
         self._entries: dict[OfferKey, VerifiedOffer] = {}
+        self._columns = Columns()
         self._known: set[bytes] = set()
         self._by_peer: dict[bytes, int] = {}
         self._guests = _Bag()
@@ -121,6 +123,7 @@ class OfferBook:
         merit = self._merit(offer.public_key)
         self._require_room(offer.public_key, merit)
         self._entries[key] = verified
+        self._columns.put(offer)
         self._known.add(sealed)
         self._by_peer[offer.public_key] = self._by_peer.get(offer.public_key, 0) + 1
         if merit <= Merit.NEWCOMER:
@@ -129,8 +132,18 @@ class OfferBook:
 
     def _replace(self, key: OfferKey, old: VerifiedOffer, new: VerifiedOffer) -> None:
         self._entries[key] = new
+        self._columns.put(new.offer)
         self._known.discard(old.sealed)
         self._known.add(new.sealed)
+
+    @property
+    def columns(self) -> Columns:
+        """The same offers as columns, to be judged and routed at once; those that have just expired may be among them.
+
+        They change with the book: use them before anything else has its turn.
+        """
+        self._forget(self._now())
+        return self._columns
 
     def verified(self, model: bytes | None = None) -> list[VerifiedOffer]:
         """Offers in force, of one model or of all, in order of their keys, with the bytes that an order names."""
@@ -208,6 +221,7 @@ class OfferBook:
 
     def _drop(self, key: OfferKey) -> None:
         entry = self._entries.pop(key)
+        self._columns.drop(key)
         self._guests.discard(key)
         self._known.discard(entry.sealed)
         left = self._by_peer[entry.offer.public_key] - 1

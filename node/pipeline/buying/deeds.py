@@ -9,7 +9,7 @@ from statistics import median
 from node.pipeline.buying.job import JobResult
 from node.ports import PeerMemory
 from protocol.errors import DishonestError, JoulemeshError, LocalError, RefusedError, SignatureError
-from protocol.patience import crawl_s
+from protocol.patience import crawl_s, is_adrift
 from protocol.standing import Deed
 
 __all__ = ["note_deeds"]
@@ -44,7 +44,7 @@ def _deeds(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
 def _services(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
     """Of legs that did what they had taken on, up to where the client left."""
     tab = result.tab
-    crawled = _crawled(result)
+    crawled, adrift = _crawled(result), _adrift(result)
     for leg in sorted(result.acceptances):
         if crawled is not None:
             yield leg, Deed.FAILED if len(result.acceptances) == 1 else Deed.DISPUTED, 0, crawled
@@ -53,6 +53,8 @@ def _services(result: JobResult) -> Iterator[tuple[int, Deed, int, str]]:
         late = tab.book.late(leg)
         if 2 * late > tab.generated:
             yield leg, Deed.LATE, 0, f"{late} of {tab.generated} tokens were late"
+        elif adrift is not None:
+            yield leg, Deed.ADRIFT, 0, adrift
 
 
 def _crawled(result: JobResult) -> str | None:
@@ -63,6 +65,25 @@ def _crawled(result: JobResult) -> str | None:
     each_s = median(later - before for before, later in pairwise(result.token_times_s))
     most_s = crawl_s(deal.terms, [deal.offer(leg) for leg in range(len(deal.terms.route))])
     return f"a token took {each_s:.1f} s, and {most_s:.1f} s would be late" if each_s > most_s else None
+
+
+def _adrift(result: JobResult) -> str | None:
+    """Whether tokens took much longer here than the legs of the route sign that they took with them."""
+    if len(result.token_times_s) < ENOUGH_TOKENS or result.healed:
+        return None
+    took: dict[int, list[int]] = {}
+    for window in result.tab.book.windows:
+        for accepted in window.receipts:
+            receipt = accepted.signed.receipt
+            if receipt.p50_us:
+                took.setdefault(receipt.leg, []).append(receipt.p50_us)
+    if len(took) < len(result.deal.terms.route):
+        return None
+    signed_us = [round(median(each)) for each in took.values()]
+    seen_us = round(1e6 * median(later - before for before, later in pairwise(result.token_times_s)))
+    if not is_adrift(seen_us, signed_us):
+        return None
+    return f"a token took {seen_us / 1000:.0f} ms, and the legs signed for {sum(signed_us) / 1000:.0f} ms"
 
 
 def _deed_of(error: JoulemeshError) -> Deed:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.setting_kinds import Fixed, Jurisdictions, Multiaddrs, Span, Whole
 from node.settings import declared, load, template
+from protocol.candidates import MAX_LATENCY_WEIGHT
 from protocol.errors import ConfigurationError
 from protocol.offer import Evidence
 from protocol.policy import LatencyClass
-from protocol.search import MAX_LATENCY_WEIGHT
 from protocol.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
 
 WITNESS = "witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from memory_links import MemoryLink
-from small_market import SmallMarket, limits_of
+from small_market import RATES, SmallMarket, limits_of
 from virtual_loop import run_virtually
 
 from node.pipeline.buying.client import JobClient
@@ -26,9 +26,11 @@ PROMPT = (1, 2, 3, 4, 5)
 Story = Callable[[SmallMarket], Awaitable[None]]
 
 
-def in_market(folder: Path, story: Story, **options: Any) -> None:
+def in_market(folder: Path, story: Story, *, pass_s: float = 0.0, **options: Any) -> None:
     async def tell() -> None:
-        async with SmallMarket(folder, **options) as market:
+        market = SmallMarket(folder, **options)
+        market.pass_s = pass_s
+        async with market:
             await story(market)
 
     run_virtually(tell())
@@ -177,7 +179,8 @@ class Between:
             link = await real(address, key)
             return _Changed(link, change, delay_s) if address == node.address else link
 
-        market.client = JobClient(dataclasses.replace(market.side, connect=connect))
+        self.side = dataclasses.replace(market.side, connect=connect)
+        market.client = JobClient(self.side)
 
 
 class _Changed:
@@ -254,3 +257,45 @@ def test_a_provider_whose_tokens_crawl_has_failed_and_one_that_is_slow_has_not(t
         assert deeds(market) == {0: [Deed.SERVED, Deed.FAILED]}
 
     in_market(tmp_path, story, spans=((0, 6),), limits=limits_of(idle_s=30))
+
+
+def test_m84_legs_whose_signed_times_do_not_add_up_to_what_came_are_remembered(tmp_path: Path) -> None:
+    async def story(market: SmallMarket) -> None:
+        quick = {"p50_us": 1_000, "p95_us": 1_000, "late": 0}
+        for window in range(5):
+            for number in range(3):
+                between = Between(market, number, signs(market, number, quick, window))
+                market.side = between.side
+        await market.run(market.deal(PROMPT, 12))
+        assert {number: noted[-1] for number, noted in deeds(market).items()} == dict.fromkeys(range(3), Deed.ADRIFT)
+
+    in_market(tmp_path, story, pass_s=0.4)
+
+
+def test_m84_honest_times_add_up(tmp_path: Path) -> None:
+    async def story(market: SmallMarket) -> None:
+        await market.run(market.deal(PROMPT, 12))
+        assert Deed.ADRIFT not in {deed for noted in deeds(market).values() for deed in noted}
+
+    in_market(tmp_path, story, pass_s=0.4)
+
+
+def test_late_tokens_are_cheaper_from_the_legs_clock_to_the_ledger(tmp_path: Path) -> None:
+    """Every token takes 0.4 s at each leg, which says that 0.05 s is late; half of its price is the discount."""
+
+    async def paid(folder: Path, discount_ppm: int) -> list[int]:
+        market = SmallMarket(folder)
+        market.pass_s = 0.4
+        for node in market.nodes:
+            node.rates = node.rates.replace(late_discount_ppm=discount_ppm)
+        async with market:
+            _, result = await market.run(market.deal(PROMPT, 10))
+            assert [result.tab.book.late(leg) for leg in range(3)] == [10, 10, 10]
+            assert {deed for _, deed, _ in market.peers.noted} == {Deed.SERVED, Deed.LATE}
+            return list(result.paid)
+
+    full = run_virtually(paid(tmp_path / "full", 0))
+    half = run_virtually(paid(tmp_path / "half", 500_000))
+    discount = 10 * (RATES.price_out // 2) // 1_000_000
+    assert [whole - cheap for whole, cheap in zip(full, half, strict=True)] == [discount] * 3
+    assert discount > 0

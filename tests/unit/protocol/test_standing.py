@@ -32,9 +32,23 @@ def standing(in_row: int = 0, **deeds: Tally) -> Standing:
     return Standing(MappingProxyType({Deed(name): tally for name, tally in deeds.items()}), in_row)
 
 
-def test_every_deed_but_lateness_has_one_consequence() -> None:
+def test_every_deed_but_those_of_time_has_one_consequence() -> None:
     sorts = (FAILURES, OFFENCES, MERITS)
-    assert {deed: sum(deed in sort for sort in sorts) for deed in Deed} == dict.fromkeys(Deed, 1) | {Deed.LATE: 0}
+    counted = {deed: sum(deed in sort for sort in sorts) for deed in Deed}
+    assert counted == dict.fromkeys(Deed, 1) | {Deed.LATE: 0, Deed.ADRIFT: 0}
+
+
+@pytest.mark.parametrize(
+    ("drifts", "served", "left_alone"),
+    [(4, 4, False), (5, 5, True), (5, 9, True), (5, 10, False), (50, 99, True), (50, 100, False)],
+)
+def test_m84_clocks_that_differ_again_and_again_cost_a_day(drifts: int, served: int, left_alone: bool) -> None:
+    peer = standing(0, adrift=Tally(drifts, 0, NOW), served=Tally(served, 1, NOW))
+    assert shunned_until(peer) == (NOW + DAY_S if left_alone else 0)
+    why = why_shunned(peer, NOW + 60)
+    assert (why is not None) is left_alone
+    assert why is None or f"did not add up in {drifts} jobs" in why
+    assert not peer.offended
 
 
 def test_a_newcomer_is_left_out_of_nothing() -> None:

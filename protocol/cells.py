@@ -1,0 +1,235 @@
+"""Who may serve which block, cell by cell, and one sweep of costs over these cells: what `lattice` is made of.
+
+A cell is a candidate and a block of its span. Cells lie block by block, and by region within a block, so that one step
+of a sweep works on slices: a dozen numpy calls, whatever the number of candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["INFINITE", "Bools", "Cells", "Ints", "Sweep", "sweep"]
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+_FEW = 12_000
+"""Candidates up to which all blocks are looked at in one go."""
+INFINITE = 2**60
+"""No path. Sums of two such values and of any path's cost stay below 2**62."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """C cells over B blocks."""
+
+    who: Ints
+    """(C,) candidates, rising within a block."""
+    region: Ints
+    """(C,) of the candidate."""
+    bounds: list[int]
+    """(B + 1) where the cells of each block begin."""
+    heads: Ints
+    """Where, counted from the first cell of the block, another region begins."""
+    head_region: Ints
+    """The region that begins there."""
+    head_bounds: list[int]
+    """(B + 1) where the heads of each block begin."""
+    starts: Ints | None
+    """(N,) the first block of each candidate, where nobody has a hole in its span; None where somebody may."""
+
+    @classmethod
+    def of(cls, start: Ints, end: Ints, region: Ints, blocks: int) -> Cells:
+        """All blocks of all spans of candidates that stand by region."""
+        kind = np.uint8 if blocks < 256 else np.int16
+        low: Any = start.astype(kind)
+        high: Any = end.astype(kind)
+        if len(start) <= _FEW:
+            block = np.arange(blocks, dtype=kind)[:, None]
+            flat = np.flatnonzero((low <= block) & (high > block))
+            bounds = np.searchsorted(flat, np.arange(blocks + 1) * len(start))
+            who = flat - np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
+        else:
+            holders = [np.flatnonzero((low <= each) & (high > each)) for each in range(blocks)]
+            bounds = np.cumsum([0, *map(len, holders)])
+            who = np.concatenate(holders)
+        return cls._made(who, region.take(who), bounds, starts=start)
+
+    @classmethod
+    def _made(cls, who: Ints, region: Ints, bounds: Ints, *, starts: Ints | None) -> Cells:
+        new = np.ones(len(who), dtype=bool)
+        np.not_equal(region[1:], region[:-1], out=new[1:])
+        new[bounds[:-1][bounds[:-1] < len(who)]] = True
+        heads = np.flatnonzero(new)
+        head_bounds = np.searchsorted(heads, bounds)
+        head_region = region.take(heads)
+        heads -= np.repeat(bounds[:-1], np.diff(head_bounds))
+        return cls(who, region, bounds.tolist(), heads, head_region, head_bounds.tolist(), starts)
+
+    @property
+    def blocks(self) -> int:
+        """Of the whole model."""
+        return len(self.bounds) - 1
+
+    @property
+    def has_hole(self) -> bool:
+        """Whether nobody may serve some block."""
+        return any(low == high for low, high in zip(self.bounds, self.bounds[1:], strict=False))
+
+    def at(self, block: int) -> Ints:
+        """Who may serve a block."""
+        return self.who[self.bounds[block] : self.bounds[block + 1]]
+
+    def holds(self, block: int, candidate: int) -> bool:
+        """Whether a candidate may serve a block."""
+        who = self.at(block)
+        place = int(who.searchsorted(candidate))
+        return place < len(who) and int(who[place]) == candidate
+
+    def block_of_each(self) -> Ints:
+        """(C,) the block of each cell."""
+        return np.repeat(np.arange(self.blocks), np.diff(self.bounds))
+
+    def everywhere(self, candidates: int) -> Ints:
+        """The candidates that may serve every block."""
+        return np.flatnonzero(np.bincount(self.who, minlength=candidates) == self.blocks)
+
+    def part(self, kept: Bools, names: Ints | None = None, region: Ints | None = None) -> Cells:
+        """Some of the cells.
+
+        Args:
+            names: what candidates are called from now on, where that changes; their order stays.
+            region: (N,) of these, by their new names.
+        """
+        before = np.concatenate(([0], np.cumsum(kept)))
+        who = self.who[kept]
+        if names is not None:
+            who = names[who]
+        return Cells._made(who, self.region[kept] if region is None else region[who], before[self.bounds], starts=None)
+
+    def copies(self, rings: int, candidates: int, regions: int) -> Cells:
+        """The same cells several times over, as if for so many times the candidates and regions."""
+        if rings == 1:
+            return self
+        pieces = [np.tile(np.arange(low, high), rings) for low, high in zip(self.bounds, self.bounds[1:], strict=False)]
+        sizes = np.diff(self.bounds)
+        ring = np.concatenate([np.repeat(np.arange(rings), size) for size in sizes])
+        source = np.concatenate(pieces)
+        bounds = np.array(self.bounds) * rings
+        who, region = self.who[source] + ring * candidates, self.region[source] + ring * regions
+        return Cells._made(who, region, bounds, starts=None if self.starts is None else np.tile(self.starts, rings))
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one pass over the blocks found, in the order in which it went over them; K rings one after another."""
+
+    rings: int
+    bounds: list[int]
+    """(B + 1) where the values of each block begin."""
+    values: Ints
+    """(K * C,) for each cell the cheapest cost of having done its block in its candidate, by block and then by ring."""
+    arriving: Ints
+    """(B, K * R) cheapest cost of coming into each region before a block, on the side that the sweep comes from."""
+    left: Ints
+    """(B, K * R) cheapest cost of having left each region after it."""
+
+    def values_of(self, block: int, ring: int) -> Ints:
+        """Those of one ring in one block."""
+        values = self.values[self.bounds[block] : self.bounds[block + 1]]
+        size = len(values) // self.rings
+        return values[ring * size : (ring + 1) * size]
+
+
+def sweep(
+    cells: Cells,
+    block_cost: Ints,
+    access: Ints,
+    between: Ints,
+    entry: Ints,
+    *,
+    most: Ints | None = None,
+    back: bool = False,
+) -> Sweep:
+    """Cheapest costs block by block.
+
+    Args:
+        block_cost: (N,), or (K, N) where it differs by ring; so do `access` and, as (K, R, R), `between`.
+        entry: (K, R) cost of starting in each region, for each of K rings.
+        most: (N,) blocks of one leg, where somebody may not serve its whole span.
+        back: from the last block to the first.
+    """
+    rings, regions = entry.shape
+    candidates = block_cost.shape[-1]
+    cells = cells.copies(rings, candidates, regions)
+    block_cost = np.broadcast_to(block_cost, (rings, candidates)).reshape(-1)
+    access = np.broadcast_to(access, (rings, candidates)).reshape(-1)
+    most = None if most is None else np.tile(most, rings)
+    capped = most is not None and int(most.min(initial=cells.blocks)) < cells.blocks
+    runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
+    ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
+    hops = np.empty((rings, regions, regions), dtype=np.int64)
+    cost_of, access_of = block_cost.take(cells.who), access.take(cells.who)
+    value = np.full(len(block_cost), INFINITE, dtype=np.int64)
+    values = np.empty(len(cells.who), dtype=np.int64)
+    arrivals = np.empty((cells.blocks, rings * regions), dtype=np.int64)
+    lefts = np.full((cells.blocks, rings * regions), INFINITE, dtype=np.int64)
+    all_who, all_region, bounds, whole = cells.who, cells.region, cells.bounds, cells.starts is not None
+    arriving = entry.reshape(-1)
+    for step, block in enumerate(range(cells.blocks - 1, -1, -1) if back else range(cells.blocks)):
+        low, high = bounds[block], bounds[block + 1]
+        arrivals[block] = arriving
+        left = lefts[block]
+        if low < high:
+            who, here, best = all_who[low:high], access_of[low:high], values[low:high]
+            np.add(arriving.take(all_region[low:high]), here, out=best)
+            young = None if runs is None else runs.step(step, who, best)
+            np.minimum(best, value.take(who), out=best)
+            best += cost_of[low:high]
+            if young is not None:
+                best[young[0]] = young[1]
+            if not whole:
+                value.fill(INFINITE)
+            value[who] = best
+            first, last = cells.head_bounds[block], cells.head_bounds[block + 1]
+            least = np.minimum.reduceat(best + here, cells.heads[first:last])
+            left[cells.head_region[first:last]] = least
+        elif not whole:
+            value.fill(INFINITE)
+        np.add(left.reshape(rings, regions, 1), ways, out=hops)
+        arriving = np.minimum.reduce(hops, axis=1).reshape(-1)
+    return Sweep(rings, bounds, values, arrivals, lefts)
+
+
+class _Runs:
+    """Costs of candidates that may serve only so many blocks in one leg: for each the entries that are still young
+    enough, as the cost of entering less that of the blocks before. Its least is a sliding-window minimum.
+    """
+
+    def __init__(self, most: Ints, blocks: int, block_cost: Ints) -> None:
+        self._most, self._cost = most, block_cost
+        self._capped = most < blocks
+        self._width = int(most[self._capped].max(initial=1))
+        self._row = np.cumsum(self._capped) - 1
+        rows = int(self._capped.sum())
+        self._entries = np.full((rows, self._width), 2 * INFINITE, dtype=np.int64)
+        self._last = np.full(rows, -2, dtype=np.int64)
+        """The step in which each was active last."""
+
+    def step(self, step: int, who: Ints, enter: Ints) -> tuple[Ints, Ints]:
+        """Which of `who` are capped, and what it costs to have done this step's block in them.
+
+        Args:
+            enter: the cost of coming into each of them now.
+        """
+        places = np.flatnonzero(self._capped[who])
+        capped, entries = who[places], self._entries
+        row, most, cost = self._row[capped], self._most[capped], self._cost[capped]
+        entries[row[self._last[row] != step - 1]] = 2 * INFINITE
+        self._last[row] = step
+        entries[row, (step - most) % self._width] = 2 * INFINITE
+        entries[row, step % self._width] = enter[places] - cost * step
+        return places, entries[row].min(axis=1) + cost * (step + 1)

@@ -1,0 +1,163 @@
+"""Which of many offers a policy admits, as arrays, by the very rule that judges one (`policy.excluded`).
+
+Offers of one kind differ in numbers alone, so each kind is judged once, by that rule, on an offer of which no number
+stands against anything; the numbers are compared as columns. Whoever takes an offer by this still holds it against the
+rule itself (`Judge.reason`): a clause that has no column yet then costs time, and lets nothing through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+
+from protocol.cells import Bools, Ints
+from protocol.columns import Column, Columns
+from protocol.offer import Evidence, Offer
+from protocol.policy import NOTHING_KNOWN, TIME_PER_TOKEN_US, Known, Needs, Policy, Reason, ReasonCode, excluded
+
+__all__ = ["Judge"]
+
+_OF_EACH: dict[str, object] = {"trust": None, "lists": ()}
+"""Fields of a policy that are about each provider by itself, and what asks nothing of it."""
+_ANY_PRICE = 2**40
+"""No price of a block is above this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Holds offers in columns against a policy."""
+
+    columns: Columns
+    policy: Policy
+    model: bytes
+    blocks: int
+    """Of the whole model."""
+    venue: bytes
+    now: int
+    needs: Needs
+    known: Mapping[bytes, Known] = field(default_factory=lambda: MappingProxyType({}))
+    """By public key."""
+    others: Known = NOTHING_KNOWN
+    """What is known of those who are not there."""
+    _by_kind: dict[tuple[int, Known], Reason | None] = field(default_factory=dict)
+
+    def admitted(self) -> Bools:
+        """(rows,) which offers may be used."""
+        at, needs, policy = self.columns.at, self.needs, self.policy
+        numbers, of = self._numbers_of_known()
+        length = at(Column.END) - at(Column.START)
+        fits = self._ours()
+        fits[fits] = self._kinds_admitted(at(Column.KIND)[fits], of[fits], list(numbers))
+        fits &= at(Column.BLOCKS) == self.blocks
+        fits &= at(Column.CONTEXT) >= needs.positions
+        fits &= at(Column.WINDOW) >= needs.window
+        fits &= at(Column.CHUNK) >= needs.chunk
+        fits &= at(Column.POSITION_US) < (TIME_PER_TOKEN_US.get(policy.latency_class, -1) + 1) * length
+        for cap, price in ((policy.max_price_in, Column.PRICE_IN), (policy.max_price_out, Column.PRICE_OUT)):
+            if cap is not None:
+                fits &= at(price) <= min(cap, _ANY_PRICE) * length
+        keeps_place = np.array([each.has_place for each in numbers])
+        fits &= (at(Column.SESSIONS) > 0) | keeps_place[of]
+        if self._asks_each:
+            for row in np.flatnonzero(fits).tolist():
+                fits[row] = self.reason(self.columns.offer(row)) is None
+        return fits
+
+    def _ours(self) -> Bools:
+        """Which rows are offers of this model on this ledger that are in force."""
+        at = self.columns.at
+        ours: Bools = at(Column.MODEL) == self.columns.model(self.model)
+        ours &= at(Column.VENUE) == self.columns.venue(self.venue)
+        ours &= at(Column.EXPIRES_AT) > self.now
+        ours &= self.columns.live()
+        return ours
+
+    @property
+    def _asks_each(self) -> bool:
+        """Whether what is asked depends on more than kind and numbers: on who it is, or what others say of it."""
+        return any(getattr(self.policy, name, None) for name in _OF_EACH)
+
+    def _numbers_of_known(self) -> tuple[dict[Known, int], Ints]:
+        """A number for each thing that is known, and by row that of its provider."""
+        numbers = {self.others: 0}
+        by_provider = np.zeros(max(1, self.columns.providers), dtype=np.int64)
+        for key, known in self.known.items():
+            provider = self.columns.provider(key)
+            if provider >= 0:
+                by_provider[provider] = numbers.setdefault(known, len(numbers))
+        return numbers, by_provider[self.columns.at(Column.PROVIDER)]
+
+    def why_not(self) -> Callable[[int, Offer], Reason | None]:
+        """For a row as it is now and its offer, once `admitted` has judged the kinds: as `reason`, and sooner."""
+        numbers, of = self._numbers_of_known()
+        known, by_kind, ours, kinds = (
+            list(numbers),
+            dict(self._by_kind),
+            self._ours(),
+            self.columns.at(Column.KIND).copy(),
+        )
+        numbers_only = replace(self, policy=_lawless(self.policy))
+
+        def of_row(row: int, offer: Offer) -> Reason | None:
+            if self._asks_each or not ours[row]:
+                return self.reason(offer)
+            return by_kind.get((int(kinds[row]), known[of[row]])) or numbers_only.reason(offer)
+
+        return of_row
+
+    def _kinds_admitted(self, kind: Ints, of: Ints, known: list[Known]) -> Bools:
+        pair = kind * len(known) + of
+        met = np.zeros(self.columns.kinds * len(known), dtype=bool)
+        met[pair] = True
+        for each in np.flatnonzero(met).tolist():
+            number, which = divmod(each, len(known))
+            met[each] = self._of_kind(number, known[which]) is None
+        admitted: Bools = met[pair]
+        return admitted
+
+    def _of_kind(self, kind: int, known: Known) -> Reason | None:
+        """Why no offer of a kind may be used, by whomever of whom just this is known."""
+        key = kind, known
+        if key not in self._by_kind:
+            sample = self.columns.sample(kind)
+            policy = self.policy
+            if self._asks_each:  # the best that could come of it: each is judged by itself afterwards
+                policy = policy.replace(**{name: _OF_EACH[name] for name in _OF_EACH if hasattr(policy, name)})
+                known = replace(known, evidence=Evidence.ATTESTED)
+            judge = partial(excluded, policy, model=sample.model, venue=sample.venue, now=self.now, needs=self.needs)
+            self._by_kind[key] = judge(sample, known=known)
+        return self._by_kind[key]
+
+    def reason(self, offer: Offer) -> Reason | None:
+        """Why one offer may not be used, by the rule itself."""
+        reason = excluded(
+            self.policy,
+            offer,
+            model=self.model,
+            venue=self.venue,
+            now=self.now,
+            needs=self.needs,
+            known=self.known.get(offer.public_key, self.others),
+        )
+        if reason is None and offer.blocks != self.blocks:
+            text = f"it says that the model has {offer.blocks} blocks, not {self.blocks}"
+            return Reason(ReasonCode.BLOCKS, text)
+        return reason
+
+
+def _lawless(policy: Policy) -> Policy:
+    """What a policy asks of numbers."""
+    return Policy(
+        latency_class=policy.latency_class,
+        max_price_in=policy.max_price_in,
+        max_price_out=policy.max_price_out,
+        allow=(),
+        deny=(),
+        min_evidence=Evidence.CLAIMED,
+        min_stake=policy.min_stake,
+        precision=policy.precision,
+    )

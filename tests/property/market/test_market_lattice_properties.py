@@ -1,0 +1,71 @@
+"""The dynamic programme over columns, with rings, caps and limits on time, against every path one by one."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from every_path import as_path, cheapest_of_all, every_path, random_candidates
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.candidates import Limits, Weights, broken, lattice_of, measure
+from protocol.lattice import INFINITE, Programme, cheapest, path_cost
+from protocol.search import find
+
+WEIGHTS = [Weights(500, 500, 0), Weights(500, 500, 3), Weights(0, 0, 1000), Weights(300, 700, 90)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 4), st.booleans())
+def test_no_path_costs_less(seed: int, weights: Weights, regions: int, capped: bool) -> None:
+    candidates = random_candidates(random.Random(seed), count=6, regions=regions, capped=capped)
+    lattice, least = cheapest_of_all(candidates, weights)
+    found = cheapest(lattice)
+    if found is None:
+        assert least is None
+        return
+    assert path_cost(lattice, found.legs) == found.cost
+    for candidate, start, end in found.legs:
+        assert candidates.start[candidate] <= start < end <= candidates.end[candidate]
+        assert candidates.most is None or end - start <= candidates.most[candidate]
+    # One that uses a candidate twice may be cheaper still, and is not among those that were tried here.
+    assert least is None or found.cost <= least
+    if len({leg[0] for leg in found.legs}) == len(found.legs):
+        assert found.cost == least
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 4), st.booleans())
+def test_no_path_through_a_candidate_costs_less_than_its_bound(
+    seed: int, weights: Weights, regions: int, capped: bool
+) -> None:
+    candidates = random_candidates(random.Random(seed), count=6, regions=regions, capped=capped)
+    lattice = lattice_of(candidates, weights)
+    bounds = Programme(lattice).bounds_through()
+    through = np.full(len(bounds), INFINITE, dtype=np.int64)
+    for legs in every_path(candidates):
+        for candidate, _, _ in legs:
+            through[candidate] = min(through[candidate], path_cost(lattice, legs))
+    assert (bounds[through < INFINITE] <= through[through < INFINITE]).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 3), st.integers(3_000, 40_000))
+def test_the_cheapest_within_a_time(seed: int, weights: Weights, regions: int, time_us: int) -> None:
+    candidates = random_candidates(random.Random(seed), count=6, regions=regions)
+    limits = Limits(price_in=None, price_out=None, time_us=time_us)
+    lattice = lattice_of(candidates, weights)
+    lawful = [
+        path_cost(lattice, legs)
+        for legs in every_path(candidates)
+        if not broken(candidates, limits, as_path(lattice, legs))
+    ]
+    found = find(candidates, limits, weights)
+    if found is None:
+        # Chains that come back to a candidate hide what is left of the others: that none is met is no proof.
+        assert not lawful or cheapest(lattice) is not None
+        return
+    assert measure(candidates, found.path).latency_us <= time_us
+    assert lawful
+    assert 0 <= found.path.cost - min(lawful) <= found.gap
