@@ -69,6 +69,7 @@ class LegJob(OnRoute):
         self.state = JobState.ACCEPTED
         self.claim = Claim(domain, order.session, terms, order.leg, order.pay)
         self.millijoules: int | None = 0
+        """By its newest receipt; once it is over, in all. None where nobody knows."""
         self.trail = trails.begin(FORMATS[terms.activations].item_bytes * width)
         self._key = key
         self._domain = domain
@@ -266,9 +267,6 @@ class LegJob(OnRoute):
     def complete(self, piece: StepInput, output: StepOutput, *, now_us: int) -> Onward | None:
         """Book what a forward pass did; what is to be sent, None where it was all taken back meanwhile."""
         self.rows += piece.length
-        generated = max(0, piece.position + piece.length - max(piece.position, self.plan.prompt))
-        spent = self.meter.millijoules_for(piece.length - generated, generated)
-        self.millijoules = None if spent is None or self.millijoules is None else self.millijoules + spent
         return self._flow.complete(piece, output, now_us=now_us)
 
     # Receipts
@@ -296,6 +294,7 @@ class LegJob(OnRoute):
             self._flow.wind_up(self._seen)
         elif not self._windows.blocked:
             return None
+        self.millijoules = self.meter.account.spent(self.session)
         due = self._windows.next_receipt(self.rows, self.millijoules, last=self.is_last, finished=finished)
         if due is not None:
             self._flow.settle()

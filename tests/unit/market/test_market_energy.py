@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from node.energy.meter import HardwareCounter
 
 from node.energy import DeclaredEnergy, MeteredEnergy, ProcessorTime, choose_energy, find_counter
-from node.energy.meter import HardwareCounter
 from protocol.offer import Provenance
 
 
