@@ -1,9 +1,9 @@
 """The books of a node's energy: what a meter counted, told to the last joule (docs/spec/market.md, clauses M60 to M62).
 
 A receipt goes out before the window is over in which its tokens were computed. So a session is told what is known by
-then, and for the rest an estimate by the latest figures; when the window is over it gets its share, and what it was told too
-much or too little of comes off or on top of what it is told next. Of a session that is over, the difference goes into
-the shares of later windows, a quarter of them at most. So at any time
+then, and for the rest an estimate by the latest figures; when the window is over it gets its share, and what it was
+told too much or too little of comes off or on top of what it is told next. Of a session that is over, the difference
+goes into the shares of later windows, a quarter of them at most. So at any time
 
     measured + estimated == idle + told + untold + carried + what sessions that run have got
 
@@ -81,6 +81,10 @@ class EnergyBook:
         """What sessions that are over were told too little of, for others to come; below 0 where it was too much."""
         self.idle_uw: int | None = None
         """Microwatts that the machine draws when nothing is computed; None while nobody has seen it."""
+        self._positions = 0
+        """Of the window that is open, times the blocks that each went through."""
+        self._busy = 0
+        """Microjoules of work in a window, averaged over the latest."""
         self._accounts: dict[bytes, _Account] = {}
         self._recent: deque[tuple[int, int, int]] = deque(maxlen=_KEPT)
 
@@ -97,9 +101,12 @@ class EnergyBook:
     def record(self, worked: Iterable[Worked]) -> None:
         """A pass has ended."""
         for each in worked:
-            nobody = each.session == NOBODY
-            account = self._accounts.setdefault(each.session, _Account(silent=nobody, over=nobody))
+            account = self._accounts.setdefault(each.session, _Account())
+            if account.over or each.session == NOBODY:
+                account = self._accounts.setdefault(NOBODY, _Account())
+                account.silent = account.over = True
             account.pending += self.weights.of(each)
+            self._positions += (each.prompt + each.generated) * each.blocks
 
     def tell(self, session: bytes) -> int | None:
         """Millijoules of a session so far, rounded up, never less than told before.
@@ -113,9 +120,21 @@ class EnergyBook:
             return 0
         if account.silent:
             return None
-        estimate = account.shared * _FINE + account.pending * (self.rate or 0)
+        if account.over:
+            return account.told
+        estimate = account.shared * _FINE + account.pending * self._telling_rate()
         account.told = max(account.told, ceil_div(estimate, _FINE * _MILLI))
         return account.told
+
+    def _telling_rate(self) -> int:
+        """For what no window has counted yet: the latest rate, and what the next window will put right."""
+        rate = self.rate or 0
+        return rate + rate * self._released(self._busy) // self._busy if self._busy else rate
+
+    def _released(self, busy: int) -> int:
+        """Of what is carried, the part that goes into a window with so much energy of work."""
+        most = busy // _CARRY_SHARE
+        return max(-most, min(most, self.carried))
 
     def end(self, session: bytes) -> int | None:
         """It is over: what it is told at last. A session that is not known had nothing."""
@@ -138,6 +157,7 @@ class EnergyBook:
         for each, part in zip(workers, parts, strict=True):
             each.shared += part
             each.pending = 0
+        self._positions = 0
         for session in [session for session, each in self._accounts.items() if each.over]:
             self._settle(session)
 
@@ -152,11 +172,11 @@ class EnergyBook:
         idle = idle_part(microjoules, window.us, window.busy_us, self.idle_uw)
         self.idle += idle
         busy = microjoules - idle
-        self._recent.append((window.passes, weight, busy))
+        self._recent.append((window.passes, self._positions, busy))
         sample = self.rate_of(busy, weight)
-        self.rate = sample if self.rate is None else ceil_div(3 * self.rate + sample, 4)
-        most = busy // _CARRY_SHARE
-        released = max(-most, min(most, self.carried))
+        self.rate = sample if self.rate is None else ceil_div(self.rate + sample, 2)
+        self._busy = (self._busy + busy) // 2 if self._busy else busy
+        released = self._released(busy)
         self.carried -= released
         return shares(busy + released, weights)
 
@@ -187,9 +207,10 @@ class EnergyBook:
         """Microjoules of such work by the latest windows, all power at work included; None while nothing is known."""
         return None if self.rate is None else ceil_div(self.weights.of(worked) * self.rate, _FINE)
 
-    def marginal(self, worked: Worked) -> int | None:
-        """Microjoules that such work adds to passes that run anyway; None while batches were all alike."""
+    def marginal(self, blocks: int) -> int | None:
+        """Microjoules that one more position adds to a pass that runs anyway; None while batches were all alike.
+
+        A position that is generated is computed like one of a prompt: it costs more because fewer of them run together.
+        """
         slope = marginal_of(self._recent)
-        if slope is None:
-            return None
-        return ceil_div(self.weights.of(worked) * slope.numerator, slope.denominator)
+        return None if slope is None else ceil_div(blocks * slope.numerator, slope.denominator)

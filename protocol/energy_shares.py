@@ -106,15 +106,15 @@ def idle_part(
 
 
 def marginal_of(windows: Iterable[tuple[int, int, int]]) -> Fraction | None:
-    """Microjoules that one more unit of weight takes in a pass that runs anyway: the slope of energy over work.
+    """Microjoules that one more unit of work takes in a pass that runs anyway: the slope of energy over work.
 
-    Least squares over ``(passes, weight, microjoules)`` of windows: energy is so much a pass, and so much a unit of
-    weight. None while batches were all alike, or where more work took less energy: nothing follows from these.
+    Least squares over ``(passes, work, microjoules)`` of windows: energy is so much a pass, and so much a unit of
+    work. None while batches were all alike, or where more work took less energy: nothing follows from these.
     """
     pp = pw = ww = pe = we = 0
-    for passes, weight, energy in windows:
-        pp, pw, ww = pp + passes * passes, pw + passes * weight, ww + weight * weight
-        pe, we = pe + passes * energy, we + weight * energy
+    for passes, work, energy in windows:
+        pp, pw, ww = pp + passes * passes, pw + passes * work, ww + work * work
+        pe, we = pe + passes * energy, we + work * energy
     spread = pp * ww - pw * pw
     if spread * _BATCH_SPREAD <= pp * ww:
         return None
@@ -124,7 +124,7 @@ def marginal_of(windows: Iterable[tuple[int, int, int]]) -> Fraction | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """A device as its maker describes it: a pass takes as long as the longer of its arithmetic and its memory traffic."""
+    """A device as its maker describes it: a pass takes as long as its arithmetic or its memory traffic, the longer."""
 
     milliwatts: int
     """That it draws at work; above 0."""

@@ -84,8 +84,10 @@ def _facts(of: EnergyReport) -> dict[str, str]:
     facts["error"] = _error(of)
     facts["power"] = _watts(of.microwatts)
     facts["power when idle"] = _watts(of.idle_microwatts)
-    facts["prompt token"] = _token(of.microjoules_in, of.marginal_microjoules_in, of.price_in)
-    facts["generated token"] = _token(of.microjoules_out, of.marginal_microjoules_out, of.price_out)
+    facts["prompt token"] = _token(of.microjoules_in, of.price_in)
+    facts["generated token"] = _token(of.microjoules_out, of.price_out)
+    more = of.marginal_microjoules
+    facts["one more in a pass"] = "unknown" if more is None else f"{more / 1e6:g} J"
     facts["batch"] = "unknown" if of.batch_milli is None else f"{of.batch_milli / 1000:.1f} positions a pass"
     price = f"at ${money(of.micro_per_kwh)}/kWh, PUE {of.pue_milli / 1000:g}"
     facts["a day like now"] = "unknown" if of.day_cost is None else f"${money(_cents(of.day_cost))} {price}"
@@ -110,12 +112,11 @@ def _watts(microwatts: int | None) -> str:
     return "unknown" if microwatts is None else f"{microwatts / 1e6:.1f} W"
 
 
-def _token(microjoules: int | None, marginal: int | None, price: int | None) -> str:
+def _token(microjoules: int | None, price: int | None) -> str:
     """With cents for a million of them."""
     if microjoules is None or price is None:
         return "unknown"
-    more = "" if marginal is None else f", of which one more in a batch takes {marginal / 1e6:g} J"
-    return f"{microjoules / 1e6:g} J{more}; {price / 10_000:g} cents per million"
+    return f"{microjoules / 1e6:g} J; {price / 10_000:g} cents per million"
 
 
 def _cents(micro: int) -> int:

@@ -63,10 +63,8 @@ class Figures:
     """A prompt token, all power at work included."""
     out_uj: int | None = None
     """A generated token, likewise."""
-    marginal_in_uj: int | None = None
-    """What one more prompt token adds to passes that run anyway."""
-    marginal_out_uj: int | None = None
-    """What one more generated token adds."""
+    marginal_uj: int | None = None
+    """What one more token, of either kind, adds to a pass that runs anyway."""
     batch_milli: int | None = None
     """Mean positions in one pass of the last window with work, in thousandths."""
     measured_uj: int = 0
@@ -315,8 +313,7 @@ class MeteredEnergy:
             idle_uw=book.idle_uw,
             in_uj=book.average(prompt),
             out_uj=book.average(generated),
-            marginal_in_uj=book.marginal(prompt),
-            marginal_out_uj=book.marginal(generated),
+            marginal_uj=book.marginal(self._blocks),
             batch_milli=self._batch_milli,
             measured_uj=book.measured,
             idle_uj=book.idle,

@@ -68,10 +68,8 @@ class EnergyReport:
     """Of a prompt token, all power at work included."""
     microjoules_out: int | None
     """Of a generated token, likewise."""
-    marginal_microjoules_in: int | None
-    """What one more prompt token adds to passes that run anyway."""
-    marginal_microjoules_out: int | None
-    """What one more generated token adds."""
+    marginal_microjoules: int | None
+    """What one more token, of either kind, adds to a pass that runs anyway."""
     price_in: int | None
     """Micro-units that the energy of a million prompt tokens costs."""
     price_out: int | None
@@ -119,8 +117,7 @@ def report_of(figures: Figures, power: Power, *, at: int, since: int, next_s: in
         batch_milli=figures.batch_milli,
         microjoules_in=figures.in_uj,
         microjoules_out=figures.out_uj,
-        marginal_microjoules_in=figures.marginal_in_uj,
-        marginal_microjoules_out=figures.marginal_out_uj,
+        marginal_microjoules=figures.marginal_uj,
         price_in=None if figures.in_uj is None else power.cost(figures.in_uj * 1_000_000),
         price_out=None if figures.out_uj is None else power.cost(figures.out_uj * 1_000_000),
         day_cost=None if day_uj is None else power.cost(day_uj),

@@ -31,7 +31,7 @@ from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Drafter, EnergyAccount, Link, T, Taken, VenueRules
+from node.ports import Drafter, EnergyAccount, Link, T, Taken, VenueRules, Worker
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
 from protocol.activations import ActivationType
@@ -285,6 +285,8 @@ class SmallNode:
         self.rates = RATES
         self.engine = CountingEngine(start, end, BLOCKS)
         self.energy: EnergyAccount = KnownEnergy()
+        self.compute: Worker | None = None
+        """Where passes run, if they are to take another time than the market's."""
         self.drafter: Drafter | None = None
         self.draft_depth = 0
         """Drafted tokens that one pass verifies at most."""
@@ -326,7 +328,7 @@ class SmallNode:
             limits=self.limits,
             memory=self.peers,
             spawn=tasks.spawn,
-            compute=SlowWorker(market.pass_s),
+            compute=self.compute or SlowWorker(market.pass_s),
             sketching=InlineWorker(),
             pace=Pace(self.limits, row_us=10, step_us=100),
             drafter=self.drafter,
