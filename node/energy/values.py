@@ -23,6 +23,8 @@ _MOST = Decimal(10) ** 24
 """No meter counts so many microjoules."""
 _LONGEST = 40
 """Characters of a number."""
+_LARGEST = 30
+"""Decimal places on either side of the point."""
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
@@ -66,6 +68,9 @@ def number_of(value: Any, *, what: str = "the meter's answer") -> Decimal:
         raise MeterError(
             f"{what} is not a number: {text[:_LONGEST] or type(value).__name__!r}", hint="look at meter_path"
         )
+    exponent = number.as_tuple().exponent
+    if number.adjusted() > _LARGEST or not isinstance(exponent, int) or exponent < -_LARGEST:
+        raise MeterError(f"{what} is no number that a meter shows: {text}", hint="look at meter_path")
     return number
 
 
