@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,10 +33,12 @@ _LEAST_UW = 500_000
 
 
 def meters_folder() -> Path:
-    """Where nodes of this user keep them."""
-    import platformdirs
-
-    return platformdirs.user_runtime_path("joulemesh") / "meters"
+    """Where nodes of this user keep them: one folder in one that others cannot move it in."""
+    user, said = os.getuid(), os.environ.get("XDG_RUNTIME_DIR", "")
+    for base in (Path(said), Path(f"/run/user/{user}")):
+        if base.is_absolute() and base.is_dir():
+            return base / "joulemesh-meters"
+    return Path(tempfile.gettempdir()) / f"joulemesh-meters-{user}"
 
 
 class MeterFolder:
@@ -54,7 +57,7 @@ class MeterFolder:
             try:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 about = folder.lstat()
-                if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
+                if about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode) or about.st_mode & 0o022:
                     self.trouble = f"{folder} is not this user's own folder"
             except OSError as error:
                 self.trouble = f"{folder} cannot be written: {error.strerror}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from node.energy import MeteredEnergy, Metering, Power
-from node.energy.shared import MeterFolder, SharedMeter
+from node.energy.shared import MeterFolder, SharedMeter, meters_folder
 from node.events import Event, MeterNotShared, MeterShared
 from node.worker import ThreadWorker
 from protocol.energy_shares import NOT_SAID
@@ -128,6 +128,18 @@ def test_a_file_that_nobody_understands_begins_anew(tmp_path: Path) -> None:
         after = meter.read()
         assert after.sharers == 1
         assert after.epoch != before.epoch, "what was used meanwhile nobody knows"
+
+
+def test_a_folder_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert meters_folder() == tmp_path / "joulemesh-meters"
+    assert MeterFolder(meters_folder()).trouble is None
+    meters_folder().chmod(0o777)
+    assert "own folder" in (MeterFolder(meters_folder()).trouble or "")
+    (tmp_path / "link").symlink_to(tmp_path / "joulemesh-meters")
+    assert "own folder" in (MeterFolder(tmp_path / "link").trouble or "")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert meters_folder().is_absolute()
 
 
 def test_the_dead_are_not_waited_for(tmp_path: Path) -> None:
