@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +13,12 @@ from node.cli.options import configured, examples, json_option, key_file
 from node.cli.output import money, print_facts, print_json
 from node.cli.running import run_job
 from node.config import ClientConfig
-from node.energy.live import EnergyReport, energy_file, read_report
 from node.json_values import plain
 from node.screen import json_text
 from protocol.errors import KeystoreError, LocalError
+
+if TYPE_CHECKING:
+    from node.energy.live import EnergyReport
 
 _LATE_S = 10
 """A report that is overdue by so much is of a node that does not run any more."""
@@ -35,6 +38,8 @@ def energy(config: ClientConfig, watch: bool, as_json: bool) -> int:
     Figures are those of the meter that the node reads, with their source and how far it may be off. What nobody has
     measured is unknown. A node writes them every few seconds.
     """
+    from node.energy.live import energy_file, read_report
+
     whose = key_file(config).address
     if whose is None:
         raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
