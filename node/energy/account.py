@@ -214,8 +214,9 @@ class MeteredEnergy:
         counted = reading.microjoules - self._open.reading.microjoules
         if not self._is_over(now - self._open.at, counted):
             return False
-        self._close(now, reading, counted if counted > 0 else None)
-        if counted <= 0:
+        dead = counted <= 0 and not self._is_model
+        self._close(now, reading, None if dead else counted)
+        if dead:
             self.fault = MeterError(f"{self.meter.name} has not moved for minutes")
         return True
 
@@ -252,8 +253,9 @@ class MeteredEnergy:
 
     def calibrate(self, prefill: Callable[[], int], decode: Callable[[], int]) -> None:
         """Repeat each kind of work, and none, for as long as the meter needs to say something. Raises MeterError."""
-        if self._known is None:
+        if self._known is None or self._is_model:
             self._see_idle()
+        if self._known is None:
             taken_in, taken_out = self._measure(prefill), self._measure(decode)
         else:
             taken_in, taken_out = self._known
@@ -268,9 +270,14 @@ class MeteredEnergy:
             batch=1,
         )
 
+    @property
+    def _is_model(self) -> bool:
+        return self.meter.source is Provenance.MODEL
+
     def _see_idle(self) -> None:
-        """What the machine draws without work; a model of work says nothing of it."""
-        if self.meter.source is Provenance.MODEL:
+        """What the machine draws without work: of that a model of work has nothing, and knows nothing."""
+        if self._is_model:
+            self.book.see_idle(0)
             return
         began, first = self._clock(), self.meter.read()
         last = first
@@ -287,8 +294,11 @@ class MeteredEnergy:
         first, began = meter.read(), self._clock()
         asked, positions = began, 0
         while (passed := self._clock() - began) < 6 * meter.settle_s:
+            before = self._clock()
             positions += work()
             now = self._clock()
+            if self._took is not None:
+                self._took(now - before)
             if now - asked < min(meter.every_s, meter.settle_s / 2):
                 continue
             asked, last = now, meter.read()
@@ -310,7 +320,7 @@ class MeteredEnergy:
             accuracy=self.meter.accuracy,
             sharers=self._sharers,
             power_uw=self._power(),
-            idle_uw=book.idle_uw,
+            idle_uw=None if self._is_model else book.idle_uw,
             in_uj=book.average(prompt),
             out_uj=book.average(generated),
             marginal_uj=book.marginal(self._blocks),

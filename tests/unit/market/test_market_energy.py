@@ -303,6 +303,19 @@ def test_a_roofline_needs_a_device_and_gives_figures_without_measuring() -> None
     energy.begin()
     energy.record([Worked(ONE, 64, 0, 80)])
     assert energy.meter.read().microjoules - before == energy.meter.microjoules(64)
+    bench = Bench()
+    energy._clock = bench.clock
+    energy.take(energy.meter.read())
+    for _ in range(4):
+        bench.seconds += 100
+        energy.take(energy.meter.read())
+    assert energy.fault is None, "without work there is nothing to count"
+    energy.begin()
+    bench.seconds += 1
+    energy.record([Worked(TWO, 64, 0, 80)])
+    bench.seconds += 9
+    energy.take(energy.meter.read())
+    assert energy.spent(TWO) == -(-energy.meter.microjoules(64) // 1000), "no part of it is idle"
     for left_out in device:
         settings = MeterSettings(kind="roofline", **{name: value for name, value in device.items() if name != left_out})
         with pytest.raises(ConfigurationError, match="device_watts"):
@@ -320,6 +333,19 @@ def test_what_is_declared_is_said_to_be() -> None:
     assert energy.figures().told_uj == 54_000_000
     with pytest.raises(ValueError, match="free"):
         DeclaredEnergy(0, blocks=1)
+
+
+def test_the_time_of_calibration_counts_where_a_card_is_shared() -> None:
+    bench, took = Bench(), []
+    energy = bench.account(took=took.append)
+    task = bench.task(tokens=2, seconds=2.5, joules=1)
+    energy.calibrate(task, task)
+    calibrated = sum(took)
+    assert calibrated >= 10
+    energy.begin()
+    bench.seconds += 3
+    energy.record([some(ONE, prompt=1)])
+    assert sum(took) - calibrated == 3
 
 
 # Sources
