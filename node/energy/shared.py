@@ -25,7 +25,7 @@ from protocol.errors import MeterError
 from protocol.offer import Provenance
 from protocol.shared_counter import CounterBook, Party, note
 
-__all__ = ["MeterFolder", "SharedMeter", "meters_folder"]
+__all__ = ["MeterFolder", "SharedMeter", "meters_folder", "read_book"]
 
 _MOST_BYTES = 1 << 20
 _LEAST_UW = 500_000
@@ -70,7 +70,7 @@ class MeterFolder:
         path = self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
         try:
             with _locked(path.with_suffix(".lock")):
-                book = change(_read(path))
+                book = change(read_book(path))
                 draft = path.with_suffix(".new")
                 draft.write_text(json.dumps({"counter": name, **asdict(book)}))
                 draft.replace(path)
@@ -90,7 +90,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _read(path: Path) -> CounterBook | None:
+def read_book(path: Path) -> CounterBook | None:
     """None where there is none, or none that anybody understands: then counting begins anew."""
     try:
         with path.open("rb") as file:

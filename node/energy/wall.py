@@ -36,6 +36,8 @@ _POWER_OF = {
 }  # fmt: skip
 """Parts of a Shelly of the second generation and later, and where each says its watts."""
 
+Fetch = Callable[[str], bytes]
+"""What is at an address. Raises MeterError."""
 Answer = Callable[[], Decimal]
 """Asks the meter; the number that it shows. Raises MeterError."""
 
@@ -108,7 +110,7 @@ def public_url(url: str) -> str:
     )
 
 
-def http_answer(url: str, path: str) -> Answer:
+def http_answer(url: str, path: str, fetch: Fetch = fetch) -> Answer:
     """Any meter that answers with JSON: the number at a path, or the sum of some with ``+`` between them."""
 
     def answer() -> Decimal:
@@ -118,7 +120,7 @@ def http_answer(url: str, path: str) -> Answer:
     return answer
 
 
-def tasmota_answer(url: str, path: str) -> Answer:
+def tasmota_answer(url: str, path: str, fetch: Fetch = fetch) -> Answer:
     """A plug with Tasmota: `Status 8`. `path` is the channel of one that has several."""
 
     def answer() -> Decimal:
@@ -135,18 +137,19 @@ def tasmota_answer(url: str, path: str) -> Answer:
 class _Shelly:
     url: str
     part: str
+    fetch: Fetch
     generation: int | None = None
 
     def __call__(self) -> Decimal:
         if self.generation is None:
-            about = parse_json(fetch(f"{self.url}/shelly"))
+            about = parse_json(self.fetch(f"{self.url}/shelly"))
             found = about.get("gen", 1) if isinstance(about, dict) else None
             if not isinstance(found, int):
                 raise MeterError("what answers there is no Shelly", hint="look at meter_url")
             self.generation = found
         if self.generation >= 2:
-            return self._choose(_parts(parse_json(fetch(f"{self.url}/rpc/Shelly.GetStatus"))))
-        return self._choose(_first_parts(parse_json(fetch(f"{self.url}/status"))))
+            return self._choose(_parts(parse_json(self.fetch(f"{self.url}/rpc/Shelly.GetStatus"))))
+        return self._choose(_first_parts(parse_json(self.fetch(f"{self.url}/status"))))
 
     def _choose(self, parts: dict[str, Any]) -> Decimal:
         named = ", ".join(list(parts)[:8])
@@ -183,9 +186,9 @@ def _first_parts(said: Any) -> dict[str, Any]:
     return found
 
 
-def shelly_answer(url: str, path: str) -> Answer:
+def shelly_answer(url: str, path: str, fetch: Fetch = fetch) -> Answer:
     """A Shelly of any generation. `path` is its part, such as ``switch:0`` or ``meters.0``, of one that has several."""
-    return _Shelly(url, path)
+    return _Shelly(url, path, fetch)
 
 
 def command_answer(arguments: Sequence[str], path: str) -> Answer:
