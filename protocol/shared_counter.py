@@ -14,7 +14,7 @@ from protocol.energy_shares import shares
 __all__ = ["AWAY_US", "CounterBook", "Party", "note"]
 
 AWAY_US = 15_000_000
-"""Who has noted nothing for so long has no part any more; and so long after a reading, power has not been measured."""
+"""Who has noted nothing for so long has no part any more. Without anybody counting begins anew."""
 _SLACK_US = 2_000_000
 """Counters are refreshed at times of their own."""
 _NJ_PER_UJ = 1_000_000
@@ -49,7 +49,7 @@ class CounterBook:
     pool_uj: int = 0
     """Counted, and not shared out."""
     gaps: int = 0
-    """How often it could not be told what was used: the counter went back or leapt, or power was not read for long."""
+    """How often it could not be told what was used: the counter went back or leapt."""
     parties: dict[str, Party] = field(default_factory=dict)
 
 
@@ -73,15 +73,16 @@ def note(
         most_uw: microwatts that cannot be exceeded; a counter that rises faster is not believed.
         step_uj: by so much it may rise at once.
     """
-    if book is None or at_us < book.at_us:  # the machine was started anew: its clock was, too
-        book = CounterBook(at_us=at_us, value=value)
+    parties = {} if book is None else {name: each for name, each in book.parties.items() if _is_here(each, at_us)}
+    if book is None or not parties:  # nobody was there: what it counted meanwhile is nobody's
+        parties[who] = Party(joined_us=at_us, seen_us=at_us, work_ns=work_ns)
+        return CounterBook(at_us=at_us, value=value, gaps=0 if book is None else book.gaps, parties=parties)
     counted = _counted(book, at_us, value, is_power=is_power)
     if counted is not None and most_uw is not None:
         most = most_uw * (at_us - book.at_us + _SLACK_US) // _NJ_PER_UJ + 2 * step_uj
         counted = counted if counted <= most else None
-    parties = {name: each for name, each in book.parties.items() if each.seen_us + AWAY_US >= at_us or name == who}
     mine = parties.get(who)
-    if mine is None or mine.seen_us + AWAY_US < at_us:
+    if mine is None:
         parties[who] = Party(joined_us=at_us, seen_us=at_us, work_ns=work_ns)
     else:
         used = max(0, work_ns - mine.work_ns)
@@ -96,12 +97,16 @@ def note(
     return _share_out(after) if all(each.noted for each in parties.values()) else after
 
 
+def _is_here(party: Party, at_us: int) -> bool:
+    """Also without those from before the machine was started anew: its clock was, too."""
+    return party.seen_us <= at_us <= party.seen_us + AWAY_US
+
+
 def _counted(book: CounterBook, at_us: int, value: int, *, is_power: bool) -> int | None:
     """Microjoules since the latest reading; None where nobody knows."""
-    if not is_power:
-        return value - book.value if value >= book.value else None
-    passed = at_us - book.at_us
-    return None if passed > AWAY_US else (book.value + value) * passed // 2 // _NJ_PER_UJ
+    if is_power:
+        return (book.value + value) * (at_us - book.at_us) // 2 // _NJ_PER_UJ
+    return value - book.value if value >= book.value else None
 
 
 def _share_out(book: CounterBook) -> CounterBook:

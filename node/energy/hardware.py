@@ -23,8 +23,9 @@ class HardwareGauge:
 
     is_power = False
 
-    def __init__(self, name: str, read_mj: Callable[[], float], *, error_ppm: int | None = None) -> None:
+    def __init__(self, name: str, read_mj: Callable[[], float], *, is_own: bool, error_ppm: int | None = None) -> None:
         self.name = name
+        self.is_own = is_own
         self.accuracy = Accuracy(ppm=error_ppm, step_uj=_UJ_PER_MJ)
         self._read_mj = read_mj
 
@@ -65,7 +66,8 @@ def _readable(
     find: Callable[[], Iterator[tuple[str, Callable[[], float]]]], error_ppm: int | None
 ) -> list[HardwareGauge]:
     try:
-        gauges = [HardwareGauge(name, read, error_ppm=error_ppm) for name, read in find()]
+        own = find in (_packages, _chip)  # zeus counts these, and how often they wrapped, in each process by itself
+        gauges = [HardwareGauge(name, read, is_own=own, error_ppm=error_ppm) for name, read in find()]
         for each in gauges:
             each.value()
     except _failures():
@@ -97,7 +99,7 @@ def _boards(wanted: Provenance) -> Iterator[tuple[str, Callable[[], float]]]:
         return lambda: float(boards.get_total_energy_consumption(index))
 
     for index in range(len(boards)):
-        yield f"{wanted} card {index}", reader(index)
+        yield f"{wanted} card {boards.gpus[index].gpu_index}", reader(index)
 
 
 def _chip() -> Iterator[tuple[str, Callable[[], float]]]:

@@ -64,6 +64,10 @@ class Gauge(Protocol):
         """Whether it shows microwatts, and not microjoules."""
 
     @property
+    def is_own(self) -> bool:
+        """Whether it counts from a moment of this process's own, so that others see another number."""
+
+    @property
     def accuracy(self) -> Accuracy:
         """How far it may be off, as far as that is known by now."""
 

@@ -147,6 +147,8 @@ class SharedMeter:
         self._work_ns = work_ns
         self._most_uw = most_uw
         self._clock_us = clock_us
+        self._origins: dict[str, tuple[int, int]] = {}
+        """Of counters of this process's own: what they showed last, and what is added to it in the book."""
 
     @property
     def name(self) -> str:
@@ -184,7 +186,7 @@ class SharedMeter:
             return note(
                 book,
                 at_us=self._clock_us(),
-                value=value,
+                value=self._in_book(gauge, value, book) if gauge.is_own else value,
                 is_power=gauge.is_power,
                 who=self._who,
                 work_ns=self._work_ns(),
@@ -193,13 +195,25 @@ class SharedMeter:
             )
 
         book = self.folder.change(gauge.name, change)
-        if (old := before[0]) is not None and book.gaps > old.gaps and not gauge.is_power and value > old.value:
-            risen, seconds = (value - old.value) / 1e6, (book.at_us - old.at_us) / 1e6
+        if (old := before[0]) is not None and book.gaps > old.gaps and not gauge.is_power and book.value > old.value:
+            risen, seconds = (book.value - old.value) / 1e6, (book.at_us - old.at_us) / 1e6
             raise MeterError(
                 f"{gauge.name} has risen by {risen:g} J in {seconds:.1f} s, more than this machine can draw",
                 hint="look at meter_unit",
             )
         return book
+
+    def _in_book(self, gauge: Gauge, value: int, book: CounterBook | None) -> int:
+        """What a counter of this process's own is in the book: it goes on from where the book was when it joined.
+
+        Whoever joined earlier may be ahead by what was used just then, and is right.
+        """
+        reached = 0 if book is None else book.value
+        last, origin = self._origins.get(gauge.name, (value, reached - value))
+        if value < last or book is None or self._who not in book.parties:
+            origin = reached - value
+        self._origins[gauge.name] = (value, origin)
+        return max(reached, value + origin)
 
     def _hold_possible(self, gauge: Gauge, uw: int) -> None:
         said = f"{gauge.name} says {uw / 1e6:g} W"

@@ -55,6 +55,7 @@ class WallGauge:
     def __init__(self, name: str, answer: Answer, unit: str, *, error_ppm: int | None = None) -> None:
         self.name = name
         self.is_power = unit in POWER_UNITS
+        self.is_own = False
         self._answer = answer
         self._unit = unit
         self._ppm = error_ppm

@@ -46,6 +46,7 @@ class Machine:
 
     name = "the simulated plug"
     is_power = False
+    is_own = False
 
     @property
     def used_uj(self) -> int:

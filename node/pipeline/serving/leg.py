@@ -22,6 +22,7 @@ from protocol.claim import Claim
 from protocol.drafts import Launch, Mask
 from protocol.draws import NonceChain
 from protocol.eip712 import Domain
+from protocol.energy_shares import NOBODY, Worked
 from protocol.errors import MalformedError, RefusedError, UnpaidError, peers_fault
 from protocol.frames import NO_SECRET, Discharged, Draw, Joining, StepItem
 from protocol.job import JobEvent, JobState, next_state
@@ -263,6 +264,11 @@ class LegJob(OnRoute):
         """At most `most` of the rows that may run now; None without any."""
         rows = min(self.ready_rows, most)
         return self._flow.take(rows) if rows > 0 else None
+
+    def worked(self, piece: StepInput) -> Worked:
+        """What a pass has computed of it."""
+        generated = max(0, piece.position + piece.length - max(piece.position, self.plan.prompt))
+        return Worked(NOBODY if self.ended else self.session, piece.length - generated, generated, len(self.span))
 
     def complete(self, piece: StepInput, output: StepOutput, *, now_us: int) -> Onward | None:
         """Book what a forward pass did; what is to be sent, None where it was all taken back meanwhile."""

@@ -27,7 +27,7 @@ from protocol.energy_shares import NOT_SAID
 from protocol.offer import Provenance
 
 class Plug:
-    name, is_power, accuracy = "the plug", False, NOT_SAID
+    name, is_power, is_own, accuracy = "the plug", False, False, NOT_SAID
     def value(self):  # 200 W, whoever looks
         return time.monotonic_ns() // 1000 * 200
 
@@ -43,6 +43,7 @@ for line in sys.stdin:
 class Plug:
     name = "the plug"
     is_power = False
+    is_own = False
     accuracy = NOT_SAID
 
     def __init__(self) -> None:
@@ -128,6 +129,50 @@ def test_a_file_that_nobody_understands_begins_anew(tmp_path: Path) -> None:
         after = meter.read()
         assert after.sharers == 1
         assert after.epoch != before.epoch, "what was used meanwhile nobody knows"
+
+
+def test_counters_of_processes_own_are_one_counter(tmp_path: Path) -> None:
+    """Each process counts from another moment; what it used, they have between them all the same."""
+    shown, clock, meters = [0, 0], [0], []
+    for number in range(2):
+        plug = Plug()
+        plug.is_own = True
+        plug.value = lambda number=number: shown[number]  # type: ignore[method-assign]
+        who = f"{os.getpid()}-{number}"
+        meter = SharedMeter(
+            Provenance.RAPL,
+            [plug],
+            folder=MeterFolder(tmp_path),
+            who=who,
+            work_ns=lambda: clock[0],
+            most_uw=10**12,
+            clock_us=lambda: clock[0],
+        )
+        meters.append(meter)
+    shown[1] = 7_000_000_000
+    first = [meter.read() for meter in meters]
+    for _ in range(50):
+        for meter in meters:
+            clock[0] += 500_000
+            shown[:] = [each + 10_000_000 for each in shown]
+            last = meter.read()
+            assert last.epoch in {each.epoch for each in first}
+    used = sum(meter.read().microjoules for meter in meters)
+    assert used == 100 * 10_000_000
+
+
+def test_what_was_counted_while_nobody_ran_is_nobodys(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    gone = a_meter(tmp_path, f"{process.pid}-5")
+    gone.read()
+    (plug,) = gone._gauges
+    here = SharedMeter(
+        Provenance.WALL, [plug], folder=MeterFolder(tmp_path), who=f"{os.getpid()}-5", work_ns=lambda: 0, most_uw=10**12
+    )
+    plug.uj += 10**9  # type: ignore[attr-defined]
+    assert here.read().microjoules == 0
+    assert here.read().microjoules == 50_000
 
 
 def test_a_folder_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

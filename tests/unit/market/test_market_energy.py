@@ -373,6 +373,10 @@ class Packages(list[Callable[[], float]]):
 
 
 class Boards(list[Callable[[], float]]):
+    @property
+    def gpus(self) -> list[object]:
+        return [types.SimpleNamespace(gpu_index=2 * index) for index in range(len(self))]
+
     def get_total_energy_consumption(self, index: int) -> float:
         return self[index]()
 
@@ -434,7 +438,7 @@ def test_processors_are_read_with_their_memory(zeus: Install) -> None:
 
 def test_gpus_are_read_with_the_processors_that_can_be(zeus: Install) -> None:
     zeus(None, Boards([lambda: 1_000.0, lambda: 2_000.0]))
-    assert found(Provenance.NVML) == {"nvml card 0": 1_000_000, "nvml card 1": 2_000_000}
+    assert found(Provenance.NVML) == {"nvml card 0": 1_000_000, "nvml card 2": 2_000_000}
     assert found(Provenance.AMD) == {}
     assert found(Provenance.RAPL) == {}, "an idle GPU says nothing of work on processors"
     zeus(Packages([lambda: 5.0]), AMDGPUs([lambda: 3.0]))
