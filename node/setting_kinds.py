@@ -31,6 +31,7 @@ __all__ = [
     "Jurisdictions",
     "Kind",
     "Layers",
+    "MeterUnit",
     "Multiaddrs",
     "Span",
     "Text",
@@ -39,6 +40,10 @@ __all__ = [
     "Whole",
     "items_of",
 ]
+
+
+METER_UNITS = ("W", "kW", "mW", "J", "mJ", "kJ", "MJ", "Wh", "mWh", "kWh", "Wmin")
+"""As `node.energy` knows them."""
 
 
 class Kind(Protocol):
@@ -114,6 +119,26 @@ class Choice:
 
     def describe(self) -> str:
         return "one of " + ", ".join(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class MeterUnit:
+    """What a meter's number is in. Capitals matter: MJ is not mJ."""
+
+    metavar: str = "UNIT"
+    bounds: ClassVar[str] = ""
+
+    def parse(self, raw: Any) -> str:
+        text = _text(raw)
+        if text not in METER_UNITS:
+            raise ValueError(f"{text!r} is none of {', '.join(METER_UNITS)}")
+        return text
+
+    def show(self, value: Any) -> str:
+        return json.dumps(value)
+
+    def describe(self) -> str:
+        return "one of " + ", ".join(METER_UNITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@
         +-- ConfigurationError
         +-- KeystoreError
         +-- ModelError
+        +-- MeterError       a meter that does not answer, or whose answer makes no sense
         +-- ListenError      an address that cannot be listened on
         +-- UnreachableError a service that does not answer: a ledger, a bootstrap peer
         +-- FundsError       a balance too low for what was asked
@@ -216,6 +217,12 @@ class ModelError(LocalError):
     """A model directory that is missing, incomplete or of an unsupported architecture."""
 
     default_code = "model"
+
+
+class MeterError(LocalError):
+    """A meter of energy that does not answer, or whose answer makes no sense."""
+
+    default_code = "meter"
 
 
 class ListenError(LocalError):

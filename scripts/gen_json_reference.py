@@ -47,6 +47,7 @@ from node.cli.settling import ExportedVouchers
 from node.cli.stakes import Staked
 from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
+from node.energy.live import EnergyReport
 from node.events import Event
 from protocol.earnings import JobRecord
 from protocol.offer import Offer
@@ -89,6 +90,7 @@ PRINTED: dict[str, Printed] = {
     "model show": Printed((Survey,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "route": Printed((PlannedRoute,)),
+    "energy": Printed((EnergyReport,), "An object; with `--watch` one on each line"),
     "earnings": Printed((Earnings,), "An object; with `--jobs` a list of [jobs](#jobrecord)"),
     "sessions list": Printed((HeldSession,), "A list of objects, those first that expire first"),
     "sessions export": Printed((ExportedVouchers,)),

@@ -11,16 +11,17 @@ import numpy as np
 
 from node.app.terms import Speed
 from node.config import NodeConfig
-from node.energy import Energy, choose_energy
+from node.energy import Energy, MeterSettings, SpanSize, choose_energy, meters_folder
 from node.importing import importing
 from node.ports import StepInput
 from protocol.errors import ConfigurationError
 from protocol.ids import BlockSpan, ModelManifest
+from protocol.power import most_millijoules
 
 if TYPE_CHECKING:
     from node.engine.engine import Engine
 
-__all__ = ["load_and_measure"]
+__all__ = ["load_and_measure", "meter_of"]
 
 DECODED = 16
 """Positions decoded in one go, one after the other."""
@@ -32,7 +33,7 @@ _SESSION = b"measurement"
 def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpan) -> tuple[Engine, Energy, Speed]:
     """The engine, its energy and its speed. Takes seconds: give it a thread of its own.
 
-    Raises ModelError, and ConfigurationError where nothing is known of its energy.
+    Raises ModelError, MeterError, and ConfigurationError where nothing is known of its energy.
     """
     with importing():
         from node.engine.device import compute_device
@@ -47,10 +48,15 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
             threads=config.threads,
             max_rows=config.chunk,
         )
+    device = compute_device()
+    parameters, weight_bytes = engine.span.size
     energy = choose_energy(
-        declared_mj=config.millijoules_per_token,
-        milliwatts_per_core=config.milliwatts_per_core,
-        gpu=compute_device().is_gpu,
+        meter_of(config),
+        blocks=len(span),
+        gpu=device.is_gpu,
+        size=SpanSize(parameters=parameters, weight_bytes=weight_bytes),
+        most_mw=most_millijoules(device.kind, device.count, 1_000_000),
+        folder=meters_folder(),
     )
     if energy is None:
         raise ConfigurationError(
@@ -60,6 +66,23 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
     decode = _Timed(partial(_decode, engine, span))
     energy.calibrate(prefill, decode)
     return engine, energy, Speed(prompt_us=prefill.position_us, position_us=decode.position_us)
+
+
+def meter_of(config: NodeConfig) -> MeterSettings:
+    """What the settings say of the meter."""
+    return MeterSettings(
+        kind=config.meter,
+        url=config.meter_url,
+        path=config.meter_path,
+        unit=config.meter_unit,
+        command=config.meter_command,
+        error_ppm=config.meter_error_ppm,
+        declared_mj=config.millijoules_per_token,
+        milliwatts_per_core=config.milliwatts_per_core,
+        device_milliwatts=config.device_milliwatts,
+        device_mflop_per_s=config.device_mflop_per_s,
+        device_kb_per_s=config.device_kb_per_s,
+    )
 
 
 class _Timed:

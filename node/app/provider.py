@@ -35,6 +35,7 @@ from node.app.venue import Venue, log_of, open_venue, peers_of, settling_patienc
 from node.app.witnessed import tell_of_lack
 from node.config import NodeConfig
 from node.earnings import StoredJournal, Work
+from node.energy import Metering, Power, energy_file
 from node.engine.device import compute_device
 from node.events import Events, NodeReady, Starting
 from node.file_limit import raise_file_limit
@@ -233,6 +234,7 @@ class _Node:
         self._timings = Timings(doors.network.host, config.anchors, clock, on_event, self.advertiser.renew)
         self.terms.statements = lambda: (*attested, *self._timings.sealed())
         seen = partial(doors.network.offers_by, key.public_key)
+        self._metering = self._make_metering(config, key)
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)
 
     def _make_terms(self, config: NodeConfig, key: SigningKey, ledger: Venue, doors: _Doors) -> Terms:
@@ -256,6 +258,16 @@ class _Node:
             round_trips=self._neighbours,
         )
 
+    def _make_metering(self, config: NodeConfig, key: SigningKey) -> Metering:
+        return Metering(
+            self._held.energy,
+            worker=ThreadWorker("meter"),
+            events=self._on_event,
+            clock=clock,
+            power=partial(_power, self.terms),
+            path=energy_file(config.data_dir, key.address),
+        )
+
     def _make_advertiser(self, key: SigningKey, network: Network) -> Advertiser:
         return Advertiser(
             key,
@@ -275,6 +287,7 @@ class _Node:
         """What runs for as long as the node does, by name."""
         yield "provider", self.provider.run()
         yield "redeemer", self.redeemer.run()
+        yield "meter", self._metering.run()
         if self._payouts is not None:
             yield "payouts", self._payouts.run()
         yield "advertiser", until_forked(self._ledger, self.advertiser.run(), self.advertiser.withdraw())
@@ -299,10 +312,16 @@ def _work(held: _Held, terms: Terms) -> Work:
     """What the node's jobs have in common; the cost of energy is what it is set to when a job ends."""
 
     def power() -> tuple[int, int]:
-        return terms.pricing.tariff.micro_per_kwh, terms.pricing.pue_milli
+        now = _power(terms)
+        return now.micro_per_kwh, now.pue_milli
 
     manifest = held.manifest
     return Work(model=manifest.root, model_name=manifest.name, blocks=str(held.span), power=power)
+
+
+def _power(terms: Terms) -> Power:
+    """What energy costs now."""
+    return Power(micro_per_kwh=terms.pricing.tariff.micro_per_kwh, pue_milli=terms.pricing.pue_milli)
 
 
 def _redeemer(

@@ -28,7 +28,6 @@ from protocol.order import JobOrder
 from protocol.policy import Known, Needs, excluded
 from protocol.power import most_per_token
 from protocol.pricing import Costs, Pricing
-from protocol.units import ceil_div
 
 __all__ = ["Site", "Speed", "Terms"]
 
@@ -202,13 +201,6 @@ class Terms:
         if reason is not None:
             raise RefusedError(f"the job's policy excludes this node: {reason.sentence}", code=str(reason.code))
 
-    def meter(self, used: BlockSpan) -> Meter:
-        """What it says of the energy that some of its blocks take."""
-
-        def millijoules_for(prompt: int, generated: int) -> int | None:
-            through_all = self.energy.millijoules_for(prompt, generated)
-            return None if through_all is None else ceil_div(through_all * len(used), len(self.span))
-
-        return Meter(
-            millijoules_for=millijoules_for, source=lambda: self.energy.source, pue_milli=self.pricing.pue_milli
-        )
+    def meter(self) -> Meter:
+        """What it says of its energy."""
+        return Meter(account=self.energy, pue_milli=self.pricing.pue_milli)

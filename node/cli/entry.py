@@ -26,6 +26,7 @@ COMMANDS = {
     "attest": "node.cli.attest:attest",
     "model": "node.cli.model:model",
     "node": "node.cli.provider:node",
+    "energy": "node.cli.energy:energy",
     "earnings": "node.cli.earnings:earnings",
     "sessions": "node.cli.settling:sessions",
     "settle": "node.cli.settling:settle",

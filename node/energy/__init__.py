@@ -1,21 +1,34 @@
-"""Joules: where they are read, and how they become figures per token.
+"""Joules: where they are read, and how they become figures per token and per session.
 
 What is not known is `None`, never 0: a price of nothing would follow from it.
 """
 
 from __future__ import annotations
 
-from node.energy.attribution import DeclaredEnergy, Energy, Figure, MeteredEnergy
-from node.energy.meter import Meter, ProcessorTime, find_counter
-from node.energy.source import choose_energy
+from node.energy.account import Energy, Figure, Figures, MeteredEnergy
+from node.energy.declared import DeclaredEnergy
+from node.energy.live import EnergyReport, Power, energy_file, read_report
+from node.energy.metering import Metering
+from node.energy.modelled import SpanSize
+from node.energy.shared import meters_folder
+from node.energy.source import KINDS, MeterSettings, choose_energy
+from node.energy.values import UNITS
 
 __all__ = [
+    "KINDS",
+    "UNITS",
     "DeclaredEnergy",
     "Energy",
+    "EnergyReport",
     "Figure",
-    "Meter",
+    "Figures",
+    "MeterSettings",
     "MeteredEnergy",
-    "ProcessorTime",
+    "Metering",
+    "Power",
+    "SpanSize",
     "choose_energy",
-    "find_counter",
+    "energy_file",
+    "meters_folder",
+    "read_report",
 ]

@@ -75,6 +75,16 @@ class Span:
         self._head = head
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Parameters that a pass goes through, and the bytes of their weights; of the embedding only rows are read."""
+        parts: list[torch.Tensor] = [each for layer in self._layers for each in layer.parameters()]
+        if self._norm is not None:
+            parts += self._norm.parameters()
+        if self._head is not None:
+            parts.append(self._head)
+        return sum(each.numel() for each in parts), sum(each.nbytes for each in parts)
+
+    @property
     def is_first(self) -> bool:
         """Whether token ids, not activations, enter."""
         return self._embedding is not None

@@ -26,6 +26,7 @@ from node.events.earning import (
     Watching,
     WatchtowerReady,
 )
+from node.events.metering import EnergyNotKept, MeterFailed, MeterNotShared, MeterReadAgain, MeterShared
 from node.events.network import (
     CheckpointNotCompared,
     LedgerBack,
@@ -88,6 +89,7 @@ __all__ = [
     "Closed",
     "DischargeRefused",
     "DiskRefused",
+    "EnergyNotKept",
     "Event",
     "Events",
     "Healed",
@@ -105,6 +107,10 @@ __all__ = [
     "Level",
     "LinkRefused",
     "LogNotPulled",
+    "MeterFailed",
+    "MeterNotShared",
+    "MeterReadAgain",
+    "MeterShared",
     "Namesakes",
     "NetworkBack",
     "NetworkLost",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from protocol.energy_shares import Worked
 from protocol.ids import BlockSpan
 from protocol.offer import Provenance
 
@@ -134,14 +135,23 @@ class Drafter(Protocol):
 
 
 class EnergyAccount(Protocol):
-    """Attributes measured joules to the work done."""
+    """Attributes measured joules to the sessions that they were spent on."""
 
     @property
     def source(self) -> Provenance:
         """Where its figures come from; `UNKNOWN` while there are none."""
 
-    def record(self, prompt: int, generated: int, seconds: float) -> None:
-        """A pass that took `seconds` on the clock has just ended; so many prompt and generated positions were in it."""
+    def begin(self) -> None:
+        """A pass is about to begin."""
 
-    def millijoules_for(self, prompt: int, generated: int) -> int | None:
-        """What so many positions cost by the latest figures; None while nothing is known."""
+    def record(self, worked: Sequence[Worked]) -> None:
+        """It has ended; this was computed in it."""
+
+    def spent(self, session: bytes) -> int | None:
+        """Millijoules of a session up to now, for its next receipt; it never falls.
+
+        None while nothing is known, and then as long as the session runs.
+        """
+
+    def end(self, session: bytes) -> int | None:
+        """A session is over: its millijoules in all, None where they are not known. Once more, and it had nothing."""

@@ -16,6 +16,7 @@ from node.ports import Activations, StepInput, StepOutput
 from protocol.activations import from_wire
 from protocol.codec import Message
 from protocol.draws import NonceChain
+from protocol.energy_shares import Worked
 from protocol.frames import Attach, Discharged, Draw, Finish, Prompt, Receipted, Sampled, SampledToken, Step
 from protocol.ids import keccak256
 from protocol.job import JobEvent, JobState
@@ -45,6 +46,27 @@ class Frame:
     payload: bytes
 
 
+class _Energy:
+    """30 mJ a prompt position, 50 a generated one; or nothing is known."""
+
+    def __init__(self, *, known: bool) -> None:
+        self.source = Provenance.MODEL if known else Provenance.UNKNOWN
+        self._spent: int | None = 0 if known else None
+
+    def begin(self) -> None:
+        pass
+
+    def record(self, worked: Sequence[Worked]) -> None:
+        if self._spent is not None:
+            self._spent += sum(30 * each.prompt + 50 * each.generated for each in worked)
+
+    def spent(self, session: bytes) -> int | None:
+        return self._spent
+
+    def end(self, session: bytes) -> int | None:
+        return self._spent
+
+
 @dataclass(slots=True)
 class Served:
     """A leg that has taken its order."""
@@ -68,11 +90,7 @@ def accept(sealed: bytes, name: str, leg: int) -> Served:
     offer, _ = open_envelope(order.offer, Offer)
     chain = chain_of(f"{name} leg {order.leg}", window_count(order.terms.plan))
     known = order.leg == 0
-    meter = Meter(
-        millijoules_for=lambda tokens_in, tokens_out: 30 * tokens_in + 50 * tokens_out if known else None,
-        source=lambda: Provenance.MODEL,
-        pue_milli=1_250,
-    )
+    meter = Meter(account=_Energy(known=known), pue_milli=1_250)
     job = LegJob(
         order,
         offer,
@@ -237,6 +255,7 @@ class Talk:
             session=job.session, position=piece.position, length=piece.length, hidden=hidden, tokens=drawn
         )
         took_us = 3_000 if last % 3 == 0 else 1_000
+        job.meter.account.record([job.worked(piece)])
         passed = job.complete(piece, output, now_us=self._now_us + took_us)
         if passed is not None and passed.rows:
             step = Step(activations=job.terms.activations, items=(item_of(job, passed),))

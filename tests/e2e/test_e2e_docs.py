@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 from doc_commands import INSTALLED, ROOT, SERVICE, Block, Reader, blocks, free_port
 
+from node.app.measure import meter_of
 from node.config import ClientConfig, NodeConfig
+from node.energy import SpanSize, choose_energy
 from node.settings import load
 
 pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after another, on a machine that may be busy
 
 MODEL = "node/demo/model"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs/tutorial/first-job.md"]
+SIZE = SpanSize(parameters=1_000_000, weight_bytes=4_000_000)
 NAMED = ("ledger.example.org/main", "witness.example.org")
 LANGUAGES = {"sh", "toml", "json", "python", "ini", "text", ""}
 SYSTEM_PACKAGES = {"gcc", "python3-dev", "python3-venv", "libgmp-dev", "postgresql"}
@@ -124,6 +127,30 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
         offers = reader.follow(Block("sh", "joule offers --wait 20 --json"))
         reader.stop()
     assert '"jurisdiction": "DE"' in offers
+
+
+def test_energy_is_measured_as_printed(folder: Path, forked: Path) -> None:
+    """Each table is one that a node takes; the commands are for one that runs."""
+    page = ROOT / "docs/how-to/measure-energy.md"
+    tables = [block.text for block in blocks(page) if block.language == "toml"]
+    with Reader(folder, forked) as reader:
+        for key in ("default", "berlin"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key default"))
+        for number, text in enumerate(tables):
+            file = folder / "source" / f"energy{number}.toml"
+            file.write_text(text)
+            config = load(NodeConfig, file=file, flags={"model": MODEL})
+            assert choose_energy(meter_of(config), blocks=6, size=SIZE, most_mw=10**6) is not None
+        (modelled,) = [number for number, text in enumerate(tables) if "roofline" in text]
+        serve = f"joule node run --config energy{modelled}.toml --model {MODEL} --blocks 0:6 --key berlin"
+        reader.follow(Block("sh", f"{SERVICE}\n{serve}"))
+        reader.until_ready()
+        reader.follow(Block("sh", "until joule energy --key berlin; do :; done"))
+        said = [out for _, out in follow(reader, page)]
+        reader.stop()
+    assert "cents per million" in said[0]
+    assert '"source": "model"' in said[0]
 
 
 def test_what_a_node_earns_is_seen_as_printed(folder: Path, forked: Path) -> None:

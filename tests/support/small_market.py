@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -30,13 +31,14 @@ from node.pipeline.serving.provider import Provider
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.ports import Drafter, Link, T, Taken, VenueRules
+from node.ports import Drafter, EnergyAccount, Link, T, Taken, VenueRules, Worker
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
 from protocol.activations import ActivationType
 from protocol.agreement import Chosen, Paid, paid_nobody
 from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.codec import decode, encode
+from protocol.energy_shares import Worked
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError, UnreachableError
 from protocol.evidence import LogProof, check_opened
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
@@ -210,18 +212,25 @@ class MemoryLedger:
 
 
 class KnownEnergy:
-    """10 mJ a prompt position, 20 a generated one."""
+    """10 mJ a prompt position, 20 a generated one, through however many blocks."""
 
     source = Provenance.WALL
 
-    def record(self, prompt: int, generated: int, seconds: float) -> None:
+    def __init__(self) -> None:
+        self._spent: Counter[bytes] = Counter()
+
+    def begin(self) -> None:
         pass
 
-    def millijoules_for(self, prompt: int, generated: int) -> int | None:
-        return 10 * prompt + 20 * generated
+    def record(self, worked: Sequence[Worked]) -> None:
+        for each in worked:
+            self._spent[each.session] += 10 * each.prompt + 20 * each.generated
 
+    def spent(self, session: bytes) -> int | None:
+        return self._spent[session]
 
-METER = Meter(millijoules_for=KnownEnergy().millijoules_for, source=lambda: Provenance.WALL, pue_milli=1100)
+    def end(self, session: bytes) -> int | None:
+        return self._spent.pop(session, 0)
 
 
 class RememberedPeers:
@@ -277,6 +286,9 @@ class SmallNode:
         self.limits = limits
         self.rates = RATES
         self.engine = CountingEngine(start, end, BLOCKS)
+        self.energy: EnergyAccount = KnownEnergy()
+        self.compute: Worker | None = None
+        """Where passes run, if they are to take another time than the market's."""
         self.drafter: Drafter | None = None
         self.draft_depth = 0
         """Drafted tokens that one pass verifies at most."""
@@ -310,7 +322,7 @@ class SmallNode:
         self.provider = Provider(
             MANIFEST,
             engine=self.engine,
-            energy=KnownEnergy(),
+            energy=self.energy,
             redeemer=self.redeemer,
             connect=market.network.connect_as(self.key.public_key),
             clock=market.clock,
@@ -318,7 +330,7 @@ class SmallNode:
             limits=self.limits,
             memory=self.peers,
             spawn=tasks.spawn,
-            compute=SlowWorker(market.pass_s),
+            compute=self.compute or SlowWorker(market.pass_s),
             sketching=InlineWorker(),
             pace=Pace(self.limits, row_us=10, step_us=100),
             drafter=self.drafter,
@@ -329,7 +341,7 @@ class SmallNode:
             manifest=MANIFEST,
             settlement=market.ledger,
             redeemer=self.redeemer,
-            meter=lambda span: METER,
+            meter=lambda: Meter(account=self.energy, pue_milli=1100),
             suits=self._suits,
             memory=self.peers,
             trails=self.provider.trails,

@@ -19,7 +19,7 @@ from protocol.agreement import FLIGHTS
 from protocol.draws import NonceChain
 from protocol.eip712 import sign_typed
 from protocol.errors import JoulemeshError, LocalError, PeerError, RefusedError, StaleError, UnreachableError
-from protocol.ids import BlockSpan, ModelManifest, keccak256
+from protocol.ids import ModelManifest, keccak256
 from protocol.messages import Discharge, session_id
 from protocol.metering import chain_length
 from protocol.offer import Offer
@@ -45,8 +45,8 @@ class Admission:
     manifest: ModelManifest
     settlement: Settlement
     redeemer: Redeemer
-    meter: Callable[[BlockSpan], Meter]
-    """What it says of the energy that so many of its blocks take."""
+    meter: Callable[[], Meter]
+    """What it says of its energy."""
     suits: Callable[[JobOrder, Offer], None]
     """Raises RefusedError where the order's policy does not suit this node as it is now."""
     memory: PeerMemory
@@ -128,7 +128,7 @@ class Admission:
             self.key,
             self.settlement.domain,
             chain=chain,
-            meter=self.meter(leg.span),
+            meter=self.meter(),
             trails=self.trails,
             width=self.manifest.hidden_size,
             stop_tokens=self.manifest.stop_tokens,

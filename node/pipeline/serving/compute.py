@@ -75,12 +75,13 @@ class ComputeLoop:
                 continue
             pieces = [piece for _, piece in batch]
             began = loop.time()
+            self._energy.begin()
             passing = self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
             rest()
             outputs = await passing
             took_s = loop.time() - began
             self._scheduler.took(round(took_s * 1e6))
-            self._note_energy(batch, took_s)
+            self._note_energy(batch)
             rest = self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
             for job, _ in batch:
                 if job.ended or not job.idle:
@@ -122,12 +123,8 @@ class ComputeLoop:
                     self._jobs.pop(session, None)
         return batch
 
-    def _note_energy(self, batch: list[tuple[LegJob, StepInput]], seconds: float) -> None:
-        rows = sum(piece.length for _, piece in batch)
-        generated = sum(
-            max(0, piece.position + piece.length - max(piece.position, job.plan.prompt)) for job, piece in batch
-        )
-        self._energy.record(rows - generated, generated, seconds)
+    def _note_energy(self, batch: list[tuple[LegJob, StepInput]]) -> None:
+        self._energy.record([job.worked(piece) for job, piece in batch])
 
 
 def _nothing() -> None:

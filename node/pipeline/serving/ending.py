@@ -124,6 +124,7 @@ class Endings:
 
     def _write_down(self, job: LegJob, outcome: str, earned: int) -> None:
         tokens_in, tokens_out = job.served
+        job.millijoules = job.meter.account.end(job.session)
         self._redeemer.journal.ended(
             job.session,
             outcome=outcome,
@@ -131,7 +132,7 @@ class Endings:
             tokens_out=tokens_out,
             rows=job.rows,
             millijoules=job.millijoules,
-            source=str(job.meter.source()),
+            source=str(job.meter.account.source),
             earned=earned,
         )
 

@@ -22,6 +22,7 @@ from protocol.claim import Claim
 from protocol.drafts import Launch, Mask
 from protocol.draws import NonceChain
 from protocol.eip712 import Domain
+from protocol.energy_shares import NOBODY, Worked
 from protocol.errors import MalformedError, RefusedError, UnpaidError, peers_fault
 from protocol.frames import NO_SECRET, Discharged, Draw, Joining, StepItem
 from protocol.job import JobEvent, JobState, next_state
@@ -69,6 +70,7 @@ class LegJob(OnRoute):
         self.state = JobState.ACCEPTED
         self.claim = Claim(domain, order.session, terms, order.leg, order.pay)
         self.millijoules: int | None = 0
+        """By its newest receipt; once it is over, in all. None where nobody knows."""
         self.trail = trails.begin(FORMATS[terms.activations].item_bytes * width)
         self._key = key
         self._domain = domain
@@ -263,12 +265,14 @@ class LegJob(OnRoute):
         rows = min(self.ready_rows, most)
         return self._flow.take(rows) if rows > 0 else None
 
+    def worked(self, piece: StepInput) -> Worked:
+        """What a pass has computed of it."""
+        generated = max(0, piece.position + piece.length - max(piece.position, self.plan.prompt))
+        return Worked(NOBODY if self.ended else self.session, piece.length - generated, generated, len(self.span))
+
     def complete(self, piece: StepInput, output: StepOutput, *, now_us: int) -> Onward | None:
         """Book what a forward pass did; what is to be sent, None where it was all taken back meanwhile."""
         self.rows += piece.length
-        generated = max(0, piece.position + piece.length - max(piece.position, self.plan.prompt))
-        spent = self.meter.millijoules_for(piece.length - generated, generated)
-        self.millijoules = None if spent is None or self.millijoules is None else self.millijoules + spent
         return self._flow.complete(piece, output, now_us=now_us)
 
     # Receipts
@@ -296,6 +300,7 @@ class LegJob(OnRoute):
             self._flow.wind_up(self._seen)
         elif not self._windows.blocked:
             return None
+        self.millijoules = self.meter.account.spent(self.session)
         due = self._windows.next_receipt(self.rows, self.millijoules, last=self.is_last, finished=finished)
         if due is not None:
             self._flow.settle()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.offer import Provenance
+from node.ports import EnergyAccount
 
 __all__ = ["Meter"]
 
@@ -14,7 +13,5 @@ __all__ = ["Meter"]
 class Meter:
     """What a leg says of its energy."""
 
-    millijoules_for: Callable[[int, int], int | None]
-    """Of so many prompt and generated positions through this leg's blocks; None while nothing is known."""
-    source: Callable[[], Provenance]
+    account: EnergyAccount
     pue_milli: int

@@ -253,7 +253,7 @@ class Windows:
             nonce=NO_HASH if window is None else signer.chain.nonce(window.index),
             sketches=sketches_hash(shown) if shown else NO_HASH,
             millijoules=UNMEASURED if millijoules is None else millijoules,
-            source=Provenance.UNKNOWN if millijoules is None else signer.meter.source(),
+            source=Provenance.UNKNOWN if millijoules is None else signer.meter.account.source,
             pue_milli=signer.meter.pue_milli,
             p50_us=_percentile(times, 50),
             p95_us=_percentile(times, 95),

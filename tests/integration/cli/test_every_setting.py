@@ -27,7 +27,7 @@ from node.app.drafter import load_drafter
 from node.app.held_model import held_model
 from node.app.law import law_of, policy_of
 from node.app.ledger import settings_of
-from node.app.measure import load_and_measure
+from node.app.measure import load_and_measure, meter_of
 from node.app.planning import Market, Request
 from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
 from node.app.terms import Speed, Terms
@@ -37,7 +37,8 @@ from node.app.witnessed import witnessed_of
 from node.cli.options import unlocked
 from node.cli.output import tell
 from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
-from node.energy import choose_energy
+from node.energy import DeclaredEnergy, MeteredEnergy, SpanSize
+from node.energy.source import choose_energy
 from node.engine.device import compute_device
 from node.events import Event, PeerUnreached, unheard
 from node.keystore import LIGHT, Keystore, generate
@@ -106,8 +107,7 @@ def differ(cls: type[Any], observe: Callable[[Any], Any], **pairs: tuple[Any, An
 def terms_of(config: NodeConfig) -> Terms:
     """A node's terms, with everything else the same."""
     manifest, span = held_model(config)
-    energy = choose_energy(declared_mj=50, milliwatts_per_core=None)
-    assert energy is not None
+    energy = DeclaredEnergy(50, blocks=len(span))
     limits = limits_of(config)
     return Terms(
         public_key=KEY.public_key,
@@ -265,11 +265,62 @@ def _(world: World) -> None:
 
 @shows(NodeConfig, "watts_per_core")
 def _(_world: World) -> None:
-    config = load(NodeConfig, flags={"model": str(DEMO), "watts_per_core": "17.5"})
-    energy = choose_energy(declared_mj=None, milliwatts_per_core=config.milliwatts_per_core)
-    assert energy is not None
-    if energy.source is Provenance.MODEL:  # a machine with a counter has no use for the setting
-        assert energy.counter.milliwatts == 17_500  # type: ignore[attr-defined]
+    config = load(NodeConfig, flags={"model": str(DEMO), "meter": "processor", "watts_per_core": "17.5"})
+    energy = choose_energy(meter_of(config), blocks=6, most_mw=10**6)
+    assert isinstance(energy, MeteredEnergy)
+    assert energy.meter.name == "processor time at 17.5 W a core"
+
+
+def meter_said(config: NodeConfig) -> Any:
+    """What is read, and how; or what is wrong with it."""
+    size = SpanSize(parameters=1_000_000, weight_bytes=4_000_000)
+    try:
+        energy = choose_energy(meter_of(config), blocks=6, size=size, most_mw=10**6)
+    except ConfigurationError as error:
+        return error.message
+    assert isinstance(energy, MeteredEnergy)
+    energy.calibrate(lambda: 1, lambda: 1) if energy.meter.source is Provenance.MODEL else None
+    return energy.meter.name, energy.meter.accuracy, energy.offered()
+
+
+PLUG = {"meter": "http", "meter_url": "http://127.0.0.1:1/a", "meter_path": "w", "meter_unit": "W"}
+DEVICE = {"meter": "roofline", "device_watts": "100", "device_tflops": "0.001", "device_gb_per_s": "1"}
+
+
+@shows(NodeConfig, "meter", "meter_url", "meter_path", "meter_error", "meter_command")
+def _(_world: World) -> None:
+    seen = [
+        meter_said(load(NodeConfig, flags={"model": str(DEMO), **PLUG, **change}))
+        for change in (
+            {},
+            {"meter": "tasmota"},
+            {"meter_url": "http://127.0.0.1:1/b"},
+            {"meter_path": "v"},
+            {"meter_error": "2"},
+            {"meter": "command", "meter_url": None, "meter_command": "date"},
+        )
+    ]
+    assert len({str(each) for each in seen}) == len(seen)
+
+
+@shows(NodeConfig, "meter_unit")
+def _(_world: World) -> None:
+    def is_power(unit: str) -> bool:
+        config = load(NodeConfig, flags={"model": str(DEMO), **PLUG, "meter_unit": unit})
+        energy = choose_energy(meter_of(config), blocks=6, most_mw=10**6)
+        assert isinstance(energy, MeteredEnergy)
+        return bool(energy.meter._gauges[0].is_power)  # type: ignore[attr-defined]
+
+    assert (is_power("kW"), is_power("kWh")) == (True, False)
+    with pytest.raises(ConfigurationError):
+        is_power("kwh")
+
+
+@shows(NodeConfig, "device_watts", "device_tflops", "device_gb_per_s")
+def _(_world: World) -> None:
+    changes = ({}, {"device_watts": "200"}, {"device_tflops": "0.0001"}, {"device_gb_per_s": "0.5"})
+    seen = [meter_said(load(NodeConfig, flags={"model": str(DEMO), **DEVICE, **change})) for change in changes]
+    assert len({str(each) for each in seen}) == len(seen)
 
 
 # What a ledger begins with

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from counting_engine import WIDTH
-from small_market import METER, VERIFIER_KEY
+from small_market import VERIFIER_KEY, KnownEnergy
 
 from node.pipeline.serving.flow import Ends, Flow
+from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.rows import Arrived
 from node.pipeline.serving.trail import Trails
 from node.pipeline.serving.windows import Signer, Windows
@@ -35,7 +36,7 @@ def flow_of(ends: Ends, *, depth: int = 3, flights: int = 2) -> Flow:
         key=SigningKey(b"\x03" * 32),
         domain=ledger_domain(VERIFIER_KEY),
         chain=NonceChain(bytes(32), 100),
-        meter=METER,
+        meter=Meter(account=KnownEnergy(), pue_milli=1100),
     )
     windows = Windows(PLAN, signer, first=ends.first, activations=ActivationType.FP32, late_us=10**9, width=WIDTH)
     return Flow(
