@@ -23,7 +23,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import msgpack
 
-from protocol.compiled import Names, function
+from protocol.compiled import Names, function, with_quick_init
 from protocol.errors import InvalidError, MalformedError
 from protocol.fields import (
     BoolShape,
@@ -154,7 +154,7 @@ def message(kind: str = "", *, typed: bool = False, typed_as: str = "") -> Calla
     """
 
     def declare(cls: type[M]) -> type[M]:
-        made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        made = with_quick_init(dataclass(frozen=True, slots=True, kw_only=True)(cls))
         made.kind, made.typed, made.typed_as = kind, typed, typed_as or cls.__name__
         return made
 

@@ -47,7 +47,17 @@ def opened() -> tuple[Books, list[Session]]:
     def take(signed: SignedOp) -> None:
         books.record(apply(books, DOMAIN, signed, NOW))
 
-    genesis = Genesis(actor=OPERATOR.address, nonce=1, verifier_key=KEY, grace=60, faucet_limit=0, fee=1)
+    genesis = Genesis(
+        actor=OPERATOR.address,
+        nonce=1,
+        verifier_key=KEY,
+        grace=60,
+        faucet_limit=0,
+        fee=1,
+        unbonding=60,
+        notice=60,
+        bond_multiple=0,
+    )
     take(sign_op(DOMAIN, OPERATOR, genesis))
     deposit = Deposit(actor=OPERATOR.address, nonce=2, account=CLIENT.address, amount=10**12, reference="")
     take(sign_op(DOMAIN, OPERATOR, deposit))

@@ -38,6 +38,7 @@ _ADVISORY_LOCK = 0x6A6F756C65  # "joule"
 _ASKED_AT_ONCE = 500
 """Sessions in one query; SQLite takes some thousand values in one."""
 _ACCOUNT = tuple(each.name for each in fields(Account))
+_ALL_ACCOUNTS = select(*(schema.accounts.c[name] for name in ("address", *_ACCOUNT, "fauceted", "entry")))
 
 
 class NoRoomError(LocalError):
@@ -252,7 +253,7 @@ class Store:
     async def all_accounts(self) -> list[AccountRow]:
         """Every account."""
         async with self._reading() as connection:
-            return [_account_row(row) for row in await connection.execute(select(schema.accounts))]
+            return [_account_row(row) for row in await connection.execute(_ALL_ACCOUNTS)]
 
     async def all_providers(self) -> list[ProviderRow]:
         """Everybody who was paid."""
@@ -291,8 +292,8 @@ def _upsert_into(table: Table, insert: Callable[[Table], Any]) -> Any:
 
 
 def _account_row(row: Row[Any]) -> AccountRow:
-    account = Account(*(getattr(row, name) for name in _ACCOUNT))
-    return AccountRow(Address(row.address), account, row.fauceted, row.entry)
+    address, *account, fauceted, entry = tuple(row)
+    return AccountRow(Address(address), Account(*account), fauceted, entry)
 
 
 def _session_row(row: Row[Any]) -> SessionRow:

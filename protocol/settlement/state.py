@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Protocol
 
+from protocol.compiled import with_quick_init
 from protocol.eip712 import Domain, Recover, recover_typed
 from protocol.errors import RuleError
 from protocol.ids import Address, SessionId, checksum_address
@@ -36,6 +37,7 @@ __all__ = [
 MAX_MONEY = 2**63 - 1
 
 
+@with_quick_init
 @dataclass(frozen=True, slots=True)
 class Account:
     """What one address has."""
