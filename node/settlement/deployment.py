@@ -58,9 +58,8 @@ async def facts(rpc: ChainRpc, contract: Contract) -> ContractFacts:
         return (await _call(rpc, contract.address, settlement_contract().abi.call(name), name, block))[0]
 
     names = ("token", "scale", "grace", "unbonding", "burned")
-    found: list[Any] = await asyncio.gather(
-        *map(read, names), return_exceptions=True
-    )  # to the end: none outlives the others
+    # to the end: no question outlives the others
+    found: list[Any] = await asyncio.gather(*map(read, names), return_exceptions=True)
     for each in found:
         if isinstance(each, BaseException):
             raise each
