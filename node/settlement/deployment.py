@@ -58,7 +58,12 @@ async def facts(rpc: ChainRpc, contract: Contract) -> ContractFacts:
         return (await _call(rpc, contract.address, settlement_contract().abi.call(name), name, block))[0]
 
     names = ("token", "scale", "grace", "unbonding", "burned")
-    token, scale, grace_s, unbonding_s, burned = await asyncio.gather(*map(read, names))
+    # to the end: no question outlives the others
+    found: list[Any] = await asyncio.gather(*map(read, names), return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    token, scale, grace_s, unbonding_s, burned = found
     question = keccak256(b"balanceOf(address)")[:4] + contract.address.rjust(32, b"\0")
     held = await rpc.data("eth_call", {"to": "0x" + token.hex(), "data": "0x" + question.hex()}, hex(block))
     return ContractFacts(

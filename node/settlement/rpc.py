@@ -47,6 +47,7 @@ class ChainRpc:
         self.url = url
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5, timeout_s))
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,7 +58,8 @@ class ChainRpc:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, for good."""
+        self._is_closed = True
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
@@ -80,6 +82,8 @@ class ChainRpc:
         return await self._ask(method, *params)
 
     async def _ask(self, method: str, *params: Any) -> Any:
+        if self._is_closed:
+            raise UnreachableError("the connection to the chain's node was closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}

@@ -98,7 +98,7 @@ def test_a_chain_of_the_demos_own_settles_the_job(tmp_path: Path, forked: Path) 
     spent = report["balance_before_micro"] - report["balance_after_micro"]
     assert spent == report["paid_micro"] == sum(leg["paid_micro"] for leg in report["legs"]) > 0
     assert report["fees_micro"] == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("joulemesh-*")) == []
 
 
 @pytest.mark.asyncio
