@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from node.energy.shared import MeterFolder, SharedMeter, meters_folder
 from node.events import Event, MeterNotShared, MeterShared
 from node.worker import ThreadWorker
 from protocol.energy_shares import NOT_SAID
+from protocol.errors import MeterError
 from protocol.offer import Provenance
 
 READER = """
@@ -173,6 +175,17 @@ def test_what_was_counted_while_nobody_ran_is_nobodys(tmp_path: Path) -> None:
     plug.uj += 10**9  # type: ignore[attr-defined]
     assert here.read().microjoules == 0
     assert here.read().microjoules == 50_000
+
+
+def test_a_process_that_stands_still_with_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    meter = a_meter(tmp_path)
+    meter.read()
+    (lock,) = tmp_path.glob("*.lock")
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(MeterError, match="does not go on"):
+            meter.read()
+    assert meter.read().sharers == 1
 
 
 def test_a_folder_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
