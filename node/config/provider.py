@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.config import shared
+from node.config import meters, shared
 from node.law_settings import TEN_YEARS_S, Paths, Places
 from node.setting_kinds import (
     Choice,
@@ -15,11 +15,9 @@ from node.setting_kinds import (
     Fixed,
     Folder,
     Layers,
-    MeterUnit,
     Multiaddrs,
     Span,
     Text,
-    WebAddress,
     Whole,
 )
 from node.settings import setting
@@ -162,75 +160,15 @@ class NodeConfig:
         default=10_000,
         about="What one busy core draws, for the modelled figure where there is no meter.",
     )
-    meter: str = setting(
-        Choice(
-            ("auto", "shelly", "tasmota", "http", "command", "nvml", "amd", "apple", "rapl", "processor", "roofline")
-        ),
-        table="energy",
-        default="auto",
-        about="What is read: a plug (shelly, tasmota, or http for any that answers JSON), a command, a counter of the "
-        "machine (nvml, amd, apple, rapl; extra energy), or a model (processor time, or a device's roofline). auto is "
-        "the machine's best counter, else processor time.",
-    )
-    meter_url: str | None = setting(
-        WebAddress(),
-        table="energy",
-        default=None,
-        example='"http://192.168.1.20"',
-        about="Where the plug answers: its address, or for http the whole URL of the JSON.",
-    )
-    meter_path: str = setting(
-        Text("names and indices with dots between them", metavar="PATH", pattern=r".{0,200}"),
-        table="energy",
-        default="",
-        about="Where the number stands: names and indices with dots between them, + between several that are added up. "
-        "For a command that prints no JSON, the text before the number; for a plug with several meters, which one.",
-    )
-    meter_unit: str = setting(
-        MeterUnit(),
-        table="energy",
-        default="W",
-        about="What http or a command says: power (W, kW, mW) or a counter (J, mJ, kJ, MJ, Wh, mWh, kWh, Wmin).",
-    )
-    meter_command: str | None = setting(
-        Text("a command line", metavar="COMMAND"),
-        table="energy",
-        default=None,
-        example='"ipmitool dcmi power reading"',
-        about="Prints the number, for meter = command: a program and its arguments, without a shell.",
-    )
-    meter_error_ppm: int | None = setting(
-        Fixed("percent", 4, "0.0001", "50"),
-        name="meter_error",
-        table="energy",
-        default=None,
-        example="2",
-        about="How far the meter may be off, as its maker says. Left out, it is shown as unknown.",
-    )
-    device_milliwatts: int | None = setting(
-        Fixed("watts", 3, "0.1", "100000"),
-        name="device_watts",
-        table="energy",
-        default=None,
-        example="350",
-        about="What the device draws at work, for meter = roofline.",
-    )
-    device_mflop_per_s: int | None = setting(
-        Fixed("TFLOP/s", 6, "0.000001", "100000"),
-        name="device_tflops",
-        table="energy",
-        default=None,
-        example="312",
-        about="Its arithmetic in the precision that is served, for meter = roofline.",
-    )
-    device_kb_per_s: int | None = setting(
-        Fixed("GB/s", 6, "0.001", "1000000"),
-        name="device_gb_per_s",
-        table="energy",
-        default=None,
-        example="2039",
-        about="Its memory traffic, for meter = roofline.",
-    )
+    meter: str = meters.meter()
+    meter_url: str | None = meters.meter_url()
+    meter_path: str = meters.meter_path()
+    meter_unit: str = meters.meter_unit()
+    meter_command: str | None = meters.meter_command()
+    meter_error_ppm: int | None = meters.meter_error_ppm()
+    device_milliwatts: int | None = meters.device_milliwatts()
+    device_mflop_per_s: int | None = meters.device_mflop_per_s()
+    device_kb_per_s: int | None = meters.device_kb_per_s()
     carbon_g_per_kwh: int | None = setting(
         Whole("grams of CO2 per kWh", 0, 5_000),
         table="energy",

@@ -28,6 +28,8 @@ from protocol.shared_counter import CounterBook, Party, note
 __all__ = ["MeterFolder", "SharedMeter", "meters_folder", "read_book"]
 
 _MOST_BYTES = 1 << 20
+_LOCK_TRIES, _LOCK_WAIT_S = 100, 0.02
+"""Who holds a lock needs a millisecond."""
 _LEAST_UW = 500_000
 """A machine that computes draws more than half a watt."""
 
@@ -82,9 +84,19 @@ class MeterFolder:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    """Raises OSError, and MeterError where another process holds it and does not go on."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_WAIT_S)
+        else:
+            raise MeterError(
+                f"another process holds {path} and does not go on", hint="see which: a node that was stopped, perhaps"
+            )
         yield
     finally:
         os.close(descriptor)

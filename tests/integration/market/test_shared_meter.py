@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,10 +19,11 @@ from node.energy.shared import MeterFolder, SharedMeter, meters_folder
 from node.events import Event, MeterNotShared, MeterShared
 from node.worker import ThreadWorker
 from protocol.energy_shares import NOT_SAID
+from protocol.errors import MeterError
 from protocol.offer import Provenance
 
 READER = """
-import json, os, sys, time
+import json, os, sys
 from pathlib import Path
 from node.energy.shared import MeterFolder, SharedMeter
 from protocol.energy_shares import NOT_SAID
@@ -29,13 +32,13 @@ from protocol.offer import Provenance
 class Plug:
     name, is_power, is_own, accuracy = "the plug", False, False, NOT_SAID
     def value(self):  # 200 W, whoever looks
-        return time.monotonic_ns() // 1000 * 200
+        return now * 200
 
-share = int(sys.argv[2])
-began = time.monotonic_ns()
+share, now = int(sys.argv[2]), 0
 meter = SharedMeter(Provenance.WALL, [Plug()], folder=MeterFolder(Path(sys.argv[1])), who=f"{os.getpid()}-0",
-                    work_ns=lambda: (time.monotonic_ns() - began) * share // 100, most_uw=10**9)
+                    work_ns=lambda: now * share * 10, most_uw=10**9, clock_us=lambda: now)
 for line in sys.stdin:
+    now = int(line)
     print(json.dumps(meter.read()), flush=True)
 """
 
@@ -55,7 +58,7 @@ class Plug:
 
 
 class Reader:
-    """A node's process."""
+    """A node's process, which is told the time."""
 
     def __init__(self, folder: Path, share: int) -> None:
         self._process = subprocess.Popen(
@@ -65,10 +68,11 @@ class Reader:
             text=True,
         )
 
-    def read(self) -> tuple[int, list[int], int]:
+    def read(self, at_us: int | None = None) -> tuple[int, list[int], int]:
+        """At a time of the machine's clock; now, if none is said."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{time.monotonic_ns() // 1000 if at_us is None else at_us}\n")
         self._process.stdin.flush()
         found = json.loads(self._process.stdout.readline())
         return found[0], found[1], found[2]
@@ -81,11 +85,10 @@ class Reader:
 def test_m63_two_processes_have_a_counter_between_them(tmp_path: Path) -> None:
     busy, calm = Reader(tmp_path, 75), Reader(tmp_path, 25)
     try:
-        alone = busy.read()
-        assert alone[2] == 1
-        assert calm.read()[2] == 2, "the one that comes knows at once"
-        first = [busy.read(), calm.read()]
-        rounds = [[busy.read(), calm.read()] for _ in range(400)]
+        assert busy.read(1)[2] == 1
+        assert calm.read(2)[2] == 2, "the one that comes knows at once"
+        first = [busy.read(3), calm.read(4)]
+        rounds = [[busy.read(second * 10**6), calm.read(second * 10**6 + 300_000)] for second in range(1, 201)]
         for before, after in pairwise([first, *rounds]):
             assert all(one[0] <= other[0] for one, other in zip(before, after, strict=True))
         last = rounds[-1]
@@ -95,9 +98,9 @@ def test_m63_two_processes_have_a_counter_between_them(tmp_path: Path) -> None:
         book = json.loads(file.read_text())
         assert book["counter"] == "the plug"
         parts = [last[0][0] - first[0][0], last[1][0] - first[1][0]]
-        assert parts[0] / sum(parts) == pytest.approx(0.75, abs=0.08)
+        assert parts[0] / sum(parts) == pytest.approx(0.75, abs=0.01)
         calm.kill()
-        assert busy.read()[2] == 1, "who has ended has no part any more"
+        assert busy.read(201 * 10**6)[2] == 1, "who has ended has no part any more"
         total = sum(each["uj"] for each in book["parties"].values()) + book["pool_uj"]
         assert total <= book["value"], "nothing is counted twice"
     finally:
@@ -173,6 +176,17 @@ def test_what_was_counted_while_nobody_ran_is_nobodys(tmp_path: Path) -> None:
     plug.uj += 10**9  # type: ignore[attr-defined]
     assert here.read().microjoules == 0
     assert here.read().microjoules == 50_000
+
+
+def test_a_process_that_stands_still_with_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    meter = a_meter(tmp_path)
+    meter.read()
+    (lock,) = tmp_path.glob("*.lock")
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(MeterError, match="does not go on"):
+            meter.read()
+    assert meter.read().sharers == 1
 
 
 def test_a_folder_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
