@@ -21,8 +21,6 @@ from protocol.policy import NOTHING_KNOWN, TIME_PER_TOKEN_US, Known, Needs, Poli
 
 __all__ = ["Judge"]
 
-_OF_EACH: dict[str, object] = {"trust": None, "lists": ()}
-"""Fields of a policy that are about each provider by itself, and what asks nothing of it."""
 _ANY_PRICE = 2**40
 """No price of a block is above this."""
 
@@ -79,7 +77,7 @@ class Judge:
     @property
     def _asks_each(self) -> bool:
         """Whether what is asked depends on more than kind and numbers: on who it is, or what others say of it."""
-        return any(getattr(self.policy, name, None) for name in _OF_EACH)
+        return self.policy.trust is not None or bool(self.policy.lists)
 
     def _numbers_of_known(self) -> tuple[dict[Known, int], Ints]:
         """A number for each thing that is known, and by row that of its provider."""
@@ -126,7 +124,7 @@ class Judge:
             sample = self.columns.sample(kind)
             policy = self.policy
             if self._asks_each:  # the best that could come of it: each is judged by itself afterwards
-                policy = policy.replace(**{name: _OF_EACH[name] for name in _OF_EACH if hasattr(policy, name)})
+                policy = policy.replace(trust=None, lists=())
                 known = replace(known, evidence=Evidence.ATTESTED)
             judge = partial(excluded, policy, model=sample.model, venue=sample.venue, now=self.now, needs=self.needs)
             self._by_kind[key] = judge(sample, known=known)

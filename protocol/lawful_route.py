@@ -51,7 +51,7 @@ def lawful_route(
             return found
         text = f"no corridor for {policy.purpose} leads from {_named(legs[hop[0]])} to {_named(legs[hop[1]])}"
         reason = Reason(ReasonCode.CORRIDOR, text)
-        for places in {legs[hop[0]], legs[hop[1]]}:
+        for places in sorted({legs[hop[0]], legs[hop[1]]}):
             out = {**left, **{each.public_key: reason for each in offers if places_of(each) == places}}
             try:
                 other = route_among(offers, out, find)

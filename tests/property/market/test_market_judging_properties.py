@@ -51,6 +51,21 @@ def some_offers(draw: st.DrawFn) -> list[Offer]:
     return list(found.values())
 
 
+LAWS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"max_retention_s": 0},
+    {"no_training": True},
+    {"deny_hardware": ("consumer",)},
+    {"max_carbon_g_per_kwh": 200},
+    {"licenses": ("mit",)},
+    {"origin": "DE"},
+    {"trust": bytes(32)},
+    {"lists": (b"\x05" * 32,)},
+]
+"""What else a policy may ask."""
+
+
 @st.composite
 def some_policies(draw: st.DrawFn) -> Policy:
     """Policies that admit some of these."""
@@ -62,6 +77,7 @@ def some_policies(draw: st.DrawFn) -> Policy:
         deny=draw(st.sampled_from([(), ("US",), ("DE-BE",), ("CA",)])),
         min_evidence=draw(st.sampled_from([Evidence.CLAIMED, Evidence.RTT_PROVEN])),
         min_stake=draw(st.sampled_from([0, 5])),
+        **draw(st.sampled_from(LAWS)),
     )
 
 
