@@ -42,6 +42,12 @@ class PostgresServer:
         options = f"-c listen_addresses='' -k {self.folder} -c logging_collector=on"
         self.run("pg_ctl", "-D", data, "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
+    def restart(self) -> None:
+        """End every session, and start again."""
+        self.run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-m", "fast", "-w", "-l", str(self.folder / "log"), "restart"
+        )
+
     def stop(self) -> None:
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
 
