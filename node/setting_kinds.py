@@ -46,6 +46,10 @@ METER_UNITS = ("W", "kW", "mW", "J", "mJ", "kJ", "MJ", "Wh", "mWh", "kWh", "Wmin
 """As `node.energy` knows them."""
 
 
+_MOST_ADDRESSES = 8
+"""Of one ledger."""
+
+
 class Kind(Protocol):
     """One kind of value."""
 
@@ -328,24 +332,30 @@ class WebAddress:
 
 @dataclass(frozen=True, slots=True)
 class VenuePlace:
-    """An http or https URL, or a settlement contract with a node of its chain."""
+    """An http or https URL, several with commas between, or a settlement contract with a node of its chain."""
 
     metavar: str = "URL|CONTRACT"
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> str:
-        if not is_venue(text := _text(raw)):
-            return WebAddress().parse(raw)
+        if not (isinstance(raw, str) and is_venue(raw.strip())):
+            return self._addresses(raw)
         try:
-            return str(parse_venue(text))
+            return str(parse_venue(_text(raw)))
         except InvalidError as error:
             raise ValueError(f"{error.message}; {error.hint}") from None
+
+    def _addresses(self, raw: Any) -> str:
+        found = tuple(dict.fromkeys(WebAddress().parse(each) for each in items_of(raw)))
+        if not 1 <= len(found) <= _MOST_ADDRESSES:
+            raise ValueError(f"name 1 to {_MOST_ADDRESSES} addresses of the ledger")
+        return ",".join(found)
 
     def show(self, value: Any) -> str:
         return json.dumps(value)
 
     def describe(self) -> str:
-        return "an http or https URL, or evm:CHAIN_ID:CONTRACT@URL"
+        return "http or https URLs with commas between: front ends of one ledger; or evm:CHAIN_ID:CONTRACT@URL"
 
 
 def items_of(raw: Any) -> Sequence[str]:

@@ -174,6 +174,8 @@ class RefusalCode(StrEnum):
     """The ledger's disk is full: it goes on once there is room."""
     LEDGER_STOPPED = "ledger-stopped"
     """The ledger takes no operations any more."""
+    STANDBY = "standby"
+    """This front end of the ledger takes no operations, and asks no witnesses: another one does."""
 
 
 _C = RefusalCode
@@ -228,7 +230,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
             _C.FEE,
             _C.NOT_FOUND,
         ),
-        *(_C.HTTP, _C.CLOCK, _C.DISK, _C.LEDGER_STOPPED),
+        *(_C.HTTP, _C.CLOCK, _C.DISK, _C.LEDGER_STOPPED, _C.STANDBY, _C.UNREACHABLE),
     ),
 }
 

@@ -7,12 +7,11 @@ from contextlib import AsyncExitStack
 
 from node.app.clock import clock
 from node.app.merits import Merits
-from node.app.network import Network, open_network
+from node.app.network import Network, dials_beside, open_network
 from node.app.roads import Roads
 from node.app.venue import Venue, log_of, peers_of
 from node.config import ClientConfig
 from node.events import Events
-from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane
 from node.p2p.link_pool import LinkPool
 from node.peers import StoredMemory
@@ -41,7 +40,7 @@ async def join_market(
     passing = SigningKey(secrets.token_bytes(32))
     merits = Merits(clock, standing=peers.standing)
     merits.ask = ledger.providers
-    dials = DialBudget(await reach_of_url(ledger.url))
+    dials = await dials_beside(ledger.url)
     network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials))
     await merits.refresh()
     if log is not None:

@@ -1,20 +1,27 @@
-"""The ledger process: the embedded ledger over HTTP, and the libp2p host that newcomers bootstrap from."""
+"""The ledger process: a front end of the embedded ledger over HTTP, and a libp2p host that newcomers bootstrap from.
+
+Of a ledger with several front ends each has a host of its own; they join each other, so that there is one network.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 from functools import partial
 from pathlib import Path
 
 from node.app.clock import clock
-from node.app.network import open_network
+from node.app.network import Network, open_network
 from node.app.venue import refuse_contract
 from node.config import LedgerConfig
+from node.durable import create_file
 from node.events import Events, LedgerReady
 from node.file_limit import raise_file_limit
 from node.ledger import (
     LedgerClient,
     LedgerSettings,
+    Peers,
     Progress,
     Report,
     Shown,
@@ -31,6 +38,7 @@ from node.p2p.gossip import Announcer
 from node.witness_settings import key_and_url
 from protocol.checkpoint import Operator
 from protocol.cosignature import CosignerKey
+from protocol.errors import ConfigurationError, InvalidError, KeystoreError, UnreachableError
 from protocol.names import CHECKPOINTS_TOPIC
 from protocol.signing import SigningKey
 
@@ -38,6 +46,7 @@ __all__ = ["run_ledger", "settings_of", "verify_ledger"]
 
 CHECKPOINT_EVERY_S = 10.0
 CHECKPOINT_TTL_S = 60.0
+MEET_S = 3.0
 
 
 async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *, accept_clock: bool = False) -> None:
@@ -50,7 +59,8 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
         ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
     """
     raise_file_limit()
-    async with open_network(key, config.listen, on_event, announce=config.announce) as network:
+    host = _host_key(config.data_dir / "ledger" / "peer.key")
+    async with open_network(host, config.listen, on_event, announce=config.announce) as network:
         peers = network.host.addresses
         shown = partial(_shown, network.book)
         async with run_embedded_ledger(
@@ -82,6 +92,28 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
                 group.create_task(announcer.run(), name="checkpoint gossip")
                 group.create_task(network.watch(), name="network")
                 group.create_task(_announce_checkpoints(own, announcer), name="checkpoints")
+                group.create_task(_join_others(network, ledger.front.peers), name="other front ends")
+
+
+def _host_key(path: Path) -> SigningKey:
+    """The key of a front end's host, made where it is missing: the operator's belongs to several. Raises LocalError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        create_file(path, f"{secrets.token_hex(32)}\n".encode())
+        return SigningKey(bytes.fromhex(path.read_text().strip()))
+    except OSError as error:
+        raise ConfigurationError(f"cannot keep the key of this host in {path}: {error.strerror}") from error
+    except (ValueError, InvalidError) as error:
+        hint = "remove it: the next start makes another, and peers that name this one by its id have to be told"
+        raise KeystoreError(f"{path} is not a host's key", hint=hint) from error
+
+
+async def _join_others(network: Network, peers: Peers) -> None:
+    """Stay connected with the hosts of the other front ends, until cancelled."""
+    while True:
+        connected = await network.host.peers()
+        await network.join([each for each in peers.others if each.rpartition("/p2p/")[2] not in connected])
+        await asyncio.sleep(MEET_S)
 
 
 def settings_of(config: LedgerConfig) -> LedgerSettings:
@@ -117,7 +149,8 @@ def _shown(book: OfferBook) -> list[Shown]:
 async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> None:
     """Gossip the newest checkpoint, so that a ledger which shows different people different logs is caught."""
     while True:
-        await ledger.checkpoint()
+        with contextlib.suppress(UnreachableError):  # its database is away; another front end has it, or nobody
+            await ledger.checkpoint()
         if ledger.note is not None:
             announcer.announce(b"checkpoint", ledger.note, ttl_s=CHECKPOINT_TTL_S)
         await asyncio.sleep(CHECKPOINT_EVERY_S)

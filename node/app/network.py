@@ -16,8 +16,9 @@ from node.app.presence import Presence
 from node.app.round_trips import FRESH_S, Enough, RoundTrips
 from node.app.venue import Venue, peers_of
 from node.events import Events, OfferRefused, PeerUnreached
+from node.ledger_address import addresses_of
 from node.market import OfferBook, OfferGate, VerifiedOffer, picked
-from node.p2p.dials import DialBudget
+from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
@@ -30,7 +31,7 @@ from protocol.offer import Offer
 from protocol.routing import UNKNOWN_RTT_US
 from protocol.signing import SigningKey
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Network", "dials_beside", "open_network"]
 
 MAX_BOOK_BYTES = 16 * 1024 * 1024
 JOIN_S = 10.0
@@ -289,6 +290,11 @@ class Network:
                 self.heard.set()
         except PeerError as error:
             self._events(OfferRefused(code=error.code, reason=error.message))
+
+
+async def dials_beside(ledger: str) -> DialBudget:
+    """For whoever settles on the ledger at these addresses: what is further in than the nearest is not dialled."""
+    return DialBudget(min([await reach_of_url(each) for each in addresses_of(ledger)]))
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from node.app.measure import load_and_measure
 from node.app.merits import Merits
 from node.app.models import ModelServer
 from node.app.neighbours import Neighbours
-from node.app.network import Network, open_network
+from node.app.network import Network, dials_beside, open_network
 from node.app.payout import Payouts
 from node.app.peers import open_peers
 from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
@@ -41,7 +41,6 @@ from node.events import Events, NodeReady, Starting
 from node.file_limit import raise_file_limit
 from node.market import Advertiser, Lookout
 from node.p2p.address import data_address, parse_data_address
-from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.direct import DataPlane, Listener
 from node.p2p.order_desk import OrderDesk
 from node.pipeline.serving.admission import Admission
@@ -158,7 +157,7 @@ class _Doors:
 async def _open_doors(
     config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int, venue_url: str
 ) -> AsyncIterator[_Doors]:
-    merits, dials = Merits(clock), DialBudget(await reach_of_url(venue_url))
+    merits, dials = Merits(clock), await dials_beside(venue_url)
     async with (
         open_network(key, config.listen, on_event, announce=config.announce, merits=merits, dials=dials) as network,
         DataPlane(key.secret, descriptors=descriptors // DATA_SHARE) as plane,

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import quote
 
 from node.app.clock import clock
 from node.app.witnessed import witnessed_of
 from node.config import ClientConfig, NodeConfig
 from node.ledger import LedgerClient, Proven
+from node.ledger_address import remembered_at
 from node.settlement.address import is_venue, parse_venue, shown_url
 from node.settlement.evm import ChainSettings, EvmVenue
 from node.settlement.evm import Moved as ChainMoved
@@ -85,7 +85,7 @@ def _venue(config: ClientConfig | NodeConfig, ending: bool) -> Venue:
             )
         folder, settings = config.data_dir / "chains", chain_settings_of(config)
         return EvmVenue(parse_venue(config.ledger), folder=folder, clock=clock, settings=settings)
-    remembered = config.data_dir / "ledgers" / f"{quote(config.ledger, safe='')}.json"
+    remembered = remembered_at(config.data_dir, config.ledger)
     return LedgerClient(config.ledger, remembered=remembered, witnessed=None if ending else witnessed_of(config))
 
 

@@ -115,7 +115,8 @@ def ledger() -> str:
         VenuePlace(),
         table="network",
         default=_DEFAULT_LEDGER,
-        about="Where jobs are settled: a ledger's URL, or evm:CHAIN_ID:CONTRACT@RPC_URL for a contract on a chain.",
+        about="Where jobs are settled: a ledger's URL, or those of its front ends with commas between; or "
+        "evm:CHAIN_ID:CONTRACT@RPC_URL for a contract on a chain.",
     )
 
 

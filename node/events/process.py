@@ -16,9 +16,11 @@ __all__ = [
     "RestartNeeded",
     "SettingsChanged",
     "SettingsRefused",
+    "StandingBy",
     "Starting",
     "Stopped",
     "Stopping",
+    "TookOver",
 ]
 
 
@@ -53,6 +55,35 @@ class LedgerReady(Event):
     def sentence(self) -> str:
         money = ", with play money from its faucet" if self.faucet else ""
         return f"the ledger is ready at {self.url}, run by {short(self.operator)}{money}; peer {self.peer}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingBy(Event):
+    """A front end of a ledger does not write: it serves reads, and takes over when nobody writes."""
+
+    name: ClassVar[str] = "standing by"
+    writer: str
+    """URL of the one that writes, as that one calls itself; empty where nobody is known to."""
+    reason: str
+    """Why it is not this one."""
+
+    def sentence(self) -> str:
+        writer = f"the writer is {self.writer}" if self.writer else "nobody is known to write now"
+        return f"standby: reads only, {writer} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TookOver(Event):
+    """A front end of a ledger that stood by writes from now on."""
+
+    name: ClassVar[str] = "took over"
+    size: int
+    """Entries that the ledger has."""
+    seconds: float
+    """Since it began to stand by."""
+
+    def sentence(self) -> str:
+        return f"took over: this front end writes now, from entry {self.size} on"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

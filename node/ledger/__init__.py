@@ -1,8 +1,8 @@
 """The embedded ledger: a Merkle log of signed operations, the state they lead to, and what proves both to anybody.
 
-Reading order: schema, notices, rows, store, working_copy, tree, published, signers, sequencer, wire, rates, offers,
-service, ledger (a running one);
-log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything);
+Reading order: schema, notices, rows, writer_lock, store, working_copy, tree, published, signers, sequencer, following,
+fronts, front, wire, rates, offers, service, ledger (a running one);
+addresses, log_source, remembered, trust, verified_log, client (the verifying reader); verify (replay of everything);
 witness_state, replayed, witness, witness_service (cosigning other operators' logs).
 """
 
@@ -19,6 +19,8 @@ from node.ledger.witnessed import Witnessed
 if TYPE_CHECKING:
     from node.ledger.cosigning import Pace, WitnessServer
     from node.ledger.exported import export_database, export_url, verify_folder
+    from node.ledger.front import Watch
+    from node.ledger.fronts import Peers
     from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
     from node.ledger.offers import Shown
     from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
@@ -32,6 +34,7 @@ __all__ = [
     "LedgerInfo",
     "LedgerSettings",
     "Pace",
+    "Peers",
     "Progress",
     "Proven",
     "Rate",
@@ -40,6 +43,7 @@ __all__ = [
     "RunningLedger",
     "RunningWitness",
     "Shown",
+    "Watch",
     "WitnessServer",
     "WitnessSettings",
     "Witnessed",
@@ -59,9 +63,9 @@ def __getattr__(name: str) -> Any:
     """Load the database side when it is first asked for: a client needs none of it, and its command starts sooner."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from node.ledger import cosigning, exported, ledger, verify, witness_service
+    from node.ledger import cosigning, exported, front, ledger, verify, witness_service
 
-    for module in (ledger, verify, cosigning, exported):
+    for module in (ledger, verify, cosigning, exported, front):
         if hasattr(module, name):
             return getattr(module, name)
     return getattr(witness_service, name)

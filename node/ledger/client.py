@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from node.ledger.addresses import Delivery
 from node.ledger.reader import LedgerReader
 from node.ledger.trust import Question
 from node.ledger.verified_log import Proven
@@ -17,7 +18,7 @@ from node.ledger.wire import Answer
 from node.ledger.witnessed import Witnessed
 from node.ports import Taken
 from protocol.codec import encode
-from protocol.errors import DishonestError, RuleError
+from protocol.errors import DishonestError, RuleError, UnreachableError
 from protocol.ids import Address, checksum_address
 from protocol.messages import Session, SignedDischarge, SignedVoucher
 from protocol.operations import (
@@ -36,10 +37,13 @@ from protocol.operations import (
 )
 from protocol.settlement import Account
 from protocol.signing import SigningKey
+from protocol.tiles import TILE_WIDTH, bundle_of
 
 __all__ = ["LedgerClient"]
 
 _NONCE_ATTEMPTS = 32
+_LOOKED_THROUGH = 65_536
+"""Entries that are read at most to find an operation whose answer was lost."""
 
 
 class LedgerClient(LedgerReader):
@@ -109,8 +113,9 @@ class LedgerClient(LedgerReader):
         Args:
             after: the only nonce after which it is to be taken; RuleError ``nonce`` where there has been another since.
 
-        When the ledger goes away before it answers, the operation may have been taken or not: read the account or the
-        session before submitting again.
+        Where another front end can answer, the very same bytes are sent there: the nonce lets them in once. When the
+        ledger goes away before it answers, the operation may have been taken or not: read the account or the session
+        before submitting again.
 
         Raises RuleError, with the code of the rule, when the ledger's rules reject it; UnwitnessedError where it was
         taken, but its evidence is not as `witnessed` asks.
@@ -138,9 +143,15 @@ class LedgerClient(LedgerReader):
             signed = sign_op(self.domain, key, action.replace(actor=key.address, nonce=last + 1))
             question = self._trust.question()
             query = self._witnessed.query(question) if witnessed else question.query
+            delivery = Delivery()
             try:
-                answer = await self._http.post(f"ops{query}", encode(signed))
+                answer = await self._http.post(f"ops{query}", encode(signed), delivery)
             except RuleError as error:
+                if error.code == "nonce" and delivery.unsure:
+                    found = await self._find_taken(signed, question, witnessed=witnessed)
+                    if found is not None:
+                        self._log.nonces.put(key.address, max(last + 1, self._log.nonces.get(key.address) or 0))
+                        return signed, *found
                 # Somebody else used the key meanwhile. The rule rejected this very operation, so another try is safe.
                 if error.code == "nonce" and left:
                     continue
@@ -151,6 +162,30 @@ class LedgerClient(LedgerReader):
             self._log.nonces.put(key.address, max(last + 1, self._log.nonces.get(key.address) or 0))
             return signed, question, Answer.from_json(answer)
         raise RuntimeError("the last attempt returns or raises")
+
+    async def _find_taken(
+        self, signed: SignedOp, before: Question, *, witnessed: bool
+    ) -> tuple[Question, Answer] | None:
+        """The answer of a front end that went away before it gave it; None where it had not taken the operation.
+
+        Args:
+            before: what was known of the log when it was signed.
+        """
+        self._http.addresses.read_where_written()
+        first = 0 if before.newest is None else before.newest.size
+        size = (await self.checkpoint()).size
+        if size - first > _LOOKED_THROUGH:
+            raise UnreachableError(
+                "the ledger went away before it said whether it took an operation, and its log has grown too far since",
+                hint="look at the account or the session before you do it again",
+            )
+        for begin in range(first - first % TILE_WIDTH, size, TILE_WIDTH):
+            for index, entry in enumerate(await self._http.bundle(bundle_of(begin, size)), begin):
+                if signed.signature in entry:
+                    question = self._trust.question()
+                    query = self._witnessed.query(question) if witnessed else question.query
+                    return question, Answer.from_json(await self._http.get_json(f"entry/{index}{query}"))
+        return None
 
     def _prove_taken(self, answer: Answer, *, own: SignedOp | None = None) -> Proven:
         try:

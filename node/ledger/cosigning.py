@@ -185,6 +185,9 @@ class Cosigning:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                # Who goes on as the writer asks for others.
+                self._shown = None
+                self._kept.clear()
 
     async def _until_moved(self, head: Head) -> None:
         """Or until the same has to be submitted again: to keep it fresh, or to one who failed."""

@@ -1,12 +1,15 @@
-"""A running ledger: its folder, database, writer and HTTP service, started and stopped together.
+"""A running ledger: its folder, database, front end and HTTP service, started and stopped together.
 
 The folder holds ``log.key`` (which signs checkpoints) and, unless a database URL says otherwise, ``ledger.sqlite3``.
-Losing the key ends the ledger: its entries stay verifiable, but nobody can append.
+Losing the key ends the ledger: its entries stay verifiable, but nobody can append. Of a PostgreSQL ledger there may be
+several front ends, each with a copy of the key: the first one writes, the others stand by.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,19 +20,26 @@ from sqlalchemy.engine import URL
 from node.events import Events, unheard
 from node.ledger.cosigning import Cosigning, Pace, WitnessServer
 from node.ledger.door import Door, connections_now
+from node.ledger.following import Follower
+from node.ledger.front import Front, Watch
+from node.ledger.fronts import Fronts, Peers
 from node.ledger.http import listen, make_runner, url_of
 from node.ledger.log_key import create_log_key, read_log_key
 from node.ledger.offers import OfferPages, Shown
 from node.ledger.pages import Pages
+from node.ledger.published import Published
 from node.ledger.rates import Rates
 from node.ledger.schema import database_url, sqlite_url
-from node.ledger.sequencer import WEEK_S, Sequencer
+from node.ledger.sequencer import WEEK_S, Sequencer, check_rules
 from node.ledger.service import build_app
 from node.ledger.store import Store
+from node.ledger.working_copy import recover
+from node.ledger.writer_lock import second_writer
 from node.ports import Clock
 from protocol.eip712 import Domain
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, LocalError, UnreachableError
 from protocol.note import NoteKey
+from protocol.settlement import Rules, ledger_domain
 from protocol.signing import SigningKey
 
 __all__ = ["DEFAULT_GRACE_S", "DEFAULT_PORT", "LedgerSettings", "RunningLedger", "run_ledger"]
@@ -37,7 +47,8 @@ __all__ = ["DEFAULT_GRACE_S", "DEFAULT_PORT", "LedgerSettings", "RunningLedger",
 DEFAULT_PORT = 8645
 DEFAULT_GRACE_S = 48 * 3600
 
-_CLOCK_LOOK_SECONDS = 30
+_ATTEMPTS, _AGAIN_S = 150, 0.2
+"""How often, and how many seconds apart, a ledger is looked for that another process is about to begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +82,8 @@ class LedgerSettings:
     """Whom each new checkpoint is submitted to."""
     pace: Pace = field(default_factory=Pace)
     """How often."""
+    watch: Watch = field(default_factory=Watch)
+    """How front ends of one database watch each other."""
     connections: int | None = None
     """Most at once; by default what the process's limit of descriptors leaves room for."""
 
@@ -88,12 +101,13 @@ class RunningLedger:
     """Base of its HTTP interface."""
     verifier_key: str
     domain: Domain
-    writer: asyncio.Task[None]
+    front: Front
+    serving: asyncio.Task[None]
     """Ends with the LocalError that stopped the ledger, if something does."""
 
     async def wait(self) -> None:
         """Until the ledger stops. Raises LocalError when it had to."""
-        await asyncio.shield(self.writer)
+        await asyncio.shield(self.serving)
 
 
 @asynccontextmanager
@@ -122,41 +136,44 @@ async def run_ledger(
     Raises:
         ConfigurationError, KeystoreError: settings, key file or database belong to another ledger.
         ListenError: the address is in use, or is not one of this machine's.
-        LocalError: another process writes this ledger, or its database is damaged.
+        LocalError: another process writes this SQLite ledger, or its database is damaged.
         UnreachableError: the database does not answer.
     """
     _make_folder(settings.folder)
     async with AsyncExitStack() as stack:
         store = Store(settings.url)
         stack.push_async_callback(store.close)
-        await store.become_writer()
+        writes = await _become_writer(store)
         key = await _log_key(settings, store, operator)
-        sequencer = await Sequencer.open(
+        published = Published(store)
+
+        async def recovered() -> Sequencer:
+            return await _open(settings, store, key, operator, published, clock, steady, accept_clock, events)
+
+        sequencer = await recovered() if writes else None
+        if sequencer is None:
+            await _show(settings, store, key, operator, published)
+        fronts = None
+        if store.has_standbys:
+            fronts = Fronts(settings.url)
+            stack.push_async_callback(fronts.close)
+        cosigning = Cosigning(published, settings.witnesses, events, settings.pace)
+        front = Front(
             store,
-            key,
-            operator,
-            clock,
-            grace_s=settings.grace_s,
-            faucet_limit=settings.faucet_limit,
-            fee=settings.fee,
-            unbonding_s=settings.unbonding_s,
-            notice_s=settings.notice_s,
-            bond_multiple=settings.bond_multiple,
-            steady=steady,
-            accept_clock=accept_clock,
+            published,
+            Follower(store, published, key),
+            recover=recovered,
+            duties=(cosigning.run,),
+            fronts=fronts,
+            peers=Peers(peers),
             events=events,
+            watch=settings.watch,
         )
-        writer = asyncio.create_task(sequencer.serve(), name="ledger writer")
-        stack.push_async_callback(_finish, sequencer, writer)
+        stack.push_async_callback(front.finish)
         shown = OfferPages(offers) if offers is not None else None
-        pages = Pages(settings.url, sequencer.published)
+        pages = Pages(settings.url, published)
         stack.push_async_callback(pages.close)
-        cosigning = Cosigning(sequencer.published, settings.witnesses, events, settings.pace)
-        runner = make_runner(build_app(sequencer, peers, settings.rates, cosigning, pages, shown))
-        asking = asyncio.create_task(cosigning.run(), name="witnesses")
-        stack.push_async_callback(_cancelled, asking)
-        watch = asyncio.create_task(_watch_clock(sequencer), name="ledger clock")
-        stack.callback(watch.cancel)
+        runner = make_runner(build_app(front, settings.rates, cosigning, pages, shown))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
@@ -164,7 +181,85 @@ async def run_ledger(
         sockets = await listen(settings.host, settings.port)
         door = Door(sockets, runner.server, most=settings.connections or connections_now())
         stack.push_async_callback(door.close)
-        yield RunningLedger(url_of(settings.host, sockets), str(key.verifier), sequencer.domain, writer)
+        url = url_of(settings.host, sockets)
+        if sequencer is not None:
+            await store.begin_to_write()
+        serving = front.start(_name_of(url), sequencer)
+        yield RunningLedger(url, str(key.verifier), ledger_domain(str(key.verifier)), front, serving)
+
+
+async def _become_writer(store: Store) -> bool:
+    """Whether this process writes; where it does not, another one has begun the ledger when this returns."""
+    if not store.has_standbys:
+        await store.become_writer()
+        return True
+    for _ in range(_ATTEMPTS):
+        if await store.try_become_writer():
+            return True
+        with contextlib.suppress(UnreachableError):  # its tables are not there yet
+            await store.check_version()
+            if await store.checkpoint() is not None:
+                return False
+        await asyncio.sleep(_AGAIN_S)
+    raise second_writer()
+
+
+async def _open(
+    settings: LedgerSettings,
+    store: Store,
+    key: NoteKey,
+    operator: SigningKey,
+    published: Published,
+    clock: Clock,
+    steady: Callable[[], float] | None,
+    accept_clock: bool,
+    events: Events,
+) -> Sequencer:
+    return await Sequencer.open(
+        store,
+        key,
+        operator,
+        clock,
+        grace_s=settings.grace_s,
+        faucet_limit=settings.faucet_limit,
+        fee=settings.fee,
+        unbonding_s=settings.unbonding_s,
+        notice_s=settings.notice_s,
+        bond_multiple=settings.bond_multiple,
+        steady=steady,
+        accept_clock=accept_clock,
+        events=events,
+        published=published,
+    )
+
+
+async def _show(
+    settings: LedgerSettings, store: Store, key: NoteKey, operator: SigningKey, published: Published
+) -> None:
+    """Show the ledger that another process writes. Raises as `Sequencer.open`, so that nobody learns it later."""
+    async with store.frozen() as view:
+        found = await recover(view, key)
+    if found is None:
+        raise LocalError("the ledger was removed while this started", code="ledger-damaged", hint="start it again")
+    wanted = Rules(
+        operator=operator.address,
+        verifier_key=str(key.verifier),
+        grace_s=settings.grace_s,
+        unbonding_s=settings.unbonding_s,
+        notice_s=settings.notice_s,
+        faucet_limit=settings.faucet_limit,
+        fee=settings.fee,
+        bond_multiple=settings.bond_multiple,
+    )
+    check_rules(wanted, found.durable.rules, found.copy.begun or found.durable.rules)
+    published.replace(found.durable)
+
+
+def _name_of(url: str) -> str:
+    """How other front ends, and people, call this one: an address that means every machine is none."""
+    for everywhere in ("//0.0.0.0:", "//[::]:"):
+        url = url.replace(everywhere, f"//{socket.gethostname()}:")
+    return url
 
 
 def _make_folder(folder: Path) -> None:
@@ -188,22 +283,3 @@ async def _log_key(settings: LedgerSettings, store: Store, operator: SigningKey)
             hint="a ledger's name never changes: leave the setting out, or begin another in a new folder",
         )
     return key
-
-
-async def _watch_clock(sequencer: Sequencer) -> None:
-    while True:
-        sequencer.look_at_clock()
-        await asyncio.sleep(_CLOCK_LOOK_SECONDS)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def _finish(sequencer: Sequencer, writer: asyncio.Task[None]) -> None:
-    sequencer.stop()
-    # Its failure, if any, is for `RunningLedger.wait` to raise, not for whoever closes up.
-    await asyncio.wait([writer])
-    if not writer.cancelled():
-        writer.exception()

@@ -46,7 +46,7 @@ def read_note_key(path: Path, kind: type[K]) -> K:
             raise KeystoreError(f"others can read the log key {path}", hint=f"chmod 600 {path}")
         return kind.parse(path.read_text().strip())
     except OSError as error:
-        hint = "it was made together with the ledger: restore it beside the database"
+        hint = "it was made together with the ledger: restore it, or copy it from another front end of the ledger"
         raise KeystoreError(f"cannot read the log key {path}: {error.strerror}", hint=hint) from error
     except (InvalidError, UnicodeDecodeError) as error:
         raise KeystoreError(f"{path} is not a log key", hint="restore it from a backup") from error

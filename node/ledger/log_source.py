@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import aiohttp
 
+from node.ledger.addresses import Addresses, Delivery, SilentError
 from node.ledger.recent import Recent
 from node.ledger.wire import (
     MAX_ANSWER_BYTES,
@@ -22,7 +23,7 @@ from node.ledger.wire import (
 )
 from protocol.catalog import OfferList
 from protocol.codec import decode
-from protocol.errors import JoulemeshError, MalformedError, RefusedError, UnreachableError
+from protocol.errors import JoulemeshError, MalformedError, RefusedError
 from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof, root_at
 from protocol.note import MAX_NOTE_BYTES
 from protocol.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpLog", "LogReader", "LogSource", "StoreLog"]
 
+_ELSEWHERE_S = 12.0
+"""Seconds for an answer where another front end may give it; one with cosignatures takes ten."""
 _MAX_ENTRY_BYTES = 2 + 0xFFFF
 _CACHED_TILES = 256
 _CACHED_BUNDLES = 8
@@ -76,13 +79,17 @@ class StoreLog:
 
 
 class HttpLog:
-    """A log behind an HTTP address, and the JSON beside it. Close it after use.
+    """A log behind an HTTP address, or those of its front ends with commas between, and the JSON beside it. Close it
+    after use.
 
     Each method raises UnreachableError when nobody answers in time, and the error that the ledger names otherwise.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 30) -> None:
-        self.url = url.rstrip("/")
+        self.addresses = Addresses(url)
+        self.url = str(self.addresses)
+        if len(self.addresses) > 1:
+            timeout_s = min(timeout_s, _ELSEWHERE_S)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5, timeout_s))
         self._session: aiohttp.ClientSession | None = None
 
@@ -122,27 +129,31 @@ class HttpLog:
             found += sealed
         return found
 
-    async def post(self, path: str, body: bytes) -> dict[str, Any]:
-        """The JSON object that `path` answers `body` with."""
-        return read_object(await self._request("POST", path, MAX_ANSWER_BYTES, body))
+    async def post(self, path: str, body: bytes, delivery: Delivery | None = None) -> dict[str, Any]:
+        """The JSON object that `path` answers `body` with; it may be sent again where there is a `delivery`."""
+        return read_object(await self._request("POST", path, MAX_ANSWER_BYTES, body, delivery))
 
-    async def _request(self, method: str, path: str, limit: int, body: bytes | None = None) -> bytes:
+    async def _request(
+        self, method: str, path: str, limit: int, body: bytes | None = None, delivery: Delivery | None = None
+    ) -> bytes:
+        return await self.addresses.ask(method, lambda at: self._ask(at, method, path, limit, body), delivery)
+
+    async def _ask(self, at: str, method: str, path: str, limit: int, body: bytes | None) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout, auto_decompress=False, headers={"Accept-Encoding": "gzip"}
             )
         try:
-            async with self._session.request(
-                method, f"{self.url}/{path}", data=body, allow_redirects=False
-            ) as response:
+            async with self._session.request(method, f"{at}/{path}", data=body, allow_redirects=False) as response:
                 content = await _read(response, limit)
                 if response.status != 200:
                     raise _refusal(response.status, content)
                 return content
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise UnreachableError(
-                f"the ledger at {self.url} does not answer ({error or type(error).__name__})",
+            raise SilentError(
+                f"the ledger at {at} does not answer ({error or type(error).__name__})",
                 hint="is it running? start it with: joule ledger run",
+                sent=not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)),
             ) from error
 
 

@@ -8,7 +8,7 @@ somebody asks for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.ledger.notices import Noted, places_of
@@ -51,7 +51,7 @@ class Head:
 
 
 class Published:
-    """The newest durable state. Only the writer's task calls `take`; everybody else reads."""
+    """The newest durable state. Only the task that writes, or follows who does, changes it; everybody else reads."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -86,6 +86,20 @@ class Published:
         self._head = Head(batch.checkpoint, batch.note)
         self._moved_on.set()
         self._moved_on = asyncio.Event()
+
+    def replace(self, whole: Batch) -> None:
+        """Show what a database holds, whatever was shown before: all accounts, notices and providers."""
+        self._accounts.clear()
+        self._notices.clear()
+        self._providers.clear()
+        self._sessions.clear()
+        self.take(whole)
+
+    def take_of_others(self, batch: Batch, changed: Iterable[SessionId]) -> None:
+        """Show what another process has made durable; the sessions that it has changed are in the database."""
+        for session in changed:
+            self._sessions.pop(session)
+        self.take(batch)
 
     @property
     def head(self) -> Head:

@@ -6,6 +6,8 @@ contradict itself) or PostgreSQL. Money is BIGINT in both, so it stays below 2**
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     event,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, UnreachableError
 from protocol.messages import MAX_LEGS
 
 __all__ = [
@@ -34,17 +37,19 @@ __all__ = [
     "checkpoint",
     "database_url",
     "entries",
+    "fronts",
     "make_engine",
     "meta",
     "metadata",
     "notices",
     "providers",
+    "reachable",
     "sessions",
     "sqlite_url",
     "tiles",
 ]
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
@@ -130,8 +135,21 @@ checkpoint = Table(
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
+    Column("term", _BIG, nullable=False),
 )
-"""One row, 1: the newest signed checkpoint."""
+"""One row, 1: the newest signed checkpoint. ``term``: counts writers; only the newest one replaces it."""
+
+fronts = Table(
+    "fronts",
+    metadata,
+    Column("front", String(32), primary_key=True),
+    Column("url", String(400), nullable=False),
+    Column("peers", Text, nullable=False),
+    Column("term", _BIG, nullable=False),
+    Column("seen", _BIG, nullable=False),
+)
+"""Processes that serve this ledger, where there may be several. ``peers``: multiaddrs, one a line; ``term``: of the
+writer, 0 of others; ``seen``: when it was heard of last, milliseconds of the database's clock."""
 
 
 def database_url(text: str) -> URL:
@@ -193,3 +211,16 @@ def _prepare_sqlite(engine: AsyncEngine, *, writer: bool) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+
+@contextmanager
+def reachable(url: URL) -> Iterator[None]:
+    """Turn a database that does not answer, or is none, into an error that its user can act on."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise UnreachableError(
+            f"the ledger database {url.render_as_string()} does not answer: {reason}",
+            hint="does the file exist and is it a ledger; is the PostgreSQL server running?",
+        ) from error

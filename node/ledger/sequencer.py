@@ -30,7 +30,7 @@ from protocol.settlement import Change, Outcome, Rules, apply, ledger_domain, ru
 from protocol.signing import SigningKey
 from protocol.units import format_micro
 
-__all__ = ["WEEK_S", "Sequencer"]
+__all__ = ["WEEK_S", "Sequencer", "check_rules"]
 
 WEEK_S = 7 * 24 * 3600
 _MAX_BATCH = 512
@@ -63,9 +63,10 @@ class Sequencer:
         recovered: Recovered | None,
         keeper: Timekeeper,
         processes: int | None = None,
+        published: Published | None = None,
     ) -> None:
         self.domain = ledger_domain(str(key.verifier))
-        self.published = Published(store)
+        self.published = Published(store) if published is None else published
         """What is durable, for all to see."""
         self._store = store
         self._key = key
@@ -74,7 +75,7 @@ class Sequencer:
         self._copy = WorkingCopy() if recovered is None else recovered.copy
         self._now = self._copy.last_time
         if recovered is not None:
-            self.published.take(recovered.durable)
+            self.published.replace(recovered.durable)
         self._signers = SignersAhead(
             str(key.verifier), processes_here() if processes is None else processes, portion=_PORTION
         )
@@ -99,11 +100,13 @@ class Sequencer:
         accept_clock: bool = False,
         events: Events = unheard,
         processes: int | None = None,
+        published: Published | None = None,
     ) -> Sequencer:
         """Recover the ledger that `store` holds, or begin one with a genesis entry.
 
         Args:
             processes: how many check signatures under load, this one counted; by default as there are cores.
+            published: what has shown the ledger until now, and goes on to.
 
         Raises:
             ConfigurationError: the ledger was begun by another operator, with another log key, or under other rules.
@@ -112,7 +115,7 @@ class Sequencer:
         recovered = await recover(store, key)
         last = 0 if recovered is None else recovered.copy.last_time
         keeper = Timekeeper(clock, last, steady=steady, accept=accept_clock, events=events)
-        sequencer = cls(store, key, operator, recovered, keeper, processes)
+        sequencer = cls(store, key, operator, recovered, keeper, processes, published)
         genesis = Genesis(
             actor=operator.address,
             nonce=1,
@@ -129,7 +132,7 @@ class Sequencer:
             submission = _Submission(lambda: signed, asyncio.get_running_loop().create_future())
             await sequencer._sequence([submission])
             await submission.done
-        _check_rules(rules_of(genesis), sequencer.rules, sequencer._copy.begun or sequencer.rules)
+        check_rules(rules_of(genesis), sequencer.rules, sequencer._copy.begun or sequencer.rules)
         return sequencer
 
     @property
@@ -317,8 +320,11 @@ def _stopped(message: str) -> LocalError:
     return LocalError(message, code="ledger-stopped", hint="start it again")
 
 
-def _check_rules(wanted: Rules, found: Rules, begun: Rules) -> None:
-    """That a ledger is started as it was begun; what a notice changes may be said as it was, is, or will be."""
+def check_rules(wanted: Rules, found: Rules, begun: Rules) -> None:
+    """That a ledger is started as it was begun; what a notice changes may be said as it was, is, or will be.
+
+    Raises ConfigurationError.
+    """
     for what, is_now, was in (
         ("operator", checksum_address(wanted.operator), checksum_address(found.operator)),
         ("log key", wanted.verifier_key, found.verifier_key),

@@ -19,7 +19,8 @@ POST    /faucet                         play money, where the ledger was begun w
 Each answer in JSON ends in a checkpoint, and proves that this continues those of the sizes that ``?known=`` names: one
 request tells a reader all that it has to verify (`client`). With ``?witnesses=N&by=ID`` it is one that N of these
 witnesses have cosigned, where there is one in time (`cosigning`). The ledger can delay or refuse; what it cannot do is
-forge an operation, or change the log unseen.
+forge an operation, or change the log unseen. Operations, and answers with cosignatures, are the writer's: a front end
+that stands by refuses them (`front`).
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from aiohttp.web_protocol import RequestPayloadError
 from node.ip_group import origin_of
 from node.ledger.cosigning import Cosigning, wanted_of
 from node.ledger.door import Guest
+from node.ledger.front import Front
 from node.ledger.offers import OfferPages
 from node.ledger.pages import Pages, page_of
 from node.ledger.published import Head, Published
 from node.ledger.rates import Buckets, Rates, TooOftenError
-from node.ledger.sequencer import Sequencer
 from node.ledger.wire import (
     MAX_KNOWN,
     MAX_OP_BYTES,
@@ -88,16 +89,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Routes:
-    """The handlers, around the sequencer that takes operations, and shows what has become of them."""
+    """The handlers, around the front end that takes operations, and shows what has become of them."""
 
-    def __init__(
-        self, sequencer: Sequencer, peers: Sequence[str], rates: Rates, cosigning: Cosigning, pages: Pages
-    ) -> None:
+    def __init__(self, front: Front, rates: Rates, cosigning: Cosigning, pages: Pages) -> None:
         self._cosigning = cosigning
         self._pages = pages
-        self._sequencer = sequencer
-        self._published: Published = sequencer.published
-        self._peers = peers
+        self._front = front
+        self._published: Published = front.published
         self._by_address = Buckets(rates.address, time.monotonic)
         self._by_key = Buckets(rates.key, time.monotonic)
         self._by_guest = Buckets(rates.guest, time.monotonic)
@@ -159,7 +157,7 @@ class _Routes:
             notice_s=rules.notice_s,
             bond_multiple=rules.bond_multiple,
             coming=rules.coming,
-            peers=tuple(self._peers),
+            peers=tuple(self._front.peers),
             version=_version(),
         )
         places = {"genesis": 0, "rules": in_force, "notice": coming}
@@ -197,12 +195,13 @@ class _Routes:
         return await self._answer(request, {"sessions": await self._pages.sessions(page_of(request.query))}, {})
 
     async def submit(self, request: web.Request) -> web.Response:
+        self._front.require_writer()
         known = _known(request)
         signed = decode(await request.read(), SignedOp, limit=MAX_OP_BYTES)
         actor = signed.read().actor
         self._by_key.check(actor)
         try:
-            index = await self._sequencer.submit(signed)
+            index = await self._front.submit(signed)
         except JoulemeshError as error:
             # Whoever has not signed it must not use up the key's share.
             if not isinstance(error, SignatureError):
@@ -220,7 +219,7 @@ class _Routes:
         if type(body["account"]) is not str or amount == 0:
             raise MalformedError("the account is text, the amount the text of a number of micro-units above zero")
         async with self._faucet:
-            index = await self._sequencer.faucet(_parse_address(body["account"]), amount)
+            index = await self._front.faucet(_parse_address(body["account"]), amount)
         return await self._answer(request, {}, {"entry": index}, known)
 
     async def _answer(
@@ -232,10 +231,13 @@ class _Routes:
     ) -> web.Response:
         """All under one checkpoint: what is said, the entries at `places`, the way from what the reader knows."""
         known = _known(request) if known is None else known
+        await self._front.reach(max(known, default=0))
         size = self._published.head.checkpoint.size
         needed = [1 + index for index in places.values() if index is not None and index < size]
         reach = max([*needed, *(each for each in known if each <= size)], default=0)
         wanted = wanted_of(request.query.get("witnesses"), request.query.getall("by", []))
+        if wanted is not None:
+            self._front.require_writer()  # which alone asks witnesses
         head = await self._cosigning.head_for(wanted, reach)
         proven = {name: await self._place(index, head) for name, index in places.items()}
         continues = {
@@ -251,15 +253,14 @@ class _Routes:
 
 
 def build_app(
-    sequencer: Sequencer,
-    peers: Sequence[str],
+    front: Front,
     rates: Rates,
     cosigning: Cosigning,
     pages: Pages,
     offers: OfferPages | None = None,
 ) -> web.Application:
-    """The HTTP application. `peers` is read at each request, so its owner may fill it after the start."""
-    routes = _Routes(sequencer, peers, rates, cosigning, pages)
+    """The HTTP application."""
+    routes = _Routes(front, rates, cosigning, pages)
     app = web.Application(middlewares=[_bounded, routes.limited], client_max_size=MAX_OP_BYTES)
     app.router.add_get("/checkpoint", routes.checkpoint)
     app.router.add_get("/tile/{path:.+}", routes.tile)
@@ -274,7 +275,7 @@ def build_app(
     app.router.add_post("/ops", routes.submit)
     if offers is not None:
         app.router.add_get("/offers", offers.answer)
-    if sequencer.rules.faucet_limit > 0:
+    if front.published.rules[0].faucet_limit > 0:
         app.router.add_post("/faucet", routes.faucet)
     return app
 

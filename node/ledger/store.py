@@ -5,27 +5,27 @@ It believes its database: recovery (`working_copy`) and `verify` are what checks
 
 from __future__ import annotations
 
-import fcntl
+import asyncio
+import copy
 import functools
 import os
 import struct
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from sqlalchemy import Row, Table, delete, func, select
+from sqlalchemy import Row, Table, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from node.ledger import schema
+from node.ledger import schema, writer_lock
 from node.ledger.notices import Noted
 from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
 from protocol.codec import decode, encode
-from protocol.errors import ConfigurationError, LocalError, MalformedError, UnreachableError
+from protocol.errors import LocalError, MalformedError
 from protocol.ids import Address, SessionId
 from protocol.merkle import HASH_BYTES
 from protocol.messages import Session
@@ -34,7 +34,8 @@ from protocol.tiles import Tile
 
 __all__ = ["NoRoomError", "Store"]
 
-_ADVISORY_LOCK = 0x6A6F756C65  # "joule"
+_ANSWER_S = 10.0
+"""Seconds that a database server has for a commit; then nobody knows what has become of it."""
 _ASKED_AT_ONCE = 500
 """Sessions in one query; SQLite takes some thousand values in one."""
 _ACCOUNT = tuple(each.name for each in fields(Account))
@@ -56,35 +57,100 @@ class Store:
         self._readers = schema.make_engine(url, writer=False)
         self._writer: AsyncEngine | None = None
         self._writer_connection: AsyncConnection | None = None
+        self._driver: Any = None
+        """The driver's own connection to a server, which can be dropped without asking it."""
+        self._turn = asyncio.Lock()
+        """A connection does one thing at a time."""
+        self.term = 0
+        """That this process writes under; every writer has another one."""
         self._lock_file: int | None = None
+        self._frozen: AsyncConnection | None = None
 
     # Life
 
+    @property
+    def has_standbys(self) -> bool:
+        """Whether other processes may wait to become the writer: a server tells them when one has gone."""
+        return self._url.get_backend_name() == "postgresql"
+
     async def become_writer(self) -> None:
         """Take the write lock and create the tables where they are missing.
-
-        The lock goes with the process: a locked file beside a SQLite database, an advisory lock of the writing
-        connection for PostgreSQL. Should that connection drop unnoticed and another writer take over, the primary key
-        of ``entries`` still refuses the first writer's next batch.
 
         Raises:
             LocalError: another writer holds the lock, or the tables are of another version.
             UnreachableError: the database does not answer.
         """
-        if self._url.get_backend_name() == "sqlite":
-            self._lock_file = _lock(_plain_file(self._url))
-        self._writer = schema.make_engine(self._url, writer=True)
-        with _reachable(self._url):
-            self._writer_connection = await self._writer.connect()
-            if self._url.get_backend_name() == "postgresql":
-                await self._take_advisory_lock(self._writer_connection)
-            async with self._writer_connection.begin():
-                # Of these tables alone, so that nothing of this version gets into a database of another one.
-                await self._writer_connection.run_sync(schema.meta.create, checkfirst=True)
-                await self._check_version(self._writer_connection)
-                await self._writer_connection.run_sync(schema.metadata.create_all)
-                insert = self._dialect.insert(schema.meta).on_conflict_do_nothing()
-                await self._writer_connection.execute(insert, [{"name": "schema", "value": schema.SCHEMA_VERSION}])
+        if not await self.try_become_writer():
+            raise writer_lock.second_writer()
+
+    async def try_become_writer(self) -> bool:
+        """As `become_writer`; False where a database server says that another process is the writer.
+
+        The lock goes with the process, or with the writing connection (`writer_lock`). Beside it each writer counts the
+        term up under which checkpoints are replaced: no commit of an earlier one gets in.
+        """
+        if not self.has_standbys:
+            self._lock_file = writer_lock.lock_beside(self._url)
+        self._writer = self._writer or schema.make_engine(self._url, writer=True)
+        with schema.reachable(self._url):
+            if self._writer_connection is None:
+                self._writer_connection = await self._writer.connect()
+            connection = self._writer_connection
+            if self.has_standbys:
+                self._driver = (await connection.get_raw_connection()).driver_connection
+                with writer_lock.cut_off(self._driver, _ANSWER_S):
+                    if not await writer_lock.take_lock(connection):
+                        return False
+            async with connection.begin():
+                await self._prepare(connection)
+        return True
+
+    async def _prepare(self, connection: AsyncConnection) -> None:
+        # Of these tables alone, so that nothing of this version gets into a database of another one.
+        await connection.run_sync(schema.meta.create, checkfirst=True)
+        await self._check_version(connection)
+        await connection.run_sync(schema.metadata.create_all)
+        insert = self._dialect.insert(schema.meta).on_conflict_do_nothing()
+        await connection.execute(insert, [{"name": "schema", "value": schema.SCHEMA_VERSION}])
+        term = schema.checkpoint.c.term
+        self.term = await connection.scalar(update(schema.checkpoint).values(term=term + 1).returning(term)) or 1
+
+    async def begin_to_write(self) -> None:
+        """From here on a writer that is silent for some seconds may be replaced; before, it reads what there is."""
+        if self.has_standbys and self._writer_connection is not None:
+            with schema.reachable(self._url):
+                await writer_lock.say(self._writer_connection, starting=False)
+
+    async def beat(self) -> None:
+        """Show the server that this writer lives. Raises UnreachableError: it is the writer no more."""
+        connection = self._writer_connection
+        if connection is None:
+            raise RuntimeError("this store does not write")
+        async with self._turn:
+            with schema.reachable(self._url), writer_lock.cut_off(self._driver, _ANSWER_S):
+                async with connection.begin():
+                    await connection.execute(select(1))
+
+    async def end_silent_writer(self, patience_s: float) -> bool:
+        """Where the writer of a server's ledger was silent for so many seconds: end its session; whether it was."""
+        with schema.reachable(self._url):
+            async with self._readers.connect() as connection:
+                return await writer_lock.end_silent_writer(connection, patience_s)
+
+    async def step_down(self) -> None:
+        """Write no more, whatever the connection is doing: its lock goes with it."""
+        if self._driver is not None:
+            self._driver.terminate()
+            self._driver = None
+        connection, self._writer_connection = self._writer_connection, None
+        engine, self._writer = self._writer, None
+        async with self._turn:  # what is under way fails at once
+            with suppress(OSError, SQLAlchemyError):
+                if connection is not None:
+                    await connection.invalidate()
+                    await connection.close()
+        if engine is not None:
+            await engine.dispose()
 
     async def check_version(self) -> None:
         """For readers. Raises LocalError where the tables are of another version."""
@@ -104,18 +170,13 @@ class Store:
 
     @property
     def _dialect(self) -> Any:
-        return sqlite if self._url.get_backend_name() == "sqlite" else postgresql
-
-    async def _take_advisory_lock(self, connection: AsyncConnection) -> None:
-        taken = await connection.scalar(select(func.pg_try_advisory_lock(_ADVISORY_LOCK)))
-        await connection.commit()  # the lock belongs to the connection, not to this transaction
-        if not taken:
-            raise _second_writer()
+        return postgresql if self.has_standbys else sqlite
 
     async def close(self) -> None:
         """Give the lock back and close every connection."""
         if self._writer_connection is not None:
-            await self._writer_connection.close()
+            with suppress(OSError, SQLAlchemyError):
+                await self._writer_connection.close()
         if self._writer is not None:
             await self._writer.dispose()
         await self._readers.dispose()
@@ -130,21 +191,26 @@ class Store:
 
         Raises:
             NoRoomError: the disk is full, and nothing of the batch was written.
+            DeposedError: another process is the writer now, and nothing was written.
             UnreachableError: nobody knows whether it is durable; only a new process may go on.
         """
         connection = self._writer_connection
         if connection is None:
             raise RuntimeError("this store does not write")
-        with _reachable(self._url):
-            try:
-                await self._commit(connection, batch)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":  # while writing: it was taken back
-                    raise NoRoomError(
-                        "the ledger's disk is full, so it takes no operations now",
-                        hint="the operator has to make room; nothing that was acknowledged is lost",
-                    ) from error
-                raise
+        async with self._turn:
+            with schema.reachable(self._url), writer_lock.cut_off(self._driver, _ANSWER_S):
+                await self._try_to_commit(connection, batch)
+
+    async def _try_to_commit(self, connection: AsyncConnection, batch: Batch) -> None:
+        try:
+            await self._commit(connection, batch)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":  # while writing: it was taken back
+                raise NoRoomError(
+                    "the ledger's disk is full, so it takes no operations now",
+                    hint="the operator has to make room; nothing that was acknowledged is lost",
+                ) from error
+            raise
 
     async def _commit(self, connection: AsyncConnection, batch: Batch) -> None:
         async with connection.begin():
@@ -205,7 +271,12 @@ class Store:
         await self._upsert(connection, schema.providers, rows)
 
     async def _write_checkpoint(self, connection: AsyncConnection, batch: Batch) -> None:
-        await self._upsert(connection, schema.checkpoint, [{"id": 1, "note": batch.note}])
+        row = {"id": 1, "note": batch.note, "term": self.term}
+        insert = self._dialect.insert(schema.checkpoint).values(row)
+        mine = schema.checkpoint.c.term == self.term
+        replace = insert.on_conflict_do_update(index_elements=["id"], set_={"note": batch.note}, where=mine)
+        if (await connection.execute(replace)).rowcount != 1:
+            raise writer_lock.DeposedError("another process writes this ledger now")
 
     async def _upsert(self, connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -215,8 +286,23 @@ class Store:
     # Reading
 
     @asynccontextmanager
+    async def frozen(self) -> AsyncIterator[Self]:
+        """The database as it stands now, for reading, whatever is committed meanwhile."""
+        with schema.reachable(self._url):
+            async with self._readers.connect() as connection:
+                if self.has_standbys:
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
+                async with connection.begin():
+                    view = copy.copy(self)
+                    view._frozen = connection
+                    yield view
+
+    @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        with _reachable(self._url):
+        if self._frozen is not None:
+            yield self._frozen
+            return
+        with schema.reachable(self._url):
             async with self._readers.connect() as connection:
                 yield connection
 
@@ -312,53 +398,3 @@ def _pack(amounts: Sequence[int]) -> bytes:
 
 def _unpack(data: bytes, session: Session) -> tuple[int, ...]:
     return struct.unpack(f">{len(session.legs)}Q", data)
-
-
-def _plain_file(url: URL) -> Path:
-    """The database's file, behind all links to it. Raises ConfigurationError where it has a second name."""
-    path = Path(url.database or "ledger").resolve()
-    if path.exists() and path.stat().st_nlink > 1:
-        # Under each name it would have a lock and a write-ahead log of its own, and two writers would spoil it.
-        raise ConfigurationError(
-            f"the ledger database {path} has more than one name (hard links)",
-            hint="remove all but one of its names; a symbolic link does no harm",
-        )
-    return path
-
-
-def _lock(database: Path) -> int:
-    """Beside the database: whoever opens the same file meets the same lock, whatever the folder is called."""
-    path = database.with_name(f"{database.name}.lock")
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write {path}: {error.strerror}", hint="the ledger's database stands in a folder of its user's own"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise _second_writer() from None
-    return descriptor
-
-
-def _second_writer() -> LocalError:
-    return LocalError(
-        "another process is writing this ledger",
-        code="ledger-locked",
-        hint="one ledger has one writer: stop the other `joule ledger run`, or give this one its own folder",
-    )
-
-
-@contextmanager
-def _reachable(url: URL) -> Iterator[None]:
-    """Turn a database that does not answer, or is none, into an error that its user can act on."""
-    try:
-        yield
-    except (OSError, SQLAlchemyError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise UnreachableError(
-            f"the ledger database {url.render_as_string()} does not answer: {reason}",
-            hint="does the file exist and is it a ledger; is the PostgreSQL server running?",
-        ) from error

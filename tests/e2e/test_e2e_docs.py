@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from doc_commands import INSTALLED, ROOT, SERVICE, Block, Reader, blocks, free_port
+from postgres_server import running_postgres
 
 from node.app.measure import meter_of
 from node.config import ClientConfig, NodeConfig
@@ -70,6 +71,17 @@ def test_a_ledger_is_run_as_printed(folder: Path) -> None:
         said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/run-a-ledger.md"))
         reader.stop()
     assert said.count("every entry follows the rules") == 2
+
+
+def test_a_ledger_with_two_front_ends_is_run_as_printed(folder: Path) -> None:
+    with running_postgres() as server, Reader(folder, INSTALLED) as reader:
+        reader.names = {
+            "postgresql://joule@db.example.org/joule": f"'{server.empty_database()}'",
+            "8646": str(free_port()),
+        }
+        said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/two-front-ends.md"))
+        reader.stop()
+    assert "$0.00 free" in said
 
 
 def test_a_ledger_is_witnessed_as_printed(folder: Path, forked: Path) -> None:

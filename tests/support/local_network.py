@@ -65,7 +65,7 @@ class LocalNetwork:
 
     async def start(self, name: str, *arguments: str) -> JouleProcess:
         self.make_key(name)
-        group = self._ledgers if name == "ledger" else self._nodes
+        group = self._ledgers if name.startswith("ledger") else self._nodes
         listen = () if self.wan is None else ("--listen", f"/ip4/{self.wan.address(name)}/tcp/0")
         return await group.start(name, [*arguments, *listen], self.environment(name), namespace=self._namespace(name))
 

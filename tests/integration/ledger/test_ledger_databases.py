@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heard_events import Heard
 from ledger_world import (
     CLIENT,
     MILLION,
@@ -25,6 +26,7 @@ from ledger_world import (
 )
 from sqlalchemy import delete, inspect, text, update
 
+from node.events import StandingBy, TookOver
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
 from node.ledger.rows import Batch
 from node.ledger.sequencer import Sequencer
@@ -129,7 +131,8 @@ async def test_many_submitters_share_commits(settings: LedgerSettings, monkeypat
 
 
 @pytest.mark.asyncio
-async def test_a_second_writer_is_refused(settings: LedgerSettings) -> None:
+async def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    settings = ledger_settings(tmp_path / "ledger")
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger:
         with pytest.raises(LocalError) as refused:
             async with run_ledger(settings, OPERATOR, HandClock()):
@@ -160,7 +163,9 @@ def failing_after(step: str) -> Callable[..., Any]:
 async def test_a_fault_at_any_write_leaves_nothing_behind(
     settings: LedgerSettings, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+    heard = Heard()
+    run = run_ledger(settings, OPERATOR, HandClock(), events=heard)
+    async with run as ledger, LedgerClient(ledger.url) as client:
         await client.faucet(CLIENT.address, MILLION)
         before = await client.checkpoint()
         with monkeypatch.context() as patch:
@@ -169,16 +174,42 @@ async def test_a_fault_at_any_write_leaves_nothing_behind(
                 *(client.faucet(CLIENT.address, 1) for _ in range(5)), return_exceptions=True
             )
         assert all(isinstance(answer, UnreachableError) for answer in answers)
-        with pytest.raises(LocalError, match="no space left"):
-            await ledger.wait()
-        with pytest.raises(UnreachableError) as refused:  # stopped for good, though the fault is over
-            await client.faucet(CLIENT.address, 1)
-        assert refused.value.code == "ledger-stopped"
+        if settings.database is None:
+            with pytest.raises(LocalError, match="no space left"):
+                await ledger.wait()
+            with pytest.raises(UnreachableError) as refused:  # stopped for good, though the fault is over
+                await client.faucet(CLIENT.address, 1)
+            assert refused.value.code == "ledger-stopped"
+        else:  # of several front ends the next one writes, which may be the same
+            await heard.until(TookOver)
+            assert await client.checkpoint() == before
     assert (await verify_database(database_of(settings))).fault is None
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         assert await client.checkpoint() == before
         await client.faucet(CLIENT.address, 5)
         assert await client.account(CLIENT.address) == Account(MILLION + 5, 0)
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_written_under_an_older_term(settings: LedgerSettings) -> None:
+    """Whatever has become of its lock: who was replaced replaces no checkpoint."""
+    heard = Heard()
+    run = run_ledger(settings, OPERATOR, HandClock(), events=heard)
+    async with run as ledger, LedgerClient(ledger.url) as client:
+        await client.faucet(CLIENT.address, MILLION)
+        before = await client.checkpoint()
+        await change_database(settings, update(schema.checkpoint).values(term=schema.checkpoint.c.term + 1))
+        with pytest.raises(UnreachableError, match="another process writes this ledger now"):
+            await client.faucet(CLIENT.address, 1)
+        if settings.database is None:
+            with pytest.raises(LocalError, match="another process writes"):
+                await ledger.wait()
+        else:
+            assert "another process writes" in (await heard.until(StandingBy)).reason
+            await heard.until(TookOver)
+            assert await client.checkpoint() == before
+            assert (await client.faucet(CLIENT.address, 1)).index == before.size
+    assert (await verify_database(database_of(settings))).fault is None
 
 
 @pytest.mark.asyncio
@@ -241,7 +272,7 @@ async def test_a_fault_at_genesis_leaves_nothing_behind(
         (lambda: update(schema.tiles).values(hashes=bytes(96)), "do not lead to the root"),
         (lambda: update(schema.entries).where(schema.entries.c.position == 2).values(data=b"x"), "not the one in"),
         (lambda: update(schema.checkpoint).values(note=b"x\n1\n\n"), "not signed by this log key"),
-        (lambda: text("UPDATE meta SET value = '1'"), "tables of version 1, not 4"),
+        (lambda: text("UPDATE meta SET value = '1'"), "tables of version 1, not 5"),
     ],
 )
 async def test_a_damaged_database_is_not_written_to(
@@ -311,7 +342,7 @@ async def test_an_older_version_is_refused_and_left_alone(settings: LedgerSettin
         run_ledger(settings, OPERATOR, HandClock()).__aenter__,
         lambda: verify_database(database_of(settings)),
     ):
-        with pytest.raises(LocalError, match="version 1, not 4") as refused:
+        with pytest.raises(LocalError, match="version 1, not 5") as refused:
             await attempt()
         assert refused.value.code == "ledger-version"
         assert "new folder" in refused.value.hint.replace("\n", " ")
