@@ -69,6 +69,15 @@ from node.events.serving import (
     VoucherNotRedeemable,
     VoucherRedeemed,
 )
+from node.events.supply import (
+    EnergyPriceChanged,
+    FeedNotRead,
+    FeedRead,
+    SignalNotRead,
+    TariffRefused,
+    WorkHeldBack,
+    WorkResumed,
+)
 from node.events.witnessing import (
     CheckpointCosigned,
     LedgerUnwitnessed,
@@ -90,8 +99,11 @@ __all__ = [
     "DischargeRefused",
     "DiskRefused",
     "EnergyNotKept",
+    "EnergyPriceChanged",
     "Event",
     "Events",
+    "FeedNotRead",
+    "FeedRead",
     "Healed",
     "JobBegun",
     "JobFailed",
@@ -134,9 +146,11 @@ __all__ = [
     "SettingsRefused",
     "Settled",
     "SettledForOthers",
+    "SignalNotRead",
     "Starting",
     "Stopped",
     "Stopping",
+    "TariffRefused",
     "Timed",
     "VoucherNotRedeemable",
     "VoucherRedeemed",
@@ -149,5 +163,7 @@ __all__ = [
     "WitnessLost",
     "WitnessReady",
     "WitnessRefused",
+    "WorkHeldBack",
+    "WorkResumed",
     "unheard",
 ]
