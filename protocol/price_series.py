@@ -97,7 +97,7 @@ def mean_between(
     """
 
     def until(offset: IntOrArray) -> IntOrArray:
-        return sums[offset // STEP_S] * STEP_S + prices[offset // STEP_S] * (offset % STEP_S)  # type: ignore[index,no-any-return]
+        return sums[offset // STEP_S] * STEP_S + prices[offset // STEP_S] * (offset % STEP_S)  # type: ignore[index,call-overload,no-any-return]
 
     return ceil_div(until(end_s) - until(begin_s), end_s - begin_s)
 

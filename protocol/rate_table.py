@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from protocol.charges import MAX_LOCAL_PRICE
 from protocol.errors import InvalidError
@@ -52,10 +53,10 @@ def _check_tiers(periods: Sequence[Sequence[Tier]], name: str) -> None:
     for number, tiers in enumerate(periods):
         if not 1 <= len(tiers) <= MAX_TIERS:
             raise InvalidError(f"{name}: period {number} has {len(tiers)} tiers; it takes 1 to {MAX_TIERS}")
-        bounds = [tier.most_wh for tier in tiers]
-        if bounds[-1] is not None or None in bounds[:-1]:
+        bounds = [tier.most_wh for tier in tiers if tier.most_wh is not None]
+        if tiers[-1].most_wh is not None or len(bounds) < len(tiers) - 1:
             raise InvalidError(f"{name}: in period {number} all tiers but the last have a max, and the last has none")
-        if any(upper <= lower for lower, upper in zip([0, *bounds[:-2]], bounds[:-1], strict=True)):  # type: ignore[operator]
+        if any(upper <= lower for lower, upper in pairwise([0, *bounds])):
             raise InvalidError(f"{name}: the tiers of period {number} do not rise")
         if any(abs(tier.rate) > MAX_LOCAL_PRICE for tier in tiers):
             raise InvalidError(f"{name}: a rate of period {number} is beyond {MAX_LOCAL_PRICE // 1_000_000}")

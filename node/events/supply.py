@@ -108,7 +108,7 @@ class WorkHeldBack(Event):
 
     def sentence(self) -> str:
         done = {"shed": "takes no batch work", "drain": "takes no work, and ends what runs", "paused": "is paused"}
-        return f"this node {done[self.how]}: {self.reason}; {self.jobs} jobs run"
+        return f"this node {done.get(self.how, self.how)}: {self.reason}; {self.jobs} jobs run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,8 @@ def _price(tariff: Tariff, points: Points, start: int, steps: int) -> tuple[Pric
     energy, sources = _values(
         tariff.price, tariff.calendar, points.get("price", {}), start, steps, tariff.load.monthly_wh
     )
-    prices, notes = [], {}
+    prices: list[int] = []
+    notes: dict[str, None] = {}
     for step, base in enumerate(energy):
         at = start + step * STEP_S
         local = tariff.calendar.local(at)
