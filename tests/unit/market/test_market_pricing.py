@@ -134,7 +134,7 @@ def test_carbon_has_a_price_where_the_operator_says_so() -> None:
 
 
 def test_hardware_is_paid_by_the_time_that_it_is_used() -> None:
-    """$3.60 an hour are $1 for 1,000 s, which a million tokens of 1 ms take; used half of its time, it is twice that."""
+    """$3.60 an hour are $1 for 1,000 s, which a million tokens of 1 ms take; used half of the time, twice that."""
     made = pricing(hardware=3_600_000, target_ppm=500_000)
     prompt, generated = made.quotes(SUPPLY, COSTS)
     assert generated.sustain - generated.floor == 2 * MICRO
