@@ -63,6 +63,8 @@ def intervals_of(rows: Sequence[tuple[int, int | None, Decimal]], resolution_s: 
     Where no resolution is known it is the smallest distance of two rows, and at most an hour: a row that is missing
     must not make the one before longer. Raises MalformedError for two values of one time.
     """
+    if not rows:
+        return []
     rows = sorted(rows, key=lambda row: row[0])
     gaps = [after[0] - before[0] for before, after in pairwise(rows)]
     if 0 in gaps:
