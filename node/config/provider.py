@@ -24,7 +24,6 @@ from node.setting_kinds import (
 )
 from node.settings import setting
 from protocol.jurisdictions import UNDECLARED
-from protocol.pricing import MarginPolicy
 
 __all__ = ["NodeConfig"]
 
@@ -302,7 +301,7 @@ class NodeConfig:
         about="Profit asked above the floor.",
     )
     margin_policy: str = setting(
-        Choice(tuple(MarginPolicy)),
+        Choice(("fixed", "utilisation", "book")),
         table="price",
         default="fixed",
         reloadable=True,

@@ -29,6 +29,7 @@ def until_odd(seconds: int) -> int:
     return (-now) % (2 * HOUR_S) + HOUR_S
 
 
+@pytest.mark.slow
 async def test_asks_change_at_the_boundary_and_nothing_is_offered_while_the_grid_is_short(
     tmp_path: Path, llama: Path
 ) -> None:
