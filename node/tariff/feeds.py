@@ -31,27 +31,27 @@ async def read_feed(feed: Feed, quantity: Quantity, session: aiohttp.ClientSessi
         LocalError: the file cannot be read, or the server does not answer.
     """
     if feed.path is not None:
-        return await asyncio.to_thread(_of_file, feed, quantity)
+        return await asyncio.to_thread(_of_file, feed, quantity, now)
     token = await asyncio.to_thread(secret_of, feed.token_file)
     made: dict[int, int] = {}
     for parameters, headers in _questions(feed, token, now):
         data = await fetch(session, feed.url or "", parameters=parameters, headers=headers)
         if data:  # no content: tomorrow is not out yet
-            intervals = intervals_in(data, feed, feed.place)
-            made.update(await asyncio.to_thread(quarters, intervals, feed.scale, quantity))
+            intervals = await asyncio.to_thread(intervals_in, data, feed, feed.place)
+            made.update(await asyncio.to_thread(quarters, intervals, feed.scale, quantity, now))
     if not made:
         raise MalformedError(f"{feed.place} has no values for these days")
     return made
 
 
-def _of_file(feed: Feed, quantity: Quantity) -> dict[int, int]:
+def _of_file(feed: Feed, quantity: Quantity, now: int) -> dict[int, int]:
     path = feed.path
     assert path is not None
     if feed.format in (FeedFormat.CSV, FeedFormat.PARQUET):
         intervals: Sequence[Interval] = intervals_of_columns(path, feed)
     else:
         intervals = intervals_in(read_bounded(path, MAX_FILE_BYTES), feed, str(path))
-    return quarters(intervals, feed.scale, quantity)
+    return quarters(intervals, feed.scale, quantity, now)
 
 
 Question = tuple[Mapping[str, str], Mapping[str, str]]

@@ -21,6 +21,7 @@ Reader = Callable[[bytes, Feed, str], list[Interval]]
 _OPEN_END_S = 4 * 86_400
 """A price without an end holds for as long as anybody looks ahead."""
 _MOST_POINTS = 100_000
+_MOST_IN_A_PERIOD = 10_000
 
 
 def intervals_in(data: bytes, feed: Feed, whence: str) -> list[Interval]:
@@ -84,8 +85,8 @@ def _period(period: ElementTree.Element, *, repeats: bool) -> tuple[int, list[In
     begin, end = time_of(_text(period, "timeInterval/start")), time_of(_text(period, "timeInterval/end"))
     step = durations_s(_text(period, "resolution"))
     count = (end - begin) // step if step else 0
-    if not 0 < count <= _MOST_POINTS:
-        raise ValueError("a period without a length")
+    if not 0 < count <= _MOST_IN_A_PERIOD:
+        raise ValueError("a period without a length, or of more than a hundred days")
     given = {int(_text(each, "position")): number(_text(each, "price.amount")) for each in _children(period, "Point")}
     made: list[Interval] = []
     for position in range(1, count + 1):

@@ -14,11 +14,14 @@ from zoneinfo import ZoneInfo
 from node.tariff.description import Quantity
 from node.tariff.numbers import scaled
 from protocol.errors import MalformedError
-from protocol.price_series import MAX_STEPS, STEP_S
+from protocol.price_series import STEP_S
 
 __all__ = ["Interval", "intervals_of", "quarters", "time_of"]
 
-_LATEST = 1 << 40
+_LATEST = 1 << 37
+"""Some thousand years from now."""
+BACK_S, AHEAD_S = 31 * 86_400, 16 * 86_400
+"""What is kept around now, of a file that holds years."""
 _MILLISECONDS_FROM = 10**11
 """Seconds since 1970 are far below it, milliseconds far above."""
 
@@ -76,21 +79,20 @@ def intervals_of(rows: Sequence[tuple[int, int | None, Decimal]], resolution_s: 
     return made
 
 
-def quarters(intervals: Iterable[Interval], scale: Decimal, quantity: Quantity) -> dict[int, int]:
-    """Values by the start of each quarter that is covered whole, means by time of what is finer.
+def quarters(intervals: Iterable[Interval], scale: Decimal, quantity: Quantity, now: int) -> dict[int, int]:
+    """Values by the start of each quarter around `now` that is covered whole, means by time of what is finer.
 
-    Raises MalformedError: a value out of bounds, an interval that ends before it begins, or more than a year of them.
+    Raises MalformedError: a value out of bounds, two of one time, or an interval that ends before it begins.
     """
+    first, last = (now - BACK_S) // STEP_S * STEP_S, now + AHEAD_S
     sums: dict[int, tuple[Decimal, int]] = {}
     for each in intervals:
-        if not each.begin < each.end <= each.begin + MAX_STEPS * STEP_S:
-            raise MalformedError(f"an interval from {_text(each.begin)} that ends before it begins, or much later")
-        for start in range(each.begin // STEP_S * STEP_S, each.end, STEP_S):
+        if not each.begin < each.end:
+            raise MalformedError(f"an interval from {_text(each.begin)} that ends before it begins")
+        for start in range(max(first, each.begin // STEP_S * STEP_S), min(last, each.end), STEP_S):
             part = min(each.end, start + STEP_S) - max(each.begin, start)
             total, covered = sums.get(start, (Decimal(0), 0))
             sums[start] = total + each.value * part, covered + part
-        if len(sums) > MAX_STEPS:
-            raise MalformedError("more than a year of prices")
     return _means(sums, scale, quantity)
 
 
