@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,7 +50,7 @@ def parse_json(data: bytes, whence: str) -> Any:
     require_shallow(data, MAX_DEPTH)
     try:
         return json.loads(data.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InvalidOperation):
         raise MalformedError(f"{whence} gave no JSON, or not a whole one") from None
 
 

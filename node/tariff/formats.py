@@ -52,7 +52,7 @@ def _entsoe(data: bytes, feed: Feed, whence: str) -> list[Interval]:
         raise MalformedError(f"{whence} gave a page for people (HTML), or XML with declarations of its own")
     try:
         root = ElementTree.fromstring(data)  # noqa: S314 - bounded, and without declarations
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also for an encoding that nobody knows
         raise MalformedError(f"{whence} gave no XML, or not a whole one: {error}") from None
     if _plain(root.tag) == "Acknowledgement_MarketDocument":
         raise MalformedError(f"{whence} says: {_text(root, 'Reason/text')[:200]}")

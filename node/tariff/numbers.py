@@ -12,7 +12,8 @@ from protocol.units import MICRO
 
 __all__ = ["CARBON", "PRICE", "PUE", "number", "scaled"]
 
-_LARGEST = Decimal(10) ** 15
+_MOST_DIGITS = 15
+"""Before the point."""
 
 PRICE = Quantity(
     "price",
@@ -41,7 +42,8 @@ def number(raw: Any) -> Decimal:
         value = Decimal(repr(raw) if isinstance(raw, float) else raw.strip() if isinstance(raw, str) else raw)
     except (InvalidOperation, TypeError, ValueError):
         raise ValueError(f"{str(raw)[:40]!r} is not a number") from None
-    if not value.is_finite() or abs(value) > _LARGEST:
+    # By its exponent: arithmetic with one of a million digits would not come to an end.
+    if not value.is_finite() or value.adjusted() > _MOST_DIGITS:
         raise ValueError(f"{str(raw)[:40]} is not a number of any use")
     return value
 

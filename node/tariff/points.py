@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from node.tariff.description import Quantity
-from node.tariff.numbers import scaled
+from node.tariff.numbers import number, scaled
 from protocol.errors import MalformedError
 from protocol.price_series import STEP_S
 
@@ -48,7 +48,7 @@ def time_of(raw: Any, zone: ZoneInfo | None = None) -> int:
     elif isinstance(raw, str) and not raw.strip().isdigit():
         then = datetime.fromisoformat(raw.strip())
     else:
-        stamp = int(raw)
+        stamp = int(number(raw))
         stamp = stamp // 1000 if stamp >= _MILLISECONDS_FROM else stamp
         if not 0 < stamp < _LATEST:
             raise ValueError(f"{raw} is no time")
