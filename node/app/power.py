@@ -53,7 +53,6 @@ def asks_of(
     config: NodeConfig,
     power: FollowedPower,
     heard: Callable[[], list[Offer]],
-    *,
     own: bytes,
     manifest: ModelManifest,
     span: BlockSpan,

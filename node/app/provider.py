@@ -260,12 +260,7 @@ class _Node:
             venue=ledger.domain.separator,
             site=site_of(config, compute_device(), doors.network.host.addresses, doors.data_at),
             energy=held.energy,
-            asks=asks_of(
-                *(config, self._power, doors.network.book.offers),
-                own=key.public_key,
-                manifest=held.manifest,
-                span=held.span,
-            ),
+            asks=asks_of(config, self._power, doors.network.book.offers, key.public_key, held.manifest, held.span),
             speed=held.speed,
             limits=limits,
             kv_room=lambda: provider.room,
