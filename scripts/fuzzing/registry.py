@@ -18,7 +18,14 @@ CORPUS = Path(__file__).resolve().parents[2] / "tests" / "fuzz" / "corpus"
 @cache
 def registry() -> dict[str, Target]:
     """Every target by name."""
-    found = [*wire.targets(), *records.targets(), *witnesses.targets(), *local.targets(), *meters.targets(), *tariffs.targets()]
+    found = [
+        *wire.targets(),
+        *records.targets(),
+        *witnesses.targets(),
+        *local.targets(),
+        *meters.targets(),
+        *tariffs.targets(),
+    ]
     by_name = {each.name: each for each in found}
     if len(by_name) != len(found):
         raise ValueError("two targets have one name")
