@@ -10,6 +10,7 @@ FUZZ ?=
 export PROMPT ?=
 export KILL ?=
 export WAN ?=
+export HOUR ?=
 export ONLY ?=
 export JSON ?=
 BIN := .venv/bin
@@ -37,8 +38,8 @@ help: ## List the targets
 	$(INSTALL) --group dev --editable '.[engine,sim,postgres]'
 	touch $@
 
-demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else, KILL=1 kills a node, WAN=1 puts hosts apart, POLICY=eu-only routes by law, VENUE=evm settles on a test chain)
-	@exec $(BIN)/joule demo $${KILL:+--kill} $${WAN:+--wan} $${POLICY:+--policy "$$POLICY"} $${VENUE:+--venue "$$VENUE"} $${PROMPT:+"$$PROMPT"}
+demo: .venv/installed ## Run the main job on this machine: ledger, three nodes, a paid answer (PROMPT="..." asks something else, KILL=1 kills a node, WAN=1 puts hosts apart, POLICY=eu-only routes by law, HOUR=18 by the price of power, VENUE=evm settles on a test chain)
+	@exec $(BIN)/joule demo $${KILL:+--kill} $${WAN:+--wan} $${POLICY:+--policy "$$POLICY"} $${HOUR:+--hour "$$HOUR"} $${VENUE:+--venue "$$VENUE"} $${PROMPT:+"$$PROMPT"}
 
 test: .venv/installed-dev contracts ## Linters, types, architecture rules, docs and every test (about ten minutes on two idle cores)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync lint types walls docs

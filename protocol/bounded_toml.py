@@ -39,6 +39,8 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text, parse_float=Decimal)
     except ValueError as error:  # also for a number of thousands of digits
         raise InvalidError(str(error)) from None
+    except ArithmeticError:
+        raise InvalidError("it has a number with an exponent beyond any") from None
 
 
 def _require_plain(text: str) -> None:

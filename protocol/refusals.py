@@ -119,6 +119,8 @@ class RefusalCode(StrEnum):
     """A connection has ended, or its peer was silent for too long."""
     IDLE = "idle"
     """Nothing was heard of the job for too long."""
+    PAUSED = "paused"
+    """Power is too dear here for now, or the grid asks for less: no job of this class is taken, or goes on."""
     SHUTDOWN = "shutdown"
     """The node is shutting down."""
 
@@ -185,6 +187,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     Way.SEALED: (
         *(_C.REFUSED, _C.TOO_LONG, _C.SPAN, _C.WINDOW, _C.CREDIT, _C.SPECULATION, _C.SESSION_OPEN),
         *(_C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.UNREACHABLE, _C.LOST_PEER, _C.SHUTDOWN, _C.BUSY),
+        _C.PAUSED,
         # Of the next leg's offer, which is looked at last.
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.DISHONEST, _C.EXPIRED),
     ),
@@ -207,7 +210,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     Way.FRAME: (
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.TOO_LONG, _C.EXPIRED, _C.STALE, _C.CAP, _C.UNKNOWN_SESSION),
         *(_C.OUT_OF_ORDER, _C.BEYOND_RESERVATION, _C.NOT_FINITE, _C.UNPAID, _C.NOT_PARTY, _C.CLIENT_GONE),
-        *(_C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.SHUTDOWN),
+        *(_C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.PAUSED, _C.SHUTDOWN),
         # Of a reroute, which a standby may refuse like an order.
         *(_C.NOT_MINE, _C.UNPROVEN, _C.NO_TRAIL, _C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.DISHONEST, _C.BUSY),
     ),

@@ -1,7 +1,7 @@
 """Money, energy, tokens and time as integers, and the two lines of arithmetic that all of them share.
 
 The kernels here and in `metering` and `tariff` run unchanged on Python ints (in a node) and on numpy int64 arrays
-(in the simulator): only ``+ - * // %``, comparisons and the three functions below, never a branch on data.
+(in the simulator): only ``+ - * // %``, comparisons and the functions below, never a branch on data.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "choose",
     "format_micro",
     "larger",
+    "smaller",
 ]
 
 MICRO = 1_000_000
@@ -44,15 +45,21 @@ Seconds = NewType("Seconds", int)
 IntOrArray = TypeVar("IntOrArray", int, np.ndarray[Any, np.dtype[np.int64]])
 
 
-def ceil_div(numerator: IntOrArray, denominator: int) -> IntOrArray:
+def ceil_div(numerator: IntOrArray, denominator: IntOrArray | int) -> IntOrArray:
     """The smallest integer that is not below ``numerator / denominator``."""
     return -((-numerator) // denominator)
 
 
-def larger(left: IntOrArray, right: int) -> IntOrArray:
+def larger(left: IntOrArray, right: IntOrArray | int) -> IntOrArray:
     """The larger of the two, element by element."""
     larger_of_both: IntOrArray = choose(left > right, left, right)
     return larger_of_both
+
+
+def smaller(left: IntOrArray, right: IntOrArray | int) -> IntOrArray:
+    """The smaller of the two, element by element."""
+    smaller_of_both: IntOrArray = choose(left < right, left, right)
+    return smaller_of_both
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:

@@ -45,6 +45,7 @@ from node.cli.policy import PolicyMeaning
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.cli.settling import ExportedVouchers
 from node.cli.stakes import Staked
+from node.cli.tariff import TariffShown
 from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
 from node.energy.live import EnergyReport
@@ -91,6 +92,7 @@ PRINTED: dict[str, Printed] = {
     "node run": Printed((), "[Events](#events), an object on each line"),
     "route": Printed((PlannedRoute,)),
     "energy": Printed((EnergyReport,), "An object; with `--watch` one on each line"),
+    "tariff show": Printed((TariffShown,)),
     "earnings": Printed((Earnings,), "An object; with `--jobs` a list of [jobs](#jobrecord)"),
     "sessions list": Printed((HeldSession,), "A list of objects, those first that expire first"),
     "sessions export": Printed((ExportedVouchers,)),

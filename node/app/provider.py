@@ -27,7 +27,8 @@ from node.app.neighbours import Neighbours
 from node.app.network import Network, dials_beside, open_network
 from node.app.payout import Payouts
 from node.app.peers import open_peers
-from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
+from node.app.power import FollowedPower, asks_of, holding_of, power_of
+from node.app.provider_settings import destination_of, hold_back, limits_of, site_of, take_over
 from node.app.reload import Reload
 from node.app.settling import vouchers_folder
 from node.app.terms import Speed, Terms
@@ -86,6 +87,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
     """
     began = time.monotonic()
     descriptors = raise_file_limit()
+    power = power_of(config, on_event)
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(config.data_dir, key.address))
         on_event(Starting(step=f"asking the ledger at {shown_venue(config.ledger)}"))
@@ -93,13 +95,15 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         venue_peers = await peers_of(ledger)
         await tell_of_lack(ledger, on_event)
         held = await _load(config, on_event)
+        await power.supply.begin()
         doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors, ledger.url))
         tasks = await stack.enter_async_context(owned_tasks())
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
         journal = await stack.enter_async_context(open_earnings(config.data_dir, key.address, on_event))
         patience_s = await settling_patience_s(ledger)
-        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn, patience_s)
+        node = _Node(config, key, on_event, ledger, held, doors, memory, journal, tasks.spawn, patience_s, power)
         reload.follow(partial(take_over, node.terms, node.limits, node.advertiser))
+        reload.follow(partial(hold_back, node.holding))
         doors.network.merits.ask = ledger.providers
         on_event(Starting(step="joining the network"))
         await doors.network.join((*venue_peers, *config.peers), ledger)
@@ -181,8 +185,10 @@ class _Node:
         journal: StoredJournal,
         spawn: Spawn,
         patience_s: float,
+        power: FollowedPower,
     ) -> None:
         self._held = held
+        self._power = power
         self._ledger = ledger
         self._on_event = on_event
         self.limits = limits_of(config)
@@ -232,6 +238,12 @@ class _Node:
         attested = own_statements([Path(each) for each in config.statements], key.public_key)
         self._timings = Timings(doors.network.host, config.anchors, clock, on_event, self.advertiser.renew)
         self.terms.statements = lambda: (*attested, *self._timings.sealed())
+        self.holding = holding_of(
+            *(config, power, self.provider, self.limits, held.energy, held.speed.position_us),
+            renew=self.advertiser.renew,
+            events=on_event,
+        )
+        self.terms.require = self.holding.require
         seen = partial(doors.network.offers_by, key.public_key)
         self._metering = self._make_metering(config, key)
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=on_event)
@@ -247,7 +259,7 @@ class _Node:
             venue=ledger.domain.separator,
             site=site_of(config, compute_device(), doors.network.host.addresses, doors.data_at),
             energy=held.energy,
-            pricing=pricing_of(config),
+            asks=asks_of(config, self._power, doors.network.book.offers, key.public_key, held.manifest, held.span),
             speed=held.speed,
             limits=limits,
             kv_room=lambda: provider.room,
@@ -272,7 +284,7 @@ class _Node:
             key,
             network.host,
             OFFERS_TOPIC,
-            self.terms.offer,
+            lambda: self.terms.offer() if self.holding.offers else None,
             keep=network.book.add,
             now_ms=lambda: time.time_ns() // 1_000_000,
             events=self._on_event,
@@ -293,6 +305,8 @@ class _Node:
         yield "timings", self._timings.run()
         yield "neighbours", self._neighbours.run()
         yield "room", _follow_room(_Room(self._held.engine, self.provider), self.advertiser)
+        yield from self._power.work()
+        yield "holding", self.holding.run()
         yield "lookout", until_forked(self._ledger, self._lookout.run(), _nothing())
 
 
@@ -320,7 +334,8 @@ def _work(held: _Held, terms: Terms) -> Work:
 
 def _power(terms: Terms) -> Power:
     """What energy costs now."""
-    return Power(micro_per_kwh=terms.pricing.tariff.micro_per_kwh, pue_milli=terms.pricing.pue_milli)
+    supply = terms.asks.supply
+    return Power(micro_per_kwh=supply.micro_per_kwh, pue_milli=supply.pue_milli)
 
 
 def _redeemer(

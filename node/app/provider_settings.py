@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from node.app.holding import Holding
 from node.app.payout import Destination
 from node.app.terms import Site, Terms
 from node.config import NodeConfig
@@ -14,11 +14,20 @@ from node.pipeline.serving.limits import ProviderLimits
 from protocol.errors import ConfigurationError
 from protocol.jurisdictions import UNDECLARED
 from protocol.offer import MAX_PLACES, Hardware, HardwareKind
-from protocol.pricing import Pricing
-from protocol.tariff import FlatTariff
+from protocol.pricing import MarginPolicy, Pricing, Supply
+from protocol.requoting import Pace
 from protocol.units import MICRO
 
-__all__ = ["destination_of", "limits_of", "pricing_of", "site_of", "take_over"]
+__all__ = [
+    "destination_of",
+    "hold_back",
+    "limits_of",
+    "pace_of",
+    "pricing_of",
+    "site_of",
+    "supply_of",
+    "take_over",
+]
 
 
 def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_at: str) -> Site:
@@ -40,7 +49,6 @@ def site_of(config: NodeConfig, device: Device, addresses: Sequence[str], data_a
         places=config.places,
         retention_s=config.retention_s,
         trains=config.trains == "yes",
-        carbon_g_per_kwh=config.carbon_g_per_kwh,
         hardware=hardware,
         addresses=addresses,
         data_addresses=(data_at,),
@@ -77,15 +85,34 @@ def limits_of(config: NodeConfig) -> ProviderLimits:
 def pricing_of(config: NodeConfig) -> Pricing:
     """What the settings say of prices. Raises ConfigurationError for values out of range."""
     return Pricing(
-        tariff=FlatTariff(config.energy_price_micro_per_kwh),
-        pue_milli=config.pue_milli,
         overhead=config.overhead_price_micro,
         margin_ppm=config.margin_percent * (MICRO // 100),
+        policy=MarginPolicy(config.margin_policy),
+        undercut_ppm=config.undercut_ppm,
+        hardware=config.hardware_price_micro,
+        target_ppm=config.target_use_percent * (MICRO // 100),
+        carbon=config.carbon_price_micro,
         capital=config.capital_price_micro,
         opening=config.opening_price_micro,
         cached_ppm=config.cached_price_percent * (MICRO // 100),
         late_discount_ppm=config.late_discount_percent * (MICRO // 100),
     )
+
+
+def supply_of(config: NodeConfig) -> Supply:
+    """What the settings say of power. Raises ConfigurationError for values out of range."""
+    return Supply(config.energy_price_micro_per_kwh, config.pue_milli, config.carbon_g_per_kwh)
+
+
+def pace_of(config: NodeConfig) -> Pace:
+    """How often asks may change."""
+    return Pace(least_s=config.requote_s, least_ppm=config.requote_above_ppm)
+
+
+def hold_back(holding: Holding, config: NodeConfig) -> None:
+    """Take over from which price on, and above which power, the node holds back."""
+    holding.ceiling, holding.cap_w = config.pause_above_micro_per_kwh, config.power_cap_w
+    holding.most_sessions = config.max_sessions
 
 
 def destination_of(config: NodeConfig) -> Destination | None:
@@ -97,8 +124,11 @@ def destination_of(config: NodeConfig) -> Destination | None:
 
 def take_over(terms: Terms, limits: ProviderLimits, advertiser: Advertiser, config: NodeConfig) -> None:
     """Take over settings that were read again: the next offer has them, and older ones are honoured."""
-    terms.pricing = pricing_of(config)
-    terms.site = replace(terms.site, carbon_g_per_kwh=config.carbon_g_per_kwh)
+    pricing, supply = pricing_of(config), supply_of(config)
+    power = terms.asks.power
+    pricing.per_kwh(power.series().at(power.now, supply))
+    terms.asks.reprice(pricing, pace_of(config))
+    power.settle(supply)
     wanted = limits_of(config)
     limits.max_sessions, limits.max_window, limits.credit = wanted.max_sessions, wanted.max_window, wanted.credit
     limits.draft_depth = wanted.draft_depth

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from node.app.asks import Asks
 from node.energy import Energy, Figure
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.meter import Meter
@@ -25,9 +26,9 @@ from protocol.offer import (
     RoundTrip,
 )
 from protocol.order import JobOrder
-from protocol.policy import Known, Needs, excluded
+from protocol.policy import Known, LatencyClass, Needs, excluded
 from protocol.power import most_per_token
-from protocol.pricing import Costs, Pricing
+from protocol.pricing import Costs
 
 __all__ = ["Site", "Speed", "Terms"]
 
@@ -52,7 +53,6 @@ class Site:
     """Seconds for which prompts may be kept after a job."""
     trains: bool
     """Whether models may be trained on them."""
-    carbon_g_per_kwh: int | None
     hardware: Hardware
     addresses: Sequence[str]
     """libp2p multiaddrs."""
@@ -73,7 +73,7 @@ class Speed:
 class Terms:
     """Makes a node's offers. A sealed offer is honoured until it expires: an order brings it along.
 
-    `pricing` and `site` may be replaced while the node runs.
+    `site` may be replaced while the node runs.
     """
 
     public_key: bytes
@@ -82,7 +82,7 @@ class Terms:
     venue: bytes
     site: Site
     energy: Energy
-    pricing: Pricing
+    asks: Asks
     speed: Speed
     limits: ProviderLimits
     kv_room: Callable[[], int]
@@ -94,6 +94,8 @@ class Terms:
     """What others have signed about this node, the better ones first."""
     round_trips: Callable[[], Sequence[RoundTrip]] = tuple
     """To likely neighbours, as measured lately."""
+    require: Callable[[LatencyClass], None] = lambda _class: None
+    """Raises RefusedError where no job of a class is taken now."""
 
     def offer(self) -> Offer:
         """What this node could offer now, dated with the second that it is made in; the advertiser fills in its times.
@@ -114,6 +116,7 @@ class Terms:
             position_us=self.speed.position_us,
         )
         now, precision = self.clock(), self.manifest.precision
+        supply, utilisation_ppm = self.asks.supply, self.utilisation_ppm()
         return Offer(
             public_key=self.public_key,
             sequence=0,
@@ -129,8 +132,8 @@ class Terms:
             activations=(ActivationType(precision),) if precision in set(ActivationType) else (ActivationType.FP32,),
             hardware=self.site.hardware,
             limits=self._limits(),
-            rates=self.pricing.rates(costs, utilisation_ppm=self.utilisation_ppm()),
-            forecast=(),
+            rates=self.asks.rates(costs, utilisation_ppm),
+            forecast=self.asks.forecast(costs, utilisation_ppm),
             prompt_us=self.speed.prompt_us,
             position_us=self.speed.position_us,
             late_us=min(MAX_DURATION_US, max(LATE_LEAST_US, LATE_FACTOR * self.speed.position_us)),
@@ -138,9 +141,9 @@ class Terms:
                 millijoules_in=figure.millijoules_in,
                 millijoules_out=figure.millijoules_out,
                 source=figure.source,
-                tariff_micro_per_kwh=self.pricing.tariff.micro_per_kwh,
-                pue_milli=self.pricing.pue_milli,
-                carbon_g_per_kwh=self.site.carbon_g_per_kwh,
+                tariff_micro_per_kwh=max(0, supply.micro_per_kwh),
+                pue_milli=supply.pue_milli,
+                carbon_g_per_kwh=supply.carbon_g_per_kwh,
                 batch=figure.batch,
             ),
             jurisdiction=self.site.jurisdiction,
@@ -179,8 +182,9 @@ class Terms:
     def suits(self, order: JobOrder, offer: Offer) -> None:
         """Hold an order against this node as it is now: it may have moved since it made that offer.
 
-        Raises RefusedError: the order's policy excludes this node.
+        Raises RefusedError: the order's policy excludes this node, or its power is too dear now, or wanted elsewhere.
         """
+        self.require(order.terms.policy.latency_class)
         site, law = self.site, Law(until=order.session.expiry)
         moved = offer.replace(
             jurisdiction=site.jurisdiction,
@@ -203,4 +207,4 @@ class Terms:
 
     def meter(self) -> Meter:
         """What it says of its energy."""
-        return Meter(account=self.energy, pue_milli=self.pricing.pue_milli)
+        return Meter(account=self.energy, pue_milli=self.asks.supply.pue_milli)

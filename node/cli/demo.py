@@ -10,14 +10,14 @@ import click
 
 from node.cli.boundary import FAILED
 from node.cli.options import examples, json_option
-from node.cli.output import print_json
+from node.cli.output import money, print_json
 from node.cli.running import run_job
 from node.cli.streaming import AnswerStream
 from node.json_values import plain
 
 if TYPE_CHECKING:
     from node.app.audit import AuditReport
-    from node.demo.result import DemoResult, Killed, Way
+    from node.demo.result import DemoResult, Killed, SitePower, Way
 
 
 @click.command(
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         "joule demo --kill",
         "joule demo --policy eu-only",
         "joule demo --venue evm",
+        "joule demo --hour 18",
         "sudo joule demo --wan",
         "joule demo --json",
     )
@@ -46,23 +47,32 @@ if TYPE_CHECKING:
     show_default=True,
     help="Settle on an embedded ledger, or with an ERC-20 token by the contract on a test chain. Needs anvil.",
 )
+@click.option(
+    "--hour",
+    type=click.IntRange(0, 23),
+    metavar="HOUR",
+    help="Give the nodes tariffs by the hour, as if it were this hour in UTC: the route follows the price of power.",
+)
 @json_option
-def demo(prompt: str | None, kill: bool, wan: bool, policy: str | None, venue: str, as_json: bool) -> int:
+def demo(
+    prompt: str | None, kill: bool, wan: bool, policy: str | None, venue: str, hour: int | None, as_json: bool
+) -> int:
     """Run a ledger, three nodes and one paid job on this machine, then stop everything.
 
     It uses keys, state and ports of its own, and removes them. The exit status is 1 unless the answer came whole, its
     receipt verifies, and the spot check agrees; with --kill also unless the answer is the one that came without a
     death, and with --wan unless it came in every way.
     """
-    if sum(map(bool, (kill, wan, policy, venue == "evm"))) > 1:
-        raise click.UsageError("--kill, --wan, --policy and --venue evm exclude each other: each has its own report")
+    if sum(map(bool, (kill, wan, policy, venue == "evm", hour is not None))) > 1:
+        told = "--kill, --wan, --policy, --hour and --venue evm"
+        raise click.UsageError(f"{told} exclude each other: each has its own report")
     stream = AnswerStream()
 
     def say(text: str) -> None:
         stream.leave_line()
         click.echo(text, err=True)
 
-    run = _runner(kill, wan, policy, venue)
+    run = _runner(kill, wan, policy, venue, hour)
     result, interrupted = run_job(
         run(prompt, say=_ignore, write=_ignore) if as_json else run(prompt, say=say, write=stream.write)
     )
@@ -72,10 +82,18 @@ def demo(prompt: str | None, kill: bool, wan: bool, policy: str | None, venue: s
         from node.cli.report import print_report
 
         print_report(result.report, proof=list(_proof(result)), distance=list(_ways(result.found.ways)))
+        for line in _power(result.found.power):
+            click.echo(line, err=True)
     return interrupted or (0 if result.passed else FAILED)
 
 
-def _runner(kill: bool, wan: bool, policy: str | None, venue: str) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
+def _runner(
+    kill: bool, wan: bool, policy: str | None, venue: str, hour: int | None
+) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
+    if hour is not None:
+        from node.demo.hours import run_hour
+
+        return functools.partial(run_hour, hour=hour)
     if kill:
         from node.demo.kill import run_kill
 
@@ -131,6 +149,18 @@ def _killed_line(killed: Killed, tokens: int) -> str:
         return f"leg {killed.leg} was killed after {killed.tokens} tokens, and the answer went on as if it had not been"
     same = "the same text as" if killed.same_answer else "ANOTHER text than"
     return f"its {tokens} tokens are {same} without a death, with the same seed"
+
+
+def _power(sites: tuple[SitePower, ...]) -> Iterator[str]:
+    """What decided on the route."""
+    if sites:
+        yield "\nWhy this route: what power costs now, and a million generated tokens through one block"
+    for site in sites:
+        taken = f"takes blocks {site.taken}" if site.taken else f"left out: {site.reason}"
+        yield (
+            f"  {site.name:<10} {site.jurisdiction}  blocks {site.blocks}  ${money(site.micro_per_kwh)}/kWh  "
+            f"${money(site.block_micro)}  {taken}"
+        )
 
 
 def _ways(ways: tuple[Way, ...]) -> Iterator[str]:

@@ -27,6 +27,7 @@ COMMANDS = {
     "model": "node.cli.model:model",
     "node": "node.cli.provider:node",
     "energy": "node.cli.energy:energy",
+    "tariff": "node.cli.tariff:tariff",
     "earnings": "node.cli.earnings:earnings",
     "sessions": "node.cli.settling:sessions",
     "settle": "node.cli.settling:settle",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -52,12 +53,15 @@ passphrase_option = click.option(
 )
 
 
-def configured(cls: type[Any], *, only: Iterable[str] = (), again: bool = False) -> Callable[[Command], Command]:
+def configured(
+    cls: type[Any], *, only: Iterable[str] = (), again: bool = False, unused: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Command], Command]:
     """Give a command ``--config`` and a flag for each setting of `cls`, and pass it the result as ``config``.
 
     Args:
         only: names of the settings that this command uses, where it uses few; no others become flags.
         again: pass ``read`` too, which reads file, environment and flags once more.
+        unused: values for settings that have to be given, and that this command has no use for.
     """
     chosen = frozenset(only)
 
@@ -67,7 +71,7 @@ def configured(cls: type[Any], *, only: Iterable[str] = (), again: bool = False)
         @functools.wraps(command)
         def wrapped(*args: Any, **values: Any) -> Any:
             file = values.pop("config_file")
-            flags = {each.name: values.pop(each.name) for each in settings}
+            flags = {**unused, **{each.name: values.pop(each.name) for each in settings}}
             read = functools.partial(load, cls, file=file, environment=os.environ, flags=flags)
             if again:
                 values["read"] = read

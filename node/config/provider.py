@@ -178,6 +178,42 @@ class NodeConfig:
         about="Carbon intensity of the supply. Left out, it is published as unknown.",
     )
 
+    tariff: Path | None = setting(
+        Folder(metavar="FILE"),
+        table="energy",
+        default=None,
+        example='"tariff.toml"',
+        about="What power costs from hour to hour: a file with a table, a feed and what comes on top. It is read again "
+        "when it has changed. Left out, energy_price holds at all hours.",
+    )
+    pause_above_micro_per_kwh: int | None = setting(
+        Fixed("$ per kWh", 6, "0", "25"),
+        name="pause_above",
+        table="energy",
+        default=None,
+        example="0.45",
+        reloadable=True,
+        about="Above this price of power the node takes no jobs: it withdraws its offer, and ends what runs.",
+    )
+    power_cap_w: int | None = setting(
+        Fixed("kW", 3, "0.001", "1000000"),
+        name="power_cap",
+        table="energy",
+        default=None,
+        example="2.5",
+        reloadable=True,
+        about="What the node may draw at the meter: it takes no more jobs at once than stay below it, each counted as "
+        "if it ran alone.",
+    )
+    carbon_price_micro: int = setting(
+        Fixed("$ per tonne of CO2", 6, "0", "10000"),
+        name="carbon_price",
+        table="energy",
+        default=0,
+        reloadable=True,
+        about="What a tonne of CO2 costs you, in a tax or in your own books: part of the floor.",
+    )
+
     overhead_price_micro: int = setting(
         shared.PER_MILLION,
         name="overhead_price",
@@ -201,6 +237,56 @@ class NodeConfig:
         default=20,
         reloadable=True,
         about="Profit asked above the floor.",
+    )
+    margin_policy: str = setting(
+        Choice(("fixed", "utilisation", "book")),
+        table="price",
+        default="fixed",
+        reloadable=True,
+        about="fixed asks the margin always; utilisation asks as much of it as the node is in use; book asks just less "
+        "than the median of others for the same model. None goes below the floor.",
+    )
+    undercut_ppm: int = setting(
+        Fixed("percent of the median", 4, "0", "100"),
+        name="undercut",
+        table="price",
+        default=10_000,
+        reloadable=True,
+        about="How far to stay below the median of others, with margin_policy = book.",
+    )
+    hardware_price_micro: int | None = setting(
+        Fixed("$ per hour", 6, "0", "1000"),
+        name="hardware_price",
+        table="price",
+        default=None,
+        example="0.35",
+        reloadable=True,
+        about="What an hour of the hardware costs: its price less what it will be worth, over its life. It takes the "
+        "place of capital_price.",
+    )
+    target_use_percent: int = setting(
+        Whole("percent of the time", 1, 100),
+        name="target_use",
+        table="price",
+        default=50,
+        reloadable=True,
+        about="The share of its time in which the hardware has to earn hardware_price.",
+    )
+    requote_s: int = setting(
+        Whole("seconds", 0, 3_600),
+        table="price",
+        default=60,
+        reloadable=True,
+        about="The least time between two changes of the asks, but for those at a quarter of an hour and those that "
+        "keep them above the floor.",
+    )
+    requote_above_ppm: int = setting(
+        Fixed("percent", 4, "0", "100"),
+        name="requote_above",
+        table="price",
+        default=20_000,
+        reloadable=True,
+        about="The smallest change of a price for which the asks are changed in between.",
     )
     opening_price_micro: int = setting(
         Fixed("$ per job", 6, "0", "1000"),

@@ -45,6 +45,10 @@ class DemoNode:
     """$ per kWh."""
     overhead_price: str
     """$ per million tokens that the node costs besides energy."""
+    tariff: str = ""
+    """What a tariff file says; empty where the price holds at all hours."""
+    joules_per_token: str = ""
+    """Declared; empty where it is measured."""
 
 
 NODES = (
@@ -80,9 +84,10 @@ class DemoMarket:
         processes = await self._start_nodes(nodes)
         for node, process in zip(nodes, processes, strict=True):
             serving = await process.event("node ready")
+            price = f"${node.energy_price}/kWh" if not node.tariff else "by the hour"
             say(
                 f"  {node.name:<10} blocks {node.blocks}  {node.jurisdiction}  "
-                f"${node.energy_price}/kWh  ready in {serving['start_s']:.1f} s"
+                f"{price}  ready in {serving['start_s']:.1f} s"
             )
 
     @asynccontextmanager
@@ -142,6 +147,12 @@ class DemoMarket:
         arguments = ["node", "run", "--model", str(BUNDLED_MODEL), "--blocks", node.blocks, "--ledger", self._url]
         arguments += ["--jurisdiction", node.jurisdiction, "--energy-price", node.energy_price, "--kv-tokens", "4096"]
         arguments += ["--overhead-price", node.overhead_price, *more]
+        if node.tariff:
+            file = self._folder / f"{node.name}.toml"
+            file.write_text(node.tariff)
+            arguments += ["--tariff", str(file)]
+        if node.joules_per_token:
+            arguments += ["--joules-per-token", node.joules_per_token]
         if self._wan is not None:
             arguments += ["--data-host", self._wan.address(node.name), *self._listen(node.name), "--drafter", "layers"]
         environment, address = self._environment(node.name)

@@ -8,7 +8,7 @@ from node.app.audit import AuditReport
 from node.app.report import JobReport
 from protocol.audit import Verdict
 
-__all__ = ["ByLaw", "DemoFindings", "DemoResult", "DemoTransaction", "Killed", "Way"]
+__all__ = ["ByLaw", "DemoFindings", "DemoResult", "DemoTransaction", "Killed", "SitePower", "Way"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,26 @@ class DemoTransaction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SitePower:
+    """What power and work cost at a node at an hour, and what of it the route took."""
+
+    name: str
+    """Of the node in the demo."""
+    jurisdiction: str
+    """Where it says that it stands."""
+    blocks: str
+    """That it offers."""
+    micro_per_kwh: int
+    """Micro-units per kWh of its power."""
+    block_micro: int
+    """Micro-units that it asks for a million generated tokens through one block."""
+    taken: str | None
+    """Blocks that the route took of it; null where none."""
+    reason: str | None
+    """Why the route does without it; null where it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoFindings:
     """What a demo found out besides the report of its job."""
 
@@ -85,6 +105,8 @@ class DemoFindings:
     """With ``--policy``: whom it let serve; else null."""
     transactions: tuple[DemoTransaction, ...] = ()
     """With ``--venue evm``: what the client sent, in order."""
+    power: tuple[SitePower, ...] = ()
+    """With ``--hour``: the nodes, the cheapest block first."""
     ways: tuple[Way, ...] = ()
     """With ``--wan``: the same question, answered in different ways; the report is that of the last one."""
 

@@ -71,6 +71,15 @@ from node.events.serving import (
     VoucherNotRedeemable,
     VoucherRedeemed,
 )
+from node.events.supply import (
+    EnergyPriceChanged,
+    FeedNotRead,
+    FeedRead,
+    SignalNotRead,
+    TariffRefused,
+    WorkHeldBack,
+    WorkResumed,
+)
 from node.events.witnessing import (
     CheckpointCosigned,
     LedgerUnwitnessed,
@@ -92,8 +101,11 @@ __all__ = [
     "DischargeRefused",
     "DiskRefused",
     "EnergyNotKept",
+    "EnergyPriceChanged",
     "Event",
     "Events",
+    "FeedNotRead",
+    "FeedRead",
     "Healed",
     "JobBegun",
     "JobFailed",
@@ -136,10 +148,12 @@ __all__ = [
     "SettingsRefused",
     "Settled",
     "SettledForOthers",
+    "SignalNotRead",
     "StandingBy",
     "Starting",
     "Stopped",
     "Stopping",
+    "TariffRefused",
     "Timed",
     "TookOver",
     "VoucherNotRedeemable",
@@ -153,5 +167,7 @@ __all__ = [
     "WitnessLost",
     "WitnessReady",
     "WitnessRefused",
+    "WorkHeldBack",
+    "WorkResumed",
     "unheard",
 ]

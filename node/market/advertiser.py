@@ -36,7 +36,7 @@ class Advertiser:
     having kept anything, unless its clock was set back.
 
     Args:
-        describe: what the node offers now; its sequence and times are replaced.
+        describe: what the node offers now, or None where it offers nothing; its sequence and times are replaced.
         keep: the node's own book, so that it answers for itself.
         now_ms: milliseconds since the epoch.
     """
@@ -46,7 +46,7 @@ class Advertiser:
         key: SigningKey,
         publisher: Publisher,
         topic: str,
-        describe: Callable[[], Offer],
+        describe: Callable[[], Offer | None],
         *,
         keep: Callable[[bytes], object],
         now_ms: Callable[[], int],
@@ -68,26 +68,28 @@ class Advertiser:
         self._made: deque[int] = deque(maxlen=_REMEMBERED)
         """Sequences of this advertiser's own offers, oldest first."""
         self._changed = asyncio.Event()
+        self._out: Offer | None = None
+        """What others have of this node, unless it was withdrawn."""
+        self.silent = False
+        """Whether nothing is offered now, so that nobody can see anything."""
 
     def renew(self) -> None:
         """Send a new offer now: what the node can do has changed."""
         self._changed.set()
 
-    def sealed(self, *, ttl_s: int | None = None) -> bytes:
-        """A fresh sealed offer. Raises what `describe` raises."""
-        return seal(self._make(self._ttl_s if ttl_s is None else ttl_s), self._key)
+    def sealed(self) -> bytes:
+        """A fresh sealed offer. Raises what `describe` raises, and LocalError where it offers nothing."""
+        described = self._describe()
+        if described is None:
+            raise LocalError("nothing is offered now")
+        return seal(self._dated(described, self._ttl_s), self._key)
 
-    def _make(self, ttl_s: int) -> Offer:
+    def _dated(self, offer: Offer, ttl_s: int) -> Offer:
         now_ms = self._now_ms()
         sequence = max(self._made[-1] + 1, now_ms) if self._made else now_ms
         issued_at = now_ms // 1000
-        offer = self._describe().replace(
-            sequence=sequence,
-            issued_at=issued_at,
-            expires_at=issued_at + ttl_s,
-        )
         self._made.append(sequence)
-        return offer
+        return offer.replace(sequence=sequence, issued_at=issued_at, expires_at=issued_at + ttl_s)
 
     def has_made(self, offer: Offer) -> bool:
         """Whether a valid offer is one of those that this advertiser made lately."""
@@ -101,7 +103,8 @@ class Advertiser:
     async def run(self) -> None:
         """Send at once, then at every interval and change, until cancelled.
 
-        A failure to send is reported and tried again at the next turn; an offer that cannot be made ends it.
+        A failure to send is reported and tried again at the next turn; an offer that cannot be made ends it. What is
+        offered no more is withdrawn.
         """
         while True:
             self._changed.clear()
@@ -111,7 +114,12 @@ class Advertiser:
                     await self._changed.wait()
 
     async def _publish(self) -> None:
-        offer = self._make(self._ttl_s)
+        described = self._describe()
+        self.silent = described is None
+        if described is None:
+            await self.withdraw()
+            return
+        offer = self._out = self._dated(described, self._ttl_s)
         if await self._send(offer):
             self._events(
                 OfferPublished(
@@ -123,8 +131,9 @@ class Advertiser:
             )
 
     async def withdraw(self) -> None:
-        """Replace the offer by one that expires in a second: the node is going."""
-        if await self._send(self._make(1)):
+        """Replace the offer that is out by one that expires in a second: the node is going, or holds back."""
+        if self._out is not None and await self._send(self._dated(self._out, 1)):
+            self._out = None
             self._events(OfferWithdrawn())
 
     async def _send(self, offer: Offer) -> bool:

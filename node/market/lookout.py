@@ -66,7 +66,10 @@ class Lookout:
             soon_s = min(LATEST_S, 2 * soon_s)
 
     async def look(self) -> bool:
-        """Look once, and tell what has changed; whether the offer is seen."""
+        """Look once, and tell what has changed; whether the offer is seen, or there is none to be seen."""
+        if self._advertiser.silent:
+            self._missed = 0
+            return True
         answers = await self._ask()
         offers = [offer for answer in answers for offer in self._valid(answer)]
         self._tell_of_rivals([offer for offer in offers if self._advertiser.is_rival(offer)])

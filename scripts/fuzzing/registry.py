@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from scripts.fuzzing import local, meters, records, wire, witnesses
+from scripts.fuzzing import local, meters, records, tariffs, wire, witnesses
 from scripts.fuzzing.target import Target
 
 __all__ = ["CORPUS", "keep", "kept_inputs", "registry"]
@@ -18,7 +18,14 @@ CORPUS = Path(__file__).resolve().parents[2] / "tests" / "fuzz" / "corpus"
 @cache
 def registry() -> dict[str, Target]:
     """Every target by name."""
-    found = [*wire.targets(), *records.targets(), *witnesses.targets(), *local.targets(), *meters.targets()]
+    found = [
+        *wire.targets(),
+        *records.targets(),
+        *witnesses.targets(),
+        *local.targets(),
+        *meters.targets(),
+        *tariffs.targets(),
+    ]
     by_name = {each.name: each for each in found}
     if len(by_name) != len(found):
         raise ValueError("two targets have one name")

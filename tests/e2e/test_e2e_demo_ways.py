@@ -30,6 +30,17 @@ def demo(tools: Path, folder: Path, *arguments: str, status: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+def test_the_route_follows_the_hour(tmp_path: Path, forked: Path) -> None:
+    """At noon the sun shines in Berlin; in the evening power is dear there and in Lyon, and not in Reykjavik."""
+    taken = {}
+    for hour in ("11", "18"):
+        sites = demo(forked, tmp_path, "--hour", hour)["power"]
+        assert all((site["taken"] is None) is bool(site["reason"]) for site in sites)
+        taken[hour] = {site["name"]: site["taken"] for site in sites}
+    assert taken["11"] == {"berlin": "2:6", "reykjavik": "0:2", "lyon": None}
+    assert taken["18"] == {"reykjavik": "0:4", "lyon": "4:6", "berlin": None}
+
+
 def no_hosts() -> ConfigurationError | None:
     """Why this system gives no hosts with a distance between them; None where it does."""
     try:

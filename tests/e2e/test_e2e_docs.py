@@ -19,6 +19,7 @@ from node.app.measure import meter_of
 from node.config import ClientConfig, NodeConfig
 from node.energy import SpanSize, choose_energy
 from node.settings import load
+from node.tariff import checked_tariff
 
 pytestmark = pytest.mark.timeout(400)  # a page is many processes, one after another, on a machine that may be busy
 
@@ -163,6 +164,23 @@ def test_energy_is_measured_as_printed(folder: Path, forked: Path) -> None:
         reader.stop()
     assert "cents per million" in said[0]
     assert '"source": "model"' in said[0]
+
+
+def test_a_tariff_is_followed_as_printed(folder: Path) -> None:
+    """Each file that the page shows is one that a node takes; what it would fetch is not fetched."""
+    page = ROOT / "docs/how-to/follow-a-tariff.md"
+    with Reader(folder, INSTALLED) as reader:
+        files = [block.text for block in blocks(page) if block.language == "toml"]
+        assert len(files) == 3
+        for text in files:
+            (folder / "source" / "tariff.toml").write_text(text)
+            checked_tariff(folder / "source" / "tariff.toml", 1_900_000_000)
+        (folder / "source" / "tariff.toml").write_text(files[0])
+        said = [out for _, out in follow(reader, page)]
+        drawn = (folder / "source" / "tariff.svg").read_text()
+    assert "Europe/Berlin" in said[0]
+    assert "0.2261" in said[0], "the night, with tax"
+    assert drawn.startswith("<svg")
 
 
 def test_what_a_node_earns_is_seen_as_printed(folder: Path, forked: Path) -> None:

@@ -48,6 +48,7 @@ from protocol.errors import LostPeerError, PeerError
 from protocol.frames import Failed, Paused, Replayed, Sampled, SampledToken
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.job import JobEvent, JobState
+from protocol.policy import LatencyClass
 from protocol.signing import address_of_public_key
 from protocol.standing import Deed
 from protocol.text import to_plain_text
@@ -161,6 +162,12 @@ class Provider:
         self._compute.close()
         self._sketching.close()
         self._drafting.close()
+
+    def shed(self, wanted: Callable[[LatencyClass], bool], reason: str) -> None:
+        """End the jobs of latency classes that are not wanted now, telling their clients."""
+        for served in self._places.all:
+            if not wanted(served.job.order.terms.policy.latency_class):
+                self._ends.fail(served, LostPeerError(f"this node holds back: {reason}", code="paused"))
 
     async def begin(self, job: LegJob, next_leg: Next | None) -> None:
         """Take an admitted job, with its KV and its link to the next leg. Raises RefusedError.

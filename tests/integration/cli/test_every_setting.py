@@ -22,14 +22,25 @@ import pytest
 from doc_commands import free_port
 
 from node.app.anchoring import own_statements
+from node.app.asks import Asks
 from node.app.client import Client, open_client
 from node.app.drafter import load_drafter
 from node.app.held_model import held_model
+from node.app.holding import Holding
 from node.app.law import law_of, policy_of
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure, meter_of
 from node.app.planning import Market, Request
-from node.app.provider_settings import destination_of, limits_of, pricing_of, site_of, take_over
+from node.app.provider_settings import (
+    destination_of,
+    hold_back,
+    limits_of,
+    pace_of,
+    pricing_of,
+    site_of,
+    supply_of,
+    take_over,
+)
 from node.app.terms import Speed, Terms
 from node.app.venue import chain_settings_of
 from node.app.witness import settings_of as settings_of_witness
@@ -48,6 +59,7 @@ from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.lookup import LookupDrafter
 from node.settings import declared, load
 from node.signed_files import write_signed
+from node.tariff import FollowedSupply
 from protocol.cosignature import CosigningKey
 from protocol.denials import Denial, DenialKind, Denials
 from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
@@ -56,6 +68,8 @@ from protocol.names import TIME_PROTOCOL
 from protocol.note import NoteKey
 from protocol.offer import Offer, Provenance, Statement
 from protocol.places import free_for_newcomers
+from protocol.policy import LatencyClass
+from protocol.pricing import Comparable
 from protocol.redeeming import Redeemable, batches
 from protocol.routing import NoRouteError
 from protocol.signing import SigningKey, open_envelope, seal
@@ -116,7 +130,12 @@ def terms_of(config: NodeConfig) -> Terms:
         venue=VENUE,
         site=site_of(config, compute_device(), ["/ip4/127.0.0.1/tcp/1"], "/ip4/127.0.0.1/tcp/2/tls"),
         energy=energy,
-        pricing=pricing_of(config),
+        asks=Asks(
+            pricing=pricing_of(config),
+            power=FollowedSupply(config.tariff, supply_of(config), clock=lambda: NOW, events=unheard),
+            pace=pace_of(config),
+            others=lambda: Comparable(100_000, 100_000),
+        ),
         speed=Speed(prompt_us=10, position_us=100),
         limits=limits,
         kv_room=lambda: 4_096,
@@ -146,6 +165,8 @@ differ(
     hardware_category=("consumer", "datacenter"),
     retention_s=("0", "60"),
     energy_price=("0.1", "0.2"),
+    hardware_price=(None, "1"),
+    margin_policy=("fixed", "utilisation"),
     pue=("1", "2"),
     carbon_g_per_kwh=(None, "380"),
     overhead_price=("0", "1"),
@@ -180,6 +201,74 @@ def _(_world: World) -> None:
     assert [_redeems(percent) for percent in ("5", "10")] == [False, True]
 
 
+@shows(NodeConfig, "tariff")
+def _(world: World) -> None:
+    path = world.folder / "tariff.toml"
+    path.write_text('[price]\nkind = "flat"\nvalue = 0.5\n')
+    found = offered(load(NodeConfig, flags={"model": str(DEMO), "tariff": str(path)}))
+    assert found.energy is not None
+    assert found.energy.tariff_micro_per_kwh == 500_000
+
+
+@shows(NodeConfig, "undercut", "target_use", "carbon_price")
+def _(_world: World) -> None:
+    """Each beside the setting that it goes with."""
+    for name, with_it in (
+        ("undercut", {"margin_policy": "book"}),
+        ("target_use", {"hardware_price": "1"}),
+        ("carbon_price", {"carbon_g_per_kwh": "400"}),
+    ):
+        one, other = (
+            offered(load(NodeConfig, flags={"model": str(DEMO), **with_it, name: each})) for each in ("1", "9")
+        )
+        assert one.rates != other.rates, name
+    with pytest.raises(ConfigurationError, match="not known"):
+        offered(load(NodeConfig, flags={"model": str(DEMO), "carbon_price": "9"}))
+
+
+@shows(NodeConfig, "requote_s", "requote_above")
+def _(_world: World) -> None:
+    for flags, changed in (
+        ({"requote_s": "60", "requote_above": "0"}, False),
+        ({"requote_s": "0", "requote_above": "100"}, False),
+        ({"requote_s": "0", "requote_above": "1"}, True),
+    ):
+        terms = terms_of(load(NodeConfig, flags={"model": str(DEMO), "margin_policy": "book", **flags}))
+        before = terms.offer().rates
+        terms.asks.others = lambda: Comparable(200_000, 150_000)
+        assert (terms.offer().rates != before) is changed, flags
+
+
+def holding_of(**flags: str) -> Holding:
+    """Of a node that draws 500 W for each session."""
+    config = load(NodeConfig, flags={"model": str(DEMO), "max_sessions": "8", **flags})
+    holding = Holding(
+        FollowedSupply(None, supply_of(config), clock=lambda: NOW, events=unheard),
+        None,
+        limits_of(config),
+        session_w=lambda: (10_000, 20_000, 1_000),
+        active=lambda: 0,
+        shed=lambda wanted, reason: None,
+        renew=lambda: None,
+        events=unheard,
+    )
+    hold_back(holding, config)
+    holding.look()
+    return holding
+
+
+@shows(NodeConfig, "pause_above", "power_cap")
+def _(_world: World) -> None:
+    assert holding_of(pause_above="0.1").offers
+    paused = holding_of(pause_above="0.09")
+    assert not paused.offers
+    with pytest.raises(JoulemeshError) as refused:
+        paused.require(LatencyClass.CHAT)
+    assert refused.value.code == "paused"
+    assert [holding_of(power_cap=cap)._limits.max_sessions for cap in ("1", "1.5", "99")] == [2, 3, 8]
+    assert not holding_of(power_cap="0.4").offers, "no job fits"
+
+
 def _redeems(percent: str) -> bool:
     """Whether a claim of ten micro-units is redeemed at a fee of one."""
     share = load(NodeConfig, flags={"model": str(DEMO), "settle_fee_share": percent}).settle_fee_share_ppm
@@ -202,12 +291,14 @@ def _(_world: World) -> None:
 
 def test_what_can_be_reloaded_is_taken_over() -> None:
     """Each reloadable setting of a node changes the next offer of one that runs, or its limits, or is the log's."""
+    beside = {"pause_above", "power_cap", "undercut", "target_use", "carbon_price", "requote_s", "requote_above"}
     others = {
+        "hardware_price": "7", "margin_policy": "book",
         "energy_price": "0.7", "pue": "3", "carbon_g_per_kwh": "99", "overhead_price": "7", "capital_price": "7",
         "margin": "77", "opening_price": "7", "late_discount": "7", "credit": "7", "max_sessions": "7", "window": "7",
         "cached_price": "7", "warm_s": "7", "draft_depth": "7", "stretch": "7", "wait": "7",
     }  # fmt: skip
-    assert {each.name for each in declared(NodeConfig) if each.reloadable} == {*others, "log_level"}
+    assert {each.name for each in declared(NodeConfig) if each.reloadable} == {*others, *beside, "log_level"}
     renewed: list[bool] = []
 
     class Renewing:

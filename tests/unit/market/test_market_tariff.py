@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.errors import ConfigurationError
-from protocol.tariff import MAX_TARIFF, FlatTariff, ask_price, energy_price, floor_price
+from protocol.tariff import ask_price, energy_price, floor_price
 
 
 @pytest.mark.parametrize(
@@ -34,10 +33,3 @@ def test_the_ask_adds_margin_and_capital_by_demand() -> None:
     assert ask_price(300_000, 200_000, 100_000, 0) == 360_000
     assert ask_price(300_000, 200_000, 100_000, 500_000) == 410_000
     assert ask_price(300_000, 0, 0, 1_000_000) == 300_000
-
-
-def test_a_flat_tariff_has_bounds() -> None:
-    assert FlatTariff(MAX_TARIFF).micro_per_kwh == MAX_TARIFF
-    for price in (-1, MAX_TARIFF + 1):
-        with pytest.raises(ConfigurationError, match="per kWh"):
-            FlatTariff(price)

@@ -28,6 +28,7 @@ def test_what_people_write_is_read() -> None:
         ('"a"' + ' . "a"' * 1_000 + " = 1", "parts"),
         ("[a" + ".a" * 1_000 + "]", "parts"),
         ("a = " + "1" * 5_000, "4300"),
+        ("a = 1e" + "9" * 30, "exponent"),
         ("#" * (MAX_TOML_BYTES + 1), "characters"),
         ("a = '''" + "[" * 100, "Expected"),
         ("a = ", "value"),
