@@ -120,7 +120,7 @@ class RefusalCode(StrEnum):
     IDLE = "idle"
     """Nothing was heard of the job for too long."""
     SHUTDOWN = "shutdown"
-    """The node is shutting down."""
+    """The node is shutting down, or leaving these blocks for others."""
 
     # Of an operation on a ledger
 

@@ -39,6 +39,7 @@ from node.events.network import (
     OfferRefused,
     PeerUnreached,
 )
+from node.events.placing import BlocksChosen, BlocksKept, BlocksMoving
 from node.events.process import (
     ClockAhead,
     ClockBehind,
@@ -65,6 +66,7 @@ from node.events.serving import (
     OfferSeen,
     OfferUnseen,
     OfferWithdrawn,
+    OrderNotAnswered,
     OrderRefused,
     VoucherNotRedeemable,
     VoucherRedeemed,
@@ -81,6 +83,9 @@ from node.events.witnessing import (
 
 __all__ = [
     "AnchorReady",
+    "BlocksChosen",
+    "BlocksKept",
+    "BlocksMoving",
     "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
@@ -121,6 +126,7 @@ __all__ = [
     "OfferSeen",
     "OfferUnseen",
     "OfferWithdrawn",
+    "OrderNotAnswered",
     "OrderRefused",
     "PaidOut",
     "PayoutFailed",
