@@ -23,6 +23,7 @@ from protocol.ids import Name, checksum_address, parse_address
 from protocol.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
 
 __all__ = [
+    "AUTO",
     "Choice",
     "Country",
     "Destination",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 
+AUTO = "auto"
+"""In the place of blocks: those that the market lacks most."""
 METER_UNITS = ("W", "kW", "mW", "J", "mJ", "kJ", "MJ", "Wh", "mWh", "kWh", "Wmin")
 """As `node.energy` knows them."""
 
@@ -261,25 +264,27 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Transformer blocks ``start:end``, the end not included."""
+    """Transformer blocks ``start:end``, the end not included; or `AUTO`, where the market says which."""
 
-    metavar: str = "START:END"
+    metavar: str = "START:END|auto"
     bounds: ClassVar[str] = ""
 
-    def parse(self, raw: Any) -> tuple[int, int]:
+    def parse(self, raw: Any) -> tuple[int, int] | str:
+        if _text(raw).lower() == AUTO:
+            return AUTO
         match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", _text(raw))
         if match is None:
-            raise ValueError(f"{raw!r} is not START:END")
+            raise ValueError(f"{raw!r} is neither START:END nor {AUTO}")
         start, end = int(match[1]), int(match[2])
         if start >= end:
             raise ValueError(f"{raw!r} is empty: the end is one past the last block")
         return start, end
 
     def show(self, value: Any) -> str:
-        return f'"{value[0]}:{value[1]}"'
+        return json.dumps(value if value == AUTO else f"{value[0]}:{value[1]}")
 
     def describe(self) -> str:
-        return 'blocks as "START:END", counted from 0, the end not included'
+        return f'blocks as "START:END", counted from 0, the end not included; or {AUTO}'
 
 
 @dataclass(frozen=True, slots=True)

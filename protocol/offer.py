@@ -26,6 +26,7 @@ __all__ = [
     "CLOCK_SKEW_S",
     "MAX_CARBON",
     "MAX_PLACES",
+    "MAX_RELOAD_S",
     "MAX_RETENTION_S",
     "MAX_SEALED_OFFER",
     "MAX_STATEMENTS",
@@ -65,6 +66,8 @@ MAX_RETENTION_S = 10 * 366 * 86_400
 """Ten years."""
 MAX_CARBON = 10_000
 """Grams of CO2 equivalent per kWh: ten times the dirtiest coal."""
+MAX_RELOAD_S = 86_400
+"""A day."""
 MAX_ROUND_TRIPS = 16
 """To the neighbours that a node has on its routes."""
 
@@ -271,6 +274,8 @@ class Offer(Message):
     """Whether what is kept may be used to train models."""
     round_trips: Annotated[tuple[RoundTrip, ...], Count(0, MAX_ROUND_TRIPS)] = ()
     """To other nodes, as measured lately: for estimates of time, and its own word only."""
+    reload_s: Annotated[int, Uint(32, MAX_RELOAD_S)] | None = None
+    """Seconds that it would take to serve other blocks of the model instead; None where the node stays with these."""
 
 
 OfferKey = tuple[bytes, bytes, int, int]

@@ -122,7 +122,7 @@ class RefusalCode(StrEnum):
     PAUSED = "paused"
     """Power is too dear here for now, or the grid asks for less: no job of this class is taken, or goes on."""
     SHUTDOWN = "shutdown"
-    """The node is shutting down."""
+    """The node is shutting down, or leaving these blocks for others."""
 
     # Of an operation on a ledger
 

@@ -21,6 +21,7 @@ import click
 
 import node.events
 from node.app.audit import AuditReport
+from node.app.batch import Answer
 from node.app.copies import TailedEntry
 from node.app.planned import PlannedRoute
 from node.app.report import JobReport
@@ -45,12 +46,14 @@ from node.cli.policy import PolicyMeaning
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.cli.settling import ExportedVouchers
 from node.cli.stakes import Staked
+from node.cli.submit import Batched
 from node.cli.tariff import TariffShown
 from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
 from node.energy.live import EnergyReport
 from node.events import Event
 from protocol.earnings import JobRecord
+from protocol.market_figures import MarketFigures
 from protocol.offer import Offer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "json.md"
@@ -101,9 +104,18 @@ PRINTED: dict[str, Printed] = {
     "offers": Printed(
         (Offer,),
         "A list of objects: `provider`, which is the address that is paid, `left_out`, which is null or why routes do "
-        "without it for now, and the offer",
+        "without it for now, and the offer; with `--watch` an object on each line, whenever an offer came, changed or "
+        "went, with `change` (`new`, `changed` or `gone`) and `at`, Unix seconds, before them",
     ),
-    "run": Printed((JobReport,), "An object; with `--verbose` also [events](#events) on stderr"),
+    "market": Printed((MarketFigures,), "A list of objects, one for each model"),
+    "run": Printed(
+        (JobReport,),
+        "An object; with `--verbose` also [events](#events) on stderr; with `--input` what "
+        "[joule submit](#joule-submit) prints",
+    ),
+    "submit": Printed(
+        (Batched, Answer), "An object with these of the first; the output file has one of the second on each line"
+    ),
     "chat": Printed((JobReport,), "An object for each question, a line each; errors are objects on lines of their own"),
     "receipt list": Printed((ListedReceipt,), "A list of objects, newest first"),
     "receipt show": Printed((Claims,)),

@@ -159,27 +159,31 @@ class Question:
     def _prompt(self) -> int:
         return len(self._asked.request.prompt) - len(self._asked.given)
 
-    def _keep_unfinished(self) -> Path | None:
-        """Where it was kept; None for an answer that is whole, was not begun, or whose reader had enough."""
+    def unfinished(self) -> Unfinished | None:
+        """What a later run needs to go on from here; None for an answer that is whole, or has not begun."""
         result, earlier = self._job.result, self.earlier
-        if self._file is None or result is None or earlier is None or not self.tokens:
-            return None
-        if result.error is None or result.error.code == "cancelled" or result.tab.ended:
+        if result is None or earlier is None or not self.tokens or result.tab.ended:
             return None
         terms = result.deal.terms
-        file = self._file.with_suffix(".unfinished.json")
-        keep_unfinished(
-            Unfinished(
-                model=terms.model,
-                question=self._asked.shown,
-                prompt=self._asked.request.prompt[: self._prompt],
-                answer=self.tokens,
-                most=len(self.tokens) - result.tab.generated + terms.plan.most,
-                sampling=terms.sampling,
-                earlier=earlier,
-            ),
-            file,
+        return Unfinished(
+            model=terms.model,
+            question=self._asked.shown,
+            prompt=self._asked.request.prompt[: self._prompt],
+            answer=self.tokens,
+            most=len(self.tokens) - result.tab.generated + terms.plan.most,
+            sampling=terms.sampling,
+            earlier=earlier,
         )
+
+    def _keep_unfinished(self) -> Path | None:
+        """Where it was kept; None also for an answer whose reader had enough."""
+        result, unfinished = self._job.result, self.unfinished()
+        if self._file is None or unfinished is None or result is None:
+            return None
+        if result.error is None or result.error.code == "cancelled":
+            return None
+        file = self._file.with_suffix(".unfinished.json")
+        keep_unfinished(unfinished, file)
         return file
 
     async def _balance(self) -> int | None:

@@ -98,7 +98,7 @@ class Client:
         self.ledger = ledger
         self.peers = peers
         """What this machine's clients remember of providers."""
-        self._join = join
+        self.join = self._join = join  # public for those who follow the network itself
         self._events = events
         self._worker = worker
         self._randomness = randomness

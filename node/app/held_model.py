@@ -16,15 +16,21 @@ HASHES_FILE = "model-hashes.json"
 TOKENIZER = "tokenizer.json"
 
 
-def held_model(config: NodeConfig) -> tuple[ModelManifest, BlockSpan]:
+def held_model(config: NodeConfig, chosen: BlockSpan | None = None) -> tuple[ModelManifest, BlockSpan]:
     """The manifest and the span to serve. Reads what it has not hashed before: at first that is all of the span.
+
+    Args:
+        chosen: the span, where the settings leave it to the market.
 
     Raises:
         ModelError: a file is missing or not the manifest's; the first block without a tokenizer that works.
         ConfigurationError: blocks that the model does not have.
     """
     facts = model_facts(config.model)
-    start, end = config.blocks or (0, facts.blocks)
+    if chosen is not None:
+        start, end = chosen.start, chosen.end
+    else:
+        start, end = (0, facts.blocks) if config.blocks is None or isinstance(config.blocks, str) else config.blocks
     if end > facts.blocks:
         raise ConfigurationError(
             f"blocks {start}:{end} of a model of {facts.blocks}", hint=f"choose within 0:{facts.blocks}"

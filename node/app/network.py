@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, PeerError, Unrea
 from protocol.merit import Merit
 from protocol.names import BOOK_PROTOCOL, OFFERS_TOPIC
 from protocol.offer import Offer
+from protocol.peer_id import peer_id_of
 from protocol.routing import UNKNOWN_RTT_US
 from protocol.signing import SigningKey
 
@@ -53,6 +55,10 @@ OFFERS_AT_ONCE = 32
 """Offers of a book that are checked before others have their turn."""
 LOOKOUT_PEERS = 4
 """Peers that are asked at once whether they see an offer."""
+FEW = 8
+"""Other nodes; as long as there are no more, the bootstrap peers pass all that is said on to all."""
+NEIGHBOURS = 6
+"""Connections to have, where there are more nodes than that."""
 
 
 class Network:
@@ -137,6 +143,23 @@ class Network:
             if not connected:
                 await self.ask_ledger(ledger)
             await self.join([peer for peer in wanted if peer.rpartition("/p2p/")[2] not in connected])
+            await self.widen()
+
+    async def widen(self) -> None:
+        """Where there are many nodes, connect to some by chance besides the bootstrap peers, which pass on what is said
+        to a few at a time. Those that do not answer are left alone: others are tried at the next turn.
+        """
+        connected = set(await self.host.peers())
+        others = {peer_id_of(each.public_key): each for each in self.book.offers()}
+        others.pop(self.host.peer_id, None)
+        missing = NEIGHBOURS - len(connected)
+        if len(others) <= FEW or missing <= 0:
+            return
+        strangers = [offer for peer_id, offer in sorted(others.items()) if peer_id not in connected]
+        for offer in random.SystemRandom().sample(strangers, min(missing, len(strangers))):
+            with contextlib.suppress(JoulemeshError, TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    await self._connect(offer.addresses[0])
 
     async def _join(self, peer: str) -> None:
         try:

@@ -15,6 +15,10 @@ __all__ = ["Reload"]
 C = TypeVar("C")
 
 
+def _nobody(_config: object) -> None:
+    """Before there is anything that follows."""
+
+
 class Reload(Generic[C]):
     """The settings in force, and how they are read again.
 
@@ -32,6 +36,7 @@ class Reload(Generic[C]):
         self._read = read
         self._events = events
         self._followers: list[Callable[[C], None]] = []
+        self._latest: Callable[[C], None] = _nobody
 
     def follow(self, changed: Callable[[C], None]) -> None:
         """Call `changed` with the settings in force whenever some of them are new.
@@ -40,6 +45,10 @@ class Reload(Generic[C]):
         is as it was before; then everyone goes back.
         """
         self._followers.append(changed)
+
+    def follow_one(self, changed: Callable[[C], None]) -> None:
+        """Likewise, in the place of what was given here before: of things that come one after the other."""
+        self._latest = changed
 
     def __call__(self) -> None:
         """Read the settings again, and take over what can be."""
@@ -62,7 +71,7 @@ class Reload(Generic[C]):
             return
         told: list[Callable[[C], None]] = []
         try:
-            for follower in self._followers:
+            for follower in (*self._followers, self._latest):
                 follower(config)
                 told.append(follower)
         except ConfigurationError:

@@ -24,7 +24,7 @@ from node.model_directory import (
 from protocol.errors import ModelError
 from protocol.ids import ModelFile, ModelManifest
 
-__all__ = ["BlockNeeds", "FileState", "KeptManifest", "Survey", "make_manifest", "survey"]
+__all__ = ["BlockNeeds", "FileState", "KeptManifest", "Survey", "block_needs", "make_manifest", "survey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def survey(directory: Path, hashes: HashMemory) -> Survey:
         max_context=facts.max_context,
         stop_tokens=facts.stop_tokens,
         files=tuple(_state(directory / file.name, file, hashes) for file in manifest.files),
-        needs=tuple(_needs(directory, facts)),
+        needs=tuple(block_needs(directory, facts)),
     )
 
 
@@ -173,7 +173,8 @@ def _roots(manifest: ModelManifest) -> dict[str, bytes]:
     return {each: manifest.replace(precision=each).root for each in PRECISIONS}
 
 
-def _needs(directory: Path, facts: ModelFacts) -> Iterator[BlockNeeds]:
+def block_needs(directory: Path, facts: ModelFacts) -> Iterator[BlockNeeds]:
+    """What each block of a model takes. Raises ModelError for a file that is no weights."""
     headers = {path: read_header(path) for path in weight_files(directory) if path.is_file()}
     for block in range(facts.blocks):
         alone = range(block, block + 1)

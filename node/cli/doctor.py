@@ -1,4 +1,4 @@
-"""`joule doctor`: what is installed, from where, and what is missing."""
+"""`joule doctor`: what is installed, from where, and what is missing; and how the nodes do that run here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 import socket
 import stat
 import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import click
 
+from node.app.finding import Finding
 from node.cli.boundary import EXTRAS, FAILED, install_hint
-from node.cli.options import PASSPHRASE_VARIABLE, examples, json_option, keystore
+from node.cli.options import PASSPHRASE_VARIABLE, configured, examples, json_option, keystore
 from node.cli.output import print_json, print_table
-from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig, default_data_dir
+from node.cli.running import run_job
+from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.settings import declared
-from protocol.errors import KeystoreError
+from protocol.errors import KeystoreError, LocalError
 
 OWN_PACKAGES = ("node", "protocol", "simulator")
 """Top-level names that other distributions use too: whichever comes first on the path wins."""
@@ -26,32 +27,49 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 """Where its driver is loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at."""
-
-    level: str
-    """``ok``, ``note`` (works without it) or ``fail`` (something will not work)."""
-    what: str
-    """What was looked at."""
-    detail: str
-    """What was found, or what to do."""
-
-
-@click.command(epilog=examples("joule doctor", "joule doctor --json"))
+@click.command(epilog=examples("joule doctor", "joule doctor --wait 10 --json"))
+@configured(ClientConfig, only=("ledger", "peers", "data_dir", "log_level"))
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to listen for the offers of nodes that run here.",
+)
 @json_option
-def doctor(as_json: bool) -> int:
-    """Look at this installation: versions, where packages come from, missing extras, permissions, ports.
+def doctor(config: ClientConfig, wait_s: float, as_json: bool) -> int:
+    """Look at this installation, and at the nodes that run here: what is wrong, why no work came today, and what to do.
 
-    The exit status is 1 where something will not work.
+    Of the installation: versions, where packages come from, missing extras, permissions, ports. Of each node that runs
+    with this data directory: clock, ports, whether others see its offer, key, ledger, meter and feeds, its price
+    against the book, and the orders of today with the reasons for which they were not taken. The exit status is 1 where
+    something will not work.
     """
-    folder = default_data_dir()
-    findings = [*_versions(), *_origins(), *_extras(), _device(), *_data_dir(folder), *_variables(), *_ports()]
+    folder = config.data_dir
+    findings = [*_versions(), *_origins(), *_extras(), _device(), *_data_dir(folder), *_variables()]
+    nodes, status = run_job(_nodes(config, wait_s))
+    findings += nodes or _ports()
     if as_json:
         print_json(findings)
     else:
-        print_table(("", "what", "detail"), [[each.level, each.what, each.detail] for each in findings])
-    return FAILED if any(each.level == "fail" for each in findings) else 0
+        print_table(("", "what", "found", "what to do"), [[x.level, x.what, x.detail, x.fix] for x in findings])
+    return status or (FAILED if any(each.level == "fail" for each in findings) else 0)
+
+
+async def _nodes(config: ClientConfig, wait_s: float) -> list[Finding]:
+    """What is to be said of the nodes that run here."""
+    from node.app.diagnosis import diagnosed
+    from node.app.symptoms import running_nodes, symptoms_of
+
+    found: list[Finding] = []
+    for node in running_nodes(config.data_dir):
+        try:
+            found += diagnosed(await symptoms_of(config, node, wait_s))
+        except LocalError as error:
+            found.append(Finding("fail", "activity", error.message, error.hint))
+    return found
 
 
 def _device() -> Finding:

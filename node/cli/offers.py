@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +21,23 @@ if TYPE_CHECKING:
     from protocol.offer import Offer
 
 
-@click.command(epilog=examples("joule offers", "joule offers --wait 10 --json"))
+COLUMNS = (
+    "model",
+    "blocks",
+    "precision",
+    "in $/1M",
+    "out $/1M",
+    "J/token",
+    "source",
+    "where",
+    "hardware",
+    "room",
+    "provider",
+    "for",
+)
+
+
+@click.command(epilog=examples("joule offers", "joule offers --wait 10 --json", "joule offers --watch"))
 @configured(ClientConfig, only=("ledger", "peers", "data_dir", "log_level"))
 @click.option(
     "--wait",
@@ -30,46 +48,67 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How long to listen, where no model is covered sooner.",
 )
+@click.option(
+    "--watch",
+    "watched",
+    is_flag=True,
+    help="Go on until stopped: a table that changes, or a line for each change where there is no terminal.",
+)
 @json_option
-def offers(config: ClientConfig, wait_s: float, as_json: bool) -> int:
+def offers(config: ClientConfig, wait_s: float, watched: bool, as_json: bool) -> int:
     """Collect the offers on the network and list them, cheapest first.
 
     Prices are $ per million tokens through the offered blocks. Joules are per token, with where the figure comes from.
     A provider that failed this machine's jobs is left out of routes for a while, where there is another: the last
     column says so (`joule peers` says more).
     """
+    if watched:
+        return run_job(_watch(config, as_json))[1]
     (found, left_out), status = run_job(_collect(config, wait_s))
-    found = sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.rates.price_out))
+    found = _sorted(found)
     if as_json:
-        print_json(
-            [
-                {"provider": _provider(offer), "left_out": left_out.get(offer.public_key), **plain(offer)}
-                for offer in found
-            ]
-        )
+        print_json([{**_facts(offer), "left_out": left_out.get(offer.public_key), **plain(offer)} for offer in found])
     elif found:
-        shared = _shared_names(found)
-        print_table(
-            (
-                "model",
-                "blocks",
-                "precision",
-                "in $/1M",
-                "out $/1M",
-                "J/token",
-                "source",
-                "where",
-                "hardware",
-                "room",
-                "provider",
-                "for",
-                "left out",
-            ),
-            [[*_row(offer, int(time.time()), shared), left_out.get(offer.public_key, "")] for offer in found],
-        )
+        rows = [[*row, left_out.get(offer.public_key, "")] for row, offer in zip(_rows(found), found, strict=True)]
+        print_table((*COLUMNS, "left out"), rows)
     else:
         click.echo("no offers heard; is a node running, and is --ledger or --peer the right one?", err=True)
     return status
+
+
+def _sorted(found: Iterable[Offer]) -> list[Offer]:
+    return sorted(found, key=lambda offer: (offer.model_name, offer.span.start, offer.span.end, offer.rates.price_out))
+
+
+def _rows(found: Sequence[Offer]) -> list[list[str]]:
+    shared, now = _shared_names(found), int(time.time())
+    return [_row(offer, now, shared) for offer in _sorted(found)]
+
+
+def _facts(offer: Offer) -> dict[str, object]:
+    return {"provider": _provider(offer)}
+
+
+def _line(offer: Offer) -> str:
+    """An offer in a few words."""
+    rates, places = offer.rates, offer.limits.sessions
+    return (
+        f"{_provider(offer)}  {offer.span} of {offer.blocks} of {offer.model_name}  in ${money(rates.price_in)} "
+        f"out ${money(rates.price_out)} per 1M  {offer.region or offer.jurisdiction}  {places} places"
+    )
+
+
+async def _watch(config: ClientConfig, as_json: bool) -> None:
+    from node.app.client import open_client
+    from node.cli.offer_watch import Lines, Live, watch
+
+    with contextlib.ExitStack() as stack:
+        if as_json or not sys.stdout.isatty():
+            show: Callable[[Sequence[Offer]], None] = Lines(_line, _facts if as_json else None)
+        else:
+            show = stack.enter_context(Live(COLUMNS, _rows))
+        async with open_client(config, None, tell(config, err=True)) as client:
+            await watch(client, show)
 
 
 async def _collect(config: ClientConfig, wait_s: float) -> tuple[list[Offer], dict[bytes, str]]:

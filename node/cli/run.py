@@ -17,6 +17,7 @@ from node.cli.options import configured, examples, json_option, passphrase_optio
 from node.cli.output import print_json, tell
 from node.cli.running import run_job
 from node.cli.streaming import AnswerStream
+from node.cli.submit import Wish, run_file
 from node.config import ClientConfig
 from protocol.errors import ConfigurationError, LocalError
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         "joule run --messages conversation.json",
         "echo 'Tell me a story about a drum.' | joule run - --json",
         "joule run --resume sum.unfinished.json",
+        "joule run --input prompts.jsonl --output answers.jsonl --at-once 4",
     )
 )
 @click.argument("prompt", metavar="[PROMPT]", required=False)
@@ -55,6 +57,22 @@ if TYPE_CHECKING:
     help="Go on with an answer that broke off, from the FILE that its run named, instead of asking PROMPT.",
 )
 @click.option(
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.jsonl",
+    help="Ask the prompts of a file instead of PROMPT, an object on each line, as `joule submit` does; and now.",
+)
+@click.option(
+    "--output",
+    "output_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the answers of --input go, a line each; those that are there are not asked for again.  "
+    "[default: FILE.answers.jsonl]",
+)
+@click.option("--at-once", type=click.IntRange(1, 64), default=1, help="Prompts of --input that are asked together.")
+@click.option(
     "--receipt",
     "receipt_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -72,6 +90,9 @@ def run(
     system: str | None,
     messages_file: str | None,
     unfinished_file: str | None,
+    input_file: Path | None,
+    output_file: Path | None,
+    at_once: int,
     receipt_file: Path | None,
     verbose: bool,
     passphrase_file: Path | None,
@@ -87,6 +108,12 @@ def run(
     """
     from node.app.receipts import new_receipt_file
 
+    if input_file is not None:
+        others = {"PROMPT": prompt, "raw": raw, "system": system, "messages": messages_file, "resume": unfinished_file}
+        _require_alone("--input", **others, receipt=receipt_file)
+        output = output_file or input_file.with_name(f"{input_file.stem}.answers.jsonl")
+        wish = Wish(input=input_file, output=output, model=model, at_once=at_once, deadline_s=None, as_json=as_json)
+        return run_file(config, wish, passphrase_file)
     asked: Prompt | bytes
     if unfinished_file is not None:
         _require_alone("--resume", PROMPT=prompt, model=model, raw=raw, system=system, messages=messages_file)

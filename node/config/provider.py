@@ -36,8 +36,28 @@ class NodeConfig:
         example='"/path/to/model"',
         about="Directory of the model, as Hugging Face saves it: config.json, tokenizer and safetensors.",
     )
-    blocks: tuple[int, int] | None = setting(
-        Span(), table="model", default=None, example='"0:2"', about="The blocks to serve; all of them when left out."
+    blocks: tuple[int, int] | str | None = setting(
+        Span(),
+        table="model",
+        default=None,
+        example='"0:2"',
+        about="The blocks to serve; all of them when left out. With auto, those that the market lacks most, and others "
+        "when that changes.",
+    )
+    max_blocks: int | None = setting(
+        Whole("blocks", 1, 1_024),
+        table="model",
+        default=None,
+        example="8",
+        about="How many to serve at most, with blocks = auto. Left out, as many as half of the machine's memory holds.",
+    )
+    rebalance_s: int = setting(
+        Whole("seconds", 0, 86_400),
+        name="rebalance",
+        table="model",
+        default=300,
+        about="How often to look whether other blocks are lacking more, with blocks = auto. Nodes that say the same "
+        "look at the same time, and agree; 0 stays with the first choice.",
     )
     precision: str = setting(
         Choice(("fp32", "bf16")),

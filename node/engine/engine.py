@@ -82,6 +82,10 @@ class Engine:
         span = load_span(directory, start, end, dtype=dtype, backend=backend)
         return cls(span, kv_tokens=kv_tokens, max_rows=max_rows)
 
+    def unload(self) -> None:
+        """Give the memory of weights and attention cache back. It is the last that is asked of it."""
+        del self.span, self._store
+
     @property
     def facts(self) -> ModelFacts:
         """Of the whole model."""

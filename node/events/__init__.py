@@ -39,6 +39,7 @@ from node.events.network import (
     OfferRefused,
     PeerUnreached,
 )
+from node.events.placing import BlocksChosen, BlocksKept, BlocksMoving
 from node.events.process import (
     ClockAhead,
     ClockBehind,
@@ -67,6 +68,7 @@ from node.events.serving import (
     OfferSeen,
     OfferUnseen,
     OfferWithdrawn,
+    OrderNotAnswered,
     OrderRefused,
     VoucherNotRedeemable,
     VoucherRedeemed,
@@ -92,6 +94,9 @@ from node.events.witnessing import (
 
 __all__ = [
     "AnchorReady",
+    "BlocksChosen",
+    "BlocksKept",
+    "BlocksMoving",
     "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
@@ -135,6 +140,7 @@ __all__ = [
     "OfferSeen",
     "OfferUnseen",
     "OfferWithdrawn",
+    "OrderNotAnswered",
     "OrderRefused",
     "PaidOut",
     "PayoutFailed",

@@ -20,6 +20,7 @@ __all__ = [
     "OfferSeen",
     "OfferUnseen",
     "OfferWithdrawn",
+    "OrderNotAnswered",
     "OrderRefused",
     "VoucherNotRedeemable",
     "VoucherRedeemed",
@@ -37,8 +38,12 @@ class NodeReady(Event):
     """The multiaddr of its libp2p host."""
     data: str
     """Where activations come in."""
+    ledger: str
+    """URL of the ledger that it settles on."""
     model: str
     """Its name."""
+    root: bytes
+    """And its root, 32 bytes."""
     blocks: str
     """``START:END``, the end not included."""
     device: str
@@ -164,6 +169,21 @@ class OrderRefused(Event):
 
     def sentence(self) -> str:
         return f"refused an order of {short(self.client)}: {self.reason} [{self.code}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderNotAnswered(Event):
+    """What came as an order was none for this node, or nothing shows that it is paid: no word was given on it."""
+
+    name: ClassVar[str] = "order not answered"
+    level: ClassVar[Level] = Level.DEBUG
+    code: str
+    """As it was answered."""
+    reason: str
+    """For people; it may come from a peer."""
+
+    def sentence(self) -> str:
+        return f"did not answer an order: {self.reason} [{self.code}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -206,10 +206,14 @@ class DataPlane:
             sweeping.cancel()
             lobby.close()
 
-    async def close(self) -> None:
-        """Close every link and end their tasks. Again does nothing."""
+    def hang_up(self) -> None:
+        """End every link: whoever still wants something dials again."""
         for link in tuple(self._links):
             link.abort()
+
+    async def close(self) -> None:
+        """Close every link and end their tasks. Again does nothing."""
+        self.hang_up()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

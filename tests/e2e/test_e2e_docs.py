@@ -142,6 +142,42 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
     assert '"jurisdiction": "DE"' in offers
 
 
+def test_the_market_is_seen_as_printed(folder: Path, forked: Path) -> None:
+    """With one node of half a model: the page's own finds the other half."""
+    with Reader(folder, forked) as reader:
+        for key in ("default", "berlin", "operator"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key operator"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule node run --model {MODEL} --blocks 0:3"))
+        reader.until_ready()
+        said = [out for _, out in follow(reader, ROOT / "docs/how-to/market.md")]
+        offers = json.loads(reader.follow(Block("sh", "joule offers --wait 20 --json")))
+        watched = (folder / "source" / "offers.jsonl").read_text().splitlines()
+        reader.stop()
+    assert "scarcest block" in said[0]
+    assert [json.loads(line)["change"] for line in watched][:1] == ["new"]
+    assert {(each["span"]["start"], each["span"]["end"]) for each in offers} == {(0, 3), (3, 6)}
+    assert "orders came today" in said[-1]
+
+
+def test_a_file_of_prompts_is_answered_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
+        for key in ("default", "berlin", "operator"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key operator --faucet-limit 5"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule node run --model {MODEL} --blocks 0:6 --key berlin"))
+        reader.until_ready()
+        reader.follow(Block("sh", "joule faucet 5"))
+        said = [out for _, out in follow(reader, ROOT / "docs/how-to/batch.md")]
+        answers = [(folder / "source" / name).read_text() for name in ("prompts.answers.jsonl", "cheap.jsonl")]
+        reader.stop()
+    assert "3 of 3" in said[0]
+    assert "saved" in said[1]
+    assert [sorted(json.loads(line)["id"] for line in each.splitlines()) for each in answers] == [
+        ["one", "three", "two"]
+    ] * 2
+
+
 def test_energy_is_measured_as_printed(folder: Path, forked: Path) -> None:
     """Each table is one that a node takes; the commands are for one that runs."""
     page = ROOT / "docs/how-to/measure-energy.md"

@@ -30,6 +30,7 @@ from node.app.holding import Holding
 from node.app.law import law_of, policy_of
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure, meter_of
+from node.app.placement import Placement, room_of
 from node.app.planning import Market, Request
 from node.app.provider_settings import (
     destination_of,
@@ -63,7 +64,7 @@ from node.tariff import FollowedSupply
 from protocol.cosignature import CosigningKey
 from protocol.denials import Denial, DenialKind, Denials
 from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
-from protocol.ids import ModelManifest, checksum_address
+from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import TIME_PROTOCOL
 from protocol.note import NoteKey
 from protocol.offer import Offer, Provenance, Statement
@@ -330,6 +331,39 @@ def _(_world: World) -> None:
     assert drafter(drafter="model", draft_model=str(DEMO))._engine.facts.blocks == 6
     with pytest.raises(ConfigurationError):
         drafter(drafter="model")
+
+
+# Which blocks the market chooses
+
+
+@shows(NodeConfig, "max_blocks")
+def _(_world: World) -> None:
+    rooms = [room_of(load(NodeConfig, flags={"model": str(DEMO), "max_blocks": most})) for most in ("2", "4")]
+    assert [(room.length, room.windows) for room in rooms] == [(2, (0, 1, 2, 3, 4)), (4, (0, 1, 2))]
+    assert room_of(load(NodeConfig, flags={"model": str(DEMO)})).length == 6
+    with pytest.raises(ConfigurationError, match="memory"):
+        room_of(load(NodeConfig, flags={"model": str(DEMO), "kv_tokens": str(2**31 - 1)}))
+
+
+@shows(NodeConfig, "rebalance")
+def _(_world: World) -> None:
+    def moves(seconds: str) -> BlockSpan | None:
+        config = load(NodeConfig, flags={"model": str(DEMO), "max_blocks": "3", "rebalance": seconds})
+        room, mine = room_of(config), SigningKey(bytes([1]) * 32).public_key
+        offers = [an_offer(room.manifest, number, blocks="0:3")[0].replace(reload_s=1) for number in (1, 2)]
+        offers[1] = offers[1].replace(reload_s=None)
+        placement = Placement(room, mine, lambda: offers, epoch_s=config.rebalance_s, events=unheard)
+
+        async def look() -> BlockSpan | None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(4):
+                    return await placement.moved(BlockSpan(start=0, end=3), 1)
+            return None
+
+        return asyncio.run(look())
+
+    assert moves("1") == BlockSpan(start=3, end=6)
+    assert moves("0") is None
 
 
 # What a node measures

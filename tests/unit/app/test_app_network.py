@@ -15,7 +15,7 @@ import pytest_asyncio
 from ledger_world import HandClock, ledger_settings
 from market_offers import address_of, an_offer, key_of
 
-from node.app.network import ANSWER_S, JOIN_S, Network, open_network
+from node.app.network import ANSWER_S, FEW, JOIN_S, Network, open_network
 from node.events import Event
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
@@ -54,6 +54,21 @@ async def heard_by(network: Network, count: int) -> None:
         while len(network.book.offers()) < count:
             network.heard.clear()
             await network.heard.wait()
+
+
+async def test_where_there_are_many_nodes_some_are_connected_to_besides_the_bootstrap_peers(opened: Open) -> None:
+    node, other = await opened(1), await opened(2)
+    for number in range(3, 3 + FEW - 1):
+        node.book.add(sealed_offer(number, addresses=(address_of(number, "/ip4/127.0.0.1/tcp/9"),)))
+    node.book.add(sealed_offer(2, addresses=other.host.addresses))
+    await node.widen()
+    assert await node.host.peers() == []  # so few hear of everything by the bootstrap peers
+    node.book.add(sealed_offer(20, addresses=(address_of(20, "/ip4/127.0.0.1/tcp/9"),)))
+    for _ in range(40):
+        await node.widen()
+        if await node.host.peers():
+            break
+    assert await node.host.peers() == [other.host.peer_id]
 
 
 async def test_an_offer_is_heard_and_shown_to_those_who_ask_for_it(opened: Open) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
-from node.setting_kinds import Fixed, Jurisdictions, Multiaddrs, Span, Whole
+from node.setting_kinds import AUTO, Fixed, Jurisdictions, Multiaddrs, Span, Whole
 from node.settings import declared, load, template
 from protocol.candidates import MAX_LATENCY_WEIGHT
 from protocol.errors import ConfigurationError
@@ -242,6 +242,13 @@ def test_no_value_makes_a_kind_fail_otherwise_than_it_says(raw: Any) -> None:
 def test_a_span_is_read_back_as_it_was_shown(span: tuple[int, int]) -> None:
     literal = tomllib.loads(f"value = {Span().show(span)}")["value"]
     assert Span().parse(literal) == span
+
+
+def test_blocks_may_be_left_to_the_market() -> None:
+    assert Span().parse(" Auto ") == AUTO
+    assert tomllib.loads(f"value = {Span().show(AUTO)}")["value"] == AUTO
+    with pytest.raises(ValueError, match="neither START:END nor auto"):
+        Span().parse("automatic")
 
 
 def test_lists_are_read_back_as_they_were_shown() -> None:

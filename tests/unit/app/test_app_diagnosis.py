@@ -1,0 +1,121 @@
+"""What is found wrong with a node, and why no work came: each reason, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from market_offers import an_offer
+
+from node.app.activity import Told
+from node.app.diagnosis import Symptoms, diagnosed
+from node.app.finding import Finding
+
+READY = {
+    "ledger": "http://127.0.0.1:1",
+    "blocks": "0:4",
+    "model": "demo",
+    "energy_source": "wall",
+    "peer": "/ip4/127.0.0.1/tcp/1/p2p/x",
+}
+WELL = Symptoms(
+    name="0xab",
+    process=7,
+    told=(),
+    ready=READY,
+    has_key=True,
+    book=(an_offer(1), an_offer(2)),
+    own=an_offer(1),
+    clock_off_s=0.4,
+    ledger_error="",
+    free=1_000_000,
+    bond=1_000_000,
+    dialled={"/ip4/127.0.0.1/tcp/4002/tls": ""},
+)
+
+
+def told(event: str, *, code: str = "", count: int = 1, at: int = 0, **last: Any) -> Told:
+    return Told(day=1, event=event, code=code, count=count, last_at=at, last=last)
+
+
+def found(what: str, **changes: Any) -> list[Finding]:
+    return [each for each in diagnosed(replace(WELL, **changes)) if each.what == what]
+
+
+def test_a_node_that_is_well_has_nothing_to_be_done() -> None:
+    busy = (told("job begun", count=3), told("job served", count=3))
+    findings = diagnosed(replace(WELL, told=busy))
+    assert {each.level for each in findings} == {"ok"}
+    assert all(not each.fix for each in findings)
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("clock", {"clock_off_s": 61.0}),
+        ("clock", {"clock_off_s": -61.0}),
+        ("port 4002", {"dialled": {"/ip4/127.0.0.1/tcp/4002/tls": "refused"}}),
+        ("port 4002", {"ready": {**READY, "ledger": "https://ledger.example.org"}}),
+        ("offer", {"own": None}),
+        ("offer", {"told": (told("key in use elsewhere", addresses=["x"]),)}),
+        ("network", {"told": (told("network back", at=1), told("network lost", at=2))}),
+        ("ledger", {"ledger_error": "no answer"}),
+        ("disk refused", {"told": (told("disk refused", reason="full"),)}),
+        ("feed", {"told": (told("feed stale", reason="old"),)}),
+        ("no work", {"own": None}),
+        ("no work", {"own": an_offer(1, (0, 3)), "book": (an_offer(1, (0, 3)),)}),
+        ("no work", {"own": an_offer(1, sessions=0)}),
+    ],
+)
+def test_what_keeps_work_away_is_a_failure_with_its_fix(what: str, changes: dict[str, Any]) -> None:
+    failures = [each for each in found(what, **changes) if each.level == "fail"]
+    assert failures
+    assert all(each.fix for each in failures)
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("clock", {"clock_off_s": 59.0}),
+        ("clock", {"clock_off_s": None}),
+        ("network", {"told": (told("network lost", at=1), told("network back", at=2))}),
+        ("port 4002", {"dialled": {"/ip4/203.0.113.7/tcp/4002/tls": ""}}),
+        ("meter", {"ready": {**READY, "energy_source": "model"}}),
+        ("offer", {"book": None}),
+        ("feed", {"told": (told("feed read"),)}),
+        ("price", {"book": (an_offer(1), an_offer(2, price_out=200_000))}),
+        ("key", {"has_key": False}),
+        ("ledger", {"free": 0}),
+        ("node", {"ready": None}),
+    ],
+)
+def test_what_is_not_that_bad_is_no_failure(what: str, changes: dict[str, Any]) -> None:
+    assert not [each for each in found(what, **changes) if each.level == "fail"]
+
+
+def test_orders_of_today_are_counted_with_the_reasons_for_refusals() -> None:
+    findings = found("work", told=(told("job begun", count=2), told("order refused", code="full", count=5)))
+    assert "7 orders came today: 2 taken, 5 refused" in findings[0].detail
+    (refused,) = found("refused", told=(told("order refused", code="full", count=5, reason="all places taken"),))
+    assert refused.detail == "5 x full: all places taken"
+    assert "max_sessions" in refused.fix
+
+
+def test_why_no_orders_came() -> None:
+    def reasons(**changes: Any) -> str:
+        return " / ".join(each.detail for each in found("no work", **changes))
+
+    assert "no client has asked" in reasons()
+    assert "blocks 3:4" in reasons(own=an_offer(1, (0, 3)), book=(an_offer(1, (0, 3)),))
+    assert "for less" in reasons(book=(an_offer(1), an_offer(2, price_out=200_000)))
+    assert "for less" not in reasons(book=(an_offer(1), an_offer(2, price_out=299_000)))
+    assert "faster" in reasons(book=(an_offer(1), an_offer(2, position_us=10)))
+    assert "where it stands" in reasons(own=an_offer(1, jurisdiction="ZZ"))
+    assert "at stake" in reasons(bond=0)
+    assert reasons(told=(told("job begun"),)) == ""
+
+
+def test_a_node_that_has_not_begun_says_what_it_does() -> None:
+    (node,) = found("node", ready=None, told=(told("starting", step="loading blocks 0:2"),), own=None, dialled={})
+    assert "loading blocks 0:2" in node.detail
