@@ -91,6 +91,8 @@ class SignersAhead:
         """By signature, in order: those that nobody has begun with."""
         self._needed = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._serving: set[asyncio.Task[None]] = set()
+        """Those that have not begun to end."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,7 +104,7 @@ class SignersAhead:
     async def close(self) -> None:
         """End the other processes."""
         self._others = 0
-        for task in self._tasks:
+        for task in self._serving:  # one that is ending its process is left to it
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -113,6 +115,7 @@ class SignersAhead:
         self._expected.update((signed.signature, signed) for signed in operations)
         if not self._tasks and len(self._expected) >= 4 * self._portion:
             self._tasks = [asyncio.create_task(self._serve(), name="signers") for _ in range(self._others)]
+            self._serving.update(self._tasks)
         self._hand_out()
 
     async def need(self, signed: SignedOp) -> None:
@@ -140,6 +143,7 @@ class SignersAhead:
         except (OSError, asyncio.IncompleteReadError) as error:
             _log.warning("a process that finds signers has ended, and the ledger goes on without it: %s", error)
         finally:
+            self._serving = {each for each in self._serving if each is not asyncio.current_task()}
             self._others -= 1
             if self._others <= 0:
                 self._expected.clear()
