@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import TypeVar
 
+from protocol.holders import EVEN, holders_of, priced_demand, supply
 from protocol.offer import Offer
-from protocol.placement import EVEN, holders_of, priced_demand, supply
 from protocol.units import ceil_div
 
 __all__ = ["Concentration", "MarketFigures", "Prices", "concentration", "figures_of", "market_figures"]

@@ -4,38 +4,26 @@ There is no centre: whoever has the same offers computes the same plan, by integ
 on how the offers came in. A node that starts joins where the market lacks most (`lightest`). Once an epoch each node
 makes the plan (`plan`), and those whose turn it is move (`turn`). An epoch's number seeds the order among equals, so
 that the same tie is not broken the same way for ever (docs/spec/market.md, clauses M85 to M89).
-
-What is planned with is what offers say, which is their nodes' own word: `holders_of` bounds what one of them can claim.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median_low
-from typing import Any
 
 import numpy as np
 
-from protocol.offer import Offer
+from protocol.holders import Holder, Ints, by_demand, capacity, supply
 
 __all__ = [
-    "EVEN",
     "HORIZON_S",
-    "Holder",
     "Move",
     "Plan",
-    "capacity",
-    "holders_of",
     "lightest",
     "plan",
-    "priced_demand",
-    "supply",
     "turn",
 ]
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 HORIZON_S = 3_600
 """For so long blocks are expected to be held: what a move brings in this time has to be more than it costs."""
@@ -51,32 +39,6 @@ MOST_CELLS = 16_000_000
 """Placements times blocks that are compared for one move of two together; beyond, nodes move one by one."""
 MOST_WINDOWS = 400_000
 """Windows times nodes in a market where searches begin anew; and windows that one search looks at, five times over."""
-MOST_TIMES = 4
-"""The median of a model's offers: what one of them says beyond is not believed."""
-MOST_RATE = 10**8
-"""Thousandths of a token per second; with it sums over all offers of a book stay in 64 bits."""
-EVEN = 1_000
-"""Demand for a block that is asked for like any other."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A node in a plan: a window of blocks, as long as its memory is."""
-
-    node: bytes
-    """Public key."""
-    start: int
-    length: int
-    """Blocks that it holds."""
-    rate: int
-    """Thousandths of a token per second through all of them, in a session alone; at least 1."""
-    reload_s: int | None
-    """How long it takes to hold others instead; None where it stays."""
-
-    @property
-    def end(self) -> int:
-        """One past its last block."""
-        return self.start + self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,83 +67,6 @@ class Plan:
     def net(self) -> int:
         """Thousandths of a token that are served more while the blocks are held, beyond the cost."""
         return (self.after - self.before) * HORIZON_S - self.cost
-
-
-def holders_of(offers: Iterable[Offer], blocks: int) -> list[Holder]:
-    """The nodes behind offers of one model, each by its newest offer, in the order of their keys.
-
-    Args:
-        blocks: of the model; offers that say another number are passed over.
-    """
-    newest = _newest(offers, blocks)
-    rates = {node: max(1, 10**9 // offer.position_us) for node, offer in newest.items()}
-    most = min(MOST_RATE, MOST_TIMES * median_low(rates.values())) if rates else 1
-    return [
-        Holder(
-            node=node,
-            start=offer.span.start,
-            length=len(offer.span),
-            rate=min(rates[node], most),
-            reload_s=offer.reload_s,
-        )
-        for node, offer in sorted(newest.items())
-    ]
-
-
-def _newest(offers: Iterable[Offer], blocks: int) -> dict[bytes, Offer]:
-    newest: dict[bytes, Offer] = {}
-    for offer in offers:
-        known = newest.get(offer.public_key)
-        if offer.blocks == blocks and (known is None or known.sequence < offer.sequence):
-            newest[offer.public_key] = offer
-    return newest
-
-
-def supply(holders: Sequence[Holder], demand: Sequence[int]) -> Ints:
-    """For each block the thousandths of a token per second that its holders serve, by what is asked for it."""
-    rates = np.zeros(len(demand), dtype=np.int64)
-    for holder in holders:
-        rates[holder.start : holder.end] += holder.rate
-    return _by_demand(rates, demand)
-
-
-def _by_demand(rates: Ints, demand: Sequence[int]) -> Ints:
-    scaled: Ints = rates * EVEN // np.maximum(1, np.asarray(demand, dtype=np.int64))
-    return scaled
-
-
-def capacity(holders: Sequence[Holder], demand: Sequence[int]) -> int:
-    """What the scarcest block is served with: no more can pass through the whole model."""
-    return int(supply(holders, demand).min())
-
-
-def priced_demand(offers: Sequence[Offer], blocks: int) -> list[int]:
-    """What is asked for each block, `EVEN` where it is like the others (clause M86).
-
-    Where all offers of a block have no place left it counts twice; where its blocks are dearer than elsewhere, by as
-    much, from half to twice. A node that refuses jobs says so in its own offer: it has no place, and asks more.
-    """
-    by_node = _newest(offers, blocks)
-    rates, full, paid = (np.zeros(blocks, dtype=np.int64) for _ in range(3))
-    for holder in holders_of(offers, blocks):
-        offer, window, weight = by_node[holder.node], slice(holder.start, holder.end), max(1, holder.rate // 1000)
-        rates[window] += weight
-        full[window] += 0 if offer.limits.sessions else weight
-        paid[window] += weight * _price_of_block(offer)
-    covered = rates > 0
-    if not covered.any():
-        return [EVEN] * blocks
-    price = paid // np.maximum(1, rates)
-    mean = max(1, int(price[covered].sum()) // int(covered.sum()))
-    dear = np.clip(price * EVEN // mean, EVEN // 2, 2 * EVEN)
-    busy = EVEN + full * EVEN // np.maximum(1, rates)
-    asked = np.where(covered, dear * busy // EVEN, EVEN)
-    return [int(each) for each in asked]
-
-
-def _price_of_block(offer: Offer) -> int:
-    """Micro-units for a million generated tokens, bounded so that sums stay in 64 bits."""
-    return min(offer.rates.price_out // len(offer.span), 1 << 24)
 
 
 def lightest(
@@ -342,7 +227,7 @@ def _singles(holders: Sequence[Holder], demand: Sequence[int]) -> Iterator[_Foun
         def moves(row: int, node: bytes = holder.node) -> tuple[Move, ...]:
             return (Move(node, row),)
 
-        yield _Found(np.sort(_by_demand(placed, demand), axis=-1), moves)
+        yield _Found(np.sort(by_demand(placed, demand), axis=-1), moves)
 
 
 def _pairs(holders: Sequence[Holder], demand: Sequence[int]) -> Iterator[_Found]:
@@ -363,7 +248,7 @@ def _pairs(holders: Sequence[Holder], demand: Sequence[int]) -> Iterator[_Found]
                 both = Move(one.node, row // across), Move(two.node, row % across)
                 return tuple(move for move, was in zip(both, (one, two), strict=True) if move.start != was.start)
 
-            yield _Found(np.sort(_by_demand(rows, demand), axis=-1), moves)
+            yield _Found(np.sort(by_demand(rows, demand), axis=-1), moves)
 
 
 def _movable(holders: Sequence[Holder]) -> Iterator[Holder]:

@@ -27,9 +27,10 @@ from node.model_directory import (
     weight_files,
 )
 from protocol.errors import ConfigurationError
+from protocol.holders import holders_of, priced_demand, supply
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.offer import Offer
-from protocol.placement import holders_of, lightest, plan, priced_demand, supply, turn
+from protocol.placement import lightest, plan, turn
 
 __all__ = ["Placement", "Room", "room_of"]
 

@@ -87,7 +87,7 @@ def arbitrary(cls: type[Message]) -> st.SearchStrategy[Any]:
     if "allow" in fields:  # a policy: jurisdictions that exist
         fields["allow"] = fields["deny"] = st.lists(st.sampled_from(["DE", "FR", "EU"]), max_size=3).map(tuple)
         fields["blocs"], fields["origin"] = st.just(BLOCS_NOW), st.sampled_from(["DE", "FR-75"])
-    if "source" in fields:  # a corridor
+    if {"source", "to"} <= fields.keys():  # a corridor
         fields["source"] = fields["to"] = st.sampled_from(["DE", "EU"])
     if "inside_m" in fields:  # an anchor
         fields["place"] = st.sampled_from(["DE", "FR-75"])

@@ -504,14 +504,18 @@ def an_offer(manifest: ModelManifest, number: int, **changes: str) -> tuple[Offe
     key = SigningKey(bytes([number]) * 32)
     flags = {"model": str(DEMO), "jurisdiction": "DE", **changes}
     offer = offered(load(NodeConfig, flags=flags)).replace(
-        public_key=key.public_key, expires_at=NOW + 100, sequence=number, model=manifest.root
+        public_key=key.public_key, expires_at=NOW + 100, sequence=number, model=manifest.root, license=manifest.license
     )
     return offer, seal(offer, key)
 
 
-def bought(config: ClientConfig) -> Any:
-    """Terms and expiry that a request comes to; or why there is no route."""
-    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
+def bought(config: ClientConfig, **changes: str) -> Any:
+    """Terms and expiry that a request comes to; or why there is no route.
+
+    Args:
+        changes: of the model's manifest.
+    """
+    manifest = held_model(load(NodeConfig, flags={"model": str(DEMO)}))[0].replace(**changes)
     offers = [an_offer(manifest, 1), an_offer(manifest, 2, overhead_price="50")]
     market = Market(Request(prompt=(1, 2, 3)), config, manifest, offers, venue=VENUE, clock=lambda: NOW)
     asked = market.worth_asking()
@@ -567,11 +571,12 @@ def _(_world: World) -> None:
 
 @shows(ClientConfig, "licenses")
 def _(_world: World) -> None:
-    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
-    terms, _, _ = bought(load(ClientConfig, flags={"licenses": manifest.license}))
-    assert terms.policy.licenses == (manifest.license,)
-    with pytest.raises(ConfigurationError, match="GPL-3"):
-        bought(load(ClientConfig, flags={"licenses": "GPL-3.0"}))
+    config = load(ClientConfig, flags={"licenses": "Apache-2.0,MIT"})
+    terms, _, _ = bought(config, license="MIT")
+    assert terms.policy.licenses == ("Apache-2.0", "MIT")
+    for unsuitable in ("", "GPL-3.0"):  # not stated, and another one
+        with pytest.raises(ConfigurationError, match="is under"):
+            bought(config, license=unsuitable)
 
 
 @shows(ClientConfig, "lying_anchors")

@@ -25,6 +25,7 @@ TIMES = {"expires_at", "expiry", "grace", "issued_at", "offer_expires_at", "time
     *("notice", "effective", "effective_from", "unlock_at", "us"),
 }
 COMPARED = {
+    "block",
     "bond_multiple",
     "chain_id",
     "flight",
