@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.config import meters, shared
+from node.config import meters, prices, shared
 from node.law_settings import TEN_YEARS_S, Paths, Places
 from node.setting_kinds import (
     Choice,
@@ -234,112 +234,19 @@ class NodeConfig:
         about="What a tonne of CO2 costs you, in a tax or in your own books: part of the floor.",
     )
 
-    overhead_price_micro: int = setting(
-        shared.PER_MILLION,
-        name="overhead_price",
-        table="price",
-        default=0,
-        reloadable=True,
-        about="Cost besides energy, part of the floor that no job goes below.",
-    )
-    capital_price_micro: int = setting(
-        shared.PER_MILLION,
-        name="capital_price",
-        table="price",
-        default=20_000,
-        reloadable=True,
-        about="Share of what the hardware cost, asked above the floor.",
-    )
-    margin_percent: int = setting(
-        Whole("percent of the floor", 0, 400),
-        name="margin",
-        table="price",
-        default=20,
-        reloadable=True,
-        about="Profit asked above the floor.",
-    )
-    margin_policy: str = setting(
-        Choice(("fixed", "utilisation", "book")),
-        table="price",
-        default="fixed",
-        reloadable=True,
-        about="fixed asks the margin always; utilisation asks as much of it as the node is in use; book asks just less "
-        "than the median of others for the same model. None goes below the floor.",
-    )
-    undercut_ppm: int = setting(
-        Fixed("percent of the median", 4, "0", "100"),
-        name="undercut",
-        table="price",
-        default=10_000,
-        reloadable=True,
-        about="How far to stay below the median of others, with margin_policy = book.",
-    )
-    hardware_price_micro: int | None = setting(
-        Fixed("$ per hour", 6, "0", "1000"),
-        name="hardware_price",
-        table="price",
-        default=None,
-        example="0.35",
-        reloadable=True,
-        about="What an hour of the hardware costs: its price less what it will be worth, over its life. It takes the "
-        "place of capital_price.",
-    )
-    target_use_percent: int = setting(
-        Whole("percent of the time", 1, 100),
-        name="target_use",
-        table="price",
-        default=50,
-        reloadable=True,
-        about="The share of its time in which the hardware has to earn hardware_price.",
-    )
-    requote_s: int = setting(
-        Whole("seconds", 0, 3_600),
-        table="price",
-        default=60,
-        reloadable=True,
-        about="The least time between two changes of the asks, but for those at a quarter of an hour and those that "
-        "keep them above the floor.",
-    )
-    requote_above_ppm: int = setting(
-        Fixed("percent", 4, "0", "100"),
-        name="requote_above",
-        table="price",
-        default=20_000,
-        reloadable=True,
-        about="The smallest change of a price for which the asks are changed in between.",
-    )
-    opening_price_micro: int = setting(
-        Fixed("$ per job", 6, "0", "1000"),
-        name="opening_price",
-        table="price",
-        default=1,
-        reloadable=True,
-        about="What taking a job costs, however little is asked for then: places are not for nothing.",
-    )
-    cached_price_percent: int = setting(
-        Whole("percent of a prompt token's price", 0, 100),
-        name="cached_price",
-        table="price",
-        default=10,
-        reloadable=True,
-        about="What a token costs that is still in the attention cache, from a session that the job goes on from.",
-    )
-    late_discount_percent: int = setting(
-        Whole("percent of the price", 0, 100),
-        name="late_discount",
-        table="price",
-        default=0,
-        reloadable=True,
-        about="By how much generated tokens are cheaper that came later than the offer says.",
-    )
-    credit_tokens: int = setting(
-        Whole("tokens", 0, 4_096),
-        name="credit",
-        table="price",
-        default=0,
-        reloadable=True,
-        about="Generated tokens to serve before they are paid, for clients without history here; at most a window.",
-    )
+    overhead_price_micro: int = prices.overhead_price_micro()
+    capital_price_micro: int = prices.capital_price_micro()
+    margin_percent: int = prices.margin_percent()
+    margin_policy: str = prices.margin_policy()
+    undercut_ppm: int = prices.undercut_ppm()
+    hardware_price_micro: int | None = prices.hardware_price_micro()
+    target_use_percent: int = prices.target_use_percent()
+    requote_s: int = prices.requote_s()
+    requote_above_ppm: int = prices.requote_above_ppm()
+    opening_price_micro: int = prices.opening_price_micro()
+    cached_price_percent: int = prices.cached_price_percent()
+    late_discount_percent: int = prices.late_discount_percent()
+    credit_tokens: int = prices.credit_tokens()
 
     settle_fee_share_ppm: int = setting(
         shared.FEE_SHARE,
