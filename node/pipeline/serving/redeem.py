@@ -301,9 +301,11 @@ class Redeemer:
         promised.amount = settled + promised.worth
         # What an operation costs is not spent on less, unless others share it, and there is time and room to wait.
         promised.small = promised.worth <= rules.cost
-        promised.hold(now, rules.grace_s)
         late = now > stored.session.expiry + rules.grace_s
-        return promised.worth == 0 or (promised.small and (late or self._holds_many()))
+        over = promised.worth == 0 or (promised.small and (late or self._holds_many()))
+        if not over:  # else who is stopped before it is done with looks again
+            promised.hold(now, rules.grace_s)
+        return over
 
     def _holds_many(self) -> bool:
         return sum(each.small for each in self._promised.values()) > MOST_SMALL
