@@ -20,7 +20,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # A file's tests stay together, for they share what is slow to start.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash clean
+.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash soak clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -83,6 +83,9 @@ gas: .venv/installed-dev contracts ## Measure the settlement contract's gas on a
 
 twins: .venv/installed-dev contracts ## The Python rules and the contract, at length, and whether mutants of each are found (minutes)
 	@TWINS=long $(BIN)/python -m pytest -q --timeout 7200 tests/integration/contract
+
+soak: .venv/installed-dev ## The tests of whole markets that take a minute each, and every page's commands as printed (about ten minutes)
+	@SOAK=1 $(BIN)/python -m pytest -q $(PARALLEL) -m long
 
 crash: .venv/installed-dev ## The ledger killed at every write and at 200 random moments under load, on SQLite and PostgreSQL (minutes)
 	@CRASH=long $(BIN)/python -m pytest -q -s --timeout 7200 tests/integration/ledger/test_ledger_kills.py

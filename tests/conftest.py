@@ -56,7 +56,13 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that wait and files that compute take turns, so that workers beside one another do both."""
+    """Files that wait and files that compute take turns, so that workers beside one another do both. What is long waits
+    for `make soak`.
+    """
+    if "SOAK" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes a minute: `make soak` runs it"))
     files = [list(of_file) for _, of_file in groupby(items, key=lambda item: item.path)]
     waiting = [each for each in files if WAITING[0] in each[0].path.parents or WAITING[1] in each[0].path.parents]
     computing = [each for each in files if each not in waiting]

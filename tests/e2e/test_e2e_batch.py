@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from local_network import LocalNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.asyncio]
 
 PROMPTS = 3
 TOKENS = 300

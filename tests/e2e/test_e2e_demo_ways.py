@@ -30,6 +30,7 @@ def demo(tools: Path, folder: Path, *arguments: str, status: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_the_route_follows_the_hour(tmp_path: Path, forked: Path) -> None:
     """At noon the sun shines in Berlin; in the evening power is dear there and in Lyon, and not in Reykjavik."""
     taken = {}

@@ -74,6 +74,7 @@ def test_a_ledger_is_run_as_printed(folder: Path) -> None:
     assert said.count("every entry follows the rules") == 2
 
 
+@pytest.mark.long
 def test_a_ledger_with_two_front_ends_is_run_as_printed(folder: Path) -> None:
     with running_postgres() as server, Reader(folder, INSTALLED) as reader:
         reader.names = {
@@ -85,6 +86,7 @@ def test_a_ledger_with_two_front_ends_is_run_as_printed(folder: Path) -> None:
     assert "$0.00 free" in said
 
 
+@pytest.mark.long
 def test_a_ledger_is_witnessed_as_printed(folder: Path, forked: Path) -> None:
     page, port = ROOT / "docs/how-to/witness.md", free_port()
     printed = "\n".join(block.text for block in commands(page))
@@ -142,6 +144,7 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
     assert '"jurisdiction": "DE"' in offers
 
 
+@pytest.mark.long
 def test_the_market_is_seen_as_printed(folder: Path, forked: Path) -> None:
     """With one node of half a model: the page's own finds the other half."""
     with Reader(folder, forked) as reader:
@@ -160,6 +163,7 @@ def test_the_market_is_seen_as_printed(folder: Path, forked: Path) -> None:
     assert "orders came today" in said[-1]
 
 
+@pytest.mark.long
 def test_a_file_of_prompts_is_answered_as_printed(folder: Path, forked: Path) -> None:
     with Reader(folder, forked) as reader:
         for key in ("default", "berlin", "operator"):
@@ -178,6 +182,7 @@ def test_a_file_of_prompts_is_answered_as_printed(folder: Path, forked: Path) ->
     ] * 2
 
 
+@pytest.mark.long
 def test_energy_is_measured_as_printed(folder: Path, forked: Path) -> None:
     """Each table is one that a node takes; the commands are for one that runs."""
     page = ROOT / "docs/how-to/measure-energy.md"
@@ -202,6 +207,7 @@ def test_energy_is_measured_as_printed(folder: Path, forked: Path) -> None:
     assert '"source": "model"' in said[0]
 
 
+@pytest.mark.long
 def test_a_tariff_is_followed_as_printed(folder: Path) -> None:
     """Each file that the page shows is one that a node takes; what it would fetch is not fetched."""
     page = ROOT / "docs/how-to/follow-a-tariff.md"
@@ -219,6 +225,7 @@ def test_a_tariff_is_followed_as_printed(folder: Path) -> None:
     assert drawn.startswith("<svg")
 
 
+@pytest.mark.long
 def test_what_a_node_earns_is_seen_as_printed(folder: Path, forked: Path) -> None:
     """After a job; the table of settings is one that a node takes."""
     page = ROOT / "docs/how-to/earn.md"
@@ -274,6 +281,7 @@ def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path, forked: 
     assert '"verified": true' in listed
 
 
+@pytest.mark.long
 def test_money_is_put_at_stake_as_printed(folder: Path, forked: Path) -> None:
     with Reader(folder, forked) as reader:
         reader.follow(Block("sh", "joule key new && joule key new --name operator"))

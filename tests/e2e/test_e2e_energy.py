@@ -32,6 +32,7 @@ async def until(network: LocalNetwork, name: str, wanted: Callable[[dict[str, An
     raise AssertionError("joule energy --watch has ended")
 
 
+@pytest.mark.long
 async def test_two_nodes_behind_one_plug(tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     async with plugs(Plug(watts=WATTS)) as plug, LocalNetwork(tmp_path) as network:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from local_network import LocalNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.asyncio]
 
 AUTO = ("--max-blocks", "2", "--rebalance", "5")
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from local_network import LocalNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.asyncio]
 
 
 async def test_a_running_market_answers(tmp_path: Path, llama: Path) -> None:
