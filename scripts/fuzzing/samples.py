@@ -59,7 +59,7 @@ def _texts(value: object) -> Iterator[str]:
 
 @cache
 def found_in_vectors() -> dict[str, tuple[bytes, ...]]:
-    """The messages in the vectors and stored files, by kind; envelopes and what is in them both."""
+    """The messages in the vectors and stored files, by kind; envelopes, and what is in them and in others, too."""
     kinds = wire_messages()
     found: dict[str, list[bytes]] = {cls.kind: [] for cls in kinds}
     waiting = [path.read_bytes() for path in sorted((VECTORS / "stored").glob("*.voucher"))]
@@ -77,6 +77,8 @@ def found_in_vectors() -> dict[str, tuple[bytes, ...]]:
         found[value.kind].append(data)
         if isinstance(value, Envelope):
             waiting.append(value.body)
+        within = (getattr(value, name) for name, _ in shapes(type(value)))
+        waiting += [encode(each) for each in within if isinstance(each, Message) and each.kind]
     return {kind: tuple(dict.fromkeys(each))[:12] for kind, each in found.items()}
 
 

@@ -37,6 +37,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import node.demo.forked  # noqa: F401 - says what the processes that others are forked from have imported
 from node.ledger import LedgerClient, LedgerSettings, Proven, run_ledger, schema
 from node.ledger.published import Published
 from node.ledger.rows import Batch
@@ -50,7 +51,6 @@ NEVER = 10**9
 _ATTEMPTS, _AGAIN_S = 600, 0.05
 _READS = ("SELECT", "PRAGMA")
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["dying_ledger"])
 
 
 # In the ledger's process
