@@ -130,7 +130,7 @@ class FollowedSupply:
 
     def _tell(self) -> None:
         now = self.supply.micro_per_kwh, str(self.source)
-        if now == self._told:
+        if self._path is None or now == self._told:  # what settings say, they say
             return
         self._told = now
         self._events(EnergyPriceChanged(micro_per_kwh=now[0], source=now[1]))
