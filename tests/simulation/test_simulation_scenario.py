@@ -34,7 +34,12 @@ BAD = [
     ('allow = ["NO"]', 'allow = "NO"', "demand.lawful.allow must be a list of words", "IS"),
     ('allow = ["NO"]', "allow = [1]", "demand.lawful.allow must be a list of words", "IS"),
     ('allow = ["NO"]', 'allow = ["NO", "NO"]', "names something twice", "leave"),
-    ('allow = ["NO"]', 'allow = ["XX"]', "demand.lawful names 'XX', which is not a known code", "groups: EEA, EU"),
+    (
+        'allow = ["NO"]',
+        'allow = ["XX"]',
+        "demand.lawful names 'XX', which is not a known code",
+        "groups: EEA, EFTA, EU",
+    ),
     ('allow = ["NO"]', 'allow = ["CH"]', "names jurisdiction 'CH', where no region is", "known: AE, NO, US"),
     (
         'jurisdiction = "US"',

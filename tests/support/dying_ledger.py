@@ -48,6 +48,8 @@ from protocol.messages import Session
 __all__ = ["NEVER", "Dying", "People", "begin", "begun"]
 
 NEVER = 10**9
+LOST = 255
+"""Of a process that has ended, and nobody saw how (`multiprocessing.popen_forkserver`)."""
 _ATTEMPTS, _AGAIN_S = 600, 0.05
 _READS = ("SELECT", "PRAGMA")
 _forks = multiprocessing.get_context("forkserver")
@@ -166,7 +168,7 @@ async def begin(settings: LedgerSettings, last: int = NEVER) -> Dying | None:
         except EOFError:
             await asyncio.to_thread(process.join)
             here.close()
-            if process.exitcode == -signal.SIGKILL:
+            if process.exitcode in (-signal.SIGKILL, LOST):
                 return None
             if process.exitcode != 0:
                 raise RuntimeError(f"the ledger ended with status {process.exitcode}") from None

@@ -16,6 +16,7 @@ from node.app.asks import Asks
 from node.app.holding import Holding
 from node.events import Event, OfferPublished, OfferWithdrawn, WorkHeldBack, WorkResumed
 from node.market import Advertiser, Lookout
+from node.market.advertiser import TTL_S
 from node.pipeline.serving.limits import ProviderLimits
 from node.tariff import FollowedSupply
 from protocol.curtailment import AT_EASE, Level, Signal
@@ -190,7 +191,7 @@ async def test_what_is_offered_no_more_is_withdrawn_and_nobody_looks_for_it() ->
     offers[0] = False
     advertiser.renew()
     last = await sent.get()
-    assert (first.expires_at - first.issued_at, last.expires_at - last.issued_at) == (120, 1)
+    assert (first.expires_at - first.issued_at, last.expires_at - last.issued_at) == (TTL_S, 1)
     assert last.sequence > first.sequence
     advertiser.renew()
     await asyncio.sleep(0)

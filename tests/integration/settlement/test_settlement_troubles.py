@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -224,12 +225,21 @@ async def test_a_restart_goes_on_with_what_was_sent(market: ChainMarket, chain: 
         await waits(chain)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    async with market.venue(tmp_path, CLOCK) as after:
-        task = asyncio.create_task(after.settle((pay,), node))
-        await asyncio.wait([task], timeout=0.5)
-        chain.ask("evm_mine")
-        await task
-        assert await settled(after) == (10, 20, 30)
+    asked = threading.Event()
+    with door_to(chain.url) as door:
+
+        def watch(method: str) -> bool:
+            if method == "eth_getTransactionReceipt":  # it has found what was sent, and waits for it
+                asked.set()
+            return False
+
+        door.drop_after = watch
+        async with market.venue(tmp_path, CLOCK, url=door.url) as after:
+            task = asyncio.create_task(after.settle((pay,), node))
+            assert await asyncio.to_thread(asked.wait, 60)
+            chain.ask("evm_mine")
+            await task
+            assert await settled(after) == (10, 20, 30)
     assert sent_by(chain, node.address) == first + 1
 
 

@@ -109,5 +109,7 @@ def test_prices_limits_and_the_log_level_can_change_and_nothing_else() -> None:
         "wait",
         "warm_s",
         "log_level",
+        *("carbon_price", "hardware_price", "margin_policy", "pause_above", "power_cap", "requote_above", "requote_s"),
+        *("target_use", "undercut"),
     }
     assert {field.name for field in dataclasses.fields(NodeConfig)} == {each.field for each in declared(NodeConfig)}
