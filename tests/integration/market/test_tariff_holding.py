@@ -198,7 +198,7 @@ async def test_what_is_offered_no_more_is_withdrawn_and_nobody_looks_for_it() ->
     assert await Lookout(advertiser, nobody, now=lambda: NOW, events=events.append).look()
     offers[0] = True
     advertiser.renew()
-    assert (await sent.get()).expires_at == NOW + 120, "nothing was sent in between"
+    assert (await sent.get()).expires_at == NOW + TTL_S, "nothing was sent in between"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await advertiser.withdraw()
