@@ -77,7 +77,7 @@ async def run_liar(
         engine, energy, speed = measured(config, manifest, held)
         return engine, _Terajoules(energy) if terajoules else energy, speed
 
-    provider.held_model = lambda _config: (manifest, offered)
+    provider.held_model = lambda _config, _chosen: (manifest, offered)
     provider.load_and_measure = load
     config = NodeConfig(
         ledger=target.ledger,
