@@ -21,7 +21,7 @@ from typing import Any
 from node.settlement.gas import Gas, Price
 from node.settlement.kept import ChainFile, Pending
 from node.settlement.rpc import ChainRpc, NodeError, data_of, number_of
-from protocol.errors import LocalError, MalformedError, RuleError, UnreachableError
+from protocol.errors import FundsError, LocalError, MalformedError, RuleError, UnreachableError
 from protocol.ids import Address, checksum_address
 from protocol.signing import SigningKey
 from protocol.transaction import Transaction, transaction_hash
@@ -164,11 +164,12 @@ class Sender:
                     raise
                 free = max(free + 1, await self._count(key.address, "pending"))
                 continue
-            except UnreachableError:
-                pass  # it may have been taken: it is sent again while it is waited for
-            except BaseException:
+            except (RuleError, FundsError):
                 self._file.drop(key.address, nonce=pending.nonce)
                 raise
+            except UnreachableError:
+                pass  # it may have been taken: it is sent again while it is waited for
+            # Where this is stopped before an answer, or none can be read, it may have been taken, too: it stays kept.
             return pending
         raise UnreachableError("others send transactions with this key all the time")
 

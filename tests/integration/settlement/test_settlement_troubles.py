@@ -214,25 +214,37 @@ async def test_an_answer_that_is_lost_sends_nothing_twice(
     assert sent_by(chain, CLIENT.address) == first + 1
 
 
-async def test_a_restart_goes_on_with_what_was_sent(market: ChainMarket, chain: Chain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped_at", ["eth_sendRawTransaction", "eth_getTransactionReceipt"])
+async def test_a_restart_goes_on_with_what_was_sent(
+    market: ChainMarket, chain: Chain, tmp_path: Path, stopped_at: str
+) -> None:
+    """Stopped before the node's answer to what was sent, or while a block is waited for."""
     async with market.venue(tmp_path, CLOCK) as venue:
         await venue.open(SESSION, CLIENT)
     pay, node = voucher_of(venue.domain, SESSION, 10, 20, 30), PROVIDERS[0]
     first = sent_by(chain, node.address)
     chain.ask("evm_setAutomine", False)
-    async with market.venue(tmp_path, CLOCK) as before:
-        task = asyncio.create_task(before.settle((pay,), node))
-        await waits(chain)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    asked = threading.Event()
+    reached, stopped, asked = threading.Event(), threading.Event(), threading.Event()
     with door_to(chain.url) as door:
+
+        def hold(method: str) -> bool:
+            if method == stopped_at:
+                reached.set()
+                stopped.wait(60)
+            return method == stopped_at
 
         def watch(method: str) -> bool:
             if method == "eth_getTransactionReceipt":  # it has found what was sent, and waits for it
                 asked.set()
             return False
 
+        door.drop_after = hold
+        async with market.venue(tmp_path, CLOCK, url=door.url) as before:
+            task = asyncio.create_task(before.settle((pay,), node))
+            assert await asyncio.to_thread(reached.wait, 60)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        stopped.set()
         door.drop_after = watch
         async with market.venue(tmp_path, CLOCK, url=door.url) as after:
             task = asyncio.create_task(after.settle((pay,), node))
