@@ -222,8 +222,12 @@ def _parse(each: Setting, raw: Any, where: str) -> Any:
         raise ConfigurationError(f"{where}: {error}", hint=f"it takes {each.kind.describe()}") from None
 
 
-def template(cls: type[Any], *, title: str) -> str:
-    """A commented TOML file with every setting: written out at its default, or as a comment where there is none."""
+def template(cls: type[Any], *, title: str, values: Any = None) -> str:
+    """A commented TOML file with every setting: written out at its default, or as a comment where there is none.
+
+    Args:
+        values: a configuration whose settings are written instead, where they are not the default.
+    """
     lines = [f"# {title}", "# Flags override environment variables, which override this file.", ""]
     tables: dict[str, list[Setting]] = {}
     for each in declared(cls):
@@ -231,8 +235,20 @@ def template(cls: type[Any], *, title: str) -> str:
     for table, settings in tables.items():
         lines.append(f"[{table}]")
         for each in settings:
+            shown, is_written = _line_of(each, values)
             lines += ["# " + line for line in textwrap.wrap(each.about, 110)]
             lines.append(f"# Takes {each.kind.describe()}; {each.flag}, {each.variable}; default: {each.default_text}")
-            lines.append(f"{'' if each.is_written else '# '}{each.name} = {each.shown}")
+            lines.append(f"{'' if is_written else '# '}{each.name} = {shown}")
             lines.append("")
     return "\n".join(lines)
+
+
+def _line_of(each: Setting, values: Any) -> tuple[str, bool]:
+    """The TOML literal of a setting, and whether it is to count or stands there as an example."""
+    if values is None:
+        return each.shown, each.is_written
+    value = getattr(values, each.field)
+    default = each.default() if callable(each.default) else each.default
+    if value is None or value == default:
+        return each.shown, each.is_written
+    return each.kind.show(value), True

@@ -45,6 +45,7 @@ from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.policy import PolicyMeaning
 from node.cli.receipt_facts import Claims, ListedReceipt, Proven
 from node.cli.settling import ExportedVouchers
+from node.cli.setup import NodeSetUp, Unit
 from node.cli.stakes import Staked
 from node.cli.submit import Batched
 from node.cli.tariff import TariffShown
@@ -136,6 +137,8 @@ PRINTED: dict[str, Printed] = {
     "contract verify": Printed((Contract,)),
     "demo": Printed((DemoFindings,), "An object with the fields of [joule run](#joule-run), and with these"),
     "doctor": Printed((Finding,), "A list of objects"),
+    "node setup": Printed((NodeSetUp,)),
+    "unit": Printed((Unit,)),
 }
 
 

@@ -24,7 +24,7 @@ from protocol.offer import Offer
 from protocol.reach import endpoint_of
 from protocol.standing import DAY_S
 
-__all__ = ["Running", "running_nodes", "symptoms_of"]
+__all__ = ["Running", "clock_off", "running_nodes", "symptoms_of"]
 
 DIAL_S = 3.0
 """For a port of this machine to answer."""
@@ -88,7 +88,7 @@ async def symptoms_of(config: ClientConfig, node: Running, wait_s: float) -> Sym
         has_key=_has_key(config.data_dir, node.address),
         book=book,
         own=own,
-        clock_off_s=await _clock_off(at.ledger),
+        clock_off_s=await clock_off(at.ledger),
         ledger_error=error,
         free=free,
         bond=bond,
@@ -137,7 +137,7 @@ def _has(offers: Any, address: Address) -> bool:
     return any(address_of(offer.public_key) == address for offer in offers)
 
 
-async def _clock_off(url: str) -> float | None:
+async def clock_off(url: str) -> float | None:
     """Seconds by which this clock is ahead of what a ledger's HTTP answers say; they count whole seconds."""
     import aiohttp
 

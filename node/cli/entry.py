@@ -53,6 +53,7 @@ COMMANDS = {
     "contract": "node.cli.contract:contract",
     "demo": "node.cli.demo:demo",
     "doctor": "node.cli.doctor:doctor",
+    "unit": "node.cli.setup:unit",
 }
 """Where each command is, in the order in which a newcomer meets them."""
 

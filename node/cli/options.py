@@ -24,6 +24,7 @@ from protocol.signing import SigningKey
 __all__ = [
     "configured",
     "examples",
+    "flags_of",
     "json_option",
     "key_file",
     "keystore",
@@ -87,6 +88,23 @@ def configured(
             help="Take settings from a TOML file; flags and JOULE_ variables override it.",
         )
         return file_option(wrapped)  # type: ignore[return-value]
+
+    return decorate
+
+
+def flags_of(cls: type[Any], names: Iterable[str]) -> Callable[[Command], Command]:
+    """Give a command a flag for each of these settings, and pass it what was given as ``flags``, by name, unread."""
+    chosen = [each for each in declared(cls) if each.name in frozenset(names)]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(*args: Any, **values: Any) -> Any:
+            given = {each.name: values.pop(each.name) for each in chosen}
+            return command(*args, flags={name: value for name, value in given.items() if value != ()}, **values)
+
+        for each in reversed(chosen):
+            wrapped = _flag(each)(wrapped)
+        return wrapped  # type: ignore[return-value]
 
     return decorate
 

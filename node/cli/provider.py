@@ -11,6 +11,7 @@ import click
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import tell
 from node.cli.running import serve, survive_hangups
+from node.cli.setup import setup
 from node.config import NodeConfig
 from node.settings import template
 from protocol.errors import ConfigurationError
@@ -19,6 +20,9 @@ from protocol.errors import ConfigurationError
 @click.group(epilog=examples("joule node init --out node.toml", "joule node run --config node.toml"))
 def node() -> None:
     """A provider: blocks of a model for hire."""
+
+
+node.add_command(setup)
 
 
 @node.command(

@@ -11,7 +11,7 @@ from node.energy.live import EnergyReport, Power, energy_file, read_report
 from node.energy.metering import Metering
 from node.energy.modelled import SpanSize
 from node.energy.shared import meters_folder
-from node.energy.source import KINDS, MeterSettings, choose_energy
+from node.energy.source import KINDS, MeterSettings, choose_energy, probe_meter
 from node.energy.values import UNITS
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "choose_energy",
     "energy_file",
     "meters_folder",
+    "probe_meter",
     "read_report",
 ]

@@ -21,7 +21,7 @@ from protocol.energy_shares import Roofline
 from protocol.errors import ConfigurationError
 from protocol.offer import Provenance
 
-__all__ = ["KINDS", "MeterSettings", "choose_energy"]
+__all__ = ["KINDS", "MeterSettings", "Probed", "choose_energy", "probe_meter"]
 
 WALL = ("shelly", "tasmota", "http", "command")
 HARDWARE = ("nvml", "amd", "apple", "rapl")
@@ -83,6 +83,40 @@ def choose_energy(
     if settings.milliwatts_per_core is None or gpu:
         return None
     return MeteredEnergy(ProcessorTime(settings.milliwatts_per_core), blocks=blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a node with some settings would take its figures from."""
+
+    text: str
+    """For people, with what it shows now where it is a meter."""
+    is_model: bool
+    """Whether nothing is measured."""
+
+
+def probe_meter(settings: MeterSettings, *, gpu: bool = False) -> Probed | None:
+    """The source, read once; None where there is none. It may wait for a device, for some seconds.
+
+    Raises ConfigurationError, as `choose_energy` does, and MeterError where a meter cannot be read.
+    """
+    _check(settings)
+    if settings.declared_mj is not None:
+        return Probed(f"{settings.declared_mj / 1000:g} J a token, as declared", is_model=True)
+    if settings.kind == "roofline":
+        return Probed("the device's roofline", is_model=True)
+    source, gauges = _gauges(settings, gpu)
+    if gauges:
+        shown = ", ".join(f"{each.name}: {_shown(each)}" for each in gauges)
+        return Probed(f"{source} by {shown}", is_model=False)
+    if settings.milliwatts_per_core is None or gpu:
+        return None
+    return Probed(f"{ProcessorTime(settings.milliwatts_per_core).name}: a model, no measurement", is_model=True)
+
+
+def _shown(gauge: Gauge) -> str:
+    value = gauge.value()
+    return f"{value / 1e6:.1f} W now" if gauge.is_power else f"{value / 3.6e12:.3f} kWh so far"
 
 
 def _check(settings: MeterSettings) -> None:

@@ -126,6 +126,11 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
             "0.0.0.0": "127.0.0.1",
             "203.0.113.7": "127.0.0.1",
             "/run/secrets/joule": str(secret),
+            "joule node setup": f"joule node setup --user --folder {folder / 'setup'} --key operator "
+            f"--passphrase-file {secret}",
+            "/etc/systemd/system/": f"{folder}/",
+            "/etc/joule/ledger.toml": str(folder / "source" / "node.toml"),
+            "/etc/joule/passphrase": str(secret),
         }
         reader.follow(Block("sh", "joule key new --name operator"))
         reader.follow(Block("sh", "# in a terminal of its own\njoule ledger run --key operator"))
