@@ -18,6 +18,9 @@ MOST_BYTES = 4 * 1024 * 1024
 class Lines:
     """Begins to read when it is made, in a running event loop. Nothing waits for its end: the thread ends with the
     process, even where nobody ever writes another line.
+
+    Args:
+        descriptor: stays open until its end was read. Were it closed before, what gets its number next would be read.
     """
 
     def __init__(self, descriptor: int = 0) -> None:

@@ -37,6 +37,7 @@ async def test_whoever_waits_for_a_line_can_be_cancelled() -> None:
     os.write(sink, b"still there\n")
     assert await lines.next() == "still there"
     os.close(sink)
+    assert await lines.next() is None
     os.close(source)
 
 
@@ -55,7 +56,7 @@ async def test_no_more_is_read_than_a_few_lines_ahead() -> None:
             left = left[done:]
         os.close(sink)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     assert await lines.next() == "line 0 with some more to it"
     # A pipe's buffer, what was read of it at once, and a few lines: not all.
