@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: small checkpoints, made once."""
+"""What the end-to-end tests share: small checkpoints and an installed wheel, made once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import make_checkpoint
+from installed_wheel import install_wheel
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "endless"
     make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
     return directory
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the `joule` of a wheel, in an environment without the checkout."""
+    return install_wheel(tmp_path_factory.mktemp("installed"))

@@ -1,4 +1,4 @@
-"""`joule demo --policy`: law changes the route, and the report says why."""
+"""`joule demo --policy`, from a wheel: law changes the route, and the report says why."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ pytestmark = pytest.mark.slow
 
 def demo(tools: Path, folder: Path, policy: str, status: int = 0) -> Any:
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)  # no checkout is at hand
     command = [tools / "joule", "demo", "17 + 25 =", "--policy", policy, "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
 
 
-def test_law_changes_the_route_and_the_report_says_why(tmp_path: Path, forked: Path) -> None:
+def test_law_changes_the_route_and_the_report_says_why(tmp_path: Path, installed: Path) -> None:
     """The node in Reykjavik is cheaper, and first on the route of every other demo."""
-    bound = demo(forked, tmp_path, "eu-only")
+    bound = demo(installed, tmp_path, "eu-only")
     assert bound["by_law"]["route"] == ["milan (IT)", "berlin (DE)", "lyon (FR)"]
     (why,) = bound["by_law"]["left_out"]
     assert why == "reykjavik (IS): IS is not among the jurisdictions you allow (EU)"
