@@ -64,6 +64,7 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
         )
     prefill = _Timed(partial(_prefill, engine, span))
     decode = _Timed(partial(_decode, engine, span))
+    _prefill(engine, span)  # what only the first pass costs is no token's
     energy.calibrate(prefill, decode)
     return engine, energy, Speed(prompt_us=prefill.position_us, position_us=decode.position_us)
 

@@ -292,8 +292,8 @@ class MeteredEnergy:
         """Microjoules for a position of this work; None where the meter does not move."""
         meter = self.meter
         first, began = meter.read(), self._clock()
-        asked, positions = began, 0
-        while (passed := self._clock() - began) < 6 * meter.settle_s:
+        asked, now, positions = began, began, 0
+        while now - began < 6 * meter.settle_s:
             before = self._clock()
             positions += work()
             now = self._clock()
@@ -303,7 +303,7 @@ class MeteredEnergy:
                 continue
             asked, last = now, meter.read()
             spent = last.microjoules - first.microjoules if last.epoch == first.epoch else 0
-            if passed >= meter.settle_s and spent > 0:
+            if now - began >= meter.settle_s and spent > 0:
                 return max(1, ceil_div(spent, positions))
         return None
 

@@ -25,7 +25,8 @@ class ProcessorTime:
     accuracy = NOT_SAID
     every_s = 1.0
     window_s = 5.0
-    settle_s = 0.5
+    settle_s = 0.1
+    """It has no steps, and says the same however short it is read: longer was no steadier, and is all computed."""
 
     def __init__(
         self, milliwatts_per_core: int = MILLIWATTS_PER_CORE, *, clock_ns: Callable[[], int] = time.process_time_ns

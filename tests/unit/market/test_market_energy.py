@@ -181,6 +181,16 @@ def test_calibration_gives_up_on_a_dead_meter() -> None:
     assert energy.offered() is None
 
 
+def test_one_piece_of_work_that_takes_long_is_enough() -> None:
+    bench = Bench()
+    energy = bench.account()
+    slow = bench.task(tokens=2, seconds=40.0, joules=1)
+    energy.calibrate(slow, slow)
+    figure = energy.offered()
+    assert figure is not None
+    assert figure.millijoules_out == 500
+
+
 def test_figures_below_a_millijoule_are_not_lost() -> None:
     bench = Bench()
     energy = bench.account()
