@@ -23,6 +23,7 @@ import node.events
 from node.app.audit import AuditReport
 from node.app.batch import Answer
 from node.app.copies import TailedEntry
+from node.app.kept_receipts import ListedReceipt
 from node.app.planned import PlannedRoute
 from node.app.report import JobReport
 from node.app.settling import HeldSession, Settling
@@ -41,9 +42,10 @@ from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, MovedMoney, Reclaimed
 from node.cli.notices import Announced
+from node.cli.page import PageReady
 from node.cli.peers import Forgotten, RememberedPeer
 from node.cli.policy import PolicyMeaning
-from node.cli.receipt_facts import Claims, ListedReceipt, Proven
+from node.cli.receipt_facts import Claims, Proven
 from node.cli.settling import ExportedVouchers
 from node.cli.setup import NodeSetUp, Unit
 from node.cli.stakes import Staked
@@ -53,6 +55,7 @@ from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
 from node.energy.live import EnergyReport
 from node.events import Event
+from node.page.view import PageState
 from protocol.earnings import JobRecord
 from protocol.market_figures import MarketFigures
 from protocol.offer import Offer
@@ -139,6 +142,9 @@ PRINTED: dict[str, Printed] = {
     "doctor": Printed((Finding,), "A list of objects"),
     "node setup": Printed((NodeSetUp,)),
     "unit": Printed((Unit,)),
+    "page": Printed(
+        (PageReady, PageState), "An object with the first field; the others are those of the page's `/state`"
+    ),
 }
 
 

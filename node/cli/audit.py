@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.app.kept_receipts import read_bundle
 from node.cli.boundary import FAILED
 from node.cli.options import configured, examples, json_option
 from node.cli.output import print_facts, print_json, tell
-from node.cli.receipt import file_argument, read_bundle
+from node.cli.receipt import file_argument
 from node.cli.running import run_job
 from node.config import ClientConfig
 from node.json_values import plain

@@ -54,6 +54,7 @@ COMMANDS = {
     "demo": "node.cli.demo:demo",
     "doctor": "node.cli.doctor:doctor",
     "unit": "node.cli.setup:unit",
+    "page": "node.cli.page:page",
 }
 """Where each command is, in the order in which a newcomer meets them."""
 

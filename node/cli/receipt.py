@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.app.kept_receipts import ListedReceipt, list_kept, read_bundle
 from node.cli.options import configured, examples, json_option
 from node.cli.output import money, print_facts, print_json, print_table
-from node.cli.receipt_facts import Claims, ListedReceipt, Proven, claims, proven
+from node.cli.receipt_facts import Claims, Proven, claims, proven
 from node.config import ClientConfig
 from node.json_values import plain
-from protocol.errors import ConfigurationError, DishonestError, JoulemeshError, LocalError
+from protocol.errors import ConfigurationError, DishonestError
 
 if TYPE_CHECKING:
     from protocol.bundle import Bundle, Verified
@@ -25,17 +26,6 @@ file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type
 @click.group(epilog=examples("joule receipt verify story.json", "joule receipt list"))
 def receipt() -> None:
     """Receipts: the evidence of a paid job."""
-
-
-def read_bundle(file: Path) -> Bundle:
-    """The bundle in a file. Raises LocalError for a file that cannot be read, MalformedError for another one."""
-    from protocol.bundle_file import load_bundle
-
-    try:
-        return load_bundle(file.read_bytes())
-    except OSError as error:
-        hint = "give the file that `joule run` wrote"
-        raise LocalError(f"cannot read {file}: {error.strerror}", code="no-receipt", hint=hint) from None
 
 
 @receipt.command(
@@ -174,14 +164,13 @@ def list_receipts(config: ClientConfig, as_json: bool) -> None:
 
     Those that were kept elsewhere, with `joule run --receipt FILE`, are not among them.
     """
-    folder = config.data_dir / "receipts"
-    found = sorted(map(listed, folder.glob("*.json")), key=lambda each: (each.time, str(each.file)), reverse=True)
+    found = list_kept(config.data_dir)
     if as_json:
         print_json(found)
     elif found:
         print_table(("when", "model", "in", "out", "paid $", "verified", "file"), [_row(each) for each in found])
     else:
-        click.echo(f"no receipts in {folder}: `joule run` keeps them there")
+        click.echo(f"no receipts in {config.data_dir / 'receipts'}: `joule run` keeps them there")
 
 
 def _row(each: ListedReceipt) -> list[str]:
@@ -190,32 +179,6 @@ def _row(each: ListedReceipt) -> list[str]:
     tokens = ["?" if count is None else str(count) for count in (each.tokens_in, each.tokens_out)]
     verified = "yes" if each.error is None else f"NO: {each.error['message']}"
     return [when, each.model or "?", *tokens, paid, verified, str(each.file)]
-
-
-def listed(file: Path) -> ListedReceipt:
-    """A receipt as it stands in the list, whatever is in the file."""
-    from protocol.bundle import verify_bundle
-
-    written, model = int(file.stat().st_mtime), None
-    try:
-        bundle = read_bundle(file)
-        model = bundle.manifest.name
-        verified = verify_bundle(bundle)
-    except JoulemeshError as error:
-        told = {"code": error.code, "message": error.message, "hint": error.hint}
-        return ListedReceipt(
-            file=file, time=written, model=model, tokens_in=None, tokens_out=None, paid=None, verified=False, error=told
-        )
-    return ListedReceipt(
-        file=file,
-        time=written,
-        model=model,
-        tokens_in=verified.tokens_in,
-        tokens_out=verified.tokens_out,
-        paid=sum(verified.amounts),
-        verified=True,
-        error=None,
-    )
 
 
 def _joules(millijoules: int | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ __all__ = [
     "ClaimedSeat",
     "ClaimedTransaction",
     "Claims",
-    "ListedReceipt",
     "Proven",
     "ProvenPlace",
     "ServedPart",
@@ -176,28 +174,6 @@ class Proven:
     confirmations: int | None
     """Blocks on top of the last of these, by a node of the chain that was asked; null where they are taken on trust,
     and for a ledger."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedReceipt:
-    """A file among the receipts."""
-
-    file: Path
-    """Where it is."""
-    time: int
-    """Unix seconds of the file's last change: it is written at the end of a job."""
-    model: str | None
-    """Its name; null where the file is no receipt."""
-    tokens_in: int | None
-    """Prompt tokens that were paid; null where it does not verify."""
-    tokens_out: int | None
-    """Generated tokens that were paid; null where it does not verify."""
-    paid: int | None
-    """Micro-units over all legs; null where it does not verify."""
-    verified: bool
-    """Whether it verifies offline."""
-    error: dict[str, str] | None
-    """``code``, ``message`` and ``hint`` where it does not."""
 
 
 def claims(bundle: Bundle) -> Claims:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from node.cli.boundary import Interrupted
 from node.events import Events, Stopped, Stopping, unheard
 
-__all__ = ["run_job", "serve", "survive_hangups"]
+__all__ = ["run_job", "serve", "serve_quietly", "survive_hangups"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,16 @@ def serve(work: Coroutine[Any, Any, None], *, events: Events, reload: Callable[[
     if signals.received is None:
         raise RuntimeError("the service was cancelled, but not by a signal")
     events(Stopped())
+
+
+def serve_quietly(work: Coroutine[Any, Any, None]) -> None:
+    """As `serve`, for what tells nothing of its end and has nothing to read again."""
+    signals = _Signals()
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_watched(signals, work))
+        return
+    if signals.received is None:
+        raise RuntimeError("the service was cancelled, but not by a signal")
 
 
 def run_job(work: Coroutine[Any, Any, T]) -> tuple[T, int]:

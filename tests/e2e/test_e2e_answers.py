@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from local_network import LocalNetwork
 
@@ -85,11 +86,30 @@ async def test_every_command_of_the_tutorial(tmp_path: Path, llama: Path) -> Non
         sound = await network.joule("ledger", "verify", network.url, "--json")
         assert sound.status == 0
         assert sound.json()["deposited"] == 1_500_000
+        await the_page_shows_it(network)
         for place in changed(receipt):
             refused = await network.joule("receipt", "verify", str(place))
             assert refused.status == 1
             assert refused.err.startswith("error: ")
             assert "Traceback" not in refused.err
+
+
+async def the_page_shows_it(network: LocalNetwork) -> None:
+    """What the live page says of the market, and of the node beside it."""
+    name = next(iter(network.nodes))
+    page = await network.spawn("page", "--port", "0", "--json", name=name)
+    try:
+        url = json.loads(await page.stdout.readuntil(b"}"))["url"]
+        async with aiohttp.ClientSession() as session, session.get(url + "state") as answer:
+            state = await answer.json()
+    finally:
+        page.terminate()
+        assert await page.wait() == 0
+    assert state["network"]["error"] == ""
+    assert [each["uncovered"] for each in state["network"]["models"]] == [[]]
+    assert [each["serves"].partition(" of ")[0] for each in state["nodes"]] == ["blocks 0:2"]
+    assert state["nodes"][0]["days"][0]["jobs"] == 1
+    assert state["client"]["free"] == (await network.joule("balance", "--json", name=name)).json()["free"]
 
 
 def changed(receipt: Path) -> Iterator[Path]:

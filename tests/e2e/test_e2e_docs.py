@@ -255,6 +255,15 @@ def test_what_a_node_earns_is_seen_as_printed(folder: Path, forked: Path) -> Non
     assert "settled 0 vouchers" in said[-1]
 
 
+@pytest.mark.long
+def test_the_page_is_served_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
+        reader.names = {"192.0.2.7": "127.0.0.1", "--host": f"--port {free_port()} --host"}
+        for _ in follow(reader, ROOT / "docs/how-to/watch.md"):
+            pass
+        reader.stop()
+
+
 def test_keys_are_kept_as_printed(folder: Path) -> None:
     with Reader(folder, INSTALLED) as reader:
         for _ in follow(reader, ROOT / "docs/how-to/keys.md"):
