@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from node.cli.entry import COMMANDS, joule
-from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import ClientConfig, GatewayConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.settings import Setting, declared
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -64,11 +64,14 @@ def configuration_page() -> str:
         ("A node: `joule node run`", NodeConfig),
         ("A ledger: `joule ledger run`", LedgerConfig),
         ("A client: `joule run`, `joule offers`, `joule balance`", ClientConfig),
+        ("A gateway: `joule gateway run`, with all settings of a client besides", GatewayConfig),
         ("A witness: `joule witness run`", WitnessConfig),
     ):
         parts.append(f"## {title}\n")
         tables: dict[str, list[Setting]] = {}
         for each in declared(cls):
+            if cls is GatewayConfig and each.table != "gateway":
+                continue  # a client's, above
             tables.setdefault(each.table, []).append(each)
         for table, settings in tables.items():
             parts.append(f"### `[{table}]` {title.partition(':')[0].removeprefix('A ')}\n")

@@ -38,6 +38,7 @@ from node.cli.copies import Exported
 from node.cli.doctor import Finding
 from node.cli.earnings import Earnings
 from node.cli.entry import COMMANDS, joule
+from node.cli.gateway import ShownKey
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed, SetAside, TwoHistories
 from node.cli.money import Balance, MovedMoney, Reclaimed
@@ -120,6 +121,10 @@ PRINTED: dict[str, Printed] = {
     "submit": Printed(
         (Batched, Answer), "An object with these of the first; the output file has one of the second on each line"
     ),
+    "gateway run": Printed((), "[Events](#events), an object on each line"),
+    "gateway key new": Printed((ShownKey,)),
+    "gateway key list": Printed((ShownKey,), "A list of objects"),
+    "gateway key revoke": Printed((ShownKey,)),
     "chat": Printed((JobReport,), "An object for each question, a line each; errors are objects on lines of their own"),
     "receipt list": Printed((ListedReceipt,), "A list of objects, newest first"),
     "receipt show": Printed((Claims,)),

@@ -12,7 +12,7 @@ from node.app.models import Text
 from node.app.prompt import ChatMessage, Prompt
 from protocol.errors import ModelError
 
-__all__ = ["Dialogue"]
+__all__ = ["Dialogue", "plain_turns"]
 
 
 class Dialogue:
@@ -57,7 +57,7 @@ class Dialogue:
         turns = (*self.turns, ChatMessage("user", question))
         prompt = Prompt(messages=turns)
         template = self._text.template()
-        written = _plain(turns) if template is None else template.render(turns)
+        written = plain_turns(turns) if template is None else template.render(turns)
         self._asked = turns, written
         if self._ids and written.startswith(self._written):
             return prompt, [*self._ids, *self._text.encode_on(written[len(self._written) :])]
@@ -86,7 +86,7 @@ class Dialogue:
         return [self._system, *(turn for turn in turns if turn.role != "system")]
 
 
-def _plain(turns: Sequence[ChatMessage]) -> str:
+def plain_turns(turns: Sequence[ChatMessage]) -> str:
     """The turns as text that a model goes on from which has no template. Raises ModelError for a system's word."""
     written = ""
     for turn in turns:

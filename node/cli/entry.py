@@ -39,6 +39,7 @@ COMMANDS = {
     "run": "node.cli.run:run",
     "submit": "node.cli.submit:submit",
     "chat": "node.cli.chat:chat",
+    "gateway": "node.cli.gateway:gateway",
     "receipt": "node.cli.receipt:receipt",
     "audit": "node.cli.audit:audit",
     "peers": "node.cli.peers:peers",

@@ -93,7 +93,7 @@ class EventPrinter:
         self._err = err
         self._gone = False
 
-    def follow(self, config: NodeConfig | LedgerConfig | WitnessConfig | AnchorConfig) -> None:
+    def follow(self, config: NodeConfig | LedgerConfig | ClientConfig | WitnessConfig | AnchorConfig) -> None:
         """Take over a level that has changed while the service runs."""
         self.level = Level.of(config.log_level)
         follow_logs(self.level)

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from node.config.anchor import AnchorConfig
 from node.config.client import ClientConfig
+from node.config.gateway import GatewayConfig
 from node.config.ledger import LedgerConfig
 from node.config.provider import NodeConfig
 from node.config.shared import default_data_dir
 from node.config.witness import WitnessConfig
 
-__all__ = ["AnchorConfig", "ClientConfig", "LedgerConfig", "NodeConfig", "WitnessConfig", "default_data_dir"]
+__all__ = [
+    "AnchorConfig",
+    "ClientConfig",
+    "GatewayConfig",
+    "LedgerConfig",
+    "NodeConfig",
+    "WitnessConfig",
+    "default_data_dir",
+]

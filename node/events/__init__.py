@@ -26,6 +26,7 @@ from node.events.earning import (
     Watching,
     WatchtowerReady,
 )
+from node.events.fronting import AnswerNotBooked, GatewayReady, RequestAnswered, RequestRefused
 from node.events.metering import EnergyNotKept, MeterFailed, MeterNotShared, MeterReadAgain, MeterShared
 from node.events.network import (
     CheckpointNotCompared,
@@ -94,6 +95,7 @@ from node.events.witnessing import (
 
 __all__ = [
     "AnchorReady",
+    "AnswerNotBooked",
     "BlocksChosen",
     "BlocksKept",
     "BlocksMoving",
@@ -111,6 +113,7 @@ __all__ = [
     "Events",
     "FeedNotRead",
     "FeedRead",
+    "GatewayReady",
     "Healed",
     "JobBegun",
     "JobFailed",
@@ -147,6 +150,8 @@ __all__ = [
     "PeerUnreached",
     "PeersNotKept",
     "Released",
+    "RequestAnswered",
+    "RequestRefused",
     "RestartNeeded",
     "Retrying",
     "SessionOpened",

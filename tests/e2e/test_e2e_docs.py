@@ -188,6 +188,27 @@ def test_a_file_of_prompts_is_answered_as_printed(folder: Path, forked: Path) ->
 
 
 @pytest.mark.long
+def test_applications_are_served_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
+        port = str(free_port())
+        reader.names = {"joule gateway run": f"joule gateway run --port {port}", "8640": port}
+        for key in ("default", "berlin"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key default --faucet-limit 5"))
+        reader.follow(
+            Block("sh", f"{SERVICE}\njoule node run --model {MODEL} --blocks 0:6 --key berlin --jurisdiction DE")
+        )
+        reader.until_ready()
+        reader.follow(Block("sh", "joule faucet 5"))
+        said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/gateway.md"))
+        reader.stop()
+    assert '"price_out"' in said
+    assert said.count('"finish_reason": "stop"') + said.count('"finish_reason": "length"') == 2
+    assert "data: [DONE]" in said
+    assert "key  jk-" in re.sub(" +", "  ", said)
+
+
+@pytest.mark.long
 def test_energy_is_measured_as_printed(folder: Path, forked: Path) -> None:
     """Each table is one that a node takes; the commands are for one that runs."""
     page = ROOT / "docs/how-to/measure-energy.md"

@@ -25,6 +25,7 @@ from node.app.anchoring import own_statements
 from node.app.asks import Asks
 from node.app.client import Client, open_client
 from node.app.drafter import load_drafter
+from node.app.gateway import settings_of as settings_of_gateway
 from node.app.held_model import held_model
 from node.app.holding import Holding
 from node.app.law import law_of, policy_of
@@ -48,7 +49,7 @@ from node.app.witness import settings_of as settings_of_witness
 from node.app.witnessed import witnessed_of
 from node.cli.options import unlocked
 from node.cli.output import tell
-from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import AnchorConfig, ClientConfig, GatewayConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.energy import DeclaredEnergy, MeteredEnergy, SpanSize
 from node.energy.source import choose_energy
 from node.engine.device import compute_device
@@ -844,6 +845,18 @@ def _(world: World) -> None:
     assert key.address.hex() == world.keys["buyer"]
 
 
+differ(
+    GatewayConfig,
+    settings_of_gateway,
+    host=("127.0.0.1", "0.0.0.0"),
+    port=("1", "2"),
+    names=("a.example", "b.example"),
+    origins=("https://a.example", "https://b.example"),
+    max_body_kib=("1", "2"),
+    connections=("1", "2"),
+)
+
+
 @shows(NodeConfig, "log_level")
 @shows(LedgerConfig, "log_level")
 @shows(ClientConfig, "log_level")
@@ -865,6 +878,8 @@ def _(_world: World) -> None:
 
 CONFIGURATIONS = (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig, AnchorConfig)
 ALL = [(cls, each.name) for cls in CONFIGURATIONS for each in declared(cls)]
+ALL += [(GatewayConfig, each.name) for each in declared(GatewayConfig) if each.table == "gateway"]
+"""The others are a client's."""
 
 
 @pytest.mark.parametrize(("cls", "name"), ALL, ids=[f"{cls.__name__}-{name}" for cls, name in ALL])

@@ -1,0 +1,25 @@
+"""A front door that speaks OpenAI's API: HTTP in, what is wanted of a market out. It knows no market.
+
+Reading order: `refusals`, `reading`, `limits`, `wanted`, `answering` (what a market is here), `replies`, `keys`,
+`entrance`, `answers`, `service`. `node.app.gateway` joins it with a client.
+"""
+
+from __future__ import annotations
+
+from node.gateway.answering import Answer, Costs, Market, OfferedModel
+from node.gateway.limits import Limits
+from node.gateway.service import Service, ServiceSettings, serving
+from node.gateway.wanted import Turn, Wanted
+
+__all__ = [
+    "Answer",
+    "Costs",
+    "Limits",
+    "Market",
+    "OfferedModel",
+    "Service",
+    "ServiceSettings",
+    "Turn",
+    "Wanted",
+    "serving",
+]

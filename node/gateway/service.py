@@ -1,0 +1,261 @@
+"""The gateway over HTTP, as OpenAI's clients speak it.
+
+======  =========================  ========================================================================
+GET     /v1/models                 what can be asked for now, with price, joules, places and licence
+POST    /v1/chat/completions       an answer to a conversation, whole or streamed
+POST    /v1/completions            a text that goes on, likewise
+GET     /v1/receipts/<id>          the receipt of an answer, as `joule receipt verify` reads it
+======  =========================  ========================================================================
+
+Errors have OpenAI's shape, and name the parameter that they are about. Every answer names its receipts in
+``x-joule-receipt``, one for each choice. Trust: whoever holds this process spends its client's money, and reads what is
+asked through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestPayloadError
+
+from node.events import Events, GatewayReady, RequestRefused
+from node.gateway.answering import Market
+from node.gateway.answers import READ_S, Answers
+from node.gateway.entrance import Caller, Entrance, read_body
+from node.gateway.guests import HEAD_S, Guest, Guests
+from node.gateway.keys import Keys
+from node.gateway.limits import Limits
+from node.gateway.refusals import ApiError, refusal_of
+from node.gateway.replies import model_list
+from node.gateway.wanted import read_chat, read_completion
+from node.ports import Clock
+from node.tasks import Tasks
+from protocol.errors import JoulemeshError, ListenError
+
+__all__ = ["Service", "ServiceSettings", "serving"]
+
+_IDLE_S = 75.0
+_MAX_HEAD_LINE_BYTES = 8 * 1024
+_MAX_HEADERS = 96
+_RECEIPT_ID = re.compile("[0-9a-f]{32}")
+_CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """How a gateway serves."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: tuple[str, ...] = ()
+    """Host names under which it may be asked, besides its own."""
+    origins: tuple[str, ...] = ()
+    """Origins of web pages that may ask."""
+    most_body: int = 8 * 1024 * 1024
+    """Bytes of one request."""
+    most_connections: int = 1024
+    head_s: float = HEAD_S
+    """Seconds for the head of a request."""
+    read_s: float = READ_S
+    """Seconds in which a reader has to make room for what comes next."""
+    bounds: Limits = field(default_factory=Limits)
+    """What holds for every request, whoever asks."""
+
+
+class Service:
+    """The handlers."""
+
+    def __init__(self, market: Market, keys: Keys, entrance: Entrance, answers: Answers, events: Events) -> None:
+        self._market = market
+        self._keys = keys
+        self._entrance = entrance
+        self._answers = answers
+        self._events = events
+
+    def app(self, most_body: int) -> web.Application:
+        """The HTTP application."""
+        app = web.Application(middlewares=[self._edge], client_max_size=most_body)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/v1/models/{name:.+}", self.model)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/completions", self.completion)
+        app.router.add_get("/v1/receipts/{id}", self.receipt)
+        return app
+
+    async def models(self, _request: web.Request) -> web.Response:
+        return web.json_response(model_list(await self._market.models()))
+
+    async def model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        for each in model_list(await self._market.models())["data"]:
+            if name in (each["id"], each["joule"]["root"]):
+                return web.json_response(each)
+        raise ApiError(
+            404, f"nobody offers {name[:64]!r} now", kind="invalid_request_error", code="model_not_found", param="model"
+        )
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answers.give(request, read_chat(await read_body(request), request.headers), request[_CALLER])
+
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        wanted = read_completion(await read_body(request), request.headers)
+        return await self._answers.give(request, wanted, request[_CALLER])
+
+    async def receipt(self, request: web.Request) -> web.StreamResponse:
+        identity = request.match_info["id"]
+        unknown = ApiError(
+            404, "there is no such receipt of this key", kind="invalid_request_error", code="unknown_receipt"
+        )
+        if not _RECEIPT_ID.fullmatch(identity):
+            raise unknown
+        await self._answers.settled(identity)
+        file = self._market.receipt(identity)
+        if not await self._keys.owns(request[_CALLER].key, identity) or not await asyncio.to_thread(file.is_file):
+            raise unknown
+        return web.FileResponse(file, headers={hdrs.CONTENT_TYPE: "application/json"})
+
+    # The edge of a request
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let in whom may ask, and put what fails in OpenAI's shape."""
+        guest = None if request.transport is None else request.transport.get_protocol()
+        if isinstance(guest, Guest):
+            guest.heard()
+        try:
+            return await self._admitted(request, handler)
+        except ApiError as error:
+            self._events(RequestRefused(code=error.code, reason=error.message, status=error.status))
+            return _refused(request, error, self._entrance.origins)
+        finally:
+            if isinstance(guest, Guest):
+                guest.answered()
+
+    async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._entrance.require_place(request)
+            if request.method == hdrs.METH_OPTIONS and hdrs.ORIGIN in request.headers:
+                return _preflight(request)
+            request[_CALLER] = await self._entrance.admit(request)
+            response = await handler(request)
+            if not response.prepared:
+                response.headers.update(_allowed(request, self._entrance.origins))
+            return response
+        except JoulemeshError as error:
+            raise refusal_of(error) from None
+        except web.HTTPException as error:
+            raise _of_aiohttp(error) from None
+        except RequestPayloadError:
+            raise ApiError(400, "the body is not whole", kind="invalid_request_error", code="invalid_body") from None
+        except ConnectionError:
+            raise ApiError(400, "the caller has gone", kind="invalid_request_error", code="gone") from None
+        except (ApiError, asyncio.CancelledError):
+            raise
+        except Exception:  # noqa: BLE001 - the edge of a request: whatever fails must not fail others
+            _log.exception("a request made the gateway fail")
+            raise ApiError(500, "the gateway could not answer", kind="server_error", code="internal") from None
+
+
+def _refused(request: web.Request, error: ApiError, origins: frozenset[str]) -> web.Response:
+    headers = {**error.headers, **_allowed(request, origins)}
+    response = web.json_response(error.to_json(), status=error.status, headers=headers)
+    if request.can_read_body and not request.content.at_eof():
+        response.force_close()  # what nobody asked for is not read to its end
+    return response
+
+
+def _allowed(request: web.Request, origins: frozenset[str]) -> dict[str, str]:
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or origin not in origins:
+        return dict(_HEADERS)
+    return {
+        **_HEADERS,
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
+        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: "x-joule-receipt",
+        hdrs.VARY: "Origin",
+    }
+
+
+def _preflight(request: web.Request) -> web.Response:
+    """A web page that may ask wants to know what it may send."""
+    return web.Response(
+        status=204,
+        headers={
+            **_HEADERS,
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: request.headers[hdrs.ORIGIN],
+            hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, DELETE",
+            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",
+            hdrs.VARY: "Origin",
+        },
+    )
+
+
+def _of_aiohttp(error: web.HTTPException) -> ApiError:
+    code = {404: "unknown_url", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status, "invalid_request")
+    return ApiError(error.status, error.reason, kind="invalid_request_error", code=code)
+
+
+@asynccontextmanager
+async def serving(
+    market: Market, keys: Keys, settings: ServiceSettings, *, tasks: Tasks, clock: Clock, events: Events
+) -> AsyncIterator[str]:
+    """Serve until the block is left, then wait for what was begun; the URL that applications are given.
+
+    Raises ListenError.
+    """
+    entrance = Entrance(keys, host=settings.host, names=settings.names, origins=settings.origins)
+    answers = Answers(
+        market,
+        keys,
+        entrance,
+        bounds=settings.bounds,
+        tasks=tasks,
+        clock=clock,
+        events=events,
+        read_s=settings.read_s,
+    )
+    service = Service(market, keys, entrance, answers, events)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(answers.end)
+        runner = web.AppRunner(
+            service.app(settings.most_body),
+            access_log=None,
+            keepalive_timeout=_IDLE_S,
+            lingering_time=0,
+            handler_cancellation=True,  # a caller that has gone wants no more
+            max_line_size=_MAX_HEAD_LINE_BYTES,
+            max_field_size=_MAX_HEAD_LINE_BYTES,
+            max_headers=_MAX_HEADERS,
+            shutdown_timeout=0.1,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        if runner.server is None:
+            raise RuntimeError("a runner that was set up has a server")
+        guests = Guests(runner.server, most=settings.most_connections, head_s=settings.head_s)
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(guests, settings.host, settings.port)
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+                hint="is another one running there? choose another --port",
+            ) from error
+        stack.callback(server.close)
+        url = _url_of(settings.host, server.sockets[0].getsockname()[1])
+        events(GatewayReady(url=url, key_needed=await entrance.needs_key()))
+        yield url
+
+
+def _url_of(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

@@ -1,0 +1,194 @@
+"""What a request for a chat or a completion wants. All that nothing here can do is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from node.gateway.limits import Limits, limits_from_headers, limits_from_parameters
+from node.gateway.reading import Parameters, parse_body
+from node.gateway.refusals import invalid, unsupported
+
+__all__ = ["MOST_STOPS", "Turn", "Wanted", "read_chat", "read_completion"]
+
+MOST_STOPS = 4
+MOST_STOP_CHARACTERS = 512
+MOST_CHOICES = 16
+MOST_TOKENS = 1_000_000
+MOST_MESSAGES = 4096
+MOST_TEXT = 4 * 1024 * 1024
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: str
+    """``system``, ``user`` or ``assistant``."""
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One request. What is None is as the gateway's settings say."""
+
+    model: str
+    """A name, or the beginning of a root."""
+    messages: tuple[Turn, ...] = ()
+    raw: str | None = None
+    """Text to go on from, instead of messages."""
+    most: int | None = None
+    """Generated tokens at most."""
+    temperature_milli: int | None = None
+    seed: int | None = None
+    """None for another draw each time."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these."""
+    choices: int = 1
+    echo: bool = False
+    """Whether the text to go on from comes first."""
+    stream: bool = False
+    include_usage: bool = False
+    """Whether a stream ends in its usage."""
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def is_chat(self) -> bool:
+        return self.raw is None
+
+
+def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
+    """The body of `/v1/chat/completions`. Raises ApiError."""
+    given = Parameters(parse_body(body))
+    turns = _turns(given.take("messages"))
+    most, most_too = given.whole("max_completion_tokens", 1, MOST_TOKENS), given.whole("max_tokens", 1, MOST_TOKENS)
+    given.refuse("logprobs", False)
+    given.refuse("top_logprobs", 0)
+    given.refuse("tools", [])
+    given.refuse("tool_choice", "none", "auto")
+    given.refuse("functions", [])
+    given.refuse("function_call", "none", "auto")
+    given.refuse("parallel_tool_calls", True, False)
+    given.refuse("response_format", {"type": "text"})
+    given.refuse("modalities", ["text"])
+    given.refuse("prediction")
+    given.refuse("audio")
+    given.refuse("reasoning_effort", "none")
+    given.refuse("verbosity", "medium")
+    given.refuse("web_search_options")
+    return _rest(given, headers, messages=turns, most=most_too if most is None else most)
+
+
+def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
+    """The body of `/v1/completions`. Raises ApiError."""
+    given = Parameters(parse_body(body))
+    prompt = given.take("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        (prompt,) = prompt
+    if not isinstance(prompt, str):
+        raise invalid("prompt", "prompt is one text; several of them, and token ids, are not supported here")
+    if not prompt.strip() or len(prompt) > MOST_TEXT:
+        raise invalid("prompt", "prompt is empty, or too long")
+    most, echo = given.whole("max_tokens", 1, MOST_TOKENS), given.truth("echo")
+    given.refuse("logprobs", 0)
+    given.refuse("best_of", 1)
+    given.refuse("suffix", "")
+    return _rest(given, headers, raw=prompt, echo=echo, most=most)
+
+
+def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted:
+    """What both have in common."""
+    model = given.text("model", most=256)
+    if not model:
+        raise invalid("model", "say which model; GET /v1/models lists them", code="missing_required_parameter")
+    stream, options = given.truth("stream"), given.within("stream_options")
+    include_usage = options.truth("include_usage")
+    options.refuse("include_obfuscation", False, True)  # the length of what is streamed says no more than it
+    options.require_all_taken()
+    limits = limits_from_headers(headers).narrowed(limits_from_parameters(given.within("joule")))
+    wanted = Wanted(
+        model=model,
+        temperature_milli=given.thousandths("temperature", 0, 2),
+        seed=given.whole("seed", 0, 2**63 - 1),
+        stop=_stops(given.take("stop")),
+        choices=given.whole("n", 1, MOST_CHOICES) or 1,
+        stream=stream,
+        include_usage=include_usage,
+        limits=limits,
+        **found,
+    )
+    _refuse_what_no_draw_knows(given)
+    given.require_all_taken()
+    return wanted
+
+
+def _refuse_what_no_draw_knows(given: Parameters) -> None:
+    """Draws depend on logits, temperature, seed and position alone; who asks does not matter to them."""
+    given.refuse("top_p", 1)
+    given.refuse("top_k", 0, -1)
+    given.refuse("min_p", 0)
+    given.refuse("presence_penalty", 0)
+    given.refuse("frequency_penalty", 0)
+    given.refuse("logit_bias", {})
+    given.refuse("service_tier", "auto", "default")
+    given.refuse("store", False)
+    for harmless in ("user", "metadata", "safety_identifier", "prompt_cache_key"):
+        given.take(harmless)
+
+
+def _stops(value: object) -> tuple[str, ...]:
+    stops = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(stops, list) or len(stops) > MOST_STOPS:
+        raise invalid("stop", f"stop is text, or a list of at most {MOST_STOPS} texts")
+    for each in stops:
+        if not isinstance(each, str) or not 0 < len(each) <= MOST_STOP_CHARACTERS:
+            raise invalid("stop", f"each of stop is text of 1 to {MOST_STOP_CHARACTERS} characters")
+    return tuple(stops)
+
+
+def _turns(value: object) -> tuple[Turn, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_MESSAGES:
+        raise invalid("messages", f"messages is a list of 1 to {MOST_MESSAGES} messages")
+    turns = tuple(_turn(f"messages[{number}]", each) for number, each in enumerate(value))
+    if sum(len(turn.content) for turn in turns) > MOST_TEXT:
+        raise invalid("messages", f"the messages have more than {MOST_TEXT} characters")
+    if turns[-1].role != "user":
+        raise invalid("messages", "the last message is the user's: it is what is answered")
+    if any(turn.role == "system" for turn in turns[1:]):
+        raise invalid("messages", "only the first message may be the system's")
+    return turns
+
+
+def _turn(shown: str, value: object) -> Turn:
+    if not isinstance(value, dict):
+        raise invalid(shown, f"{shown} is an object with a role and a content")
+    given = Parameters(value, shown)
+    role = given.text("role", most=32)
+    if role not in ROLES:
+        raise invalid(f"{shown}.role", f"{shown}.role is one of {', '.join(ROLES)}")
+    content = _content(f"{shown}.content", given.take("content"))
+    given.refuse("refusal")
+    given.refuse("tool_calls", [])
+    given.refuse("annotations", [])
+    given.require_all_taken()
+    if not content.strip():
+        raise invalid(f"{shown}.content", f"{shown}.content is empty")
+    return Turn(ROLES[role], content)
+
+
+def _content(shown: str, value: object) -> str:
+    """Text, or the texts of its parts."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Sequence) or not value:
+        raise invalid(shown, f"{shown} is text, or a list of parts of text")
+    texts = []
+    for part in value:
+        match part:
+            case {"type": "text", "text": str(text), **rest} if not rest:
+                texts.append(text)
+            case _:
+                raise unsupported(shown, f"{shown}: only parts such as {{'type': 'text', 'text': ...}} are supported")
+    return "".join(texts)

@@ -1,0 +1,123 @@
+"""A market for the gateway's HTTP part that answers from a script, and remembers what was asked and paid."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from node.events import Event
+from node.gateway import Costs, Limits, OfferedModel, ServiceSettings, Wanted, serving
+from node.gateway.keys import Keys, open_keys
+from node.tasks import owned_tasks
+from protocol.errors import JoulemeshError
+
+NOW = 1_900_000_000
+MODEL = OfferedModel(
+    name="tales", root="ab" * 32, license="MIT", precision="fp32", places=("DE", "FR"), price_in_micro=500_000,
+    price_out_micro=1_250_000, millijoules_per_token=12, heard_at=NOW,
+)  # fmt: skip
+
+
+@dataclass
+class ScriptedAnswer:
+    """Says its words one by one; waits before the one that is a gate."""
+
+    market: ScriptedMarket
+    id: str
+    wanted: Wanted
+    model: str = "tales"
+    tokens_in: int = 3
+    tokens_held: int = 0
+    tokens_out: int = 0
+    finished: str = "length"
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _stream: AsyncGenerator[str] | None = None
+
+    @property
+    def reserved_micro(self) -> int:
+        return 100
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        self._stream = self._words()
+        return self._stream
+
+    async def _words(self) -> AsyncGenerator[str]:
+        for word in self.market.words:
+            if isinstance(word, JoulemeshError):
+                raise word
+            if isinstance(word, asyncio.Event):
+                await word.wait()
+                continue
+            self.tokens_out += 1
+            yield word
+
+    async def close(self) -> Costs:
+        if self._stream is not None:
+            await self._stream.aclose()
+        file = self.market.receipt(self.id)
+        file.write_text('{"receipt": true}')
+        self.closed.set()
+        tokens = {"tokens_in": 3, "tokens_held": 0, "tokens_out": self.tokens_out}
+        return Costs(**tokens, micro=10 * self.tokens_out, receipts=(file,))
+
+
+@dataclass
+class ScriptedMarket:
+    """What `words` says, for every question: text, a gate to wait at, or an error."""
+
+    folder: Path
+    words: Sequence[str | asyncio.Event | JoulemeshError] = ("Once ", "upon ", "a ", "time")
+    refusal: JoulemeshError | None = None
+    asked: list[tuple[str, Wanted]] = field(default_factory=list)
+    """Owners, and what they wanted."""
+    answers: list[ScriptedAnswer] = field(default_factory=list)
+
+    async def models(self) -> Sequence[OfferedModel]:
+        return (MODEL,)
+
+    async def plan(self, wanted: Wanted, *, owner: str) -> ScriptedAnswer:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append((owner, wanted))
+        self.answers.append(ScriptedAnswer(self, f"{len(self.answers):032x}", wanted))
+        return self.answers[-1]
+
+    def receipt(self, identity: str) -> Path:
+        return self.folder / f"{identity}.json"
+
+
+@dataclass
+class Gateway:
+    """One that serves, and a client of it."""
+
+    market: ScriptedMarket
+    keys: Keys
+    url: str
+    http: aiohttp.ClientSession
+    heard: list[Event]
+
+    async def ask(self, path: str = "/chat/completions", *, key: str = "", **body: object) -> tuple[int, object]:
+        """A request's status and what its JSON says."""
+        given = {"model": "tales", "messages": [{"role": "user", "content": "go on"}], **body}
+        if path == "/completions":
+            del given["messages"]
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with self.http.post(self.url + path, json=given, headers=headers) as response:
+            return response.status, await response.json()
+
+
+@asynccontextmanager
+async def gateway(folder: Path, **settings: object) -> AsyncIterator[Gateway]:
+    """A gateway over a scripted market; `settings` are those of `ServiceSettings`, and ``bounds`` are limits."""
+    market, heard = ScriptedMarket(folder), list[Event]()
+    bounds = settings.pop("bounds", Limits())
+    async with open_keys(folder / "keys.sqlite3", lambda: NOW) as keys, owned_tasks() as tasks:
+        given = ServiceSettings(bounds=bounds, **settings)  # type: ignore[arg-type]
+        serve = serving(market, keys, given, tasks=tasks, clock=lambda: NOW, events=heard.append)
+        async with serve as url, aiohttp.ClientSession() as http:
+            yield Gateway(market, keys, url, http, heard)
