@@ -16,7 +16,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from measure_gain import measure
+from measure_gain import Differentiable, measure
 from tokenizers import Tokenizer
 
 from node.engine.engine import Engine
@@ -80,9 +80,9 @@ def run(engine: Engine, sequences: Sequences, answer_tokens: int) -> tuple[Rows,
 
 def skip_a_layer(span: Span) -> None:
     """Leave the second layer out by making it add nothing."""
-    layer = span._layers[1]
-    for weight in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
-        weight.data = torch.zeros_like(weight)
+    layer = span.layers[1]
+    for matrix in (layer.out, layer.down):
+        matrix.weight = torch.zeros_like(matrix.weight)
 
 
 def noise(share: float) -> Callable[[Span], None]:
@@ -90,19 +90,19 @@ def noise(share: float) -> Callable[[Span], None]:
 
     def change(span: Span) -> None:
         generator = torch.Generator().manual_seed(1)
-        for layer in span._layers:
-            for weight in layer.parameters():
-                weight.data = weight * (1 + share * torch.randn(weight.shape, generator=generator))
+        for layer in span.layers:
+            for each in (*layer.matrices, *layer.norms):
+                each.weight = each.weight * (1 + share * torch.randn(each.weight.shape, generator=generator))
 
     return change
 
 
 def quantize_to_int8(span: Span) -> None:
     """Round each matrix to int8 with a scale per output channel."""
-    for layer in span._layers:
-        for weight in (weight for weight in layer.parameters() if weight.ndim == 2):
-            scale = weight.abs().amax(1, keepdim=True) / 127
-            weight.data = (weight / scale).round() * scale
+    for layer in span.layers:
+        for matrix in layer.matrices:
+            scale = matrix.weight.abs().amax(1, keepdim=True) / 127
+            matrix.weight = (matrix.weight / scale).round() * scale
 
 
 def unchanged(_: Span) -> None:
@@ -229,7 +229,7 @@ def measure_model(model: Path, text: str, seeds: int) -> None:
         report("one prompt token altered", distances(_prefills(model, end, other), honest))
     escapes(decoded[b"\0"][:16], seeds)
     print("\n| blocks | gain, median | most | logit margin, median | most |\n|---|---|---|---|---|")
-    span, chosen = load_span(model, 0, blocks), list(sequences.values())[:5]
+    span, chosen = load_span(model, 0, blocks, backend=Differentiable()), list(sequences.values())[:5]
     for leg in (range(blocks // 3, 2 * blocks // 3), range(2 * blocks // 3, blocks), range(1, blocks)):
         print(measure(span, chosen, leg), flush=True)
 

@@ -12,22 +12,32 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
+from node.engine.attention import CpuBackend
+from node.engine.matrices import Matrix, Plain
 from node.engine.span import Span
 
 WINDOW = 16
 Tensor = torch.Tensor
 
 
+class Differentiable(CpuBackend):
+    """Weights as they are: gradients flow through torch's own products alone."""
+
+    def laid_out(self, weight: Tensor, bias: Tensor | None) -> Matrix:
+        return Plain(weight, bias)
+
+
 class _WholeSequence:
     """Attention of one whole sequence that gradients flow through."""
 
     def __init__(self, rows: int) -> None:
-        self.positions = torch.arange(rows).unsqueeze(0)
+        self.positions = torch.arange(rows)
 
     def attend(self, block: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-        group, at = query.shape[0] // key.shape[0], self.positions[0]
+        query, key, value = (each.transpose(0, 1) for each in (query, key, value))
+        group, at = query.shape[0] // key.shape[0], self.positions
         unseen = at[None, :] > at[:, None]
         if window is not None:
             unseen |= at[None, :] <= at[:, None] - window
@@ -38,18 +48,11 @@ class _WholeSequence:
 
 def run_blocks(span: Span, rows: Tensor, first: int, end: int) -> Tensor:
     """Blocks ``[first, end)`` of a whole model over a sequence's rows."""
-    step, hidden = _WholeSequence(len(rows)), rows.unsqueeze(0)
-    rotary = span._rotary(hidden, step.positions)
-    for layer in span._layers[first:end]:
-        hidden = layer(
-            hidden,
-            attention_mask=None,
-            position_ids=step.positions,
-            past_key_values=None,
-            position_embeddings=rotary,
-            span=step,
-        )
-    return hidden[0]
+    step = _WholeSequence(len(rows))
+    rotary = span._shape.rope.at(step.positions, rows.dtype)
+    for layer in span.layers[first:end]:
+        rows = layer.run(rows, rotary, step)
+    return rows
 
 
 def scaled(rows: Tensor) -> Tensor:
@@ -108,7 +111,7 @@ def worst_change(span: Span, rows: Tensor, first: int, end: int, *, beginnings: 
 def worst_margin(span: Span, rows: Tensor, first: int, end: int) -> float:
     """By how much the best logit may fall below another, at most, where every window's input is off by 1."""
     entered = rows.clone().requires_grad_(True)
-    logits = linear(span._norm(run_blocks(span, unscaled(entered), first, end)), span._head)[-1]
+    logits = span._head.of(span._norm.of(run_blocks(span, unscaled(entered), first, end)))[-1]
     best = logits.topk(2).indices
     found = []
     for other in (best[1], logits.argmin()):
@@ -143,6 +146,6 @@ def measure(span: Span, sequences: Sequence[Sequence[int]], blocks: range) -> Ga
         whole = WINDOW * (len(rows) // WINDOW)
         for end in sorted({WINDOW, 2 * WINDOW, whole}):
             gains.append(worst_change(span, rows[:end], blocks.start, blocks.stop)[0])
-            if blocks.stop == len(span._layers):
+            if blocks.stop == len(span.layers):
                 margins.append(worst_margin(span, rows[:end], blocks.start, blocks.stop))
     return Gains(blocks, gains, margins)

@@ -32,7 +32,6 @@ EXTRAS = {
     "pyarrow": "sim",
     "safetensors": "engine",
     "torch": "engine",
-    "transformers": "engine",
     "zeus": "energy",
 }
 """The extra of our distribution that brings an optional package."""

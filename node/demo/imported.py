@@ -9,8 +9,7 @@ from node.importing import importing
 
 MODULES = (
     *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
-    *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile", "transformers.modeling_utils"),
-    *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
+    *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile"),
 )
 
 with importing():

@@ -1,29 +1,28 @@
-"""Attention of packed rows over the paged KV store: what the decoder layers call instead of transformers' own.
+"""Attention of packed rows over the paged KV store.
 
-It is registered under a name of its own; a layer passes on the keyword ``span``, a `CpuPass`, which says where each
-session's rows are and where its keys and values lie. Heads of a key-value group are folded into query rows, so keys
-and values are never copied per head (`enable_gqa` is 4.5 times as slow in bf16 on CPU).
+A `Pass` says where each session's rows are and where its keys and values lie. Heads of a key-value group are folded
+into query rows, so keys and values are never copied per head (`enable_gqa` is 4.5 times as slow in bf16 on CPU).
 
-Where the numbers lie and which kernels run is a `Backend`'s affair: its store, its pass, rows' way in and out.
-`CpuBackend` makes one kernel call a session. A GPU has another over the same `Batch`, whose page tables, positions and
+Where the numbers lie and which kernels run is a `Backend`'s affair: its store, its pass, how weights are laid out,
+rows' way in and out. `CpuBackend` makes one kernel call a session: what these cost is the reading of keys and values,
+which no packing of sessions makes less. A GPU has another over the same `Batch`, whose page tables, positions and
 lengths are what paged varlen kernels take.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from node.engine.kv import PAGE_TOKENS, Batch, Move, Segment
+from node.engine.matrices import Matrix, laid_out
 from node.ports import Activations
 from protocol.errors import ConfigurationError
 
-__all__ = ["ATTENTION", "Backend", "CpuBackend", "Pass", "Store", "register", "span_attention"]
-
-ATTENTION = "joulemesh-span"
-"""Name in transformers' attention registry."""
+__all__ = ["Backend", "CpuBackend", "Pass", "Store"]
 
 
 class Store(Protocol):
@@ -35,12 +34,12 @@ class Pass(Protocol):
 
     @property
     def positions(self) -> torch.Tensor:
-        """Of each packed row in its session, ``[1, rows]``."""
+        """Of each packed row in its session, ``[rows]``."""
 
     def attend(
         self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
     ) -> torch.Tensor:
-        """Store the new keys and values; ``[rows, heads, head_dim]`` from inputs ``[heads, rows, head_dim]``."""
+        """Store the new keys and values; ``[rows, heads, head_dim]``, of which inputs are too."""
 
 
 class Backend(Protocol):
@@ -55,8 +54,11 @@ class Backend(Protocol):
     def move(self, store: Store, move: Move) -> None:
         """Copy keys and values of all blocks to other slots."""
 
+    def laid_out(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Matrix:
+        """A weight ``[out, in]`` from this machine's memory, as rows are multiplied with it fastest."""
+
     def take_in(self, host: torch.Tensor) -> torch.Tensor:
-        """Token ids, rows or weights, from this machine's memory to where they are computed with."""
+        """Token ids, rows or other weights, from this machine's memory to where they are computed with."""
 
     def give_out(self, computed: torch.Tensor) -> Activations:
         """Rows as fp32 in this machine's memory."""
@@ -80,10 +82,19 @@ class _CpuStore:
                 f"no memory for the keys and values of {slots} positions", hint="ask for room for fewer positions"
             ) from error
 
-    def of_block(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of one block, by its index in the whole model."""
-        keys, values = self._store[block - self._first]
-        return keys, values
+    @property
+    def first(self) -> int:
+        """Index of the first block in the whole model."""
+        return self._first
+
+    def runs(self, slots: slice) -> tuple[torch.Tensor, ...]:
+        """Views of slots that lie side by side: for each block its keys and its values, ``[1, kv_heads, n, d]``."""
+        return self._store[:, :, :, slots].flatten(0, 1).unsqueeze(1).unbind()
+
+    @cached_property
+    def whole(self) -> tuple[torch.Tensor, ...]:
+        """For each block its keys and its values, ``[kv_heads, slots, d]``."""
+        return self._store.flatten(0, 1).unbind()
 
     def move(self, move: Move) -> None:
         """Copy what lies in some slots to others, one block after the other: a copy of one is all that it takes."""
@@ -101,32 +112,27 @@ class _CpuPass:
     """
 
     def __init__(self, batch: Batch, store: _CpuStore) -> None:
-        self.positions = torch.cat([torch.arange(s.position, s.end) for s in batch.segments]).unsqueeze(0)
-        self._batch = batch
+        segments = batch.segments
+        self.positions = torch.tensor([at for s in segments for at in range(s.position, s.end)])
+        self._segments = segments
         self._store = store
-        slots = [slot for s in batch.segments for slot in s.slots(s.position, s.end)]
+        slots = [slot for s in segments for slot in s.slots(s.position, s.end)]
         self._new_slots = torch.tensor(slots, dtype=torch.long)
-        self._reach: dict[tuple[int, int | None], _Reach] = {}
+        self._reaches: dict[int | None, list[_Reach]] = {}
 
     def attend(
         self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
     ) -> torch.Tensor:
-        keys, values = self._store.of_block(block)
-        keys.index_copy_(1, self._new_slots, key)
-        values.index_copy_(1, self._new_slots, value)
-        heads, rows, head_dim = query.shape
-        out = query.new_empty((rows, heads, head_dim))
-        for index, segment in enumerate(self._batch.segments):
-            reach = self._reach_of(index, segment, window)
-            first, last = segment.row, segment.row + segment.length
-            attended = _attend(query[:, first:last], reach.view(keys), reach.view(values), reach.mask, scale)
-            out[first:last] = attended.transpose(0, 1)
-        return out
-
-    def _reach_of(self, index: int, segment: Segment, window: int | None) -> _Reach:
-        if (index, window) not in self._reach:
-            self._reach[index, window] = _Reach(segment, window)
-        return self._reach[index, window]
+        at = 2 * (block - self._store.first)
+        self._store.whole[at].index_copy_(1, self._new_slots, key.transpose(0, 1))
+        self._store.whole[at + 1].index_copy_(1, self._new_slots, value.transpose(0, 1))
+        if (reaches := self._reaches.get(window)) is None:
+            reaches = self._reaches[window] = [_Reach(segment, self._store, window) for segment in self._segments]
+        parts = [
+            _attend(query[s.row : s.row + s.length], reach.part(at), reach.part(at + 1), reach.mask, scale)
+            for s, reach in zip(self._segments, reaches, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class CpuBackend:
@@ -148,6 +154,10 @@ class CpuBackend:
             raise TypeError(f"a store of another back end: {type(store).__name__}")
         store.move(move)
 
+    def laid_out(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Matrix:
+        """See `Backend`."""
+        return laid_out(weight, bias)
+
     def take_in(self, host: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""
         return host
@@ -161,23 +171,24 @@ class CpuBackend:
 class _Reach:
     """The keys that one segment's rows may see, and which row may see which."""
 
-    def __init__(self, segment: Segment, window: int | None) -> None:
+    def __init__(self, segment: Segment, store: _CpuStore, window: int | None) -> None:
         # A row at position p sees positions p - window + 1 to p.
         start = 0 if window is None else max(0, segment.position - window + 1)
-        self._run: slice | None = None
+        self._store = store
+        self._runs: tuple[torch.Tensor, ...] | None = None
         self._slots: torch.Tensor | None = None
         if segment.contiguous:
             first = segment.pages[0] * PAGE_TOKENS
-            self._run = slice(first + start, first + segment.end)
+            self._runs = store.runs(slice(first + start, first + segment.end))
         else:
             self._slots = torch.tensor(segment.slots(start, segment.end), dtype=torch.long)
         self.mask = None if segment.length == 1 else _mask(segment, start, window)
 
-    def view(self, stored: torch.Tensor) -> torch.Tensor:
-        """The keys, or values: a view where the pages are contiguous, else gathered."""
-        if self._slots is None:
-            return stored[:, self._run]
-        return stored.index_select(1, self._slots)
+    def part(self, at: int) -> torch.Tensor:
+        """Keys, or values, ``[1, kv_heads, n, d]``: a view where the pages are contiguous, else gathered."""
+        if self._runs is not None:
+            return self._runs[at]
+        return self._store.whole[at].index_select(1, self._slots).unsqueeze(0)  # type: ignore[arg-type]
 
 
 def _mask(segment: Segment, start: int, window: int | None) -> torch.Tensor:
@@ -190,44 +201,19 @@ def _mask(segment: Segment, start: int, window: int | None) -> torch.Tensor:
 def _attend(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> torch.Tensor:
-    """One segment: ``[heads, rows, d]`` over ``[kv_heads, keys, d]`` gives ``[heads, rows, d]``."""
-    heads, rows, head_dim = query.shape
-    kv_heads, seen, _ = keys.shape
+    """One segment: ``[rows, heads, d]`` over ``[1, kv_heads, keys, d]`` gives ``[rows, heads, d]``."""
+    rows, heads, head_dim = query.shape
+    kv_heads, seen = keys.shape[1:3]
     group = heads // kv_heads
     if rows == 1:  # the heads of a group become the rows of one query
-        folded = query.reshape(1, kv_heads, group, head_dim)
-        out = scaled_dot_product_attention(folded, keys.unsqueeze(0), values.unsqueeze(0), scale=scale)
-        return out.reshape(heads, 1, head_dim)
+        out = scaled_dot_product_attention(query.view(1, kv_heads, group, head_dim), keys, values, scale=scale)
+        return out.reshape(1, heads, head_dim)
     shape = (kv_heads, group, seen, head_dim)  # expanded with stride 0: not a copy, and the mask is shared
     out = scaled_dot_product_attention(
-        query.reshape(kv_heads, group, rows, head_dim),
-        keys.unsqueeze(1).expand(shape),
-        values.unsqueeze(1).expand(shape),
+        query.view(rows, kv_heads, group, head_dim).permute(1, 2, 0, 3),
+        keys.transpose(0, 1).expand(shape),
+        values.transpose(0, 1).expand(shape),
         attn_mask=mask,
         scale=scale,
     )
-    return out.reshape(heads, rows, head_dim)
-
-
-def span_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    span: Pass,
-    scaling: float,
-    sliding_window: int | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: ``[1, heads, rows, d]`` in, ``[1, rows, heads, d]`` out."""
-    out = span.attend(int(module.layer_idx), query[0], key[0], value[0], scaling, sliding_window)  # type: ignore[arg-type]
-    return out.unsqueeze(0), None
-
-
-def register() -> None:
-    """Make `ATTENTION` known to transformers; again does no harm."""
-    from transformers.modeling_utils import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, span_attention)
+    return out.permute(2, 0, 1, 3).reshape(rows, heads, head_dim)

@@ -1,30 +1,31 @@
 """A span's weights from disk: only its own tensors are read, and memory for no others is ever set aside.
 
-Layers are built on torch's meta device, which holds shapes without memory, and then take over the tensors read. No
-code from a model directory is run and no pickle is opened.
+One block after the other is read and laid out, so that hardly more memory is needed than what stays. No code from a
+model directory is run and no pickle is opened.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
-from node.engine.attention import ATTENTION, Backend, CpuBackend, register
-from node.engine.span import DTYPES, LayerShape, Span
+from node.engine.architecture import Architecture, architecture
+from node.engine.attention import Backend, CpuBackend
+from node.engine.block import Block, Norm
+from node.engine.matrices import Matrix, Plain
+from node.engine.span import DTYPES, Span
 from node.model_directory import (
-    ARCHITECTURES,
     EMBEDDING,
     HEAD,
     NORM,
     ModelFacts,
+    TensorPlace,
     load_config,
     model_facts,
     tensor_places,
@@ -34,17 +35,6 @@ from protocol.errors import ModelError
 __all__ = ["load_layers", "load_span"]
 
 STORED_DTYPES = ("F32", "F16", "BF16")
-
-# What transformers' configuration and layer classes raise for values that make no model.
-_BAD_CONFIGURATION = (
-    StrictDataclassError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ZeroDivisionError,
-    RuntimeError,
-)
 
 
 def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32", backend: Backend | None = None) -> Span:
@@ -92,100 +82,100 @@ def _load(
     if dtype not in DTYPES:
         raise ModelError(f"unknown precision {dtype!r}", hint=f"use one of {', '.join(DTYPES)}")
     computes = CpuBackend() if backend is None else backend
-    config, layers, norm, rotary = _build(facts, load_config(directory), blocks)
-    read = _read(directory, _wanted(facts, blocks, layers, norm, first=first, last=last), DTYPES[dtype])
-    tensors = {name: computes.take_in(tensor) for name, tensor in read.items()}
-    for block, layer in zip(blocks, layers, strict=True):
-        _fill(layer, f"model.layers.{block}.", tensors)
-    if last:
-        _fill(norm, NORM.removesuffix("weight"), {NORM: tensors[NORM].float()})
-    through = range(blocks[0], blocks[-1] + 1)
-    if first and last:  # a model of its own, whose blocks are counted from 0
-        facts, through = replace(facts, blocks=len(blocks)), range(len(blocks))
-        for number, layer in enumerate(layers):
-            layer.self_attn.layer_idx = number  # type: ignore[union-attr]
+    shape = architecture(facts, load_config(directory))
+    wanted = _wanted(facts, shape, blocks, first=first, last=last)
+    whole = first and last  # a model of its own, whose blocks are counted from 0
+    with _Weights(directory, wanted, DTYPES[dtype], computes) as weights:
+        layers = [
+            Block(
+                shape, number if whole else block, weights.under(f"model.layers.{block}."), computes,
+                window=shape.windows[block],
+            )
+            for number, block in enumerate(blocks)
+        ]  # fmt: skip
+        embedding = weights.take(EMBEDDING) if first else None
+        norm = Norm(weights.take(NORM).float(), shape.epsilon) if last else None
+        head = _head(facts, weights, embedding, computes) if last else None
     return Span(
-        facts,
-        through,
+        replace(facts, blocks=len(blocks)) if whole else facts,
+        shape,
         layers,
-        rotary,
-        shape=LayerShape(config),
         dtype=DTYPES[dtype],
         backend=computes,
-        embedding=tensors[EMBEDDING] if first else None,
-        norm=norm if last else None,
-        head=tensors[EMBEDDING if facts.tied else HEAD].float() if last else None,
+        embedding=embedding,
+        norm=norm,
+        head=head,
     )
 
 
-def _build(
-    facts: ModelFacts, raw: dict[str, Any], blocks: Sequence[int]
-) -> tuple[Any, list[nn.Module], nn.Module, nn.Module]:
-    """Configuration, layers and final norm without memory, and the position embedding, which has no weights."""
-    register()
-    prefix = ARCHITECTURES[facts.model_type]
-    # The one modelling module is imported by name: the Auto classes would be slower and know many more.
-    package = f"transformers.models.{facts.model_type}"
-    configuration = importlib.import_module(f"{package}.configuration_{facts.model_type}")
-    modeling = importlib.import_module(f"{package}.modeling_{facts.model_type}")
-    try:
-        config = getattr(configuration, f"{prefix}Config").from_dict(raw)
-        config._attn_implementation = ATTENTION
-        with torch.device("meta"):
-            layers = [getattr(modeling, f"{prefix}DecoderLayer")(config, block) for block in blocks]
-            norm = getattr(modeling, f"{prefix}RMSNorm")(config.hidden_size, eps=config.rms_norm_eps)
-        rotary = getattr(modeling, f"{prefix}RotaryEmbedding")(config=config)
-    except _BAD_CONFIGURATION as error:
-        why = " ".join(str(error).split())
-        raise ModelError(
-            f"config.json does not describe a {prefix} model: {why}", hint="download config.json again"
-        ) from error
-    for module in (*layers, norm, rotary):
-        module.eval()
-    return config, layers, norm, rotary
+def _head(facts: ModelFacts, weights: _Weights, embedding: torch.Tensor | None, backend: Backend) -> Matrix:
+    """In fp32 whatever the precision is. Where it is the embedding, which lies in memory as it is, it stays that."""
+    if not facts.tied:
+        return backend.laid_out(weights.take(HEAD).float(), None)
+    if embedding is not None and embedding.dtype is torch.float32:
+        return Plain(embedding, None)
+    return backend.laid_out((weights.take(EMBEDDING) if embedding is None else embedding).float(), None)
 
 
 def _wanted(
-    facts: ModelFacts, blocks: Sequence[int], layers: list[nn.Module], norm: nn.Module, *, first: bool, last: bool
+    facts: ModelFacts, shape: Architecture, blocks: Sequence[int], *, first: bool, last: bool
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a span consists of."""
-    wanted = {
-        f"model.layers.{block}.{name}": tuple(tensor.shape)
-        for block, layer in zip(blocks, layers, strict=True)
-        for name, tensor in layer.state_dict().items()
-    }
+    wanted = {f"model.layers.{block}.{name}": size for block in blocks for name, size in shape.tensors(block)}
     table = (facts.vocabulary, facts.hidden_size)
     if first:
         wanted[EMBEDDING] = table
     if last:
-        wanted[NORM] = tuple(norm.state_dict()["weight"].shape)
+        wanted[NORM] = (facts.hidden_size,)
         wanted[EMBEDDING if facts.tied else HEAD] = table
     return wanted
 
 
-def _read(directory: Path, wanted: dict[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    places = tensor_places(directory, set(wanted))
-    for name, place in places.items():
-        if place.shape != wanted[name]:
-            raise ModelError(
-                f"{name} has shape {list(place.shape)}, config.json asks for {list(wanted[name])}",
-                hint="config.json and the weights are of different models: download both again",
-            )
-        if place.dtype not in STORED_DTYPES:
-            raise ModelError(f"{name} is stored as {place.dtype}", hint=f"supported are {', '.join(STORED_DTYPES)}")
-    tensors = {}
-    for path in sorted({place.file for place in places.values()}):
+class _Weights:
+    """The tensors of a span, read one by one. A context: its files are open meanwhile.
+
+    Raises:
+        ModelError: one is missing, has another shape than config.json says, or cannot be read.
+    """
+
+    def __init__(
+        self, directory: Path, wanted: Mapping[str, tuple[int, ...]], dtype: torch.dtype, backend: Backend
+    ) -> None:
+        self._places = tensor_places(directory, set(wanted))
+        for name, place in self._places.items():
+            _check(name, place, wanted[name])
+        self._dtype = dtype
+        self._backend = backend
+        self._stack = ExitStack()
+        self._files: dict[Path, Any] = {}
+
+    def __enter__(self) -> _Weights:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def under(self, prefix: str) -> Callable[[str], torch.Tensor]:
+        """`take` for names after a prefix."""
+        return lambda name: self.take(prefix + name)
+
+    def take(self, name: str) -> torch.Tensor:
+        """One tensor. A copy: a file that is changed under a running node must not change what it computes."""
+        path = self._places[name].file
         try:
-            with safe_open(path, framework="pt") as file:
-                for name in (name for name, place in places.items() if place.file == path):
-                    # Copied: a file that is changed under a running node must not change what it computes.
-                    tensors[name] = file.get_tensor(name).to(dtype, copy=True)
+            if path not in self._files:
+                self._files[path] = self._stack.enter_context(safe_open(path, framework="pt"))
+            tensor = self._files[path].get_tensor(name).to(self._dtype, copy=True)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path.name} cannot be read: {error}", hint="download the model again") from error
-    return tensors
+        return self._backend.take_in(tensor)
 
 
-def _fill(module: nn.Module, prefix: str, tensors: dict[str, torch.Tensor]) -> None:
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    module.load_state_dict(own, strict=True, assign=True)
-    module.requires_grad_(False)
+def _check(name: str, place: TensorPlace, shape: tuple[int, ...]) -> None:
+    if place.shape != shape:
+        raise ModelError(
+            f"{name} has shape {list(place.shape)}, config.json asks for {list(shape)}",
+            hint="config.json and the weights are of different models: download both again",
+        )
+    if place.dtype not in STORED_DTYPES:
+        raise ModelError(f"{name} is stored as {place.dtype}", hint=f"supported are {', '.join(STORED_DTYPES)}")

@@ -1,36 +1,24 @@
-"""Some consecutive blocks of a model, with the embedding before the first and the norm and head after the last.
-
-The decoder layers are transformers' own (pinned: their signature is internal API); everything around them is here.
-"""
+"""Some consecutive blocks of a model, with the embedding before the first and the norm and head after the last."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
+from node.engine.architecture import Architecture
 from node.engine.attention import Backend, Store
+from node.engine.block import Block, Norm
 from node.engine.kv import Batch, Move
+from node.engine.matrices import Matrix
 from node.model_directory import ModelFacts
 from node.ports import Activations
 
-__all__ = ["DTYPES", "LayerShape", "Span"]
+__all__ = ["DTYPES", "Span"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Precision, as a model manifest names it, and torch's name for it."""
-
-
-class LayerShape:
-    """What the KV store needs to know about the layers."""
-
-    __slots__ = ("head_dim", "kv_heads")
-
-    def __init__(self, config: Any) -> None:
-        self.kv_heads = int(config.num_key_value_heads)
-        self.head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 class Span:
@@ -38,38 +26,34 @@ class Span:
 
     Args:
         facts: of the whole model.
-        blocks: this span.
-        layers: transformers' decoder layers, one a block.
-        rotary: its position embedding.
-        shape: of keys and values.
+        shape: of its blocks.
+        blocks: these, one after the other.
         dtype: of weights and activations.
         backend: what computes.
         embedding: ``[vocabulary, hidden_size]``, where the span is the first.
-        norm: the final norm, where it is the last.
+        norm: the final norm, in fp32, where it is the last.
         head: ``[vocabulary, hidden_size]`` in fp32, where it is the last.
     """
 
     def __init__(
         self,
         facts: ModelFacts,
-        blocks: range,
-        layers: Sequence[nn.Module],
-        rotary: nn.Module,
+        shape: Architecture,
+        blocks: Sequence[Block],
         *,
-        shape: LayerShape,
         dtype: torch.dtype,
         backend: Backend,
         embedding: torch.Tensor | None,
-        norm: nn.Module | None,
-        head: torch.Tensor | None,
+        norm: Norm | None,
+        head: Matrix | None,
     ) -> None:
         self.facts = facts
-        self.blocks = blocks
+        self.blocks = range(blocks[0].index, blocks[-1].index + 1)
         self.dtype = dtype
-        self.shape = shape
+        self.layers = list(blocks)
+        """In order."""
+        self._shape = shape
         self._backend = backend
-        self._layers = layers
-        self._rotary = rotary
         self._embedding = embedding
         self._norm = norm
         self._head = head
@@ -77,12 +61,14 @@ class Span:
     @property
     def size(self) -> tuple[int, int]:
         """Parameters that a pass goes through, and the bytes of their weights; of the embedding only rows are read."""
-        parts: list[torch.Tensor] = [each for layer in self._layers for each in layer.parameters()]
-        if self._norm is not None:
-            parts += self._norm.parameters()
+        matrices = [each for block in self.layers for each in block.matrices]
+        norms = [each.weight for block in self.layers for each in block.norms]
         if self._head is not None:
-            parts.append(self._head)
-        return sum(each.numel() for each in parts), sum(each.nbytes for each in parts)
+            matrices.append(self._head)
+        if self._norm is not None:
+            norms.append(self._norm.weight)
+        numbers = sum(each.numbers for each in matrices) + sum(each.numel() for each in norms)
+        return numbers, sum(each.nbytes for each in matrices) + sum(each.nbytes for each in norms)
 
     @property
     def is_first(self) -> bool:
@@ -96,7 +82,7 @@ class Span:
 
     def new_store(self, tokens: int) -> Store:
         """A KV store for these blocks. Raises ConfigurationError where there is no memory."""
-        kv_heads, head_dim = self.shape.kv_heads, self.shape.head_dim
+        kv_heads, head_dim = self._shape.kv_heads, self._shape.head_dim
         return self._backend.new_store(
             self.blocks, tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, dtype=self.dtype
         )
@@ -116,18 +102,11 @@ class Span:
         through = self.blocks if blocks is None else blocks
         with torch.inference_mode():
             step = self._backend.begin(batch, store)
-            hidden = self._enter(packed, through).unsqueeze(0)
-            rotary = self._rotary(hidden, step.positions)
-            for layer in self._layers[through.start - self.blocks.start : through.stop - self.blocks.start]:
-                hidden = layer(
-                    hidden,
-                    attention_mask=None,
-                    position_ids=step.positions,
-                    past_key_values=None,
-                    position_embeddings=rotary,
-                    span=step,
-                )
-            return self._backend.give_out(hidden[0])
+            rows = self._enter(packed, through)
+            rotary = self._shape.rope.at(step.positions, rows.dtype)
+            for block in self.layers[through.start - self.blocks.start : through.stop - self.blocks.start]:
+                rows = block.run(rows, rotary, step)
+            return self._backend.give_out(rows)
 
     def logits(self, rows: Activations) -> Activations:
         """fp32 logits ``[rows, vocabulary]`` after each row of the last block's output.
@@ -137,8 +116,8 @@ class Span:
         if self._norm is None or self._head is None:
             raise ValueError("only the last span of a model has a head")
         with torch.inference_mode():
-            final = self._norm(self._backend.take_in(torch.from_numpy(rows)))
-            return self._backend.give_out(linear(final, self._head))
+            final = self._norm.of(self._backend.take_in(torch.from_numpy(rows)))
+            return self._backend.give_out(self._head.of(final))
 
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:

@@ -9,7 +9,7 @@ import pytest
 
 WITHOUT_ENGINE = """
 import sys
-for name in ("torch", "transformers", "safetensors", "matplotlib", "pyarrow", "asyncpg", "zeus"):
+for name in ("torch", "safetensors", "matplotlib", "pyarrow", "asyncpg", "zeus"):
     sys.modules[name] = None  # an import of it raises
 import node.app.client, node.app.ledger, node.app.network, node.app.provider, node.app.models
 import node.cli.run, node.cli.offers, node.cli.money, node.cli.receipt, node.cli.audit, node.cli.ledger

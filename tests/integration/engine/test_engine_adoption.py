@@ -172,7 +172,7 @@ def test_rows_that_overflow_take_back_what_they_were_to_replace(checkpoint) -> N
     engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
     rows = np.ones((4, 64), dtype=np.float32)
     ok(engine.forward([StepInput(session=b"s", position=0, length=4, data=rows, draws=0)])[0])
-    engine.span._layers[0].mlp.down_proj.weight[0, 0] = 3e38
+    engine.span.layers[0].down.weight = engine.span.layers[0].down.weight * 3e38
     (result,) = engine.forward([StepInput(session=b"s", position=2, length=2, data=rows[2:], draws=0)])
     assert isinstance(result, MalformedError)
     assert result.code == "not-finite"

@@ -22,7 +22,7 @@ from node.engine.span import Span
 from node.ports import Activations
 from protocol.audit import Verdict, judge
 from protocol.fingerprint import NUMBERS, distance_ppm, sketch
-from scripts.measure_gain import entering, scaled, unscaled, worst_change
+from scripts.measure_gain import Differentiable, entering, scaled, unscaled, worst_change
 
 TOLERANCE = tolerance().distance_ppm
 
@@ -40,10 +40,10 @@ def noise_like(rows: Activations, seed: int) -> Activations:
 
 
 def quantize_to_int8(span: Span) -> None:
-    for layer in span._layers:
-        for weight in (weight for weight in layer.parameters() if weight.ndim == 2):
-            scale = weight.abs().amax(1, keepdim=True) / 127
-            weight.data = (weight / scale).round() * scale
+    for layer in span.layers:
+        for matrix in layer.matrices:
+            scale = matrix.weight.abs().amax(1, keepdim=True) / 127
+            matrix.weight = (matrix.weight / scale).round() * scale
 
 
 def signs(seed: bytes, count: int, width: int) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_rows_64_apart_that_cancel_convict_their_maker() -> None:
 def test_a_change_below_the_tolerance_that_honest_blocks_enlarge_most_convicts_nobody(honest: Served) -> None:
     """Leg 0 sends what differs in the direction that leg 1 amplifies most: leg 1 is seen to be off, leg 0 is not."""
     start, end = honest.windows[0]
-    whole = load_span(MODEL, 0, ENDS[-1])
+    whole = load_span(MODEL, 0, ENDS[-1], backend=Differentiable())
     entered = entering(whole, honest.tokens[:end], ENDS[0])
     gain, worst = worst_change(whole, entered, ENDS[0], ENDS[1])
 

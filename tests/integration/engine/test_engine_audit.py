@@ -109,27 +109,23 @@ def test_a_token_that_was_not_drawn_has_a_margin_in_logits(served: Served) -> No
 
 
 def skip_a_layer(span: Span) -> None:
-    span._layers = [*span._layers[:1], *span._layers[2:]]
+    del span.layers[1]
 
 
 def add_noise(share: float) -> Callable[[Span], None]:
     def change(span: Span) -> None:
         generator = torch.Generator().manual_seed(9)
-        for weight in weights(span):
-            weight.data = weight * (1 + share * torch.randn(weight.shape, generator=generator))
+        for layer in span.layers:
+            for each in (*layer.matrices, *layer.norms):
+                each.weight = each.weight * (1 + share * torch.randn(each.weight.shape, generator=generator))
 
     return change
 
 
 def quantize_to_int8(span: Span) -> None:
-    for weight in weights(span):
-        if weight.ndim == 2:
-            scale = weight.abs().amax(1, keepdim=True) / 127
-            weight.data = (weight / scale).round() * scale
-
-
-def weights(span: Span) -> list[torch.nn.Parameter]:
-    return [parameter for layer in span._layers for parameter in layer.parameters()]
+    for matrix in (matrix for layer in span.layers for matrix in layer.matrices):
+        scale = matrix.weight.abs().amax(1, keepdim=True) / 127
+        matrix.weight = (matrix.weight / scale).round() * scale
 
 
 def nothing(_: Span) -> None:

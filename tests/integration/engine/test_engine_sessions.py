@@ -294,7 +294,8 @@ def test_rows_that_overflow_inside_are_their_senders_fault(checkpoint) -> None:
     """Passed on, the infinities would look like this node's own."""
     engine = Engine.load(checkpoint("llama"), 3, 4, kv_tokens=64)
     engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
-    engine.span._layers[0].mlp.down_proj.weight[0, 0] = 3e38  # stands for a weight that a huge row can reach
+    matrix = engine.span.layers[0].down
+    matrix.weight = matrix.weight * 3e38  # stands for weights that a huge row can reach
     (result,) = engine.forward([item(b"s", 0, ROWS, draws=1)])
     assert refusal(result) == "not-finite"
     assert engine.length(b"s") == 0

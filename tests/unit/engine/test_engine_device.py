@@ -21,7 +21,7 @@ def test_the_blocks_lie_on_the_device_that_is_named() -> None:
     assert named.count >= 1
     assert named.memory_bytes > 2**28
     span = load_span(DEMO, 0, 1)
-    assert {each.device.type for layer in span._layers for each in layer.parameters()} == {named.kind}
+    assert {each.weight.device.type for layer in span.layers for each in layer.matrices} == {named.kind}
 
 
 def test_a_machine_that_does_not_name_its_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""What ``config.json`` says of a block's shape: which numbers it has, which of them carry biases and norms.
+
+The defaults are those of the model families: published configurations leave out what is usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from node.engine.rope import Rope
+from node.model_directory import ARCHITECTURES, ModelFacts
+from protocol.errors import ModelError
+
+__all__ = ["Architecture", "architecture"]
+
+THETA = 10_000.0
+"""Base of the position embedding where a configuration names none."""
+WINDOW = 4096
+"""Positions of a sliding window where a configuration names none."""
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The blocks of one model."""
+
+    hidden: int
+    """Width of a row."""
+    intermediate: int
+    """Width between the products of the second half of a block."""
+    heads: int
+    kv_heads: int
+    """Heads of keys and values; each serves as many of the others as there are to one of them."""
+    head_dim: int
+    epsilon: float
+    """What a norm adds to the mean of squares."""
+    qkv_bias: bool
+    out_bias: bool
+    """Of the product that ends the first half."""
+    mlp_bias: bool
+    head_norms: bool
+    """Whether each head of queries and keys is normed before it is turned."""
+    windows: tuple[int | None, ...]
+    """For each block, how many positions a row sees, itself included; None for all."""
+    rope: Rope
+
+    def tensors(self, block: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names, after the block's prefix, and shapes of a block's tensors."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        yield "input_layernorm.weight", (self.hidden,)
+        for name, width in (("q", queries), ("k", keys), ("v", keys)):
+            yield from _product(f"self_attn.{name}_proj", width, self.hidden, self.qkv_bias)
+        yield from _product("self_attn.o_proj", self.hidden, queries, self.out_bias)
+        if self.head_norms:
+            yield "self_attn.q_norm.weight", (self.head_dim,)
+            yield "self_attn.k_norm.weight", (self.head_dim,)
+        yield "post_attention_layernorm.weight", (self.hidden,)
+        for name in ("gate", "up"):
+            yield from _product(f"mlp.{name}_proj", self.intermediate, self.hidden, self.mlp_bias)
+        yield from _product("mlp.down_proj", self.hidden, self.intermediate, self.mlp_bias)
+
+
+def _product(name: str, out: int, width: int, bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (out, width)
+    if bias:
+        yield f"{name}.bias", (out,)
+
+
+def architecture(facts: ModelFacts, config: Mapping[str, Any]) -> Architecture:
+    """The shape of a model's blocks. Raises ModelError where the configuration describes none."""
+    try:
+        return _described(facts, config)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ModelError(
+            f"config.json does not describe a {ARCHITECTURES[facts.model_type]} model: {why}",
+            hint="download config.json again",
+        ) from error
+
+
+def _described(facts: ModelFacts, config: Mapping[str, Any]) -> Architecture:
+    family, heads = facts.model_type, _integer(config, "num_attention_heads")
+    if config.get("hidden_act", "silu") not in ("silu", "swish"):
+        raise ValueError(f"hidden_act = {config['hidden_act']!r}, where silu is known")
+    kv_heads = _integer(config, "num_key_value_heads", 8 if family == "mistral" else heads)
+    if config.get("head_dim") is None and family == "llama" and facts.hidden_size % heads:
+        raise ValueError(f"{facts.hidden_size} dimensions for {heads} heads")
+    head_dim = _integer(config, "head_dim", 128 if family == "qwen3" else facts.hidden_size // heads)
+    if heads % kv_heads or head_dim % 2:
+        raise ValueError(f"{heads} heads of {head_dim} dimensions over {kv_heads} of keys and values")
+    epsilon = config.get("rms_norm_eps", 1e-6)
+    if not isinstance(epsilon, float | int) or isinstance(epsilon, bool) or not 0 <= epsilon < 1:
+        raise ValueError(f"rms_norm_eps = {epsilon!r}")
+    biased = _flag(config, "attention_bias") and family in ("llama", "qwen3")
+    return Architecture(
+        hidden=facts.hidden_size,
+        intermediate=_integer(config, "intermediate_size"),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        epsilon=float(epsilon),
+        qkv_bias=biased or family == "qwen2",
+        out_bias=biased,
+        mlp_bias=_flag(config, "mlp_bias") and family == "llama",
+        head_norms=family == "qwen3",
+        windows=_windows(facts, config),
+        rope=Rope(_rope_parameters(config), head_dim=head_dim, context=facts.max_context),
+    )
+
+
+def _windows(facts: ModelFacts, config: Mapping[str, Any]) -> tuple[int | None, ...]:
+    if facts.model_type == "llama":
+        return (None,) * facts.blocks
+    window = config.get("sliding_window", WINDOW)
+    if facts.model_type.startswith("qwen") and not _flag(config, "use_sliding_window"):
+        window = None
+    if window is None:
+        return (None,) * facts.blocks
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        raise ValueError(f"sliding_window = {window!r}")
+    if facts.model_type == "mistral":
+        return (window,) * facts.blocks
+    kinds = config.get("layer_types")
+    if kinds is None:
+        full = config.get("max_window_layers", 28)
+        return tuple(window if block >= full else None for block in range(facts.blocks))
+    if not isinstance(kinds, list) or len(kinds) != facts.blocks or not set(kinds) <= {SLIDING, FULL}:
+        raise ValueError("layer_types does not say of each block what it sees")
+    return tuple(window if kind == SLIDING else None for kind in kinds)
+
+
+def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As newer configurations give them; older ones name the base beside the rest, and may call the type ``type``."""
+    given = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    given.setdefault("rope_type", given.get("type", "default"))
+    given.setdefault("rope_theta", config.get("rope_theta", THETA))
+    for name in ("original_max_position_embeddings", "partial_rotary_factor"):
+        if config.get(name) is not None:
+            given[name] = config[name]
+    return given
+
+
+def _integer(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} = {value!r}")
+    return value
+
+
+def _flag(config: Mapping[str, Any], name: str) -> bool:
+    value = config.get(name) or False
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} = {value!r}")
+    return value
