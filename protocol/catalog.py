@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from protocol.codec import Count, Message, Size, TextSize, message
+from protocol.codec import Count, Message, Size, TextSize, Uint, message
 from protocol.ids import Bytes32, Name, PublicKeyBytes
 
 __all__ = [
     "CLIENT_FILES",
+    "MARK_BYTES",
     "MAX_FILE_BYTES",
+    "MAX_LACKING",
+    "MAX_MARKS",
     "FileRequest",
+    "LackingRequest",
     "ManifestRequest",
     "OfferList",
     "OffersRequest",
@@ -20,6 +24,11 @@ __all__ = [
 CLIENT_FILES = ("chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
 """The files of a model that a client needs and may ask a provider for; weights are not among them."""
 MAX_FILE_BYTES = 32 * 1024 * 1024
+MARK_BYTES = 16
+MAX_MARKS = 1024
+"""Of one question for what is lacking."""
+MAX_LACKING = 256
+"""Offers in the answer to it."""
 
 
 @message("offers-request/2")
@@ -37,6 +46,18 @@ class OfferList(Message):
     """Sealed offers, newest first; each is checked like one from gossip."""
 
     sealed: Annotated[tuple[Annotated[bytes, Size(1, 8 * 1024)], ...], Count(0, 4096)]
+
+
+@message("lacking-request/1")
+class LackingRequest(Message):
+    """Which offers of this part do you know that I lack? The answer is an `OfferList`."""
+
+    parts: Annotated[int, Uint(16)]
+    """Into which the asker has divided all offers."""
+    part: Annotated[int, Uint(16)]
+    """Below `parts`."""
+    held: Annotated[tuple[Annotated[bytes, Size(MARK_BYTES)], ...], Count(0, MAX_MARKS)]
+    """A mark for each offer of this part that the asker has, in no order."""
 
 
 @message("manifest-request/1")

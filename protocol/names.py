@@ -10,6 +10,7 @@ __all__ = [
     "CHALLENGE_PROTOCOL",
     "CHECKPOINTS_TOPIC",
     "DATA_ALPN",
+    "LACKING_PROTOCOL",
     "MODEL_PROTOCOL",
     "OFFERS_TOPIC",
     "ORDER_PROTOCOL",
@@ -22,6 +23,8 @@ CHECKPOINTS_TOPIC = "joulemesh/checkpoints/1"
 """Signed checkpoints of ledgers, so that one that shows different people different histories is caught."""
 BOOK_PROTOCOL = "/joulemesh/offers/2"
 """Ask a peer for every offer that it knows."""
+LACKING_PROTOCOL = "/joulemesh/lacking/1"
+"""Ask a peer for offers that it knows and the asker does not."""
 MODEL_PROTOCOL = "/joulemesh/model/2"
 """Ask a provider for its model's manifest, or for one of the files that a client needs."""
 ORDER_PROTOCOL = "/joulemesh/order/2"

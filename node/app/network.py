@@ -18,17 +18,17 @@ from node.app.round_trips import FRESH_S, Enough, RoundTrips
 from node.app.venue import Venue, peers_of
 from node.events import Events, OfferRefused, PeerUnreached
 from node.ledger_address import addresses_of
-from node.market import OfferBook, OfferGate, VerifiedOffer, picked
+from node.market import EXCHANGE_S, Exchange, OfferBook, OfferGate, VerifiedOffer, picked
 from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
-from protocol.catalog import OfferList, OffersRequest
+from protocol.catalog import MAX_LACKING, LackingRequest, OfferList, OffersRequest
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, JoulemeshError, PeerError, UnreachableError
 from protocol.merit import Merit
-from protocol.names import BOOK_PROTOCOL, OFFERS_TOPIC
-from protocol.offer import Offer
+from protocol.names import BOOK_PROTOCOL, LACKING_PROTOCOL, OFFERS_TOPIC
+from protocol.offer import MAX_SEALED_OFFER, Offer
 from protocol.peer_id import peer_id_of
 from protocol.routing import UNKNOWN_RTT_US
 from protocol.signing import SigningKey
@@ -36,6 +36,10 @@ from protocol.signing import SigningKey
 __all__ = ["Network", "dials_beside", "open_network"]
 
 MAX_BOOK_BYTES = 16 * 1024 * 1024
+MAX_QUESTION_BYTES = 1024
+MAX_MARKED_BYTES = 20 * 1024
+"""Of a question with as many marks as there may be."""
+MAX_LACKING_BYTES = MAX_LACKING * (MAX_SEALED_OFFER + 8)
 JOIN_S = 10.0
 REJOIN_S = 10.0
 SOON_S = 1.5
@@ -72,6 +76,7 @@ class Network:
         *,
         merits: Merits,
         dials: DialBudget,
+        exchange_s: float = EXCHANGE_S,
     ) -> None:
         self.host = host
         self.checkpoints = checkpoints
@@ -85,6 +90,7 @@ class Network:
         """Keys whose offers are never thinned out; replaced as a whole, since another thread reads it."""
         self._events = events
         self._round_trips = RoundTrips(self._measure)
+        self._exchange = Exchange(self.book, host.peers, self._ask_lacking, self._take_all, seconds=exchange_s)
         self._asked = 0
         """Peers that were asked for this node's own offers, so that each has its turn."""
         self._joining: set[asyncio.Task[None]] = set()
@@ -203,6 +209,13 @@ class Network:
         )
         return decode(reply, OfferList, limit=MAX_BOOK_BYTES).sealed
 
+    async def _ask_lacking(self, peer_id: str, question: LackingRequest) -> OfferList:
+        data = encode(question)
+        reply = await self.host.request(
+            peer_id, LACKING_PROTOCOL, data, timeout_s=ANSWER_S, max_reply=MAX_LACKING_BYTES
+        )
+        return decode(reply, OfferList, limit=MAX_LACKING_BYTES)
+
     async def ask_books(self) -> None:
         """Ask every connected peer for its book; those that do not answer are reported."""
         peers = (await self.host.peers())[:MOST_BOOKS]
@@ -266,10 +279,18 @@ class Network:
         await self._ended.wait()
         self._require_alive()
 
-    async def serve_book(self, _peer: bytes, data: bytes) -> bytes:
-        """Answer an `OffersRequest`."""
+    def serve_books(self) -> None:
+        """Answer whoever asks for offers."""
+        few = partial(self.host.serve, at_once=8, at_once_of_peer=2)
+        few(BOOK_PROTOCOL, self._show_book, max_request=MAX_QUESTION_BYTES)
+        few(LACKING_PROTOCOL, self._show_lacking, max_request=MAX_MARKED_BYTES, rate=2.0, burst=20)
+
+    async def _show_book(self, _peer: bytes, data: bytes) -> bytes:
         wanted = decode(data, OffersRequest)
         return encode(OfferList(sealed=tuple(self.book.sealed(wanted.model, wanted.node))[:4096]))
+
+    async def _show_lacking(self, _peer: bytes, data: bytes) -> bytes:
+        return encode(self._exchange.answer(decode(data, LackingRequest)))
 
     @asynccontextmanager
     async def following(self, offers: Subscription[VerifiedOffer]) -> AsyncIterator[None]:
@@ -278,6 +299,7 @@ class Network:
             followers = [
                 asyncio.create_task(self._follow(offers), name="offers"),
                 asyncio.create_task(self._follow_regulars(), name="regulars"),
+                asyncio.create_task(self._exchange.run(), name="exchange"),
             ]
             try:
                 yield
@@ -358,6 +380,6 @@ async def open_network(
         )
         gate = OfferGate(clock, network.is_known, time.monotonic)
         offers = await host.subscribe(OFFERS_TOPIC, gate.verify, admit=gate.admit)
-        host.serve(BOOK_PROTOCOL, network.serve_book, max_request=1024, at_once=8, at_once_of_peer=2)
+        network.serve_books()
         async with network.following(offers):
             yield network

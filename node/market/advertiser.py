@@ -15,8 +15,8 @@ from protocol.signing import SigningKey, seal
 
 __all__ = ["Advertiser", "Publisher"]
 
-INTERVAL_S = 20.0
-TTL_S = 90
+INTERVAL_S = 30.0
+TTL_S = 85
 """An offer outlives several lost messages, and a dead node by a minute and a half at most."""
 _REMEMBERED = 1024
 """Offers that are known as one's own: of well over the time that any stays in force."""

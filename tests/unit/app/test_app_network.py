@@ -20,8 +20,10 @@ from node.events import Event
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
 from node.p2p.dials import MOST_AT_ENDPOINT
+from protocol.catalog import OfferList
+from protocol.codec import encode
 from protocol.errors import LocalError
-from protocol.names import OFFERS_TOPIC
+from protocol.names import LACKING_PROTOCOL, OFFERS_TOPIC
 from protocol.peer_id import peer_id_of
 from protocol.signing import seal
 
@@ -81,6 +83,33 @@ async def test_an_offer_is_heard_and_shown_to_those_who_ask_for_it(opened: Open)
     await heard_by(hub, 2)
     assert await node.offers_by(key_of(1).public_key) == [(sealed,)]
     assert await hub.offers_by(key_of(0).public_key) == [()]
+
+
+async def test_offers_that_gossip_never_brought_are_asked_of_a_neighbour(opened: Open) -> None:
+    hub, node = await opened(0), await opened(1)
+    await node.join(hub.host.addresses)
+    hub.book.add(sealed_offer(3))
+    assert await node._exchange.turn() == 1
+    assert node.book.sealed() == hub.book.sealed()
+    assert await node._exchange.turn() == 0
+
+
+async def test_a_neighbour_that_hands_over_rubbish_is_told_of() -> None:
+    told: list[Event] = []
+    async with (
+        open_network(key_of(0), LISTEN, lambda event: None) as hub,
+        open_network(key_of(1), LISTEN, told.append) as node,
+    ):
+        await node.join(hub.host.addresses)
+        forged = encode(OfferList(sealed=(b"rubbish", sealed_offer(3)[:-1] + b"x", sealed_offer(4))))
+
+        async def lie(_peer: bytes, _question: bytes) -> bytes:
+            return forged
+
+        hub.host.serve(LACKING_PROTOCOL, lie)
+        await node._exchange.turn()
+        assert [offer.public_key for offer in node.book.offers()] == [key_of(4).public_key]
+        assert [type(event).__name__ for event in told] == ["OfferRefused", "OfferRefused"]
 
 
 async def test_a_node_without_peers_asks_nobody(opened: Open) -> None:

@@ -1,0 +1,85 @@
+"""A second way to the offers: a neighbour by chance is asked, now and then, for those that are lacking here.
+
+Gossip is lossy: queues between peers are short, a mesh takes seconds to form, and a link that stalls loses what was to
+go over it. What a node has missed it has from the next neighbours that it asks, in the same signed bytes, so that an
+offer reaches all within a few turns although gossip brought it to some only, and a newcomer to all that it has to hear.
+A turn costs one short question, and at most `MAX_LACKING` offers in answer; nobody is told anything unasked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from node.market.book import OfferBook
+from protocol.catalog import MAX_LACKING, LackingRequest, OfferList
+from protocol.errors import JoulemeshError
+from protocol.lacking import lacking_in, parts_for, request_for
+from protocol.offer import offer_key
+
+__all__ = ["EXCHANGE_S", "Ask", "Exchange", "Take"]
+
+EXCHANGE_S = 4.0
+"""Between turns, on average; an offer that one neighbour has is here after a few of them."""
+
+Ask = Callable[[str, LackingRequest], Awaitable[OfferList]]
+"""Ask a connected peer, by its id."""
+Take = Callable[[Sequence[bytes]], Awaitable[None]]
+"""Put those sealed offers of a peer in the book that pass every check of gossip."""
+
+
+class Exchange:
+    """Belongs to the task that has the book.
+
+    Args:
+        neighbours: ids of the connected peers.
+        seconds: between turns, on average.
+    """
+
+    def __init__(
+        self,
+        book: OfferBook,
+        neighbours: Callable[[], Awaitable[Sequence[str]]],
+        ask: Ask,
+        take: Take,
+        *,
+        seconds: float = EXCHANGE_S,
+        draw: random.Random | None = None,
+    ) -> None:
+        self._book = book
+        self._neighbours = neighbours
+        self._ask = ask
+        self._take = take
+        self._seconds = seconds
+        self._draw = random.SystemRandom() if draw is None else draw
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            await asyncio.sleep(self._seconds * self._draw.uniform(0.5, 1.5))
+            await self.turn()
+
+    async def turn(self) -> int:
+        """Ask one neighbour for one part; how many offers it had. One that does not answer is left alone."""
+        neighbours = await self._neighbours()
+        if not neighbours:
+            return 0
+        try:
+            answer = (await self._ask(self._draw.choice(neighbours), self._question())).sealed[:MAX_LACKING]
+        except JoulemeshError:  # another one is asked at the next turn
+            return 0
+        await self._take(answer)
+        return len(answer)
+
+    def answer(self, request: LackingRequest) -> OfferList:
+        """What is known here and lacking there; of many, some by chance. Raises MalformedError."""
+        known = {offer_key(entry.offer): entry for entry in self._book.verified()}
+        lacking = lacking_in(request, [entry.offer for entry in known.values()])
+        chosen = self._draw.sample(lacking, min(MAX_LACKING, len(lacking)))
+        return OfferList(sealed=tuple(known[offer_key(offer)].sealed for offer in chosen))
+
+    def _question(self) -> LackingRequest:
+        offers = self._book.offers()
+        parts = parts_for(len(offers))
+        return request_for(offers, self._draw.randrange(parts), parts)

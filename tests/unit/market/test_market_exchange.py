@@ -1,0 +1,142 @@
+"""Books that are compared come to know the same, whatever gossip lost; nothing is handed over in vain."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from market_offers import NOW, an_offer, key_of
+
+from node.market import Exchange, OfferBook
+from protocol.catalog import MAX_LACKING, MAX_MARKS, LackingRequest, OfferList
+from protocol.codec import encode
+from protocol.errors import LostPeerError, MalformedError
+from protocol.lacking import lacking_in, mark_of, parts_for, request_for
+from protocol.signing import seal
+
+ASKING, ASKED = "asking", "asked"
+
+
+class Pair:
+    """Two books, one of which asks the other."""
+
+    def __init__(self) -> None:
+        self.here, self.there = (OfferBook(lambda: NOW, most_by_peer=10_000) for _ in range(2))
+        self.asked: list[LackingRequest] = []
+        self.neighbours = [ASKED]
+        self.lost = False
+        draw = random.Random(1)
+        self.other = Exchange(self.there, self._nobody, self._ask, self._take, draw=draw)
+        self.exchange = Exchange(self.here, self._neighbours, self._ask, self._take, draw=draw)
+
+    async def _neighbours(self) -> Sequence[str]:
+        return self.neighbours
+
+    async def _nobody(self) -> Sequence[str]:
+        return ()
+
+    async def _ask(self, _peer: str, question: LackingRequest) -> OfferList:
+        self.asked.append(question)
+        if self.lost:
+            raise LostPeerError("planted")
+        return self.other.answer(question)
+
+    async def _take(self, sealed: Sequence[bytes]) -> None:
+        for each in sealed:
+            assert self.here.add(each), "handed over in vain"
+
+
+def sealed(number: int, blocks: tuple[int, int] = (0, 4), **changes: Any) -> bytes:
+    return seal(an_offer(number, blocks, **changes), key_of(number))
+
+
+@pytest.mark.asyncio
+async def test_what_is_missing_or_old_comes_from_a_neighbour_and_nothing_else() -> None:
+    pair = Pair()
+    for book in (pair.here, pair.there):
+        book.add(sealed(1))
+    pair.here.add(sealed(2, sequence=7))
+    pair.there.add(sealed(2, sequence=8))
+    pair.here.add(sealed(3, sequence=8))
+    pair.there.add(sealed(3, sequence=7))
+    pair.there.add(sealed(4))
+    assert await pair.exchange.turn() == 2
+    assert await pair.exchange.turn() == 0
+    assert {offer.public_key: offer.sequence for offer in pair.here.offers()} == {
+        key_of(number).public_key: sequence
+        for number, sequence in ((1, an_offer(1).sequence), (2, 8), (3, 8), (4, an_offer(4).sequence))
+    }
+
+
+@pytest.mark.asyncio
+async def test_nobody_is_asked_where_nobody_is_connected() -> None:
+    pair = Pair()
+    pair.neighbours = []
+    assert await pair.exchange.turn() == 0
+    assert pair.asked == []
+
+
+@pytest.mark.asyncio
+async def test_a_neighbour_that_is_lost_ends_nothing() -> None:
+    pair = Pair()
+    pair.there.add(sealed(1))
+    pair.lost = True
+    assert await pair.exchange.turn() == 0
+    pair.lost = False
+    assert await pair.exchange.turn() == 1
+
+
+@pytest.mark.asyncio
+async def test_what_has_expired_is_not_handed_over() -> None:
+    pair = Pair()
+    now = [NOW]
+    pair.there = OfferBook(lambda: now[0])
+    pair.other = Exchange(pair.there, pair._nobody, pair._ask, pair._take)
+    pair.there.add(sealed(1, issued_at=NOW, expires_at=NOW + 5))
+    now[0] += 5
+    assert await pair.exchange.turn() == 0
+
+
+@pytest.mark.asyncio
+async def test_an_answer_has_so_many_offers_at_most_and_the_rest_comes_in_later_turns() -> None:
+    pair = Pair()
+    offers = [an_offer(1, (start, start + 1), blocks=4096) for start in range(MAX_LACKING + 40)]
+    lacking = lacking_in(request_for((), 0, 1), offers)
+    assert len(lacking) == len(offers)
+    for each in offers:
+        pair.there.add(seal(each, key_of(1)))
+    assert [await pair.exchange.turn() for _ in range(3)] == [MAX_LACKING, 40, 0]
+
+
+@settings(max_examples=25)
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.integers(1, 7))
+def test_all_parts_together_ask_for_what_is_missing_and_only_that(mine: set[int], theirs: set[int], parts: int) -> None:
+    here, there = ([an_offer(1, (at, at + 1)) for at in each] for each in (mine, theirs))
+    found = [offer.span.start for part in range(parts) for offer in lacking_in(request_for(here, part, parts), there)]
+    assert sorted(found) == sorted(theirs - mine)
+
+
+def test_a_question_stays_short_however_many_offers_there_are() -> None:
+    offers = [an_offer(1, (start, start + 1)) for start in range(3000)]
+    question = request_for(offers, 0, 1)
+    assert len(question.held) == MAX_MARKS
+    assert len(encode(question)) < 20 * 1024
+    parts = parts_for(len(offers))
+    assert sum(len(request_for(offers, part, parts).held) for part in range(parts)) == len(offers)
+
+
+@pytest.mark.parametrize(("part", "parts"), [(0, 0), (1, 1), (5, 4)])
+def test_a_part_that_there_is_not_is_refused(part: int, parts: int) -> None:
+    with pytest.raises(MalformedError, match="part"):
+        lacking_in(LackingRequest(parts=parts, part=part, held=()), [an_offer(1)])
+
+
+def test_of_two_marks_for_one_offer_the_newer_counts() -> None:
+    old, new = an_offer(1, sequence=1), an_offer(1, sequence=2)
+    for held in ((mark_of(old), mark_of(new)), (mark_of(new), mark_of(old))):
+        assert lacking_in(LackingRequest(parts=1, part=0, held=held), [new]) == []
+    assert lacking_in(LackingRequest(parts=1, part=0, held=(mark_of(old),)), [new]) == [new]
