@@ -57,6 +57,8 @@ __all__ = [
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Bound on any encoded message, checked before a byte is decoded."""
+_SPARE = 8
+"""Items beyond the longest list that are read all the same, to say what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,10 @@ class MessageShape(Shape):
 
     def built(self, raw: str, names: Names) -> str:
         return f"{names.of(_builder(self.cls))}({raw})"
+
+    @property
+    def widest(self) -> int:
+        return _widest(self.cls)
 
 
 def shape_of(annotation: Any) -> Shape:
@@ -226,6 +232,12 @@ def _build(cls: type[M], raw: list[Any]) -> M:
     return cls(**values)
 
 
+@once_per_class
+def _widest(cls: type[Message]) -> int:
+    """The items of the longest list in a message of this class."""
+    return max(len(shapes(cls)) + 1, *(shape.widest for _, shape in shapes(cls)), 0)
+
+
 def encode(value: Message) -> bytes:
     """Canonical bytes of a message that has a kind."""
     if not value.kind:
@@ -242,8 +254,11 @@ def decode(data: bytes, *accepted: type[M], limit: int = MAX_MESSAGE_BYTES) -> M
     """
     if len(data) > limit:
         raise MalformedError(f"message of {len(data)} bytes where {limit} are allowed")
+    # A list's room is taken before its items are read, at each of hundreds of levels: so none may say that it is much
+    # longer than any that these messages have.
+    most = max(map(_widest, accepted)) + _SPARE
     try:
-        raw = msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True, ext_hook=_refuse_extension)
+        raw = msgpack.unpackb(data, max_array_len=most, max_map_len=0, ext_hook=_refuse_extension)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise MalformedError(f"not one msgpack value: {type(error).__name__}") from None
     if type(raw) is not list or not raw or type(raw[0]) is not str:

@@ -79,6 +79,11 @@ class Shape:
     they refuse or fail at is looked at again, with `check` and `from_wire`, which say why.
     """
 
+    @property
+    def widest(self) -> int:
+        """The items of the longest list in a value."""
+        return 0
+
     def check(self, value: Any) -> None:
         raise TypeError(f"{type(self).__name__} does not check values")
 
@@ -194,6 +199,10 @@ class EnumShape(Shape):
 class OptionalShape(Shape):
     inner: Shape
 
+    @property
+    def widest(self) -> int:
+        return self.inner.widest
+
     def check(self, value: Any) -> None:
         if value is not None:
             self.inner.check(value)
@@ -218,6 +227,10 @@ class OptionalShape(Shape):
 class ListShape(Shape):
     inner: Shape
     count: Count
+
+    @property
+    def widest(self) -> int:
+        return max(self.count.high, self.inner.widest)
 
     def check(self, value: Any) -> None:
         if type(value) is not tuple:

@@ -25,7 +25,7 @@ from protocol.signing import open_envelope
 __all__ = ["OfferBook", "VerifiedOffer", "verify_offer"]
 
 _SPELL_S = 60
-"""Newcomers are counted by the minute: by then an honest one has sent its offer three times."""
+"""Newcomers are counted by the minute: by then an honest one has sent its offer twice."""
 _DRAWS = 8
 """Offers among which one to drop is looked for."""
 _PARTS = 1 << 20

@@ -16,6 +16,8 @@ from protocol.signing import Envelope
 
 __all__ = ["OfferGate", "picked"]
 
+MOST_ITEMS = 1024
+"""Of a list in an offer that is looked into."""
 GUESTS_PER_S = 20.0
 """Offers of keys without merit that are checked and passed on a second, in the long run."""
 GUESTS_AT_ONCE = 60
@@ -80,7 +82,7 @@ def _claimed_key(data: bytes) -> bytes:
     if len(data) > MAX_SEALED_OFFER:
         raise MalformedError(f"a sealed offer of {len(data)} bytes where {MAX_SEALED_OFFER} are allowed")
     try:
-        fields = msgpack.unpackb(decode(data, Envelope).body)
+        fields = msgpack.unpackb(decode(data, Envelope).body, max_array_len=MOST_ITEMS, max_map_len=0)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError):
         raise MalformedError("not a sealed offer") from None
     if type(fields) is not list or len(fields) < 2 or type(fields[1]) is not bytes:

@@ -13,7 +13,7 @@ __all__ = ["Usage"]
 _ASKED_S = 60.0
 """A question was asked a short while ago."""
 _DELIVERED_S = 600.0
-"""Offers are repeated every 20 s, but the others in the mesh may be faster for a while."""
+"""Offers are repeated every 30 s, but the others in the mesh may be faster for a while."""
 _REMEMBERED = 4096
 """Peers of which the times are kept; the one without use for longest is forgotten."""
 
