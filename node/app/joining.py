@@ -40,7 +40,7 @@ async def join_market(
     passing = SigningKey(secrets.token_bytes(32))
     merits = Merits(clock, standing=peers.standing)
     merits.ask = ledger.providers
-    dials = await dials_beside(ledger.url)
+    dials = await dials_beside(ledger.url, peers)
     network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials))
     await merits.refresh()
     if log is not None:

@@ -23,6 +23,7 @@ from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
+from node.ports import DialMemory
 from protocol.catalog import MAX_LACKING, LackingRequest, OfferList, OffersRequest
 from protocol.codec import decode, encode
 from protocol.errors import ConfigurationError, JoulemeshError, PeerError, UnreachableError
@@ -337,9 +338,9 @@ class Network:
             self._events(OfferRefused(code=error.code, reason=error.message))
 
 
-async def dials_beside(ledger: str) -> DialBudget:
+async def dials_beside(ledger: str, memory: DialMemory) -> DialBudget:
     """For whoever settles on the ledger at these addresses: what is further in than the nearest is not dialled."""
-    return DialBudget(min([await reach_of_url(each) for each in addresses_of(ledger)]))
+    return DialBudget(min([await reach_of_url(each) for each in addresses_of(ledger)]), memory=memory)
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ from node.engine.device import compute_device
 from node.events import Events, Starting
 from node.file_limit import raise_file_limit
 from node.p2p.address import data_address, parse_data_address
+from node.p2p.dials import DialBudget
 from node.p2p.direct import DataPlane, Listener
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
@@ -77,9 +78,10 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         await tell_of_lack(ledger, on_event)
         held = None if config.blocks == AUTO else await _load(config, None, on_event)
         await power.supply.begin()
-        doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors, ledger.url))
-        tasks = await stack.enter_async_context(owned_tasks())
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
+        dials = await dials_beside(ledger.url, memory)
+        doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors, dials))
+        tasks = await stack.enter_async_context(owned_tasks())
         journal = await stack.enter_async_context(open_earnings(config.data_dir, key.address, on_event))
         redeemer = _redeemer(config, key, ledger, journal, on_event, await settling_patience_s(ledger))
         shared = Shared(config, key, on_event, ledger, doors, memory, journal, redeemer, power, tasks.spawn)
@@ -159,9 +161,9 @@ async def _load(config: NodeConfig, chosen: BlockSpan | None, on_event: Events) 
 
 @asynccontextmanager
 async def _open_doors(
-    config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int, venue_url: str
+    config: NodeConfig, key: SigningKey, on_event: Events, descriptors: int, dials: DialBudget
 ) -> AsyncIterator[Doors]:
-    merits, dials = Merits(clock), await dials_beside(venue_url)
+    merits = Merits(clock)
     async with (
         open_network(key, config.listen, on_event, announce=config.announce, merits=merits, dials=dials) as network,
         DataPlane(key.secret, descriptors=descriptors // DATA_SHARE) as plane,

@@ -3,7 +3,7 @@
 Whoever makes an offer writes in it where everybody dials. So a dial that comes of an offer is a credit that is given to
 its host: it is given back when the node that is meant answers there, and otherwise gone for a minute. An honest host
 with many nodes behind it is dialled as often as is wanted; one that never answered here, or only with another key, sees
-a few dials, however many offers name it.
+a few dials, however many offers name it, and however often the process is started again.
 
 Trust: whoever makes offers can waste these few, and no more.
 """
@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from node.ports import Connect, Link
+from node.ports import Connect, DialMemory, Endpoint, Link
 from protocol.errors import UnreachableError
 from protocol.reach import Reach, endpoint_of, reach_of
 
@@ -38,8 +38,6 @@ MOST_REMEMBERED = 4096
 LOOKUP_S = 3.0
 """For the address of a host name."""
 
-Endpoint = tuple[str, int]
-
 
 class DialBudget:
     """Shared by everything in one process that dials what an offer names. Belongs to one event loop.
@@ -47,10 +45,14 @@ class DialBudget:
     Args:
         nearest: addresses that reach less far are not dialled: who is on a public network has no business with what
             strangers say is on its own machine or site.
+        memory: what came of dials before, and where to say what comes of these.
     """
 
-    def __init__(self, nearest: Reach = Reach.MACHINE, *, spell_s: float = SPELL_S) -> None:
+    def __init__(
+        self, nearest: Reach = Reach.MACHINE, *, spell_s: float = SPELL_S, memory: DialMemory | None = None
+    ) -> None:
         self.nearest = nearest
+        self._memory = memory
         self._spell_s = spell_s
         self._spent: deque[tuple[float, Endpoint]] = deque()
         """Dials under way or failed, with the end of the spell in which they count, oldest first."""
@@ -58,6 +60,16 @@ class DialBudget:
         self._under_way: dict[Endpoint, int] = {}
         self._proven: OrderedDict[str | Endpoint, None] = OrderedDict()
         """Hosts and endpoints where somebody has answered with the key that was expected."""
+        if memory is not None:
+            self._remember(memory)
+
+    def _remember(self, memory: DialMemory) -> None:
+        now = asyncio.get_running_loop().time()
+        for endpoint, good, ago_s in memory.past_dials():
+            if good:
+                self._prove(endpoint)
+            elif 0 <= ago_s < self._spell_s:
+                self._spent.append((now + self._spell_s - ago_s, endpoint))
 
     @asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[str]:
@@ -71,12 +83,16 @@ class DialBudget:
         """
         address, endpoint = await self._located(address)
         await self._spend(address, endpoint)
-        good = False
+        good, given_up = False, False
         try:
             yield address
             good = True
+        except asyncio.CancelledError:
+            given_up = True
+            raise
         finally:
-            await self._settle(endpoint, good=good)
+            # Who answered before, and is not waited for any more, has not failed.
+            await self._settle(endpoint, good=good, neutral=given_up and endpoint in self._proven)
 
     def within(self, connect: Connect) -> Connect:
         """Data links within this budget."""
@@ -109,19 +125,25 @@ class DialBudget:
             self._spent.append((loop.time() + self._spell_s, endpoint))
             self._under_way[endpoint] = self._under_way.get(endpoint, 0) + 1
 
-    async def _settle(self, endpoint: Endpoint, *, good: bool) -> None:
+    async def _settle(self, endpoint: Endpoint, *, good: bool, neutral: bool) -> None:
         async with self._waiting:
             self._under_way[endpoint] -= 1
             if not self._under_way[endpoint]:
                 del self._under_way[endpoint]
-            if good:
+            if good or neutral:
                 self._give_back(endpoint)
-                for proven in (endpoint[0], endpoint):
-                    self._proven[proven] = None
-                    self._proven.move_to_end(proven)
-                while len(self._proven) > MOST_REMEMBERED:
-                    self._proven.popitem(last=False)
+            if good:
+                self._prove(endpoint)
+            if self._memory is not None and not neutral:
+                self._memory.note_dial(endpoint, good=good)
             self._waiting.notify_all()
+
+    def _prove(self, endpoint: Endpoint) -> None:
+        for proven in (endpoint[0], endpoint):
+            self._proven[proven] = None
+            self._proven.move_to_end(proven)
+        while len(self._proven) > MOST_REMEMBERED:
+            self._proven.popitem(last=False)
 
     def _give_back(self, endpoint: Endpoint) -> None:
         for place in range(len(self._spent) - 1, -1, -1):

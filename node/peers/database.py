@@ -7,12 +7,13 @@ can write here can shun or whitewash peers for this key; who can read learns who
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from node.database_file import Connection, DatabaseFile
 from node.peers.deeds import KEPT_OF_FULL, MAX_ROWS, MAX_SUM, Deeds, Row
+from node.peers.dials import DIAL_TABLES, DialNote, read_dials, write_dials
 from protocol.standing import DAY_S, KEPT_DAYS, MERITS, OFFENCES, Deed
 
 __all__ = ["PeerDatabase"]
@@ -51,7 +52,7 @@ class PeerDatabase:
     def __init__(self, path: Path, *, most: int = MAX_ROWS) -> None:
         self._file = DatabaseFile(
             path,
-            tables=(_TABLE,),
+            tables=(_TABLE, *DIAL_TABLES),
             version=VERSION,
             code="peers",
             hint="make room on its disk, or move the file away: peers are then remembered anew",
@@ -70,6 +71,18 @@ class PeerDatabase:
                 connection.executemany(_ADD, [_values(address, row) for address, row in deeds.rows()])
                 self._forget_what_is_over(connection, now)
             return self._rows(connection, now) if changed else None
+
+    def write_dials(self, notes: Sequence[DialNote], now: int) -> None:
+        """Add what came of dials."""
+        with self._transaction() as connection:
+            write_dials(connection, notes, now)
+
+    def dials(self, now: int) -> list[DialNote]:
+        """What came of dials, oldest first."""
+        if not self._file.exists:
+            return []
+        with self._transaction() as connection:
+            return read_dials(connection, now)
 
     def forget(self, address: bytes | None) -> int:
         """Forget a peer, or all of them; how many were known."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from node.events import Events, PeersNotKept
 from node.peers.database import PeerDatabase
 from node.peers.deeds import Acquaintance, Deeds
-from node.ports import Clock, Worker
+from node.peers.dials import MOST_ANSWERED, DialNote
+from node.ports import Clock, Endpoint, Worker
 from protocol.errors import LocalError
 from protocol.standing import Deed, Standing
 
@@ -27,7 +28,7 @@ REFRESH_S = 10.0
 
 
 class StoredMemory:
-    """A `ports.PeerMemory` on one file. Made by `open_memory`, which keeps it written."""
+    """A `ports.PeerMemory` and `ports.DialMemory` on one file. Made by `open_memory`, which keeps it written."""
 
     def __init__(self, database: PeerDatabase, worker: Worker, clock: Clock, events: Events) -> None:
         self._database = database
@@ -36,6 +37,11 @@ class StoredMemory:
         self._events = events
         self._known = Deeds()
         self._unwritten = Deeds()
+        self._past_dials: list[DialNote] = []
+        """What the file said of dials when it was opened."""
+        self._new_dials: list[DialNote] = []
+        self._answered: set[Endpoint] = set()
+        """Where somebody is on disk as having answered: once is enough for a process."""
         self._noted = asyncio.Event()
         self._failed = False
         self._writing = asyncio.Lock()
@@ -47,6 +53,18 @@ class StoredMemory:
         now = self._clock()
         for deeds in (self._known, self._unwritten):
             deeds.take(address, deed, at=now, count=count, amount=amount, about=about)
+        self._noted.set()
+
+    def past_dials(self) -> list[tuple[Endpoint, bool, float]]:
+        now = self._clock()
+        return [(each.endpoint, each.good, now - each.at) for each in self._past_dials]
+
+    def note_dial(self, endpoint: Endpoint, *, good: bool) -> None:
+        if good and endpoint in self._answered:
+            return
+        (self._answered.add if good else self._answered.discard)(endpoint)
+        if len(self._new_dials) < MOST_ANSWERED:  # a disk that takes nothing
+            self._new_dials.append(DialNote(endpoint, good, self._clock()))
         self._noted.set()
 
     def acquaintances(self) -> list[Acquaintance]:
@@ -67,11 +85,16 @@ class StoredMemory:
             unwritten, self._unwritten = self._unwritten, Deeds()
             self._noted.clear()
             now = self._clock()
+            dials, self._new_dials = self._new_dials, []
             try:
+                if dials:
+                    await self._worker.run(partial(self._database.write_dials, dials, now))
+                    dials = []
                 rows = await self._worker.run(partial(self._database.write, unwritten, now))
             except LocalError as error:
                 unwritten.absorb(self._unwritten)
                 self._unwritten = unwritten
+                self._new_dials = [*dials, *self._new_dials]
                 if not self._failed:
                     self._events(PeersNotKept(reason=error.message))
                 self._failed = True
@@ -82,6 +105,11 @@ class StoredMemory:
                 known.load(rows, now)
                 known.absorb(self._unwritten)
                 self._known = known
+
+    async def read_dials(self) -> None:
+        """Take over what earlier processes noted of dials; a file that cannot be used says nothing."""
+        with contextlib.suppress(LocalError):  # `refresh` has told of it
+            self._past_dials = await self._worker.run(partial(self._database.dials, self._clock()))
 
     async def forget(self, address: bytes | None) -> int:
         """Forget a peer, or all of them, here and on disk; how many were known. Raises LocalError."""
@@ -112,6 +140,7 @@ async def open_memory(path: Path, worker: Worker, clock: Clock, events: Events) 
     """What is remembered in a file, which is made with the first deed; written to its end when this is left."""
     memory = StoredMemory(PeerDatabase(path), worker, clock, events)
     await memory.refresh()
+    await memory.read_dials()
     keeping = asyncio.create_task(memory.keep(), name="peers")
     try:
         yield memory

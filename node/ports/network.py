@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -13,6 +13,8 @@ __all__ = [
     "STRANGER",
     "Allowance",
     "Connect",
+    "DialMemory",
+    "Endpoint",
     "Link",
     "LinkRank",
     "PeerMemory",
@@ -83,6 +85,10 @@ Connect = Callable[[str, bytes], Awaitable[Link]]
 """Dial a data plane address, expecting this public key there. Raises UnreachableError or SignatureError."""
 
 
+Endpoint = tuple[str, int]
+"""An IP address and a port."""
+
+
 PlaceOrder = Callable[[str, bytes, bytes, bytes], Awaitable[bytes]]
 """The sealed answer to a sealed order: data address, public key behind it, session, order. The link to that place is
 open then, and the next `Connect` has it. Raises RefusedError with the peer's code, and as `Connect` does."""
@@ -110,3 +116,13 @@ class PeerMemory(Protocol):
             amount: micro-units that moved.
             about: why, for people.
         """
+
+
+class DialMemory(Protocol):
+    """What came of dials of what offers name, in this process and those before it."""
+
+    def past_dials(self) -> Sequence[tuple[Endpoint, bool, float]]:
+        """Where was dialled before this process began, whether somebody answered, and how many seconds ago."""
+
+    def note_dial(self, endpoint: Endpoint, *, good: bool) -> None:
+        """Take down what came of a dial just now; it is on disk soon after. Never waits."""

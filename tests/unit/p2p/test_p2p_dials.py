@@ -9,7 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from node.p2p.dials import MOST_AT_ENDPOINT, MOST_AT_HOST, MOST_AT_NEAR_HOST, MOST_IN_ALL, DialBudget, reach_of_url
+from node.p2p.dials import (
+    MOST_AT_ENDPOINT,
+    MOST_AT_HOST,
+    MOST_AT_NEAR_HOST,
+    MOST_IN_ALL,
+    SPELL_S,
+    DialBudget,
+    reach_of_url,
+)
 from protocol.errors import MalformedError, UnreachableError
 from protocol.reach import Reach
 
@@ -69,6 +77,57 @@ async def test_many_hosts_are_dialled_in_vain_so_often_in_all() -> None:
     budget = DialBudget()
     tried = [await fail(budget, at(80, f"9.1.{number >> 8}.{number & 255}")) for number in range(300)]
     assert sum(tried) == MOST_IN_ALL
+
+
+class Remembered:
+    """What came of dials, between one budget and the next."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[tuple[str, int], bool]] = []
+        self.ago_s = 0.0
+
+    def past_dials(self) -> list[tuple[tuple[str, int], bool, float]]:
+        return [(endpoint, good, self.ago_s) for endpoint, good in self.notes]
+
+    def note_dial(self, endpoint: tuple[str, int], *, good: bool) -> None:
+        self.notes.append((endpoint, good))
+
+
+async def test_a_restart_hands_nobody_a_fresh_budget() -> None:
+    memory = Remembered()
+    dialled = [await fail(DialBudget(memory=memory), at(80)) for _ in range(20)]
+    assert sum(dialled) == MOST_AT_ENDPOINT
+    tried = [await fail(DialBudget(memory=memory), at(80, f"9.1.{each >> 8}.{each & 255}")) for each in range(200)]
+    assert sum(tried) == MOST_IN_ALL - MOST_AT_ENDPOINT
+    memory.ago_s = SPELL_S
+    assert await fail(DialBudget(memory=memory), at(80))
+
+
+async def test_where_somebody_answered_is_known_after_a_restart() -> None:
+    memory = Remembered()
+    await succeed(DialBudget(memory=memory), at(80))
+    budget = DialBudget(memory=memory)
+    assert [await fail(budget, at(port)) for port in range(1, 40)].count(True) == MOST_AT_NEAR_HOST
+
+
+async def test_who_answered_before_has_not_failed_where_nobody_waits_for_it() -> None:
+    memory = Remembered()
+    for known in (True, False):
+        budget, began = DialBudget(memory=memory), asyncio.Event()
+        if known:
+            await succeed(budget, at(80))
+
+        async def dial_long(budget: DialBudget = budget, began: asyncio.Event = began) -> None:
+            async with budget.dial(at(80)):
+                began.set()
+                await asyncio.Event().wait()
+
+        dialling = asyncio.create_task(dial_long())
+        await began.wait()
+        dialling.cancel()
+        await asyncio.wait([dialling])
+        assert memory.notes == ([((FAR, 80), True)] if known else [((FAR, 80), False)])
+        memory.notes.clear()
 
 
 async def test_a_minute_later_there_are_dials_again() -> None:
