@@ -1,8 +1,10 @@
 """Who gets a place to be served at, who gives one up, and for how long a job may stand still (clauses O11, O12).
 
 A place is what a job holds at a leg: room in its engine, and one of its turns. A client that has paid here before is
-known; all others share a part of the places, so that no number of new keys shuts the known ones out. Integers and
-seconds only: `node.pipeline.serving` keeps the table.
+known; all others share a part of the places, so that no number of new keys shuts the known ones out. Some places are
+kept for newcomers, so that those who pay all the time do not shut them out either; and of newcomers none holds one for
+long that it makes little use of, while others want it. Integers and seconds only: `node.pipeline.serving` keeps the
+table.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ __all__ = [
     "BELOW_S",
     "GIVE_WAY_S",
     "POSITION_S",
+    "TURN_S",
     "Held",
     "Rank",
     "Waits",
     "free_for_newcomers",
     "guests_part",
+    "kept_for_newcomers",
     "make_room",
     "quota",
     "rank_of",
@@ -34,6 +38,8 @@ GIVE_WAY_S = 3.0
 """Seconds for which a job must have stood still before it gives way: twice what an honest one waits on a slow day."""
 BELOW_S = 1.0
 """The same for a job of a client that ranks lower than the one who comes: it has let places lapse before."""
+TURN_S = 60.0
+"""Seconds for which a newcomer's job may have stood still in all, however little at a time, and keep its place."""
 POSITION_S = 2.0
 """Seconds that each paid position adds to the time until the next voucher: slower than any ring that serves people."""
 
@@ -78,6 +84,8 @@ class Held:
     """Of its client, as it stands now."""
     still_s: float
     """Seconds since paid work last moved on; 0 for one that waits for the engine."""
+    waited_s: float = 0.0
+    """Seconds in all in which it did not wait for the engine."""
 
 
 def rank_of(standing: Standing, now: int) -> Rank:
@@ -91,6 +99,11 @@ def rank_of(standing: Standing, now: int) -> Rank:
 def guests_part(most: int) -> int:
     """Of `most` places, those that clients without history share: half, and one at least."""
     return max(1, most // 2)
+
+
+def kept_for_newcomers(most: int) -> int:
+    """Of `most` places, those that known clients cannot take: an eighth, and one at least where there are a few."""
+    return 0 if most < FEW else max(1, most // 8)
 
 
 def quota(rank: Rank, most: int) -> int:
@@ -108,15 +121,19 @@ def make_room(held: Sequence[Held], client: bytes, rank: Rank, most: int) -> byt
 
     Where all places that are open to the client are taken, the job of the lowest rank, and among these the one that
     stood still for longest, gives way: after `GIVE_WAY_S`, or `BELOW_S` where it ranks lower. One that moves on does
-    not, nor one of a client that ranks higher.
+    not, nor one of a client that ranks higher; but a newcomer's does that has stood still for `TURN_S` in all.
 
     Raises RefusedError with code ``full``.
     """
     if sum(each.client == client for each in held) >= quota(rank, most):
         raise RefusedError(f"this client holds {quota(rank, most)} places here already", code="full")
     guests = [each for each in held if each.rank < Rank.KNOWN]
+    known = [each for each in held if each.rank is Rank.KNOWN]
+    kept = kept_for_newcomers(most)
     if rank < Rank.KNOWN and len(guests) >= guests_part(most):
         taken, around = f"all {guests_part(most)} places for clients without history here are taken", guests
+    elif rank is Rank.KNOWN and len(known) >= most - kept:
+        taken, around = f"all {most - kept} places that are not kept for clients without history are taken", known
     elif len(held) >= most:
         taken, around = f"all {most} places are taken", list(held)
     else:
@@ -124,11 +141,14 @@ def make_room(held: Sequence[Held], client: bytes, rank: Rank, most: int) -> byt
     still = [each for each in around if _gives_way(each, rank)]
     if not still:
         raise RefusedError(taken, code="full")
-    return min(still, key=lambda each: (each.rank, -each.still_s)).session
+    return min(still, key=lambda each: (each.rank, -each.still_s, -each.waited_s)).session
 
 
 def _gives_way(held: Held, to: Rank) -> bool:
-    return held.rank <= to and held.still_s >= (BELOW_S if held.rank < to else GIVE_WAY_S)
+    if held.rank > to:
+        return False
+    had_its_turn = held.rank < Rank.KNOWN and held.waited_s >= TURN_S
+    return had_its_turn or held.still_s >= (BELOW_S if held.rank < to else GIVE_WAY_S)
 
 
 def free_for_newcomers(held: Sequence[Held], most: int) -> int:

@@ -58,6 +58,8 @@ class Served:
     client: Outbox | None = None
     upstream: Outbox | None = None
     """Where rows or tokens last came from."""
+    waited_s: float = 0.0
+    """In which it did not wait for the engine, in all."""
     early: list[Callable[[], None]] = field(default_factory=list)
     """What neighbours sent on a route that the client has not told of yet."""
     early_bytes: int = 0
@@ -208,7 +210,9 @@ class Places:
             waits = served.job.waits_for
             if waits is Waits.WORK:
                 served.moved_s, served.due_s = now, served.due_s + since_s
-            elif now - served.moved_s > self._patience_s(waits) or now > served.due_s:
+                continue
+            served.waited_s += since_s
+            if now - served.moved_s > self._patience_s(waits) or now > served.due_s:
                 found.append((served, waits))
         return found
 
@@ -236,4 +240,5 @@ class Places:
     def _held_by(self, served: Served, now: float) -> Held:
         job, client = served.job, served.job.order.session.client
         still_s = 0.0 if job.waits_for is Waits.WORK else now - served.moved_s
-        return Held(session=job.session, client=client, rank=min(served.rank, self.rank(client)), still_s=still_s)
+        rank = min(served.rank, self.rank(client))
+        return Held(session=job.session, client=client, rank=rank, still_s=still_s, waited_s=served.waited_s)

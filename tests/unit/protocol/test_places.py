@@ -8,10 +8,12 @@ from protocol.errors import RefusedError
 from protocol.places import (
     BELOW_S,
     GIVE_WAY_S,
+    TURN_S,
     Held,
     Rank,
     free_for_newcomers,
     guests_part,
+    kept_for_newcomers,
     make_room,
     quota,
     rank_of,
@@ -23,10 +25,16 @@ ME = b"\x01" * 20
 PAID = Standing({Deed.PAID: Tally(1, 100, NOW)})
 
 
-def held(number: int, rank: Rank = Rank.NEWCOMER, still_s: float = 0.0, client: bytes | None = None) -> Held:
+def held(
+    number: int,
+    rank: Rank = Rank.NEWCOMER,
+    still_s: float = 0.0,
+    client: bytes | None = None,
+    waited_s: float = 0.0,
+) -> Held:
     """Place `number`, of a client of its own unless one is named."""
     mine = (100 + number).to_bytes(20, "big") if client is None else client
-    return Held(session=number.to_bytes(32, "big"), client=mine, rank=rank, still_s=still_s)
+    return Held(session=number.to_bytes(32, "big"), client=mine, rank=rank, still_s=still_s, waited_s=waited_s)
 
 
 def gives_way(around: list[Held], most: int, rank: Rank = Rank.NEWCOMER) -> int | None:
@@ -73,6 +81,28 @@ def test_a_known_client_finds_a_place_whatever_newcomers_do() -> None:
     assert gives_way(full, 16, Rank.KNOWN) == -1
 
 
+def test_some_places_are_kept_for_newcomers_however_many_known_clients_pay() -> None:
+    for most, kept in ((1, 0), (3, 0), (4, 1), (15, 1), (16, 2), (64, 8)):
+        assert kept_for_newcomers(most) == kept
+        known = [held(number, Rank.KNOWN) for number in range(most - kept)]
+        assert gives_way(known[1:], most, Rank.KNOWN) is None
+        assert gives_way(known, most, Rank.KNOWN) == -1
+        assert gives_way(known, most) == (None if kept else -1)
+        assert free_for_newcomers(known, most) == kept
+
+
+def test_a_newcomer_that_stood_still_a_little_all_the_time_has_had_its_turn() -> None:
+    around = [held(number, waited_s=TURN_S - 1) for number in range(4)]
+    assert gives_way(around, 8) == -1
+    around[2] = held(2, waited_s=TURN_S)
+    assert gives_way(around, 8) == 2
+    assert gives_way(around, 8, Rank.SHUNNED) == -1
+    assert gives_way(around[1:], 8) is None
+    known = [held(number, Rank.KNOWN, waited_s=9 * TURN_S) for number in range(8)]
+    assert gives_way(known, 8, Rank.KNOWN) == -1, "who has paid here before may take its time"
+    assert free_for_newcomers(around, 8) == 1
+
+
 def test_what_stood_still_longest_gives_way_and_what_moves_does_not() -> None:
     around = [held(0, still_s=GIVE_WAY_S), held(1, still_s=GIVE_WAY_S + 1), held(2, still_s=0.5), held(3)]
     assert gives_way(around, 8) == 1
@@ -85,9 +115,12 @@ def test_the_lower_rank_gives_way_first_and_never_a_higher_one() -> None:
     assert gives_way(around, 8, Rank.SHUNNED) == 1
     assert gives_way([held(0, still_s=9), held(2), held(3), held(4)], 8, Rank.SHUNNED) == -1
     full = [held(0, still_s=9), *(held(number, Rank.KNOWN, still_s=20) for number in range(1, 4))]
-    assert gives_way(full, 4, Rank.KNOWN) == 0
+    assert gives_way(full, 4, Rank.KNOWN) == 1, "the place of a newcomer is kept for one"
+    assert gives_way(full, 4) == 0
+    assert gives_way(full[:3], 4, Rank.KNOWN) is None
     assert gives_way([*full[1:], held(4, Rank.KNOWN)], 4) == -1
-    assert gives_way([*full[1:], held(4)], 4, Rank.KNOWN) == 1
+    three = [held(0, still_s=9), held(1), *full[1:3]]
+    assert gives_way(three, 4, Rank.KNOWN) == 0
 
 
 def test_who_ranks_lower_gives_way_sooner() -> None:
