@@ -14,7 +14,7 @@ from node.config import NodeConfig
 from node.events import Events
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.provider import Provider
-from node.tariff import FollowedSignal, FollowedSupply
+from node.tariff import FollowedSignal, FollowedSupply, KeptFeeds
 from protocol.comparing import comparable
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.offer import Offer
@@ -42,7 +42,8 @@ class FollowedPower:
 
 def power_of(config: NodeConfig, events: Events) -> FollowedPower:
     """As the settings and the tariff say. Raises ConfigurationError where they are wrong, or do not fit together."""
-    supply = FollowedSupply(config.tariff, supply_of(config), clock=clock, events=events)
+    kept = KeptFeeds(config.data_dir / "feeds")
+    supply = FollowedSupply(config.tariff, supply_of(config), clock=clock, events=events, kept=kept)
     asked = None if supply.tariff is None else supply.tariff.curtailment
     signal = None if asked is None else FollowedSignal(asked, clock=clock, events=events)
     pricing_of(config).per_kwh(supply.supply)

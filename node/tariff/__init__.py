@@ -4,7 +4,8 @@ What is computed with them is decided in `protocol`; here are zones, files and s
 """
 
 from node.tariff.follow import FollowedSupply, checked_tariff
+from node.tariff.kept import KeptFeeds
 from node.tariff.schedule import SupplySeries
 from node.tariff.signals import FollowedSignal
 
-__all__ = ["FollowedSignal", "FollowedSupply", "SupplySeries", "checked_tariff"]
+__all__ = ["FollowedSignal", "FollowedSupply", "KeptFeeds", "SupplySeries", "checked_tariff"]

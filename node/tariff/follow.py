@@ -12,6 +12,7 @@ from node.events import EnergyPriceChanged, Events, FeedNotRead, FeedRead, Tarif
 from node.ports import Clock
 from node.tariff.description import Tariff
 from node.tariff.feeds import read_feed
+from node.tariff.kept import KeptFeeds
 from node.tariff.reading import read_tariff
 from node.tariff.schedule import BEYOND, SupplySeries, quantity_of, supply_series
 from protocol.errors import ConfigurationError, LocalError, PeerError
@@ -43,6 +44,7 @@ class FollowedSupply:
     Args:
         path: of the tariff; None where the price of the settings always holds.
         settled: what the settings say: the price where there is no tariff, and whatever the tariff leaves out.
+        kept: what feeds gave before this process began.
 
     Raises ConfigurationError for a tariff that is wrong.
     """
@@ -54,8 +56,10 @@ class FollowedSupply:
         *,
         clock: Clock,
         events: Events,
+        kept: KeptFeeds | None = None,
     ) -> None:
         self._path = path
+        self._kept = KeptFeeds(None) if kept is None else kept
         self._clock = clock
         self._events = events
         self.settled = settled
@@ -63,6 +67,9 @@ class FollowedSupply:
         self._tariff = None if path is None else checked_tariff(path, clock())
         self._stamp = self._stamp_of_file()
         self._points: dict[str, dict[int, int]] = {}
+        self._aged: set[str] = set()
+        """Feeds of which nothing is known but what was kept."""
+        self._take_kept()
         self._due: dict[str, float] = {}
         """Of each feed, when it is read next, in seconds of the loop's clock."""
         self._failing: dict[str, str] = {}
@@ -106,7 +113,7 @@ class FollowedSupply:
         if self._tariff is None:
             price = PriceSeries(start, (self.settled.micro_per_kwh,) * steps, (PriceSource.TABLE,) * steps)
             return SupplySeries(price, None, None)
-        return supply_series(self._tariff, self._points, start, steps)
+        return supply_series(self._tariff, self._points, start, steps, self._aged)
 
     def settle(self, settled: Supply) -> None:
         """Take over what the settings say now."""
@@ -154,9 +161,22 @@ class FollowedSupply:
         except ConfigurationError as error:
             self._events(TariffRefused(reason=error.message, hint=error.hint))
             return
-        self._points, self._due, self._failing, self._series = {}, {}, {}, None
+        self._due, self._failing, self._series = {}, {}, None
+        await asyncio.to_thread(self._take_kept)
 
     # Feeds
+
+    def _take_kept(self) -> None:
+        """Begin with what feeds gave before: it counts until they are read."""
+        tariff, now = self._tariff, self.now
+        feeds = {} if tariff is None else tariff.feeds
+        found = {
+            name: self._kept.load(name, feed, quantity_of(tariff, name), now)
+            for name, feed in feeds.items()
+            if tariff is not None
+        }
+        self._points = {name: points for name, points in found.items() if points}
+        self._aged = set(self._points)
 
     async def read_feeds(self, session: aiohttp.ClientSession) -> None:
         """Read those whose time has come."""
@@ -173,7 +193,9 @@ class FollowedSupply:
                 self._fails(name, error)
                 continue
             self._series = None
+            self._aged.discard(name)
             self._due[name] = at + feed.refresh_s
+            await asyncio.to_thread(self._kept.save, name, feed, self._points[name], self.now)
             if self._failing.pop(name, None) is not None:
                 self._events(FeedRead(of=name))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -63,15 +63,28 @@ def quantity_of(tariff: Tariff, name: str) -> Quantity:
     return replace(PRICE, low=-most, high=most)
 
 
-def supply_series(tariff: Tariff, points: Points, start: int, steps: int) -> SupplySeries:
-    """The series of so many quarters. A price that comes to more than any can be is put at that, and a note says so."""
+def supply_series(
+    tariff: Tariff, points: Points, start: int, steps: int, aged: Collection[str] = frozenset()
+) -> SupplySeries:
+    """The series of so many quarters. A price that comes to more than any can be is put at that, and a note says so.
+
+    Args:
+        aged: feeds whose points were kept from before: they count, and are called stale.
+    """
     price, notes = _price(tariff, points, start, steps)
-    return SupplySeries(
-        price,
-        _plain(tariff.pue, tariff.calendar, points.get("pue", {}), start, steps),
-        _plain(tariff.carbon, tariff.calendar, points.get("carbon", {}), start, steps),
-        notes,
-    )
+    made = {
+        "price": price,
+        "pue": _plain(tariff.pue, tariff.calendar, points.get("pue", {}), start, steps),
+        "carbon": _plain(tariff.carbon, tariff.calendar, points.get("carbon", {}), start, steps),
+    }
+    made |= {name: _stale(series) for name in aged if (series := made[name]) is not None}
+    return SupplySeries(price=made["price"] or price, pue=made["pue"], carbon=made["carbon"], notes=notes)
+
+
+def _stale(series: PriceSeries) -> PriceSeries:
+    """The same from a feed that has not been read since."""
+    sources = tuple(PriceSource.STALE if each is PriceSource.FEED else each for each in series.sources)
+    return PriceSeries(series.start, series.prices, sources)
 
 
 def _plain(

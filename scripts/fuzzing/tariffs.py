@@ -10,6 +10,7 @@ from node.tariff.columns import intervals_of_columns
 from node.tariff.description import Feed, FeedFormat
 from node.tariff.follow import checked_tariff
 from node.tariff.formats import intervals_in
+from node.tariff.kept import points_of
 from node.tariff.numbers import PRICE
 from node.tariff.points import quarters
 from node.tariff.signals import signal_of_events, signal_of_file
@@ -125,6 +126,16 @@ def targets() -> list[Target]:
             run=_csv,
             errors=local,
             mutators=(_LINES,),
+        ),
+        Target(
+            name="kept-feed",
+            seeds=lambda: [
+                b'{"version": 1, "read_at": %d, "points": [[%d, 100000], [%d, -5]]}' % (NOW, NOW, NOW + 900)
+            ],
+            run=lambda data: points_of(data, PRICE, 0, NOW),
+            errors=remote,
+            mutators=(_JSON, raw),
+            long=200_000,
         ),
         Target(
             name="signal-file",

@@ -16,7 +16,7 @@ from aiohttp import web
 from tariff_files import entsoe, nordpool, octopus, openadr_event, stamp, unix, write
 
 from node.events import Event, FeedNotRead, FeedRead, SignalNotRead, TariffRefused
-from node.tariff import FollowedSignal, FollowedSupply
+from node.tariff import FollowedSignal, FollowedSupply, KeptFeeds
 from node.tariff.description import CurtailmentSource
 from node.tariff.documents import MAX_FILE_BYTES
 from node.tariff.feeds import read_feed
@@ -349,10 +349,11 @@ async def test_a_server_that_is_silent_is_given_up() -> None:
 
 
 class World:
-    def __init__(self, path: Path) -> None:
-        self.now = NOW
+    def __init__(self, path: Path, now: int = NOW) -> None:
+        self.now = now
         self.events: list[Event] = []
-        self.followed = FollowedSupply(path, Supply(1), clock=lambda: self.now, events=self.events.append)
+        kept = KeptFeeds(path.parent / "feeds")
+        self.followed = FollowedSupply(path, Supply(1), clock=lambda: self.now, events=self.events.append, kept=kept)
 
     def heard(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -383,6 +384,50 @@ async def test_a_feed_that_fails_goes_stale_and_then_falls_back(server: Server, 
     assert world.heard(FeedRead)
     assert world.followed.supply.micro_per_kwh == 200_000
     assert world.followed.failing == {}
+
+
+async def test_what_a_feed_gave_outlives_a_restart_and_is_called_stale(server: Server, tmp_path: Path) -> None:
+    path = described(tmp_path, format="json", url=server.url, unit="kWh", stale_after_s=86_400)
+    rows = [{"time": HOUR + 900 * number, "price": 0.1} for number in range(12)]
+    server.gives(json.dumps(rows))
+    await World(path).followed.begin()
+    server.gives("<html>", "text/html")
+
+    async def begun(now: int = NOW) -> tuple[int, PriceSource]:
+        world = World(path, now)
+        await world.followed.begin()
+        return world.followed.supply.micro_per_kwh, world.followed.source
+
+    assert await begun() == (100_000, PriceSource.STALE)
+    assert await begun(NOW + 86_400) == (100_000, PriceSource.STALE)
+    assert await begun(NOW + 86_401 + 900) == (500_000, PriceSource.FALLBACK)
+    server.gives(json.dumps([{**row, "price": 0.3} for row in rows]))
+    assert await begun() == (300_000, PriceSource.FEED)
+    described(tmp_path, format="json", url=server.url, unit="MWh", stale_after_s=86_400)
+    server.gives("<html>", "text/html")
+    assert await begun() == (500_000, PriceSource.FALLBACK), "what another feed gave says nothing of this one"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"<html>", b"[]", b'{"version": 2, "read_at": 1, "points": []}', b'{"version": 1, "points": []}',
+        b'{"version": 1, "read_at": 1.5, "points": []}', b'{"version": 1, "read_at": %d, "points": [[1, 2]]}' % NOW,
+        b'{"version": 1, "read_at": %d, "points": [[900, true]]}' % NOW,
+        b'{"version": 1, "read_at": %d, "points": [[900, 1, 2]]}' % NOW,
+        b'{"version": 1, "read_at": %d, "points": [[900, 99999999999]]}' % NOW,
+    ],
+)  # fmt: skip
+async def test_what_was_kept_and_spoiled_counts_as_nothing(server: Server, tmp_path: Path, content: bytes) -> None:
+    path = described(tmp_path, format="json", url=server.url, unit="kWh", stale_after_s=86_400)
+    server.gives(json.dumps([{"time": HOUR + 900 * number, "price": 0.1} for number in range(12)]))
+    await World(path).followed.begin()
+    (kept,) = (tmp_path / "feeds").iterdir()
+    kept.write_bytes(content)
+    server.gives("<html>", "text/html")
+    world = World(path)
+    await world.followed.begin()
+    assert world.followed.source is PriceSource.FALLBACK
 
 
 async def test_a_price_that_no_unit_explains_is_not_taken(server: Server, tmp_path: Path) -> None:
