@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         "joule demo --policy eu-only",
         "joule demo --venue evm",
         "joule demo --hour 18",
+        "joule demo --hour 18 --policy eu-only",
+        "joule demo --kill --venue evm",
         "sudo joule demo --wan",
         "joule demo --json",
     )
@@ -61,11 +63,10 @@ def demo(
 
     It uses keys, state and ports of its own, and removes them. The exit status is 1 unless the answer came whole, its
     receipt verifies, and the spot check agrees; with --kill also unless the answer is the one that came without a
-    death, and with --wan unless it came in every way.
+    death, and with --wan unless it came in every way. --hour, --policy and --venue go together, and --kill with
+    --venue; --wan stands alone.
     """
-    if sum(map(bool, (kill, wan, policy, venue == "evm", hour is not None))) > 1:
-        told = "--kill, --wan, --policy, --hour and --venue evm"
-        raise click.UsageError(f"{told} exclude each other: each has its own report")
+    _require_one_report(kill=kill, wan=wan, policy=policy, venue=venue, hour=hour)
     stream = AnswerStream()
 
     def say(text: str) -> None:
@@ -87,17 +88,28 @@ def demo(
     return interrupted or (0 if result.passed else FAILED)
 
 
+def _require_one_report(*, kill: bool, wan: bool, policy: str | None, venue: str, hour: int | None) -> None:
+    """Raises UsageError for options that do not go together."""
+    others = [("--policy", policy is not None), ("--hour", hour is not None), ("--venue evm", venue == "evm")]
+    given = [name for name, is_given in [("--kill", kill), *others] if is_given]
+    if wan and given:
+        raise click.UsageError(f"--wan does not go with {given[0]}: it has hosts for three nodes and a ledger only")
+    if kill and given[1:] not in ([], ["--venue evm"]):
+        problem = "the node that stands by for the killed one has no tariff, and stands outside the EU"
+        raise click.UsageError(f"--kill does not go with {given[1]}: {problem}")
+
+
 def _runner(
     kill: bool, wan: bool, policy: str | None, venue: str, hour: int | None
 ) -> Callable[..., Coroutine[Any, Any, DemoResult]]:
     if hour is not None:
         from node.demo.hours import run_hour
 
-        return functools.partial(run_hour, hour=hour)
+        return functools.partial(run_hour, hour=hour, policy=policy, venue=venue)
     if kill:
         from node.demo.kill import run_kill
 
-        return run_kill
+        return functools.partial(run_kill, venue=venue)
     if wan:
         from node.demo.over_wan import run_wan
 
@@ -105,14 +117,10 @@ def _runner(
     if policy is not None:
         from node.demo.by_law import run_by_law
 
-        return functools.partial(run_by_law, policy=policy)
-    if venue == "evm":
-        from node.demo.on_chain import run_on_chain
-
-        return run_on_chain
+        return functools.partial(run_by_law, policy=policy, venue=venue)
     from node.demo.run import run_demo
 
-    return run_demo
+    return functools.partial(run_demo, venue=venue)
 
 
 def _ignore(_text: str) -> None:

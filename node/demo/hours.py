@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from node.app.client import Client
 from node.app.report import JobReport
-from node.demo.market import CLIENT, DemoMarket, DemoNode, demo_market
+from node.demo.by_law import found_by_law, under
+from node.demo.market import CLIENT, LEDGER, DemoMarket, DemoNode
 from node.demo.result import DemoFindings, DemoResult, SitePower
-from node.demo.run import DEFAULT_PROMPT, Say, ask, check
+from node.demo.run import DEFAULT_PROMPT, Say, ask, check, market_on, named
 from protocol.ids import checksum_address
 from protocol.offer import Offer
 from protocol.signing import address_of_public_key
@@ -60,16 +61,24 @@ def sites(hour: int, now: int) -> tuple[DemoNode, ...]:
     )
 
 
-async def run_hour(prompt: str | None, *, say: Say, write: Say, hour: int) -> DemoResult:
-    """As `run.run_demo`, with the clocks of the tariffs at an hour of the day in UTC."""
-    async with demo_market(say) as market:
-        say(f"Starting a ledger and three nodes with a tariff each, as if it were {hour:02d}:00 UTC ...")
+async def run_hour(
+    prompt: str | None, *, say: Say, write: Say, hour: int, policy: str | None = None, venue: str = LEDGER
+) -> DemoResult:
+    """As `run.run_demo`, with the clocks of the tariffs at an hour of the day in UTC, and under a policy by name."""
+    async with market_on(venue, say) as market:
+        say(f"Starting {named(venue)} and three nodes with a tariff each, as if it were {hour:02d}:00 UTC ...")
         await market.start(sites(hour, int(time.time())), say)
+        law = {} if policy is None else under(policy, say)
         # Only money counts here: the machines are all this one.
-        async with market.client(CLIENT, latency_weight_micro_per_ms=0) as client:
+        async with market.client(CLIENT, latency_weight_micro_per_ms=0, **law) as client:
             report, bundle = await ask(client, prompt or DEFAULT_PROMPT, say=say, write=write)
-            power = await _power(client, market, report)
-            return DemoResult(report=report, found=DemoFindings(audit=await check(bundle, say), power=power))
+            found = DemoFindings(
+                audit=await check(bundle, say),
+                by_law=None if policy is None else found_by_law(policy, market, report),
+                transactions=market.sent(client),
+                power=await _power(client, market, report),
+            )
+            return DemoResult(report=report, found=found)
 
 
 async def _power(client: Client, market: DemoMarket, report: JobReport) -> tuple[SitePower, ...]:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.app.report import JobReport
-from node.demo.market import NODES, STANDBY, DemoMarket, demo_market
+from node.demo.market import LEDGER, NODES, STANDBY, DemoMarket
 from node.demo.result import DemoFindings, DemoResult, Killed
-from node.demo.run import DEFAULT_PROMPT, Say, ask, check
+from node.demo.run import DEFAULT_PROMPT, Say, ask, check, market_on, named
 from protocol.errors import ConfigurationError
 
 __all__ = ["run_kill"]
@@ -23,11 +23,11 @@ SHORTEST = 16
 """Tokens without which an answer has no middle."""
 
 
-async def run_kill(prompt: str | None, *, say: Say, write: Say) -> DemoResult:
+async def run_kill(prompt: str | None, *, say: Say, write: Say, venue: str = LEDGER) -> DemoResult:
     """As `run.run_demo`. Raises ConfigurationError where the answer is too short to have a middle."""
     asked = prompt or DEFAULT_PROMPT
-    async with demo_market(say) as market:
-        say("Starting a ledger, three nodes, and a dearer one that stands by for all blocks ...")
+    async with market_on(venue, say) as market:
+        say(f"Starting {named(venue)}, three nodes, and a dearer one that stands by for all blocks ...")
         await market.start((*NODES, STANDBY), say)
         say("\nFirst nobody dies, for comparison.")
         async with market.client("first client", **SETTINGS) as client:
@@ -40,7 +40,8 @@ async def run_kill(prompt: str | None, *, say: Say, write: Say) -> DemoResult:
         victim = _Victim(market, whole, say, write)
         async with market.client("second client", **SETTINGS) as client:
             report, bundle = await ask(client, asked, say=say, write=victim.write)
-            found = DemoFindings(audit=await check(bundle, say), killed=victim.killed(report))
+            killed = victim.killed(report)
+            found = DemoFindings(audit=await check(bundle, say), killed=killed, transactions=market.sent(client))
             return DemoResult(report=report, found=found)
 
 

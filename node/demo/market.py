@@ -17,6 +17,7 @@ from node.app.audit import BUNDLED_MODEL
 from node.app.client import Client, open_client
 from node.config import ClientConfig
 from node.demo.processes import JouleProcess, ProcessGroup
+from node.demo.result import DemoTransaction
 from node.demo.wan import Wan
 from node.events import Events, unheard
 from node.keystore import LIGHT, Keystore, generate
@@ -104,6 +105,10 @@ class DemoMarket:
             await self._endow(client)
             await client.offers(COLLECT_S, enough=self._all_here)
             yield client
+
+    def sent(self, client: Client) -> tuple[DemoTransaction, ...]:
+        """What a client had a chain do."""
+        return ()
 
     async def close(self) -> None:
         """End what is neither a node nor a ledger, once the nodes have ended."""

@@ -1,4 +1,4 @@
-"""`joule demo --venue evm`: the same job, settled by the contract on a chain that lives as long as the demo does."""
+"""`joule demo --venue evm`: the same jobs, settled by the contract on a chain that lives as long as the demo does."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 from node.app.client import Client
 from node.demo.local_chain import LocalChain
-from node.demo.market import CLIENT, NODES, PLAY_MONEY, DemoMarket, DemoNode, demo_market
+from node.demo.market import PLAY_MONEY, DemoMarket, DemoNode
 from node.demo.processes import JouleProcess
-from node.demo.result import DemoFindings, DemoResult, DemoTransaction
-from node.demo.run import DEFAULT_PROMPT, Say, ask, check
+from node.demo.result import DemoTransaction
 from node.settlement.evm import EvmVenue
 from protocol.ids import parse_address
 
-__all__ = ["run_on_chain"]
+__all__ = ["ChainMarket"]
 
 
 class ChainMarket(DemoMarket):
@@ -47,6 +46,13 @@ class ChainMarket(DemoMarket):
         await self._opened.give_tokens(client.key.address, PLAY_MONEY)
         await client.deposit(PLAY_MONEY)
 
+    def sent(self, client: Client) -> tuple[DemoTransaction, ...]:
+        found = client.ledger.sent if isinstance(client.ledger, EvmVenue) else []
+        return tuple(
+            DemoTransaction(operation=each.operation, transaction=each.name, block=each.block, gas=each.gas)
+            for each in found
+        )
+
     @property
     def _opened(self) -> LocalChain:
         if self._chain is None:
@@ -56,19 +62,3 @@ class ChainMarket(DemoMarket):
     async def close(self) -> None:
         if self._chain is not None:
             await self._chain.stop()
-
-
-async def run_on_chain(prompt: str | None, *, say: Say, write: Say) -> DemoResult:
-    """As `run.run_demo`. Raises LocalError, code ``no-anvil``, where there is no test chain on this machine."""
-    async with demo_market(say, kind=ChainMarket) as market:
-        say("Starting a test chain with a token and the contract, and three nodes, each a process with its own key ...")
-        await market.start(NODES, say)
-        async with market.client(CLIENT) as client:
-            report, bundle = await ask(client, prompt or DEFAULT_PROMPT, say=say, write=write)
-            sent = client.ledger.sent if isinstance(client.ledger, EvmVenue) else []
-            transactions = tuple(
-                DemoTransaction(operation=each.operation, transaction=each.name, block=each.block, gas=each.gas)
-                for each in sent
-            )
-            found = DemoFindings(audit=await check(bundle, say), transactions=transactions)
-            return DemoResult(report=report, found=found)

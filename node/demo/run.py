@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from node.app.asking import Question
 from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
@@ -10,34 +11,53 @@ from node.app.client import Client
 from node.app.prompt import Prompt
 from node.app.report import JobReport
 from node.demo.forked import call_forked
-from node.demo.market import CLIENT, NODES, demo_market
+from node.demo.market import CLIENT, LEDGER, NODES, DemoMarket, demo_market
 from node.demo.result import DemoFindings, DemoResult
 from protocol.bundle import Bundle
 
-__all__ = ["DEFAULT_PROMPT", "Say", "ask", "check", "run_demo"]
+__all__ = ["DEFAULT_PROMPT", "VENUES", "Say", "ask", "check", "market_on", "named", "run_demo"]
 
 DEFAULT_PROMPT = "Write a story about Mia and a red kite in the park."
+
+VENUES = (LEDGER, "evm")
 
 Say = Callable[[str], None]
 
 
-async def run_demo(prompt: str | None, *, say: Say, write: Say) -> DemoResult:
+async def run_demo(prompt: str | None, *, say: Say, write: Say, venue: str = LEDGER) -> DemoResult:
     """Run it in a folder of its own, which is removed with all that ran in it, whatever happens.
 
     Args:
         prompt: `DEFAULT_PROMPT` where None.
+        venue: where jobs are settled: one of `VENUES`.
         say: told a line of progress.
         write: given the answer as it comes.
 
     Raises:
-        LocalError: a process did not start; says what it complained about.
+        LocalError: a process did not start; says what it complained about. Its code is ``no-anvil`` where there is no
+            test chain on this machine.
     """
-    async with demo_market(say) as market:
-        say("Starting a ledger and three nodes, each a process with its own key, tariff and country ...")
+    async with market_on(venue, say) as market:
+        say(f"Starting {named(venue)} and three nodes, each a process with its own key, tariff and country ...")
         await market.start(NODES, say)
         async with market.client(CLIENT) as client:
             report, bundle = await ask(client, prompt or DEFAULT_PROMPT, say=say, write=write)
-            return DemoResult(report=report, found=DemoFindings(audit=await check(bundle, say)))
+            found = DemoFindings(audit=await check(bundle, say), transactions=market.sent(client))
+            return DemoResult(report=report, found=found)
+
+
+def market_on(venue: str, say: Say) -> AbstractAsyncContextManager[DemoMarket]:
+    """An empty market that settles there."""
+    if venue == LEDGER:
+        return demo_market(say)
+    from node.demo.on_chain import ChainMarket
+
+    return demo_market(say, kind=ChainMarket)
+
+
+def named(venue: str) -> str:
+    """What settles, for people."""
+    return "a ledger" if venue == LEDGER else "a test chain with a token and the contract"
 
 
 async def ask(client: Client, prompt: str, *, say: Say, write: Say) -> tuple[JobReport, Bundle | None]:

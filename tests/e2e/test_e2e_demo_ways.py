@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from anvil_chain import why_no_anvil
+from click.testing import CliRunner
 
+from node.cli.demo import demo as command
 from node.demo.local_chain import LocalChain
 from node.demo.wan import Wan
 from protocol.errors import ConfigurationError, LocalError
@@ -40,6 +42,40 @@ def test_the_route_follows_the_hour(tmp_path: Path, forked: Path) -> None:
         taken[hour] = {site["name"]: site["taken"] for site in sites}
     assert taken["11"] == {"berlin": "2:6", "reykjavik": "0:2", "lyon": None}
     assert taken["18"] == {"reykjavik": "0:4", "lyon": "4:6", "berlin": None}
+
+
+@pytest.mark.long
+def test_hour_and_law_decide_together(tmp_path: Path, forked: Path) -> None:
+    """In the evening the route goes through Reykjavik, but not where prompts may not leave the EU."""
+    report = demo(forked, tmp_path, "--hour", "18", "--policy", "eu-only")
+    assert report["by_law"]["route"] == ["lyon (FR)"]
+    assert {site["name"]: site["taken"] for site in report["power"]}["reykjavik"] is None
+    assert report["verified"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--wan", "--kill"], "--kill"),
+        (["--wan", "--venue", "evm"], "--venue evm"),
+        (["--kill", "--policy", "eu-only", "--venue", "evm"], "--policy"),
+        (["--kill", "--hour", "3"], "--hour"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_a_line(flags: list[str], named: str) -> None:
+    done = CliRunner().invoke(command, flags)
+    assert done.exit_code == 2
+    assert f"does not go with {named}: " in done.output
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())
+def test_a_node_dies_and_a_chain_pays(tmp_path: Path, forked: Path) -> None:
+    report = demo(forked, tmp_path, "--kill", "--venue", "evm")
+    assert report["killed"]["replaced"]
+    assert report["killed"]["same_answer"]
+    assert {"open", "settle"} <= {each["operation"] for each in report["transactions"]}
+    assert report["verified"]
 
 
 def no_hosts() -> ConfigurationError | None:
