@@ -1,4 +1,9 @@
-"""Anchors: a machine that times others and signs for it, and a node that has itself timed (market.md, clause M73)."""
+"""Anchors: a machine that times others and signs for it, and a node that has itself timed (market.md, clause M73).
+
+A node may be an anchor for others: it has a key, a port and a place as well, and then proof of where machines stand
+needs nobody who runs anything besides. What it says is as good as its clients' trust in it, which they state, and with
+it how many anchors may lie. A busy node makes those that it times look further away, never nearer.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from node.app.clock import clock
-from node.config import AnchorConfig
+from node.config import AnchorConfig, NodeConfig
 from node.events import AnchorReady, Events, PeerUnreached, Timed
 from node.file_limit import raise_file_limit
 from node.p2p.address import check_peer_address
@@ -24,12 +29,14 @@ from protocol.peer_id import public_key_of
 from protocol.residency import RTT_CLAIM
 from protocol.signing import SigningKey, address_of_public_key, open_envelope
 
-__all__ = ["Timings", "own_statements", "run_anchor", "serve_times"]
+__all__ = ["Timings", "own_statements", "run_anchor", "serve_times", "time_others"]
 
 AT_ONCE = 16
 """Peers that are timed together: more would wait for one another, and look further away than they are."""
 RETRY_S = 30.0
 """A node asks an anchor again so soon that did not answer."""
+NODES_WORD_S = 86_400
+"""How long the word of a node counts that is an anchor."""
 LEAST_S = 60.0
 """A node asks an anchor no more often than that."""
 
@@ -55,6 +62,19 @@ def serve_times(
     )
 
 
+def _told(on_event: Events) -> Callable[[bytes, int], None]:
+    def tell(public_key: bytes, us: int) -> None:
+        on_event(Timed(node=checksum_address(address_of_public_key(public_key)), us=us))
+
+    return tell
+
+
+def time_others(config: NodeConfig, host: P2PHost, key: SigningKey, on_event: Events) -> None:
+    """Have a node be an anchor, where its operator wants that."""
+    if config.times_others == "yes":
+        serve_times(host, key, lasts_s=NODES_WORD_S, now=clock, tell=_told(on_event))
+
+
 async def run_anchor(config: AnchorConfig, key: SigningKey, on_event: Events) -> None:
     """Time others until cancelled. Raises ListenError, ConfigurationError for an address that does not work."""
     if not config.announce and any(everywhere in config.listen for everywhere in ("/0.0.0.0/", "/::/")):
@@ -63,15 +83,11 @@ async def run_anchor(config: AnchorConfig, key: SigningKey, on_event: Events) ->
             hint="add --announce /ip4/ADDRESS/tcp/PORT",
         )
     raise_file_limit()
-
-    def tell(public_key: bytes, us: int) -> None:
-        on_event(Timed(node=checksum_address(address_of_public_key(public_key)), us=us))
-
     async with (
         TrioRuntime.open() as runtime,
         P2PHost.open(runtime, key.secret, config.listen, announce=config.announce) as host,
     ):
-        serve_times(host, key, lasts_s=config.lasts_s, now=clock, tell=tell)
+        serve_times(host, key, lasts_s=config.lasts_s, now=clock, tell=_told(on_event))
         on_event(AnchorReady(anchor=checksum_address(key.address), peer=host.addresses[0]))
         await host.wait_closed()
 
@@ -96,7 +112,8 @@ class Timings:
     """What anchors have signed about this node: asked for again when half of its time is over.
 
     Args:
-        anchors: multiaddrs, each ending in the anchor's peer id.
+        anchors: multiaddrs, each ending in the anchor's peer id; one that is this host itself is passed over, so that
+            all nodes of a site may have one list.
         changed: called when there is something newer.
     """
 
@@ -104,7 +121,7 @@ class Timings:
         self, host: P2PHost, anchors: Sequence[str], now: Clock, events: Events, changed: Callable[[], None]
     ) -> None:
         self._host = host
-        self._anchors = anchors
+        self._anchors = [each for each in anchors if check_peer_address(each) != host.peer_id]
         self._now = now
         self._events = events
         self._changed = changed

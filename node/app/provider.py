@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from node.app.activity import open_activity
+from node.app.anchoring import time_others
 from node.app.clock import clock
 from node.app.drafter import load_drafter
 from node.app.earnings import open_earnings
@@ -81,6 +82,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
         dials = await dials_beside(ledger.url, memory)
         doors = await stack.enter_async_context(_open_doors(config, key, on_event, descriptors, dials))
+        time_others(config, doors.network.host, key, on_event)
         tasks = await stack.enter_async_context(owned_tasks())
         journal = await stack.enter_async_context(open_earnings(config.data_dir, key.address, on_event))
         redeemer = _redeemer(config, key, ledger, journal, on_event, await settling_patience_s(ledger))

@@ -134,6 +134,13 @@ class NodeConfig:
         flag="--anchor",
         about="Machines that are asked to time this one, for clients who want more than its word on where it stands.",
     )
+    times_others: str = setting(
+        Choice(("no", "yes")),
+        table="place",
+        default="no",
+        about="Whether this node is an anchor as well: it times nodes that ask for it, and signs for how long they "
+        "took. Clients who know where it stands then judge by it where others do.",
+    )
     statements: tuple[str, ...] = setting(
         Paths(),
         table="place",

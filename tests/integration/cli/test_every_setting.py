@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from doc_commands import free_port
 
-from node.app.anchoring import own_statements
+from node.app.anchoring import NODES_WORD_S, own_statements, time_others
 from node.app.asks import Asks
 from node.app.client import Client, open_client
 from node.app.drafter import load_drafter
@@ -64,7 +64,7 @@ from node.signed_files import write_signed
 from node.tariff import FollowedSupply
 from protocol.cosignature import CosigningKey
 from protocol.denials import Denial, DenialKind, Denials
-from protocol.errors import ConfigurationError, JoulemeshError, UnreachableError
+from protocol.errors import ConfigurationError, JoulemeshError, RefusedError, UnreachableError
 from protocol.ids import BlockSpan, ModelManifest, checksum_address
 from protocol.names import TIME_PROTOCOL
 from protocol.note import NoteKey
@@ -625,6 +625,19 @@ def _(world: World) -> None:
     assert ready["anchor"].lower() == f"0x{world.keys['buyer']}"
     assert ready["peer"].startswith(f"/ip4/127.0.0.1/tcp/{world.port('anchor')}/p2p/")
     assert asyncio.run(_timed_by(ready["peer"])) == 777
+
+
+@shows(NodeConfig, "times_others")
+def _(_world: World) -> None:
+    async def asked(says: str) -> int:
+        key = SigningKey(b"\x09" * 32)
+        async with TrioRuntime.open() as runtime, P2PHost.open(runtime, key.secret) as host:
+            time_others(load(NodeConfig, flags={"model": str(DEMO), "times_others": says}), host, key, unheard)
+            return await _timed_by(host.addresses[0])
+
+    assert asyncio.run(asked("yes")) == NODES_WORD_S
+    with pytest.raises(RefusedError):
+        asyncio.run(asked("no"))
 
 
 async def _timed_by(anchor: str) -> int:

@@ -51,6 +51,27 @@ async def test_an_anchor_times_a_node_and_signs_for_it(new_host):
     assert 0 < int(said.value) < 5_000_000
 
 
+async def test_nodes_of_one_list_time_one_another_and_none_itself(new_host):
+    one, other = await anchor_and_node(new_host)
+    anchors, heard, told = (one.addresses[0], other.addresses[0]), asyncio.Event(), list[Event]()
+    for host, key in ((one, ANCHOR), (other, NODE)):
+        host.answer_challenges()
+        serve_times(host, key, lasts_s=600, now=lambda: NOW)
+    timings = [Timings(host, anchors, lambda: NOW, told.append, heard.set) for host in (one, other)]
+    running = [asyncio.create_task(each.run()) for each in timings]
+    while not all(each.sealed() for each in timings):
+        heard.clear()
+        await heard.wait()
+    for task in running:
+        task.cancel()
+    said = [[open_envelope(each, Statement) for each in timing.sealed()] for timing in timings]
+    assert [[(each.subject, signer) for each, signer in found] for found in said] == [
+        [(ANCHOR.public_key, NODE.address)],
+        [(NODE.public_key, ANCHOR.address)],
+    ]
+    assert told == []
+
+
 async def test_a_node_that_answers_late_looks_further_away(new_host):
     anchor, node = await anchor_and_node(new_host)
 
