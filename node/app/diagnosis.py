@@ -11,6 +11,7 @@ from typing import Any
 
 from node.app.activity import Told
 from node.app.finding import Finding
+from node.app.troubles import held_back, last_of, troubles_of
 from protocol.market_figures import figures_of
 from protocol.offer import CLOCK_SKEW_S, Offer
 from protocol.reach import Reach, endpoint_of, reach_of
@@ -89,15 +90,11 @@ def diagnosed(symptoms: Symptoms) -> list[Finding]:
         *_reached(symptoms),
         *_shown(symptoms),
         *_ledger(symptoms),
-        *_feeds(symptoms),
+        *_meter(symptoms),
+        *troubles_of(symptoms.told),
         *_price(symptoms),
         *_work(symptoms),
     ]
-
-
-def _last(symptoms: Symptoms, *names: str) -> Told | None:
-    """The latest event of one of some names."""
-    return max((each for each in symptoms.told if each.event in names), key=lambda each: each.last_at, default=None)
 
 
 def _count(symptoms: Symptoms, *names: str) -> int:
@@ -107,7 +104,7 @@ def _count(symptoms: Symptoms, *names: str) -> int:
 def _process(symptoms: Symptoms) -> Iterator[Finding]:
     ready = symptoms.ready
     if ready is None:
-        step = _last(symptoms, "starting")
+        step = last_of(symptoms.told, "starting")
         doing = "" if step is None else f": {step.last.get('step', '')}"
         yield Finding("note", "node", f"{symptoms.name} is starting{doing}", "wait for it, or look at its log")
     else:
@@ -160,15 +157,18 @@ def _reach_of_ledger(symptoms: Symptoms) -> Reach:
 
 def _shown(symptoms: Symptoms) -> Iterator[Finding]:
     """Whether others see the offer."""
-    rival = _last(symptoms, "key in use elsewhere")
+    rival = last_of(symptoms.told, "key in use elsewhere")
     if rival is not None:
         where = ", ".join(rival.last.get("addresses", ()))
         yield Finding("fail", "offer", f"another node uses this key, at {where}", "stop one of the two")
-    lost = _last(symptoms, "network lost", "network back")
+    lost = last_of(symptoms.told, "network lost", "network back")
     if lost is not None and lost.event == "network lost":
         yield Finding("fail", "network", "no peer is connected", "see that listen, peers and the firewall let it out")
+    held = held_back(symptoms.told)
     if symptoms.book is None:
         yield Finding("note", "offer", "nobody could be asked for it", "see the ledger and the network")
+    elif symptoms.own is None and held is not None and held.last.get("how") != "shed":
+        yield Finding("note", "offer", "withdrawn while work is held back", "see held back, below")
     elif symptoms.own is None:
         fix = "wait a minute after its start; then see network, clock and ports above"
         yield Finding("fail", "offer", "no peer shows it: no jobs can come", fix)
@@ -187,8 +187,8 @@ def _ledger(symptoms: Symptoms) -> Iterator[Finding]:
         yield Finding("note", "ledger", said, fix)
     else:
         yield Finding("ok", "ledger", said)
-    for name in ("ledger forked", "voucher not redeemable", "disk refused"):
-        bad = _last(symptoms, name)
+    for name in ("ledger forked", "voucher not redeemable"):
+        bad = last_of(symptoms.told, name)
         if bad is not None:
             yield Finding("fail", name, str(bad.last.get("reason", "")), "see its log, and stop it until this is clear")
 
@@ -196,22 +196,14 @@ def _ledger(symptoms: Symptoms) -> Iterator[Finding]:
 _METERED = ("wall", "nvml", "amd", "apple", "rapl")
 
 
-def _feeds(symptoms: Symptoms) -> Iterator[Finding]:
-    """What a node measures energy with, and prices that come from elsewhere: whatever it told of them."""
+def _meter(symptoms: Symptoms) -> Iterator[Finding]:
+    """What a node measures energy with."""
     source = None if symptoms.ready is None else symptoms.ready.get("energy_source")
     if source in _METERED:
         yield Finding("ok", "meter", f"joules come from {source}")
     elif source is not None:
         fix = "install the extra energy, or name a meter at the socket: then what is asked is what it costs"
         yield Finding("note", "meter", f"joules are not measured: {source}", fix)
-    for topic in ("meter", "tariff", "feed"):
-        latest = _last(symptoms, *{each.event for each in symptoms.told if each.event.startswith(topic)})
-        if latest is not None:
-            bad = any(word in latest.event for word in ("lost", "stale", "refused", "silent", "failed"))
-            reason = str(latest.last.get("reason", ""))
-            said = f"{latest.event}{f': {reason}' if reason else ''} ({latest.count} times today)"
-            fix = "see its log, and what it is read from" if bad else ""
-            yield Finding("fail" if bad else "ok", topic, said, fix)
 
 
 def _rivals(symptoms: Symptoms, own: Offer) -> list[Offer]:
@@ -261,6 +253,12 @@ def _work(symptoms: Symptoms) -> Iterator[Finding]:
     served, failed = _count(symptoms, "job served"), _count(symptoms, "job failed")
     said = f"{seen} orders came today: {begun} taken, {seen - begun} refused; {served} jobs served, {failed} failed"
     yield Finding("ok" if begun else "note", "work", said)
+    held = held_back(symptoms.told)
+    if held is not None:
+        none = held.last.get("how") != "shed"
+        fix = "wait; or raise price_ceiling or power_cap, or end the signal that asks for it"
+        told = f"{'no work is' if none else 'no batch work is'} taken: {held.last.get('reason', '')}"
+        yield Finding("fail" if none else "note", "held back", told, fix)
     for each in sorted(refused, key=lambda one: -one.count):
         reason = str(each.last.get("reason", ""))
         fix = _FIXES.get(each.code, "see its log")
@@ -276,7 +274,8 @@ def _why_no_orders(symptoms: Symptoms) -> Iterator[Finding]:
     """Reasons for which no client has ordered, the surest first."""
     own, found = symptoms.own, False
     if own is None:
-        yield Finding("fail", "no work", "nobody sees this node's offer", "see offer, clock and ports above")
+        if held_back(symptoms.told) is None:
+            yield Finding("fail", "no work", "nobody sees this node's offer", "see offer, clock and ports above")
         return
     alike = [each for each in symptoms.book or () if (each.model, each.venue) == (own.model, own.venue)]
     gaps = figures_of(alike or [own], {}).uncovered

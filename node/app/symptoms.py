@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -18,10 +19,14 @@ from node.app.shunned import address_of
 from node.config import ClientConfig
 from node.events import unheard
 from node.keystore import Keystore
-from protocol.errors import InvalidError, JoulemeshError
+from node.p2p.address import check_peer_address
+from node.p2p.direct import DataPlane
+from node.p2p.host import P2PHost
+from node.p2p.runtime import TrioRuntime
+from protocol.errors import InvalidError, JoulemeshError, SignatureError
 from protocol.ids import Address, checksum_address, parse_address
 from protocol.offer import Offer
-from protocol.reach import endpoint_of
+from protocol.peer_id import public_key_of
 from protocol.standing import DAY_S
 
 __all__ = ["Running", "clock_off", "running_nodes", "symptoms_of"]
@@ -79,7 +84,6 @@ async def symptoms_of(config: ClientConfig, node: Running, wait_s: float) -> Sym
         key=lambda each: each.sequence,
         default=None,
     )
-    addresses = [] if ready is None else [str(ready["peer"]), str(ready["data"])]
     return Symptoms(
         name=checksum_address(node.address),
         process=node.process,
@@ -92,7 +96,7 @@ async def symptoms_of(config: ClientConfig, node: Running, wait_s: float) -> Sym
         ledger_error=error,
         free=free,
         bond=bond,
-        dialled={each: await _dialled(each) for each in addresses},
+        dialled={} if ready is None else await _reached(str(ready["peer"]), str(ready["data"])),
     )
 
 
@@ -153,13 +157,23 @@ async def clock_off(url: str) -> float | None:
     return time.time() - said - 0.5
 
 
-async def _dialled(address: str) -> str:
-    """Why nothing answers at an address; empty where something does."""
+async def _reached(peer: str, data: str) -> dict[str, str]:
+    """By each address that a node announces why it cannot be reached there; empty where this very node answers."""
+    public_key = public_key_of(check_peer_address(peer))
+    passing = secrets.token_bytes(32)
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, passing) as host, DataPlane(passing) as plane:
+        return {
+            peer: await _why_not(host.connect(peer, timeout_s=DIAL_S)),
+            data: await _why_not(plane.connect(data, public_key)),
+        }
+
+
+async def _why_not(dial: Awaitable[object]) -> str:
     try:
-        host, port = endpoint_of(address)
         async with asyncio.timeout(DIAL_S):
-            _, writer = await asyncio.open_connection(host, port)
-        writer.close()
+            await dial
+    except SignatureError as error:
+        return f"{error.message}: another program, or another node, has this port"
     except (OSError, TimeoutError, JoulemeshError) as error:
         return str(error) or "no answer in time"
     return ""

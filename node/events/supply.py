@@ -12,6 +12,7 @@ __all__ = [
     "FeedNotRead",
     "FeedRead",
     "SignalNotRead",
+    "TariffRead",
     "TariffRefused",
     "WorkHeldBack",
     "WorkResumed",
@@ -76,6 +77,16 @@ class TariffRefused(Event):
 
     def sentence(self) -> str:
         return f"the tariff file is not taken over: {self.reason} ({self.hint})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TariffRead(Event):
+    """After `TariffRefused`: the tariff file makes sense again, and counts."""
+
+    name: ClassVar[str] = "tariff read again"
+
+    def sentence(self) -> str:
+        return "the tariff file is taken over"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

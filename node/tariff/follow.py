@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from node.events import EnergyPriceChanged, Events, FeedNotRead, FeedRead, TariffRefused
+from node.events import EnergyPriceChanged, Events, FeedNotRead, FeedRead, TariffRead, TariffRefused
 from node.ports import Clock
 from node.tariff.description import Tariff
 from node.tariff.feeds import read_feed
@@ -76,6 +76,8 @@ class FollowedSupply:
         """Of feeds that cannot be read, why."""
         self._series: SupplySeries | None = None
         self._told: tuple[int, str] | None = None
+        self._refused = False
+        """Whether the file as it is now is wrong."""
 
     @property
     def tariff(self) -> Tariff | None:
@@ -160,7 +162,11 @@ class FollowedSupply:
             self._tariff = await asyncio.to_thread(checked_tariff, self._path, self._clock())
         except ConfigurationError as error:
             self._events(TariffRefused(reason=error.message, hint=error.hint))
+            self._refused = True
             return
+        if self._refused:
+            self._refused = False
+            self._events(TariffRead())
         self._due, self._failing, self._series = {}, {}, None
         await asyncio.to_thread(self._take_kept)
 

@@ -80,4 +80,4 @@ def _is_point(row: Any, quantity: Quantity) -> bool:
     if not isinstance(row, list) or len(row) != 2 or not all(type(each) is int for each in row):
         return False
     start, value = row
-    return start % STEP_S == 0 and quantity.low <= value <= quantity.high
+    return bool(start % STEP_S == 0 and quantity.low <= value <= quantity.high)

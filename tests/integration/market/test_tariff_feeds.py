@@ -15,7 +15,7 @@ import pytest_asyncio
 from aiohttp import web
 from tariff_files import entsoe, nordpool, octopus, openadr_event, stamp, unix, write
 
-from node.events import Event, FeedNotRead, FeedRead, SignalNotRead, TariffRefused
+from node.events import Event, FeedNotRead, FeedRead, SignalNotRead, TariffRead, TariffRefused
 from node.tariff import FollowedSignal, FollowedSupply, KeptFeeds
 from node.tariff.description import CurtailmentSource
 from node.tariff.documents import MAX_FILE_BYTES
@@ -452,6 +452,10 @@ async def test_a_file_that_changes_is_taken_over_and_a_wrong_one_is_not(tmp_path
     await world.followed._look_at_file()
     assert len(world.heard(TariffRefused)) == 2
     assert world.followed.supply.micro_per_kwh == 250_000
+    write(tmp_path, '[price]\nkind = "flat"\nvalue = 0.125\n')
+    await world.followed._look_at_file()
+    assert len(world.heard(TariffRead)) == 1
+    assert world.followed.supply.micro_per_kwh == 125_000
 
 
 # Signals

@@ -11,6 +11,23 @@ from market_offers import an_offer
 from node.app.activity import Told
 from node.app.diagnosis import Symptoms, diagnosed
 from node.app.finding import Finding
+from node.events import (
+    EnergyNotKept,
+    EnergyPriceChanged,
+    FeedNotRead,
+    FeedRead,
+    MeterFailed,
+    MeterNotShared,
+    MeterReadAgain,
+    RestartNeeded,
+    SettingsChanged,
+    SettingsRefused,
+    SignalNotRead,
+    TariffRead,
+    TariffRefused,
+    WorkHeldBack,
+    WorkResumed,
+)
 
 READY = {
     "ledger": "http://127.0.0.1:1",
@@ -62,7 +79,23 @@ def test_a_node_that_is_well_has_nothing_to_be_done() -> None:
         ("network", {"told": (told("network back", at=1), told("network lost", at=2))}),
         ("ledger", {"ledger_error": "no answer"}),
         ("disk refused", {"told": (told("disk refused", reason="full"),)}),
-        ("feed", {"told": (told("feed stale", reason="old"),)}),
+        ("feed", {"told": (told(FeedNotRead.name, of="price", reason="HTML", source="fallback"),)}),
+        (
+            "feed",
+            {
+                "told": (
+                    told(FeedNotRead.name, of="price", at=1),
+                    told(FeedNotRead.name, of="carbon", at=2, code="x"),
+                    told(FeedRead.name, of="price", at=3),
+                )
+            },
+        ),
+        ("meter", {"told": (told(MeterReadAgain.name, at=1), told(MeterFailed.name, at=2, reason="NaN", hint=""))}),
+        ("tariff", {"told": (told(TariffRefused.name, reason="price is missing", hint="write it"),)}),
+        ("signal", {"told": (told(SignalNotRead.name, code="x", reason="gone"),)}),
+        ("settings", {"told": (told(SettingsRefused.name, reason="margin is a word", hint=""),)}),
+        ("energy not kept", {"told": (told(EnergyNotKept.name, reason="full"),)}),
+        ("held back", {"told": (told(WorkHeldBack.name, how="drain", reason="power costs too much"),), "own": None}),
         ("no work", {"own": None}),
         ("no work", {"own": an_offer(1, (0, 3)), "book": (an_offer(1, (0, 3)),)}),
         ("no work", {"own": an_offer(1, sessions=0)}),
@@ -83,7 +116,25 @@ def test_what_keeps_work_away_is_a_failure_with_its_fix(what: str, changes: dict
         ("port 4002", {"dialled": {"/ip4/203.0.113.7/tcp/4002/tls": ""}}),
         ("meter", {"ready": {**READY, "energy_source": "model"}}),
         ("offer", {"book": None}),
-        ("feed", {"told": (told("feed read"),)}),
+        ("feed", {"told": (told(FeedNotRead.name, of="price", at=1), told(FeedRead.name, of="price", at=2))}),
+        (
+            "feed",
+            {
+                "told": (
+                    told(FeedNotRead.name, of="price", at=1),
+                    told(EnergyPriceChanged.name, source="feed", micro_per_kwh=1, at=2),
+                )
+            },
+        ),
+        ("meter", {"told": (told(MeterFailed.name, at=1), told(MeterReadAgain.name, at=2))}),
+        ("meter", {"told": (told(MeterNotShared.name, reason="no folder"),)}),
+        ("tariff", {"told": (told(TariffRefused.name, at=1), told(TariffRead.name, at=2))}),
+        ("settings", {"told": (told(RestartNeeded.name, settings=["listen"]),)}),
+        ("settings", {"told": (told(SettingsRefused.name, at=1), told(SettingsChanged.name, at=2))}),
+        ("held back", {"told": (told(WorkHeldBack.name, how="drain", at=1), told(WorkResumed.name, at=2))}),
+        ("held back", {"told": (told(WorkHeldBack.name, how="shed"),)}),
+        ("offer", {"own": None, "told": (told(WorkHeldBack.name, how="drain"),)}),
+        ("no work", {"own": None, "told": (told(WorkHeldBack.name, how="drain"),)}),
         ("price", {"book": (an_offer(1), an_offer(2, price_out=200_000))}),
         ("key", {"has_key": False}),
         ("ledger", {"free": 0}),
