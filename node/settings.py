@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from node.law_settings import Paths, SignedFiles
+from node.model_settings import Mirrors, ModelPlace
 from node.setting_kinds import Folder, Kind
 from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
@@ -185,7 +186,7 @@ def _from_file(settings: Iterable[Setting], file: Path) -> dict[str, Any]:
             value = _parse(each, raw, f"{each.name} in [{table}] of {file}")
             if isinstance(each.kind, Folder):
                 value = file.parent / value
-            elif isinstance(each.kind, (Paths, SignedFiles)):
+            elif isinstance(each.kind, (Paths, SignedFiles, ModelPlace, Mirrors)):
                 value = each.kind.within(value, file.parent)
             values[each.name] = value
     return values

@@ -13,6 +13,8 @@ __all__ = [
     "MAX_FILE_BYTES",
     "MAX_LACKING",
     "MAX_MARKS",
+    "ChunkListRequest",
+    "ChunkRequest",
     "FileRequest",
     "LackingRequest",
     "ManifestRequest",
@@ -29,6 +31,8 @@ MAX_MARKS = 1024
 """Of one question for what is lacking."""
 MAX_LACKING = 256
 """Offers in the answer to it."""
+MAX_CHUNKS = 1 << 30
+"""Of a file, since it has below 2^50 bytes."""
 
 
 @message("offers-request/2")
@@ -76,6 +80,28 @@ class FileRequest(Message):
     """Model root."""
     name: Annotated[str, TextSize(96)]
     """One of `CLIENT_FILES`."""
+
+
+@message("chunk-list-request/1")
+class ChunkListRequest(Message):
+    """The hashes of the chunks of one of a model's files; the answer, 32 bytes each, is held against the manifest."""
+
+    model: Bytes32
+    """Model root."""
+    name: Name
+    """A file of the manifest."""
+
+
+@message("chunk-request/1")
+class ChunkRequest(Message):
+    """One chunk of a model's file; the answer is its raw bytes, held against the chunk list."""
+
+    model: Bytes32
+    """Model root."""
+    name: Name
+    """A file of the manifest."""
+    chunk: Annotated[int, Uint(32, MAX_CHUNKS)]
+    """Counted from 0."""
 
 
 @message("request-refused/1")

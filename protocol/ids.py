@@ -127,6 +127,8 @@ class ModelFile(Message):
     """Bytes."""
     sha256: Bytes32
     """SHA-256 of its content."""
+    chunks: Bytes32
+    """Root of the Merkle tree over its chunks, by which a part of the file is proven without the rest."""
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)

@@ -33,6 +33,7 @@ from node.cli.accusing import Convicted
 from node.cli.anchor import AnchorLine
 from node.cli.attest import Signed
 from node.cli.boundary import Failure
+from node.cli.catalogue import LocalModel, RemovedCatalogue, ShownCatalogue
 from node.cli.contract import Contract
 from node.cli.copies import Exported
 from node.cli.doctor import Finding
@@ -97,6 +98,11 @@ PRINTED: dict[str, Printed] = {
     "policy show": Printed((PolicyMeaning,)),
     "model manifest": Printed((KeptManifest,)),
     "model show": Printed((Survey,)),
+    "model catalogue make": Printed((ShownCatalogue,)),
+    "model catalogue add": Printed((ShownCatalogue,)),
+    "model catalogue remove": Printed((RemovedCatalogue,)),
+    "model catalogue show": Printed((ShownCatalogue,)),
+    "model list": Printed((LocalModel,), "A list of objects, in order of name"),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "route": Printed((PlannedRoute,)),
     "energy": Printed((EnergyReport,), "An object; with `--watch` one on each line"),

@@ -9,7 +9,7 @@ from protocol.catalog import MAX_FILE_BYTES
 from protocol.errors import ConfigurationError, MalformedError, ModelError
 from protocol.ids import BlockSpan, ModelManifest
 
-__all__ = ["HASHES_FILE", "held_model"]
+__all__ = ["HASHES_FILE", "held_model", "wanted_blocks"]
 
 HASHES_FILE = "model-hashes.json"
 """In the data directory: hashes of files that were read before."""
@@ -27,20 +27,20 @@ def held_model(config: NodeConfig, chosen: BlockSpan | None = None) -> tuple[Mod
         ConfigurationError: blocks that the model does not have.
     """
     facts = model_facts(config.model)
-    if chosen is not None:
-        start, end = chosen.start, chosen.end
-    else:
-        start, end = (0, facts.blocks) if config.blocks is None or isinstance(config.blocks, str) else config.blocks
-    if end > facts.blocks:
-        raise ConfigurationError(
-            f"blocks {start}:{end} of a model of {facts.blocks}", hint=f"choose within 0:{facts.blocks}"
-        )
-    span = BlockSpan(start=start, end=end)
+    span = wanted_blocks(config, facts.blocks) if chosen is None else chosen
     hashes = HashMemory(config.data_dir / HASHES_FILE)
     manifest = held_manifest(config.model, span, precision=config.precision, hashes=hashes)
     if span.start == 0:
         _require_tokenizer(config, manifest)
     return manifest, span
+
+
+def wanted_blocks(config: NodeConfig, blocks: int) -> BlockSpan:
+    """Those that the settings name, of a model of so many. Raises ConfigurationError."""
+    start, end = (0, blocks) if config.blocks is None or isinstance(config.blocks, str) else config.blocks
+    if end > blocks:
+        raise ConfigurationError(f"blocks {start}:{end} of a model of {blocks}", hint=f"choose within 0:{blocks}")
+    return BlockSpan(start=start, end=end)
 
 
 def _require_tokenizer(config: NodeConfig, manifest: ModelManifest) -> None:

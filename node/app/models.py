@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tokenizers.decoders import DecodeStream
 
@@ -15,9 +15,17 @@ from node.app.chat import ChatTemplate, find_template
 from node.app.prompt import Prompt
 from node.app.tokenizer_limits import load_tokenizer, strangers_code
 from node.durable import replace_file
-from node.model_directory import read_text_file
+from node.fetching import ChunkDesk
+from node.model_directory import PRECISIONS, read_text_file
 from node.ports import Requests
-from protocol.catalog import CLIENT_FILES, MAX_FILE_BYTES, FileRequest, ManifestRequest
+from protocol.catalog import (
+    CLIENT_FILES,
+    MAX_FILE_BYTES,
+    ChunkListRequest,
+    ChunkRequest,
+    FileRequest,
+    ManifestRequest,
+)
 from protocol.codec import decode, encode
 from protocol.errors import DishonestError, JoulemeshError, MalformedError, ModelError, RefusedError, UnreachableError
 from protocol.ids import ModelFile, ModelManifest, ModelRoot
@@ -37,24 +45,35 @@ T = TypeVar("T")
 
 
 class ModelServer:
-    """Answers clients' questions about the one model that a node serves."""
+    """Answers clients' questions about the one model that a node serves, and hands chunks of it to other nodes.
 
-    def __init__(self, directory: Path, manifest: ModelManifest) -> None:
+    Args:
+        desk: for the chunks.
+    """
+
+    def __init__(self, directory: Path, manifest: ModelManifest, desk: ChunkDesk) -> None:
         self._directory = directory
-        self._manifest = encode(manifest)
-        self._root = manifest.root
+        self._desk = desk
+        # The files are the same in whatever precision they are served.
+        others = (manifest.replace(precision=each) for each in PRECISIONS)
+        self._manifests = {each.root: encode(each) for each in (manifest, *others)}
         self._files = {file.name: file for file in manifest.files if file.name in CLIENT_FILES}
 
-    async def answer(self, _peer: bytes, data: bytes) -> bytes:
-        """The manifest, or the content of one of `CLIENT_FILES`. Raises RefusedError."""
-        question = decode(data, ManifestRequest, FileRequest)
-        if question.model != self._root:  # type: ignore[attr-defined]
+    async def answer(self, peer: bytes, data: bytes) -> bytes:
+        """The manifest, the content of one of `CLIENT_FILES`, or a chunk of any file. Raises RefusedError."""
+        question: Any = decode(data, ManifestRequest, FileRequest, ChunkListRequest, ChunkRequest)
+        if question.model not in self._manifests:
             raise RefusedError("this node serves another model", code="model")
-        if isinstance(question, FileRequest):
-            if question.name not in self._files:
-                raise RefusedError(f"this node does not hand out {question.name!r}", code="file")
-            return await asyncio.to_thread(self._content, self._files[question.name])
-        return self._manifest
+        match question:
+            case ChunkRequest():
+                return await self._desk.chunk(peer, question.name, question.chunk)
+            case ChunkListRequest():
+                return await self._desk.chunk_list(peer, question.name)
+            case FileRequest():
+                if question.name not in self._files:
+                    raise RefusedError(f"this node does not hand out {question.name!r}", code="file")
+                return await asyncio.to_thread(self._content, self._files[question.name])
+        return self._manifests[question.model]
 
     def _content(self, file: ModelFile) -> bytes:
         """A file, if it is here and still the one that was hashed at the start. Raises RefusedError."""

@@ -166,7 +166,7 @@ class Network:
         for offer in random.SystemRandom().sample(strangers, min(missing, len(strangers))):
             with contextlib.suppress(JoulemeshError, TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
-                    await self._connect(offer.addresses[0])
+                    await self.connect(offer.addresses[0])
 
     async def _join(self, peer: str) -> None:
         try:
@@ -193,7 +193,7 @@ class Network:
         where it does not answer.
         """
         async with asyncio.timeout(ANSWER_S):
-            await self.fetch_book(await self._connect(offer.addresses[0]))
+            await self.fetch_book(await self.connect(offer.addresses[0]))
 
     async def offers_by(self, public_key: bytes) -> list[tuple[bytes, ...]]:
         """What a few connected peers, others at each call, show of a node's offers: one item for each that answers."""
@@ -249,7 +249,7 @@ class Network:
         for address in offer.addresses:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    us = await self._ping(await self._connect(address))
+                    us = await self._ping(await self.connect(address))
                     self.merits.answered(offer.public_key)
                     return us
             except (JoulemeshError, TimeoutError) as error:
@@ -257,7 +257,7 @@ class Network:
         self.merits.silent(offer.public_key)
         return None
 
-    async def _connect(self, address: str) -> str:
+    async def connect(self, address: str) -> str:
         """To where an offer says that its node is; its peer id."""
         async with self.dials.dial(address) as located:
             return await self.host.connect(located)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from node.app.held_model import HASHES_FILE
 from node.app.survey import block_needs
 from node.config import NodeConfig
 from node.engine.device import compute_device
-from node.events import BlocksChosen, BlocksKept, BlocksMoving, Events
+from node.events import BlocksChosen, BlocksKept, BlocksMoving, BlocksNotFetched, Events
 from node.model_directory import (
     MANIFEST_FILE,
     HashMemory,
@@ -26,7 +26,7 @@ from node.model_directory import (
     read_manifest,
     weight_files,
 )
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.holders import holders_of, priced_demand, supply
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.offer import Offer
@@ -122,6 +122,7 @@ class Placement:
         offers: those in force of this model on the node's ledger.
         now_s: Unix seconds.
         epoch_s: seconds between looks at the plan; 0 never looks.
+        prepare: gets other blocks ready while those of now are served still; where it fails, the node stays.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Placement:
         epoch_s: int,
         events: Events,
         now_s: Callable[[], float] = time.time,
+        prepare: Callable[[BlockSpan], Awaitable[None]] | None = None,
     ) -> None:
         self.room = room
         self._node = node
@@ -140,6 +142,7 @@ class Placement:
         self._epoch_s = epoch_s
         self._events = events
         self._now_s = now_s
+        self._prepare = prepare
 
     async def heard(self, waiting: asyncio.Event) -> None:
         """Wait until there are offers to go by, or it seems that there are none.
@@ -183,8 +186,18 @@ class Placement:
             epoch = int(now) // self._epoch_s + 1
             await asyncio.sleep(epoch * self._epoch_s - now + LATE_S)
             to = await self._look(epoch, span, reload_s)
-            if to is not None:
+            if to is not None and await self._ready(to):
                 return to
+
+    async def _ready(self, to: BlockSpan) -> bool:
+        if self._prepare is None:
+            return True
+        try:
+            await self._prepare(to)
+        except JoulemeshError as error:
+            self._events(BlocksNotFetched(blocks=str(to), code=error.code, reason=error.message))
+            return False
+        return True
 
     async def _look(self, epoch: int, span: BlockSpan, reload_s: int) -> BlockSpan | None:
         blocks, offers = self.room.manifest.blocks, self._offers()

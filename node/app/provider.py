@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,8 +16,9 @@ from node.app.anchoring import time_others
 from node.app.clock import clock
 from node.app.drafter import load_drafter
 from node.app.earnings import open_earnings
+from node.app.fetching import Fetching, named_model, open_fetching
 from node.app.forks import tell_of_fork
-from node.app.held_model import held_model
+from node.app.held_model import held_model, wanted_blocks
 from node.app.lock import sole_use
 from node.app.measure import load_and_measure
 from node.app.merits import Merits
@@ -73,11 +75,12 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         stack.enter_context(sole_use(config.data_dir, key.address))
         on_event = await stack.enter_async_context(open_activity(config.data_dir, key.address, on_event))
         power = power_of(config, on_event)
+        named = named_model(config)
         on_event(Starting(step=f"asking the ledger at {shown_venue(config.ledger)}"))
         ledger = await stack.enter_async_context(open_venue(config))
         venue_peers = await peers_of(ledger)
         await tell_of_lack(ledger, on_event)
-        held = None if config.blocks == AUTO else await _load(config, None, on_event)
+        held = None if config.blocks == AUTO or named is not None else await _load(config, None, on_event)
         await power.supply.begin()
         memory = await stack.enter_async_context(open_peers(config.data_dir, key.address, on_event))
         dials = await dials_beside(ledger.url, memory)
@@ -90,9 +93,19 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         doors.network.merits.ask = ledger.providers
         on_event(Starting(step="joining the network"))
         await doors.network.join((*venue_peers, *config.peers), ledger)
-        placement = None
-        if held is None:
-            placement, held = await _choose(shared)
+        placement = fetching = None
+        if named is not None:
+            on_event(Starting(step=f"looking for {config.model}"))
+            fetching = await stack.enter_async_context(
+                open_fetching(config, named, doors.network, memory, on_event, key.public_key)
+            )
+            shared = dataclasses.replace(shared, config=fetching.config)
+        if config.blocks == AUTO:
+            placement, held = await _choose(shared, fetching)
+        elif fetching is not None:
+            await fetching.blocks(wanted_blocks(config, fetching.manifest.blocks))
+            held = await _load(shared.config, None, on_event)
+        assert held is not None, "loaded before, chosen, or fetched"
         try:
             async with asyncio.TaskGroup() as group:
                 for name, work in (
@@ -112,9 +125,11 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
                     await redeemer.redeem_all(last=True)
 
 
-async def _choose(shared: Shared) -> tuple[Placement, Held]:
-    """The blocks that the market lacks most, loaded."""
+async def _choose(shared: Shared, fetching: Fetching | None) -> tuple[Placement, Held]:
+    """The blocks that the market lacks most, fetched where they are not here, and loaded."""
     config, network = shared.config, shared.doors.network
+    if fetching is not None:
+        await fetching.outline()
     room = await asyncio.to_thread(room_of, config)
     venue = shared.ledger.domain.separator
 
@@ -122,9 +137,13 @@ async def _choose(shared: Shared) -> tuple[Placement, Held]:
         return [offer for offer in network.book.offers(room.manifest.root) if offer.venue == venue]
 
     public_key = shared.key.public_key
-    placement = Placement(room, public_key, offers, epoch_s=config.rebalance_s, events=shared.on_event)
+    prepare = None if fetching is None else fetching.blocks
+    placement = Placement(room, public_key, offers, epoch_s=config.rebalance_s, events=shared.on_event, prepare=prepare)
     await placement.heard(network.heard)
-    return placement, await _load(config, placement.join(), shared.on_event)
+    span = placement.join()
+    if fetching is not None:
+        await fetching.blocks(span)
+    return placement, await _load(config, span, shared.on_event)
 
 
 async def _serve(

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from node.app.anchoring import Timings, own_statements
 from node.app.clock import clock
+from node.app.fetching import uplink_of
 from node.app.forks import until_forked
+from node.app.held_model import HASHES_FILE
 from node.app.models import ModelServer
 from node.app.neighbours import Neighbours
 from node.app.network import Network
@@ -30,7 +32,9 @@ from node.earnings import StoredJournal, Work
 from node.energy import Metering, Power, energy_file
 from node.engine.device import compute_device
 from node.events import Events, NodeReady, OrderNotAnswered
+from node.fetching import ChunkDesk
 from node.market import Advertiser, Lookout
+from node.model_directory import HashMemory
 from node.p2p.direct import DataPlane, Listener
 from node.p2p.order_desk import OrderDesk
 from node.pipeline.serving.admission import Admission
@@ -165,7 +169,7 @@ class Node:
         doors.network.host.serve(ORDER_PROTOCOL, self._answer, max_request=64 * 1024)
         self._desk = OrderDesk(self._answer, self.provider.on_link, self.provider.allowance)
         doors.network.host.answer_challenges()
-        files = ModelServer(config.model, held.manifest).answer
+        files = ModelServer(config.model, held.manifest, self._chunk_desk()).answer
         doors.network.host.serve(MODEL_PROTOCOL, files, max_request=1024, at_once=8, at_once_of_peer=2)
         self.advertiser = self._make_advertiser(key, doors.network)
         attested = own_statements([Path(each) for each in config.statements], key.public_key)
@@ -180,6 +184,12 @@ class Node:
         seen = partial(doors.network.offers_by, key.public_key)
         self._metering = self._make_metering(config, key)
         self._lookout = Lookout(self.advertiser, seen, now=clock, events=shared.on_event)
+
+    def _chunk_desk(self) -> ChunkDesk:
+        """For other nodes that fetch this model."""
+        config = self._shared.config
+        hashes = HashMemory(config.data_dir / HASHES_FILE)
+        return ChunkDesk(config.model, self._held.manifest, hashes, uplink_of(config, self._shared.memory))
 
     async def _answer(self, peer: bytes, order: bytes) -> bytes:
         """To an order; what is none is told of, for the operator to see why no work comes. Raises JoulemeshError."""

@@ -19,6 +19,7 @@ from node.model_directory import (
     read_manifest,
     span_files,
     weight_files,
+    write_chunk_lists,
     write_manifest,
 )
 from protocol.errors import ModelError
@@ -37,8 +38,9 @@ class FileState:
     """Bytes, as the manifest has it."""
     sha256: bytes
     """As the manifest has it."""
-    state: Literal["here", "missing", "differs"]
-    """In this directory; ``differs`` is another content than the manifest's."""
+    state: Literal["here", "partly", "missing", "differs"]
+    """In this directory; ``differs`` is another content than the manifest's, ``partly`` has holes: only what some
+    blocks need was fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,7 @@ def make_manifest(directory: Path, *, spdx: str | None, replace: bool, hashes: H
         )
     if made != old:
         write_manifest(directory, made)
+    write_chunk_lists(directory, made, hashes)
     return KeptManifest(
         file=directory / MANIFEST_FILE,
         written=made != old,
@@ -186,7 +189,15 @@ def block_needs(directory: Path, facts: ModelFacts) -> Iterator[BlockNeeds]:
 
 
 def _state(path: Path, file: ModelFile, hashes: HashMemory) -> FileState:
-    state: Literal["here", "missing", "differs"] = "missing"
+    state: Literal["here", "partly", "missing", "differs"] = "missing"
     if path.is_file():
-        state = "here" if hashes.sha256(path) == (file.size, file.sha256) else "differs"
+        found = hashes.of(path)
+        same = (found.size, found.sha256) == (file.size, file.sha256)
+        state = "here" if same else "partly" if _has_holes(path, file) else "differs"
     return FileState(name=file.name, size=file.size, sha256=file.sha256, state=state)
+
+
+def _has_holes(path: Path, file: ModelFile) -> bool:
+    """Whether a file has its full size, and less of it on the disk."""
+    status = path.stat()
+    return status.st_size == file.size and status.st_blocks * 512 < file.size

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from node.cli.catalogue import catalogue, list_models
 from node.cli.options import examples, json_option
 from node.cli.output import print_facts, print_json, print_table
 from node.config import default_data_dir
@@ -36,10 +37,11 @@ def model() -> None:
 @click.option("--replace", is_flag=True, help="Write over a manifest that says other things.")
 @json_option
 def manifest(directory: Path, spdx: str | None, replace: bool, as_json: bool) -> None:
-    """Write DIR/joulemesh-manifest.json: what the whole model is, with a hash for each file.
+    """Write DIR/joulemesh-manifest.json: what the whole model is, with a hash for each file and each chunk of it.
 
     It takes a directory with all files. Copied to other machines, it lets each node hold only the weights of its own
-    blocks. Licence and files are part of the model root: nodes of one model share one manifest.
+    blocks. Licence and files are part of the model root: nodes of one model share one manifest. The hashes of chunks go
+    into DIR/joulemesh-chunks.bin, which a web mirror needs.
     """
     from node.app.survey import make_manifest
 
@@ -93,6 +95,10 @@ def show(directory: Path, as_json: bool) -> None:
         for each in found.needs
     ]
     print_table(("block", "weights", "files"), needs)
+
+
+model.add_command(catalogue)
+model.add_command(list_models)
 
 
 def _hashes() -> HashMemory:

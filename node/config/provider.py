@@ -8,6 +8,7 @@ from pathlib import Path
 
 from node.config import meters, prices, shared
 from node.law_settings import TEN_YEARS_S, Paths, Places
+from node.model_settings import Mirrors, ModelPlace
 from node.setting_kinds import (
     Choice,
     Country,
@@ -31,10 +32,18 @@ class NodeConfig:
     """A provider's settings (`joule node run`)."""
 
     model: Path = setting(
-        Folder(),
+        ModelPlace(),
         table="model",
         example='"/path/to/model"',
-        about="Directory of the model, as Hugging Face saves it: config.json, tokenizer and safetensors.",
+        about="Directory of the model, as Hugging Face saves it: config.json, tokenizer and safetensors. Or its name "
+        "in a catalogue, or its root: then what the blocks need is fetched, from peers and mirrors.",
+    )
+    mirrors: tuple[str, ...] = setting(
+        Mirrors(),
+        table="model",
+        default=(),
+        flag="--mirror",
+        about="Where a named model's files lie, beside the peers that serve it: web addresses, and directories.",
     )
     blocks: tuple[int, int] | str | None = setting(
         Span(),
@@ -91,6 +100,14 @@ class NodeConfig:
         default=None,
         example='"203.0.113.7"',
         about="The host that others dial for activations, if not data_host: needed behind 0.0.0.0 or a port forward.",
+    )
+    upload_kb_per_s: int = setting(
+        Whole("kB per second", 0, 100_000_000),
+        name="upload",
+        table="network",
+        default=20_000,
+        about="What may go to nodes that fetch this model's weights; one that was of no use here yet gets a quarter "
+        "of it at most. 0 hands out none.",
     )
 
     jurisdiction: str = setting(

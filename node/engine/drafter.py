@@ -178,7 +178,7 @@ def _require_same_tokens(directory: Path, own: ModelFacts, model: Path, facts: M
     for folder in (directory, model):
         if not (folder / TOKENIZER).is_file():
             raise ModelError(f"{folder} has no {TOKENIZER}: nobody can tell whether both models' tokens are the same")
-    if hashes.sha256(directory / TOKENIZER) != hashes.sha256(model / TOKENIZER):
+    if hashes.of(directory / TOKENIZER) != hashes.of(model / TOKENIZER):
         raise ModelError(f"the model in {directory} has another tokenizer than the one that it drafts for", hint=same)
 
 

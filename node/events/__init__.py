@@ -26,6 +26,7 @@ from node.events.earning import (
     Watching,
     WatchtowerReady,
 )
+from node.events.fetching import BlocksNotFetched, FetchingModel, ModelFetched, SourceLied
 from node.events.fronting import AnswerNotBooked, GatewayReady, RequestAnswered, RequestRefused
 from node.events.metering import EnergyNotKept, MeterFailed, MeterNotShared, MeterReadAgain, MeterShared
 from node.events.network import (
@@ -100,6 +101,7 @@ __all__ = [
     "BlocksChosen",
     "BlocksKept",
     "BlocksMoving",
+    "BlocksNotFetched",
     "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
@@ -114,6 +116,7 @@ __all__ = [
     "Events",
     "FeedNotRead",
     "FeedRead",
+    "FetchingModel",
     "GatewayReady",
     "Healed",
     "JobBegun",
@@ -134,6 +137,7 @@ __all__ = [
     "MeterNotShared",
     "MeterReadAgain",
     "MeterShared",
+    "ModelFetched",
     "Namesakes",
     "NetworkBack",
     "NetworkLost",
@@ -161,6 +165,7 @@ __all__ = [
     "Settled",
     "SettledForOthers",
     "SignalNotRead",
+    "SourceLied",
     "StandingBy",
     "Starting",
     "Stopped",

@@ -12,6 +12,7 @@ from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, lo
 from node.model_directory.files import json_object, read_text_file
 from node.model_directory.hashes import HashMemory
 from node.model_directory.manifest import (
+    CHUNKS_FILE,
     MANIFEST_FILE,
     check_model,
     dump_manifest,
@@ -19,6 +20,7 @@ from node.model_directory.manifest import (
     load_manifest,
     model_manifest,
     read_manifest,
+    write_chunk_lists,
     write_manifest,
 )
 from node.model_directory.weights import (
@@ -27,6 +29,8 @@ from node.model_directory.weights import (
     NORM,
     TensorPlace,
     belongs,
+    header_chunks,
+    needed_chunks,
     read_header,
     span_files,
     tensor_places,
@@ -35,6 +39,7 @@ from node.model_directory.weights import (
 
 __all__ = [
     "ARCHITECTURES",
+    "CHUNKS_FILE",
     "EMBEDDING",
     "HEAD",
     "MANIFEST_FILE",
@@ -46,17 +51,20 @@ __all__ = [
     "belongs",
     "check_model",
     "dump_manifest",
+    "header_chunks",
     "held_manifest",
     "json_object",
     "load_config",
     "load_manifest",
     "model_facts",
     "model_manifest",
+    "needed_chunks",
     "read_header",
     "read_manifest",
     "read_text_file",
     "span_files",
     "tensor_places",
     "weight_files",
+    "write_chunk_lists",
     "write_manifest",
 ]

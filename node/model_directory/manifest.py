@@ -17,13 +17,22 @@ from node.durable import replace_file
 from node.model_directory.facts import PRECISIONS, ModelFacts, model_facts
 from node.model_directory.files import DOWNLOAD_AGAIN, read_text_file, require_own_file
 from node.model_directory.hashes import HashMemory
-from node.model_directory.weights import INDEX_FILE, SINGLE_FILE, read_header, span_files, weight_files
+from node.model_directory.weights import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    needed_chunks,
+    read_header,
+    span_files,
+    weight_files,
+)
 from protocol.catalog import CLIENT_FILES
+from protocol.chunks import CHUNK_BYTES, joined_hashes
 from protocol.errors import JoulemeshError, MalformedError, ModelError
 from protocol.ids import BlockSpan, ModelFile, ModelManifest
 from protocol.strict_json import parse_object
 
 __all__ = [
+    "CHUNKS_FILE",
     "MANIFEST_FILE",
     "check_model",
     "dump_manifest",
@@ -31,11 +40,14 @@ __all__ = [
     "load_manifest",
     "model_manifest",
     "read_manifest",
+    "write_chunk_lists",
     "write_manifest",
 ]
 
 MANIFEST_FILE = "joulemesh-manifest.json"
-FORMAT = "joulemesh-manifest/1"
+CHUNKS_FILE = "joulemesh-chunks.bin"
+"""Beside a manifest: the chunk lists of all its files, one after the other, for mirrors."""
+FORMAT = "joulemesh-manifest/2"
 MAX_MANIFEST_BYTES = 256 * 1024
 CONFIG_FILE = "config.json"
 TEXT_FILES = (*CLIENT_FILES, CONFIG_FILE, "generation_config.json")
@@ -119,7 +131,7 @@ def check_model(
     if not (directory / SINGLE_FILE).is_file():
         _check_file(directory / INDEX_FILE, listed, memory)
     for path in span_files(directory, facts, blocks):
-        _check_file(path, listed, memory)
+        _check_weights(path, listed, memory, facts, blocks)
         read_header(path)
 
 
@@ -139,10 +151,33 @@ def write_manifest(directory: Path, manifest: ModelManifest) -> Path:
     return path
 
 
+def write_chunk_lists(directory: Path, manifest: ModelManifest, hashes: HashMemory) -> Path:
+    """Write the hashes of all files' chunks beside the manifest, for mirrors. Raises ModelError."""
+    path = directory / CHUNKS_FILE
+    lists: list[bytes] = []
+    for file in manifest.files:
+        known = hashes.chunk_list(file)
+        if known is None:
+            hashes.read_anew(directory / file.name)
+            known = hashes.chunk_list(file)
+        if known is None:
+            raise ModelError(f"{file.name} changed while it was read", hint="run it again")
+        lists += known
+    try:
+        replace_file(path, joined_hashes(lists))
+        path.chmod(0o644)
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}", hint="the model's directory must be yours") from None
+    return path
+
+
 def dump_manifest(manifest: ModelManifest) -> bytes:
     """The content of a manifest file."""
     fields = {name: getattr(manifest, name) for name in FACTS}
-    files = [{"name": file.name, "size": file.size, "sha256": file.sha256.hex()} for file in manifest.files]
+    files = [
+        {"name": file.name, "size": file.size, "sha256": file.sha256.hex(), "chunks": file.chunks.hex()}
+        for file in manifest.files
+    ]
     value = {"format": FORMAT, "license": manifest.license, **fields, "files": files}
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -161,7 +196,12 @@ def load_manifest(data: bytes, *, precision: str = "fp32") -> ModelManifest:
         raise ModelError(f"{MANIFEST_FILE} is no manifest of this kind ({FORMAT})", hint=_WRITE_ANEW)
     try:
         files = tuple(
-            ModelFile(name=each["name"], size=each["size"], sha256=bytes.fromhex(each["sha256"]))
+            ModelFile(
+                name=each["name"],
+                size=each["size"],
+                sha256=bytes.fromhex(each["sha256"]),
+                chunks=bytes.fromhex(each["chunks"]),
+            )
             for each in value["files"]
         )
         facts = {name: value[name] for name in FACTS} | {"stop_tokens": tuple(value["stop_tokens"])}
@@ -190,6 +230,17 @@ def _check_facts(facts: ModelFacts, manifest: ModelManifest) -> None:
             )
 
 
+def _check_weights(
+    path: Path, listed: dict[str, ModelFile], hashes: HashMemory, facts: ModelFacts, blocks: range
+) -> None:
+    """Of a file whose chunk list is here only the chunks that the blocks need: the rest may not have been fetched."""
+    file = listed.get(path.name)
+    if file is None or file.size <= CHUNK_BYTES or not path.is_file() or hashes.chunk_list(file) is None:
+        _check_file(path, listed, hashes)
+    elif path.stat().st_size != file.size or not hashes.has_chunks(path, file, needed_chunks(path, facts, blocks)):
+        raise _another(path, file, path.stat().st_size)
+
+
 def _check_file(path: Path, listed: dict[str, ModelFile], hashes: HashMemory) -> None:
     expected = listed.get(path.name)
     if expected is None:
@@ -199,15 +250,19 @@ def _check_file(path: Path, listed: dict[str, ModelFile], hashes: HashMemory) ->
         raise ModelError(f"{path.name} is missing, and is needed here", hint="download this file of the model")
     found = _file(path, hashes)
     if found != expected:
-        what = f"{found.size} bytes, not {expected.size}" if found.size != expected.size else "another content"
-        raise ModelError(
-            f"{path.name} is not the one of the manifest: it has {what}",
-            hint=f"download it again; its SHA-256 should be {expected.sha256.hex()}",
-        )
+        raise _another(path, expected, found.size)
+
+
+def _another(path: Path, expected: ModelFile, size: int) -> ModelError:
+    what = f"{size} bytes, not {expected.size}" if size != expected.size else "another content"
+    return ModelError(
+        f"{path.name} is not the one of the manifest: it has {what}",
+        hint=f"download it again; its SHA-256 should be {expected.sha256.hex()}",
+    )
 
 
 def _file(path: Path, hashes: HashMemory) -> ModelFile:
     if path.name in TEXT_FILES or path.name == INDEX_FILE:
         require_own_file(path)
-    size, digest = hashes.sha256(path)
-    return ModelFile(name=path.name, size=size, sha256=digest)
+    found = hashes.of(path)
+    return ModelFile(name=path.name, size=found.size, sha256=found.sha256, chunks=found.chunks)

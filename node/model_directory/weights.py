@@ -10,6 +10,7 @@ from typing import Any
 
 from node.model_directory.facts import ModelFacts
 from node.model_directory.files import DOWNLOAD_AGAIN, parse_json, read_json, unreadable
+from protocol.chunks import chunks_of_range
 from protocol.errors import ModelError
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "SINGLE_FILE",
     "TensorPlace",
     "belongs",
+    "header_chunks",
+    "needed_chunks",
     "read_header",
     "span_files",
     "tensor_places",
@@ -45,6 +48,8 @@ class TensorPlace:
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    begin: int
+    """Where its bytes begin in the file."""
     size: int
     """Bytes."""
 
@@ -64,6 +69,27 @@ def span_files(directory: Path, facts: ModelFacts, blocks: range) -> tuple[Path,
     if (directory / SINGLE_FILE).is_file():
         return (directory / SINGLE_FILE,)
     return tuple(sorted({file for name, file in _index(directory).items() if belongs(name, facts, blocks)}))
+
+
+def header_chunks(path: Path) -> range:
+    """The chunks of a safetensors file that hold its header, once the first one is there. Raises ModelError."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if length > MAX_HEADER_BYTES:
+        raise ModelError(f"{path.name} is not a safetensors file", hint=DOWNLOAD_AGAIN)
+    return chunks_of_range(0, 8 + length)
+
+
+def needed_chunks(path: Path, facts: ModelFacts, blocks: range) -> frozenset[int]:
+    """The chunks of a file that some blocks need: its header's, and those of their tensors. Raises ModelError."""
+    needed = set(header_chunks(path))
+    for name, place in read_header(path).items():
+        if belongs(name, facts, blocks):
+            needed.update(chunks_of_range(place.begin, place.begin + place.size))
+    return frozenset(needed)
 
 
 def belongs(tensor: str, facts: ModelFacts, blocks: range) -> bool:
@@ -118,7 +144,7 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
         raise unreadable(path, error) from None
     try:
         entries = {name: entry for name, entry in parse_json(header).items() if name != "__metadata__"}
-        places = {name: _place(path, entry) for name, entry in entries.items()}
+        places = {name: _place(path, entry, 8 + length) for name, entry in entries.items()}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
         raise ModelError(f"{path.name} is not a safetensors file", hint=DOWNLOAD_AGAIN) from None
@@ -127,14 +153,14 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
     return places
 
 
-def _place(path: Path, entry: Any) -> TensorPlace:
+def _place(path: Path, entry: Any, data: int) -> TensorPlace:
     begin, end = map(_size, entry["data_offsets"])
     shape = tuple(map(_size, entry["shape"]))
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError("more dimensions than a tensor has")
     if not 0 <= begin <= end or math.prod(shape) > max(1, 8 * (end - begin)):
         raise ValueError("offsets that do not fit the shape")
-    return TensorPlace(path, str(entry["dtype"]), shape, end - begin)
+    return TensorPlace(path, str(entry["dtype"]), shape, data + begin, end - begin)
 
 
 def _size(value: Any) -> int:

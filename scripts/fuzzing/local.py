@@ -195,8 +195,8 @@ def _indices() -> list[bytes]:
 
 
 def _hash_memories() -> list[bytes]:
-    key = json.dumps(["/models/a/model.safetensors", 1, 2, 3, 4, 5])
-    return [json.dumps({"format": "joulemesh-hashes/1", "sha256": {key: hashlib.sha256(b"").hexdigest()}}).encode()]
+    key = json.dumps(["/models/a/model.safetensors", 1, 2, 3, 4, 5, ""])
+    return [json.dumps({"format": "joulemesh-hashes/2", "hashes": {key: 2 * hashlib.sha256(b"").hexdigest()}}).encode()]
 
 
 def _models() -> list[Target]:

@@ -64,8 +64,8 @@ MANIFEST = ModelManifest(
     stop_tokens=(STOP,),
     license="Apache-2.0",
     files=(
-        ModelFile(name="config.json", size=2, sha256=b"\x05" * 32),
-        ModelFile(name="model.safetensors", size=4096, sha256=b"\x06" * 32),
+        ModelFile(name="config.json", size=2, sha256=b"\x05" * 32, chunks=b"\x07" * 32),
+        ModelFile(name="model.safetensors", size=4096, sha256=b"\x06" * 32, chunks=b"\x08" * 32),
     ),
 )
 POLICY = Policy(

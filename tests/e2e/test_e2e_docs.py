@@ -150,6 +150,30 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_node_begins_with_an_empty_disk_as_printed(folder: Path, forked: Path) -> None:
+    """The page's last part is another machine's, and comes first."""
+    named, serving, published = commands(ROOT / "docs/how-to/fetch-a-model.md")
+    address = re.search(r"0x[0-9a-fA-F]{40}", named.text)
+    assert address is not None
+    with Reader(folder, forked) as reader:
+        for key in ("default", "operator", "berlin"):
+            reader.follow(Block("sh", f"joule key new --name {key}"))
+        reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key operator"))
+        reader.names = {"./model": str(shutil.copytree(ROOT / MODEL, folder / "model"))}
+        reader.follow(published)
+        made = json.loads(reader.follow(Block("sh", "joule model catalogue show models.catalogue --json")))
+        reader.follow(Block("sh", f"{SERVICE}\njoule node run --model ./model --blocks 0:2 --key berlin"))
+        reader.until_ready()
+        reader.names = {address[0]: made["publisher"]}
+        assert "llama-6x192" in reader.follow(named)
+        reader.follow(serving)
+        reader.until_ready()
+        here = json.loads(reader.follow(Block("sh", "joule model list --json")))
+        reader.stop()
+    assert [each["precision"] for each in here if each["here"]] == ["fp32"]
+
+
+@pytest.mark.long
 def test_the_market_is_seen_as_printed(folder: Path, forked: Path) -> None:
     """With one node of half a model: the page's own finds the other half."""
     with Reader(folder, forked) as reader:

@@ -113,7 +113,7 @@ def manifest_of(blocks: int) -> ModelManifest:
         vocabulary=VOCABULARY,
         max_context=4096,
         stop_tokens=(0,),
-        files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
+        files=(ModelFile(name="config.json", size=1, sha256=bytes(32), chunks=bytes(32)),),
     )
 
 

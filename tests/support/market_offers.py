@@ -26,7 +26,7 @@ MANIFEST = ModelManifest(
     vocabulary=100,
     max_context=100,
     stop_tokens=(0,),
-    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
+    files=(ModelFile(name="config.json", size=1, sha256=bytes(32), chunks=bytes(32)),),
 )
 
 

@@ -68,7 +68,7 @@ MANIFEST = ModelManifest(
     vocabulary=VOCABULARY,
     max_context=CONTEXT,
     stop_tokens=(0,),
-    files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
+    files=(ModelFile(name="config.json", size=1, sha256=bytes(32), chunks=bytes(32)),),
 )
 POLICY = Policy(
     latency_class=LatencyClass.CHAT,

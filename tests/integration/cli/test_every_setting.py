@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 from doc_commands import free_port
+from small_market import RememberedPeers
 
 from node.app.anchoring import NODES_WORD_S, own_statements, time_others
 from node.app.asks import Asks
 from node.app.client import Client, open_client
 from node.app.drafter import load_drafter
+from node.app.fetching import Named, places_of, uplink_of
 from node.app.gateway import settings_of as settings_of_gateway
 from node.app.held_model import held_model
 from node.app.holding import Holding
@@ -65,7 +67,8 @@ from node.tariff import FollowedSupply
 from protocol.cosignature import CosigningKey
 from protocol.denials import Denial, DenialKind, Denials
 from protocol.errors import ConfigurationError, JoulemeshError, RefusedError, UnreachableError
-from protocol.ids import BlockSpan, ModelManifest, checksum_address
+from protocol.ids import BlockSpan, ModelManifest, ModelRoot, checksum_address
+from protocol.model_catalogue import CatalogueEntry
 from protocol.names import TIME_PROTOCOL
 from protocol.note import NoteKey
 from protocol.offer import Offer, Provenance, Statement
@@ -344,6 +347,33 @@ def _(_world: World) -> None:
     assert room_of(load(NodeConfig, flags={"model": str(DEMO)})).length == 6
     with pytest.raises(ConfigurationError, match="memory"):
         room_of(load(NodeConfig, flags={"model": str(DEMO), "kv_tokens": str(2**31 - 1)}))
+
+
+@shows(NodeConfig, "mirrors")
+def _(_world: World) -> None:
+    entry = CatalogueEntry(
+        name="m", precision="fp32", root=bytes(32), license="", card="", mirrors=("http://127.0.0.9:9", "ftp://no")
+    )
+    named = Named(ModelRoot(bytes(32)), entry, Path("nowhere"))
+    config = load(NodeConfig, flags={"model": "m", "mirrors": ("https://a.example/m/", "/srv/m")})
+    assert list(places_of(config, named)) == ["https://a.example/m", "/srv/m", "http://127.0.0.9:9"]
+    assert list(places_of(load(NodeConfig, flags={"model": "m"}), dataclasses.replace(named, entry=None))) == []
+    with pytest.raises(ConfigurationError, match="URL"):
+        load(NodeConfig, flags={"model": "m", "mirrors": ("ftp://a.example",)})
+
+
+@shows(NodeConfig, "upload")
+def _(_world: World) -> None:
+    peers = RememberedPeers(lambda: NOW)
+    wide, narrow = (uplink_of(load(NodeConfig, flags={"model": "m", "upload": kb}), peers) for kb in ("4000", "4"))
+    key = SigningKey(bytes([3]) * 32).public_key
+    assert (wide.rate, narrow.rate) == (4_000_000, 4_000)
+    assert (wide.admit(key, 1_000_000), narrow.admit(key, 1_000_000)) == (0.0, 0.0)
+    assert wide.admit(key, 1) == pytest.approx(1.0, abs=0.1)  # a quarter of it goes to a stranger
+    with pytest.raises(RefusedError):
+        narrow.admit(key, 1)
+    with pytest.raises(RefusedError):
+        uplink_of(load(NodeConfig, flags={"model": "m", "upload": "0"}), peers).admit(key, 1)
 
 
 @shows(NodeConfig, "rebalance")

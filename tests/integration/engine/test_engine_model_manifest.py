@@ -201,10 +201,10 @@ def test_hashes_are_remembered_until_a_file_changes(whole: Path, tmp_path: Path)
 def test_a_file_that_has_just_changed_is_read_again(whole: Path, tmp_path: Path) -> None:
     memory, shard = tmp_path / HASHES_FILE, mine(whole)
     shard.touch()
-    HashMemory(memory).sha256(shard)
+    HashMemory(memory).of(shard)
     assert not memory.exists()
     os.utime(shard, (1_000_000_000, 1_000_000_000))
-    HashMemory(memory).sha256(shard)
+    HashMemory(memory).of(shard)
     assert memory.exists()
 
 
@@ -213,9 +213,9 @@ SPOILT: list[Callable[[Any], bytes]] = [
     lambda _: b"\xff{",
     lambda _: b"[" * 99_999,
     lambda value: json.dumps({**value, "format": "joulemesh-hashes/0"}).encode(),
-    lambda value: json.dumps({**value, "sha256": dict.fromkeys(value["sha256"], "no")}).encode(),
-    lambda value: json.dumps({**value, "sha256": {"x": "0" * 64}}).encode(),
-    lambda value: json.dumps({**value, "sha256": [1, 2]}).encode(),
+    lambda value: json.dumps({**value, "hashes": dict.fromkeys(value["hashes"], "no")}).encode(),
+    lambda value: json.dumps({**value, "hashes": {"x": "0" * 128}}).encode(),
+    lambda value: json.dumps({**value, "hashes": [1, 2]}).encode(),
     lambda value: json.dumps(value).encode() + b" " * 5_000_000,
 ]
 
@@ -229,20 +229,20 @@ def test_a_spoilt_memory_is_written_anew(whole: Path, tmp_path: Path, number: in
     reading = HashMemory(memory)
     held_manifest(whole, hashes=reading)
     assert reading.read_bytes > 0
-    assert json.loads(memory.read_text())["sha256"].keys() == sound["sha256"].keys()
+    assert json.loads(memory.read_text())["hashes"].keys() == sound["hashes"].keys()
 
 
 def test_a_memory_is_bounded_and_a_folder_that_cannot_be_written_does_no_harm(whole: Path, tmp_path: Path) -> None:
     memory = tmp_path / HASHES_FILE
-    many = {json.dumps([f"/{n}", 1, 1, 1, 1, 1]): "0" * 64 for n in range(4096)}
-    memory.write_text(json.dumps({"format": "joulemesh-hashes/1", "sha256": many}))
+    many = {json.dumps([f"/{n}", 1, 1, 1, 1, 1, ""]): "0" * 128 for n in range(4096)}
+    memory.write_text(json.dumps({"format": "joulemesh-hashes/2", "hashes": many}))
     shard = mine(whole)
-    HashMemory(memory).sha256(shard)
-    kept = json.loads(memory.read_text())["sha256"]
+    HashMemory(memory).of(shard)
+    kept = json.loads(memory.read_text())["hashes"]
     assert len(kept) == 4096
     assert str(shard) in list(kept)[-1]
     (tmp_path / "file").write_text("")
-    assert HashMemory(tmp_path / "file" / HASHES_FILE).sha256(shard) == HashMemory().sha256(shard)
+    assert HashMemory(tmp_path / "file" / HASHES_FILE).of(shard) == HashMemory().of(shard)
 
 
 def edited(manifest: ModelManifest, **changes: object) -> bytes:

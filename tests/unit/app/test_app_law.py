@@ -22,7 +22,7 @@ from protocol.signing import SigningKey, seal
 
 MANIFEST = ModelManifest(
     name="demo", license="apache-2.0", precision="fp32", blocks=4, hidden_size=8, vocabulary=100, max_context=100,
-    stop_tokens=(0,), files=(ModelFile(name="config.json", size=1, sha256=bytes(32)),),
+    stop_tokens=(0,), files=(ModelFile(name="config.json", size=1, sha256=bytes(32), chunks=bytes(32)),),
 )  # fmt: skip
 CONFIG = ClientConfig(data_dir=Path("/nowhere"))
 ATTESTOR = SigningKey(b"\x0a" * 32)

@@ -11,7 +11,8 @@ import pytest
 from node import demo
 from node.app.models import ModelServer, fetch_manifest, fetch_tokenizer
 from node.app.prompt import Prompt
-from node.model_directory import model_manifest
+from node.fetching import ChunkDesk, Uplink
+from node.model_directory import HashMemory, model_manifest
 from protocol.catalog import CLIENT_FILES, FileRequest
 from protocol.codec import encode
 from protocol.errors import DishonestError, ModelError, RefusedError, UnreachableError
@@ -36,6 +37,14 @@ class Answering:
         return answer
 
 
+def desk_of(directory: Path, manifest: ModelManifest) -> ChunkDesk:
+    return ChunkDesk(directory, manifest, HashMemory(), Uplink(10**9, now=lambda: 0.0, is_known=lambda _: True))
+
+
+def server_of(directory: Path, manifest: ModelManifest) -> ModelServer:
+    return ModelServer(directory, manifest, desk_of(directory, manifest))
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     directory = shutil.copytree(DEMO, tmp_path / "model")
@@ -54,7 +63,7 @@ async def test_tokenizer_and_template_come_from_whoever_has_them(
     bare = shutil.copytree(model, tmp_path / "bare")
     for name in CLIENT_FILES:
         (bare / name).unlink()
-    requests = Answering({"bare": ModelServer(bare, manifest), "whole": ModelServer(model, manifest)})
+    requests = Answering({"bare": server_of(bare, manifest), "whole": server_of(model, manifest)})
     cache = tmp_path / "cache"
     assert await fetch_manifest(requests, ["bare"], manifest.root, cache) == manifest
     text = await fetch_tokenizer(requests, ["bare", "whole"], manifest, cache)
@@ -69,7 +78,7 @@ async def test_tokenizer_and_template_come_from_whoever_has_them(
 
 
 async def test_what_cannot_be_kept_is_used_all_the_same(model: Path, manifest: ModelManifest, tmp_path: Path) -> None:
-    requests = Answering({"whole": ModelServer(model, manifest)})
+    requests = Answering({"whole": server_of(model, manifest)})
     cache = tmp_path / "cache"
     cache.write_text("a file where a folder is to be made: like a disk that takes nothing")
     assert await fetch_manifest(requests, ["whole"], manifest.root, cache) == manifest
@@ -78,7 +87,7 @@ async def test_what_cannot_be_kept_is_used_all_the_same(model: Path, manifest: M
 
 
 async def test_a_file_that_changed_since_the_start_is_not_handed_out(model: Path, manifest: ModelManifest) -> None:
-    server = ModelServer(model, manifest)
+    server = server_of(model, manifest)
     question = encode(FileRequest(model=manifest.root, name="tokenizer.json"))
     assert await server.answer(b"", question) == (model / "tokenizer.json").read_bytes()
     (model / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes() + b" ")
@@ -94,8 +103,9 @@ async def test_a_template_of_another_is_dishonest(model: Path, manifest: ModelMa
         async def answer(self, peer: bytes, data: bytes) -> bytes:
             return (await super().answer(peer, data)).replace(b"said the", b"lied the")
 
+    liar = Liar(model, manifest, desk_of(model, manifest))
     with pytest.raises(DishonestError, match=r"chat_template\.jinja"):
-        await fetch_tokenizer(Answering({"liar": Liar(model, manifest)}), ["liar"], manifest, tmp_path / "cache")
+        await fetch_tokenizer(Answering({"liar": liar}), ["liar"], manifest, tmp_path / "cache")
 
 
 async def test_a_model_without_a_tokenizer_cannot_be_asked_in_text(manifest: ModelManifest, tmp_path: Path) -> None:

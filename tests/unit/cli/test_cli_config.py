@@ -87,6 +87,8 @@ def test_decimal_numbers_become_integers_exactly(tmp_path: Path) -> None:
 
 def test_a_relative_path_in_a_file_is_meant_from_its_folder(tmp_path: Path) -> None:
     file = written(tmp_path, '[model]\nmodel = "models/tiny"\n')
+    assert load(NodeConfig, file=file).model == Path("models/tiny")  # the name of a model, where there is none such
+    (tmp_path / "models/tiny").mkdir(parents=True)
     assert load(NodeConfig, file=file).model == tmp_path / "models/tiny"
     assert load(NodeConfig, file=file, flags={"model": "elsewhere"}).model == Path("elsewhere")
 

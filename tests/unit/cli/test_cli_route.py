@@ -24,7 +24,7 @@ MANIFEST = ModelManifest(
     hidden_size=8,
     vocabulary=16,
     stop_tokens=(),
-    files=(ModelFile(name="model.safetensors", size=1, sha256=bytes(32)),),
+    files=(ModelFile(name="model.safetensors", size=1, sha256=bytes(32), chunks=bytes(32)),),
 )
 OFFERS = [
     an_offer(0, (0, 2), price_in=20, price_out=10),

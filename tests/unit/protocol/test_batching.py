@@ -92,7 +92,7 @@ def test_a_petaflop_day() -> None:
     assert petaflop_day(300_000, 8 * 10**9) == 1_620_000_000
     assert petaflop_day(300_000, 0) is None
     weights = (
-        ModelFile(name="a.safetensors", size=10, sha256=bytes(32)),
-        ModelFile(name="b", size=9, sha256=bytes(32)),
+        ModelFile(name="a.safetensors", size=10, sha256=bytes(32), chunks=bytes(32)),
+        ModelFile(name="b", size=9, sha256=bytes(32), chunks=bytes(32)),
     )
     assert weights_of(MANIFEST.replace(files=weights)) == 5

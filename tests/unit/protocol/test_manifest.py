@@ -10,7 +10,7 @@ from protocol.ids import ModelFile, ModelManifest
 
 
 def file(name: str) -> ModelFile:
-    return ModelFile(name=name, size=1, sha256=bytes(32))
+    return ModelFile(name=name, size=1, sha256=bytes(32), chunks=bytes(32))
 
 
 def manifest(*names: str, **changes: object) -> ModelManifest:
