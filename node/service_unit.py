@@ -10,6 +10,7 @@ __all__ = ["SERVICES", "SYSTEM_STATE", "service_unit"]
 SERVICES = {
     "node": ("a provider of Joulemesh", ("node", "run")),
     "ledger": ("a ledger of Joulemesh", ("ledger", "run")),
+    "gateway": ("a gateway of Joulemesh", ("gateway", "run")),
     "witness": ("a witness of Joulemesh", ("witness", "run")),
     "anchor": ("an anchor of Joulemesh", ("anchor", "run")),
 }

@@ -292,6 +292,6 @@ class Unit:
     """A systemd unit."""
 
     service: str
-    """``node``, ``ledger``, ``witness`` or ``anchor``."""
+    """``node``, ``ledger``, ``gateway``, ``witness`` or ``anchor``."""
     text: str
     """Of the unit file."""

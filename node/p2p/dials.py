@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from node.p2p.names import look_up, looked_up
 from node.ports import Connect, DialMemory, Endpoint, Link
 from protocol.errors import UnreachableError
 from protocol.reach import Reach, endpoint_of, reach_of
@@ -35,8 +35,6 @@ MOST_AT_NEAR_HOST = 16
 MOST_IN_ALL = 96
 """Dials of all hosts in a spell that led to nobody."""
 MOST_REMEMBERED = 4096
-LOOKUP_S = 3.0
-"""For the address of a host name."""
 
 
 class DialBudget:
@@ -104,12 +102,8 @@ class DialBudget:
         return limited
 
     async def _located(self, address: str) -> tuple[str, Endpoint]:
+        address = await looked_up(address)
         host, port = endpoint_of(address)
-        kind = address.split("/", 2)[1]
-        if kind.startswith("dns"):
-            ip = await _look_up(host, kind)
-            address = address.replace(f"/{kind}/{host}/", f"/ip{ipaddress.ip_address(ip).version}/{ip}/", 1)
-            host = ip
         if reach_of(host) < self.nearest or reach_of(host) is Reach.NOWHERE:
             raise UnreachableError(f"{host} is not dialled from here: nobody else's machine is meant by it")
         return address, (str(ipaddress.ip_address(host)), port)
@@ -174,17 +168,6 @@ async def reach_of_url(url: str) -> Reach:
     except ValueError:
         pass
     try:
-        return reach_of(await _look_up(host, "dns"))
+        return reach_of(await look_up(host, "dns"))
     except UnreachableError:
         return Reach.ANYWHERE
-
-
-async def _look_up(host: str, kind: str) -> str:
-    families = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6}
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(LOOKUP_S):
-            found = await loop.getaddrinfo(host, None, family=families.get(kind, 0), type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError):
-        raise UnreachableError(f"the name {host} leads nowhere") from None
-    return str(found[0][4][0])

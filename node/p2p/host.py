@@ -19,6 +19,7 @@ from node.p2p.backend import Backend
 from node.p2p.bridge import Bridge
 from node.p2p.gossip import DEFAULT_QUEUE, Subscription, admit_all, check_size
 from node.p2p.lifetime import Lifetime
+from node.p2p.names import looked_up
 from node.p2p.pace import Pace, Paces
 from node.p2p.places import Bounds
 from node.p2p.requests import Service, ask
@@ -119,7 +120,7 @@ class P2PHost:
             raise UnreachableError(f"{address} is this host itself")
         try:
             async with asyncio.timeout(timeout_s):
-                await self._call(self._backend.connect, address)
+                await self._call(self._backend.connect, await looked_up(address))
         except TimeoutError:
             raise UnreachableError(f"no answer from {address} within {timeout_s:g} s") from None
         return peer_id

@@ -125,7 +125,7 @@ def test_settings_that_make_no_sense_write_nothing(
     assert not (tmp_path / "etc").exists()
 
 
-@pytest.mark.parametrize("service", ["node", "ledger", "witness", "anchor"])
+@pytest.mark.parametrize("service", ["node", "ledger", "gateway", "witness", "anchor"])
 def test_a_unit_of_the_system_is_confined_and_gets_its_passphrase_as_a_credential(
     joule: Joule, tmp_path: Path, service: str
 ) -> None:

@@ -53,6 +53,14 @@ async def test_announced_addresses_replace_the_bound_ones(new_host):
             await new_host(announce=[bad])
 
 
+async def test_a_host_is_found_by_its_name(new_host):
+    one, other = await new_host(), await new_host()
+    named = other.addresses[0].replace("/ip4/127.0.0.1/", "/dns4/localhost/")
+    assert await one.connect(named) == other.peer_id
+    with pytest.raises(UnreachableError, match="leads nowhere"):
+        await one.connect(named.replace("localhost", "nowhere.invalid"))
+
+
 async def test_connect_and_ping(new_host):
     one, other = await new_host(), await new_host()
     assert await one.connect(other.addresses[0]) == other.peer_id
