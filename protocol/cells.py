@@ -83,11 +83,20 @@ class Cells:
         """Who may serve a block."""
         return self.who[self.bounds[block] : self.bounds[block + 1]]
 
-    def holds(self, block: int, candidate: int) -> bool:
-        """Whether a candidate may serve a block."""
-        who = self.at(block)
-        place = int(who.searchsorted(candidate))
-        return place < len(who) and int(who[place]) == candidate
+    def runs(self) -> Ints:
+        """(N,) the first block of each candidate, where nobody has a hole in its span; else (C,) for each cell the
+        first block from which its candidate may serve all blocks up to it.
+        """
+        if self.starts is not None:
+            return self.starts
+        block = self.block_of_each()
+        order = np.argsort(self.who * self.blocks + block, kind="stable")
+        who, block = self.who[order], block[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (who[1:] != who[:-1]) | (block[1:] != block[:-1] + 1)
+        runs = np.empty(len(order), dtype=np.int64)
+        runs[order] = block[new][new.cumsum() - 1]
+        return runs
 
     def block_of_each(self) -> Ints:
         """(C,) the block of each cell."""
@@ -114,10 +123,11 @@ class Cells:
         """The same cells several times over, as if for so many times the candidates and regions."""
         if rings == 1:
             return self
-        pieces = [np.tile(np.arange(low, high), rings) for low, high in zip(self.bounds, self.bounds[1:], strict=False)]
-        sizes = np.diff(self.bounds)
-        ring = np.concatenate([np.repeat(np.arange(rings), size) for size in sizes])
-        source = np.concatenate(pieces)
+        sizes = np.repeat(np.diff(self.bounds), rings)
+        ring = np.repeat(np.tile(np.arange(rings), self.blocks), sizes)
+        # Where each run of cells, of one block and one ring, begins: in the cells, and in the copies.
+        source = np.repeat(np.repeat(self.bounds[:-1], rings) - (sizes.cumsum() - sizes), sizes)
+        source += np.arange(len(source))
         bounds = np.array(self.bounds) * rings
         who, region = self.who[source] + ring * candidates, self.region[source] + ring * regions
         return Cells._made(who, region, bounds, starts=None if self.starts is None else np.tile(self.starts, rings))
@@ -171,6 +181,7 @@ def sweep(
     capped = most is not None and int(most.min(initial=cells.blocks)) < cells.blocks
     runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
     ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
+    barred = int(between.max(initial=0)) >= INFINITE
     hops = np.empty((rings, regions, regions), dtype=np.int64)
     cost_of, access_of = block_cost.take(cells.who), access.take(cells.who)
     value = np.full(len(block_cost), INFINITE, dtype=np.int64)
@@ -201,6 +212,8 @@ def sweep(
             value.fill(INFINITE)
         np.add(left.reshape(rings, regions, 1), ways, out=hops)
         arriving = np.minimum.reduce(hops, axis=1).reshape(-1)
+        if barred:  # so that what is no way stays in range
+            np.minimum(arriving, INFINITE, out=arriving)
     return Sweep(rings, bounds, values, arrivals, lefts)
 
 
