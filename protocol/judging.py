@@ -41,7 +41,18 @@ class Judge:
     """By public key."""
     others: Known = NOTHING_KNOWN
     """What is known of those who are not there."""
+    among: Bools | None = None
+    """(rows,) which offers count; None for all that the columns hold."""
     _by_kind: dict[tuple[int, Known], Reason | None] = field(default_factory=dict)
+
+    def there(self) -> Bools:
+        """(rows,) which offers count."""
+        return self.columns.live() if self.among is None else self.columns.live() & self.among
+
+    @property
+    def until(self) -> int:
+        """Unix seconds, until when the law has to hold."""
+        return max(self.now, self.needs.law.until)
 
     def admitted(self) -> Bools:
         """(rows,) which offers may be used."""
@@ -71,7 +82,7 @@ class Judge:
         ours: Bools = at(Column.MODEL) == self.columns.model(self.model)
         ours &= at(Column.VENUE) == self.columns.venue(self.venue)
         ours &= at(Column.EXPIRES_AT) > self.now
-        ours &= self.columns.live()
+        ours &= self.there()
         return ours
 
     @property

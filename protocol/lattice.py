@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,6 +40,8 @@ FEW_RINGS = 3
 FEW_CELLS = 900
 """First regions and cells among which a good ring is sought, where more than `MOST_RINGED` of both are left."""
 MOST_RINGED = 4_000
+MOST_TOLD = 200_000
+"""Cells and rings that are bounded one by one, to say what may go nowhere."""
 MAX_BLOCKS = 256
 """Blocks of a model that can be routed; with it `search` keeps its costs in range."""
 
@@ -191,6 +194,21 @@ class Programme:
         bounds += int(lattice.between.min())
         return bounds
 
+    def _ringed_bounds(self) -> Ints:
+        """As `cell_bounds`, ring by ring: where some hops are barred, an open chain may be one that never closes."""
+        lattice = self.lattice
+        rings, cells = len(lattice.between), lattice.cells
+        entry = np.full((rings, rings), INFINITE, dtype=np.int64)
+        np.fill_diagonal(entry, 0)
+        there, back = self._sweep(entry, back=False), self._sweep(np.ascontiguousarray(lattice.between.T), back=True)
+        through = there.values + back.values
+        return np.concatenate(
+            [
+                through[rings * low : rings * high].reshape(rings, -1).min(axis=0) - lattice.block_cost[cells.at(block)]
+                for block, (low, high) in enumerate(pairwise(cells.bounds))
+            ]
+        )
+
     def bounds_through(self) -> Ints:
         """(N,) no path that uses a candidate for at least one block costs less; INFINITE or more: there is none.
 
@@ -199,7 +217,9 @@ class Programme:
         lattice = self.lattice
         through = np.full(len(lattice.region), 2 * INFINITE, dtype=np.int64)
         if not lattice.cells.has_hole:
-            np.minimum.at(through, lattice.cells.who, self.cell_bounds())
+            rings = len(lattice.between) if int(lattice.between.max()) >= INFINITE else 1
+            few = rings > 1 and rings * len(lattice.cells.who) <= MOST_TOLD
+            np.minimum.at(through, lattice.cells.who, self._ringed_bounds() if few else self.cell_bounds())
         alone = lattice.cells.everywhere(len(lattice.region))
         through[alone] = np.minimum(through[alone], lattice.block_cost[alone] * lattice.cells.blocks)
         return through

@@ -45,17 +45,17 @@ from protocol.choice import (
     covers,
     covers_some_model,
     covers_twice,
+    likely,
     namesakes,
-    no_node_left,
-    shortlist,
     silent,
 )
 from protocol.errors import LocalError
 from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
+from protocol.no_route import none_answers
 from protocol.offer import Offer
 from protocol.peer_id import peer_id_of
-from protocol.routing import NoRouteError, Route
+from protocol.routes import NoRouteError, Route
 from protocol.settlement import Account
 from protocol.signing import SigningKey
 
@@ -237,10 +237,10 @@ class Client:
         """Peer ids of nodes that offer a model and answer. Raises NoRouteError."""
         network, _ = await self._join()
         offers = network.book.offers(root)
-        asked = shortlist(offers, prompt_milli=500, merit=network.merits.of)
+        asked = likely(offers, network.merits.of)
         round_trips = await network.round_trips(asked, patience_s=HOLDERS_S, enough=bool)
         if not round_trips:
-            raise no_node_left(silent(offers))
+            raise none_answers(silent(offers))
         best_first = sorted(round_trips, key=lambda each: (-network.merits.of(each), round_trips[each]))
         return [peer_id_of(public_key) for public_key in best_first]
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from routes_of_offers import route
 
 from node.app.planned import PlannedRoute, planned
 from node.cli.route import _print
@@ -13,7 +14,6 @@ from node.cli.route_picture import MOST_DRAWN, WIDTH, bars, svg
 from protocol.ids import ModelFile, ModelManifest
 from protocol.offer import Offer
 from protocol.policy import Needs
-from protocol.routing import route
 
 MANIFEST = ModelManifest(
     name="<demo>",
