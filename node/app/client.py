@@ -26,7 +26,7 @@ from node.app.peers import open_peers
 from node.app.planning import JobPlan, Market, Request
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
-from node.app.shunned import shunned
+from node.app.shunned import address_of, shunned
 from node.app.stakes import stakes_by
 from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
 from node.config import ClientConfig
@@ -179,7 +179,8 @@ class Client:
 
     def left_out(self, offers: Sequence[Offer]) -> dict[bytes, str]:
         """By public key: why routes do without some providers for now, where there is another way; for people."""
-        return {node: reason.sentence for node, (reason, _) in shunned(offers, self.peers.standing, clock()).items()}
+        remembered = {each.public_key: self.peers.standing(address_of(each.public_key)) for each in offers}
+        return {node: reason.sentence for node, (reason, _) in shunned(remembered, clock()).items()}
 
     async def model(self, name: str | None) -> ModelManifest:
         """The model that is meant by a name or the beginning of a root; by None, the only one that can be served.

@@ -35,7 +35,7 @@ from protocol.merit import Merit
 from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
-from protocol.policy import Known, Needs, Policy, Reason, ReasonCode
+from protocol.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode
 from protocol.router import route_over
 from protocol.routes import NoRouteError, Route, RouteLeg
 from protocol.shortlist import FIRST, shortlist
@@ -78,6 +78,8 @@ class Request:
     """Public keys of providers that are not wanted."""
     credit: bool = True
     """Whether to ask for the credit that earlier payments may have earned."""
+    backups: int = 0
+    """Routes that are sought besides the best one, each of other providers."""
     earlier: Earlier | None = None
     """A session to go on from: its legs are preferred, since they may still hold what they computed."""
 
@@ -146,14 +148,13 @@ class Market:
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
-        self._shunned = shunned(self._offers, standing, clock()) | left_alone(busy, clock())
         self._standing = standing
-        self._known = {
-            offer.public_key: Known(has_place=True)
-            if offer.public_key in busy
-            else known_of(standing(address_of(offer.public_key)))
-            for offer in self._offers
-        }
+        nodes = {offer.public_key for offer in self._offers}
+        remembered = {node: was for node in nodes if (was := standing(address_of(node))) is not NEWCOMER}
+        self._shunned = shunned(remembered, clock()) | left_alone(busy, clock())
+        self._known = {node: known_of(was) for node, was in remembered.items()}
+        self._known |= {node: Known(has_place=True) for node in busy if node in nodes}
+        """By public key, of those of whom something is."""
         self._columns = Columns() if columns is None else columns
         rows = [self._columns.row(offer) for offer in self._offers]
         self._among = np.zeros(self._columns.rows, dtype=bool)
@@ -170,7 +171,7 @@ class Market:
         """Take in micro-units at stake, by public key."""
         self._staked |= stakes.keys()
         for node, stake in stakes.items():
-            self._known[node] = dataclasses.replace(self._known[node], stake=stake)
+            self._known[node] = dataclasses.replace(self._known.get(node, NOTHING_KNOWN), stake=stake)
 
     def readmit(self) -> bool:
         """Look at more of the providers that are shunned, for want of others; whether there are any.
@@ -222,10 +223,10 @@ class Market:
 
         Where they are all of providers that are known, a few others have their chance.
         """
-        judge = self._judge({node: self._hoped(node) for node in self._known})
+        judge = self._judge(hoped=True)
         usable = judge.admitted() & ~of_any(self._columns, self._without.keys() | self._shunned.keys())
         ways = ways_by_region(self._columns, {}, ONE_REGION)
-        short = shortlist(judge, ways, self._wish(), usable, merit=self._merit, most=most)
+        short = shortlist(judge, ways, self._wish(), usable, merit=self._merit, most=most * (1 + self._request.backups))
         kept = self._kept(usable)
         short = [*(self._columns.offer(row) for row in self._rows_of(kept, usable)), *short]
         short = list({id(offer): offer for offer in short}.values())
@@ -234,8 +235,9 @@ class Market:
         others = np.flatnonzero(usable & ~of_any(self._columns, [offer.public_key for offer in short])).tolist()
         return [*short, *map(self._columns.offer, random.sample(others, min(CHANCES, len(others))))]
 
-    def _judge(self, known: Mapping[bytes, Known]) -> Judge:
-        """Of the offers of this market, by what is known of providers."""
+    def _judge(self, *, hoped: bool) -> Judge:
+        """Of the offers of this market, by what is known of providers, or may be hoped of them."""
+        of = self._hoped if hoped else self._known_of
         return Judge(
             columns=self._columns,
             policy=self.policy,
@@ -244,7 +246,8 @@ class Market:
             venue=self._venue,
             now=self._clock(),
             needs=self._needs,
-            known=known,
+            known={node: of(node) for node in self._known.keys() | self._staked | self._round_trips.keys()},
+            others=of(b""),
             among=self._among,
         )
 
@@ -258,14 +261,17 @@ class Market:
 
     def _admitted(self, nodes: Iterable[bytes]) -> list[Offer]:
         """Offers of some providers that the policy admits, as far as one knows."""
-        judge = self._judge({node: self._hoped(node) for node in self._known})
+        judge = self._judge(hoped=True)
         return [self._columns.offer(row) for row in self._rows_of(nodes, judge.admitted())]
+
+    def _known_of(self, node: bytes) -> Known:
+        return self._known.get(node, NOTHING_KNOWN)
 
     def _hoped(self, node: bytes) -> Known:
         """What is known of a provider; whose stake was not looked up may have enough, until it is to be asked, and who
         was not measured may stand where it says.
         """
-        known, least = self._known[node], self.policy.min_stake
+        known, least = self._known_of(node), self.policy.min_stake
         if least and node not in self._staked:
             known = dataclasses.replace(known, stake=least)
         if node not in self._round_trips and self.law.trust is not None and self.law.trust.stands is not None:
@@ -282,7 +288,7 @@ class Market:
         self._round_trips |= round_trips
         for node, us in round_trips.items():
             if us != UNKNOWN_RTT_US:
-                self._known[node] = dataclasses.replace(self._known[node], round_trip_us=us)
+                self._known[node] = dataclasses.replace(self._known.get(node, NOTHING_KNOWN), round_trip_us=us)
         return not silent
 
     def would_do(self, round_trips: Mapping[bytes, int]) -> bool:
@@ -302,21 +308,17 @@ class Market:
         """Microseconds by public key, to those that answered."""
         return dict(self._round_trips)
 
-    def route(self, *, backups: int = 0) -> Route:
-        """The best route over the nodes that answered. Raises NoRouteError, which says why not the others.
-
-        Args:
-            backups: further routes, each of other providers than all before.
-        """
-        admitted = self._judge({node: self._hoped(node) for node in self._known}).admitted()
+    def route(self) -> Route:
+        """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""
+        admitted = self._judge(hoped=True).admitted()
         unasked = admitted & ~of_any(self._columns, self._round_trips)
         dearer = {self._columns.offer(row).public_key: ENOUGH for row in np.flatnonzero(unasked).tolist()}
         shunned = {node: reason for node, (reason, _) in self._shunned.items()}
         without = dearer | shunned | self._without
-        judge = self._judge(self._known)
+        judge = self._judge(hoped=False)
         regions = measured_ways(self._offers, self._round_trips)
         ways = ways_by_region(self._columns, self._round_trips, regions)
-        wish = self._wish(prompt=self.plan.prompt, standbys=STANDBYS, backups=backups, without=without)
+        wish = self._wish(prompt=self.plan.prompt, standbys=STANDBYS, backups=self._request.backups, without=without)
         if kept := self._kept(admitted & ~of_any(self._columns, without)):
             with suppress(NoRouteError):
                 return route_over(judge, ways, dataclasses.replace(wish, kept=kept))
