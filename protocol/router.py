@@ -31,7 +31,7 @@ from protocol.policy import TIME_PER_TOKEN_US, Reason, ReasonCode
 from protocol.residency import places_of
 from protocol.routes import Explained, Explanations, NoRouteError, Route, RouteLeg
 from protocol.search import find
-from protocol.units import ceil_div, format_micro
+from protocol.units import MICRO, ceil_div
 from protocol.ways import Ways
 from protocol.wish import Wish, candidates_of, of_any
 
@@ -209,14 +209,17 @@ class _Attempt:
         rows = np.flatnonzero(others)
         return Explanations(len(rows), _Told(self, found, rows))
 
-    def dearer_by(self, found: Found) -> dict[int, int]:
-        """By row of a candidate, by how much routes with it are dearer at least; below 0 where cheaper ones break a
-        limit."""
+    def dearer_by(self, found: Found) -> Ints:
+        """(rows,) by how much routes with a candidate are dearer at least; below 0 where cheaper ones break a limit,
+        and `_NOT_ASKED` where it is none.
+        """
         through = self._programme.bounds_through() - found.path.cost
         best = self._programme.cheapest()
         if best is not None and best.cost == found.path.cost:  # a bound may lie below; nothing is cheaper all the same
             np.maximum(through, 0, out=through)
-        return dict(zip(self.rows.tolist(), through.tolist(), strict=True))
+        dearer = np.full(len(self._offers), _NOT_ASKED, dtype=np.int64)
+        dearer[self.rows] = through
+        return dearer
 
     @property
     def exact(self) -> bool:
@@ -228,34 +231,44 @@ class _Told:
     """Writes the reason for one of the offers that are not in a route; what that takes is computed when one is read."""
 
     def __init__(self, attempt: _Attempt, found: Found, rows: Ints) -> None:
-        self._attempt, self._found, self._rows = attempt, found, rows.tolist()
-        self._extra: dict[int, int] | None = None
+        self._attempt, self._found, self._rows = attempt, found, rows
         exact = attempt.exact
         self._more = "the cheapest route with it costs" if exact else "every route with it costs at least"
         same = "a route with it costs the same" if exact else "no route with it costs less"
         self._same = Reason(ReasonCode.DEARER, f"{same}; a fixed order decides between equals")
         self._counting = "more per 1M tokens" + (", time included" if attempt.wish.latency_weight else "")
+        self._codes: list[tuple[int, int, int]] = []
+        """For each offer its row, and by how many micro-units a route with it is dearer, or a code below 0."""
 
     def __call__(self, at: int) -> Explained:
-        if self._extra is None:
-            self._extra = self._attempt.dearer_by(self._found)
-        row = self._rows[at]
-        extra = self._extra.get(row)
-        if extra is None:
+        if not self._codes:
+            self._codes = self._coded()
+        row, whole, parts = self._codes[at]
+        if whole == _REJECTED:
             return self._attempt.why_not(row)
-        return self._attempt.offer(row), self._dearer(extra)
+        offer = self._attempt.offer(row)
+        if whole >= 0:
+            return offer, Reason(ReasonCode.DEARER, f"{self._more} {whole}.{parts:06d} {self._counting}")
+        if whole == _SAME:
+            return offer, self._same
+        if whole == _NOWHERE:
+            return offer, _TAKEN if self._attempt.wish.kept else _BARRED
+        return offer, _BREAKS
 
-    def _dearer(self, extra: int) -> Reason:
-        if extra >= INFINITE // 2:
-            return _TAKEN if self._attempt.wish.kept else _BARRED
-        if extra > 0:
-            return Reason(ReasonCode.DEARER, f"{self._more} {format_micro(-(-extra // 1000))} {self._counting}")
-        return self._same if extra == 0 else _BREAKS
+    def _coded(self) -> list[tuple[int, int, int]]:
+        extra = self._attempt.dearer_by(self._found)[self._rows]
+        micro = -(-extra // 1000)
+        whole, parts = np.divmod(np.maximum(micro, 0), MICRO)
+        whole[micro == 0] = _SAME
+        whole[extra < 0] = _BELOW
+        whole[extra >= INFINITE // 2] = _NOWHERE
+        whole[extra == _NOT_ASKED] = _REJECTED
+        return list(zip(self._rows.tolist(), whole.tolist(), parts.tolist(), strict=True))
 
 
+_SAME, _BELOW, _NOWHERE, _REJECTED = -1, -2, -3, -4
+_NOT_ASKED = -(2**62)
 _IN_A_BETTER_ONE = Reason(ReasonCode.DEARER, "it is in a better route")
 _TAKEN = Reason(ReasonCode.LIMITS, "the session goes on with those that served its blocks before")
 _BARRED = Reason(ReasonCode.CORRIDOR, "each route with it has a hop that your policy forbids, or leaves blocks out")
-
-
 _BREAKS = Reason(ReasonCode.LIMITS, "cheaper routes with it break a limit on price, time, legs or providers")

@@ -35,9 +35,10 @@ from protocol.offer import Evidence, Hardware, HardwareKind, Offer
 from protocol.offer import Limits as OfferLimits
 from protocol.policy import LatencyClass, Needs, Policy
 from protocol.rates import Rates
-from protocol.router import Wish, route_over
+from protocol.router import route_over
 from protocol.search import find
 from protocol.ways import Ways
+from protocol.wish import Wish
 
 BLOCKS = 80
 LATENCY_WEIGHT = 500
