@@ -18,6 +18,8 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _FEW = 12_000
 """Candidates up to which all blocks are looked at in one go."""
+_MANY = 250_000
+"""Cells whose costs are fetched block by block: what is made for all at once does not stay near the processor."""
 INFINITE = 2**60
 """No path. Sums of two such values and of any path's cost stay below 2**62."""
 
@@ -182,8 +184,9 @@ def sweep(
     runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
     ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
     barred = int(between.max(initial=0)) >= INFINITE
+    many = len(cells.who) > _MANY
     hops = np.empty((rings, regions, regions), dtype=np.int64)
-    cost_of, access_of = block_cost.take(cells.who), access.take(cells.who)
+    cost_of, access_of = (None, None) if many else (block_cost.take(cells.who), access.take(cells.who))
     value = np.full(len(block_cost), INFINITE, dtype=np.int64)
     values = np.empty(len(cells.who), dtype=np.int64)
     arrivals = np.empty((cells.blocks, rings * regions), dtype=np.int64)
@@ -195,11 +198,12 @@ def sweep(
         arrivals[block] = arriving
         left = lefts[block]
         if low < high:
-            who, here, best = all_who[low:high], access_of[low:high], values[low:high]
+            who, best = all_who[low:high], values[low:high]
+            here = access.take(who) if access_of is None else access_of[low:high]
             np.add(arriving.take(all_region[low:high]), here, out=best)
             young = None if runs is None else runs.step(step, who, best)
             np.minimum(best, value.take(who), out=best)
-            best += cost_of[low:high]
+            best += block_cost.take(who) if cost_of is None else cost_of[low:high]
             if young is not None:
                 best[young[0]] = young[1]
             if not whole:
