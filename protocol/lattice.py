@@ -36,7 +36,7 @@ __all__ = [
     "walk_back",
 ]
 
-FEW_RINGS = 3
+FEW_RINGS = 1
 FEW_CELLS = 900
 """First regions and cells among which a good ring is sought, where more than `MOST_RINGED` of both are left."""
 MOST_RINGED = 4_000
