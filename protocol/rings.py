@@ -138,7 +138,7 @@ class Rings:
             kept[low:high] = (of_block < limit[:, self.costs.cells.who[low:high]]).any(axis=0)
         costs, times, names, regions = reduced_both(self.costs, self.times, kept)
         first = np.searchsorted(regions, self.first)
-        there = (least < below) & (first < len(regions))
+        there = (least < below) & (not costs.cells.has_hole) & (first < len(regions))
         there &= regions[np.minimum(first, len(regions) - 1)] == self.first
         rings = Rings(
             costs, times, first[there], self.multiplier[there], self.time_us, self.origin[there], least[there]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from protocol.cells import INFINITE, Bools, Ints
 from protocol.labels import MOST_ONCE, Labels
 from protocol.lattice import Lattice, Path, PathLeg, Programme, path_cost
 from protocol.messages import MAX_LEGS
-from protocol.rings import Note, Rings, mixed, multiplier_between, reduced_both
+from protocol.rings import Rings, mixed, multiplier_between, reduced_both
 
 __all__ = ["cheapest_within"]
 
@@ -35,7 +36,7 @@ ROUNDS = 3
 TRIES = ((1_000, 4, 100), (12_000, 16, 100), (12_000, 64, 1_500))
 """Cells and rings that are looked at at most, and labels that are kept at one block: at first few, to find a good path
 soon, then more where that was not enough. Beyond the last the gap is above 0."""
-MANY = 600
+MANY = 800
 """Cells beyond which each is bounded anew, ring by ring."""
 MOST_AT_ONCE = 1_500
 """Cells beyond which some are dropped before better multipliers are sought."""
@@ -50,7 +51,8 @@ def cheapest_within(candidates: Candidates, limits: Limits, lattice: Lattice, re
         lattice: of the candidates, without a cap on anybody's blocks.
         relaxed: its cheapest path, which takes too long.
     """
-    search = _Search(candidates, limits, lattice, _times(candidates, lattice), relaxed)
+    took_us = measure(candidates, relaxed).latency_us
+    search = _Search(candidates, limits, lattice, _times(candidates, lattice), relaxed, took_us)
     search.find_multiplier()
     return None if search.best is None else search.exact()
 
@@ -73,6 +75,8 @@ class _Search:
     costs: Lattice
     times: Lattice
     relaxed: Path
+    took_us: int
+    """On that one."""
     best: Path | None = None
     """The cheapest met that keeps all limits."""
     counts_legs: bool = False
@@ -90,7 +94,7 @@ class _Search:
         self._try_alone()
         largest = int(self.times.block_cost.max() + self.times.access.max() + self.times.between.max())
         most = max(1, 2**56 // (4 * largest * self.costs.cells.blocks))
-        slow = self.relaxed.cost, measure(self.candidates, self.relaxed).latency_us
+        slow = self.relaxed.cost, self.took_us
         fast: tuple[int, int] | None = None
         tried: set[int] = set()
         following, best = min(most, max(1, slow[0] // slow[1])), -4 * INFINITE
@@ -138,8 +142,7 @@ class _Search:
         for most_cells, most_rings, most_labels in TRIES:
             assert self.best is not None
             starts, beyond = _least(rings, self.best.cost, most_rings)
-            kept, left_out = _least(cells, self.best.cost, most_cells)
-            least = max(least, self._among(starts, kept, most_labels, min(beyond, left_out)))
+            least = max(least, self._among(np.flatnonzero(starts), cells, most_cells, most_labels, beyond))
             if least >= self.best.cost:
                 break
             nearest = int(rings.argmin())
@@ -157,44 +160,51 @@ class _Search:
         worth = self.multiplier * self.limits.time_us
         return self.programme.ring_bounds() - worth, self.programme.cell_bounds() - worth
 
-    def _among(self, starts: Bools, kept: Bools, most: int, beyond: int) -> int:
-        """Take the best path of some cells that begins in some regions; no path that keeps the limits costs less than
-        what is returned, if none that is left out costs less than `beyond`.
+    def _among(self, starts: Ints, cells: Ints, most_cells: int, most: int, beyond: int) -> int:
+        """Take the best path of rings that begin in some regions; no path that keeps the limits costs less than what is
+        returned, if none that begins elsewhere costs less than `beyond`.
+
+        Args:
+            cells: (C,) what no ring that uses them costs less than.
+            most_cells: that are looked at.
+            most: labels that are kept at one block.
         """
         assert self.best is not None
-        costs, times, names, regions = reduced_both(self.costs, self.times, kept)
-        first = np.flatnonzero(starts[regions])
-        if costs.cells.has_hole or not len(first):
-            return min(self.best.cost, beyond)
-        multipliers = [self.by_region.get(region, self.multiplier) for region in regions[first].tolist()]
-        rings = Rings(costs, times, first, np.array(multipliers, dtype=np.int64), self.limits.time_us, regions[first])
-        named = names.tolist()
-
-        def note(legs: Sequence[PathLeg], cost: int) -> int:
-            self._note([(named[i], start, end) for i, start, end in legs], cost)
-            assert self.best is not None
-            return self.best.cost
-
-        slow = self.relaxed.cost, measure(self.candidates, self.relaxed).latency_us
-        if len(costs.cells.who) > MOST_AT_ONCE:
+        kept, left_out = _least(cells, self.best.cost, most_cells)
+        beyond = min(beyond, left_out)
+        rings, named = self._rings(starts, kept)
+        if len(rings.costs.cells.who) > MOST_AT_ONCE:
             rings, named = self._fewer(rings, named)
-        if rings.count and not rings.costs.cells.has_hole:
-            rings.narrow(ROUNDS, slow, note)
-        self.by_region |= dict(zip(rings.origin.tolist(), rings.multiplier.tolist(), strict=True))
         if not rings.count:
             return min(beyond, self.best.cost)
-        if beyond < self.best.cost and most < TRIES[-1][2]:
+        before = self.best.cost
+        rings.narrow(ROUNDS, (self.relaxed.cost, self.took_us), partial(self._note_named, named))
+        self.by_region |= dict(zip(rings.origin.tolist(), rings.multiplier.tolist(), strict=True))
+        if rings.count and beyond < self.best.cost and most < TRIES[-1][2]:
             return min(beyond, int(rings.least.min()))
+        if rings.count and self.best.cost < before and len(rings.costs.cells.who) > MANY:
+            rings, named = self._rings(rings.origin, kept & (cells < self.best.cost))
         rings, named = self._fewer(rings, named)
-        if not rings.count or rings.costs.cells.has_hole:
+        if not rings.count:
             return min(beyond, self.best.cost)
         rings.bound()
         for _ in range(TURNS):
             told = self.counts_legs, self.once
-            found = self._push(rings, named, most, note)
+            found = self._push(rings, named, most)
             if told == (self.counts_legs, self.once):
                 break
         return min(beyond, found)
+
+    def _rings(self, starts: Ints, kept: Bools) -> tuple[Rings, list[int]]:
+        """Rings that begin in some regions, over some cells, none where these leave a block out; and what candidates are
+        called in all."""
+        costs, times, names, regions = reduced_both(self.costs, self.times, kept)
+        first = np.flatnonzero(np.isin(regions, starts))
+        if costs.cells.has_hole:
+            first = first[:0]
+        multipliers = [self.by_region.get(region, self.multiplier) for region in regions[first].tolist()]
+        made = np.array(multipliers, dtype=np.int64)
+        return Rings(costs, times, first, made, self.limits.time_us, regions[first]), names.tolist()
 
     def _fewer(self, rings: Rings, named: list[int]) -> tuple[Rings, list[int]]:
         """The rings over the cells that may be in a better path, where there are many."""
@@ -204,7 +214,12 @@ class _Search:
         fewer, names = rings.reduced(self.best.cost)
         return fewer, [named[i] for i in names.tolist()]
 
-    def _push(self, rings: Rings, named: list[int], most: int, note: Note) -> int:
+    def _note_named(self, named: list[int], legs: Sequence[PathLeg], cost: int) -> int:
+        self._note([(named[i], start, end) for i, start, end in legs], cost)
+        assert self.best is not None
+        return self.best.cost
+
+    def _push(self, rings: Rings, named: list[int], most: int) -> int:
         """Take the best path that labels find; no path of these rings that keeps the limits costs less than this."""
         assert self.best is not None
         providers = self.candidates.provider[named]
@@ -217,7 +232,7 @@ class _Search:
         if closed:
             self._tell_apart(closed[0][1], named)
         for cost, legs in closed:
-            if note(legs, cost) < below:
+            if self._note_named(named, legs, cost) < below:
                 break
         least = min(below, labels.dropped)
         return min(least, closed[0][0]) if closed else least
