@@ -196,8 +196,9 @@ class _Search:
         return min(beyond, found)
 
     def _rings(self, starts: Ints, kept: Bools) -> tuple[Rings, list[int]]:
-        """Rings that begin in some regions, over some cells, none where these leave a block out; and what candidates are
-        called in all."""
+        """Rings that begin in some regions, over some cells, and what candidates are called in all; no ring where these
+        cells leave a block out.
+        """
         costs, times, names, regions = reduced_both(self.costs, self.times, kept)
         first = np.flatnonzero(np.isin(regions, starts))
         if costs.cells.has_hole:
