@@ -14,7 +14,7 @@ from protocol.offer import Offer
 from protocol.order import JobOrder
 from protocol.policy import Policy
 from protocol.rates import share
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import address_of_public_key
 from protocol.standing import Deed, Standing, Tally, granted_credit
 from protocol.terms import Continuation, LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protocol.cells import Cells, Ints
+import numpy as np
+
+from protocol.cells import INFINITE, Bools, Cells, Ints
 from protocol.lattice import Lattice, Path
 from protocol.messages import MAX_LEGS
 from protocol.units import ceil_div
@@ -57,10 +59,23 @@ class Candidates:
     """Of the whole span, for the whole prompt."""
     most: Ints | None = None
     """(N,) blocks that one leg may have at most, `blocks` where its whole span; None where nothing is capped."""
+    barred: Bools | None = None
+    """(R, R) where no hop may lead; None where all may."""
+    kept: Ints | None = None
+    """(K, 3) a provider, and the blocks that nobody else may serve, nor itself any others; None where all is open."""
 
     def cells(self) -> Cells:
-        """Who may serve which block: all of its span."""
-        return Cells.of(self.start, self.end, self.region, self.blocks)
+        """Who may serve which block: all of its span, unless something is kept."""
+        cells = Cells.of(self.start, self.end, self.region, self.blocks)
+        if self.kept is None:
+            return cells
+        keeper = np.full(self.blocks, -1)
+        for provider, start, end in self.kept.tolist():
+            keeper[start:end] = provider
+        provider = self.provider[cells.who]
+        keeps = np.isin(provider, self.kept[:, 0])
+        mine = keeper[cells.block_of_each()]
+        return cells.part(np.where(keeps, mine == provider, mine < 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +139,14 @@ def lattice_of(candidates: Candidates, weights: Weights, cells: Cells | None = N
     whole = c.price_in * weights.price_in + c.price_out * weights.price_out + c.position_us * time
     if weights.first:
         whole += c.prompt_us * weights.first
+    between = c.between_us * time
+    if c.barred is not None:
+        between[c.barred] = INFINITE
     return Lattice(
         block_cost=-(-whole // (c.end - c.start)),
         access=c.access_us * time + weights.leg // 2,
         region=c.region,
-        between=c.between_us * time,
+        between=between,
         cells=c.cells() if cells is None else cells,
         most=c.most,
     )

@@ -18,6 +18,8 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _FEW = 12_000
 """Candidates up to which all blocks are looked at in one go."""
+_MANY = 250_000
+"""Cells whose costs are fetched block by block: what is made for all at once does not stay near the processor."""
 INFINITE = 2**60
 """No path. Sums of two such values and of any path's cost stay below 2**62."""
 
@@ -83,11 +85,20 @@ class Cells:
         """Who may serve a block."""
         return self.who[self.bounds[block] : self.bounds[block + 1]]
 
-    def holds(self, block: int, candidate: int) -> bool:
-        """Whether a candidate may serve a block."""
-        who = self.at(block)
-        place = int(who.searchsorted(candidate))
-        return place < len(who) and int(who[place]) == candidate
+    def runs(self) -> Ints:
+        """(N,) the first block of each candidate, where nobody has a hole in its span; else (C,) for each cell the
+        first block from which its candidate may serve all blocks up to it.
+        """
+        if self.starts is not None:
+            return self.starts
+        block = self.block_of_each()
+        order = np.argsort(self.who * self.blocks + block, kind="stable")
+        who, block = self.who[order], block[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (who[1:] != who[:-1]) | (block[1:] != block[:-1] + 1)
+        runs = np.empty(len(order), dtype=np.int64)
+        runs[order] = block[new][new.cumsum() - 1]
+        return runs
 
     def block_of_each(self) -> Ints:
         """(C,) the block of each cell."""
@@ -114,10 +125,11 @@ class Cells:
         """The same cells several times over, as if for so many times the candidates and regions."""
         if rings == 1:
             return self
-        pieces = [np.tile(np.arange(low, high), rings) for low, high in zip(self.bounds, self.bounds[1:], strict=False)]
-        sizes = np.diff(self.bounds)
-        ring = np.concatenate([np.repeat(np.arange(rings), size) for size in sizes])
-        source = np.concatenate(pieces)
+        sizes = np.repeat(np.diff(self.bounds), rings)
+        ring = np.repeat(np.tile(np.arange(rings), self.blocks), sizes)
+        # Where each run of cells, of one block and one ring, begins: in the cells, and in the copies.
+        source = np.repeat(np.repeat(self.bounds[:-1], rings) - (sizes.cumsum() - sizes), sizes)
+        source += np.arange(len(source))
         bounds = np.array(self.bounds) * rings
         who, region = self.who[source] + ring * candidates, self.region[source] + ring * regions
         return Cells._made(who, region, bounds, starts=None if self.starts is None else np.tile(self.starts, rings))
@@ -171,8 +183,10 @@ def sweep(
     capped = most is not None and int(most.min(initial=cells.blocks)) < cells.blocks
     runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
     ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
+    barred = int(between.max(initial=0)) >= INFINITE
+    many = len(cells.who) > _MANY
     hops = np.empty((rings, regions, regions), dtype=np.int64)
-    cost_of, access_of = block_cost.take(cells.who), access.take(cells.who)
+    cost_of, access_of = (None, None) if many else (block_cost.take(cells.who), access.take(cells.who))
     value = np.full(len(block_cost), INFINITE, dtype=np.int64)
     values = np.empty(len(cells.who), dtype=np.int64)
     arrivals = np.empty((cells.blocks, rings * regions), dtype=np.int64)
@@ -184,11 +198,12 @@ def sweep(
         arrivals[block] = arriving
         left = lefts[block]
         if low < high:
-            who, here, best = all_who[low:high], access_of[low:high], values[low:high]
+            who, best = all_who[low:high], values[low:high]
+            here = access.take(who) if access_of is None else access_of[low:high]
             np.add(arriving.take(all_region[low:high]), here, out=best)
             young = None if runs is None else runs.step(step, who, best)
             np.minimum(best, value.take(who), out=best)
-            best += cost_of[low:high]
+            best += block_cost.take(who) if cost_of is None else cost_of[low:high]
             if young is not None:
                 best[young[0]] = young[1]
             if not whole:
@@ -201,6 +216,8 @@ def sweep(
             value.fill(INFINITE)
         np.add(left.reshape(rings, regions, 1), ways, out=hops)
         arriving = np.minimum.reduce(hops, axis=1).reshape(-1)
+        if barred:  # so that what is no way stays in range
+            np.minimum(arriving, INFINITE, out=arriving)
     return Sweep(rings, bounds, values, arrivals, lefts)
 
 

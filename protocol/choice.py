@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
-
-import numpy as np
 
 from protocol.errors import ConfigurationError
 from protocol.ids import ModelRoot
 from protocol.merit import Merit
-from protocol.messages import MAX_LEGS
-from protocol.offer import Offer, offer_key
+from protocol.offer import Offer
 from protocol.policy import Reason, ReasonCode
-from protocol.routing import NoRouteError, Route
-from protocol.units import ceil_div
+from protocol.routes import NoRouteError
 
 __all__ = [
     "ENOUGH",
-    "FIRST",
     "MOST_NAMED",
     "SILENT",
     "MeritOf",
@@ -28,11 +22,9 @@ __all__ = [
     "covers",
     "covers_some_model",
     "covers_twice",
+    "likely",
     "namesakes",
-    "no_node_left",
     "nothing_known",
-    "route_among",
-    "shortlist",
     "silent",
 ]
 
@@ -40,19 +32,10 @@ SILENT = Reason(ReasonCode.UNREACHABLE, "its node does not answer")
 ENOUGH = Reason(ReasonCode.DEARER, "there are enough cheaper offers of its blocks")
 MIN_PREFIX = 6
 """Hex digits of a root that name it, at least."""
-FIRST = 8
-"""Offers that are looked at more closely at first; then, where they make no route, twice as many, and so on."""
-MOST_OF_ONE_SPAN = 64
-MOST_WEIGHED = 512
-"""Offers that are weighed for a shortlist, the best of each span."""
+MOST_LIKELY = 8
+"""Offers whose nodes are asked for what any node of a model has."""
 MOST_NAMED = 8
 """Models that are named to a person."""
-HOP = 100_000
-"""What a further leg is worth unless it is said otherwise, in micro-units per million tokens."""
-MOST_HOP = 1_000_000_000
-"""So that the sums stay within 63 bits, whatever prices are on offer."""
-_NOT_REACHED = 1 << 62
-
 MeritOf = Callable[[bytes], Merit]
 """The merit of a public key."""
 
@@ -197,126 +180,16 @@ def _complete(offers: Sequence[Offer], times: int = 1) -> bool:
     return ends[0] >= blocks
 
 
-def shortlist(
-    offers: Sequence[Offer],
-    *,
-    prompt_milli: int,
-    merit: MeritOf = nothing_known,
-    most: int = FIRST,
-    hop: int = HOP,
-) -> list[Offer]:
-    """Those of some usable offers of one model that are worth a connection: of the best routes, one after another.
+def likely(offers: Sequence[Offer], merit: MeritOf) -> list[Offer]:
+    """A few offers of nodes that are likely to answer truly: those with merit first, then the cheapest by block."""
 
-    Each route is the cheapest of those whose nodes are in none before, over keys that somebody has paid where they
-    suffice, then over newcomers, then over those who failed this client. Offers that make no whole route come last.
+    def order(offer: Offer) -> tuple[int, int, bytes]:
+        price = 1000 * (offer.rates.price_in + offer.rates.price_out) // len(offer.span)
+        return -merit(offer.public_key), price, offer.public_key
 
-    Args:
-        prompt_milli: thousandths of the job's tokens that are prompt.
-        most: offers after which no further route is begun.
-        hop: what a further leg is worth, in micro-units per million tokens.
-    """
-    ranks = {offer.public_key: merit(offer.public_key) for offer in offers}
-    left = _cheapest_of_each_span(offers, ranks, prompt_milli)
-    found: list[Offer] = []
-    for least in (Merit.PAID, Merit.NEWCOMER, Merit.SHUNNED):
-        while len(found) < most:
-            chain = _chain([each for each in left if ranks[each[1].public_key] >= least], hop)
-            if not chain:
-                break
-            taken = {offer.public_key for offer in chain}
-            if len(chain) <= MAX_LEGS:
-                found += chain
-            left = [each for each in left if each[1].public_key not in taken]
-    return found or [offer for _, offer in left[:most]]
-
-
-def _cheapest_of_each_span(
-    offers: Sequence[Offer], ranks: Mapping[bytes, Merit], prompt_milli: int
-) -> list[tuple[int, Offer]]:
-    """Offers with a thousand times the price of one block, the best first; of those of one span only so many."""
-
-    def per_block(offer: Offer) -> int:
-        rates = offer.rates
-        price = prompt_milli * rates.price_in + (1000 - prompt_milli) * rates.price_out
-        return ceil_div(price, len(offer.span))
-
-    priced = sorted(
-        ((per_block(offer), offer) for offer in offers),
-        key=lambda each: (-ranks[each[1].public_key], each[0], offer_key(each[1])),
-    )
-    of_span: Counter[tuple[int, int, bool]] = Counter()
-    kept: list[tuple[int, Offer]] = []
-    for price, offer in priced:
-        place = offer.span.start, offer.span.end, ranks[offer.public_key] >= Merit.PAID
-        of_span[place] += 1
-        if of_span[place] <= MOST_OF_ONE_SPAN and len(kept) < MOST_WEIGHED:
-            kept.append((price, offer))
-    return kept
-
-
-def _chain(priced: Sequence[tuple[int, Offer]], hop: int) -> list[Offer]:
-    """The cheapest chain over all blocks, first block to last; none where a block is left out.
-
-    An offer is used from where the one before ends to its own end. Positions are the ends of offers: nothing is as
-    long as the numbers in them say.
-    """
-    blocks = max((offer.blocks for _, offer in priced), default=0)
-    ends = np.array(sorted({0} | {offer.span.end for _, offer in priced}), dtype=np.int64)
-    cost = np.full(len(ends), _NOT_REACHED, dtype=np.int64)
-    cost[0] = 0
-    before: dict[int, tuple[int, Offer]] = {}
-    for price, offer in sorted(priced, key=lambda each: (each[1].span.end, each[0])):
-        low, high = np.searchsorted(ends, (offer.span.start, offer.span.end)).tolist()
-        ways = cost[low:high] + price * (offer.span.end - ends[low:high])
-        if not len(ways):
-            continue
-        best = int(ways.argmin())
-        total = int(ways[best]) + 1000 * min(hop, MOST_HOP)
-        if cost[low + best] < _NOT_REACHED and total < cost[high]:
-            cost[high] = total
-            before[high] = low + best, offer
-    at = int(np.searchsorted(ends, blocks))
-    chain: list[Offer] = []
-    while at in before:
-        at, offer = before[at]
-        chain.append(offer)
-    return chain[::-1] if at == 0 else []
-
-
-def route_among(
-    offers: Sequence[Offer], without: Mapping[bytes, Reason], find: Callable[[Sequence[Offer]], Route]
-) -> Route:
-    """The route that `find` makes of the offers, less those by some nodes.
-
-    An offer outlives a node that died: to order from such a one would hold the client's money for nothing.
-
-    Args:
-        without: public keys of nodes that are not used, whatever they offer, and why.
-
-    Raises NoRouteError, which like the route says of these, too, why they were not used.
-    """
-    others = tuple((offer, without[offer.public_key]) for offer in offers if offer.public_key in without)
-    if offers and len(others) == len(offers):
-        raise no_node_left(others)
-    try:
-        found = find([offer for offer in offers if offer.public_key not in without])
-    except NoRouteError as error:
-        everything = (*error.explanations, *others)
-        raise NoRouteError(error.message, code=error.code, hint=error.hint, explanations=everything) from None
-    return replace(found, explanations=(*found.explanations, *others))
+    return sorted(offers, key=order)[:MOST_LIKELY]
 
 
 def silent(offers: Sequence[Offer]) -> tuple[tuple[Offer, Reason], ...]:
     """Offers of nodes of which none answers, with that as the reason."""
     return tuple((offer, SILENT) for offer in offers)
-
-
-def no_node_left(reasons: Sequence[tuple[Offer, Reason]]) -> NoRouteError:
-    """What to raise where there are offers, and none of their nodes can be used."""
-    silent = all(reason == SILENT for _, reason in reasons)
-    return NoRouteError(
-        f"none of the nodes that offer this model {'answers' if silent else 'can be used'} ({len(reasons)} offers)",
-        code="unreachable",
-        hint="try again: the offers of nodes that are gone expire within minutes",
-        explanations=tuple(reasons),
-    )

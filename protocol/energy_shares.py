@@ -98,7 +98,8 @@ def idle_part(
     """
     quiet_us = window_us - busy_us
     if idle_uw is None:
-        by_time: IntOrArray = microjoules // window_us * quiet_us + microjoules % window_us * quiet_us // window_us
+        whole = microjoules // window_us
+        by_time: IntOrArray = whole * quiet_us + (microjoules - whole * window_us) * quiet_us // window_us
         return by_time
     drawn = idle_uw * quiet_us // _US
     smaller: IntOrArray = choose(drawn < microjoules, drawn, microjoules)

@@ -21,6 +21,7 @@ from protocol.policy import NOTHING_KNOWN, TIME_PER_TOKEN_US, Known, Needs, Poli
 
 __all__ = ["Judge"]
 
+_LIMITS = (Column.CONTEXT, Column.WINDOW, Column.CHUNK)
 _ANY_PRICE = 2**40
 """No price of a block is above this."""
 
@@ -41,23 +42,29 @@ class Judge:
     """By public key."""
     others: Known = NOTHING_KNOWN
     """What is known of those who are not there."""
+    among: Bools | None = None
+    """(rows,) which offers count; None for all that the columns hold."""
     _by_kind: dict[tuple[int, Known], Reason | None] = field(default_factory=dict)
+
+    def there(self) -> Bools:
+        """(rows,) which offers count."""
+        return self.columns.live() if self.among is None else self.columns.live() & self.among
+
+    @property
+    def until(self) -> int:
+        """Unix seconds, until when the law has to hold."""
+        return max(self.now, self.needs.law.until)
 
     def admitted(self) -> Bools:
         """(rows,) which offers may be used."""
-        at, needs, policy = self.columns.at, self.needs, self.policy
+        at, needs = self.columns.at, self.needs
         numbers, of = self._numbers_of_known()
-        length = at(Column.END) - at(Column.START)
         fits = self._ours()
         fits[fits] = self._kinds_admitted(at(Column.KIND)[fits], of[fits], list(numbers))
-        fits &= at(Column.BLOCKS) == self.blocks
+        fits &= self._numbers_fit()
         fits &= at(Column.CONTEXT) >= needs.positions
         fits &= at(Column.WINDOW) >= needs.window
         fits &= at(Column.CHUNK) >= needs.chunk
-        fits &= at(Column.POSITION_US) < (TIME_PER_TOKEN_US.get(policy.latency_class, -1) + 1) * length
-        for cap, price in ((policy.max_price_in, Column.PRICE_IN), (policy.max_price_out, Column.PRICE_OUT)):
-            if cap is not None:
-                fits &= at(price) <= min(cap, _ANY_PRICE) * length
         keeps_place = np.array([each.has_place for each in numbers])
         fits &= (at(Column.SESSIONS) > 0) | keeps_place[of]
         if self._asks_each:
@@ -71,7 +78,7 @@ class Judge:
         ours: Bools = at(Column.MODEL) == self.columns.model(self.model)
         ours &= at(Column.VENUE) == self.columns.venue(self.venue)
         ours &= at(Column.EXPIRES_AT) > self.now
-        ours &= self.columns.live()
+        ours &= self.there()
         return ours
 
     @property
@@ -90,22 +97,39 @@ class Judge:
         return numbers, by_provider[self.columns.at(Column.PROVIDER)]
 
     def why_not(self) -> Callable[[int, Offer], Reason | None]:
-        """For a row as it is now and its offer, once `admitted` has judged the kinds: as `reason`, and sooner."""
+        """For a row as it is now and its offer: as `reason`, and sooner. Offers alike in all that the rule asks
+        are judged once.
+        """
         numbers, of = self._numbers_of_known()
-        known, by_kind, ours, kinds = (
-            list(numbers),
-            dict(self._by_kind),
-            self._ours(),
-            self.columns.at(Column.KIND).copy(),
-        )
-        numbers_only = replace(self, policy=_lawless(self.policy))
+        own = self._ours() & self._numbers_fit()
+        if self._asks_each:
+            own[:] = False
+        at = self.columns.at
+        alike = [of, at(Column.SESSIONS) > 0, *(at(each).copy() for each in (Column.KIND, *_LIMITS))]
+        known, keys, told = list(numbers), list[tuple[int, ...]](), dict[tuple[int, ...], Reason | None]()
 
         def of_row(row: int, offer: Offer) -> Reason | None:
-            if self._asks_each or not ours[row]:
+            if not own[row]:
                 return self.reason(offer)
-            return by_kind.get((int(kinds[row]), known[of[row]])) or numbers_only.reason(offer)
+            if not keys:
+                keys.extend(zip(*(each.tolist() for each in alike), strict=True))
+            key = keys[row]
+            if key not in told:
+                told[key] = self.reason(offer, known[key[0]])
+            return told[key]
 
         return of_row
+
+    def _numbers_fit(self) -> Bools:
+        """Which rows keep the limits on the whole route with a single block."""
+        at, policy = self.columns.at, self.policy
+        length = at(Column.END) - at(Column.START)
+        fits: Bools = at(Column.BLOCKS) == self.blocks
+        fits &= at(Column.POSITION_US) < (TIME_PER_TOKEN_US.get(policy.latency_class, -1) + 1) * length
+        for cap, price in ((policy.max_price_in, Column.PRICE_IN), (policy.max_price_out, Column.PRICE_OUT)):
+            if cap is not None:
+                fits &= at(price) <= min(cap, _ANY_PRICE) * length
+        return fits
 
     def _kinds_admitted(self, kind: Ints, of: Ints, known: list[Known]) -> Bools:
         pair = kind * len(known) + of
@@ -130,8 +154,8 @@ class Judge:
             self._by_kind[key] = judge(sample, known=known)
         return self._by_kind[key]
 
-    def reason(self, offer: Offer) -> Reason | None:
-        """Why one offer may not be used, by the rule itself."""
+    def reason(self, offer: Offer, known: Known | None = None) -> Reason | None:
+        """Why one offer may not be used, by the rule itself; `known` where that was looked up."""
         reason = excluded(
             self.policy,
             offer,
@@ -139,23 +163,9 @@ class Judge:
             venue=self.venue,
             now=self.now,
             needs=self.needs,
-            known=self.known.get(offer.public_key, self.others),
+            known=self.known.get(offer.public_key, self.others) if known is None else known,
         )
         if reason is None and offer.blocks != self.blocks:
             text = f"it says that the model has {offer.blocks} blocks, not {self.blocks}"
             return Reason(ReasonCode.BLOCKS, text)
         return reason
-
-
-def _lawless(policy: Policy) -> Policy:
-    """What a policy asks of numbers."""
-    return Policy(
-        latency_class=policy.latency_class,
-        max_price_in=policy.max_price_in,
-        max_price_out=policy.max_price_out,
-        allow=(),
-        deny=(),
-        min_evidence=Evidence.CLAIMED,
-        min_stake=policy.min_stake,
-        precision=policy.precision,
-    )

@@ -1,48 +1,39 @@
 """Label setting: the cheapest paths within a time through a few cells, each a chain of labels of cost and time.
 
 A label is (place, ring, cost, time, entry, legs, been). The place is a candidate, or the region that was left; a ring
-is known by the region of its first leg; an entry is how it came into its candidate; `been` has a bit for each provider
-that is watched and was a leg already.
+is known by its number among those that are looked at. The cost has the ring's multiplier for what the time is above the
+limit: it is a path's own cost where the time is the limit. An entry is how it came into its candidate; `been` has a bit
+for each provider that is watched and was a leg already.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from protocol.cells import INFINITE, Ints, sweep
-from protocol.lattice import Lattice, PathLeg
+from protocol.cells import INFINITE, Bools, Ints
+from protocol.lattice import PathLeg
 from protocol.messages import MAX_LEGS
+from protocol.rings import Rings
 
-__all__ = ["MOST_ONCE", "Labels", "mixed"]
+__all__ = ["MOST_ONCE", "Labels"]
 
 APART = 2**36
 """Microseconds beyond any path's."""
 MOST_ONCE = 7
 """Providers that may be watched for coming twice."""
+FEW = 48
+"""Labels that are not worth looking through for better ones."""
 MOST_TRIED = 64
 """Whole paths that are handed out, the cheapest first."""
 
 
-def mixed(costs: Lattice, times: Lattice, multiplier: int) -> Lattice:
-    """The costs with a microsecond at so much."""
-    return replace(
-        costs,
-        block_cost=costs.block_cost + multiplier * times.block_cost,
-        access=costs.access + multiplier * times.access,
-        between=costs.between + multiplier * times.between,
-    )
-
-
 @dataclass(slots=True)
 class Labels:
-    """Pushes labels through a small lattice, once."""
+    """Pushes labels through the rings over some cells, once."""
 
-    costs: Lattice
-    times: Lattice
-    multiplier: int
-    time_us: int
+    rings: Rings
     below: int
     """Only cheaper paths are looked for."""
     most: int
@@ -52,8 +43,6 @@ class Labels:
     counts_legs: bool
     dropped: int = 4 * INFINITE
     """No path that costs less than this was dropped for want of room."""
-    _left: list[tuple[Ints, Ints]] = field(default_factory=list)
-    """(K, A) the least that is still to pay after each block in each cell, back to the first region: mixed, in time."""
     _parents: list[Ints] = field(default_factory=list)
     _entered: list[tuple[int, Ints]] = field(default_factory=list)
     """For each block the number of entries before it, and their candidates."""
@@ -61,119 +50,122 @@ class Labels:
 
     def run(self) -> list[tuple[int, tuple[PathLeg, ...]]]:
         """Paths with their costs, the cheapest first, by their counted times within the limit."""
-        costs, times, regions = self.costs, self.times, len(self.costs.between)
-        self._bound()
+        rings = self.rings
         inside = hub = np.zeros((7, 0), dtype=np.int64)
-        for block in range(costs.cells.blocks):
-            who = costs.cells.at(block)
-            inside = np.concatenate((self._staying(inside, who, block), self._entering(hub, who, block)), axis=1)
-            inside = self._best(inside[:, self._undominated(inside, regions)], who, block)
-            hub = inside.copy()
-            hub[0] = costs.region[inside[0]]
-            hub[2] += costs.access[inside[0]]
-            hub[3] += times.access[inside[0]]
-            hub[6] |= self.bits[inside[0]]
-            hub = hub[:, self._undominated(hub, regions)]
-        cost = hub[2] + costs.between[hub[0], hub[1]]
-        lasts = hub[3] + times.between[hub[0], hub[1]] <= self.time_us
-        order = np.flatnonzero(lasts & (cost < self.below))
+        for block in range(rings.costs.cells.blocks):
+            left = rings.left(block)
+            inside = self._staying(inside, left)
+            entering = self._entering(hub, left, block)
+            if entering is not None:
+                inside = np.concatenate((inside, entering), axis=1)
+                inside = self._best(inside[:, self._undominated(inside)], left)
+            hub = self._leaving(inside, block)
+        whole = hub[2:4] + rings.ways[:, hub[1], hub[0], rings.first[hub[1]]]
+        cost = whole[0] - rings.multiplier[hub[1]] * (whole[1] - rings.time_us)
+        order = np.flatnonzero((whole[1] <= rings.time_us) & (cost < self.below))
         order = order[np.argsort(cost[order], kind="stable")]
         return [(int(cost[at]), self._legs(int(hub[4, at]))) for at in order[:MOST_TRIED]]
 
-    def _bound(self) -> None:
-        both = mixed(self.costs, self.times, self.multiplier)
-        cells = both.cells
-        found = []
-        for lattice in (both, self.times):
-            # Every ring at once, from its end: back to the region that it began in.
-            entry = np.ascontiguousarray(lattice.between.T)
-            back = sweep(cells, lattice.block_cost, lattice.access, lattice.between, entry, back=True)
-            found.append(
-                [
-                    back.values[len(entry) * low : len(entry) * high].reshape(len(entry), -1)
-                    - lattice.block_cost[cells.who[low:high]]
-                    for low, high in zip(cells.bounds, cells.bounds[1:], strict=False)
-                ]
-            )
-        self._left = list(zip(*found, strict=True))
+    def _worth(self, spent: Ints, left: Ints) -> Bools:
+        """Whether something can come of what costs and takes so much, with so much left at least to the ring's end."""
+        whole = spent + left
+        kept: Bools = whole[0] < self.below
+        kept &= whole[1] <= self.rings.time_us
+        return kept
 
-    def _staying(self, inside: Ints, who: Ints, block: int) -> Ints:
+    def _staying(self, inside: Ints, left: Ints) -> Ints:
         """Labels that go on in their candidate, with this block done; less those that are bound to break a limit."""
-        place = np.searchsorted(who, inside[0])
-        place[place == len(who)] = 0
-        kept = np.flatnonzero(who[place] == inside[0])
-        stays, place = inside[:, kept], place[kept]
-        stays[2] += self.costs.block_cost[stays[0]]
-        stays[3] += self.times.block_cost[stays[0]]
-        mixed_left, time_left = self._left[block]
-        worth = stays[2] + self.multiplier * stays[3] + mixed_left[stays[1], place] < self._limit
-        worth &= stays[3] + time_left[stays[1], place] <= self.time_us
-        return stays[:, worth]
+        if not inside.shape[1]:
+            return inside
+        place, ring = inside[0], inside[1]
+        spent = inside[2:4] + self.rings.block[:, ring, place]
+        kept = self._worth(spent, left[:, ring, place])
+        stays = inside[:, kept]
+        stays[2:4] = spent[:, kept]
+        return stays
 
-    def _entering(self, hub: Ints, who: Ints, block: int) -> Ints:
-        """Every label that has left some region, in every candidate of this block, with it done; likewise."""
-        costs, times, region = self.costs, self.times, self.costs.region[who]
-        cost, time = costs.access[who] + costs.block_cost[who], times.access[who] + times.block_cost[who]
+    def _leaving(self, inside: Ints, block: int) -> Ints:
+        """Labels that leave their candidates, at the region that they leave."""
+        place, ring = inside[0], inside[1]
+        region = self.rings.costs.region[place]
+        spent = inside[2:4] + self.rings.access[:, ring, place]
+        kept = self._worth(spent, self.rings.left_from_hub(block)[:, ring, region])
+        hub = inside[:, kept]
+        if self.bits.any():
+            hub[6] |= self.bits[hub[0]]
+        hub[0], hub[2:4] = region[kept], spent[:, kept]
+        return hub[:, self._undominated(hub)] if hub.shape[1] > FEW else hub
+
+    def _entering(self, hub: Ints, left: Ints, block: int) -> Ints | None:
+        """Every label that has left some region, in every candidate of this block, with it done; None where none is."""
+        rings = self.rings
+        who = rings.costs.cells.at(block)
         if block == 0:
-            hub = np.zeros((7, len(who)), dtype=np.int64)
-            hub[1], hub[4] = region, -1
-            cost = np.where(np.eye(len(who), dtype=bool), cost, INFINITE)
-            time = np.broadcast_to(time, cost.shape)
+            hub = np.zeros((7, rings.count), dtype=np.int64)
+            hub[0], hub[1], hub[4] = rings.first, np.arange(rings.count), -1
+            hub[2] = -rings.multiplier * rings.time_us
+            # A ring begins in its own region, wherever else it goes.
+            spent = np.where(rings.first[:, None] == rings.costs.region[who], 0, INFINITE)[None]
+        elif hub.shape[1]:
+            spent = rings.ways[:, hub[1][:, None], hub[0][:, None], rings.costs.region[who]]
         else:
-            ways = np.ix_(hub[0], region)
-            cost = hub[2][:, None] + costs.between[ways] + cost
-            time = hub[3][:, None] + times.between[ways] + time
-        mixed_left, time_left = self._left[block]
-        worth = cost + self.multiplier * time + mixed_left[hub[1]] < self._limit
-        worth &= time + time_left[hub[1]] <= self.time_us
+            self._enter(hub[4], who[:0])
+            return None
+        ring = hub[1][:, None]
+        spent = spent + hub[2:4, :, None] + rings.entering[:, ring, who]
+        worth = self._worth(spent, left[:, ring, who])
         if self.counts_legs:
             worth &= (hub[5] < MAX_LEGS)[:, None]
         if self.bits.any():
             worth &= (hub[6][:, None] & self.bits[who]) == 0
         label, place = np.nonzero(worth)
-        count = len(label)
-        self._parents.append(hub[4][label])
-        self._entered.append((self._count, who[place]))
-        numbers = np.arange(self._count, self._count + count)
-        self._count += count
-        return np.stack(
-            (who[place], hub[1][label], cost[worth], time[worth], numbers, hub[5][label] + 1, hub[6][label])
-        )
+        numbers = self._enter(hub[4][label], who[place])
+        if not len(label):
+            return None
+        entered = hub[:, label]
+        entered[0], entered[2:4], entered[4] = who[place], spent[:, label, place], numbers
+        entered[5] += 1
+        return entered
 
-    def _best(self, inside: Ints, who: Ints, block: int) -> Ints:
+    def _enter(self, parents: Ints, who: Ints) -> Ints:
+        """Note entries; their numbers."""
+        self._parents.append(parents)
+        self._entered.append((self._count, who))
+        numbers = np.arange(self._count, self._count + len(who))
+        self._count += len(who)
+        return numbers
+
+    def _best(self, inside: Ints, left: Ints) -> Ints:
         """As many as may be kept, by their bounds."""
         if inside.shape[1] <= self.most:
             return inside
-        left = self._left[block][0][inside[1], np.searchsorted(who, inside[0])]
-        bound = inside[2] + self.multiplier * inside[3] + left
+        bound = inside[2] + left[0, inside[1], inside[0]]
         order = np.argsort(bound, kind="stable")
-        self.dropped = min(self.dropped, int(bound[order[self.most]]) - self.multiplier * self.time_us)
+        self.dropped = min(self.dropped, int(bound[order[self.most]]))
         return inside[:, np.sort(order[: self.most])]
 
-    @property
-    def _limit(self) -> int:
-        return self.below + self.multiplier * self.time_us
-
-    def _undominated(self, labels: Ints, regions: int) -> Ints:
+    def _undominated(self, labels: Ints) -> Ints:
         """Which labels have no other of their place and ring that costs no more and is no later; one of equals."""
-        group = (labels[0] * regions + labels[1]) * 2**MOST_ONCE + labels[6]
+        group = labels[0] * self.rings.count + labels[1]
+        if self.bits.any():
+            group = group * 2**MOST_ONCE + labels[6]
         if self.counts_legs:
             group = group * (MAX_LEGS + 1) + labels[5]
-        order = labels[2].argsort(kind="stable")
+        order = np.lexsort((labels[2] - self.rings.multiplier[labels[1]] * labels[3], group))
         group = group[order]
-        by_group = group.argsort(kind="stable")
-        order, group = order[by_group], group[by_group]
-        new = np.ones(len(order), dtype=bool)
-        new[1:] = group[1:] != group[:-1]
+        new = np.ones(len(order), dtype=np.int64)
+        np.not_equal(group[1:], group[:-1], out=new[1:], casting="unsafe")
         # Times of each group lie below all of the groups before: a running minimum begins anew with it.
-        times = labels[3][order] - APART * np.cumsum(new)
+        times = labels[3][order] - APART * new.cumsum()
         kept = np.ones(len(order), dtype=bool)
-        kept[1:] = times[1:] < np.minimum.accumulate(times)[:-1]
-        return np.sort(order[kept])
+        np.less(times[1:], np.minimum.accumulate(times)[:-1], out=kept[1:])
+        found = order[kept]
+        found.sort()
+        return found
 
     def _legs(self, entry: int) -> tuple[PathLeg, ...]:
         legs: list[PathLeg] = []
-        end = block = self.costs.cells.blocks
+        end = block = self.rings.costs.cells.blocks
         while entry >= 0:
             block -= 1
             while self._entered[block][0] > entry:

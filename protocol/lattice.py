@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,6 +36,12 @@ __all__ = [
     "walk_back",
 ]
 
+FEW_RINGS = 1
+FEW_CELLS = 900
+"""First regions and cells among which a good ring is sought, where more than `MOST_RINGED` of both are left."""
+MOST_RINGED = 4_000
+MOST_TOLD = 200_000
+"""Cells and rings that are bounded one by one, to say what may go nowhere."""
 MAX_BLOCKS = 256
 """Blocks of a model that can be routed; with it `search` keeps its costs in range."""
 
@@ -65,7 +72,7 @@ class Lattice:
     region: Ints
     """(N,) rising from 0 to below R."""
     between: Ints
-    """(R, R) cost from region to region."""
+    """(R, R) cost from region to region; `INFINITE` where there is no way."""
     cells: Cells
     most: Ints | None = None
     """(N,) blocks that a candidate may serve in one leg; None where all may serve their whole span."""
@@ -117,7 +124,7 @@ class Programme:
         upper = 2 * INFINITE if best is None else best.cost
         if self.bound >= min(upper, INFINITE):
             return best
-        return self._ring_below(upper) or best
+        return self._ring_below(min(upper, INFINITE)) or best
 
     def _alone(self) -> Path | None:
         lattice = self.lattice
@@ -138,17 +145,27 @@ class Programme:
         if ends[last] >= INFINITE:
             return None
         legs = walk_back(lattice, self.forward, 0, last)
-        return Path(legs, path_cost(lattice, legs))
+        cost = path_cost(lattice, legs)
+        return None if cost >= INFINITE else Path(legs, cost)
 
     def _ring_below(self, upper: int) -> Path | None:
         """The cheapest ring that costs less than `upper`, if there is one."""
-        lattice = self.lattice
-        rings = np.flatnonzero(self.ring_bounds() < upper)
-        if not len(rings):
+        rings, cells = self.ring_bounds(), self.cell_bounds()
+        best: Path | None = None
+        if int((rings < upper).sum()) * int((cells < upper).sum()) > MOST_RINGED:
+            # What looks best first: it leaves little to be looked at.
+            few = min(FEW_CELLS, len(cells) - 1)
+            near = np.partition(rings, min(FEW_RINGS, len(rings)) - 1)[min(FEW_RINGS, len(rings)) - 1]
+            best = self._ring_among(rings <= near, cells <= np.partition(cells, few)[few], upper)
+            upper = upper if best is None else best.cost
+        return self._ring_among(rings < upper, cells < upper, upper) or best
+
+    def _ring_among(self, starts: Bools, kept: Bools, upper: int) -> Path | None:
+        """The cheapest ring below `upper` that begins in one of some regions and is of some cells."""
+        if not starts.any():
             return None
-        kept = self.cell_bounds() < upper
-        part, names, regions = reduced(lattice, kept)
-        rings = np.flatnonzero(np.isin(regions, rings))
+        part, names, regions = reduced(self.lattice, kept)
+        rings = np.flatnonzero(starts[regions])
         if part.cells.has_hole or not len(rings):
             return None
         entry = np.full((len(rings), len(regions)), INFINITE, dtype=np.int64)
@@ -177,6 +194,21 @@ class Programme:
         bounds += int(lattice.between.min())
         return bounds
 
+    def _ringed_bounds(self) -> Ints:
+        """As `cell_bounds`, ring by ring: where some hops are barred, an open chain may be one that never closes."""
+        lattice = self.lattice
+        rings, cells = len(lattice.between), lattice.cells
+        entry = np.full((rings, rings), INFINITE, dtype=np.int64)
+        np.fill_diagonal(entry, 0)
+        there, back = self._sweep(entry, back=False), self._sweep(np.ascontiguousarray(lattice.between.T), back=True)
+        through = there.values + back.values
+        return np.concatenate(
+            [
+                through[rings * low : rings * high].reshape(rings, -1).min(axis=0) - lattice.block_cost[cells.at(block)]
+                for block, (low, high) in enumerate(pairwise(cells.bounds))
+            ]
+        )
+
     def bounds_through(self) -> Ints:
         """(N,) no path that uses a candidate for at least one block costs less; INFINITE or more: there is none.
 
@@ -185,7 +217,9 @@ class Programme:
         lattice = self.lattice
         through = np.full(len(lattice.region), 2 * INFINITE, dtype=np.int64)
         if not lattice.cells.has_hole:
-            np.minimum.at(through, lattice.cells.who, self.cell_bounds())
+            rings = len(lattice.between) if int(lattice.between.max()) >= INFINITE else 1
+            few = rings > 1 and rings * len(lattice.cells.who) <= MOST_TOLD
+            np.minimum.at(through, lattice.cells.who, self._ringed_bounds() if few else self.cell_bounds())
         alone = lattice.cells.everywhere(len(lattice.region))
         through[alone] = np.minimum(through[alone], lattice.block_cost[alone] * lattice.cells.blocks)
         return through
@@ -213,10 +247,15 @@ def reduced(lattice: Lattice, kept: Bools) -> tuple[Lattice, Ints, Ints]:
     return part, names, regions
 
 
-def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[PathLeg, ...]:
-    """The legs of the cheapest path of a ring that leaves `region` last."""
+def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int, runs: Ints | None = None) -> tuple[PathLeg, ...]:
+    """The legs of the cheapest path of a ring that leaves `region` last.
+
+    Args:
+        runs: of the lattice's cells, where they are known (`Cells.runs`).
+    """
     regions = len(lattice.between)
     cells, legs = lattice.cells, list[PathLeg]()
+    runs = cells.runs() if runs is None else runs
     end = cells.blocks
     while True:
         who = cells.at(end - 1)
@@ -225,7 +264,8 @@ def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[P
         here = lattice.region[who] == region
         place = int(np.where(here, leaving, 4 * INFINITE).argmin())
         candidate, value = int(who[place]), int(values[place])
-        start = _entry(lattice, found, ring, candidate, end, value)
+        first = int(runs[candidate] if cells.starts is not None else runs[cells.bounds[end - 1] + place])
+        start = _entry(lattice, found, ring, candidate, (first, end), value)
         legs.append((candidate, start, end))
         if start == 0:
             return tuple(reversed(legs))
@@ -234,15 +274,9 @@ def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int) -> tuple[P
         end = start
 
 
-def _entry(lattice: Lattice, found: Sweep, ring: int, candidate: int, end: int, value: int) -> int:
-    """At which block a path entered a candidate, in which it has done the one before `end` at this cost: the first."""
-    cells = lattice.cells
-    if cells.starts is not None:
-        first = int(cells.starts[candidate])
-    else:
-        first = end - 1
-        while first > 0 and cells.holds(first - 1, candidate):
-            first -= 1
+def _entry(lattice: Lattice, found: Sweep, ring: int, candidate: int, run: tuple[int, int], value: int) -> int:
+    """At which block a path entered a candidate, in which it has done a run of blocks at this cost: the first."""
+    first, end = run
     if lattice.most is not None:
         first = max(first, end - int(lattice.most[candidate]))
     region = ring * len(lattice.between) + int(lattice.region[candidate])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from protocol.candidates import Candidates, Limit, Limits
-from protocol.policy import ReasonCode
+from protocol.cells import Cells
+from protocol.offer import Offer
+from protocol.policy import Policy, ReasonCode
+from protocol.residency import places_of
 from protocol.routes import Explained, NoRouteError
 from protocol.search import unreachable
 from protocol.units import format_micro
 
-__all__ = ["beyond_limits", "no_cover", "nothing_usable"]
+__all__ = ["beyond_limits", "no_cover", "no_lawful_way", "none_answers", "nothing_usable"]
 
 
 def nothing_usable(rejected: Sequence[Explained]) -> NoRouteError:
@@ -33,12 +34,36 @@ def nothing_usable(rejected: Sequence[Explained]) -> NoRouteError:
     )
 
 
-def no_cover(candidates: Candidates, rejected: Sequence[Explained]) -> NoRouteError:
+def none_answers(rejected: Sequence[Explained]) -> NoRouteError:
+    """There are offers, and none of their nodes can be used."""
+    silent = all(reason.code == ReasonCode.UNREACHABLE for _, reason in rejected)
+    return NoRouteError(
+        f"none of the nodes that offer this model {'answers' if silent else 'can be used'} ({len(rejected)} offers)",
+        code="unreachable",
+        hint="try again: the offers of nodes that are gone expire within minutes",
+        explanations=rejected,
+    )
+
+
+def no_lawful_way(policy: Policy, hop: tuple[Offer, Offer], rejected: Sequence[Explained]) -> NoRouteError:
+    """There are routes, and each has a hop that data must not take.
+
+    Args:
+        hop: one that the cheapest of them would take.
+    """
+    source, to = (" and ".join(places_of(each)) for each in hop)
+    return NoRouteError(
+        "every route has a hop that your policy forbids: "
+        f"no corridor for {policy.purpose} leads from {source} to {to}, for one",
+        code="no-corridor",
+        hint="add the corridor with --corridor if the law allows it, or wait for nodes elsewhere",
+        explanations=rejected,
+    )
+
+
+def no_cover(cells: Cells, rejected: Sequence[Explained]) -> NoRouteError:
     """Some block is served by no candidate."""
-    steps = np.zeros(candidates.blocks + 1, dtype=np.int64)
-    np.add.at(steps, candidates.start, 1)
-    np.add.at(steps, candidates.end, -1)
-    open_blocks = np.flatnonzero(np.cumsum(steps)[:-1] == 0).tolist()
+    open_blocks = [block for block in range(cells.blocks) if not len(cells.at(block))]
     ranges: list[list[int]] = []
     for block in open_blocks:
         if ranges and ranges[-1][1] == block:
@@ -48,7 +73,7 @@ def no_cover(candidates: Candidates, rejected: Sequence[Explained]) -> NoRouteEr
     gaps = ", ".join(f"{start}:{end}" for start, end in ranges)
     others = sum(reason.code != ReasonCode.MODEL for _, reason in rejected)
     return NoRouteError(
-        f"no usable offer serves blocks {gaps} of {candidates.blocks}",
+        f"no usable offer serves blocks {gaps} of {cells.blocks}",
         code="gap",
         hint="loosen what excludes them, or wait for more offers"
         if others
@@ -86,7 +111,8 @@ def beyond_limits(candidates: Candidates, limits: Limits, rejected: Sequence[Exp
             explanations=rejected,
         )
     return NoRouteError(
-        "no route was found within the limits on price, time per token, 16 legs and one leg for each provider together",
+        "no route was found within the limits on price, time per token, 16 legs and one leg for each provider together;"
+        " the search is bounded, so that this is no proof that there is none",
         code="no-route",
         hint="relax one of the limits",
         explanations=rejected,

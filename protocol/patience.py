@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from protocol.offer import Offer
 from protocol.policy import TIME_PER_TOKEN_US
-from protocol.routing import UNKNOWN_RTT_US
 from protocol.terms import Terms
 from protocol.units import ceil_div
+from protocol.ways import UNKNOWN_RTT_US
 
 __all__ = ["LEAST_S", "MOST_S", "Patience", "crawl_s", "is_adrift", "patience_with"]
 

@@ -195,7 +195,6 @@ class ReasonCode(StrEnum):
     WINDOW = "window"
     PRICE_CAP = "price-cap"
     TOO_SLOW = "too-slow"
-    SUPERSEDED = "superseded"
     UNREACHABLE = "unreachable"
     DEARER = "dearer"
     LIMITS = "limits"

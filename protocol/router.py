@@ -1,4 +1,9 @@
-"""From offers in columns to a route: who may be used, the best chain, who stands by, and why not the others.
+"""From offers in columns to a route: who may be used, the best lawful chain, who stands by, and why not the others.
+
+Cost is price plus time: micro-units per million tokens, each millisecond of a token's way round the ring counted at
+the client's `latency_weight`. Any part of an offer's span can be a leg; it pays its share, rounded up. A provider is
+at most one leg, and a route has at most 16: `Route.gap` is above 0 where keeping to that, or to the policy's limits,
+means that a cheaper route cannot be ruled out. The result depends on the set of offers alone.
 
 All of it works on arrays, so ten thousand offers are a matter of milliseconds. The few offers that are taken in the end
 are held against the policy's own rule once more, one by one.
@@ -6,59 +11,31 @@ are held against the policy's own rule once more, one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
-from protocol.candidates import MAX_LATENCY_WEIGHT, Candidates, Found, Limits, Weights, lattice_of, measure
+from protocol.candidates import Found, Limits, Weights, lattice_of, measure
 from protocol.cells import Bools, Ints
-from protocol.columns import Column, Columns
 from protocol.errors import ConfigurationError
 from protocol.ids import BlockSpan
 from protocol.judging import Judge
 from protocol.latency import FIRST_TOKEN_US
-from protocol.lattice import MAX_BLOCKS, Programme
-from protocol.no_route import beyond_limits, no_cover, nothing_usable
+from protocol.lattice import INFINITE, MAX_BLOCKS, Programme, cheapest
+from protocol.lawful_ways import lawful_ways
+from protocol.no_route import beyond_limits, no_cover, no_lawful_way, none_answers, nothing_usable
 from protocol.offer import Offer
 from protocol.policy import TIME_PER_TOKEN_US, Reason, ReasonCode
-from protocol.routes import Explained, Explanations, Route, RouteLeg
+from protocol.residency import places_of
+from protocol.routes import Explained, Explanations, NoRouteError, Route, RouteLeg
 from protocol.search import find
-from protocol.units import ceil_div, format_micro
+from protocol.units import MICRO, ceil_div
 from protocol.ways import Ways
+from protocol.wish import Wish, candidates_of, of_any
 
-__all__ = ["Wish", "route_over"]
-
-_MOST_PROMPT_US = 10**10
-"""Of any offer: nobody waits hours for a first token."""
-_FEW_REGIONS = 128
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a client prefers, besides what its policy asks. Raises ConfigurationError for what is out of range."""
-
-    latency_weight: int
-    """Micro-units per million tokens that a millisecond less per token is worth; 0 for price alone."""
-    prompt_milli: int = 500
-    """Thousandths of the job's tokens that are prompt; weighs `price_in` against `price_out`."""
-    prompt: int = 0
-    """Tokens of the prompt; 0 where the time to the first token is not to be limited."""
-    standbys: int = 0
-    """Offers that are named for each leg to take its place."""
-    without: Mapping[bytes, Reason] = field(default_factory=lambda: MappingProxyType({}))
-    """Providers that are not used, whatever they offer, by public key."""
-    most_blocks: Mapping[bytes, int] = field(default_factory=lambda: MappingProxyType({}))
-    """By public key: blocks that a leg of a provider may have at most, where that is less than its span."""
-
-    def __post_init__(self) -> None:
-        for name, value, most in (
-            ("latency weight", self.latency_weight, MAX_LATENCY_WEIGHT),
-            ("prompt share", self.prompt_milli, 1000),
-        ):
-            if not 0 <= value <= most:
-                raise ConfigurationError(f"{name} {value} is outside 0 to {most}")
+__all__ = ["route_over"]
 
 
 def route_over(judge: Judge, ways: Ways, wish: Wish) -> Route:
@@ -70,26 +47,41 @@ def route_over(judge: Judge, ways: Ways, wish: Wish) -> Route:
     """
     if not 1 <= judge.blocks <= MAX_BLOCKS:
         raise ConfigurationError(f"blocks {judge.blocks} is outside 1 to {MAX_BLOCKS}")
-    usable = judge.admitted() & ~_of_any(judge.columns, wish.without)
+    usable = judge.admitted() & ~of_any(judge.columns, wish.without)
+    lawful = lawful_ways(judge.columns, ways, usable, judge.policy, judge.until)
     while True:
-        attempt = _Attempt(judge, ways, wish, usable)
+        attempt = _Attempt(judge, lawful, wish, usable)
         route = attempt.finished(attempt.find())
         if all(judge.reason(leg.offer) is None for legs in (route.legs, *route.standbys) for leg in legs):
-            return route
+            _require_lawful(judge, route)
+            return replace(route, backups=tuple(_backups(judge, lawful, wish, usable, route)))
         # A clause that has no column yet: each offer is held against it.
         for row in np.flatnonzero(usable).tolist():
             usable[row] = judge.reason(judge.columns.offer(row)) is None
 
 
-def _of_any(columns: Columns, keys: Mapping[bytes, Reason]) -> Bools:
-    """(rows,) whether an offer is of one of these providers."""
-    named = np.zeros(max(1, columns.providers), dtype=bool)
-    for key in keys:
-        provider = columns.provider(key)
-        if provider >= 0:
-            named[provider] = True
-    of: Bools = named[columns.at(Column.PROVIDER)]
-    return of
+def _backups(judge: Judge, ways: Ways, wish: Wish, usable: Bools, route: Route) -> Iterator[Route]:
+    """The best route without any provider of those before, and so on, as many as are wished for and there are."""
+    alone = replace(wish, standbys=0, kept=MappingProxyType({}))
+    for _ in range(wish.backups):
+        taken = dict.fromkeys((leg.offer.public_key for leg in route.legs), _IN_A_BETTER_ONE)
+        alone, usable = replace(alone, without={**alone.without, **taken}), usable & ~of_any(judge.columns, taken)
+        attempt = _Attempt(judge, ways, alone, usable)
+        try:
+            route = replace(attempt.finished(attempt.find()), explanations=())
+        except NoRouteError:
+            return
+        if all(judge.reason(leg.offer) is None for leg in route.legs):
+            _require_lawful(judge, route)
+            yield route
+
+
+def _require_lawful(judge: Judge, route: Route) -> None:
+    """Hold each hop against the rule itself: nothing is sent where columns and rule should ever differ."""
+    legs = [leg.offer for leg in route.legs]
+    hop = judge.policy.unlawful_hop([places_of(each) for each in legs], judge.until)
+    if hop is not None:
+        raise no_lawful_way(judge.policy, (legs[hop[0]], legs[hop[1]]), ())
 
 
 class _Attempt:
@@ -98,8 +90,6 @@ class _Attempt:
     def __init__(self, judge: Judge, ways: Ways, wish: Wish, usable: Bools) -> None:
         self._judge, self.wish, self._usable = judge, wish, usable
         self._offers = judge.columns.offers()
-        self.rows = _in_order(judge.columns, ways, np.flatnonzero(usable))
-        """Of the candidates."""
         policy = judge.policy
         self._limits = Limits(
             price_in=policy.max_price_in,
@@ -109,51 +99,34 @@ class _Attempt:
         )
         self._reason_of = judge.why_not()
         self._weights = Weights(wish.prompt_milli, 1000 - wish.prompt_milli, wish.latency_weight)
-        self._candidates = self._columns(ways)
+        self._candidates, self.rows = candidates_of(judge, ways, wish, usable)
         if len(self.rows):
             self._programme = Programme(lattice_of(self._candidates, self._weights))
-
-    def _columns(self, ways: Ways) -> Candidates:
-        columns, rows = self._judge.columns, self.rows
-
-        def column(which: Column) -> Ints:
-            return columns.at(which)[rows]
-
-        return Candidates(
-            provider=column(Column.PROVIDER),
-            start=column(Column.START),
-            end=column(Column.END),
-            price_in=column(Column.PRICE_IN),
-            price_out=column(Column.PRICE_OUT),
-            position_us=column(Column.POSITION_US),
-            prompt_us=np.minimum(column(Column.PROMPT_US) * min(self.wish.prompt, 2**24), _MOST_PROMPT_US),
-            access_us=ways.access_us[rows],
-            region=ways.region[rows],
-            between_us=ways.between_us,
-            blocks=self._judge.blocks,
-            most=self._most(rows),
-        )
-
-    def _most(self, rows: Ints) -> Ints | None:
-        blocks, columns = self._judge.blocks, self._judge.columns
-        by_provider = np.full(max(1, columns.providers), blocks, dtype=np.int64)
-        for key, most in self.wish.most_blocks.items():
-            provider = columns.provider(key)
-            if provider >= 0:
-                by_provider[provider] = max(1, most)
-        most_of: Ints = by_provider[columns.at(Column.PROVIDER)[rows]]
-        return most_of if bool((most_of < blocks).any()) else None
 
     def find(self) -> Found:
         """The best path. Raises NoRouteError."""
         if not len(self.rows):
-            raise nothing_usable(self._rejected())
+            there = self._judge.there()
+            left_out = bool(there.any()) and bool(of_any(self._judge.columns, self.wish.without)[there].all())
+            raise (none_answers if left_out else nothing_usable)(self._rejected())
         if self._programme.lattice.cells.has_hole:
-            raise no_cover(self._candidates, self._rejected())
+            raise no_cover(self._programme.lattice.cells, self._rejected())
+        if self._candidates.barred is not None and self._programme.cheapest() is None:
+            raise no_lawful_way(self._judge.policy, self._barred_hop(), self._rejected())
         found = find(self._candidates, self._limits, self._weights, self._programme)
         if found is None:
             raise beyond_limits(self._candidates, self._limits, self._rejected())
         return found
+
+    def _barred_hop(self) -> tuple[Offer, Offer]:
+        """The first hop that data must not take of the route that is cheapest whatever the law."""
+        barred, region = self._candidates.barred, self._candidates.region
+        path = cheapest(lattice_of(replace(self._candidates, barred=None), self._weights))
+        assert path is not None
+        assert barred is not None
+        who = [candidate for candidate, _, _ in path.legs]
+        hop = next(hop for hop in zip(who, [*who[1:], who[0]], strict=True) if barred[region[hop[0]], region[hop[1]]])
+        return self.offer(int(self.rows[hop[0]])), self.offer(int(self.rows[hop[1]]))
 
     def finished(self, found: Found) -> Route:
         """The route of a path, with what is to be said of the other offers."""
@@ -198,10 +171,15 @@ class _Attempt:
             held = held[c.end[held] >= end]
             if c.most is not None:
                 held = held[c.most[held] >= end - start]
+            if c.barred is not None:  # whomever of the others it will be beside
+                others = c.region[[candidate for candidate, _, _ in legs]]
+                forth, back = c.barred[np.ix_(c.region[held], others)], c.barred[np.ix_(others, c.region[held])]
+                held = held[~(forth.any(axis=1) | back.any(axis=0))]
             region = lattice.region[held]
             cost = lattice.block_cost[held] * (end - start) + ways[held]
             cost += lattice.between[before, region] + lattice.between[region, after]
-            holders.append(held[np.argsort(cost, kind="stable")])
+            order = np.argsort(cost, kind="stable")
+            holders.append(held[order[cost[order] < INFINITE]])
         chosen: list[list[RouteLeg]] = [[] for _ in legs]
         for _ in range(self.wish.standbys):
             for at, (_, start, end) in enumerate(legs):
@@ -215,29 +193,33 @@ class _Attempt:
 
     def _rejected(self) -> Explanations:
         """Of those that cannot be used."""
-        rows = np.flatnonzero(self._judge.columns.live() & ~self._usable)
+        rows = np.flatnonzero(self._judge.there() & ~self._usable)
         return Explanations(len(rows), lambda at: self.why_not(int(rows[at])))
 
     def why_not(self, row: int) -> Explained:
         offer = self.offer(row)
-        reason = self._reason_of(row, offer)
-        return offer, self.wish.without[offer.public_key] if reason is None else reason
+        reason = self.wish.without.get(offer.public_key) or self._reason_of(row, offer)
+        assert reason is not None
+        return offer, reason
 
     def _explained(self, found: Found) -> Explanations:
         """Of all that are not in it, as they are now."""
-        others = self._judge.columns.live()
+        others = self._judge.there()
         others[self.rows[[candidate for candidate, _, _ in found.path.legs]]] = False
         rows = np.flatnonzero(others)
         return Explanations(len(rows), _Told(self, found, rows))
 
-    def dearer_by(self, found: Found) -> dict[int, int]:
-        """By row of a candidate, by how much routes with it are dearer at least; below 0 where cheaper ones break a
-        limit."""
+    def dearer_by(self, found: Found) -> Ints:
+        """(rows,) by how much routes with a candidate are dearer at least; below 0 where cheaper ones break a limit,
+        and `_NOT_ASKED` where it is none.
+        """
         through = self._programme.bounds_through() - found.path.cost
         best = self._programme.cheapest()
         if best is not None and best.cost == found.path.cost:  # a bound may lie below; nothing is cheaper all the same
             np.maximum(through, 0, out=through)
-        return dict(zip(self.rows.tolist(), through.tolist(), strict=True))
+        dearer = np.full(len(self._offers), _NOT_ASKED, dtype=np.int64)
+        dearer[self.rows] = through
+        return dearer
 
     @property
     def exact(self) -> bool:
@@ -249,41 +231,44 @@ class _Told:
     """Writes the reason for one of the offers that are not in a route; what that takes is computed when one is read."""
 
     def __init__(self, attempt: _Attempt, found: Found, rows: Ints) -> None:
-        self._attempt, self._found, self._rows = attempt, found, rows.tolist()
-        self._extra: dict[int, int] | None = None
+        self._attempt, self._found, self._rows = attempt, found, rows
         exact = attempt.exact
         self._more = "the cheapest route with it costs" if exact else "every route with it costs at least"
         same = "a route with it costs the same" if exact else "no route with it costs less"
         self._same = Reason(ReasonCode.DEARER, f"{same}; a fixed order decides between equals")
         self._counting = "more per 1M tokens" + (", time included" if attempt.wish.latency_weight else "")
+        self._codes: list[tuple[int, int, int]] = []
+        """For each offer its row, and by how many micro-units a route with it is dearer, or a code below 0."""
 
     def __call__(self, at: int) -> Explained:
-        if self._extra is None:
-            self._extra = self._attempt.dearer_by(self._found)
-        row = self._rows[at]
-        extra = self._extra.get(row)
-        if extra is None:
+        if not self._codes:
+            self._codes = self._coded()
+        row, whole, parts = self._codes[at]
+        if whole == _REJECTED:
             return self._attempt.why_not(row)
-        return self._attempt.offer(row), self._dearer(extra)
+        offer = self._attempt.offer(row)
+        if whole >= 0:
+            return offer, Reason(ReasonCode.DEARER, f"{self._more} {whole}.{parts:06d} {self._counting}")
+        if whole == _SAME:
+            return offer, self._same
+        if whole == _NOWHERE:
+            return offer, _TAKEN if self._attempt.wish.kept else _BARRED
+        return offer, _BREAKS
 
-    def _dearer(self, extra: int) -> Reason:
-        if extra > 0:
-            return Reason(ReasonCode.DEARER, f"{self._more} {format_micro(-(-extra // 1000))} {self._counting}")
-        return self._same if extra == 0 else _BREAKS
+    def _coded(self) -> list[tuple[int, int, int]]:
+        extra = self._attempt.dearer_by(self._found)[self._rows]
+        micro = -(-extra // 1000)
+        whole, parts = np.divmod(np.maximum(micro, 0), MICRO)
+        whole[micro == 0] = _SAME
+        whole[extra < 0] = _BELOW
+        whole[extra >= INFINITE // 2] = _NOWHERE
+        whole[extra == _NOT_ASKED] = _REJECTED
+        return list(zip(self._rows.tolist(), whole.tolist(), parts.tolist(), strict=True))
 
 
+_SAME, _BELOW, _NOWHERE, _REJECTED = -1, -2, -3, -4
+_NOT_ASKED = -(2**62)
+_IN_A_BETTER_ONE = Reason(ReasonCode.DEARER, "it is in a better route")
+_TAKEN = Reason(ReasonCode.LIMITS, "the session goes on with those that served its blocks before")
+_BARRED = Reason(ReasonCode.CORRIDOR, "each route with it has a hop that your policy forbids, or leaves blocks out")
 _BREAKS = Reason(ReasonCode.LIMITS, "cheaper routes with it break a limit on price, time, legs or providers")
-
-
-def _in_order(columns: Columns, ways: Ways, rows: Ints) -> Ints:
-    """Rows by region, then by public key, then by blocks."""
-    region, key = ways.region[rows], columns.at(Column.ORDER)[rows]
-    if len(ways.between_us) <= _FEW_REGIONS:
-        both = (region << 56) | key
-        order = both.argsort()
-        if bool((both[order][1:] != both[order][:-1]).all()):
-            ordered: Ints = rows[order]
-            return ordered
-    by = np.lexsort((columns.at(Column.END)[rows], columns.at(Column.START)[rows], key, region))
-    in_order: Ints = rows[by]
-    return in_order

@@ -84,3 +84,5 @@ class Route:
     """Microseconds to the first token at most, as far as the offers' own figures go; None where no prompt was named."""
     standbys: tuple[tuple[RouteLeg, ...], ...] = ()
     """For each leg the best offers that could take its place, no provider twice; empty where none were asked for."""
+    backups: tuple[Route, ...] = ()
+    """The best routes that have no provider of this one, nor of one another; empty where none were asked for."""

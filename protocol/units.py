@@ -52,14 +52,18 @@ def ceil_div(numerator: IntOrArray, denominator: IntOrArray | int) -> IntOrArray
 
 def larger(left: IntOrArray, right: IntOrArray | int) -> IntOrArray:
     """The larger of the two, element by element."""
-    larger_of_both: IntOrArray = choose(left > right, left, right)
-    return larger_of_both
+    if isinstance(left, np.ndarray):
+        larger_of_both: IntOrArray = np.maximum(left, right)
+        return larger_of_both
+    return left if left > right else right
 
 
 def smaller(left: IntOrArray, right: IntOrArray | int) -> IntOrArray:
     """The smaller of the two, element by element."""
-    smaller_of_both: IntOrArray = choose(left < right, left, right)
-    return smaller_of_both
+    if isinstance(left, np.ndarray):
+        smaller_of_both: IntOrArray = np.minimum(left, right)
+        return smaller_of_both
+    return left if left < right else right
 
 
 def choose(condition: Any, yes: Any, no: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from protocol.cells import Ints
+from protocol.cells import Bools, Ints
 from protocol.columns import Column, Columns
 from protocol.errors import ConfigurationError
 from protocol.offer import Offer
@@ -67,6 +67,8 @@ class Ways:
     """(rows,) below R."""
     between_us: Ints
     """(R, R) one way."""
+    barred: Bools | None = None
+    """(R, R) where data must not go; None where they may go everywhere."""
 
 
 def round_trips_by_provider(columns: Columns, rtt_us: Mapping[bytes, int]) -> Ints:

@@ -26,7 +26,7 @@ from node.app.peers import open_peers
 from node.app.planning import JobPlan, Market, Request
 from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
-from node.app.shunned import shunned
+from node.app.shunned import address_of, shunned
 from node.app.stakes import stakes_by
 from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
 from node.config import ClientConfig
@@ -45,17 +45,17 @@ from protocol.choice import (
     covers,
     covers_some_model,
     covers_twice,
+    likely,
     namesakes,
-    no_node_left,
-    shortlist,
     silent,
 )
 from protocol.errors import LocalError
 from protocol.ids import ModelManifest, ModelRoot, checksum_address
 from protocol.metering import reserved_caps
+from protocol.no_route import none_answers
 from protocol.offer import Offer
 from protocol.peer_id import peer_id_of
-from protocol.routing import NoRouteError, Route
+from protocol.routes import NoRouteError, Route
 from protocol.settlement import Account
 from protocol.signing import SigningKey
 
@@ -179,7 +179,8 @@ class Client:
 
     def left_out(self, offers: Sequence[Offer]) -> dict[bytes, str]:
         """By public key: why routes do without some providers for now, where there is another way; for people."""
-        return {node: reason.sentence for node, (reason, _) in shunned(offers, self.peers.standing, clock()).items()}
+        remembered = {each.public_key: self.peers.standing(address_of(each.public_key)) for each in offers}
+        return {node: reason.sentence for node, (reason, _) in shunned(remembered, clock()).items()}
 
     async def model(self, name: str | None) -> ModelManifest:
         """The model that is meant by a name or the beginning of a root; by None, the only one that can be served.
@@ -237,10 +238,10 @@ class Client:
         """Peer ids of nodes that offer a model and answer. Raises NoRouteError."""
         network, _ = await self._join()
         offers = network.book.offers(root)
-        asked = shortlist(offers, prompt_milli=500, merit=network.merits.of)
+        asked = likely(offers, network.merits.of)
         round_trips = await network.round_trips(asked, patience_s=HOLDERS_S, enough=bool)
         if not round_trips:
-            raise no_node_left(silent(offers))
+            raise none_answers(silent(offers))
         best_first = sorted(round_trips, key=lambda each: (-network.merits.of(each), round_trips[each]))
         return [peer_id_of(public_key) for public_key in best_first]
 

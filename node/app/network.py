@@ -31,8 +31,8 @@ from protocol.merit import Merit
 from protocol.names import BOOK_PROTOCOL, LACKING_PROTOCOL, OFFERS_TOPIC
 from protocol.offer import MAX_SEALED_OFFER, Offer
 from protocol.peer_id import peer_id_of
-from protocol.routing import UNKNOWN_RTT_US
 from protocol.signing import SigningKey
+from protocol.ways import UNKNOWN_RTT_US
 
 __all__ = ["Network", "dials_beside", "open_network"]
 

@@ -12,7 +12,7 @@ from protocol.routes import Explained, Route, RouteLeg
 from protocol.signing import address_of_public_key
 from protocol.units import ceil_div
 
-__all__ = ["PassedOver", "PlannedLeg", "PlannedRoute", "planned", "why_not"]
+__all__ = ["Backup", "PassedOver", "PlannedLeg", "PlannedRoute", "planned", "why_not"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,22 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A route of other providers alone."""
+
+    providers: tuple[str, ...]
+    """Addresses, in order of their blocks."""
+    blocks: tuple[str, ...]
+    """``START:END`` of each, the end not included."""
+    price_in_micro: int
+    """Micro-units per million prompt tokens, all legs."""
+    price_out_micro: int
+    """Micro-units per million generated tokens, all legs."""
+    token_us: int
+    """Microseconds that one token takes round the ring, expected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRoute:
     """The best route on the offers of now."""
 
@@ -83,6 +99,8 @@ class PlannedRoute:
     """No route within the limits is cheaper by more than this, in micro-units per million tokens, time included."""
     not_taken: tuple[PassedOver, ...]
     """Every other offer of the model."""
+    backups: tuple[Backup, ...]
+    """The best routes without any provider of this one, nor of one another; empty where none were asked for."""
 
 
 def planned(manifest: ModelManifest, route: Route, round_trips: Mapping[bytes, int]) -> PlannedRoute:
@@ -103,6 +121,17 @@ def planned(manifest: ModelManifest, route: Route, round_trips: Mapping[bytes, i
         first_token_us=route.first_us,
         gap_micro=route.gap,
         not_taken=why_not(route.explanations),
+        backups=tuple(map(_backup, route.backups)),
+    )
+
+
+def _backup(route: Route) -> Backup:
+    return Backup(
+        providers=tuple(_address(leg.offer) for leg in route.legs),
+        blocks=tuple(str(leg.span) for leg in route.legs),
+        price_in_micro=route.price_in,
+        price_out_micro=route.price_out,
+        token_us=route.latency_us,
     )
 
 

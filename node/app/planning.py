@@ -10,8 +10,10 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 
 from node.app.continuing import Earlier
 from node.app.law import law_of, policy_of
@@ -20,32 +22,27 @@ from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
 from node.ports import Clock, Randomness, VenueRules
 from protocol.agreement import Chosen, common_activations, paid_nobody
-from protocol.choice import (
-    ENOUGH,
-    FIRST,
-    SILENT,
-    MeritOf,
-    covers_some_model,
-    covers_twice,
-    nothing_known,
-    shortlist,
-)
+from protocol.cells import Bools
+from protocol.choice import ENOUGH, SILENT, MeritOf, covers_some_model, covers_twice, nothing_known
 from protocol.columns import Columns
 from protocol.errors import ConfigurationError
 from protocol.healing import choose_standbys
 from protocol.ids import Address, BlockSpan, ModelManifest
 from protocol.judging import Judge
-from protocol.kept_route import kept_legs, route_keeping
-from protocol.lawful_route import lawful_route, lawful_standbys
+from protocol.kept_route import kept_legs
+from protocol.lawful_ways import lawful_standbys
 from protocol.merit import Merit
 from protocol.messages import MAX_LEGS
 from protocol.metering import reserved_caps
 from protocol.offer import Evidence, Offer
-from protocol.policy import Known, Needs, Policy, Reason, ReasonCode, excluded
-from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Route, RouteLeg, route
+from protocol.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode
+from protocol.router import route_over
+from protocol.routes import NoRouteError, Route, RouteLeg
+from protocol.shortlist import FIRST, shortlist
 from protocol.standing import NEWCOMER, Deed, Standing
 from protocol.terms import Plan, SamplingTerms
-from protocol.ways import measured_ways
+from protocol.ways import ONE_REGION, UNKNOWN_RTT_US, measured_ways, ways_by_region
+from protocol.wish import Wish, of_any
 
 __all__ = ["JobPlan", "Market", "Request"]
 
@@ -81,6 +78,8 @@ class Request:
     """Public keys of providers that are not wanted."""
     credit: bool = True
     """Whether to ask for the credit that earlier payments may have earned."""
+    backups: int = 0
+    """Routes that are sought besides the best one, each of other providers."""
     earlier: Earlier | None = None
     """A session to go on from: its legs are preferred, since they may still hold what they computed."""
 
@@ -149,17 +148,18 @@ class Market:
         self.policy = self._policy()
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
-        self._shunned = shunned(self._offers, standing, clock()) | left_alone(busy, clock())
         self._standing = standing
-        self._known = {
-            offer.public_key: Known(has_place=True)
-            if offer.public_key in busy
-            else known_of(standing(address_of(offer.public_key)))
-            for offer in self._offers
-        }
+        nodes = {offer.public_key for offer in self._offers}
+        remembered = {node: was for node in nodes if (was := standing(address_of(node))) is not NEWCOMER}
+        self._shunned = shunned(remembered, clock()) | left_alone(busy, clock())
+        self._known = {node: known_of(was) for node, was in remembered.items()}
+        self._known |= {node: Known(has_place=True) for node in busy if node in nodes}
+        """By public key, of those of whom something is."""
         self._columns = Columns() if columns is None else columns
-        self._rows = [(self._columns.row(offer), offer) for offer in self._offers]
-        """Each offer with its row among the columns."""
+        rows = [self._columns.row(offer) for offer in self._offers]
+        self._among = np.zeros(self._columns.rows, dtype=bool)
+        """(rows,) which of the columns' offers are of this market."""
+        self._among[rows] = True
         self._staked: set[bytes] = set()
         """Whose stake was looked up."""
 
@@ -171,7 +171,7 @@ class Market:
         """Take in micro-units at stake, by public key."""
         self._staked |= stakes.keys()
         for node, stake in stakes.items():
-            self._known[node] = dataclasses.replace(self._known[node], stake=stake)
+            self._known[node] = dataclasses.replace(self._known.get(node, NOTHING_KNOWN), stake=stake)
 
     def readmit(self) -> bool:
         """Look at more of the providers that are shunned, for want of others; whether there are any.
@@ -223,47 +223,55 @@ class Market:
 
         Where they are all of providers that are known, a few others have their chance.
         """
-        out = self._without.keys() | self._shunned.keys()
-        usable = [offer for offer in self._admitted() if offer.public_key not in out]
-        hop = self._config.latency_weight_micro_per_ms * UNKNOWN_RTT_US // 1000
-        short = shortlist(usable, prompt_milli=self._prompt_milli, merit=self._merit, most=most, hop=max(1, hop))
+        judge = self._judge(hoped=True)
+        usable = judge.admitted() & ~of_any(self._columns, self._without.keys() | self._shunned.keys())
+        ways = ways_by_region(self._columns, {}, ONE_REGION)
+        short = shortlist(judge, ways, self._wish(), usable, merit=self._merit, most=most * (1 + self._request.backups))
         kept = self._kept(usable)
-        short = [*(offer for offer in usable if offer.public_key in kept and offer not in short), *short]
+        short = [*(self._columns.offer(row) for row in self._rows_of(kept, usable)), *short]
+        short = list({id(offer): offer for offer in short}.values())
         if all(self._merit(offer.public_key) < Merit.PAID for offer in short):
             return short
-        taken = {offer.public_key for offer in short}
-        others = [offer for offer in usable if offer.public_key not in taken]
-        return [*short, *random.sample(others, min(CHANCES, len(others)))]
+        others = np.flatnonzero(usable & ~of_any(self._columns, [offer.public_key for offer in short])).tolist()
+        return [*short, *map(self._columns.offer, random.sample(others, min(CHANCES, len(others))))]
 
-    def _admitted(self, among: Sequence[Offer] | None = None) -> list[Offer]:
-        if among is None:
-            judge_all = Judge(
-                columns=self._columns,
-                policy=self.policy,
-                model=self._manifest.root,
-                blocks=self._manifest.blocks,
-                venue=self._venue,
-                now=self._clock(),
-                needs=self._needs,
-                known={node: self._hoped(node) for node in self._known},
-            )
-            admitted = judge_all.admitted()
-            return [offer for row, offer in self._rows if admitted[row]]
-        judge = partial(
-            excluded, self.policy, model=self._manifest.root, venue=self._venue, now=self._clock(), needs=self._needs
+    def _judge(self, *, hoped: bool) -> Judge:
+        """Of the offers of this market, by what is known of providers, or may be hoped of them."""
+        of = self._hoped if hoped else self._known_of
+        return Judge(
+            columns=self._columns,
+            policy=self.policy,
+            model=self._manifest.root,
+            blocks=self._manifest.blocks,
+            venue=self._venue,
+            now=self._clock(),
+            needs=self._needs,
+            known={node: of(node) for node in self._known.keys() | self._staked | self._round_trips.keys()},
+            others=of(b""),
+            among=self._among,
         )
-        blocks = self._manifest.blocks
-        return [
-            offer
-            for offer in among
-            if offer.blocks == blocks and judge(offer, known=self._hoped(offer.public_key)) is None
-        ]
+
+    def _wish(self, **more: Any) -> Wish:
+        return Wish(latency_weight=self._config.latency_weight_micro_per_ms, prompt_milli=self._prompt_milli, **more)
+
+    def _rows_of(self, nodes: Iterable[bytes], usable: Bools) -> list[int]:
+        """Rows that may be used of some providers."""
+        rows: list[int] = np.flatnonzero(usable & of_any(self._columns, nodes)).tolist()
+        return rows
+
+    def _admitted(self, nodes: Iterable[bytes]) -> list[Offer]:
+        """Offers of some providers that the policy admits, as far as one knows."""
+        judge = self._judge(hoped=True)
+        return [self._columns.offer(row) for row in self._rows_of(nodes, judge.admitted())]
+
+    def _known_of(self, node: bytes) -> Known:
+        return self._known.get(node, NOTHING_KNOWN)
 
     def _hoped(self, node: bytes) -> Known:
         """What is known of a provider; whose stake was not looked up may have enough, until it is to be asked, and who
         was not measured may stand where it says.
         """
-        known, least = self._known[node], self.policy.min_stake
+        known, least = self._known_of(node), self.policy.min_stake
         if least and node not in self._staked:
             known = dataclasses.replace(known, stake=least)
         if node not in self._round_trips and self.law.trust is not None and self.law.trust.stands is not None:
@@ -280,7 +288,7 @@ class Market:
         self._round_trips |= round_trips
         for node, us in round_trips.items():
             if us != UNKNOWN_RTT_US:
-                self._known[node] = dataclasses.replace(self._known[node], round_trip_us=us)
+                self._known[node] = dataclasses.replace(self._known.get(node, NOTHING_KNOWN), round_trip_us=us)
         return not silent
 
     def would_do(self, round_trips: Mapping[bytes, int]) -> bool:
@@ -293,8 +301,7 @@ class Market:
         return covers_twice(there, self._manifest.root) if self._config.standbys else covers_some_model(there)
 
     def _there(self, round_trips: Mapping[bytes, int]) -> list[Offer]:
-        there = self._round_trips.keys() | round_trips.keys()
-        return self._admitted([offer for offer in self._offers if offer.public_key in there])
+        return self._admitted(self._round_trips.keys() | round_trips.keys())
 
     @property
     def round_trips(self) -> dict[bytes, int]:
@@ -303,41 +310,27 @@ class Market:
 
     def route(self) -> Route:
         """The best route over the nodes that answered. Raises NoRouteError, which says why not the others."""
-        asked = self._round_trips.keys()
-        dearer = {offer.public_key for offer in self._admitted() if offer.public_key not in asked}
+        admitted = self._judge(hoped=True).admitted()
+        unasked = admitted & ~of_any(self._columns, self._round_trips)
+        dearer = {self._columns.offer(row).public_key: ENOUGH for row in np.flatnonzero(unasked).tolist()}
         shunned = {node: reason for node, (reason, _) in self._shunned.items()}
-        find = partial(
-            route,
-            policy=self.policy,
-            model=self._manifest.root,
-            blocks=self._manifest.blocks,
-            venue=self._venue,
-            now=self._clock(),
-            rtt_us=self._round_trips,
-            latency_weight=self._config.latency_weight_micro_per_ms,
-            needs=self._needs,
-            known=self._known,
-            prompt_milli=self._prompt_milli,
-            prompt=self.plan.prompt,
-            regions=measured_ways(self._offers, self._round_trips),
-            standbys=STANDBYS,
-        )
-        without = dict.fromkeys(dearer, ENOUGH) | shunned | self._without
-        among = partial(lawful_route, self._offers, without, policy=self.policy, until=self.law.until, cost=self._cost)
-        if kept := self._kept([offer for offer in self._admitted() if offer.public_key not in without]):
+        without = dearer | shunned | self._without
+        judge = self._judge(hoped=False)
+        regions = measured_ways(self._offers, self._round_trips)
+        ways = ways_by_region(self._columns, self._round_trips, regions)
+        wish = self._wish(prompt=self.plan.prompt, standbys=STANDBYS, backups=self._request.backups, without=without)
+        if kept := self._kept(admitted & ~of_any(self._columns, without)):
             with suppress(NoRouteError):
-                return among(partial(route_keeping, kept=kept, blocks=self._manifest.blocks, find=find))
-        return among(find)
+                return route_over(judge, ways, dataclasses.replace(wish, kept=kept))
+        return route_over(judge, ways, wish)
 
-    def _cost(self, found: Route) -> int:
-        """Micro-units per billion tokens, time included."""
-        price = self._prompt_milli * found.price_in + (1000 - self._prompt_milli) * found.price_out
-        return price + self._config.latency_weight_micro_per_ms * found.latency_us
-
-    def _kept(self, usable: Sequence[Offer]) -> Mapping[bytes, BlockSpan]:
-        """The legs of the session to go on from that these offers are of."""
+    def _kept(self, usable: Bools) -> Mapping[bytes, BlockSpan]:
+        """The legs of the session to go on from that the offers that may be used are of."""
         earlier = self._request.earlier
-        return {} if earlier is None else kept_legs(usable, earlier.legs)
+        if earlier is None:
+            return {}
+        rows = self._rows_of([key for key, _ in earlier.legs], usable)
+        return kept_legs([self._columns.offer(row) for row in rows], earlier.legs)
 
     def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
         """Terms and a session over a route of this market."""
@@ -368,9 +361,10 @@ class Market:
         on_route = {leg.offer.public_key for leg in found.legs}
         spares = [
             offer
-            for offer in self._admitted()
-            if offer.public_key in self._round_trips.keys() - on_route - self._shunned.keys() - self._without.keys()
-            and set(offer.activations) >= {common_activations([leg.offer for leg in found.legs])}
+            for offer in self._admitted(
+                self._round_trips.keys() - on_route - self._shunned.keys() - self._without.keys()
+            )
+            if set(offer.activations) >= {common_activations([leg.offer for leg in found.legs])}
         ]
         spares.sort(key=lambda offer: 1_000 * (offer.rates.price_in + offer.rates.price_out) // len(offer.span))
         spares = lawful_standbys(self.policy, [leg.offer for leg in found.legs], spares, self.law.until)

@@ -14,7 +14,7 @@ from node.p2p.link_pool import LinkPool
 from node.pipeline.buying.job import tls_address
 from protocol.errors import JoulemeshError
 from protocol.offer import Offer
-from protocol.routing import UNKNOWN_RTT_US
+from protocol.ways import UNKNOWN_RTT_US
 
 __all__ = ["Roads"]
 

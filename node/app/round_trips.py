@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from protocol.offer import Offer
-from protocol.routing import UNKNOWN_RTT_US
+from protocol.ways import UNKNOWN_RTT_US
 
 __all__ = ["FRESH_S", "Enough", "RoundTrips"]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 from protocol.ids import Address
-from protocol.offer import Offer
 from protocol.policy import Known, Reason, ReasonCode
 from protocol.signing import address_of_public_key
 from protocol.standing import Deed, Standing, why_shunned
@@ -14,24 +13,21 @@ from protocol.standing import Deed, Standing, why_shunned
 __all__ = ["address_of", "known_of", "left_alone", "shunned"]
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32_768)
 def address_of(public_key: bytes) -> Address:
     """A provider's address, which takes some arithmetic."""
     return address_of_public_key(public_key)
 
 
-def shunned(
-    offers: Iterable[Offer], standing: Callable[[bytes], Standing], now: int
-) -> dict[bytes, tuple[Reason, bool]]:
+def shunned(remembered: Mapping[bytes, Standing], now: int) -> dict[bytes, tuple[Reason, bool]]:
     """By public key: why a provider is left out where there is another, and whether for more than a failure.
 
     Args:
-        standing: what is remembered of a provider, by its address.
+        remembered: of providers, by public key.
         now: Unix seconds.
     """
     found = {}
-    for node in {offer.public_key for offer in offers}:
-        known = standing(address_of(node))
+    for node, known in remembered.items():
         why = why_shunned(known, now)
         if why is not None:
             found[node] = Reason(ReasonCode.SHUNNED, why), known.offended

@@ -151,7 +151,7 @@ def _reasons(error: JoulemeshError) -> tuple[NotUsable, ...]:
     """Why each offer cannot be used, where there is no route."""
     if not isinstance(error, RoutingError):
         return ()
-    from protocol.routing import NoRouteError
+    from protocol.routes import NoRouteError
     from protocol.signing import address_of_public_key
 
     explanations = error.explanations if isinstance(error, NoRouteError) else ()

@@ -15,9 +15,10 @@ from node.config import ClientConfig
 from protocol.errors import LocalError
 
 if TYPE_CHECKING:
-    from node.app.planned import PassedOver, PlannedRoute
+    from node.app.planned import Backup, PassedOver, PlannedRoute
 
 MOST_PROMPT = 1 << 20
+MOST_BACKUPS = 8
 
 
 @click.command(
@@ -25,6 +26,7 @@ MOST_PROMPT = 1 << 20
         "joule route",
         "joule route --explain --allow EU --latency-class voice",
         "joule route --prompt-tokens 2000 --max-price-out 2 --json",
+        "joule route --backups 2",
         "joule route --svg route.svg",
     )
 )
@@ -37,6 +39,13 @@ MOST_PROMPT = 1 << 20
     show_default=True,
     help="Length of the prompt to plan for.",
 )
+@click.option(
+    "--backups",
+    type=click.IntRange(0, MOST_BACKUPS),
+    default=0,
+    show_default=True,
+    help="Whole routes to show besides, each of other providers.",
+)
 @click.option("--explain", is_flag=True, help="Say of every other offer why it is not taken.")
 @click.option(
     "--svg",
@@ -47,14 +56,20 @@ MOST_PROMPT = 1 << 20
 )
 @json_option
 def route(
-    config: ClientConfig, model: str | None, prompt_tokens: int, explain: bool, picture: Path | None, as_json: bool
+    config: ClientConfig,
+    model: str | None,
+    prompt_tokens: int,
+    backups: int,
+    explain: bool,
+    picture: Path | None,
+    as_json: bool,
 ) -> int:
     """Show the best route for a job on the offers of now: its legs, what they cost and take, and who could stand in.
 
     The nodes that might be used are asked whether they answer; nothing is reserved and nothing is paid. Prices are $
     per million tokens. With --json there is always a reason for each offer that is not taken.
     """
-    found, status = run_job(_plan(config, model, prompt_tokens, explain and not as_json))
+    found, status = run_job(_plan(config, model, prompt_tokens, backups, explain and not as_json))
     if picture is not None:
         try:
             picture.write_text(svg(found), encoding="utf-8")
@@ -67,13 +82,15 @@ def route(
     return status
 
 
-async def _plan(config: ClientConfig, model: str | None, prompt_tokens: int, explain: bool) -> PlannedRoute:
+async def _plan(
+    config: ClientConfig, model: str | None, prompt_tokens: int, backups: int, explain: bool
+) -> PlannedRoute:
     from node.app.client import open_client
     from node.app.planned import planned, why_not
     from node.app.planning import Request
     from protocol.routes import NoRouteError
 
-    request = Request(prompt=(0,) * prompt_tokens, model=model)
+    request = Request(prompt=(0,) * prompt_tokens, model=model, backups=backups)
     async with open_client(config, None, tell(config, err=True)) as client:
         try:
             return planned(*await client.route(request))
@@ -117,11 +134,30 @@ def _print(found: PlannedRoute, *, explain: bool) -> None:
             else f"no route within the limits is cheaper by more than {money(found.gap_micro)}",
         }
     )
+    if found.backups:
+        click.echo()
+        _print_backups(found.backups)
     if explain:
         click.echo()
         _print_passed_over(found.not_taken)
     elif found.not_taken:
         click.echo(f"\n{len(found.not_taken)} other offers; --explain says why they are not taken")
+
+
+def _print_backups(backups: tuple[Backup, ...]) -> None:
+    print_table(
+        ("backup", "in $/1M", "out $/1M", "ms/token", "by"),
+        [
+            [
+                str(number),
+                money(each.price_in_micro),
+                money(each.price_out_micro),
+                f"{each.token_us / 1000:.1f}",
+                " ".join(f"{blocks}@{who}" for blocks, who in zip(each.blocks, each.providers, strict=True)),
+            ]
+            for number, each in enumerate(backups, 1)
+        ],
+    )
 
 
 def _print_passed_over(offers: tuple[PassedOver, ...]) -> None:

@@ -22,7 +22,7 @@ from protocol.metering import window_count
 from protocol.offer import Offer
 from protocol.operations import Open, Release, Settle
 from protocol.order import JobOrder
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import open_envelope, seal
 from protocol.tab import first_voucher
 from protocol.terms import Plan, SamplingTerms, Terms

@@ -11,7 +11,7 @@ from protocol.ids import BlockSpan
 from protocol.messages import Session, session_id
 from protocol.metering import owed, stints, work_of
 from protocol.offer import Offer
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.terms import Assignment, Plan, Reroute, SamplingTerms, Terms, open_reroutes, route_at
 from scripts.vectors.parties import BLOCKS, CLIENT, DOMAIN, MANIFEST, NOW, POLICY, STRANGER, sealed_offer

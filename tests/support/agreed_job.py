@@ -22,7 +22,7 @@ from protocol.messages import (
 from protocol.offer import Offer
 from protocol.operations import Open
 from protocol.order import Acceptance
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import SigningKey, seal
 from protocol.terms import Continuation, Plan, SamplingTerms, Terms, terms_hash
 

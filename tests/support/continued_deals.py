@@ -11,7 +11,7 @@ from small_market import MANIFEST, POLICY, SmallMarket
 from node.app.continuing import Earlier
 from node.pipeline.buying.job import Deal, make_deal
 from protocol.agreement import Chosen
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import SigningKey, seal
 from protocol.terms import Plan, SamplingTerms
 

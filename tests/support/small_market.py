@@ -51,7 +51,7 @@ from protocol.order import JobOrder
 from protocol.peer_id import peer_id_of
 from protocol.policy import Evidence, LatencyClass, Policy
 from protocol.rates import Rates, share
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.settlement import Account, Books, SessionRecord, apply, ledger_domain, replay
 from protocol.signing import SigningKey, seal
 from protocol.standing import Deed, Standing

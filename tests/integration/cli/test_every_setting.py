@@ -76,7 +76,7 @@ from protocol.places import free_for_newcomers
 from protocol.policy import LatencyClass
 from protocol.pricing import Comparable
 from protocol.redeeming import Redeemable, batches
-from protocol.routing import NoRouteError
+from protocol.routes import NoRouteError
 from protocol.signing import SigningKey, open_envelope, seal
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from routes_of_offers import route
 
+from protocol.corridors import Corridor, lawful_hop, lawful_hops
+from protocol.jurisdictions import country_of
 from protocol.offer import Offer
-from protocol.policy import TIME_PER_TOKEN_US, Needs, Policy
-from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Regions, Route, route
+from protocol.policy import TIME_PER_TOKEN_US, Needs, Policy, excluded
+from protocol.residency import places_of
+from protocol.routes import NoRouteError, Route
+from protocol.ways import ONE_REGION, UNKNOWN_RTT_US, Regions
 
 BLOCKS = 5
 Chain = tuple[tuple[int, int, int], ...]
@@ -69,7 +74,7 @@ def hops_us(offers: list[Offer], chain: Chain, rtt: dict[bytes, int], regions: R
     for (i, _, _), (j, _, _) in itertools.pairwise((*chain, chain[0])):
         here, there = offers[i].public_key, offers[j].public_key
         total += ceil(Fraction(rtt.get(here, UNKNOWN_RTT_US), 2)) + ceil(Fraction(rtt.get(there, UNKNOWN_RTT_US), 2))
-        total += regions.one_way_us[regions.of[here]][regions.of[there]]
+        total += regions.one_way_us[regions.of.get(here, 0)][regions.of.get(there, 0)]
     return total
 
 
@@ -182,3 +187,60 @@ def test_a_price_limit_is_kept_or_refused(market: Any, cap: int, weight: int) ->
     chain = chain_of(offers, found)
     best = min(cost(offers, chain, hops, weight) for chain, hops in lawful.items())
     assert cost(offers, chain, lawful[chain], weight) - best <= found.gap * 1000
+
+
+PLACES = ("FR", "DE", "CH", "FR-IDF", "JP")
+
+
+@st.composite
+def laws(draw: st.DrawFn) -> tuple[list[Offer], Policy]:
+    """A small market of several places, some offers in two, and some corridors between these."""
+    offers, _, _ = draw(markets())
+    placed = []
+    for offer in offers:
+        where = draw(st.sampled_from(PLACES))
+        further = draw(st.sampled_from([(), (), ("DE",), ("CH",)]))
+        placed.append(
+            offer.replace(
+                jurisdiction=country_of(where),
+                region=where if "-" in where else "",
+                places=tuple(each for each in further if each != where),
+            )
+        )
+    ends = st.sampled_from([*PLACES, "EU"])
+    corridors = draw(st.lists(st.tuples(ends, ends), max_size=5))
+    open_now = tuple(Corridor(source=a, to=b, purpose="inference", expires_at=NOW + 10) for a, b in corridors)
+    return placed, a_policy(origin="FR", corridors=open_now)
+
+
+@settings(max_examples=250, deadline=None)
+@given(laws(), st.sampled_from([0, 7]))
+def test_no_lawful_chain_is_cheaper_than_the_route(market: tuple[list[Offer], Policy], weight: int) -> None:
+    offers, policy = market
+    offers = [each for each in offers if excluded(policy, each, model=MODEL, venue=VENUE, now=NOW) is None]
+    lawful = {
+        chain: hops_us(offers, chain, {}, ONE_REGION)
+        for chain in chains(offers)
+        if policy.unlawful_hop([places_of(offers[leg[0]]) for leg in chain], NOW) is None
+    }
+    lawful = {chain: hops for chain, hops in lawful.items() if keeps(offers, chain, hops, policy)}
+    found = ask_or_error(market[0], policy, {}, ONE_REGION, weight)
+    if isinstance(found, NoRouteError):
+        assert not lawful or found.code == "no-route", "only where the search is bounded may it miss one"
+        return
+    chain = chain_of(offers, found)
+    mine, best = (
+        cost(offers, chain, lawful[chain], weight),
+        min(cost(offers, each, hops, weight) for each, hops in lawful.items()),
+    )
+    assert mine == best or (mine - best <= found.gap * 1000 and found.gap > 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*PLACES, "EU"]), st.sampled_from([*PLACES, "EU"])), max_size=6))
+def test_hops_are_lawful_at_once_as_one_by_one(ends: list[tuple[str, str]]) -> None:
+    corridors = [Corridor(source=a, to=b, purpose="inference", expires_at=NOW) for a, b in ends]
+    places = [*PLACES, "ZZ", "DE-BE", "US"]
+    found = lawful_hops(corridors, places, purpose="inference", home="FR", until=NOW)
+    for (i, source), (j, to) in itertools.product(enumerate(places), repeat=2):
+        assert found[i, j] == lawful_hop(corridors, (source,), (to,), purpose="inference", home="FR", until=NOW)
+    assert not lawful_hops(corridors, ["DE", "JP"], purpose="other", home="FR", until=NOW)[0, 1]

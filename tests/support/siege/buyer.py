@@ -29,7 +29,7 @@ from protocol.order import Acceptance, JobOrder, Refusal
 from protocol.peer_id import peer_id_of
 from protocol.policy import Evidence, LatencyClass, Policy
 from protocol.receipt import token_bytes
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import SigningKey, open_envelope, seal
 from protocol.tab import first_voucher
 from protocol.terms import Plan, SamplingTerms

@@ -26,7 +26,7 @@ from node.ports import VenueRules
 from protocol.errors import LostPeerError, RefusedError
 from protocol.metering import reserved_caps
 from protocol.offer import Offer
-from protocol.routing import NoRouteError, Route
+from protocol.routes import NoRouteError, Route
 from protocol.standing import Deed
 
 PROMPT = (1, 2, 3, 4, 5)

@@ -11,10 +11,10 @@ from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 from node.app.looking import look
 from node.app.planning import CHANCES, Market, Request
 from node.config import ClientConfig
-from protocol.choice import FIRST
 from protocol.merit import Merit
 from protocol.offer import Offer
-from protocol.routing import NoRouteError
+from protocol.routes import NoRouteError
+from protocol.shortlist import FIRST
 from protocol.signing import seal
 
 pytestmark = pytest.mark.asyncio

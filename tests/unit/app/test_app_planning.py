@@ -22,7 +22,7 @@ from protocol.errors import ConfigurationError, FundsError
 from protocol.ids import checksum_address
 from protocol.offer import Evidence, Offer
 from protocol.policy import LatencyClass, Policy
-from protocol.routing import NoRouteError
+from protocol.routes import NoRouteError
 from protocol.signing import seal
 from protocol.standing import NEWCOMER, Deed, Standing
 from protocol.trust import Trust, trust_hash

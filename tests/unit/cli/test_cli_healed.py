@@ -24,7 +24,7 @@ from node.pipeline.buying.job import JobResult
 from node.ports import VenueRules
 from protocol.bundle import Bundle, verify_bundle
 from protocol.bundle_file import dump_bundle
-from protocol.routing import Route
+from protocol.routes import Route
 
 pytestmark = pytest.mark.asyncio
 PROMPT = (1, 2, 3, 4, 5)

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from routes_of_offers import route
 
 from node.app.planned import PlannedRoute, planned
 from node.cli.route import _print
@@ -13,7 +14,6 @@ from node.cli.route_picture import MOST_DRAWN, WIDTH, bars, svg
 from protocol.ids import ModelFile, ModelManifest
 from protocol.offer import Offer
 from protocol.policy import Needs
-from protocol.routing import route
 
 MANIFEST = ModelManifest(
     name="<demo>",
@@ -49,6 +49,7 @@ def found(offers: list[Offer]) -> PlannedRoute:
         needs=Needs(positions=10),
         prompt=20,
         standbys=2,
+        backups=2,
     )
     return planned(MANIFEST, best, rtt)
 
@@ -87,3 +88,12 @@ def test_people_are_told_why_not_where_they_ask(explain: bool, capsys: pytest.Ca
     assert ("among the jurisdictions you deny" in said) is explain
     assert ("3 other offers; --explain says why" in said) is not explain
     assert "no route within the limits is cheaper" in said
+
+
+def test_a_backup_is_shown_with_its_providers(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = found(OFFERS)
+    (backup,) = shown.backups
+    assert backup.blocks == ("0:3", "3:4")
+    assert set(backup.providers).isdisjoint({leg.provider for leg in shown.legs})
+    _print(shown, explain=False)
+    assert f"0:3@{backup.providers[0]}" in capsys.readouterr().out

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from routes_of_offers import route
 
 from protocol.ids import BlockSpan
-from protocol.kept_route import kept_legs, route_keeping
+from protocol.kept_route import kept_legs
 from protocol.offer import Offer
-from protocol.routing import NoRouteError, Route, route
+from protocol.routes import NoRouteError, Route
 
 BLOCKS = 12
 
@@ -29,9 +31,9 @@ def span(start: int, end: int) -> BlockSpan:
     return BlockSpan(start=start, end=end)
 
 
-def find(offers: Sequence[Offer], **policy: Any) -> Route:
+def find(offers: Sequence[Offer], kept: Mapping[bytes, BlockSpan] = MappingProxyType({}), **policy: Any) -> Route:
     ways = partial(route, model=MODEL, blocks=BLOCKS, venue=VENUE, now=NOW, rtt_us={}, latency_weight=0)
-    return ways(offers, a_policy(**policy))
+    return ways(offers, a_policy(**policy), kept=kept)
 
 
 def legs_of(found: Route) -> list[tuple[bytes, str]]:
@@ -46,7 +48,7 @@ LEGS = [(key(0), span(0, 4)), (key(1), span(4, 8)), (key(2), span(8, 12))]
 def test_a_route_that_is_still_there_is_taken_again_whatever_else_is_cheaper() -> None:
     kept = kept_legs(OFFERS, LEGS)
     assert list(kept.items()) == LEGS
-    again = route_keeping(OFFERS, kept, BLOCKS, find)
+    again = find(OFFERS, kept)
     assert legs_of(again) == [(node, str(blocks)) for node, blocks in LEGS]
     assert [id(leg.offer) for leg in again.legs] == [id(each) for each in OFFERS[:3]]
     assert again.price_out == sum(leg.price_out for leg in again.legs)
@@ -60,7 +62,7 @@ def test_others_fill_what_one_left(gone: int) -> None:
     left = [each for number, each in enumerate(OFFERS) if number != gone]
     kept = kept_legs(left, LEGS)
     assert key(gone) not in kept
-    found = legs_of(route_keeping(left, kept, BLOCKS, find))
+    found = legs_of(find(left, kept))
     assert found == [
         (key(9), str(blocks)) if number == gone else (node, str(blocks)) for number, (node, blocks) in enumerate(LEGS)
     ]
@@ -71,27 +73,27 @@ def test_a_provider_that_offers_other_blocks_now_is_not_kept_and_may_fill_a_gap(
     kept = kept_legs(offers, LEGS)
     assert kept == {key(1): span(4, 8), key(2): span(8, 12)}
     with pytest.raises(NoRouteError) as failed:
-        route_keeping(offers, kept, BLOCKS, find)  # block 3 is offered by one that keeps others
+        find(offers, kept)  # block 3 is offered by one that keeps others
     assert failed.value.code == "gap"
     assert {id(each) for each, _ in failed.value.explanations} <= {id(each) for each in offers}
     several = [*offers, offer(5, 0, 12)]
-    assert legs_of(route_keeping(several, kept, BLOCKS, find))[-2:] == [(key(1), "4:8"), (key(2), "8:12")]
+    assert legs_of(find(several, kept))[-2:] == [(key(1), "4:8"), (key(2), "8:12")]
 
 
 def test_limits_hold_for_kept_legs_too() -> None:
     kept = kept_legs(OFFERS, LEGS)
     with pytest.raises(NoRouteError):
-        route_keeping(OFFERS, kept, BLOCKS, partial(find, max_price_out=499_999))
-    assert route_keeping(OFFERS, kept, BLOCKS, partial(find, max_price_out=500_000)).price_out == 500_000
+        find(OFFERS, kept, max_price_out=499_999)
+    assert find(OFFERS, kept, max_price_out=500_000).price_out == 500_000
 
 
 def test_without_any_leg_left_it_is_a_route_like_any_other() -> None:
-    assert legs_of(route_keeping([CHEAP], {}, BLOCKS, find)) == [(key(9), "0:12")]
+    assert legs_of(find([CHEAP])) == [(key(9), "0:12")]
 
 
 def test_why_others_are_not_taken_is_said_of_their_own_offers() -> None:
     foreign = offer(7, 0, 4).replace(blocks=4)
-    found = route_keeping([*OFFERS, foreign], kept_legs(OFFERS, LEGS[:1]), BLOCKS, find)
+    found = find([*OFFERS, foreign], kept_legs(OFFERS, LEGS[:1]))
     explained = {id(each) for each, _ in found.explanations}
     assert id(foreign) in explained
     assert explained.isdisjoint({id(leg.offer) for leg in found.legs})

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from routes_of_offers import route
 
+from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, RoutingError
 from protocol.offer import Evidence, Offer
 from protocol.policy import Known, LatencyClass, Needs, Policy, ReasonCode
-from protocol.routing import UNKNOWN_RTT_US, NoRouteError, Regions, Route, route
+from protocol.routes import NoRouteError, Route
+from protocol.ways import UNKNOWN_RTT_US, Regions
 
 
 def ask(offers: list[Offer], policy: Policy | None = None, **changes: Any) -> Route:
@@ -113,14 +116,6 @@ def test_a_dearer_offer_is_told_by_how_much() -> None:
     assert reasons(timed)[0][1].endswith("per 1M tokens, time included")
 
 
-def test_the_newest_offer_of_a_kind_counts() -> None:
-    old, new = an_offer(sequence=1, price_in=1), an_offer(sequence=2, price_in=5)
-    for offers in ([old, new], [new, old]):
-        found = ask(offers)
-        assert found.price_in == 5
-        assert reasons(found) == [(ReasonCode.SUPERSEDED, "the provider has made a newer offer of the same blocks")]
-
-
 def test_a_provider_is_one_leg_at_most() -> None:
     offers = [
         an_offer(0, (0, 4), price_in=40, price_out=40),
@@ -143,7 +138,6 @@ def test_a_route_has_16_legs_at_most() -> None:
     assert len(found.legs) == 16
     assert found.price_in == 250
     assert found.gap > 0
-    assert all(code is not ReasonCode.SUPERSEDED for code, _ in reasons(found))
 
 
 # Failures
@@ -261,3 +255,46 @@ def test_a_region_has_distances() -> None:
     assert Regions({b"k": 0}).of == {b"k": 0}
     with pytest.raises(ConfigurationError, match="region"):
         Regions({b"k": 1})
+
+
+# Further routes
+
+
+def test_backups_are_whole_routes_that_share_no_provider() -> None:
+    offers = [*thirds(price_in=1, price_out=1), an_offer(5, price_out=10**6), an_offer(6, price_out=2 * 10**6)]
+    offers += [an_offer(1, (0, 4), price_out=9 * 10**5)]
+    found = ask(offers, backups=3)
+    assert [spans(each) for each in (found, *found.backups)] == [
+        [(0, "0:2"), (1, "2:3"), (2, "3:4")],
+        [(5, "0:4")],
+        [(6, "0:4")],
+    ]
+    assert found.backups[0].price_out == 10**6
+    assert ask(offers).backups == ()
+
+
+def test_an_offer_of_several_places_is_held_to_the_law_of_all() -> None:
+    """A hyper-node in FR and CH may pass on what may leave both, and is passed what may come to both."""
+    halves = [an_offer(0, (0, 2), jurisdiction="FR"), an_offer(1, (2, 4), jurisdiction="FR", places=("CH",))]
+    dear = an_offer(2, (2, 4), jurisdiction="FR", price_out=10**6)
+    open_now = Corridor(source="FR", to="CH", purpose="inference", expires_at=2**40 - 1)
+    free = ask([*halves, dear], a_policy())
+    assert spans(free) == [(0, "0:2"), (1, "2:4")]
+    assert spans(ask([*halves, dear], a_policy(origin="FR", corridors=(open_now,)))) == spans(free)
+    bound = ask([*halves, dear], a_policy(origin="FR"))
+    assert spans(bound) == [(0, "0:2"), (2, "2:4")]
+    assert [code for code, _ in reasons(bound)] == ["no-corridor"]
+
+
+def test_what_no_lawful_ring_passes_through_is_told() -> None:
+    open_now = tuple(Corridor(source="FR", to=to, purpose="inference", expires_at=2**40 - 1) for to in ("DE", "CH"))
+    offers = [
+        an_offer(0, (0, 2), jurisdiction="DE"),
+        an_offer(1, (2, 4), jurisdiction="CH"),
+        an_offer(2, (2, 4), jurisdiction="FR", price_out=10**6),
+    ]
+    found = ask(offers, a_policy(origin="FR", corridors=open_now))
+    assert spans(found) == [(0, "0:2"), (2, "2:4")]
+    assert reasons(found) == [
+        ("no-corridor", "each route with it has a hop that your policy forbids, or leaves blocks out")
+    ]

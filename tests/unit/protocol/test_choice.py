@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from market_offers import MODEL, an_offer
 
 from protocol.choice import (
-    ENOUGH,
     SILENT,
     choose_model,
     covers,
     covers_some_model,
     covers_twice,
+    likely,
     namesakes,
-    no_node_left,
-    route_among,
-    shortlist,
     silent,
 )
 from protocol.errors import ConfigurationError
 from protocol.ids import MAX_BLOCKS
 from protocol.merit import Merit
 from protocol.offer import Offer
-from protocol.routing import NoRouteError, route
-from protocol.tariff import MAX_PRICE
+from protocol.routes import NoRouteError
 
 OTHER = b"\x33" * 32
 
@@ -66,12 +58,6 @@ def test_a_model_is_covered_twice_only_by_its_own_offers() -> None:
     assert covers_twice([*halves(), *halves(2)], MODEL)
     assert not covers_twice([*halves(), *halves(2, model=OTHER)], MODEL)
     assert not covers_twice([*halves(), an_offer(2, (0, 2)), an_offer(2, (0, 2))], MODEL), "one node is one"
-
-
-def test_the_deepest_model_costs_no_more_to_look_at_than_another() -> None:
-    deep = [an_offer(number, (0, MAX_BLOCKS), blocks=MAX_BLOCKS) for number in range(200)]
-    assert covers(deep, None)
-    assert len(shortlist(deep, prompt_milli=500)) == 8
 
 
 def test_one_node_that_lies_about_the_number_of_blocks_neither_makes_nor_hides_a_model() -> None:
@@ -119,85 +105,13 @@ def test_a_model_that_nobody_offers_is_said_with_those_that_are() -> None:
         choose_model([], None)
 
 
-def test_a_shortlist_has_whole_routes_the_cheapest_first() -> None:
-    left = [an_offer(number, (0, 2), price_out=100 + number) for number in range(20)]
-    right = [an_offer(50 + number, (2, 4), price_out=900 + number) for number in range(2)]
-    found = shortlist([*right, *left], prompt_milli=0)
-    assert found == [left[0], right[0], left[1], right[1]], "a third half of it would lead nowhere"
-    whole = [an_offer(80 + number, price_out=10**6) for number in range(20)]
-    assert shortlist([*right, *left, *whole], prompt_milli=0)[:4] == found
-    assert len(shortlist([*right, *left, *whole], prompt_milli=0)) in (8, 9)
-    assert len(shortlist([*right, *left, *whole], prompt_milli=0, most=16)) in (16, 17)
-    assert shortlist([], prompt_milli=500) == []
-
-
-def test_where_no_route_is_whole_the_cheapest_are_looked_at() -> None:
-    left = [an_offer(number, (0, 2), price_out=100 + number) for number in range(20)]
-    assert shortlist(left, prompt_milli=0) == left[:8]
-
-
-def test_keys_that_somebody_paid_come_before_cheaper_ones_and_those_that_failed_last() -> None:
+def test_what_any_node_has_is_asked_of_those_with_merit_and_of_the_cheapest() -> None:
     offers = [an_offer(number, price_out=100 + number) for number in range(12)]
-    known = {
-        offers[0].public_key: Merit.SHUNNED,
-        offers[11].public_key: Merit.PAID,
-        offers[10].public_key: Merit.SERVED,
-    }
-    found = shortlist(offers, prompt_milli=0, merit=lambda key: known.get(key, Merit.NEWCOMER))
-    assert found == [offers[10], offers[11], *offers[1:7]]
-    alone = shortlist(offers[:1], prompt_milli=0, merit=lambda _: Merit.SHUNNED)
-    assert alone == offers[:1], "better than nothing"
-
-
-def test_many_small_spans_do_not_hide_a_whole_one() -> None:
-    small = [
-        an_offer(number, (number % 64, number % 64 + 1), blocks=64, price_out=0, price_in=0) for number in range(200)
-    ]
-    whole = an_offer(250, (0, 64), blocks=64, price_out=10_000_000)
-    assert whole in shortlist([*small, whole], prompt_milli=0)
-
-
-def test_the_widest_spans_at_extreme_prices_are_weighed_in_no_time() -> None:
-    offers = [
-        an_offer(number % 250, (number, MAX_BLOCKS - number), blocks=MAX_BLOCKS, price_in=0, price_out=price)
-        for number in range(250)
-        for price in (0, MAX_PRICE)
-    ]
-    began = time.process_time()
-    assert len(shortlist(offers, prompt_milli=0, hop=2**62)) >= 1
-    assert time.process_time() - began < 2
-
-
-def test_a_shortlist_weighs_prompt_against_answer() -> None:
-    reader = [an_offer(number, price_in=1, price_out=1000) for number in range(8)]
-    writer = [an_offer(number, price_in=1000, price_out=1) for number in range(8, 16)]
-    assert {offer.rates.price_in for offer in shortlist([*reader, *writer], prompt_milli=900)} == {1}
-    assert {offer.rates.price_out for offer in shortlist([*reader, *writer], prompt_milli=100)} == {1}
-
-
-def find(offers: Sequence[Offer]) -> Any:
-    seek = partial(route, blocks=4, venue=VENUE, now=NOW, rtt_us={}, latency_weight=0)
-    return seek(offers, a_policy(), model=MODEL)
-
-
-def test_a_route_avoids_nodes_and_says_why() -> None:
-    offers = [an_offer(0, price_out=1), an_offer(1, price_out=2), an_offer(2, price_out=3)]
-    found = route_among(offers, {key_of(0).public_key: SILENT, key_of(2).public_key: ENOUGH}, find)
-    assert [leg.offer for leg in found.legs] == [offers[1]]
-    assert found.explanations == ((offers[0], SILENT), (offers[2], ENOUGH))
-
-
-def test_where_no_node_is_left_the_reasons_of_all_are_told() -> None:
-    offers = halves()
-    with pytest.raises(NoRouteError, match="none of the nodes that offer this model answers") as caught:
-        route_among(offers, {offer.public_key: SILENT for offer in offers}, find)
-    assert caught.value.explanations == silent(offers)
-    other = replace(SILENT, sentence="left out")
-    assert "can be used" in no_node_left([(offers[0], SILENT), (offers[1], other)]).message
-    with pytest.raises(NoRouteError) as caught:
-        route_among(offers, {offers[0].public_key: SILENT}, find)
-    assert caught.value.code == "gap"
-    assert (offers[0], SILENT) in caught.value.explanations
+    paid = offers[11].public_key
+    found = likely(offers[::-1], lambda key: Merit.PAID if key == paid else Merit.NEWCOMER)
+    assert found == [offers[11], *offers[:7]]
+    assert likely([], lambda _: Merit.NEWCOMER) == []
+    assert [reason for _, reason in silent(offers)] == [SILENT] * 12
 
 
 def fakes(first: int = 100, **changes: Any) -> list[Offer]:

@@ -26,7 +26,7 @@ from protocol.ids import MAX_TOKENS, keccak256
 from protocol.messages import MAX_LEGS, SignedVoucher, sign_voucher
 from protocol.offer import CLOCK_SKEW_S
 from protocol.order import MAX_ORDER_AGE_S, JobOrder, check_acceptance, check_offer_of, check_order
-from protocol.routing import RouteLeg
+from protocol.routes import RouteLeg
 from protocol.signing import SigningKey, address_of_public_key, seal
 from protocol.tab import first_voucher
 from protocol.terms import Terms, terms_hash
