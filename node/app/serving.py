@@ -28,6 +28,7 @@ from node.app.provider_settings import destination_of, limits_of, site_of
 from node.app.terms import Speed, Terms
 from node.app.venue import Venue
 from node.config import NodeConfig
+from node.core_wait import core_wait_ns
 from node.earnings import StoredJournal, Work
 from node.energy import Metering, Power, energy_file
 from node.engine.device import compute_device
@@ -148,6 +149,7 @@ class Node:
             drafter=held.drafter,
             drafting=None if held.drafter is None or held.drafter.instant else ThreadWorker("drafts"),
             pace=Pace(self.limits, row_us=held.speed.prompt_us, step_us=held.speed.position_us),
+            core_wait_ns=core_wait_ns,
         )
         self.terms = self._make_terms(shared)
         shared.journal.serve(_work(held, self.terms))

@@ -7,9 +7,12 @@ a worker of its own; everything else here belongs to the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from node.pipeline.loop_clock import loop_us
+from node.pipeline.serving.gathering import Gathering
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.scheduler import Customer, Scheduler
@@ -31,6 +34,7 @@ class ComputeLoop:
         worker: the only one that touches the engine.
         max_rows: most positions in one pass.
         pace: what passes take here; it is told of each.
+        core_wait_ns: for how long the calling thread has waited for a core in all.
         known: whether the client of a session has paid here before.
     """
 
@@ -43,6 +47,7 @@ class ComputeLoop:
         worker: Worker,
         max_rows: int,
         pace: Pace,
+        core_wait_ns: Callable[[], int],
         known: Callable[[bytes], bool],
     ) -> None:
         self._engine = engine
@@ -50,6 +55,11 @@ class ComputeLoop:
         self._finished = finished
         self._worker = worker
         self._scheduler = Scheduler(max_rows, pace)
+        self._pace = pace
+        self._gathering = Gathering()
+        self._core_wait_ns = core_wait_ns
+        self._waited_ns = 0
+        """Up to the end of the last pass; the worker's."""
         self._known = known
         self._poked: dict[bytes, LegJob] = {}
         self._jobs: dict[bytes, LegJob] = {}
@@ -65,22 +75,24 @@ class ComputeLoop:
         loop = asyncio.get_running_loop()
         rest = _nothing
         while True:
-            batch = self._next_batch()
+            self._look()
+            hold_us = self._hold_us()
+            batch = [] if hold_us else self._next_batch()
             if not batch:
                 rest()
                 rest = _nothing
                 if not self._poked:
-                    self._wake.clear()
-                    await self._wake.wait()
+                    await self._sleep(hold_us)
                 continue
             pieces = [piece for _, piece in batch]
             began = loop.time()
             self._energy.begin()
-            passing = self._worker.run(lambda: self._engine.forward(pieces))  # noqa: B023 - awaited here
+            passing = self._worker.run(partial(self._forward, pieces))
             rest()
-            outputs = await passing
-            took_s = loop.time() - began
-            self._scheduler.took(round(took_s * 1e6))
+            outputs, kept_ns = await passing
+            took_us = round((loop.time() - began) * 1e6)
+            self._scheduler.took(took_us)
+            self._gathering.passed(took_us, kept_ns // 1000)
             self._note_energy(batch)
             rest = self._finished([(job, piece, out) for (job, piece), out in zip(batch, outputs, strict=True)])
             for job, _ in batch:
@@ -102,8 +114,33 @@ class ComputeLoop:
         """End the worker, after what it is doing."""
         self._worker.close()
 
-    def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
-        batch: list[tuple[LegJob, StepInput]] = []
+    def _forward(self, pieces: list[StepInput]) -> tuple[list[StepOutput | Exception], int]:
+        """In the worker: what comes out, and for how long it had no core since the last pass, in nanoseconds."""
+        outputs = self._engine.forward(pieces)
+        before, self._waited_ns = self._waited_ns, self._core_wait_ns()
+        return outputs, self._waited_ns - before
+
+    async def _sleep(self, hold_us: int) -> None:
+        """Until something arrives; where answers are held back, not for longer than that."""
+        self._wake.clear()
+        if not hold_us:
+            await self._wake.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(hold_us / 1e6):
+                await self._wake.wait()
+
+    def _hold_us(self) -> int:
+        """For how long what waits should wait for more: answers alone, of sessions that begin their round here."""
+        answers, prompts = self._scheduler.waiting()
+        if prompts or not answers or not all(job.is_first for job in self._jobs.values()):
+            return 0
+        now = loop_us()
+        live = self._scheduler.live(now)
+        return self._gathering.hold_us(now, ready=answers, live=live, pass_us=self._pace.step_us)
+
+    def _look(self) -> None:
+        """What has changed of the jobs that were poked."""
         for job in self._poked.values():
             if rows := job.ready_rows:
                 self._jobs[job.session] = job
@@ -114,6 +151,9 @@ class ComputeLoop:
             if job.ended:
                 self._scheduler.end(job.session)
         self._poked.clear()
+
+    def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
+        batch: list[tuple[LegJob, StepInput]] = []
         while not batch and (turns := self._scheduler.next_pass(loop_us())):
             for session, rows in turns:
                 its_job = self._jobs.get(session)

@@ -71,6 +71,7 @@ class Provider:
         drafter: guesses ahead where this leg is the first; used from the worker `drafting` alone, unless it is instant.
         sketching: the worker that sketches windows, off the tokens' path.
         pace: what passes take here.
+        core_wait_ns: for how long the thread that calls it has waited for a core in all.
     """
 
     def __init__(
@@ -91,12 +92,20 @@ class Provider:
         pace: Pace,
         drafter: Drafter | None = None,
         drafting: Worker | None = None,
+        core_wait_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._clock = clock
         self._events = events
         self._sketching = sketching
         self._compute = ComputeLoop(
-            engine, energy, self._computed, worker=compute, max_rows=limits.max_chunk, pace=pace, known=self._is_known
+            engine,
+            energy,
+            self._computed,
+            worker=compute,
+            max_rows=limits.max_chunk,
+            pace=pace,
+            core_wait_ns=core_wait_ns,
+            known=self._is_known,
         )
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
         self._parts = Parts(manifest.hidden_size, loop_s)

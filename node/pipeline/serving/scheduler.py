@@ -71,6 +71,14 @@ class Scheduler:
             del self._live[first[0]]
         return bool(self._live)
 
+    def waiting(self) -> tuple[int, int]:
+        """Sessions that wait: answers, and prompts."""
+        return len(self._answers), len(self._prompts)
+
+    def live(self, now_us: int) -> int:
+        """Answers that are under way, those that wait included."""
+        return len(self._live) if self.answering(now_us) else 0
+
     def next_pass(self, now_us: int) -> list[Turn]:
         """The turns of the next pass, which no longer wait but for the rest of one cut; empty when nothing waits."""
         answers = self._answers.take(self._most - (self._share if len(self._prompts) else 0))
