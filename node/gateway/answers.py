@@ -17,6 +17,7 @@ from node.gateway.limits import Limits
 from node.gateway.refusals import refusal_of
 from node.gateway.replies import DONE, Choice, Reply, Usage, event
 from node.gateway.stops import Stops
+from node.gateway.tools import ToolCall, ToolCalls
 from node.gateway.wanted import Wanted
 from node.ports import Clock
 from node.tasks import Tasks
@@ -43,11 +44,14 @@ class Running:
         self.asked_s = asked_s
         self.first_s: float | None = None
         self.last_s = asked_s
+        self.calls: tuple[ToolCall, ...] = ()
+        """Of tools, once it is over."""
         self._wanted = wanted
 
     async def pieces(self) -> AsyncIterator[str]:
         """Its text as it comes, as far as the request wants it. Raises JoulemeshError where it breaks off."""
-        stops = Stops(self._wanted.stop)
+        stops, style = Stops(self._wanted.stop), self.answer.tool_style
+        tools = None if style is None else ToolCalls(style, self._wanted.tool_names)
         if self._wanted.echo and self._wanted.raw:
             yield self._wanted.raw
         try:
@@ -55,17 +59,22 @@ class Running:
                 self.last_s = time.monotonic()
                 if self.first_s is None:
                     self.first_s = self.last_s
-                if text := stops.take(piece):
+                text = stops.take(piece)
+                if text := text if tools is None else tools.take(text):
                     yield text
                 if stops.found:
-                    self.finished = "stop"
-                    return
+                    break
         except JoulemeshError as error:
             self.finished = error.code
             raise
-        if text := stops.rest():
+        text = stops.rest()
+        if tools is not None:
+            text = tools.take(text)
+            rest, self.calls = tools.end()
+            text += rest
+        if text:
             yield text
-        self.finished = self.answer.finished
+        self.finished = "tool_calls" if self.calls else "stop" if stops.found else self.answer.finished
 
 
 class Answers:
@@ -240,7 +249,9 @@ class Answers:
 
 def _shown(reply: Reply, running: Running, text: str | None) -> bytes:
     """A piece of an answer; None is its end."""
-    return reply.last(running.index, running.finished) if text is None else reply.piece(running.index, text)
+    if text is not None:
+        return reply.piece(running.index, text)
+    return reply.calls(running.index, running.calls) + reply.last(running.index, running.finished)
 
 
 def _usage(running: Sequence[Running]) -> Usage:
@@ -254,7 +265,7 @@ def _receipts(running: Sequence[Running]) -> dict[str, str]:
 
 async def _read(running: Running) -> Choice:
     text = "".join([piece async for piece in running.pieces()])
-    return Choice(running.index, text, running.finished)
+    return Choice(running.index, text, running.finished, running.calls)
 
 
 async def _merged(running: Sequence[Running]) -> AsyncGenerator[tuple[Running, str | None]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from node.events import Event
-from node.gateway import Costs, Limits, OfferedModel, ServiceSettings, Wanted, serving
+from node.gateway import Costs, Limits, OfferedModel, ServiceSettings, ToolStyle, Wanted, serving
 from node.gateway.keys import Keys, open_keys
 from node.tasks import owned_tasks
 from protocol.errors import JoulemeshError
@@ -35,6 +35,7 @@ class ScriptedAnswer:
     tokens_held: int = 0
     tokens_out: int = 0
     finished: str = "length"
+    tool_style: ToolStyle | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _stream: AsyncGenerator[str] | None = None
 
@@ -84,7 +85,9 @@ class ScriptedMarket:
         if self.refusal is not None:
             raise self.refusal
         self.asked.append((owner, wanted))
-        self.answers.append(ScriptedAnswer(self, f"{len(self.answers):032x}", wanted))
+        answer = ScriptedAnswer(self, f"{len(self.answers):032x}", wanted)
+        answer.tool_style = ToolStyle.TAGGED if wanted.tools else None
+        self.answers.append(answer)
         return self.answers[-1]
 
     def receipt(self, identity: str) -> Path:
