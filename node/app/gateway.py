@@ -50,6 +50,7 @@ async def gateway_keys(data_dir: Path) -> AsyncIterator[Keys]:
 def settings_of(config: GatewayConfig) -> ServiceSettings:
     """How the settings say that it serves."""
     return ServiceSettings(
+        folder=config.data_dir / "gateway" / "files",
         host=config.host,
         port=config.port,
         names=config.names,

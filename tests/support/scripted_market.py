@@ -120,7 +120,7 @@ async def gateway(folder: Path, **settings: object) -> AsyncIterator[Gateway]:
     market, heard = ScriptedMarket(folder), list[Event]()
     bounds = settings.pop("bounds", Limits())
     async with open_keys(folder / "keys.sqlite3", lambda: NOW) as keys, owned_tasks() as tasks:
-        given = ServiceSettings(bounds=bounds, **settings)  # type: ignore[arg-type]
+        given = ServiceSettings(folder=folder / "files", bounds=bounds, **settings)  # type: ignore[arg-type]
         serve = serving(market, keys, given, tasks=tasks, clock=lambda: NOW, events=heard.append)
         async with serve as url, aiohttp.ClientSession() as http:
             yield Gateway(market, keys, url, http, heard)
