@@ -48,7 +48,7 @@ class ScriptedAnswer:
         return self._stream
 
     async def _words(self) -> AsyncGenerator[str]:
-        for word in self.market.words:
+        for word in self.market.by_prompt.get(_last(self.wanted), self.market.words):
             if isinstance(word, JoulemeshError):
                 raise word
             if isinstance(word, asyncio.Event):
@@ -73,7 +73,11 @@ class ScriptedMarket:
 
     folder: Path
     words: Sequence[str | asyncio.Event | JoulemeshError] = ("Once ", "upon ", "a ", "time")
+    by_prompt: dict[str, Sequence[str | asyncio.Event | JoulemeshError]] = field(default_factory=dict)
+    """Words for questions that end so, instead."""
     refusal: JoulemeshError | None = None
+    refused_once: dict[str, JoulemeshError] = field(default_factory=dict)
+    """By the end of the question."""
     asked: list[tuple[str, Wanted]] = field(default_factory=list)
     """Owners, and what they wanted."""
     answers: list[ScriptedAnswer] = field(default_factory=list)
@@ -84,6 +88,8 @@ class ScriptedMarket:
     async def plan(self, wanted: Wanted, *, owner: str) -> ScriptedAnswer:
         if self.refusal is not None:
             raise self.refusal
+        if (error := self.refused_once.pop(_last(wanted), None)) is not None:
+            raise error
         self.asked.append((owner, wanted))
         answer = ScriptedAnswer(self, f"{len(self.answers):032x}", wanted)
         answer.tool_style = ToolStyle.TAGGED if wanted.tools else None
@@ -92,6 +98,10 @@ class ScriptedMarket:
 
     def receipt(self, identity: str) -> Path:
         return self.folder / f"{identity}.json"
+
+
+def _last(wanted: Wanted) -> str:
+    return wanted.messages[-1].content if wanted.messages else str(wanted.raw)
 
 
 @dataclass
