@@ -57,6 +57,7 @@ def settings_of(config: GatewayConfig) -> ServiceSettings:
         origins=config.origins,
         most_body=config.max_body_kib * 1024,
         most_connections=config.connections,
+        moderation=config.moderation,
         bounds=bounds_of(config),
     )
 

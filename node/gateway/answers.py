@@ -14,6 +14,7 @@ from node.gateway.answering import Answer, Market
 from node.gateway.entrance import Caller, Entrance
 from node.gateway.keys import Hold, Keys
 from node.gateway.limits import Limits
+from node.gateway.moderation import Moderate
 from node.gateway.refusals import refusal_of
 from node.gateway.replies import DONE, Choice, Reply, Usage, event
 from node.gateway.stops import Stops
@@ -82,6 +83,7 @@ class Answers:
 
     Args:
         bounds: what holds for every request.
+        moderate: says which may be answered.
         tasks: own the settling of answers.
         clock: Unix seconds.
     """
@@ -93,6 +95,7 @@ class Answers:
         entrance: Entrance,
         *,
         bounds: Limits,
+        moderate: Moderate,
         tasks: Tasks,
         clock: Clock,
         events: Events,
@@ -102,6 +105,7 @@ class Answers:
         self._keys = keys
         self._entrance = entrance
         self._bounds = bounds
+        self._moderate = moderate
         self._tasks = tasks
         self._clock = clock
         self._events = events
@@ -129,6 +133,7 @@ class Answers:
             caller.key.require_model(wanted.model)
             limits = limits.narrowed(caller.key.terms.limits)
         wanted = replace(wanted, limits=limits.narrowed(wanted.limits))
+        await self._moderate(wanted)
         try:
             for index in range(wanted.choices):
                 seed = None if wanted.seed is None else (wanted.seed + index) % 2**63

@@ -36,6 +36,7 @@ from node.gateway.entrance import CALLER, Entrance, read_body
 from node.gateway.guests import HEAD_S, Guest, Guests
 from node.gateway.keys import Keys
 from node.gateway.limits import Limits
+from node.gateway.moderation import moderation
 from node.gateway.refusals import ApiError, refusal_of
 from node.gateway.replies import model_list
 from node.gateway.shelf import Shelf
@@ -75,6 +76,8 @@ class ServiceSettings:
     """Seconds for the head of a request."""
     read_s: float = READ_S
     """Seconds in which a reader has to make room for what comes next."""
+    moderation: str | None = None
+    """Who says which requests may be answered: a URL, or a command; None for nobody."""
     bounds: Limits = field(default_factory=Limits)
     """What holds for every request, whoever asks."""
 
@@ -236,6 +239,7 @@ async def serving(
         keys,
         entrance,
         bounds=settings.bounds,
+        moderate=moderation(settings.moderation),
         tasks=tasks,
         clock=clock,
         events=events,

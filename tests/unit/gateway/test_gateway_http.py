@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -399,3 +401,16 @@ async def test_tools_are_called(door: Gateway) -> None:
     ]
     assert (await door.ask(tools=[tool], messages=turns))[0] == 200
     assert door.market.asked[-1][1].messages[1].calls[0].name == "weather"
+
+
+SAYS = "import json, sys; print(json.dumps({'flagged': 'bomb' in json.load(sys.stdin)['input'][-1], 'reason': 'no'}))"
+
+
+async def test_somebody_else_says_what_may_be_asked(tmp_path: Path) -> None:
+    async with gateway(tmp_path, moderation=shlex.join([sys.executable, "-c", SAYS])) as door:
+        assert code_of(await door.ask("/completions", prompt="a bomb")) == (400, "content_policy_violation", "prompt")
+        assert (await door.ask())[0] == 200
+    for nobody in ("false", "/no/such/command", "http://127.0.0.1:9/check", f"{sys.executable} -c 'print(1)'"):
+        async with gateway(tmp_path, moderation=nobody) as door:
+            assert code_of(await door.ask())[:2] == (503, "moderation_unavailable")
+            assert not door.market.asked
