@@ -20,7 +20,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # A file's tests stay together, for they share what is slow to start.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash soak clean
+.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash soak sdks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -86,6 +86,11 @@ twins: .venv/installed-dev contracts ## The Python rules and the contract, at le
 
 soak: .venv/installed-dev ## The tests of whole markets that take a minute each, and every page's commands as printed (about ten minutes)
 	@SOAK=1 $(BIN)/python -m pytest -q $(PARALLEL) -m long
+
+sdks: ## Fetch clients of OpenAI's API into runs/sdks, which the gateway is tried with: LiteLLM, LangChain, OpenAI's own
+	@mkdir -p runs/sdks && python3 -m venv runs/sdks/venv
+	@runs/sdks/venv/bin/pip install --quiet openai litellm langchain-openai
+	@cd runs/sdks && npm install --silent --ignore-scripts --no-save --prefix . openai
 
 crash: .venv/installed-dev ## The ledger killed at every write and at 200 random moments under load, on SQLite and PostgreSQL (minutes)
 	@CRASH=long $(BIN)/python -m pytest -q -s --timeout 7200 tests/integration/ledger/test_ledger_kills.py

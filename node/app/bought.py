@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from node.app.client import Client
 from node.app.continuing import Earlier
@@ -15,10 +18,11 @@ from node.app.execution import Execution
 from node.app.models import Text
 from node.app.offered import OfferedModels
 from node.app.planning import Request
-from node.app.prompt import ChatMessage, Prompt
+from node.app.prompt import TOOL, ChatMessage, Prompt
 from node.app.requirements import OPERATIONS
 from node.app.warm import Held, Warm, without_stop
-from node.gateway import Costs, OfferedModel, Wanted
+from node.gateway import Costs, OfferedModel, ToolStyle, Turn, Wanted, style_of
+from protocol.errors import ConfigurationError
 from protocol.ids import ModelManifest
 from protocol.terms import SamplingTerms
 
@@ -36,6 +40,7 @@ class _Asked:
     written: str
     ids: tuple[int, ...]
     held: Held | None
+    tool_style: ToolStyle | None
 
 
 class BoughtAnswers:
@@ -89,18 +94,23 @@ class BoughtAnswers:
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
         if wanted.raw is not None:
-            prompt, template = Prompt(raw=wanted.raw), None
+            prompt, template, style = Prompt(raw=wanted.raw), None, None
             written = wanted.raw
         else:
-            prompt = Prompt(messages=tuple(ChatMessage(turn.role, turn.content) for turn in wanted.messages))
+            prompt = Prompt(messages=tuple(map(_message, wanted.messages)))
             template = text.template()
+            style = None if template is None else style_of(template.source)
+            if wanted.tools and style is None:
+                raise ConfigurationError("this model's chat template tells it of no tools", code="tools")
             if template is None:
                 written = plain_turns(prompt.messages)
             else:
-                written = await asyncio.to_thread(template.render, prompt.messages)
+                written = await asyncio.to_thread(template.render, prompt.messages, wanted.tools)
         held = self._warm.take(owner, manifest.root, written)
         ids = await asyncio.to_thread(_ids, text, written, held, whole=template is None)
-        return _Asked(prompt=prompt, written=written, ids=tuple(ids), held=held)
+        return _Asked(
+            prompt=prompt, written=written, ids=tuple(ids), held=held, tool_style=style if wanted.tools else None
+        )
 
     async def keep(self, answer: BoughtAnswer) -> tuple[Path, ...]:
         """Write the receipts of an answer's sessions."""
@@ -140,6 +150,7 @@ class BoughtAnswer:
         self.asked = asked
         self.text = text
         self.owner = owner
+        self.tool_style = asked.tool_style
         self.said = ""
         """The answer as its reader has it, who sends it again with the next question."""
         self._market = market
@@ -191,6 +202,20 @@ class BoughtAnswer:
             micro=sum(sum(each.paid) for each in job.results) + job.fees_micro + claimed,
             receipts=await self._market.keep(self),
         )
+
+
+def _message(turn: Turn) -> ChatMessage:
+    """As a template takes it: arguments as objects, since templates write them as JSON."""
+    more: list[tuple[str, Any]] = []
+    if turn.calls:
+        calls = [each.to_json() for each in turn.calls]
+        for each in calls:
+            with suppress(ValueError):
+                each["function"]["arguments"] = json.loads(each["function"]["arguments"])
+        more.append(("tool_calls", calls))
+    if turn.role == TOOL:
+        more.append(("tool_call_id", turn.answers))
+    return ChatMessage(turn.role, turn.content, tuple(more))
 
 
 async def _over(held: Held) -> Earlier | None:

@@ -43,8 +43,11 @@ class ChatTemplate:
     source: str
     special_tokens: Mapping[str, str]
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt that asks for the assistant's answer. Takes some 0.15 s: a process of its own renders it.
+
+        Args:
+            tools: that the model may call, as the template takes them.
 
         Raises:
             ConfigurationError: the template refuses the messages, such as two of the user's in a row.
@@ -55,8 +58,8 @@ class ChatTemplate:
                 "template": self.source,
                 "variables": {
                     **self.special_tokens,
-                    "messages": [{"role": each.role, "content": each.content} for each in messages],
-                    "tools": None,
+                    "messages": [each.to_template() for each in messages],
+                    "tools": list(tools) or None,
                     "documents": None,
                     "add_generation_prompt": True,
                 },

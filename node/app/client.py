@@ -21,7 +21,8 @@ from node.app.clock import clock
 from node.app.execution import Execution
 from node.app.known_names import KnownNames
 from node.app.looking import look
-from node.app.models import Text, fetch_manifest, fetch_tokenizer, kept_manifest
+from node.app.meant_models import MeantModels
+from node.app.models import Text
 from node.app.peers import open_peers
 from node.app.planning import JobPlan, Market, Request
 from node.app.receipts import Kept, keep_bundle, make_bundle
@@ -30,7 +31,7 @@ from node.app.shunned import address_of, shunned
 from node.app.stakes import stakes_by
 from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
 from node.config import ClientConfig
-from node.events import Events, Namesakes
+from node.events import Events
 from node.file_limit import raise_file_limit
 from node.peers import StoredMemory
 from node.pipeline.buying.client import JobClient
@@ -40,21 +41,14 @@ from node.pipeline.vouchers import VoucherStore
 from node.ports import Randomness, VenueRules, Worker
 from node.worker import ThreadWorker
 from protocol.choice import (
-    MOST_NAMED,
-    choose_model,
     covers,
     covers_some_model,
     covers_twice,
-    likely,
-    namesakes,
-    silent,
 )
 from protocol.errors import LocalError
-from protocol.ids import ModelManifest, ModelRoot, checksum_address
+from protocol.ids import ModelManifest, checksum_address
 from protocol.metering import reserved_caps
-from protocol.no_route import none_answers
 from protocol.offer import Offer
-from protocol.peer_id import peer_id_of
 from protocol.routes import NoRouteError, Route
 from protocol.settlement import Account
 from protocol.signing import SigningKey
@@ -72,10 +66,8 @@ STANDBYS_S = 1.0
 """More, for offers of nodes that could stand by."""
 ASK_AGAIN_S = 0.5
 """Seconds without an offer after which peers are asked for their books."""
-HOLDERS_S = 10.0
-"""For somebody to answer who might have a model's manifest."""
-MOST_LYING = 4
-"""Models that are passed over because their offers give them another name than their own."""
+RECLAIM_EVERY_S = 5.0
+"""Seconds in which a client with many jobs looks once at what earlier ones left open."""
 
 
 class Client:
@@ -102,14 +94,11 @@ class Client:
         self._events = events
         self._worker = worker
         self._randomness = randomness
-        self._cache = config.data_dir / "models"
         self._names = KnownNames(config.data_dir / "models" / "names.json")
         self._journals: dict[bytes, VoucherStore] = {}
-        self._manifests: dict[bytes, ModelManifest] = {}
-        self._texts: dict[bytes, Text] = {}
+        self._models = MeantModels(join, config.data_dir / "models", events)
         self._busy = BusyNodes(clock, events)
-        self._told: set[bytes] = set()
-        """Roots of models whose namesakes were told of."""
+        self._reclaimed_s = -RECLAIM_EVERY_S
 
     def log(self, what: str) -> LedgerClient:
         """The ledger with its log, for what only that has. Raises ConfigurationError for another venue."""
@@ -185,65 +174,15 @@ class Client:
     async def model(self, name: str | None) -> ModelManifest:
         """The model that is meant by a name or the beginning of a root; by None, the only one that can be served.
 
-        Raises:
-            NoRouteError: nobody offers it, or nobody who does answers.
-            ConfigurationError: several are meant.
-            DishonestError, UnreachableError: no provider hands out its manifest.
+        Raises as `MeantModels.model`.
         """
-        network, _ = await self._join()
         used = self._names.roots()
         offers = await self.offers(enough=lambda found: covers(found, name, used=used))
-        lying: set[bytes] = set()
-        for _ in range(MOST_LYING):
-            truthful = [offer for offer in offers if offer.model not in lying]
-            root = choose_model(truthful, name, used=used, merit=network.merits.of)
-            manifest = await self._manifest(root)
-            if name is None or manifest.name == name or root.hex().startswith(name.lower()):
-                break
-            lying.add(root)  # its offers give it a name that is not its own
-        else:
-            raise NoRouteError(
-                f"those who offer a model {name!r} offer others under its name",
-                code="no-offers",
-                hint="choose one with --model, by the beginning of its root: `joule offers` lists them",
-            )
-        self._tell_namesakes(manifest, offers)
-        return manifest
-
-    async def _manifest(self, root: ModelRoot) -> ModelManifest:
-        if root not in self._manifests:
-            manifest = kept_manifest(root, self._cache)
-            if manifest is None:
-                network, _ = await self._join()
-                manifest = await fetch_manifest(network.host, await self._holders(root), root, self._cache)
-            self._manifests[root] = manifest
-        return self._manifests[root]
-
-    def _tell_namesakes(self, manifest: ModelManifest, offers: Sequence[Offer]) -> None:
-        others = namesakes(offers, manifest.name, manifest.root)
-        if others and manifest.root not in self._told:
-            self._told.add(manifest.root)
-            shown = tuple(root.hex()[:12] for root in others[:MOST_NAMED])
-            self._events(Namesakes(model=manifest.name, root=manifest.root.hex()[:12], others=shown, count=len(others)))
+        return await self._models.model(name, offers, used)
 
     async def text(self, manifest: ModelManifest) -> Text:
         """A model's tokenizer, for one prompt and its answer. Raises DishonestError, ModelError, UnreachableError."""
-        root = manifest.root
-        if root not in self._texts:
-            network, _ = await self._join()
-            self._texts[root] = await fetch_tokenizer(network.host, await self._holders(root), manifest, self._cache)
-        return self._texts[root].again()
-
-    async def _holders(self, root: ModelRoot) -> list[str]:
-        """Peer ids of nodes that offer a model and answer. Raises NoRouteError."""
-        network, _ = await self._join()
-        offers = network.book.offers(root)
-        asked = likely(offers, network.merits.of)
-        round_trips = await network.round_trips(asked, patience_s=HOLDERS_S, enough=bool)
-        if not round_trips:
-            raise none_answers(silent(offers))
-        best_first = sorted(round_trips, key=lambda each: (-network.merits.of(each), round_trips[each]))
-        return [peer_id_of(public_key) for public_key in best_first]
+        return await self._models.text(manifest)
 
     # Jobs
 
@@ -256,11 +195,16 @@ class Client:
         require_routable(self.config)
         await self.ledger.connect()
         self.ledger.forks.require_none()
-        await self.reclaim()
+        now_s = asyncio.get_running_loop().time()
+        if is_new := now_s - self._reclaimed_s >= RECLAIM_EVERY_S:
+            self._reclaimed_s = now_s
+            await self.reclaim()
         await self.ledger.require_witnessed()
         rules, seen = await self.ledger.rules(), self.ledger.last_seen(self.key.address)
         free = seen.free if seen is not None else 0
         if free < LEAST_CAP + OPERATIONS * rules.fee:  # somebody may have paid in since
+            if not is_new:
+                await self.reclaim()
             free = (await self.balance()).free
         require_funds(LEAST_CAP, rules, free)
         return rules, free

@@ -50,12 +50,14 @@ async def gateway_keys(data_dir: Path) -> AsyncIterator[Keys]:
 def settings_of(config: GatewayConfig) -> ServiceSettings:
     """How the settings say that it serves."""
     return ServiceSettings(
+        folder=config.data_dir / "gateway" / "files",
         host=config.host,
         port=config.port,
         names=config.names,
         origins=config.origins,
         most_body=config.max_body_kib * 1024,
         most_connections=config.connections,
+        moderation=config.moderation,
         bounds=bounds_of(config),
     )
 

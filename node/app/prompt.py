@@ -6,14 +6,18 @@ All that can be known to be wrong without a model is refused here, before anybod
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from protocol.errors import ConfigurationError, MalformedError
 from protocol.strict_json import require_shallow
 
-__all__ = ["MAX_PROMPT_BYTES", "ROLES", "ChatMessage", "Prompt", "load_messages"]
+__all__ = ["MAX_PROMPT_BYTES", "ROLES", "TOOL", "ChatMessage", "Prompt", "load_messages"]
 
 ROLES = ("system", "user", "assistant")
+TOOL = "tool"
+"""The role of what a tool said, where a model calls tools."""
 MAX_PROMPT_BYTES = 4 * 1024 * 1024
 """More than any context holds, over all turns together."""
 MAX_MESSAGES = 4096
@@ -28,8 +32,14 @@ class ChatMessage:
     """One turn of a conversation."""
 
     role: str
-    """One of `ROLES`."""
+    """One of `ROLES`, or `TOOL`."""
     content: str
+    more: tuple[tuple[str, Any], ...] = ()
+    """What templates that know tools are told besides, such as ``tool_calls``."""
+
+    def to_template(self) -> Mapping[str, Any]:
+        """As templates take it."""
+        return {"role": self.role, "content": self.content, **dict(self.more)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +69,9 @@ class Prompt:
             raise _wrong(f"the prompt has more than {MAX_PROMPT_BYTES} bytes", hint="shorten it")
         for number, message in enumerate(self.messages, 1):
             _check_turn(number, message)
-        if not texts[-1].strip():
+        if not texts[-1].strip() and not (self.messages and self.messages[-1].more):
             raise _wrong("the prompt is empty", hint="write something to ask")
-        if self.messages and self.messages[-1].role != "user":
+        if self.messages and self.messages[-1].role not in ("user", TOOL):
             raise _wrong(f"the last message is the {self.messages[-1].role}'s", hint="end with what the user asks")
 
     @property
@@ -103,11 +113,11 @@ def _message(number: int, value: object) -> ChatMessage:
 
 
 def _check_turn(number: int, message: ChatMessage) -> None:
-    if message.role not in ROLES:
+    if message.role not in (*ROLES, TOOL):
         raise _wrong(f"message {number} has the role {message.role[:40]!r}", hint=f"roles are {', '.join(ROLES)}")
     if message.role == "system" and number > 1:
         raise _wrong(f"message {number} is the system's", hint="only the first message may be the system's")
-    if not message.content.strip():
+    if not message.content.strip() and not message.more:
         raise _wrong(f"message {number} ({message.role}) is empty", hint="write something, or leave it out")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from node.config import shared
 from node.config.client import ClientConfig
 from node.law_settings import Words
-from node.setting_kinds import Whole
+from node.setting_kinds import Text, Whole
 from node.settings import setting
 
 __all__ = ["GatewayConfig"]
@@ -57,6 +57,14 @@ class GatewayConfig(ClientConfig):
         table="gateway",
         default=1_024,
         about="Connections at once; one more is turned away.",
+    )
+    moderation: str | None = setting(
+        Text("a URL, or a command with its arguments", metavar="URL|COMMAND"),
+        table="gateway",
+        default=None,
+        example='"https://moderation.example.org/check"',
+        about="Whom to ask about each request before it is answered: it is told the texts in JSON, and says whether "
+        "they are flagged. Where it does not answer, nothing is answered.",
     )
 
     log_level: str = shared.log_level("info")

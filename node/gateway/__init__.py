@@ -1,7 +1,7 @@
 """A front door that speaks OpenAI's API: HTTP in, what is wanted of a market out. It knows no market.
 
-Reading order: `refusals`, `reading`, `limits`, `wanted`, `answering` (what a market is here), `replies`, `keys`,
-`entrance`, `answers`, `service`. `node.app.gateway` joins it with a client.
+Reading order: `refusals`, `reading`, `limits`, `tools`, `wanted`, `answering` (what a market is here), `replies`,
+`keys`, `entrance`, `answers`, `shelf`, `batches`, `service`. `node.app.gateway` joins it with a client.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from node.gateway.answering import Answer, Costs, Market, OfferedModel
 from node.gateway.limits import Limits
 from node.gateway.service import Service, ServiceSettings, serving
+from node.gateway.tools import ToolStyle, style_of
 from node.gateway.wanted import Turn, Wanted
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "OfferedModel",
     "Service",
     "ServiceSettings",
+    "ToolStyle",
     "Turn",
     "Wanted",
     "serving",
+    "style_of",
 ]

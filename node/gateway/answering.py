@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from node.gateway.tools import ToolStyle
 from node.gateway.wanted import Wanted
 
 __all__ = ["Answer", "Costs", "Market", "OfferedModel"]
@@ -78,6 +79,10 @@ class Answer(Protocol):
     @property
     def reserved_micro(self) -> int:
         """Micro-units: the most that it can cost."""
+
+    @property
+    def tool_style(self) -> ToolStyle | None:
+        """How its model writes calls of tools; None where none were offered."""
 
     @property
     def finished(self) -> str:

@@ -14,9 +14,11 @@ from node.gateway.answering import Answer, Market
 from node.gateway.entrance import Caller, Entrance
 from node.gateway.keys import Hold, Keys
 from node.gateway.limits import Limits
+from node.gateway.moderation import Moderate
 from node.gateway.refusals import refusal_of
 from node.gateway.replies import DONE, Choice, Reply, Usage, event
 from node.gateway.stops import Stops
+from node.gateway.tools import ToolCall, ToolCalls
 from node.gateway.wanted import Wanted
 from node.ports import Clock
 from node.tasks import Tasks
@@ -43,11 +45,14 @@ class Running:
         self.asked_s = asked_s
         self.first_s: float | None = None
         self.last_s = asked_s
+        self.calls: tuple[ToolCall, ...] = ()
+        """Of tools, once it is over."""
         self._wanted = wanted
 
     async def pieces(self) -> AsyncIterator[str]:
         """Its text as it comes, as far as the request wants it. Raises JoulemeshError where it breaks off."""
-        stops = Stops(self._wanted.stop)
+        stops, style = Stops(self._wanted.stop), self.answer.tool_style
+        tools = None if style is None else ToolCalls(style, self._wanted.tool_names)
         if self._wanted.echo and self._wanted.raw:
             yield self._wanted.raw
         try:
@@ -55,17 +60,22 @@ class Running:
                 self.last_s = time.monotonic()
                 if self.first_s is None:
                     self.first_s = self.last_s
-                if text := stops.take(piece):
+                text = stops.take(piece)
+                if text := text if tools is None else tools.take(text):
                     yield text
                 if stops.found:
-                    self.finished = "stop"
-                    return
+                    break
         except JoulemeshError as error:
             self.finished = error.code
             raise
-        if text := stops.rest():
+        text = stops.rest()
+        if tools is not None:
+            text = tools.take(text)
+            rest, self.calls = tools.end()
+            text += rest
+        if text:
             yield text
-        self.finished = self.answer.finished
+        self.finished = "tool_calls" if self.calls else "stop" if stops.found else self.answer.finished
 
 
 class Answers:
@@ -73,6 +83,7 @@ class Answers:
 
     Args:
         bounds: what holds for every request.
+        moderate: says which may be answered.
         tasks: own the settling of answers.
         clock: Unix seconds.
     """
@@ -84,6 +95,7 @@ class Answers:
         entrance: Entrance,
         *,
         bounds: Limits,
+        moderate: Moderate,
         tasks: Tasks,
         clock: Clock,
         events: Events,
@@ -93,6 +105,7 @@ class Answers:
         self._keys = keys
         self._entrance = entrance
         self._bounds = bounds
+        self._moderate = moderate
         self._tasks = tasks
         self._clock = clock
         self._events = events
@@ -120,6 +133,7 @@ class Answers:
             caller.key.require_model(wanted.model)
             limits = limits.narrowed(caller.key.terms.limits)
         wanted = replace(wanted, limits=limits.narrowed(wanted.limits))
+        await self._moderate(wanted)
         try:
             for index in range(wanted.choices):
                 seed = None if wanted.seed is None else (wanted.seed + index) % 2**63
@@ -240,7 +254,9 @@ class Answers:
 
 def _shown(reply: Reply, running: Running, text: str | None) -> bytes:
     """A piece of an answer; None is its end."""
-    return reply.last(running.index, running.finished) if text is None else reply.piece(running.index, text)
+    if text is not None:
+        return reply.piece(running.index, text)
+    return reply.calls(running.index, running.calls) + reply.last(running.index, running.finished)
 
 
 def _usage(running: Sequence[Running]) -> Usage:
@@ -254,7 +270,7 @@ def _receipts(running: Sequence[Running]) -> dict[str, str]:
 
 async def _read(running: Running) -> Choice:
     text = "".join([piece async for piece in running.pieces()])
-    return Choice(running.index, text, running.finished)
+    return Choice(running.index, text, running.finished, running.calls)
 
 
 async def _merged(running: Sequence[Running]) -> AsyncGenerator[tuple[Running, str | None]]:

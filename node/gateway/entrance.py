@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
+from multidict import MultiDictProxy
 
 from node.gateway.keys import Key, Keys
 from node.gateway.refusals import ApiError
 
-__all__ = ["BODY_S", "Caller", "Entrance", "is_loopback", "read_body"]
+T = TypeVar("T")
+
+__all__ = ["BODY_S", "CALLER", "Caller", "Entrance", "is_loopback", "read_body", "read_form"]
 
 BODY_S = 30.0
 """Seconds for a whole body."""
@@ -38,6 +42,10 @@ class Caller:
     def owner(self) -> str:
         """Whose answers theirs are."""
         return "" if self.key is None else self.key.id
+
+
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+"""Who asks, in a request that was let in."""
 
 
 class Entrance:
@@ -122,14 +130,23 @@ async def read_body(request: web.Request) -> bytes:
         raise ApiError(
             415, "send JSON, as application/json", kind="invalid_request_error", code="unsupported_media_type"
         )
-    return await bounded_body(request)
+    return await _bounded(request.read())
 
 
-async def bounded_body(request: web.Request) -> bytes:
-    """The body of a request, whatever it is. Raises ApiError for one that is too large or too slow."""
+async def read_form(request: web.Request) -> MultiDictProxy[str | bytes | bytearray | web.FileField]:
+    """The fields of a form with a file. Raises ApiError as `read_body`."""
+    if request.content_type != "multipart/form-data":
+        raise ApiError(415, "send a form", kind="invalid_request_error", code="unsupported_media_type")
+    try:
+        return await _bounded(request.post())
+    except ValueError:
+        raise ApiError(400, "the form is not whole", kind="invalid_request_error", code="invalid_body") from None
+
+
+async def _bounded(reading: Coroutine[Any, Any, T]) -> T:
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.read()
+            return await reading
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(
             413, "the body is larger than this gateway takes", kind="invalid_request_error", code="body_too_large"

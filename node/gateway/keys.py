@@ -211,6 +211,16 @@ class Keys:
         key.require_good(self._clock())
         return key
 
+    async def good(self, identity: str) -> Key:
+        """A key by its id. Raises ApiError where it is good for nothing."""
+        async with self._transaction() as connection:
+            row = (await connection.execute(_with_holds().where(_KEYS.c.id == identity))).first()
+        if row is None:
+            raise _wrong_key("there is no such API key")
+        key = _key(row)
+        key.require_good(self._clock())
+        return key
+
     async def hold(self, key: Key | None, micro: int) -> Hold:
         """Hold the most that an answer can cost. Raises ApiError where the key's budget leaves less."""
         if key is None:

@@ -80,6 +80,8 @@ def refusal_of(error: JoulemeshError) -> ApiError:
             return ApiError(503, "the gateway's own balance is too low for this", kind="server_error", code=code)
         case ConfigurationError(code="prompt" | "chat-template") | ModelError():
             return invalid("messages", message, code=code)
+        case ConfigurationError(code="tools"):
+            return unsupported("tools", message)
         case ConfigurationError():
             return invalid(None, message, code=code)
         case RefusedError(retry_s=int(retry_s)) if retry_s:

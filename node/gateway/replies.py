@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.gateway.answering import OfferedModel
+from node.gateway.tools import ToolCall
 
 __all__ = ["DONE", "Choice", "Reply", "Usage", "event", "model_list"]
 
@@ -39,6 +40,7 @@ class Choice:
     index: int
     text: str
     finished: str
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class Reply:
     def _whole(self, choice: Choice) -> dict[str, Any]:
         if not self.is_chat:
             return {"text": choice.text, "finish_reason": choice.finished}
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+        if choice.calls:
+            message["tool_calls"] = [call.to_json() for call in choice.calls]
+            message["content"] = choice.text or None
         return {"message": message, "finish_reason": choice.finished}
 
     def first(self, index: int) -> bytes:
@@ -74,6 +79,11 @@ class Reply:
     def piece(self, index: int, text: str) -> bytes:
         """A chunk of an answer."""
         return self._chunk(index, {"content": text}, None) if self.is_chat else self._text(index, text, None)
+
+    def calls(self, index: int, calls: Sequence[ToolCall]) -> bytes:
+        """A chunk with all calls of tools; empty where there are none."""
+        shown = [{"index": number, **call.to_json()} for number, call in enumerate(calls)]
+        return self._chunk(index, {"tool_calls": shown}, None) if calls else b""
 
     def last(self, index: int, finished: str) -> bytes:
         """The chunk that says why an answer ended."""

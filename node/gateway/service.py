@@ -4,6 +4,8 @@
 GET     /v1/models                 what can be asked for now, with price, joules, places and licence
 POST    /v1/chat/completions       an answer to a conversation, whole or streamed
 POST    /v1/completions            a text that goes on, likewise
+POST    /v1/files                  a file of requests; GET lists them, and shows, hands out or (DELETE) forgets one
+POST    /v1/batches                answers to a file of requests, later; GET lists and shows, POST .../cancel ends one
 GET     /v1/receipts/<id>          the receipt of an answer, as `joule receipt verify` reads it
 ======  =========================  ========================================================================
 
@@ -20,6 +22,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
@@ -27,12 +30,16 @@ from aiohttp.web_protocol import RequestPayloadError
 from node.events import Events, GatewayReady, RequestRefused
 from node.gateway.answering import Market
 from node.gateway.answers import READ_S, Answers
-from node.gateway.entrance import Caller, Entrance, read_body
+from node.gateway.batches import Batches
+from node.gateway.desk import Desk
+from node.gateway.entrance import CALLER, Entrance, read_body
 from node.gateway.guests import HEAD_S, Guest, Guests
 from node.gateway.keys import Keys
 from node.gateway.limits import Limits
+from node.gateway.moderation import moderation
 from node.gateway.refusals import ApiError, refusal_of
 from node.gateway.replies import model_list
+from node.gateway.shelf import Shelf
 from node.gateway.wanted import read_chat, read_completion
 from node.ports import Clock
 from node.tasks import Tasks
@@ -44,7 +51,6 @@ _IDLE_S = 75.0
 _MAX_HEAD_LINE_BYTES = 8 * 1024
 _MAX_HEADERS = 96
 _RECEIPT_ID = re.compile("[0-9a-f]{32}")
-_CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 _log = logging.getLogger(__name__)
 
@@ -55,6 +61,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ServiceSettings:
     """How a gateway serves."""
 
+    folder: Path
+    """Where callers' files are kept."""
     host: str = "127.0.0.1"
     port: int = 0
     names: tuple[str, ...] = ()
@@ -68,6 +76,8 @@ class ServiceSettings:
     """Seconds for the head of a request."""
     read_s: float = READ_S
     """Seconds in which a reader has to make room for what comes next."""
+    moderation: str | None = None
+    """Who says which requests may be answered: a URL, or a command; None for nobody."""
     bounds: Limits = field(default_factory=Limits)
     """What holds for every request, whoever asks."""
 
@@ -75,7 +85,16 @@ class ServiceSettings:
 class Service:
     """The handlers."""
 
-    def __init__(self, market: Market, keys: Keys, entrance: Entrance, answers: Answers, events: Events) -> None:
+    def __init__(
+        self,
+        market: Market,
+        keys: Keys,
+        entrance: Entrance,
+        answers: Answers,
+        desk: Desk,
+        events: Events,
+    ) -> None:
+        self._desk = desk
         self._market = market
         self._keys = keys
         self._entrance = entrance
@@ -90,6 +109,7 @@ class Service:
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_post("/v1/completions", self.completion)
         app.router.add_get("/v1/receipts/{id}", self.receipt)
+        self._desk.add_to(app.router)
         return app
 
     async def models(self, _request: web.Request) -> web.Response:
@@ -105,11 +125,11 @@ class Service:
         )
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._answers.give(request, read_chat(await read_body(request), request.headers), request[_CALLER])
+        return await self._answers.give(request, read_chat(await read_body(request), request.headers), request[CALLER])
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         wanted = read_completion(await read_body(request), request.headers)
-        return await self._answers.give(request, wanted, request[_CALLER])
+        return await self._answers.give(request, wanted, request[CALLER])
 
     async def receipt(self, request: web.Request) -> web.StreamResponse:
         identity = request.match_info["id"]
@@ -120,7 +140,7 @@ class Service:
             raise unknown
         await self._answers.settled(identity)
         file = self._market.receipt(identity)
-        if not await self._keys.owns(request[_CALLER].key, identity) or not await asyncio.to_thread(file.is_file):
+        if not await self._keys.owns(request[CALLER].key, identity) or not await asyncio.to_thread(file.is_file):
             raise unknown
         return web.FileResponse(file, headers={hdrs.CONTENT_TYPE: "application/json"})
 
@@ -146,7 +166,7 @@ class Service:
             self._entrance.require_place(request)
             if request.method == hdrs.METH_OPTIONS and hdrs.ORIGIN in request.headers:
                 return _preflight(request)
-            request[_CALLER] = await self._entrance.admit(request)
+            request[CALLER] = await self._entrance.admit(request)
             response = await handler(request)
             if not response.prepared:
                 response.headers.update(_allowed(request, self._entrance.origins))
@@ -219,12 +239,15 @@ async def serving(
         keys,
         entrance,
         bounds=settings.bounds,
+        moderate=moderation(settings.moderation),
         tasks=tasks,
         clock=clock,
         events=events,
         read_s=settings.read_s,
     )
-    service = Service(market, keys, entrance, answers, events)
+    shelf = Shelf(settings.folder)
+    batches = Batches(shelf, answers, keys, tasks=tasks, clock=clock)
+    service = Service(market, keys, entrance, answers, Desk(shelf, batches, clock), events)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(answers.end)
         runner = web.AppRunner(
@@ -254,6 +277,8 @@ async def serving(
         stack.callback(server.close)
         url = _url_of(settings.host, server.sockets[0].getsockname()[1])
         events(GatewayReady(url=url, key_needed=await entrance.needs_key()))
+        await batches.begin()
+        stack.push_async_callback(batches.end)
         yield url
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from node.gateway.limits import Limits, limits_from_headers, limits_from_parameters
 from node.gateway.reading import Parameters, parse_body
 from node.gateway.refusals import invalid, unsupported
+from node.gateway.tools import ToolCall
 
 __all__ = ["MOST_STOPS", "Turn", "Wanted", "read_chat", "read_completion"]
 
@@ -18,7 +20,9 @@ MOST_CHOICES = 16
 MOST_TOKENS = 1_000_000
 MOST_MESSAGES = 4096
 MOST_TEXT = 4 * 1024 * 1024
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+MOST_TOOLS = 128
+TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,12 @@ class Turn:
     """One message of a conversation."""
 
     role: str
-    """``system``, ``user`` or ``assistant``."""
+    """``system``, ``user``, ``assistant`` or ``tool``."""
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    """Of tools, by the assistant."""
+    answers: str = ""
+    """The call that a tool's word is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,12 @@ class Wanted:
     include_usage: bool = False
     """Whether a stream ends in its usage."""
     limits: Limits = field(default_factory=Limits)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """That the model may call, as templates take them."""
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        return frozenset(each["function"]["name"] for each in self.tools)
 
     @property
     def is_chat(self) -> bool:
@@ -66,11 +80,15 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     most, most_too = given.whole("max_completion_tokens", 1, MOST_TOKENS), given.whole("max_tokens", 1, MOST_TOKENS)
     given.refuse("logprobs", False)
     given.refuse("top_logprobs", 0)
-    given.refuse("tools", [])
-    given.refuse("tool_choice", "none", "auto")
+    tools = _tools(given.take("tools"))
+    choice = given.take("tool_choice")
+    if choice == "none":
+        tools = ()
+    elif choice not in (None, "auto"):
+        raise unsupported("tool_choice", "tool_choice is 'auto' or 'none' here: a model calls what it wants to")
     given.refuse("functions", [])
     given.refuse("function_call", "none", "auto")
-    given.refuse("parallel_tool_calls", True, False)
+    given.refuse("parallel_tool_calls", True)
     given.refuse("response_format", {"type": "text"})
     given.refuse("modalities", ["text"])
     given.refuse("prediction")
@@ -78,7 +96,7 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     given.refuse("reasoning_effort", "none")
     given.refuse("verbosity", "medium")
     given.refuse("web_search_options")
-    return _rest(given, headers, messages=turns, most=most_too if most is None else most)
+    return _rest(given, headers, messages=turns, tools=tools, most=most_too if most is None else most)
 
 
 def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
@@ -154,8 +172,8 @@ def _turns(value: object) -> tuple[Turn, ...]:
     turns = tuple(_turn(f"messages[{number}]", each) for number, each in enumerate(value))
     if sum(len(turn.content) for turn in turns) > MOST_TEXT:
         raise invalid("messages", f"the messages have more than {MOST_TEXT} characters")
-    if turns[-1].role != "user":
-        raise invalid("messages", "the last message is the user's: it is what is answered")
+    if turns[-1].role not in ("user", "tool"):
+        raise invalid("messages", "the last message is the user's, or a tool's: it is what is answered")
     if any(turn.role == "system" for turn in turns[1:]):
         raise invalid("messages", "only the first message may be the system's")
     return turns
@@ -168,14 +186,47 @@ def _turn(shown: str, value: object) -> Turn:
     role = given.text("role", most=32)
     if role not in ROLES:
         raise invalid(f"{shown}.role", f"{shown}.role is one of {', '.join(ROLES)}")
-    content = _content(f"{shown}.content", given.take("content"))
+    calls = _calls(f"{shown}.tool_calls", given.take("tool_calls")) if role == "assistant" else ()
+    answers = given.text("tool_call_id", most=128) or "" if role == "tool" else ""
+    said = given.take("content")
+    content = "" if said is None and calls else _content(f"{shown}.content", said)
     given.refuse("refusal")
-    given.refuse("tool_calls", [])
     given.refuse("annotations", [])
+    given.refuse("tool_calls", [])
+    given.refuse("function_call")
+    given.refuse("audio")
     given.require_all_taken()
-    if not content.strip():
+    if not content.strip() and not calls and role != "tool":
         raise invalid(f"{shown}.content", f"{shown}.content is empty")
-    return Turn(ROLES[role], content)
+    return Turn(ROLES[role], content, calls, answers)
+
+
+def _tools(value: object) -> tuple[Mapping[str, Any], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MOST_TOOLS:
+        raise invalid("tools", f"tools is a list of at most {MOST_TOOLS} tools")
+    for number, each in enumerate(value):
+        match each:
+            case {"type": "function", "function": {"name": str(name), **_rest}} if TOOL_NAME.fullmatch(name):
+                pass
+            case _:
+                raise unsupported(f"tools[{number}]", f"tools[{number}] is no function with a name")
+    return tuple(value)
+
+
+def _calls(shown: str, value: object) -> tuple[ToolCall, ...]:
+    """Calls that a model made before."""
+    if value is None:
+        return ()
+    found = []
+    for each in value if isinstance(value, list) else [None]:
+        match each:
+            case {"id": str(identity), "function": {"name": str(name), "arguments": str(arguments)}}:
+                found.append(ToolCall(identity, name, arguments))
+            case _:
+                raise invalid(shown, f"{shown} is a list of calls, each with an id, a name and arguments")
+    return tuple(found)
 
 
 def _content(shown: str, value: object) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from node.events import Event
-from node.gateway import Costs, Limits, OfferedModel, ServiceSettings, Wanted, serving
+from node.gateway import Costs, Limits, OfferedModel, ServiceSettings, ToolStyle, Wanted, serving
 from node.gateway.keys import Keys, open_keys
 from node.tasks import owned_tasks
 from protocol.errors import JoulemeshError
@@ -35,6 +35,7 @@ class ScriptedAnswer:
     tokens_held: int = 0
     tokens_out: int = 0
     finished: str = "length"
+    tool_style: ToolStyle | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _stream: AsyncGenerator[str] | None = None
 
@@ -47,7 +48,7 @@ class ScriptedAnswer:
         return self._stream
 
     async def _words(self) -> AsyncGenerator[str]:
-        for word in self.market.words:
+        for word in self.market.by_prompt.get(_last(self.wanted), self.market.words):
             if isinstance(word, JoulemeshError):
                 raise word
             if isinstance(word, asyncio.Event):
@@ -72,7 +73,11 @@ class ScriptedMarket:
 
     folder: Path
     words: Sequence[str | asyncio.Event | JoulemeshError] = ("Once ", "upon ", "a ", "time")
+    by_prompt: dict[str, Sequence[str | asyncio.Event | JoulemeshError]] = field(default_factory=dict)
+    """Words for questions that end so, instead."""
     refusal: JoulemeshError | None = None
+    refused_once: dict[str, JoulemeshError] = field(default_factory=dict)
+    """By the end of the question."""
     asked: list[tuple[str, Wanted]] = field(default_factory=list)
     """Owners, and what they wanted."""
     answers: list[ScriptedAnswer] = field(default_factory=list)
@@ -83,12 +88,20 @@ class ScriptedMarket:
     async def plan(self, wanted: Wanted, *, owner: str) -> ScriptedAnswer:
         if self.refusal is not None:
             raise self.refusal
+        if (error := self.refused_once.pop(_last(wanted), None)) is not None:
+            raise error
         self.asked.append((owner, wanted))
-        self.answers.append(ScriptedAnswer(self, f"{len(self.answers):032x}", wanted))
+        answer = ScriptedAnswer(self, f"{len(self.answers):032x}", wanted)
+        answer.tool_style = ToolStyle.TAGGED if wanted.tools else None
+        self.answers.append(answer)
         return self.answers[-1]
 
     def receipt(self, identity: str) -> Path:
         return self.folder / f"{identity}.json"
+
+
+def _last(wanted: Wanted) -> str:
+    return wanted.messages[-1].content if wanted.messages else str(wanted.raw)
 
 
 @dataclass
@@ -117,7 +130,7 @@ async def gateway(folder: Path, **settings: object) -> AsyncIterator[Gateway]:
     market, heard = ScriptedMarket(folder), list[Event]()
     bounds = settings.pop("bounds", Limits())
     async with open_keys(folder / "keys.sqlite3", lambda: NOW) as keys, owned_tasks() as tasks:
-        given = ServiceSettings(bounds=bounds, **settings)  # type: ignore[arg-type]
+        given = ServiceSettings(folder=folder / "files", bounds=bounds, **settings)  # type: ignore[arg-type]
         serve = serving(market, keys, given, tasks=tasks, clock=lambda: NOW, events=heard.append)
         async with serve as url, aiohttp.ClientSession() as http:
             yield Gateway(market, keys, url, http, heard)

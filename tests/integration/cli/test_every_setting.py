@@ -897,6 +897,7 @@ differ(
     origins=("https://a.example", "https://b.example"),
     max_body_kib=("1", "2"),
     connections=("1", "2"),
+    moderation=("check one", "https://check.example"),
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,8 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
     [
         ({"top_p": 0.5}, ("unsupported_parameter", "top_p")),
         ({"logprobs": True}, ("unsupported_parameter", "logprobs")),
-        ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools")),
+        ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools[0]")),
+        ({"tools": [], "tool_choice": "required"}, ("unsupported_parameter", "tool_choice")),
         ({"nonsense": 1}, ("unsupported_parameter", "nonsense")),
         ({"stream_options": {"more": 1}}, ("unsupported_parameter", "stream_options.more")),
         ({"joule": {"place": "EU"}}, ("unsupported_parameter", "joule.place")),
@@ -371,3 +374,43 @@ async def test_connections_are_bounded(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.split(":")[2].split("/")[0]))
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_tools_are_called(door: Gateway) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    door.market.words = (
+        "I look. ",
+        "<tool_",
+        'call>{"name": "weather", "arguments": {"place": "Lyon"}}',
+        "</tool_call>",
+    )
+    status, body = await door.ask(tools=[tool])
+    assert status == 200
+    (choice,) = body["choices"]  # type: ignore[index]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": '{"place": "Lyon"}'}
+    async with door.http.post(f"{door.url}/chat/completions", json=chat(tools=[tool], stream=True)) as response:
+        *_, calls, last = await events_of(response)
+    assert calls["choices"][0]["delta"]["tool_calls"][0]["function"]["name"] == "weather"
+    assert last["choices"][0]["finish_reason"] == "tool_calls"
+    turns = [
+        {"role": "user", "content": "rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "content": "no"},
+    ]
+    assert (await door.ask(tools=[tool], messages=turns))[0] == 200
+    assert door.market.asked[-1][1].messages[1].calls[0].name == "weather"
+
+
+SAYS = "import json, sys; print(json.dumps({'flagged': 'bomb' in json.load(sys.stdin)['input'][-1], 'reason': 'no'}))"
+
+
+async def test_somebody_else_says_what_may_be_asked(tmp_path: Path) -> None:
+    async with gateway(tmp_path, moderation=shlex.join([sys.executable, "-c", SAYS])) as door:
+        assert code_of(await door.ask("/completions", prompt="a bomb")) == (400, "content_policy_violation", "prompt")
+        assert (await door.ask())[0] == 200
+    for nobody in ("false", "/no/such/command", "http://127.0.0.1:9/check", f"{sys.executable} -c 'print(1)'"):
+        async with gateway(tmp_path, moderation=nobody) as door:
+            assert code_of(await door.ask())[:2] == (503, "moderation_unavailable")
+            assert not door.market.asked

@@ -33,6 +33,8 @@ COMPARED = {
     "millijoules",
     "nonce",
     "number",
+    "part",
+    "parts",
     "period",
     "seed",
     "sequence",

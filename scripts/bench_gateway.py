@@ -1,0 +1,166 @@
+"""What the gateway adds to a token and to the first one, against `joule run` beside it, and many streams at once.
+
+    python scripts/bench_gateway.py [STREAMS] [SECONDS]
+
+A ledger, six nodes of the demo model and a gateway, each a process. The same questions go by `joule run` and by the
+gateway, in turns: times from asking to the first token, and between tokens. Then so many streams for so long, while
+nodes are killed and come back: how many answers failed, whether each key's money adds up, and the gateway's memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import resource
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from local_network import LocalNetwork
+
+from node.app.asking import Question
+from node.app.audit import BUNDLED_MODEL
+from node.app.client import open_client
+from node.app.prompt import Prompt
+from node.config import ClientConfig
+from node.events import unheard
+from node.keystore import generate
+
+QUESTION = "Write a story about Mia and a red kite in the park."
+TURNS = 8
+TOKENS = 48
+ROOM = ("--kv-tokens", "16384", "--max-sessions", "64")
+
+
+async def streamed(
+    http: aiohttp.ClientSession, url: str, *, tokens: int = TOKENS, seed: int = 1
+) -> tuple[list[float], str]:
+    """Times of the pieces of one answer since it was asked, and its last line."""
+    body = {
+        "model": "llama-6x192",
+        "prompt": QUESTION,
+        "max_tokens": tokens,
+        "stream": True,
+        "seed": seed,
+        "temperature": 1,
+    }
+    begun, times, last = time.monotonic(), [], ""
+    async with http.post(f"{url}/completions", json=body) as response:
+        async for line in response.content:
+            if line.strip():
+                last = line.decode().strip()
+            if response.status == 200 and line.startswith(b"data: {") and b'"finish_reason":null' in line:
+                times.append(time.monotonic() - begun)
+    return times, last
+
+
+async def run_command(net: LocalNetwork) -> float:
+    """Seconds from starting `joule run` to its first character."""
+    begun = time.monotonic()
+    process = await net.spawn("run", QUESTION, "--raw", "--max-tokens", "8", name="other")
+    await process.stdout.read(1)
+    first_s = time.monotonic() - begun
+    await process.communicate()
+    return first_s
+
+
+async def by_client(net: LocalNetwork) -> list[float]:
+    """Seconds between tokens of an answer as `joule run` has it, in one process that goes on."""
+    config = ClientConfig(
+        ledger=net.url, data_dir=net.home / "direct", max_tokens=TOKENS, temperature_milli=1000, seed=1
+    )
+    async with open_client(config, generate(), unheard) as client:
+        await client.faucet(1_000_000)
+        found: list[float] = []
+        for _ in range(TURNS):
+            times: list[float] = []
+            question = await Question.plan(client, Prompt(raw=QUESTION))
+            await question.answer(lambda _piece, times=times: times.append(time.monotonic()))
+            await question.report()
+            found += [after - before for before, after in pairwise(times)]
+        return found
+
+
+def resident_kib(process: Any) -> int:
+    status = Path(f"/proc/{process.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+async def load(net: LocalNetwork, gateway: Any, url: str, streams: int, seconds: float) -> None:
+    """So many at once, while a node is killed and another one started every few seconds."""
+    until, done, failed = time.monotonic() + seconds, 0, list[str]()
+    before = resident_kib(gateway)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as http:
+
+        async def ask(number: int) -> None:
+            nonlocal done
+            while time.monotonic() < until:
+                _, last = await streamed(http, url, tokens=24, seed=number)
+                done += 1
+                if last != "data: [DONE]":
+                    failed.append(last)
+
+        async def disturb() -> None:
+            number = 0
+            while (left := until - time.monotonic()) > 20:
+                await asyncio.sleep(min(left - 20, 15))
+                name = random.choice(list(net.nodes))
+                process = net.nodes.pop(name)
+                process.process.send_signal(signal.SIGKILL)
+                blocks = "0:3" if int(name[-1]) % 2 == 0 else "3:6"
+                number += 1
+                again = await net.start_node(f"again{number}{name[-1]}", BUNDLED_MODEL, blocks, *ROOM)
+                await again.event("node ready")
+
+        await asyncio.gather(disturb(), *(ask(number) for number in range(streams)))
+    print(f"{streams} streams for {seconds:.0f} s: {done} answers, {len(failed)} failed")
+    for each in sorted(set(failed)):
+        print(f"  {failed.count(each)} times: {each[:300]}")
+    print(f"gateway's memory: {before / 1024:.0f} MiB before, {resident_kib(gateway) / 1024:.0f} MiB after")
+
+
+async def main(streams: int, seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with LocalNetwork(Path(folder)) as net:
+            await net.start_ledger(grace_s=2, faucet="1000")
+            await net.start_nodes(BUNDLED_MODEL, *("0:3", "3:6") * 3, **{f"node{number}": ROOM for number in range(6)})
+            for name in ("client", "other"):
+                await net.joule("faucet", "500", name=name)
+            gateway = await net.start("client", "gateway", "run", "--port", "0", "--ledger", net.url)
+            url = (await gateway.event("gateway ready"))["url"]
+            async with aiohttp.ClientSession() as http:
+                await streamed(http, url)
+                firsts, gaps, commands = list[float](), list[float](), list[float]()
+                direct = await by_client(net)
+                for _ in range(TURNS):
+                    times, _ = await streamed(http, url)
+                    firsts.append(times[0])
+                    gaps += [after - before for before, after in pairwise(times)]
+                    commands.append(await run_command(net))
+            first, command = statistics.median(firsts), statistics.median(commands)
+            print(
+                f"first token: {first * 1000:.0f} ms by the gateway, {command * 1000:.0f} ms by joule run: "
+                f"{first / command:.2f} (target 0.5)"
+            )
+            gap, own = statistics.median(gaps), statistics.median(direct)
+            print(
+                f"between tokens, p50: {gap * 1000:.1f} ms by the gateway, {own * 1000:.1f} ms by a client: "
+                f"{(gap - own) * 1000:+.1f} ms (target 3 ms)"
+            )
+            if streams:
+                await load(net, gateway, url, streams, seconds)
+            await gateway.stop()
+            print(json.dumps({"cpu_s": resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime}))
+
+
+if __name__ == "__main__":
+    given = [float(each) for each in sys.argv[1:]]
+    asyncio.run(main(int(given[0]) if given else 0, given[1] if len(given) > 1 else 60))

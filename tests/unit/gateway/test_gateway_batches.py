@@ -1,0 +1,134 @@
+"""Files of requests, answered while nobody waits, before a market that answers from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from scripted_market import Gateway, gateway
+
+from node.gateway.keys import KeyTerms
+from protocol.errors import RoutingError
+
+pytestmark = pytest.mark.asyncio
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest_asyncio.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway(tmp_path) as found:
+        yield found
+
+
+def line(name: str, **more: Any) -> str:
+    body = {"model": "tales", "messages": [{"role": "user", "content": name}], **more}
+    return json.dumps({"custom_id": name, "method": "POST", "url": CHAT, "body": body}) + "\n"
+
+
+async def call(door: Gateway, method: str, path: str, **more: Any) -> tuple[int, Any]:
+    async with door.http.request(method, door.url + path, **more) as response:
+        return response.status, await response.json()
+
+
+async def upload(door: Gateway, text: str, **more: Any) -> str:
+    form = aiohttp.FormData({"purpose": "batch"})
+    form.add_field("file", text.encode(), filename="in.jsonl")
+    status, found = await call(door, "POST", "/files", data=form, **more)
+    assert status == 200, found
+    return str(found["id"])
+
+
+async def over(door: Gateway, identity: str) -> Any:
+    while (found := (await call(door, "GET", f"/batches/{identity}"))[1])["status"] == "in_progress":
+        pass
+    return found
+
+
+async def begun(door: Gateway, text: str) -> Any:
+    source = await upload(door, text)
+    status, found = await call(door, "POST", "/batches", json={"input_file_id": source, "endpoint": CHAT})
+    assert status == 200, found
+    return found
+
+
+async def lines(door: Gateway, identity: str) -> dict[str, Any]:
+    async with door.http.get(f"{door.url}/files/{identity}/content") as response:
+        found = [json.loads(each) for each in (await response.read()).splitlines()]
+    return {each["custom_id"]: each["response"] for each in found}
+
+
+async def test_a_file_of_requests_is_answered(door: Gateway) -> None:
+    batch = await begun(door, line("one") + line("two", top_p=0.5) + "\n" + line("three"))
+    done = await over(door, batch["id"])
+    assert (done["status"], done["request_counts"]) == ("completed", {"total": 3, "completed": 2, "failed": 1})
+    said = await lines(door, done["output_file_id"])
+    assert set(said) == {"one", "three"}
+    assert said["one"]["body"]["choices"][0]["message"]["content"] == "Once upon a time"
+    assert (await lines(door, done["error_file_id"]))["two"]["body"]["error"]["param"] == "top_p"
+    assert {wanted.limits.latency_class for _, wanted in door.market.asked} == {"batch"}
+    assert [each["id"] for each in (await call(door, "GET", "/batches"))[1]["data"]] == [batch["id"]]
+    status, _ = await call(door, "DELETE", f"/files/{done['output_file_id']}")
+    assert status == 200
+    assert (await call(door, "GET", f"/files/{done['output_file_id']}"))[0] == 404
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", line("a") + line("a"), line("a").replace("chat/", ""), '{"a": 1}'])
+async def test_a_file_that_is_no_batch_fails_whole(door: Gateway, text: str) -> None:
+    found = await begun(door, text)
+    assert found["status"] == "failed"
+    assert found["errors"]["data"][0]["code"] in ("invalid_batch_line", "invalid_json")
+    assert not door.market.asked
+
+
+async def test_a_cancelled_batch_keeps_what_is_answered(door: Gateway) -> None:
+    gate = asyncio.Event()
+    door.market.words = ("one", gate)
+    batch = await begun(door, "".join(line(str(number)) for number in range(9)))
+    while len(door.market.answers) < 4:
+        await call(door, "GET", "/models")
+    status, found = await call(door, "POST", f"/batches/{batch['id']}/cancel")
+    assert (status, found["status"]) == (200, "cancelled")
+    assert len(door.market.answers) == 4
+    assert (await call(door, "POST", f"/batches/{batch['id']}/cancel"))[0] == 400
+
+
+async def test_the_next_start_goes_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as door:
+        batch = await begun(door, line("one") + line("two"))
+        done = await over(door, batch["id"])
+    note = tmp_path / "files" / f"{batch['id']}.json"
+    output = tmp_path / "files" / f"{done['output_file_id']}.jsonl"
+    first, second = output.read_bytes().splitlines(keepends=True)
+    output.write_bytes(first + second[:20])  # as a crash leaves it
+    note.write_text(json.dumps({**json.loads(note.read_text()), "status": "in_progress"}))
+    async with gateway(tmp_path) as door:
+        again = await over(door, batch["id"])
+        assert again["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+        assert set(await lines(door, again["output_file_id"])) == {"one", "two"}
+        assert len(door.market.asked) == 1
+
+
+async def test_files_and_batches_are_their_owners(door: Gateway) -> None:
+    keys = [(await door.keys.new(KeyTerms(name=name)))[1] for name in ("one", "two")]
+    mine, other = ({"Authorization": f"Bearer {key}"} for key in keys)
+    source = await upload(door, line("one"), headers=mine)
+    body = {"input_file_id": source, "endpoint": CHAT}
+    assert (await call(door, "POST", "/batches", json=body, headers=other))[0] == 404
+    assert (await call(door, "GET", f"/files/{source}", headers=other))[0] == 404
+    assert (await call(door, "GET", "/files/..%2fkeys", headers=other))[0] in (400, 404)
+    status, batch = await call(door, "POST", "/batches", json=body, headers=mine)
+    assert status == 200
+    assert (await call(door, "GET", f"/batches/{batch['id']}", headers=other))[0] == 404
+
+
+async def test_what_no_route_takes_is_an_error_of_its_line(door: Gateway) -> None:
+    door.market.refusal = RoutingError("none", code="no-route")
+    done = await over(door, (await begun(door, line("one")))["id"])
+    assert done["request_counts"]["failed"] == 1

@@ -1,0 +1,70 @@
+"""Calls of tools, read from what models write, however it is cut into pieces."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.gateway.stops import Stops
+from node.gateway.tools import ToolCall, ToolCalls, ToolStyle, style_of
+
+CALL = '{"name": "weather", "arguments": {"place": "Lyon"}}'
+WRITTEN = {
+    ToolStyle.TAGGED: f"<tool_call>\n{CALL}\n</tool_call>",
+    ToolStyle.LISTED: f"[TOOL_CALLS] [{CALL}]",
+    ToolStyle.BARE: CALL.replace("arguments", "parameters"),
+}
+
+
+def read(style: ToolStyle, *pieces: str) -> tuple[str, tuple[ToolCall, ...]]:
+    reader = ToolCalls(style, {"weather"})
+    said = "".join(map(reader.take, pieces))
+    rest, calls = reader.end()
+    return said + rest, calls
+
+
+@pytest.mark.parametrize("style", ToolStyle)
+@given(data=st.data())
+@settings(max_examples=15)
+def test_a_call_is_read_however_it_is_cut(style: ToolStyle, data: st.DataObject) -> None:
+    text = WRITTEN[style]
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=4)))
+    said, (call,) = read(style, *(text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)))
+    assert not said.strip()
+    assert (call.name, json.loads(call.arguments)) == ("weather", {"place": "Lyon"})
+
+
+def test_text_before_calls_and_several_of_them() -> None:
+    said, calls = read(ToolStyle.TAGGED, "Let me see. <tool", WRITTEN[ToolStyle.TAGGED][5:], WRITTEN[ToolStyle.TAGGED])
+    assert said == "Let me see. "
+    assert len({call.id for call in calls}) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["It is 5 < 6.", "<tool_call> no JSON", '<tool_call>{"name": "other", "arguments": {}}</tool_call>', "<tool_c"],
+)
+def test_what_is_no_call_is_text(text: str) -> None:
+    assert read(ToolStyle.TAGGED, text) == (text, ())
+    assert read(ToolStyle.BARE, '{"a": 1}') == ('{"a": 1}', ())
+
+
+def test_the_style_is_the_templates() -> None:
+    assert style_of("{{ messages }}") is None
+    assert style_of("{% if tools %}<tool_call>{% endif %}") is ToolStyle.TAGGED
+    assert style_of("{% if tools %}[TOOL_CALLS]{% endif %}") is ToolStyle.LISTED
+    assert style_of("{{ tools }}") is ToolStyle.BARE
+
+
+@given(text=st.text("ab<", max_size=30), stop=st.text("ab<", min_size=1, max_size=4), data=st.data())
+@settings(max_examples=40)
+def test_a_stop_ends_the_text_however_it_is_cut(text: str, stop: str, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=5)))
+    stops = Stops([stop])
+    said = "".join(stops.take(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True))
+    said += stops.rest()
+    assert said == text.partition(stop)[0]
+    assert stops.found == (stop in text)
