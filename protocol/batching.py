@@ -82,7 +82,7 @@ def _expected(offers: Sequence[Offer], blocks: int, hour: int, carbon_micro_per_
 def _of_block(offer: Offer, hour: int, carbon_micro_per_ton: int) -> tuple[bool, int, int, int]:
     """Whether carbon counts and is not said; cost, price and grams of a million tokens in a block, -1 for no grams."""
     asked = offer.rates.price_out if hour == 0 else _forecast(offer, hour)
-    price, grams = ceil_div(asked, len(offer.span)), _grams(offer)
+    price, grams = ceil_div(asked, len(offer.span)), _grams(offer, hour)
     if grams is None:
         return carbon_micro_per_ton > 0, price, price, -1
     return False, price + grams * carbon_micro_per_ton // GRAMS_PER_TON, price, grams
@@ -94,12 +94,15 @@ def _forecast(offer: Offer, hour: int) -> int:
     return offer.forecast[min(hour, len(offer.forecast)) - 1]
 
 
-def _grams(offer: Offer) -> int | None:
+def _grams(offer: Offer, hour: int) -> int | None:
     """Per million generated tokens in one block."""
     claim = offer.energy
     if claim is None or claim.carbon_g_per_kwh is None:
         return None
-    through_all = claim.millijoules_out * 1_000_000 * claim.pue_milli // 1_000 * claim.carbon_g_per_kwh
+    per_kwh, ahead = claim.carbon_g_per_kwh, offer.carbon_forecast
+    if hour and ahead:
+        per_kwh = ahead[min(hour, len(ahead)) - 1]
+    through_all = claim.millijoules_out * 1_000_000 * claim.pue_milli // 1_000 * per_kwh
     return through_all // MILLIJOULES_PER_KWH // len(offer.span)
 
 

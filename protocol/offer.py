@@ -212,7 +212,7 @@ class RoundTrip(Message):
     """Microseconds there and back."""
 
 
-@message("offer/3")
+@message("offer/4")
 class Offer(Message):
     """Some blocks of one model for hire, sealed with the node's key."""
 
@@ -276,6 +276,9 @@ class Offer(Message):
     """To other nodes, as measured lately: for estimates of time, and its own word only."""
     reload_s: Annotated[int, Uint(32, MAX_RELOAD_S)] | None = None
     """Seconds that it would take to serve other blocks of the model instead; None where the node stays with these."""
+    carbon_forecast: Annotated[tuple[Annotated[int, Uint(32, MAX_CARBON)], ...], Count(0, 48)] = ()
+    """What `energy.carbon_g_per_kwh` is expected to be in the hours after this one, one by one; empty where it is to
+    stay, or is not known. No promise."""
 
 
 OfferKey = tuple[bytes, bytes, int, int]

@@ -67,3 +67,12 @@ class Asks:
                 break
             asked.append(generated.ask)
         return tuple(asked)
+
+    def carbon_forecast(self) -> tuple[int, ...]:
+        """Grams of CO2 per kWh in the hours after this one, as far as they are known; none where all are as now."""
+        expected = []
+        for supply in self.power.hours():
+            if supply.carbon_g_per_kwh is None:
+                break
+            expected.append(supply.carbon_g_per_kwh)
+        return () if set(expected) <= {self.supply.carbon_g_per_kwh} else tuple(expected)

@@ -155,6 +155,7 @@ class Terms:
             retention_s=self.site.retention_s,
             trains=self.site.trains,
             round_trips=tuple(self.round_trips()),
+            carbon_forecast=self.asks.carbon_forecast(),
         )
 
     def _require_possible(self, figure: Figure) -> None:

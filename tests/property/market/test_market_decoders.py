@@ -34,6 +34,7 @@ OFFERS = st.builds(
     context=st.integers(0, MAX_TOKENS),
     sessions=st.integers(0, MAX_AT_ONCE),
     forecast=st.lists(PRICES, max_size=48).map(tuple),
+    carbon_forecast=st.lists(st.integers(0, 10_000), max_size=48).map(tuple),
     prompt_us=DURATIONS,
     position_us=DURATIONS,
     energy=st.none() | st.just(an_offer().energy),

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from tariff_files import table_toml, unix, write
 
+from node.app.asks import Asks
 from node.tariff.description import Feed
 from node.tariff.follow import FollowedSupply, checked_tariff
 from node.tariff.reading import read_tariff
 from node.tariff.schedule import supply_series
 from protocol.errors import ConfigurationError
 from protocol.price_series import PriceSource
-from protocol.pricing import Supply
+from protocol.pricing import MarginPolicy, Pricing, Supply
+from protocol.requoting import Pace
 
 FLAT = '[price]\nkind = "flat"\nvalue = 0.10\n'
 NIGHT_AND_DAY = [0] * 8 + [1] * 12 + [0] * 4
@@ -127,6 +129,18 @@ def test_pue_and_carbon_are_curves_too(tmp_path: Path) -> None:
     assert followed.supply == Supply(100_000, 1250, 300)
     assert [each.carbon_g_per_kwh for each in followed.hours(2)] == [500, 500]
     assert len(followed.hours()) == 48
+    forecast = _asks(followed).carbon_forecast()
+    assert (len(forecast), forecast[:2], set(forecast)) == (48, (500, 500), {300, 500})
+
+
+def test_carbon_that_stays_or_is_not_known_is_not_forecast() -> None:
+    for carbon in (None, 7):
+        settled = FollowedSupply(None, Supply(1, 1000, carbon), clock=lambda: 1_800_000_000, events=lambda _: None)
+        assert _asks(settled).carbon_forecast() == ()
+
+
+def _asks(power: FollowedSupply) -> Asks:
+    return Asks(pricing=Pricing(policy=MarginPolicy.FIXED), power=power, pace=Pace(least_s=600, least_ppm=0))
 
 
 def test_a_rate_of_the_database_is_read_as_its_service_gives_it(tmp_path: Path) -> None:

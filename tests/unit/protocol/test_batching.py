@@ -96,3 +96,16 @@ def test_a_petaflop_day() -> None:
         ModelFile(name="b", size=9, sha256=bytes(32), chunks=bytes(32)),
     )
     assert weights_of(MANIFEST.replace(files=weights)) == 5
+
+
+def test_a_clean_hour_to_come_counts_where_it_is_forecast() -> None:
+    claim = an_energy_claim(millijoules_out=3_600_000, pue_milli=1000, carbon_g_per_kwh=500)
+    offer = an_offer(1, price_out=1_000, energy=claim, carbon_forecast=(400, 0))
+    hours = expected_prices([offer], 4, hours=3, carbon_micro_per_ton=100_000_000)
+    assert [None if each is None else each.carbon for each in hours] == [500_000, 400_000, 0, 0]
+    assert start(hours, left_s=6 * HOUR_S, needed_s=0).hour == 2
+    unweighed = expected_prices([offer], 4, hours=3)
+    assert start(unweighed, left_s=6 * HOUR_S, needed_s=0).hour == 0
+    silent = offer.replace(carbon_forecast=())
+    stays = expected_prices([silent], 4, hours=1, carbon_micro_per_ton=100_000_000)
+    assert [None if each is None else each.carbon for each in stays] == [500_000, 500_000]
