@@ -11,10 +11,11 @@ import numpy as np
 
 from protocol.activations import ActivationType
 from protocol.corridors import Corridor
+from protocol.errors import ConfigurationError, InvalidError
 from protocol.ids import MAX_TOKENS, BlockSpan
 from protocol.jurisdictions import UNDECLARED, is_subdivision
 from protocol.law import Law
-from protocol.offer import EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
+from protocol.offer import MAX_DURATION_US, EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
 from protocol.policy import INFERENCE, Known, LatencyClass, Needs, Policy, Reason, excluded
 from protocol.rates import Rates
 from protocol.units import MICRO
@@ -53,7 +54,7 @@ def policy_of(demand: Demand) -> Policy:
 @functools.lru_cache(maxsize=4096)
 def offer_of(region: Region, kind: Kind) -> Offer:
     """What a site in a region offers, with such machines."""
-    place, each_us = region.jurisdiction, max(1, kind.slots * MICRO // kind.tokens_out_per_s)
+    place, each_us = region.jurisdiction, min(MAX_DURATION_US, max(1, kind.slots * MICRO // kind.tokens_out_per_s))
     many = MAX_TOKENS
     return Offer(
         public_key=_KEY,
@@ -112,10 +113,13 @@ def lawful(settings: Settings, region: Ints, hardware: Ints) -> np.ndarray[tuple
         region, hardware: (N,) of each site, as indices.
     """
     kinds, places = list(settings.hardware.values()), list(settings.regions.values())
-    table = np.array(
-        [
-            [[judge(demand, place, kind) is None for kind in kinds] for place in places]
-            for demand in settings.demand.values()
-        ]
-    )
+    try:
+        table = np.array(
+            [
+                [[judge(demand, place, kind) is None for kind in kinds] for place in places]
+                for demand in settings.demand.values()
+            ]
+        )
+    except InvalidError as error:
+        raise ConfigurationError(f"no policy or offer says that: {error.message}", hint="use shorter words") from error
     return np.asarray(table[:, region, hardware])

@@ -138,9 +138,9 @@ class Recorder:
             working, busy = working_us[:, may].sum(axis=1), busy_us[:, may].sum(axis=1)
             servers = (working_us[:, may] * self._population.slots[may]).sum(axis=1) / epoch_us
             load = busy / np.maximum(working, 1)
-            waits = [(c, (self._classes.busy_us[c] * self._population.slots)[may].mean() / MICRO) for c in alike]
-            for c, each_s in waits if may.any() else []:
-                service = np.full(len(load), each_s)
+            for c in alike if may.any() else []:
+                each_us = (self._classes.busy_us[c] * self._population.slots)[may].mean()
+                service = np.full(len(load), each_us / MICRO)
                 late_after = float(self._late_after_s[c])
                 self._by_class["wait_us"][epochs, c] = np.rint(mean_wait_s(servers, load, service) * MICRO)
                 if late_after:

@@ -267,6 +267,10 @@ def _as_version_2(table: Mapping[str, Any]) -> Mapping[str, Any]:
     market = table.get("market", {})
     if table.get("version", 1) != 1 or not isinstance(market, Mapping):
         return table
+    known = [*(field.name for field in dataclasses.fields(Market)), *_HABITS]
+    for key in market:
+        if key not in known:
+            raise unknown_key(f"market.{key}", key, known)
     moved = {key: market[key] for key in _HABITS if key in market}
     kept = {key: value for key, value in market.items() if key not in _HABITS}
     return {**table, "market": kept, "entry": {**moved, **table.get("entry", {})}}
@@ -306,6 +310,8 @@ def _at(table: Mapping[str, Any], path: str) -> tuple[list[str], str]:
             single = left.split(".")[0]
             if not names and single in ("run", "market", "entry", "agents", "token", "audit") and "." in left:
                 return [single], left.split(".", 1)[1]
+            if "." in left:
+                raise unknown_key(path, single, [name for name in here if isinstance(here[name], Mapping)])
             return names, left
         name = max(inside, key=len)
         names.append(name)

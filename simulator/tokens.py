@@ -82,4 +82,7 @@ class Treasury:
         self.burned += burned
         if self.supply != self._token.supply + self.minted - self.burned or self.supply < 0:
             raise RuleError("tokens were lost or made", code="conservation")
-        return TokenDay(minted=minted, burned=burned, price=price, reward=minted * price // MICRO**2, fees=fees)
+        reward = minted * price // MICRO**2
+        if reward >= LARGEST >> 8:
+            raise ConfigurationError("what is minted in a day outgrows 62-bit integers", hint="mint less, or price it lower")
+        return TokenDay(minted=minted, burned=burned, price=price, reward=reward, fees=fees)
