@@ -7,7 +7,7 @@ that come one after another with the same size of request and the same law share
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,18 @@ from protocol.units import ceil_div
 from simulator.demand import Classes
 from simulator.exact import LARGEST, Ints
 
-__all__ = ["MeritOrder", "Product", "Trades", "clear", "merit_order", "products_of", "quotes", "turns"]
+__all__ = [
+    "MeritOrder",
+    "Pass",
+    "Product",
+    "Trades",
+    "clear",
+    "merit_order",
+    "passes_of",
+    "products_of",
+    "quotes",
+    "turns",
+]
 
 Product = tuple[int, ...]
 """Tokens in and out, and a number for the way there: classes with the same see the same quotes."""
@@ -30,6 +41,20 @@ class MeritOrder:
     """(E, N) millionths of a micro-unit for one request, with what its way there counts for."""
     order: Ints
     """(E, N) sites, each row in order of their quotes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pass:
+    """Classes that are served together: they follow one another, and see the same quotes of the same sites."""
+
+    product: Product
+    may: np.ndarray[Any, np.dtype[np.bool_]]
+    """(N,) the sites."""
+    all: bool
+    """Whether these are all sites."""
+    any: bool
+    """Whether there is one at all."""
+    classes: list[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,15 +127,15 @@ def turns(classes: Classes, day: int) -> list[int]:
     return [int(c) for c in last]
 
 
-def clear(classes: Classes, order: list[int], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]) -> Trades:
+def clear(classes: Classes, passes: list[Pass], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]) -> Trades:
     """Serve `want` (C, E) requests by sites with `left_us` (E, N) microseconds, of which it takes what they need.
 
-    In `order`, a class takes whole requests from the cheapest site that the law, the price cap and the time left
-    allow, then from the next. Equal classes that find too little share it in proportion to what they want.
+    In the order of `passes`, a class takes whole requests from the cheapest site that the law, the price cap and the
+    time left allow, then from the next. Equal classes that find too little share it in proportion to what they want.
     """
     found: list[tuple[Ints, Ints, Ints, Ints]] = []
-    for together in _runs(classes, order):
-        found += _clear_run(classes, together, want, left_us, merits)
+    for each in passes:
+        found += _clear_pass(classes, each, want, left_us, merits)
     if not found:
         nothing = np.zeros(0, dtype=np.int64)
         return Trades(nothing, nothing, nothing, nothing)
@@ -118,30 +143,29 @@ def clear(classes: Classes, order: list[int], want: Ints, left_us: Ints, merits:
     return Trades(*columns)
 
 
-def _runs(classes: Classes, order: list[int]) -> Iterator[list[int]]:
+def passes_of(classes: Classes, products: list[Product], order: list[int]) -> list[Pass]:
     """Classes in `order`, those that see the same quotes and sites together while they follow one another."""
-    products = products_of(classes)
-    together: list[int] = []
+    found: list[Pass] = []
     for c in order:
-        same = together and products[together[0]] == products[c]
-        if together and not (same and np.array_equal(classes.lawful[together[0]], classes.lawful[c])):
-            yield together
-            together = []
-        together.append(c)
-    yield together
+        may = classes.lawful[c]
+        if found and found[-1].product == products[c] and np.array_equal(found[-1].may, may):
+            found[-1].classes.append(c)
+        else:
+            found.append(Pass(products[c], may, bool(may.all()), bool(may.any()), [c]))
+    return found
 
 
-def _clear_run(
-    classes: Classes, together: list[int], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
+def _clear_pass(
+    classes: Classes, each: Pass, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
 ) -> list[tuple[Ints, Ints, Ints, Ints]]:
-    first = together[0]
-    merit, may = merits[products_of(classes)[first]], classes.lawful[first]
+    together = each.classes
+    first, merit = together[0], merits[each.product]
     epochs = np.arange(len(left_us))[:, None]
     order = merit.order
-    if not may.any() or not want[together].any():
+    if not each.any or not want[together].any():
         return []
-    if not may.all():
-        order = order[may[order]].reshape(len(left_us), -1)
+    if not each.all:
+        order = order[each.may[order]].reshape(len(left_us), -1)
     busy = classes.busy_us[first][order]
     room = left_us[epochs, order] // busy
     upto = np.cumsum(room, axis=1)

@@ -12,7 +12,18 @@ import numpy as np
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
 from simulator.audits import Audits
-from simulator.clearing import MeritOrder, Product, Trades, clear, merit_order, products_of, quotes, turns
+from simulator.clearing import (
+    MeritOrder,
+    Pass,
+    Product,
+    Trades,
+    clear,
+    merit_order,
+    passes_of,
+    products_of,
+    quotes,
+    turns,
+)
 from simulator.deferral import Backlog
 from simulator.demand import draw_classes, response
 from simulator.elastic import asked_at, crossing
@@ -132,22 +143,23 @@ class _Market:
         """What was wanted (C, E), what was served, what time is left (E, N), and the price (E,) where one is known."""
         classes, potential = self.classes, self.classes.potential[:, epochs]
         order = turns(classes, day)
+        passes = passes_of(classes, self.products, order)
         if self.settings.market.strategy == "cournot":
-            return self._quantities(order, potential, merits, prices, working_us)
+            return self._quantities(passes, potential, merits, prices, working_us)
         if self._at_once:
             want, price = crossing(classes, potential, merits[self.products[0]], working_us)
             left_us = working_us.copy()
-            return want, clear(classes, order, want, left_us, merits), left_us, price
+            return want, clear(classes, passes, want, left_us, merits), left_us, price
         want = potential * response(classes, self._last_price[:, None]) // MICRO
         left_us = working_us.copy()
         if self.stages:
             return want, clear_pipelines(classes, self.stages, order, want, left_us, merits), left_us, None
         if not self.backlog.waits:
-            return want, clear(classes, order, want, left_us, merits), left_us, None
-        return self._step_by_step(epochs, order, want, left_us, merits)
+            return want, clear(classes, passes, want, left_us, merits), left_us, None
+        return self._step_by_step(epochs, passes, want, left_us, merits)
 
     def _quantities(
-        self, order: list[int], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
+        self, passes: list[Pass], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
     ) -> tuple[Ints, Trades, Ints, Ints]:
         if not self._one_market:
             raise ConfigurationError(
@@ -159,10 +171,10 @@ class _Market:
         fixed = np.rint(price).astype(np.int64)
         want = asked_at(self.classes, potential, fixed)
         free = merit_order(np.zeros_like(left_us), np.arange(left_us.shape[1]))
-        return want, clear(self.classes, order, want, left_us, dict.fromkeys(merits, free)), left_us, fixed
+        return want, clear(self.classes, passes, want, left_us, dict.fromkeys(merits, free)), left_us, fixed
 
     def _step_by_step(
-        self, epochs: slice, order: list[int], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
+        self, epochs: slice, passes: list[Pass], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
     ) -> tuple[Ints, Trades, Ints, None]:
         """Epoch after epoch: what is left over in one is wanted in the next."""
         asked, parts = want.copy(), []
@@ -174,7 +186,7 @@ class _Market:
                 product: MeritOrder(quote=each.quote[at : at + 1], order=each.order[at : at + 1])
                 for product, each in merits.items()
             }
-            part = clear(self.classes, order, asked[:, at : at + 1], left_us[at : at + 1], now)
+            part = clear(self.classes, passes, asked[:, at : at + 1], left_us[at : at + 1], now)
             for c in self.backlog.waits:
                 self.backlog.served(c, epoch, int(part.requests[part.of_class == c].sum()))
             parts.append((part.of_class, part.epoch + at, part.site, part.requests))

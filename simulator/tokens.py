@@ -84,5 +84,7 @@ class Treasury:
             raise RuleError("tokens were lost or made", code="conservation")
         reward = minted * price // MICRO**2
         if reward >= LARGEST >> 8:
-            raise ConfigurationError("what is minted in a day outgrows 62-bit integers", hint="mint less, or price it lower")
+            raise ConfigurationError(
+                "what is minted in a day outgrows 62-bit integers", hint="mint less, or price it lower"
+            )
         return TokenDay(minted=minted, burned=burned, price=price, reward=reward, fees=fees)
