@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -41,6 +42,7 @@ def spread_of(values: Sequence[float], confidence: float = 0.95) -> Spread:
     return Spread(count=len(found), mean=mean, low=mean - half, high=mean + half, p5=low, p95=high)
 
 
+@functools.lru_cache(maxsize=256)
 def student_quantile(probability: float, freedom: int) -> float:
     """The value that Student's t with so many degrees of freedom stays below with this probability, 0.5 to 1."""
     low, high = 0.0, 1.0

@@ -45,9 +45,8 @@ def anything(kind: Any, lots: np.random.Generator, **fixed: Any) -> Any:
 def random_settings(number: int) -> Settings:
     """The number-th of endlessly many scenarios over all documented bounds."""
     lots = draws_for(number, "random scenarios")
-    run = dataclasses.replace(
-        small_settings().run, providers=int(lots.integers(1, 30)), hours=int(lots.integers(1, 72))
-    )
+    providers, hours = int(lots.integers(1, 12)), int(lots.integers(1, 26))
+    run = dataclasses.replace(small_settings().run, providers=providers, hours=hours)
     run = dataclasses.replace(run, seed=number, epoch_minutes=int(lots.choice([5, 15, 60])))
     regions = {f"r{i}": anything(Region, lots, jurisdiction="NO", tariff="", carbon_series="") for i in range(2)}
     demand = {

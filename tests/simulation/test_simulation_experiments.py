@@ -123,11 +123,8 @@ def test_student_quantiles_are_the_printed_ones(freedom: int, expected: float) -
 
 
 def test_pairs_with_common_draws_are_surer_by_far() -> None:
-    toml = market_toml([(1, 360)], [(10, 10)], hours=24).replace("noise = 0", "")
-    document = toml.replace("price_cap = 10", "price_cap = 10\nnoise = 0.6").replace("= 10\nprice", "= 10\nprice")
-    document = (
-        document.replace("requests_per_hour = 10", "requests_per_hour = 300") + "\n[variant.dear.market]\nmargin = 0.05"
-    )
+    toml = market_toml([(1, 360)], [(300, 10)], hours=24, classes="noise = 0.6")
+    document = toml + "\n[variant.dear.market]\nmargin = 0.05"
     outcome = run_jobs(jobs_of(parse_scenario(document).runs, 12))
     paired, apart = compared(outcome, "dear", "base", "demand.d0.served")
     assert paired.mean == 0
@@ -135,7 +132,8 @@ def test_pairs_with_common_draws_are_surer_by_far() -> None:
 
 
 def test_a_check_says_whether_the_claim_holds(scenario_file: Path) -> None:
-    claim = '\n[[check]]\nclaim = "dear power costs {value}"\nfigure = "market.price"\nrun = "dear"\nagainst = "plain"\nsign = "%s"'
+    claim = '\n[[check]]\nclaim = "dear power costs {value}"\nfigure = "market.price"\nrun = "dear"\n'
+    claim += 'against = "plain"\nsign = "%s"'
     scenario_file.write_text(TINY + claim % ">")
     outcome = invoke("check", "tiny.toml", "--seeds", 2)
     assert outcome.exit_code == 0
