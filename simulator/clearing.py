@@ -1,32 +1,92 @@
 """Who serves what: requests go to the cheapest lawful ask with time left, class after class.
 
-The hours of a day are independent of each other, so one call clears all of them: arrays are (hours, providers).
+Epochs of a block are independent of each other, so one call clears all of them: arrays are (epochs, sites). Classes
+that come one after another with the same size of request and the same law share one pass.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from protocol.errors import ConfigurationError
+from protocol.units import ceil_div
 from simulator.demand import Classes
 from simulator.exact import LARGEST, Ints
 
-__all__ = ["HOUR_US", "MeritOrder", "clear", "merit_order", "quotes"]
+__all__ = [
+    "MeritOrder",
+    "Pass",
+    "Product",
+    "Trades",
+    "clear",
+    "merit_order",
+    "passes_of",
+    "products_of",
+    "quotes",
+    "turns",
+]
 
-HOUR_US = 3_600_000_000
-"""Microseconds in an hour: the time that a site has to give."""
+Product = tuple[int, ...]
+"""Tokens in and out, and a number for the way there: classes with the same see the same quotes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MeritOrder:
-    """The asks for one request of some size, and the providers from cheapest to dearest."""
+    """The asks for one request of some size, and the sites from cheapest to dearest."""
 
     quote: Ints
-    """(H, N) millionths of a micro-unit for one request."""
+    """(E, N) millionths of a micro-unit for one request, with what its way there counts for."""
     order: Ints
-    """(H, N) positions in the flattened (H, N) arrays, each row in order of its quotes."""
+    """(E, N) sites, each row in order of their quotes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pass:
+    """Classes that are served together: they follow one another, and see the same quotes of the same sites."""
+
+    product: Product
+    may: np.ndarray[Any, np.dtype[np.bool_]]
+    """(N,) the sites."""
+    all: bool
+    """Whether these are all sites."""
+    any: bool
+    """Whether there is one at all."""
+    classes: list[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trades:
+    """What was served, one element for each class, epoch and site that came together."""
+
+    of_class: Ints
+    epoch: Ints
+    site: Ints
+    requests: Ints
+    stage: Ints | None = None
+    """Which stage of a pipeline it is; None where one site runs all of the model."""
+    used: Ints | None = None
+    """Blocks of the site that were used, of `held`."""
+    held: Ints | None = None
+
+    @property
+    def complete(self) -> Ints:
+        """Requests, each counted once, however many sites it passed."""
+        return self.requests if self.stage is None else np.where(self.stage == 0, self.requests, 0)
+
+    def part(self, figure: Ints) -> Ints:
+        """As much of a figure as the blocks are that were used, rounded up."""
+        if self.used is None or self.held is None:
+            return figure
+        return ceil_div(figure * self.used, self.held)
+
+    def served(self, classes: int, epochs: int) -> Ints:
+        """(C, E) requests."""
+        total = np.zeros((classes, epochs), dtype=np.int64)
+        np.add.at(total, (self.of_class, self.epoch), self.complete)
+        return total
 
 
 def quotes(tokens_in: int, tokens_out: int, price_in: Ints, price_out: Ints) -> Ints:
@@ -35,40 +95,115 @@ def quotes(tokens_in: int, tokens_out: int, price_in: Ints, price_out: Ints) -> 
 
 
 def merit_order(quote: Ints, tie_rank: Ints) -> MeritOrder:
-    """Sort each hour's quotes; equal ones in order of `tie_rank`, a permutation of the providers.
+    """Sort each epoch's quotes; equal ones in order of `tie_rank`, a permutation of the sites.
 
     Raises:
         ConfigurationError: quotes beyond what 62 bits hold.
     """
-    hours, providers = quote.shape
-    bits = max(1, (providers - 1).bit_length())
+    sites = quote.shape[1]
+    bits = max(1, (sites - 1).bit_length())
     if int(quote.max()) >= LARGEST >> bits or int(quote.min()) < 0:
         raise ConfigurationError("prices outgrow 62-bit integers", hint="lower prices, margins or tokens per request")
-    by_rank = np.empty(providers, dtype=np.int64)
-    by_rank[tie_rank] = np.arange(providers)
+    by_rank = np.empty(sites, dtype=np.int64)
+    by_rank[tie_rank] = np.arange(sites)
     keys = np.sort((quote << bits) | tie_rank, axis=1)
-    row = np.arange(hours, dtype=np.int64)[:, None] * providers
-    return MeritOrder(quote=quote, order=by_rank[keys & ((1 << bits) - 1)] + row)
+    return MeritOrder(quote=quote, order=by_rank[keys & ((1 << bits) - 1)])
 
 
-def clear(
-    classes: Classes, turns: list[int], want: Ints, present: Ints, orders: dict[tuple[int, int], MeritOrder]
-) -> Ints:
-    """Requests served, shape (C, H, N), for `want` (C, H) and providers that are `present` (N,), 1 or 0.
+def products_of(classes: Classes) -> list[Product]:
+    """For each class its product."""
+    ways = {row.tobytes(): at for at, row in reversed(list(enumerate(classes.rank_extra)))}
+    sizes = zip(classes.tokens_in.tolist(), classes.tokens_out.tolist(), classes.rank_extra, strict=True)
+    return [(tokens_in, tokens_out, ways[extra.tobytes()]) for tokens_in, tokens_out, extra in sizes]
 
-    In the order of `turns`, a class takes whole requests from the cheapest provider that the law, the price cap and the
-    time left allow, then from the next. What finds no provider is not served and does not come back.
+
+def turns(classes: Classes, day: int) -> list[int]:
+    """The order in which classes take capacity: the highest price cap first; of equals, who has fewest places to go."""
+    count = len(classes.names)
+    rotated = (np.arange(count) + day) % count
+    mask = {row.tobytes(): at for at, row in reversed(list(enumerate(classes.lawful)))}
+    group = np.array([mask[row.tobytes()] for row in classes.lawful])
+    last = np.lexsort((rotated, group, classes.lawful.sum(axis=1), -classes.price_cap))
+    return [int(c) for c in last]
+
+
+def clear(classes: Classes, passes: list[Pass], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]) -> Trades:
+    """Serve `want` (C, E) requests by sites with `left_us` (E, N) microseconds, of which it takes what they need.
+
+    In the order of `passes`, a class takes whole requests from the cheapest site that the law, the price cap and the
+    time left allow, then from the next. Equal classes that find too little share it in proportion to what they want.
     """
-    hours, providers = want.shape[1], len(present)
-    served = np.zeros((len(classes.names), hours, providers), dtype=np.int64)
-    left_us = np.tile(present * HOUR_US, (hours, 1))
-    for c in turns:
-        merit = orders[int(classes.tokens_in[c]), int(classes.tokens_out[c])]
-        room = left_us // classes.busy_us[c]
-        room *= classes.lawful[c]
-        room *= merit.quote <= classes.most_paid[c]
-        offered = room.reshape(-1)[merit.order]
-        before = np.cumsum(offered, axis=1) - offered
-        served[c].reshape(-1)[merit.order] = np.minimum(np.maximum(want[c][:, None] - before, 0), offered)
-        left_us -= served[c] * classes.busy_us[c]
-    return served
+    found: list[tuple[Ints, Ints, Ints, Ints]] = []
+    for each in passes:
+        found += _clear_pass(classes, each, want, left_us, merits)
+    if not found:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Trades(nothing, nothing, nothing, nothing)
+    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    return Trades(*columns)
+
+
+def passes_of(classes: Classes, products: list[Product], order: list[int]) -> list[Pass]:
+    """Classes in `order`, those that see the same quotes and sites together while they follow one another."""
+    found: list[Pass] = []
+    for c in order:
+        may = classes.lawful[c]
+        if found and found[-1].product == products[c] and np.array_equal(found[-1].may, may):
+            found[-1].classes.append(c)
+        else:
+            found.append(Pass(products[c], may, bool(may.all()), bool(may.any()), [c]))
+    return found
+
+
+def _clear_pass(
+    classes: Classes, each: Pass, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
+) -> list[tuple[Ints, Ints, Ints, Ints]]:
+    together = each.classes
+    first, merit = together[0], merits[each.product]
+    epochs = np.arange(len(left_us))[:, None]
+    order = merit.order
+    if not each.any or not want[together].any():
+        return []
+    if not each.all:
+        order = order[each.may[order]].reshape(len(left_us), -1)
+    busy = classes.busy_us[first][order]
+    room = left_us[epochs, order] // busy
+    upto = np.cumsum(room, axis=1)
+    quote = merit.quote[epochs, order]
+    intervals = _intervals(classes, together, want, upto, quote)
+    before = upto - room
+    taken = np.clip(intervals[-1][2][:, None] - before, 0, room)
+    row, column = np.nonzero(taken)
+    site, some = order[row, column], taken[row, column]
+    left_us[row, site] -= some * busy[row, column]
+    if len(together) == 1:
+        return [(np.full(len(row), first), row, site, some)]
+    low, high = before[row, column], before[row, column] + some
+    found = []
+    for c, start, stop in intervals:
+        part = np.minimum(high, stop[row]) - np.maximum(low, start[row])
+        at = np.flatnonzero(part > 0)
+        found.append((np.full(len(at), c), row[at], site[at], part[at]))
+    return found
+
+
+def _intervals(
+    classes: Classes, together: list[int], want: Ints, upto: Ints, quote: Ints
+) -> list[tuple[int, Ints, Ints]]:
+    """Of each class its part of the supply, in requests from the cheapest on: (class, from, to) by epoch."""
+    start = np.zeros(len(upto), dtype=np.int64)
+    found = []
+    caps = dict.fromkeys(int(classes.price_cap[c]) for c in together)
+    for cap in caps:
+        equals = [c for c in together if int(classes.price_cap[c]) == cap]
+        reach = (quote <= int(classes.most_paid[equals[0]])).sum(axis=1)
+        limit = np.where(reach > 0, upto[np.arange(len(upto)), np.maximum(reach - 1, 0)], 0)
+        wanted = want[equals]
+        room, total = np.maximum(limit - start, 0), wanted.sum(axis=0)
+        share = np.minimum(room / np.maximum(total, 1), 1.0)
+        given = np.where(total <= room, wanted, np.minimum(wanted, np.floor(wanted * share).astype(np.int64)))
+        given[-1] += np.where(total > room, np.minimum(room - given.sum(axis=0), wanted[-1] - given[-1]), 0)
+        for c, some in zip(equals, given, strict=True):
+            found.append((c, start, start + some))
+            start = start + some
+    return found

@@ -1,6 +1,6 @@
 """One run: day after day, ask, clear, settle, adapt. A scenario's settings in, arrays of what happened out.
 
-Asks and clearing are hourly, use and presence daily. No file, no clock: progress goes to a callable.
+Asks, demand and clearing are by the epoch, use and presence by the day. No file, no clock: progress goes to a callable.
 """
 
 from __future__ import annotations
@@ -9,23 +9,45 @@ from collections.abc import Callable
 
 import numpy as np
 
+from protocol.errors import ConfigurationError
 from protocol.units import MICRO
-from simulator.clearing import HOUR_US, MeritOrder, clear, merit_order, quotes
-from simulator.demand import Classes, draw_classes, wanted
-from simulator.draws import draws_for
+from simulator.audits import Audits
+from simulator.clearing import (
+    MeritOrder,
+    Pass,
+    Product,
+    Trades,
+    clear,
+    merit_order,
+    passes_of,
+    products_of,
+    quotes,
+    turns,
+)
+from simulator.deferral import Backlog
+from simulator.demand import draw_classes, response
+from simulator.elastic import asked_at, crossing
+from simulator.entry import Movers
 from simulator.exact import Ints, ratio
-from simulator.habits import adapt, first_state
+from simulator.happenings import factors
 from simulator.metrics import Recorder, Records
-from simulator.population import HOURS_A_DAY, draw_population, tariffs
-from simulator.pricing import Prices, hour_prices
+from simulator.pipelines import clear_pipelines, stages_of
+from simulator.population import draw_population
+from simulator.pricing import Prices, block_prices, scaled_prices
 from simulator.scenario import Settings
-from simulator.settlement import Books, Day, settle
+from simulator.series import spread_over
+from simulator.settlement import Block, Books, payments, settle
+from simulator.strategies import View, cournot, strategy_of, unit_cost
+from simulator.supply import draw_supply
+from simulator.timeline import HOURS_A_DAY, Timeline
+from simulator.tokens import TokenDay, Treasury
+from simulator.zones import Worth, worth_of, zones_of
 
 __all__ = ["simulate"]
 
 
 def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: None) -> Records:
-    """Run the market of `settings` from its first to its last hour.
+    """Run the market of `settings` from the start of its burn-in to its last hour.
 
     Args:
         progress: called after each simulated day with the share that is done.
@@ -34,44 +56,217 @@ def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: N
         ConfigurationError: prices, amounts or totals that outgrow 62-bit integers.
         RuleError: the books do not balance, which would be a fault of this program.
     """
-    population, tariff = draw_population(settings), tariffs(settings)
-    classes, state = draw_classes(settings, population), first_state(settings)
-    recorder, books = Recorder(settings, population, classes, tariff), Books(classes)
-    ties = draws_for(settings.run.seed, "ties").permutation(settings.run.providers).astype(np.int64)
-    lots = _churn_lots(settings)
-    price = np.zeros(len(classes.names), dtype=np.int64)
-    for start in range(0, settings.run.hours, HOURS_A_DAY):
-        hours, today = slice(start, min(start + HOURS_A_DAY, settings.run.hours)), start // HOURS_A_DAY
-        present = state.present.astype(np.int64)
-        prices = hour_prices(settings.market, population, state.use, tariff[population.region, hours].T)
-        want = wanted(classes, hours, price)
-        orders = _orders(classes, prices, np.roll(ties, today))
-        served = clear(classes, classes.turns(today), want, present, orders)
-        day = settle(classes, population, present, served, prices)
-        books.post(day)  # refuses totals that the sums below could not hold
-        recorder.enter(hours, present, want, served, day)
-        price = _mean_price(classes, served, day)
-        use = day.busy_us.sum(axis=0) * MICRO // (HOUR_US * want.shape[1])
-        state = adapt(state, settings.market, population, use, day.profit.sum(axis=0), lots[:, today])
-        progress(hours.stop / settings.run.hours)
-    books.check()
-    return recorder.records()
+    market = _Market(settings)
+    for day, epochs in market.timeline.days():
+        market.day(day, epochs)
+        progress(epochs.stop / market.timeline.epochs)
+    market.books.check()
+    return market.recorder.records()
 
 
-def _orders(classes: Classes, prices: Prices, tie_rank: Ints) -> dict[tuple[int, int], MeritOrder]:
-    """One merit order for each size of request that is asked for."""
-    sizes = sorted(set(zip(classes.tokens_in.tolist(), classes.tokens_out.tolist(), strict=True)))
-    return {size: merit_order(quotes(*size, prices.ask_in, prices.ask_out), tie_rank) for size in sizes}
+class _Market:
+    """All that a run carries from day to day."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.timeline = settings, Timeline(settings.run)
+        self.population = draw_population(settings)
+        self.supply = draw_supply(settings, self.timeline)
+        self.classes = draw_classes(settings, self.timeline, self.population)
+        self.products = products_of(self.classes)
+        self.zones = zones_of(self.classes)
+        self.stages = stages_of(settings, self.population)
+        self.movers, self.audits = Movers(settings, self.population), Audits(settings, self.population)
+        self.state = self.movers.first()
+        self.backlog = Backlog(self.classes, self.population.region, self.supply.per_kwh)
+        self.strategy = strategy_of(settings)
+        self.treasury, self.books = Treasury(settings.token), Books(self.classes.names)
+        self.recorder = Recorder(settings, self.timeline, self.population, self.classes, self.supply)
+        self._last_price = np.zeros(len(self.classes.names), dtype=np.int64)
+        self._token_price = self._given_token_price()
+        uniform, elastic = settings.market.price_rule == "uniform", bool(self.classes.elasticity.any())
+        self._one_market = len(set(self.products)) == 1 and bool(self.classes.lawful.all()) and not self.stages
+        self._at_once = uniform and elastic and self._one_market and not self.backlog.waits
+
+    def day(self, day: int, epochs: slice) -> None:
+        """Live through one day."""
+        settings, people, classes = self.settings, self.population, self.classes
+        present = self.state.present.astype(np.int64)
+        working_us = self.timeline.epoch_us * present * self.supply.share[people.region, epochs].T // MICRO
+        per_kwh = self.supply.per_kwh[people.region, epochs].T
+        prices = self._with_strategy(
+            day, epochs, block_prices(settings.market, people, self.state.use, per_kwh), working_us
+        )
+        merits = self._merits(prices, day)
+        want, trades, left_us, fixed = self._cleared(day, epochs, merits, prices, working_us)
+        worth = worth_of(
+            classes, self.zones, self.products, merits, want, trades, left_us, settings.market.value_of_lost_load
+        )
+        earned = self._payments(trades, prices, worth, fixed)
+        times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
+        block = settle(classes, people, working_us, times, trades, earned, prices)
+        self.books.post(block)
+        self._close(day, epochs, want, trades, worth, block, working_us, fixed)
+
+    def _with_strategy(self, day: int, epochs: slice, prices: Prices, working_us: Ints) -> Prices:
+        if self.settings.market.strategy in ("rule", "cournot"):
+            return prices
+        main = int(np.argmax(self.classes.potential[:, epochs].sum(axis=1)))
+        tokens_in, tokens_out = int(self.classes.tokens_in[main]), int(self.classes.tokens_out[main])
+        asks = quotes(tokens_in, tokens_out, prices.ask_in, prices.ask_out).mean(axis=0) / (tokens_in + tokens_out)
+        view = View(
+            day=day,
+            cost=np.ceil(unit_cost(self.classes, prices, main).mean(axis=0)).astype(np.int64),
+            capacity=(working_us // self.classes.busy_us[main]).min(axis=0),
+            demand=np.rint(self.classes.potential[:, epochs].mean(axis=1)).astype(np.int64),
+            classes=self.classes,
+            present=self.state.present,
+            asks=np.rint(asks).astype(np.int64),
+        )
+        levels = self.strategy.levels(view)
+        return prices if levels is None else scaled_prices(prices, levels)
+
+    def _merits(self, prices: Prices, day: int) -> dict[Product, MeritOrder]:
+        """One merit order for each product; equal asks in an order that is drawn for each site, and moves daily."""
+        ranks = np.empty(len(self.population), dtype=np.int64)
+        mixed = (self.population.tie * (2 * (day % 1_000_003) + 1)) & (2**52 - 1)
+        ranks[np.argsort(mixed, kind="stable")] = np.arange(len(ranks))
+        merits = {}
+        for product in dict.fromkeys(self.products):
+            c = self.products.index(product)
+            quote = quotes(product[0], product[1], prices.ask_in, prices.ask_out) + self.classes.rank_extra[c]
+            merits[product] = merit_order(quote, ranks)
+        return merits
+
+    def _cleared(
+        self, day: int, epochs: slice, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
+    ) -> tuple[Ints, Trades, Ints, Ints | None]:
+        """What was wanted (C, E), what was served, what time is left (E, N), and the price (E,) where one is known."""
+        classes, potential = self.classes, self.classes.potential[:, epochs]
+        order = turns(classes, day)
+        passes = passes_of(classes, self.products, order)
+        if self.settings.market.strategy == "cournot":
+            return self._quantities(passes, potential, merits, prices, working_us)
+        if self._at_once:
+            want, price = crossing(classes, potential, merits[self.products[0]], working_us)
+            left_us = working_us.copy()
+            return want, clear(classes, passes, want, left_us, merits), left_us, price
+        want = potential * response(classes, self._last_price[:, None]) // MICRO
+        left_us = working_us.copy()
+        if self.stages:
+            return want, clear_pipelines(classes, self.stages, order, want, left_us, merits), left_us, None
+        if not self.backlog.waits:
+            return want, clear(classes, passes, want, left_us, merits), left_us, None
+        return self._step_by_step(epochs, passes, want, left_us, merits)
+
+    def _quantities(
+        self, passes: list[Pass], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
+    ) -> tuple[Ints, Trades, Ints, Ints]:
+        if not self._one_market:
+            raise ConfigurationError(
+                "quantities are for one kind of request under one law", hint="give all classes the same tokens"
+            )
+        busy = self.classes.busy_us[0]
+        price, offered = cournot(self.classes, potential, unit_cost(self.classes, prices, 0), working_us / busy)
+        left_us = np.minimum(np.rint(offered).astype(np.int64) * busy, working_us)
+        fixed = np.rint(price).astype(np.int64)
+        want = asked_at(self.classes, potential, fixed)
+        free = merit_order(np.zeros_like(left_us), np.arange(left_us.shape[1]))
+        return want, clear(self.classes, passes, want, left_us, dict.fromkeys(merits, free)), left_us, fixed
+
+    def _step_by_step(
+        self, epochs: slice, passes: list[Pass], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
+    ) -> tuple[Ints, Trades, Ints, None]:
+        """Epoch after epoch: what is left over in one is wanted in the next."""
+        asked, parts = want.copy(), []
+        for at in range(want.shape[1]):
+            epoch = epochs.start + at
+            for c in self.backlog.waits:
+                asked[c, at] = self.backlog.due(c, epoch, int(want[c, at]))
+            now = {
+                product: MeritOrder(quote=each.quote[at : at + 1], order=each.order[at : at + 1])
+                for product, each in merits.items()
+            }
+            part = clear(self.classes, passes, asked[:, at : at + 1], left_us[at : at + 1], now)
+            for c in self.backlog.waits:
+                self.backlog.served(c, epoch, int(part.requests[part.of_class == c].sum()))
+            parts.append((part.of_class, part.epoch + at, part.site, part.requests))
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return asked, Trades(*columns), left_us, None
+
+    def _payments(self, trades: Trades, prices: Prices, worth: Worth, fixed: Ints | None) -> Ints:
+        """Micro-units of each trade, by the price rule."""
+        rule, classes = self.settings.market.price_rule, self.classes
+        epoch, site, c = trades.epoch, trades.site, trades.of_class
+        if rule == "uniform":
+            price = worth.price[c, epoch, self.zones.of_site[site]] if fixed is None else fixed[epoch]
+            price = np.minimum(price, classes.price_cap[c])
+            return payments(classes, trades, price, price)
+        asks = trades.part(prices.ask_in[epoch, site]), trades.part(prices.ask_out[epoch, site])
+        by_ask = payments(classes, trades, *asks)
+        if rule == "posted":
+            return by_ask
+        scarce = np.minimum(worth.scarcity[epoch, self.zones.of_site[site]], classes.price_cap[c])
+        return np.maximum(by_ask, payments(classes, trades, scarce, scarce))
+
+    def _close(
+        self,
+        day: int,
+        epochs: slice,
+        want: Ints,
+        trades: Trades,
+        worth: Worth,
+        block: Block,
+        working_us: Ints,
+        fixed: Ints | None,
+    ) -> None:
+        """Audits, tokens, who comes and goes, and the record."""
+        revenue, requests = block.revenue.sum(axis=0), block.requests.sum(axis=0)
+        audit = self.audits.day(day, requests, revenue)
+        token = self._tokens(day, int(block.paid.sum()), epochs)
+        reward = _split(token.reward, revenue if self.settings.token.reward == "work" else self._machines())
+        self.books.move("cheated", "providers", int(audit.gained.sum()))
+        self.books.move("providers", "treasury", int(audit.slashed.sum()))
+        self.books.move("token_holders", "providers", int(reward.sum()))
+        self.books.move("providers", "token_holders", token.fees)
+        self.books.check()
+        running = block.running_cost.sum(axis=0)
+        other = audit.gained - audit.slashed + reward - _split(token.fees, revenue)
+        gross = revenue - running + other
+        if day >= 0:
+            hours = slice(epochs.start - self.timeline.before, epochs.stop - self.timeline.before)
+            self.recorder.enter(hours, self.state, want, trades, worth, block, working_us, fixed)
+            self.recorder.enter_day(day, token, self.treasury, audit, other)
+        served = trades.complete * self.classes.tokens[trades.of_class]
+        tokens = np.zeros(len(self.classes.names), dtype=np.int64)
+        np.add.at(tokens, trades.of_class, served)
+        self._last_price = ratio(block.paid.sum(axis=1), tokens)
+        length = working_us.shape[0] * self.timeline.epoch_us
+        use = block.busy_us.sum(axis=0) * MICRO // length
+        self.state = self.movers.next(self.state, day, use, running, gross, audit.caught)
+
+    def _tokens(self, day: int, paid: int, epochs: slice) -> TokenDay:
+        fees = paid * self.settings.token.fee // MICRO
+        return self.treasury.day(day, fees=fees, given=int(self._token_price[epochs].mean()))
+
+    def _machines(self) -> Ints:
+        return self.population.units * self.state.present
+
+    def _given_token_price(self) -> Ints:
+        token, timeline = self.settings.token, self.timeline
+        if token.price_series:
+            numbers = self.settings.series[token.price_series]
+            given = spread_over(numbers, timeline.epochs, timeline.epoch_minutes, timeline.first)
+        else:
+            given = np.full(timeline.epochs, token.price, dtype=np.int64)
+        return np.asarray(given * factors(self.settings, timeline, "token-price", [""])[0] // MICRO)
 
 
-def _mean_price(classes: Classes, served: Ints, day: Day) -> Ints:
-    """(C,) micro-units per million tokens that each class paid in the day, 0 where it got nothing."""
-    tokens = served.sum(axis=(1, 2)) * (classes.tokens_in + classes.tokens_out)
-    return ratio(day.paid.sum(axis=1), tokens)
-
-
-def _churn_lots(settings: Settings) -> Ints:
-    """(2, days, N) draws below a million: who leaves and who joins."""
-    shape = (-(-settings.run.hours // HOURS_A_DAY), settings.run.providers)
-    lots = [draws_for(settings.run.seed, "churn", what).integers(0, MICRO, shape) for what in ("leave", "join")]
-    return np.stack(lots)
+def _split(total: int, weights: Ints) -> Ints:
+    """(N,) integers that add up to `total`, in proportion to the weights; all to the first where there are none."""
+    whole = int(weights.sum())
+    if not total:
+        return np.zeros(len(weights), dtype=np.int64)
+    if not whole:
+        return np.concatenate([[total], np.zeros(len(weights) - 1, dtype=np.int64)]).astype(np.int64)
+    ends = [int(each) * total // whole for each in np.cumsum(weights)]
+    return np.asarray(np.diff(np.array(ends, dtype=np.int64), prepend=0), dtype=np.int64)

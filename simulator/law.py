@@ -1,72 +1,125 @@
-"""Where a demand class may be served: ISO 3166 codes, and groups of countries, by the functions of a node's policy.
+"""Which sites may serve which class: a client's policy and a node's offer, judged by the rule that clients judge by.
 
-A place that is no country, made up for a scenario, is only ever equal to itself: ``"north-land"`` is in no group. What
-looks like a code must be one, for a code that nobody knows would let through what a `deny` list was meant to keep out.
+Sites of one region and kind of machine are alike to a policy, so one offer stands for each such pair.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+import functools
 
-from protocol.errors import ConfigurationError
-from protocol.jurisdictions import (
-    COUNTRIES,
-    GROUPS,
-    UNDECLARED,
-    is_known,
-    is_subdivision,
-    may_stand_in,
-    stands_in,
-)
+import numpy as np
 
-__all__ = ["check_list", "check_place", "may_serve"]
+from protocol.activations import ActivationType
+from protocol.corridors import Corridor
+from protocol.errors import ConfigurationError, InvalidError
+from protocol.ids import MAX_TOKENS, BlockSpan
+from protocol.jurisdictions import UNDECLARED, is_subdivision
+from protocol.law import Law
+from protocol.offer import MAX_DURATION_US, EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
+from protocol.policy import INFERENCE, Known, LatencyClass, Needs, Policy, Reason, excluded
+from protocol.rates import Rates
+from protocol.units import MICRO
+from simulator.exact import Ints
+from simulator.scenario import Settings
+from simulator.tables import Demand, Region
+from simulator.tables import Hardware as Kind
 
-_CODE = re.compile(r"[A-Za-z]{2}|[A-Z]{3}|[A-Z]{2}-[A-Z0-9]{1,3}")
-_HOW = "a code of ISO 3166, like DE or US-CA, or a made-up name that looks like no code, like north-land"
+__all__ = ["judge", "lawful", "offer_of", "policy_of"]
+
+_MODEL, _VENUE, _KEY = bytes(32), bytes(32), b"\x02" + bytes(32)
+_NOW, _ALWAYS = 1, 2**39
+_PRECISION = "any"
 
 
-def may_serve(allow: tuple[str, ...], deny: tuple[str, ...], place: str) -> bool:
-    """Whether requests with these lists may be served at `place`, as a policy decides it for a node's offer.
+@functools.lru_cache(maxsize=4096)
+def policy_of(demand: Demand) -> Policy:
+    """What a class asks of every node."""
+    corridors = [way.split(">") for way in demand.corridors]
+    return Policy(
+        latency_class=LatencyClass(demand.latency_class),
+        max_price_in=None,
+        max_price_out=None,
+        allow=demand.allow,
+        deny=demand.deny,
+        min_evidence=Evidence(demand.min_evidence),
+        min_stake=0,
+        precision=_PRECISION,
+        origin=demand.origin,
+        corridors=tuple(Corridor(source=a, to=b, purpose=INFERENCE, expires_at=_ALWAYS) for a, b in corridors),
+        deny_hardware=demand.deny_hardware,
+        max_carbon_g_per_kwh=demand.max_carbon or None,
+    )
 
-    `deny` is stronger than `allow`, an empty `allow` is everywhere, and where the place is undeclared, any list keeps
-    requests away.
+
+@functools.lru_cache(maxsize=4096)
+def offer_of(region: Region, kind: Kind) -> Offer:
+    """What a site in a region offers, with such machines."""
+    place, each_us = region.jurisdiction, min(MAX_DURATION_US, max(1, kind.slots * MICRO // kind.tokens_out_per_s))
+    many = MAX_TOKENS
+    return Offer(
+        public_key=_KEY,
+        sequence=1,
+        issued_at=0,
+        expires_at=_ALWAYS,
+        venue=_VENUE,
+        model=_MODEL,
+        model_name="model",
+        license="",
+        span=BlockSpan(start=0, end=1),
+        blocks=1,
+        precision=_PRECISION,
+        activations=(ActivationType.FP32,),
+        hardware=Hardware(device=HardwareKind.OTHER, name="", count=1, memory_mib=0, category=kind.category),
+        limits=Limits(window=many, chunk=many, context=many, sessions=1, draft_depth=0, credit=0),
+        rates=Rates(opening=0, price_in=0, price_out=0, price_cached=0, price_rejected=0, late_discount_ppm=0),
+        forecast=(),
+        prompt_us=1,
+        position_us=each_us,
+        late_us=each_us,
+        energy=EnergyClaim(
+            millijoules_in=1,
+            millijoules_out=1,
+            source=Provenance.DECLARED,
+            tariff_micro_per_kwh=0,
+            pue_milli=1000,
+            carbon_g_per_kwh=region.carbon,
+            batch=1,
+        ),
+        jurisdiction=place[:2] if place != UNDECLARED else place,
+        region=place if is_subdivision(place) else "",
+        addresses=("",),
+        data_addresses=("",),
+        statements=(),
+    )
+
+
+def judge(demand: Demand, region: Region, kind: Kind) -> Reason | None:
+    """Why such a site must not serve the class; None where it may."""
+    return excluded(
+        policy_of(demand),
+        offer_of(region, kind),
+        model=_MODEL,
+        venue=_VENUE,
+        now=_NOW,
+        needs=Needs(law=Law(until=_NOW)),
+        known=Known(evidence=Evidence(region.evidence)),
+    )
+
+
+def lawful(settings: Settings, region: Ints, hardware: Ints) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """(C, N) whether each site may serve each class.
+
+    Args:
+        region, hardware: (N,) of each site, as indices.
     """
-    if place == UNDECLARED:
-        return not allow and not deny
-    return not _may_be_in(deny, place) and (not allow or stands_in(allow, *_country_and_region(place)))
-
-
-def check_place(place: str, key: str) -> None:
-    """Raise `ConfigurationError` unless machines can stand at `place`."""
-    if place in GROUPS:
-        some = ", ".join(sorted(GROUPS[place])[:3])
-        raise ConfigurationError(
-            f"{key} = {place!r} is a group of countries", hint=f"name the country: {some}, ...; lists may name groups"
+    kinds, places = list(settings.hardware.values()), list(settings.regions.values())
+    try:
+        table = np.array(
+            [
+                [[judge(demand, place, kind) is None for kind in kinds] for place in places]
+                for demand in settings.demand.values()
+            ]
         )
-    if not place or (_CODE.fullmatch(place) and not is_known(place) and place != UNDECLARED):
-        raise ConfigurationError(f"{key} = {place!r} is not a known code", hint=_HOW)
-
-
-def check_list(codes: Iterable[str], places: Iterable[str], key: str) -> None:
-    """Raise `ConfigurationError` where an `allow` or `deny` list names what is unknown, or none of `places`."""
-    known = sorted(set(places))
-    for code in codes:
-        if _CODE.fullmatch(code) and not is_known(code):
-            raise ConfigurationError(
-                f"{key} names {code!r}, which is not a known code", hint=f"{_HOW}; groups: {', '.join(sorted(GROUPS))}"
-            )
-        if not any(_may_be_in((code,), place) for place in known):
-            raise ConfigurationError(
-                f"{key} names jurisdiction {code!r}, where no region is", hint="known: " + ", ".join(known)
-            )
-
-
-def _may_be_in(codes: tuple[str, ...], place: str) -> bool:
-    """Whether machines at `place` cannot be excluded from being in one of `codes`; a made-up place has no parts."""
-    where = _country_and_region(place)
-    return may_stand_in(codes, *where) if where[0] in COUNTRIES else stands_in(codes, *where)
-
-
-def _country_and_region(place: str) -> tuple[str, str]:
-    return (place[:2], place) if is_subdivision(place) else (place, "")
+    except InvalidError as error:
+        raise ConfigurationError(f"no policy or offer says that: {error.message}", hint="use shorter words") from error
+    return np.asarray(table[:, region, hardware])

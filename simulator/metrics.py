@@ -1,4 +1,4 @@
-"""What a run leaves behind: hourly figures by region, demand class and for the market, and totals by provider.
+"""What a run leaves behind: figures by region, demand class and for the market by the epoch, by the day, and by site.
 
 All figures are integers; a metric's name ends in its unit. Prices are micro-units per million tokens, prompt and
 generated tokens together.
@@ -10,25 +10,51 @@ import dataclasses
 
 import numpy as np
 
-from simulator.clearing import HOUR_US
+from protocol.units import MICRO
+from simulator.audits import AuditDay
+from simulator.clearing import Trades
 from simulator.demand import Classes
+from simulator.entry import State
 from simulator.exact import Ints, ratio
 from simulator.population import Population
 from simulator.scenario import Settings
-from simulator.settlement import Day
+from simulator.settlement import Block
+from simulator.supply import Supply
+from simulator.timeline import HOURS_A_DAY, Timeline
+from simulator.tokens import TokenDay, Treasury
+from simulator.waiting import mean_wait_s, share_waiting_longer
+from simulator.zones import Worth
 
 __all__ = ["Recorder", "Records"]
 
-_TOKENS = ("tokens_in", "tokens_out")
-_MONEY = ("revenue_micro", "work_cost_micro", "idle_cost_micro", "other_cost_micro")
-_REGION_SUMS = ("present", *_TOKENS, *_MONEY, "energy_mj", "busy_us")
-_PROVIDER_SUMS = ("hours_present", *_REGION_SUMS[1:])
+_MONEY = ("revenue_micro", "work_cost_micro", "idle_cost_micro", "other_cost_micro", "capital_micro")
+_REGION_SUMS = ("present", "tokens_in", "tokens_out", *_MONEY, "energy_mj", "busy_us", "working_us")
+_SITE_SUMS = ("epochs_present", *_REGION_SUMS[1:])
+_CLASS_SUMS = (
+    "requests_wanted",
+    "requests_served",
+    "paid_micro",
+    "short",
+    "clearing_micro_per_mtok",
+    "wait_us",
+    "requests_late",
+)
+_DAILY = (
+    "minted_micro",
+    "burned_micro",
+    "supply_micro",
+    "token_price_pico",
+    "cheated_requests",
+    "caught",
+    "slashed_micro",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Every figure of one run. Entities are in order of their names, providers by region."""
+    """Every figure of one run. Entities are in order of their names, sites by region."""
 
+    epoch_minutes: int
     region_names: tuple[str, ...]
     class_names: tuple[str, ...]
     hardware_names: tuple[str, ...]
@@ -39,88 +65,148 @@ class Records:
     """Metric -> (T, C)."""
     market: dict[str, Ints]
     """Metric -> (T,)."""
-    providers: dict[str, Ints]
+    days: dict[str, Ints]
+    """Metric -> (D,)."""
+    sites: dict[str, Ints]
     """Metric -> (N,), over the whole run."""
 
 
 class Recorder:
     """Collects a run's figures day by day."""
 
-    def __init__(self, settings: Settings, population: Population, classes: Classes, tariff: Ints) -> None:
-        self._settings, self._population, self._classes, self._tariff = settings, population, classes, tariff
-        hours, providers = settings.run.hours, len(population)
-        places = np.arange(len(settings.regions))
+    def __init__(
+        self, settings: Settings, timeline: Timeline, population: Population, classes: Classes, supply: Supply
+    ) -> None:
+        self._settings, self._timeline, self._population = settings, timeline, population
+        self._classes, self._supply = classes, supply
+        epochs, places = timeline.epochs - timeline.before, np.arange(len(settings.regions))
         starts = np.searchsorted(population.region, places)
-        self._inhabited = np.flatnonzero(np.append(starts[1:], providers) > starts)
+        self._inhabited = np.flatnonzero(np.append(starts[1:], len(population)) > starts)
         self._starts = starts[self._inhabited]
-        self._regions = {name: np.zeros((hours, len(places)), np.int64) for name in _REGION_SUMS}
-        self._classes_seen = {
-            name: np.zeros((hours, len(classes.names)), np.int64)
-            for name in ("requests_wanted", "requests_served", "paid_micro")
-        }
-        self._providers = {name: np.zeros(providers, np.int64) for name in _PROVIDER_SUMS}
+        self._regions = {name: np.zeros((epochs, len(places)), np.int64) for name in _REGION_SUMS}
+        self._by_class = {name: np.zeros((epochs, len(classes.names)), np.int64) for name in _CLASS_SUMS}
+        self._sites = {name: np.zeros(len(population), np.int64) for name in (*_SITE_SUMS, "other_micro")}
+        days = -(-settings.run.hours // HOURS_A_DAY)
+        self._daily = {name: np.zeros(days, np.int64) for name in _DAILY}
+        self._late_after_s = np.array([each.max_wait_ms / 1000 for each in settings.demand.values()])
+        self._masks: dict[bytes, list[int]] = {}
+        for c, row in enumerate(classes.lawful):
+            self._masks.setdefault(row.tobytes(), []).append(c)
 
-    def enter(self, hours: slice, present: Ints, want: Ints, served: Ints, day: Day) -> None:
-        """Add a day: `present` (N,), `want` (C, H), `served` (C, H, N)."""
+    def enter(
+        self,
+        epochs: slice,
+        state: State,
+        want: Ints,
+        trades: Trades,
+        worth: Worth,
+        block: Block,
+        working_us: Ints,
+        fixed: Ints | None,
+    ) -> None:
+        """Add a day."""
         figures = (
-            np.broadcast_to(present, day.busy_us.shape),
-            day.tokens_in,
-            day.tokens_out,
-            day.revenue,
-            day.work_cost,
-            day.idle_cost,
-            day.overhead + day.hourly_cost,
-            day.energy,
-            day.busy_us,
+            np.broadcast_to(state.present, working_us.shape).astype(np.int64),
+            block.tokens_in,
+            block.tokens_out,
+            block.revenue,
+            block.work_cost,
+            block.idle_cost,
+            block.overhead + block.hourly_cost,
+            block.capital,
+            block.energy,
+            block.busy_us,
+            working_us,
         )
-        for region_metric, provider_metric, figure in zip(_REGION_SUMS, _PROVIDER_SUMS, figures, strict=True):
-            self._regions[region_metric][hours, self._inhabited] = np.add.reduceat(figure, self._starts, axis=1)
-            self._providers[provider_metric] += figure.sum(axis=0)
-        self._classes_seen["requests_wanted"][hours] = want.T
-        self._classes_seen["requests_served"][hours] = served.sum(axis=2).T
-        self._classes_seen["paid_micro"][hours] = day.paid.T
+        for region_metric, site_metric, figure in zip(_REGION_SUMS, _SITE_SUMS, figures, strict=True):
+            self._regions[region_metric][epochs, self._inhabited] = np.add.reduceat(figure, self._starts, axis=1)
+            self._sites[site_metric] += figure.sum(axis=0)
+        mine = self._by_class
+        served = trades.served(*want.shape)
+        mine["requests_wanted"][epochs], mine["requests_served"][epochs] = want.T, served.T
+        mine["paid_micro"][epochs], mine["short"][epochs] = block.paid.T, worth.short.T
+        price = worth.price.max(axis=2) if fixed is None else np.broadcast_to(fixed, want.shape)
+        mine["clearing_micro_per_mtok"][epochs] = np.minimum(
+            np.maximum(price, np.where(worth.short, worth.scarcity.max(axis=1), 0)), self._classes.price_cap[:, None]
+        ).T
+        self._enter_waits(epochs, served, block.busy_us, working_us)
+
+    def _enter_waits(self, epochs: slice, served: Ints, busy_us: Ints, working_us: Ints) -> None:
+        epoch_us = self._timeline.epoch_us
+        for alike in self._masks.values():
+            may = self._classes.lawful[alike[0]]
+            working, busy = working_us[:, may].sum(axis=1), busy_us[:, may].sum(axis=1)
+            servers = (working_us[:, may] * self._population.slots[may]).sum(axis=1) / epoch_us
+            load = busy / np.maximum(working, 1)
+            for c in alike if may.any() else []:
+                each_us = (self._classes.busy_us[c] * self._population.slots)[may].mean()
+                service = np.full(len(load), each_us / MICRO)
+                late_after = float(self._late_after_s[c])
+                self._by_class["wait_us"][epochs, c] = np.rint(mean_wait_s(servers, load, service) * MICRO)
+                if late_after:
+                    late = share_waiting_longer(servers, load, service, late_after)
+                    self._by_class["requests_late"][epochs, c] = np.rint(late * served[c])
+
+    def enter_day(self, day: int, token: TokenDay, treasury: Treasury, audit: AuditDay, other: Ints) -> None:
+        """Add what is reckoned once a day; `other` (N,) is what sites got besides being paid."""
+        figures = (
+            token.minted,
+            token.burned,
+            treasury.supply,
+            token.price,
+            int(audit.cheated.sum()),
+            int(audit.caught.sum()),
+            int(audit.slashed.sum()),
+        )
+        for name, figure in zip(_DAILY, figures, strict=True):
+            self._daily[name][day] = figure
+        self._sites["other_micro"] += other
 
     def records(self) -> Records:
         """Everything entered, with the ratios that follow from it."""
         return Records(
+            epoch_minutes=self._timeline.epoch_minutes,
             region_names=tuple(self._settings.regions),
             class_names=self._classes.names,
             hardware_names=tuple(self._settings.hardware),
             population=self._population,
-            regions=self._by_region(),
-            classes=self._by_class(),
-            market=self._for_market(),
-            providers=self._by_provider(),
+            regions=self._of_regions(),
+            classes=self._of_classes(),
+            market=self._of_market(),
+            days=self._daily,
+            sites=self._of_sites(),
         )
 
-    def _by_region(self) -> dict[str, Ints]:
+    def _of_regions(self) -> dict[str, Ints]:
         figures = dict(self._regions)
-        busy = figures.pop("busy_us")
-        figures["use_ppm"] = ratio(busy, figures["present"] * HOUR_US)
-        figures["tariff_micro_per_kwh"] = np.ascontiguousarray(self._tariff.T)
+        figures["use_ppm"] = ratio(figures["busy_us"], figures["working_us"])
+        for name, figure in (("tariff_micro_per_kwh", self._supply.tariff), ("carbon_g_per_kwh", self._supply.carbon)):
+            figures[name] = np.ascontiguousarray(figure[:, self._timeline.before :].T)
         return figures
 
-    def _by_class(self) -> dict[str, Ints]:
-        figures = dict(self._classes_seen)
-        tokens = figures["requests_served"] * (self._classes.tokens_in + self._classes.tokens_out)
-        figures["tokens"] = tokens
-        figures["price_micro_per_mtok"] = ratio(figures["paid_micro"], tokens)
+    def _of_classes(self) -> dict[str, Ints]:
+        figures = dict(self._by_class)
+        figures["tokens"] = figures["requests_served"] * self._classes.tokens
+        figures["price_micro_per_mtok"] = ratio(figures["paid_micro"], figures["tokens"])
         return figures
 
-    def _for_market(self) -> dict[str, Ints]:
+    def _of_market(self) -> dict[str, Ints]:
         total = {name: figure.sum(axis=1) for name, figure in self._regions.items()}
-        tokens = total["tokens_in"] + total["tokens_out"]
+        tokens = (self._by_class["requests_served"] * self._classes.tokens).sum(axis=1)
+        grams = self._regions["energy_mj"] // 3_600_000 * self._supply.carbon[:, self._timeline.before :].T
         return {
             "present": total["present"],
             "tokens": tokens,
             "price_micro_per_mtok": ratio(total["revenue_micro"], tokens),
+            "clearing_micro_per_mtok": self._by_class["clearing_micro_per_mtok"].max(axis=1),
             "energy_micro_per_mtok": ratio(total["work_cost_micro"], tokens),
-            "use_ppm": ratio(total["busy_us"], total["present"] * HOUR_US),
+            "use_ppm": ratio(total["busy_us"], total["working_us"]),
+            "carbon_mg": grams.sum(axis=1),
         }
 
-    def _by_provider(self) -> dict[str, Ints]:
-        figures = dict(self._providers)
-        figures["use_ppm"] = ratio(figures["busy_us"], figures["hours_present"] * HOUR_US)
-        costs = figures["work_cost_micro"] + figures["idle_cost_micro"] + figures["other_cost_micro"]
-        figures["profit_micro"] = figures["revenue_micro"] - costs
+    def _of_sites(self) -> dict[str, Ints]:
+        figures = dict(self._sites)
+        figures["use_ppm"] = ratio(figures["busy_us"], figures["working_us"])
+        costs = sum(figures[f"{kind}_micro"] for kind in ("work_cost", "idle_cost", "other_cost", "capital"))
+        figures["profit_micro"] = figures["revenue_micro"] + figures["other_micro"] - costs
         return figures

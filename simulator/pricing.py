@@ -1,4 +1,4 @@
-"""What providers ask in some hours, and what energy costs them, by the kernels that a node prices its offer with."""
+"""What sites ask in some epochs, and what energy costs them: `protocol.pricing` on arrays, by the kernels it uses."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import dataclasses
 
 import numpy as np
 
-from protocol.tariff import ask_price, energy_price, floor_price
-from protocol.units import MICRO, IntOrArray
-from simulator.exact import Ints
-from simulator.population import SECONDS_AN_HOUR, Population
-from simulator.scenario import Market
+from protocol.errors import ConfigurationError
+from protocol.tariff import (
+    MAX_PRICE,
+    ask_price,
+    capital_price,
+    energy_price,
+    floor_price,
+    followed_price,
+)
+from protocol.units import MICRO, IntOrArray, smaller
+from simulator.exact import Ints, magnitude
+from simulator.population import Population
+from simulator.tables import Market
 
-__all__ = ["Prices", "capital_price", "hour_prices"]
-
+__all__ = ["Prices", "asks_of", "block_prices", "scaled_prices"]
 
 _ONE_JOULE = np.array([1000], dtype=np.int64)  # in millijoules
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """(H, N) arrays, micro-units per million tokens (or joules); the overhead is one number."""
+    """(E, N) arrays, micro-units per million tokens (or joules); the overhead is one number."""
 
     ask_in: Ints
     ask_out: Ints
@@ -34,36 +41,64 @@ class Prices:
     """What a million tokens cost besides energy and presence."""
 
 
-def hour_prices(market: Market, population: Population, use: Ints, tariff: Ints) -> Prices:
-    """Asks and energy prices of every provider for some hours.
+def asks_of(
+    market: Market,
+    millijoules: IntOrArray,
+    pue: IntOrArray,
+    per_kwh: IntOrArray,
+    capital: IntOrArray,
+    use: IntOrArray,
+    median: IntOrArray | None = None,
+) -> IntOrArray:
+    """What a node with these settings asks per million tokens of one kind: `protocol.pricing.Pricing.quote`.
 
     Args:
-        use: (N,) millionths: the share of its time that each provider has been in use, as its ask reads it.
-        tariff: (H, N) micro-units per kWh.
+        per_kwh: with carbon.
+        capital: micro-units per million of these tokens that pay for the hardware at full demand.
+        use: millionths of its time that the site is in use.
+        median: of what all ask, with the margin policy `book`.
     """
-    energy_in = energy_price(population.joules_in, population.pue, tariff)
-    energy_out = energy_price(population.joules_out, population.pue, tariff)
-    capital_in = capital_price(market.target_use, population.hourly_cost, population.tokens_in_per_s)
-    capital_out = capital_price(market.target_use, population.hourly_cost, population.tokens_out_per_s)
+    floor = floor_price(energy_price(millijoules, pue, per_kwh), market.overhead)
+    if market.margin_policy == "book" and median is not None:
+        return followed_price(median, market.undercut, floor)
+    margin = market.margin * use // MICRO if market.margin_policy == "utilisation" else market.margin
+    return ask_price(floor, margin, capital, use)
+
+
+def block_prices(market: Market, population: Population, use: Ints, per_kwh: Ints) -> Prices:
+    """Asks and energy prices of every site for some epochs.
+
+    Args:
+        use: (N,) millionths: the share of its time that each site has been in use, as its ask reads it.
+        per_kwh: (E, N) micro-units per kWh, with carbon.
+
+    Raises ConfigurationError: an ask beyond what an offer may say.
+    """
+    hourly = population.hourly_cost // population.units
+    capital_out = capital_price(hourly, population.unit_out_us, np.full_like(hourly, market.target_use))
+    capital_in = capital_price(hourly, population.unit_in_us, np.full_like(hourly, market.target_use))
+    capital_in = smaller(capital_in, capital_out)
+    asks = []
+    for joules, capital in ((population.joules_in, capital_in), (population.joules_out, capital_out)):
+        seen = np.where(population.ignores_energy, 0, joules)
+        ask = asks_of(market, seen, population.pue, per_kwh, capital, use)
+        if market.margin_policy == "book":
+            median = np.sort(ask, axis=1)[:, (ask.shape[1] - 1) // 2, None]
+            ask = asks_of(market, seen, population.pue, per_kwh, capital, use, median)
+        if magnitude(ask) > MAX_PRICE:
+            raise ConfigurationError("an ask is beyond what an offer may say", hint="lower hourly_cost or tariffs")
+        asks.append(ask)
     return Prices(
-        ask_in=_ask(market, energy_in, capital_in, use),
-        ask_out=_ask(market, energy_out, capital_out, use),
-        energy_in=energy_in,
-        energy_out=energy_out,
-        joule=energy_price(_ONE_JOULE, population.pue, tariff),
+        ask_in=asks[0],
+        ask_out=asks[1],
+        energy_in=energy_price(population.joules_in, population.pue, per_kwh),
+        energy_out=energy_price(population.joules_out, population.pue, per_kwh),
+        joule=energy_price(_ONE_JOULE, population.pue, per_kwh),
         overhead=np.array([market.overhead], dtype=np.int64),
     )
 
 
-def capital_price(target_use: int, hourly_cost: IntOrArray, tokens_per_s: IntOrArray) -> IntOrArray:
-    """Micro-units per million tokens that a site adds for its hourly cost when all of its time is in use.
-
-    A site in use for `target_use` of its time adds that share of this to its asks, on that share of its tokens; the
-    price is such that it then earns just its hourly cost.
-    """
-    at_full_use = hourly_cost * MICRO // (tokens_per_s * SECONDS_AN_HOUR)
-    return at_full_use * MICRO // target_use * MICRO // target_use
-
-
-def _ask(market: Market, energy: Ints, capital: Ints, use: Ints) -> Ints:
-    return ask_price(floor_price(energy, market.overhead), market.margin, capital, use)
+def scaled_prices(prices: Prices, level: Ints) -> Prices:
+    """The same costs, and asks that are `level` (N,) micro-units per million tokens, prompt and generated alike."""
+    both = np.broadcast_to(level, prices.ask_in.shape)
+    return dataclasses.replace(prices, ask_in=both, ask_out=both)

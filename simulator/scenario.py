@@ -1,8 +1,7 @@
-"""What a scenario file says: regions, hardware, demand, the market's habits, and variants to compare.
+"""Reads a scenario file: tables, variants, series and experiments; and the hash of what the outcome follows from.
 
-Every number is an integer in the unit that its docstring names; `simulator.settings` has read it from the decimal in
-the file. A variant is the same file with some keys replaced; all runs of a scenario share their random draws, so that
-two of them differ by nothing but those keys.
+A variant is the same file with some keys replaced; all runs of a scenario share their random draws, so that two of them
+differ by nothing but those keys. A file without `version`, or with version 1, is read by the same rules.
 """
 
 from __future__ import annotations
@@ -16,153 +15,36 @@ from typing import Any
 
 from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
-from protocol.units import MICRO
-from simulator.law import check_list, check_place
-from simulator.settings import choice, decimal, read_named, read_table, text, unknown_key, whole, words
+from simulator.plans import Plans, read_plans
+from simulator.series import Numbers, read_series
+from simulator.settings import read_named, read_table, unknown_key
+from simulator.tables import (
+    Agents,
+    Audit,
+    Demand,
+    Entry,
+    Event,
+    Hardware,
+    Market,
+    Region,
+    Run,
+    Series,
+    Site,
+    Token,
+)
+from simulator.validation import check_across
 
-__all__ = [
-    "BUNDLED",
-    "Demand",
-    "Hardware",
-    "Market",
-    "Region",
-    "Run",
-    "Scenario",
-    "Settings",
-    "bundled_names",
-    "find_scenario",
-    "load_scenario",
-    "parse_scenario",
-]
+__all__ = ["BUNDLED", "Scenario", "Settings", "bundled_names", "find_scenario", "load_scenario", "parse_scenario"]
 
 BUNDLED = Path(__file__).parent / "scenarios"
 """Where the example scenarios are."""
 
-MILLI = 1000
-SHAPES = ("flat", "time-of-use", "solar", "spot")
-_LARGEST_RUN = 10**9  # provider-hours: in microseconds they stay under 2**62
-_VARIABLE = ("market", "region", "hardware", "demand")
-_TOP_LEVEL = ("title", "about", "shows", "base", "run", *_VARIABLE, "variant")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How much is simulated."""
-
-    providers: int = whole(1, 100_000)
-    """Providers, present or not."""
-    hours: int = whole(24, 8760 * 5, 8760)
-    """Hours of market time; hour 0 is a Monday, 1 January, 00:00 UTC."""
-    seed: int = whole(0, 2**63 - 1, 1)
-    """What the random draws follow from; `--seed` replaces it."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Market:
-    """How providers behave. Use and presence change once a day, asks every hour with the tariff."""
-
-    energy_scale: int = decimal(MILLI, "0", "100", "1")
-    """Thousandths: multiplies every tariff."""
-    overhead: int = decimal(MICRO, "0", "1000", "0")
-    """Micro-units per million tokens that a provider spends besides energy."""
-    margin: int = decimal(MICRO, "0", "4", "0.1")
-    """Millionths that an ask adds to energy and overhead."""
-    target_use: int = decimal(MICRO, "0.05", "1", "0.6")
-    """Millionths of its time that a provider must be in use to earn back its hourly cost."""
-    memory_days: int = whole(1, 365, 7)
-    """Days over which a provider averages its use; the ask carries capital cost in proportion to it."""
-    present: int = decimal(MICRO, "0", "1", "0.8")
-    """Millionths of the providers that are there at the start."""
-    patience_days: int = whole(1, 3650, 14)
-    """Days in a row with a loss after which a provider leaves."""
-    join: int = decimal(MICRO, "0", "1", "0.02")
-    """Millionths: the daily chance that an absent provider joins, if those like it made no loss."""
-    leave: int = decimal(MICRO, "0", "1", "0.001")
-    """Millionths: the daily chance that a provider leaves for reasons of its own."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """Where providers are, what law holds there, and what energy costs at each hour."""
-
-    share: int = whole(1, 1_000_000)
-    """Weight in the draw of a provider's region."""
-    jurisdiction: str = text()
-    """A country or part of one, by its ISO 3166 code, or a made-up name: what `allow` and `deny` go by."""
-    energy_price: int = decimal(MICRO, "0", "25")
-    """Micro-units per kWh, mean of the tariff."""
-    shape: str = choice(SHAPES, "flat")
-    """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
-    swing: int = decimal(MICRO, "0", "2", "0")
-    """Millionths of the mean by which the shape moves the price."""
-    noise: int = decimal(MICRO, "0", "2", "0")
-    """Millionths: standard deviation of a slowly changing random part."""
-    utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC."""
-    pue: int = decimal(MILLI, "1", "5", "1.2")
-    """Thousandths: lowest energy at the meter per energy at the machine."""
-    pue_spread: int = decimal(MILLI, "0", "4", "0.2")
-    """Thousandths: a site's PUE is drawn evenly from `pue` to `pue + pue_spread`."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """A kind of machine, serving one model in full batches."""
-
-    share: int = whole(1, 1_000_000)
-    """Weight in the draw of a provider's hardware."""
-    tokens_in_per_s: int = whole(1, 10_000_000)
-    """Prompt tokens per second and unit."""
-    tokens_out_per_s: int = whole(1, 10_000_000)
-    """Generated tokens per second and unit."""
-    joules_in: int = decimal(MILLI, "0", "1000")
-    """Millijoules per prompt token, when busy."""
-    joules_out: int = decimal(MILLI, "0", "1000")
-    """Millijoules per generated token, when busy."""
-    joules_spread: int = decimal(MICRO, "0", "0.9", "0.1")
-    """Millionths: a provider's joules per token lie this much around the above, evenly."""
-    idle_watts: int = whole(0, 100_000, 0)
-    """Watts of one unit while it waits."""
-    hourly_cost: int = decimal(MICRO, "0", "1000")
-    """Micro-units per unit and hour of presence for everything but energy: hardware, space, people."""
-    cost_spread: int = decimal(MICRO, "0", "0.9", "0.1")
-    """Millionths: a provider's hourly cost lies this much around the above, evenly."""
-    most_units: int = whole(1, 1000, 1)
-    """A provider has from 1 to so many units, evenly drawn."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """Requests of one kind from one place."""
-
-    requests_per_hour: int = whole(0, 1_000_000_000)
-    """Mean in the first weeks."""
-    tokens_in: int = whole(0, 1_000_000)
-    """Prompt tokens of a request."""
-    tokens_out: int = whole(1, 1_000_000)
-    """Generated tokens of a request."""
-    price_cap: int = decimal(MICRO, "0", "10000")
-    """Micro-units per million tokens, prompt and output together, above which a request goes unserved."""
-    allow: tuple[str, ...] = words()
-    """Countries, their parts, groups (EU, EEA) or made-up names that may serve it; empty: all."""
-    deny: tuple[str, ...] = words()
-    """Those that may not."""
-    utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC."""
-    peak_hour: int = whole(0, 23, 15)
-    """Local hour with the most requests."""
-    swing: int = decimal(MICRO, "0", "1", "0")
-    """Millionths of the mean by which the day moves demand."""
-    weekend: int = decimal(MICRO, "0", "10", "1")
-    """Millionths: multiplies demand on Saturdays and Sundays."""
-    noise: int = decimal(MICRO, "0", "1", "0")
-    """Millionths: standard deviation of each hour's random part."""
-    growth: int = decimal(MICRO, "-0.9", "20", "0")
-    """Millionths by which demand grows in a year."""
-    elasticity: int = decimal(MICRO, "0", "10", "0")
-    """Millionths: relative fall of demand for a relative rise of yesterday's price over `reference_price`."""
-    reference_price: int = decimal(MICRO, "0", "10000", "0")
-    """Micro-units per million tokens; needed with `elasticity`."""
+VERSIONS = (1, 2)
+_TEXTS = ("title", "about", "base")
+_PLANS = ("experiment", "pair", "sweep", "check", "calibrate")
+_VARIABLE = ("market", "entry", "region", "hardware", "site", "demand", "agents", "token", "audit", "event", "series")
+_TOP_LEVEL = ("version", *_TEXTS, "run", *_VARIABLE, "variant", *_PLANS)
+_HABITS = ("present", "patience_days", "join", "leave")  # in version 1 they stand under [market]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,24 +56,51 @@ class Settings:
 
     run: Run
     market: Market
+    entry: Entry = dataclasses.field(default_factory=Entry)
     regions: dict[str, Region]
     hardware: dict[str, Hardware]
+    sites: dict[str, Site] = dataclasses.field(default_factory=dict)
     demand: dict[str, Demand]
+    agents: Agents = dataclasses.field(default_factory=Agents)
+    token: Token = dataclasses.field(default_factory=Token)
+    audit: Audit = dataclasses.field(default_factory=Audit)
+    events: tuple[Event, ...] = ()
+    series: dict[str, Numbers] = dataclasses.field(default_factory=dict)
+    """Those that something names."""
 
     def __post_init__(self) -> None:
-        for name in ("regions", "hardware", "demand"):
+        for name in ("regions", "hardware", "sites", "demand", "series"):
             object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
+        order = sorted(self.events, key=lambda each: (each.at, each.hours, each.what, each.where, each.factor))
+        object.__setattr__(self, "events", tuple(order))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of every value that the outcome follows from, except the seed."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "series"}
+        words = json.dumps(_plain({**plain, "series": self._named_series()}), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(words.encode()).hexdigest()
+
+    def _named_series(self) -> dict[str, str]:
+        return {name: numbers.digest for name, numbers in self.series.items()}
+
+    def with_seed(self, seed: int) -> Settings:
+        """The same run with other draws."""
+        return dataclasses.replace(self, run=dataclasses.replace(self.run, seed=seed))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A whole file: what it asks, what it shows, and its runs by name, the unchanged file first."""
+    """A whole file: what it asks, its runs by name, the unchanged file first, and its experiments."""
 
     title: str
     about: str
-    shows: str
-    """What an example, unchanged, was seen to show with its own seed; `load_scenario` takes no other file's word."""
     runs: dict[str, Settings]
+    plans: Plans
+    table: Mapping[str, Any]
+    """As read, for sweeps: they replace its keys."""
+    folder: Path
+    """Where its series are."""
 
     @property
     def seed(self) -> int:
@@ -200,23 +109,34 @@ class Scenario:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of every value that the outcome follows from except the seed; tables go by name."""
-        plain = dataclasses.asdict(self)["runs"]
-        for settings in plain.values():
-            del settings["run"]["seed"]
-        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        """SHA-256, in hex, of the hashes of all runs by name."""
+        digests = {name: settings.digest for name, settings in self.runs.items()}
+        return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
     def with_seed(self, seed: int | None) -> Scenario:
-        """The same scenario with its random draws from `seed` (None: the file's); what it shows holds for its own."""
+        """The same scenario with its random draws from `seed` (None: the file's)."""
         if seed is None or seed == self.seed:
             return self
         if not 0 <= seed < 2**63:
             raise ConfigurationError(f"seed {seed} is out of range", hint="from 0 to 2^63 - 1")
-        runs = {
-            name: dataclasses.replace(settings, run=dataclasses.replace(settings.run, seed=seed))
-            for name, settings in self.runs.items()
-        }
-        return dataclasses.replace(self, shows="", runs=runs)
+        runs = {name: settings.with_seed(seed) for name, settings in self.runs.items()}
+        return dataclasses.replace(self, runs=runs)
+
+    def changed(self, changes: Mapping[str, Any]) -> Settings:
+        """The file's first run with some keys replaced, given by their paths: "market.margin".
+
+        Raises:
+            ConfigurationError: a path that leads nowhere, or a value that the key does not take.
+        """
+        nested: dict[str, Any] = {}
+        for path, value in changes.items():
+            table, key = _at(self.table, path)
+            at = nested
+            for name in table:
+                at = at.setdefault(name, {})
+            at[key] = value
+        base = {"market": {}, "entry": {}, "agents": {}, "token": {}, "audit": {}, "run": {}, **self.table}
+        return _settings(_merged(base, nested, "sweep"), self.folder)
 
 
 def bundled_names() -> list[str]:
@@ -241,7 +161,7 @@ def find_scenario(name_or_path: str | Path) -> Path:
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Read and check a scenario file. What it `shows` is dropped unless it is an example, to the byte.
+    """Read and check a scenario file.
 
     Raises:
         ConfigurationError: unreadable, not TOML, or a key that is unknown, missing, ill-typed or out of range.
@@ -249,22 +169,19 @@ def load_scenario(path: Path) -> Scenario:
     try:
         if path.stat().st_size > MAX_TOML_BYTES:
             raise ConfigurationError(f"{path} is larger than {MAX_TOML_BYTES} bytes", hint="is this a scenario?")
-        content = path.read_bytes()
-        document = content.decode("utf-8")
+        document = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text", hint="is this a scenario?") from error
     try:
-        scenario = parse_scenario(document)
+        return parse_scenario(document, path.parent)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path.name}: {error.message}", hint=error.hint) from error
-    shipped = any(content == example.read_bytes() for example in BUNDLED.glob("*.toml"))
-    return scenario if shipped else dataclasses.replace(scenario, shows="")
+        raise ConfigurationError(f"{path.name}: {error.message}", code=error.code, hint=error.hint) from error
 
 
-def parse_scenario(document: str) -> Scenario:
-    """A scenario from TOML text. Raises as `load_scenario` does."""
+def parse_scenario(document: str, folder: Path = Path()) -> Scenario:
+    """A scenario from TOML text; its series lie in `folder`. Raises as `load_scenario` does."""
     try:
         table = parse_toml(document)
     except InvalidError as error:
@@ -272,48 +189,91 @@ def parse_scenario(document: str) -> Scenario:
     for key in table:
         if key not in _TOP_LEVEL:
             raise unknown_key(key, key, _TOP_LEVEL)
-    texts = {key: table.get(key, "") for key in ("title", "about", "shows", "base")}
-    for key, value in texts.items():
-        if not isinstance(value, str):
-            raise ConfigurationError(f"{key} must be text", hint='put it in "quotes"')
+    texts = _checked_texts(table)
+    base = texts["base"] or "base"
     variants = table.get("variant", {})
     if not isinstance(variants, Mapping):
         raise ConfigurationError("variant must be a table", hint="write [variant.NAME.demand.CLASS], for example")
-    base = texts["base"] or "base"
     if base in variants:
         raise ConfigurationError(f"two runs are called {base!r}", hint="rename the variant, or the base")
-    runs = {base: _settings(table)}
+    runs = {base: _settings(table, folder)}
     for name, changes in variants.items():
         try:
-            runs[name] = _settings(_changed(table, changes, f"variant.{name}"))
+            runs[name] = _settings(_changed(table, changes, f"variant.{name}"), folder)
         except ConfigurationError as error:
             raise ConfigurationError(f"variant.{name}: {error.message}", hint=error.hint) from error
-    prose = {key: " ".join(texts[key].split()) for key in ("title", "about", "shows")}
-    return Scenario(**{**prose, "title": prose["title"] or "untitled"}, runs=runs)
+    prose = {key: " ".join(texts[key].split()) for key in ("title", "about")}
+    return Scenario(
+        **{**prose, "title": prose["title"] or "untitled"},
+        runs=runs,
+        plans=read_plans(table, list(runs)),
+        table=table,
+        folder=folder,
+    )
 
 
-def _settings(table: Mapping[str, Any]) -> Settings:
+def _checked_texts(table: Mapping[str, Any]) -> dict[str, str]:
+    if table.get("version", 1) not in VERSIONS or isinstance(table.get("version"), bool):
+        raise ConfigurationError(f"version {table['version']!r} is not known", hint="1 or 2")
+    texts = {key: table.get(key, "") for key in _TEXTS}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{key} must be text", hint='put it in "quotes"')
+    return texts
+
+
+def _settings(table: Mapping[str, Any], folder: Path) -> Settings:
+    table = _as_version_2(table)
+    declared = read_named(Series, table.get("series"), "series", least=0)
     settings = Settings(
         run=read_table(Run, table.get("run", {}), "run"),
         market=read_table(Market, table.get("market", {}), "market"),
+        entry=read_table(Entry, table.get("entry", {}), "entry"),
         regions=read_named(Region, table.get("region"), "region"),
         hardware=read_named(Hardware, table.get("hardware"), "hardware"),
+        sites=read_named(Site, table.get("site"), "site", least=0),
         demand=read_named(Demand, table.get("demand"), "demand"),
+        agents=read_table(Agents, table.get("agents", {}), "agents"),
+        token=read_table(Token, table.get("token", {}), "token"),
+        audit=read_table(Audit, table.get("audit", {}), "audit"),
+        events=_events(table.get("event", [])),
     )
-    _check_across(settings)
+    named = {each.tariff for each in settings.regions.values()} | {settings.token.price_series}
+    named |= {each.carbon_series for each in settings.regions.values()}
+    named |= {each.series for each in settings.demand.values()}
+    numbers = {}
+    for name in sorted(named - {""}):
+        if name not in declared:
+            raise unknown_key(f"series.{name}", name, declared)
+        numbers[name] = read_series(declared[name], folder, name)
+    settings = dataclasses.replace(settings, series=numbers)
+    check_across(settings)
     return settings
 
 
-def _check_across(settings: Settings) -> None:
-    if settings.run.providers * settings.run.hours > _LARGEST_RUN:
-        raise ConfigurationError("too many providers for so many hours", hint=f"at most {_LARGEST_RUN:,} together")
-    for name, region in settings.regions.items():
-        check_place(region.jurisdiction, f"region.{name}.jurisdiction")
-    places = [region.jurisdiction for region in settings.regions.values()]
-    for name, demand in settings.demand.items():
-        check_list((*demand.allow, *demand.deny), places, f"demand.{name}")
-        if demand.elasticity and not demand.reference_price:
-            raise ConfigurationError(f"demand.{name}.reference_price is missing", hint="elasticity is relative to it")
+def _events(tables: Any) -> tuple[Event, ...]:
+    if not isinstance(tables, list):
+        raise ConfigurationError("event must be a list of tables", hint="write [[event]]")
+    found = []
+    for at, table in enumerate(tables, 1):
+        if isinstance(table, Mapping) and "for" in table:
+            table = {**{key: value for key, value in table.items() if key != "for"}, "hours": table["for"]}
+        found.append(read_table(Event, table, f"event {at}"))
+    return tuple(found)
+
+
+def _as_version_2(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same tables, with what version 1 had elsewhere in its place."""
+    market = table.get("market", {})
+    if table.get("version", 1) != 1 or not isinstance(market, Mapping):
+        return table
+    known = [*(field.name for field in dataclasses.fields(Market)), *_HABITS]
+    for key in market:
+        if key not in known:
+            raise unknown_key(f"market.{key}", key, known)
+    moved = {key: market[key] for key in _HABITS if key in market}
+    kept = {key: value for key, value in market.items() if key not in _HABITS}
+    return {**table, "market": kept, "entry": {**moved, **table.get("entry", {})}}
 
 
 def _changed(table: Mapping[str, Any], changes: Any, where: str) -> dict[str, Any]:
@@ -323,7 +283,8 @@ def _changed(table: Mapping[str, Any], changes: Any, where: str) -> dict[str, An
     for key in changes:
         if key not in _VARIABLE:
             raise unknown_key(f"{where}.{key}", key, _VARIABLE)
-    return _merged({"market": {}, **table}, changes, where)
+    base = {"market": {}, "entry": {}, "agents": {}, "token": {}, "audit": {}, **table}
+    return _merged(base, changes, where)
 
 
 def _merged(table: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -336,3 +297,34 @@ def _merged(table: Mapping[str, Any], changes: Mapping[str, Any], where: str) ->
         else:
             merged[key] = value
     return merged
+
+
+def _at(table: Mapping[str, Any], path: str) -> tuple[list[str], str]:
+    """The tables that a path leads through, by names that there are (they may hold dots), and the key at its end."""
+    names: list[str] = []
+    here: Any = table
+    left = path
+    while True:
+        inside = [name for name in here if isinstance(here[name], Mapping) and left.startswith(f"{name}.")]
+        if not inside:
+            single = left.split(".")[0]
+            if not names and single in ("run", "market", "entry", "agents", "token", "audit") and "." in left:
+                return [single], left.split(".", 1)[1]
+            if "." in left:
+                raise unknown_key(path, single, [name for name in here if isinstance(here[name], Mapping)])
+            return names, left
+        name = max(inside, key=len)
+        names.append(name)
+        here, left = here[name], left[len(name) + 1 :]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        seedless = isinstance(value, Run)
+        fields = [each.name for each in dataclasses.fields(value) if not (seedless and each.name == "seed")]
+        return {name: _plain(getattr(value, name)) for name in fields}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value

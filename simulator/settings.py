@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from protocol.errors import ConfigurationError
 
-__all__ = ["choice", "decimal", "read_named", "read_table", "text", "unknown_key", "whole", "words"]
+__all__ = ["choice", "decimal", "flag", "pair", "read_named", "read_table", "text", "unknown_key", "whole", "words"]
 
 Reader = Callable[[Any, str], Any]
 T = TypeVar("T")
@@ -52,7 +52,8 @@ def decimal(scale: int, low: str, high: str, default: Any = _REQUIRED) -> Any:
             raise ConfigurationError(f"{key} = {value}: finer than 1/{scale}", hint=f"round it to 1/{scale}")
         return int(scaled)
 
-    return _setting(read, default if default is _REQUIRED else int(Decimal(default) * scale), bounds=(lowest, highest))
+    given = default if default is _REQUIRED else int(Decimal(default) * scale)
+    return _setting(read, given, bounds=(lowest, highest), scale=scale)
 
 
 def text(default: Any = _REQUIRED) -> Any:
@@ -70,6 +71,32 @@ def choice(options: Iterable[str], default: Any = _REQUIRED) -> Any:
         return str(value)
 
     return _setting(read, default, options=known)
+
+
+def flag(default: bool) -> Any:
+    """A field that holds true or false."""
+
+    def read(value: Any, key: str) -> bool:
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{key} = {value!r}: must be true or false", hint="without quotes")
+        return value
+
+    return _setting(read, default, options=("true", "false"))
+
+
+def pair(low: int, high: int) -> Any:
+    """A field that holds a list of two rising whole numbers, or nothing."""
+
+    def read(value: Any, key: str) -> tuple[int, ...]:
+        if not isinstance(value, list) or len(value) != 2 or any(type(each) is not int for each in value):
+            raise ConfigurationError(f"{key} must be two whole numbers", hint="like [0, 40]")
+        for each in value:
+            _check_bounds(each, key, low, high, str)
+        if value[0] >= value[1]:
+            raise ConfigurationError(f"{key} must rise", hint="like [0, 40]")
+        return tuple(value)
+
+    return _setting(read, (), bounds=(low, high))
 
 
 def words(default: tuple[str, ...] = ()) -> Any:
@@ -106,9 +133,11 @@ def read_table(kind: type[T], table: Any, where: str) -> T:
     return kind(**values)
 
 
-def read_named(kind: type[T], tables: Any, where: str) -> dict[str, T]:
-    """One `kind` for each sub-table of `tables`, by name; at least one."""
-    if not isinstance(tables, Mapping) or not tables:
+def read_named(kind: type[T], tables: Any, where: str, *, least: int = 1) -> dict[str, T]:
+    """One `kind` for each sub-table of `tables`, by name; at least `least` of them."""
+    if tables is None and not least:
+        return {}
+    if not isinstance(tables, Mapping) or len(tables) < least:
         raise ConfigurationError(f"no {where} is given", hint=f"add a table [{where}.NAME]")
     for name in tables:
         if not _NAME.fullmatch(name):

@@ -9,7 +9,6 @@ __all__ = ["SMALL", "small_scenario", "small_settings"]
 SMALL = """
 title = "small"
 about = "What the tests run."
-shows = "Nothing in particular."
 base = "plain"
 
 [run]

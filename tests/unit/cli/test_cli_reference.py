@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
-    "script", ["gen_cli_reference.py", "gen_diagrams.py", "gen_json_reference.py", "gen_messages.py"]
+    "script",
+    [
+        "gen_cli_reference.py",
+        "gen_diagrams.py",
+        "gen_json_reference.py",
+        "gen_messages.py",
+        "gen_scenario_reference.py",
+    ],
 )
 def test_the_reference_is_up_to_date(script: str) -> None:
     outcome = subprocess.run(

@@ -1,0 +1,154 @@
+"""Who comes and who goes from one day to the next: by habit, by net present value, or nobody.
+
+A newcomer has measured nothing yet and asks as if it were in use for `target_use` of its time. By net present value a
+site that stands goes on while it earns its running cost, for what it cost to build is spent; one that would have to be
+built, or built anew when its machines are worn out, comes only where margins also pay for that (E12).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from protocol.units import MICRO
+from simulator.draws import Lots
+from simulator.exact import Ints
+from simulator.population import Population
+from simulator.scenario import Settings
+from simulator.tables import Entry
+
+__all__ = ["Movers", "State"]
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+_RESPONSE = 0.05
+"""A margin over cost at which everybody who looks, comes; below it as many as it is a part of this."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What sites carry from day to day; arrays of length N."""
+
+    present: Flags
+    """Whether the site is in the market today."""
+    use: Ints
+    """Millionths of its time that it has been in use, averaged over the last days; the ask goes by it."""
+    loss_days: Ints
+    """Days in a row, until yesterday, on which it lost money."""
+    margin: Ints
+    """Micro-units a day that it earned over its running cost, averaged."""
+    debt: Ints
+    """Micro-units that it lost since it last was in the black, at most its credit."""
+    age_days: Ints
+    """Since its machines were bought."""
+
+
+class Movers:
+    """Draws who looks, and lets them decide."""
+
+    def __init__(self, settings: Settings, population: Population) -> None:
+        self._settings, self._population = settings, population
+        groups, seed = list(population.groups), settings.run.seed
+        self._join, self._leave = Lots(seed, "join", groups), Lots(seed, "leave", groups)
+        self._start, self._age = Lots(seed, "start", groups), Lots(seed, "age", groups)
+        kinds = list(settings.hardware.values())
+        self._life = np.array([kind.life_days for kind in kinds], dtype=np.int64)[population.hardware]
+        self._worth = np.array([kind.capital for kind in kinds], dtype=np.int64)[population.hardware] * population.units
+        self._resale = np.array([kind.resale for kind in kinds], dtype=np.int64)[population.hardware]
+        self._peers = population.region * (int(population.hardware.max()) + 1) + population.hardware
+
+    def first(self) -> State:
+        """The market on the first morning."""
+        count, everybody = len(self._population), self._settings.entry.rule == "none"
+        present = self._start.of(0) * MICRO < (MICRO if everybody else self._settings.entry.present)
+        nothing = np.zeros(count, dtype=np.int64)
+        return State(
+            present=present,
+            use=np.full(count, self._settings.market.target_use, dtype=np.int64),
+            loss_days=nothing,
+            margin=self._population.capital_daily.copy(),
+            debt=nothing,
+            age_days=np.floor(self._age.of(0) * self._life).astype(np.int64),
+        )
+
+    def next(self, state: State, day: int, use: Ints, running: Ints, gross: Ints, caught: Flags) -> State:
+        """The next day's state.
+
+        Args:
+            use: (N,) millionths of the day's time that the site was busy.
+            running: (N,) micro-units that it spent in the day, capital apart.
+            gross: (N,) what it earned over that.
+            caught: (N,) whether it has to leave today.
+        """
+        entry, market = self._settings.entry, self._settings.market
+        averaged = state.use + (use - state.use) // market.memory_days
+        if entry.rule == "none":
+            return dataclasses.replace(state, use=averaged, present=state.present & ~caught)
+        net = gross - self._population.capital_daily
+        loss_days = np.where(state.present & (net < 0), state.loss_days + 1, 0)
+        if entry.rule == "habit":
+            leaves, joins = self._by_habit(state, entry, day, loss_days, net)
+            margin, debt, age = state.margin, state.debt, state.age_days
+        else:
+            margin = state.margin + np.where(state.present, (gross - state.margin) // entry.memory_days, 0)
+            debt = np.where(state.present, np.maximum(state.debt - gross, 0), 0)
+            leaves, joins, renewed = self._by_value(state, entry, day, running, margin, debt)
+            age = np.where(joins | renewed, 0, state.age_days + 1)
+            margin = np.where(joins, self._expected(state, margin), margin)
+        leaves |= caught
+        joins &= ~caught
+        return State(
+            present=(state.present & ~leaves) | joins,
+            use=np.where(joins, self._newcomers_use(averaged, state), averaged),
+            loss_days=np.where(joins | leaves, 0, loss_days),
+            margin=margin,
+            debt=np.where(joins | leaves, 0, debt),
+            age_days=age,
+        )
+
+    def _newcomers_use(self, use: Ints, state: State) -> Ints:
+        return np.full_like(use, self._settings.market.target_use)
+
+    def _by_habit(self, state: State, entry: Entry, day: int, loss_days: Ints, net: Ints) -> tuple[Flags, Flags]:
+        leaves = state.present & ((loss_days >= entry.patience_days) | (self._leave.of(day) * MICRO < entry.leave))
+        together = np.zeros(int(self._peers.max()) + 1, dtype=np.int64)
+        np.add.at(together, self._peers, np.where(state.present, net, 0))
+        joins = ~state.present & (self._join.of(day) * MICRO < entry.join) & (together[self._peers] >= 0)
+        return leaves, joins
+
+    def _by_value(
+        self, state: State, entry: Entry, day: int, running: Ints, margin: Ints, debt: Ints
+    ) -> tuple[Flags, Flags, Flags]:
+        capital = self._population.capital_daily
+        fixed = self._population.hourly_cost * 24 + capital
+        scale = np.maximum((np.maximum(running, fixed) + capital) * _RESPONSE, 1.0)
+        looks = self._join.of(day) * MICRO / max(entry.join, 1)  # below 1: has its look today
+        # Whoever is to be built: is what it will earn worth more than what it costs?
+        gain = (self._expected(state, margin) - capital) / scale
+        joins = ~state.present & (looks < np.clip(gain, 0, 1))
+        # Whoever stands and is worn out: as if it were not there.
+        worn = state.present & (state.age_days >= self._life) & (self._worth > 0)
+        renewed = worn & (margin >= capital)
+        # Whoever stands: what it cost is spent, and counts only as far as scrapping it brings some back.
+        left = np.maximum(self._life - state.age_days, 0) / np.maximum(self._life, 1)
+        scrap_daily = capital * (self._resale / MICRO) * np.minimum(left, 1.0)
+        regret = (scrap_daily - margin) / scale
+        gives_up = state.present & (state.loss_days + 1 >= entry.patience_days) & (looks < np.clip(regret, 0, 1))
+        broke = state.present & (debt > entry.credit_days * np.maximum(running, 1))
+        return (worn & ~renewed) | gives_up | broke, joins, renewed
+
+    def _expected(self, state: State, margin: Ints) -> Ints:
+        """(N,) micro-units a day that a site would earn over its running cost: as those like it do, by their units.
+
+        Where there is nobody like it, a site expects what pays for it, and tries.
+        """
+        kinds = int(self._peers.max()) + 1
+        earned, units = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.int64)
+        np.add.at(earned, self._peers, np.where(state.present, margin, 0))
+        np.add.at(units, self._peers, np.where(state.present, self._population.units, 0))
+        known = units[self._peers] > 0
+        share = earned[self._peers] // np.maximum(units[self._peers], 1) * self._population.units
+        trial = self._population.capital_daily + np.maximum(self._population.hourly_cost, 1)
+        return np.where(known, share, trial)

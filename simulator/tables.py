@@ -1,0 +1,347 @@
+"""The tables of a scenario file: every key with its unit, its bounds, and the equation that it enters.
+
+Numbers are integers in the unit that a docstring names; `simulator.settings` reads them from the decimals in the file.
+A mark like (E4) is a number in docs/explanation/equations.md; docs/reference/scenario.md is written from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from protocol.units import MICRO
+from simulator.settings import choice, decimal, pair, text, whole, words
+
+__all__ = [
+    "LATENCY_CLASSES",
+    "MILLI",
+    "Agents",
+    "Audit",
+    "Demand",
+    "Entry",
+    "Event",
+    "Hardware",
+    "Market",
+    "Region",
+    "Run",
+    "Series",
+    "Site",
+    "Token",
+]
+
+MILLI = 1000
+LATENCY_CLASSES = ("batch", "chat", "voice", "metro")
+EVIDENCE = ("claimed", "rtt_consistent", "rtt_proven", "attested")
+MOST_PROVIDERS = 100_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How much is simulated."""
+
+    providers: int = whole(0, MOST_PROVIDERS, 0)
+    """Sites that are shared out among regions by their `share`, present or not (E1)."""
+    hours: int = whole(1, 8760 * 5, 8760)
+    """Hours of market time after the burn-in; hour 0 is a Monday, 1 January, 00:00 UTC."""
+    epoch_minutes: int = whole(5, 60, 60)
+    """Minutes for which asks, demand and use hold; divides 60."""
+    burn_in_days: int = whole(0, 3650, 0)
+    """Days before hour 0 in which entry, exit and use settle; they are in no figure."""
+    blocks: int = whole(1, 1000, 1)
+    """Blocks of the model; sites may hold some of them (E21)."""
+    seed: int = whole(0, 2**63 - 1, 1)
+    """What the random draws follow from; `--seed` replaces it. Stands beside the hash, not in it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """How prices form."""
+
+    price_rule: str = choice(("posted", "pay-as-ask", "uniform"), "posted")
+    """posted: clients pay the ask, which moves by its own rule; pay-as-ask: the same, and asks are bids that end at the
+    cap when supply is short; uniform: all in a zone of law pay the price at which it clears (E8)."""
+    value_of_lost_load: int = decimal(MICRO, "0", "10000", "0")
+    """Micro-units per million tokens that a short epoch costs at most (uniform, pay-as-ask); 0: no limit (E8)."""
+    strategy: str = text("rule")
+    """rule: asks by the node's kernels; best-response: each site's best ask against all others; cournot: sites choose
+    quantities (uniform only); or a plug-in, `module:Class` (E15, E16)."""
+    tick: int = decimal(MICRO, "0.000001", "1", "0.000001")
+    """Micro-units per million tokens by which best responses undercut (E15)."""
+    margin_policy: str = choice(("fixed", "utilisation", "book"), "fixed")
+    """As a node's: what an ask adds to its floor (E3)."""
+    undercut: int = decimal(MICRO, "0", "1", "0")
+    """Millionths by which to stay below the median ask, with `margin_policy = "book"` (E3)."""
+    energy_scale: int = decimal(MILLI, "0", "100", "1")
+    """Thousandths: multiplies every tariff (E2)."""
+    overhead: int = decimal(MICRO, "0", "1000", "0")
+    """Micro-units per million tokens that a provider spends besides energy (E3)."""
+    margin: int = decimal(MICRO, "0", "4", "0.1")
+    """Millionths that an ask adds to its floor (E3)."""
+    target_use: int = decimal(MICRO, "0.05", "1", "0.6")
+    """Millionths of its time for which a machine's hourly cost has to be paid by work (E4)."""
+    memory_days: int = whole(1, 365, 7)
+    """Days over which a site averages its use; asks carry capital cost in proportion to it (E10)."""
+    carbon_price: int = decimal(MICRO, "0", "10000", "0")
+    """Micro-units for a tonne of CO2, paid with each kWh by who uses it (E2)."""
+    delay_cost: int = decimal(MICRO, "0", "10", "0")
+    """Micro-units per million tokens by which a client ranks a site lower for each millisecond of round trip (E14)."""
+    stretch: int = decimal(MILLI, "1", "5", "1.6")
+    """Thousandths: the length of a fibre over that of the great circle (E14)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Who comes and goes; once a day."""
+
+    rule: str = choice(("habit", "npv", "none"), "habit")
+    """habit: losses drive out, profits attract (E11); npv: present values do, with sunk capital (E12); none."""
+    present: int = decimal(MICRO, "0", "1", "0.8")
+    """Millionths of the sites that are there at the start (E11)."""
+    patience_days: int = whole(1, 3650, 14)
+    """Days in a row with a loss after which a site leaves (E11, E12)."""
+    join: int = decimal(MICRO, "0", "1", "0.02")
+    """Millionths: the daily chance that an absent site looks at joining (E11, E12)."""
+    leave: int = decimal(MICRO, "0", "1", "0.001")
+    """Millionths: the daily chance that a site leaves for reasons of its own (E11); not with npv."""
+    discount: int = decimal(MICRO, "0", "1", "0.08")
+    """Millionths a year at which money to come is worth less (E12)."""
+    credit_days: int = whole(0, 3650, 90)
+    """Days of its running cost that a site may lose in all before it has to stop (E12)."""
+    memory_days: int = whole(1, 365, 28)
+    """Days over which margins are averaged before anybody builds or scraps by them (E12)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Where sites are, what law holds there, and what energy costs."""
+
+    share: int = whole(0, 1_000_000, 0)
+    """Weight by which `run.providers` are shared out (E1)."""
+    sites: int = whole(0, MOST_PROVIDERS, 0)
+    """Exactly so many sites, apart from those by share (E1)."""
+    jurisdiction: str = text()
+    """A country or a part of one by its ISO 3166 code, or ZZ where it is not said: what policies go by (E23)."""
+    energy_price: int = decimal(MICRO, "0", "25", "0")
+    """Micro-units per kWh, mean of the tariff; not needed with `tariff` (E2)."""
+    tariff: str = text("")
+    """A [series.NAME] of dollars per kWh instead of a shape (E2)."""
+    shape: str = choice(("flat", "time-of-use", "solar", "spot"), "flat")
+    """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
+    swing: int = decimal(MICRO, "0", "2", "0")
+    """Millionths of the mean by which the shape moves the price (E2)."""
+    noise: int = decimal(MICRO, "0", "2", "0")
+    """Millionths: standard deviation of a slowly changing random part (E2)."""
+    carbon: int = whole(0, 10_000, 0)
+    """Grams of CO2 per kWh of the supply (E2, E23)."""
+    carbon_series: str = text("")
+    """A [series.NAME] of grams of CO2 per kWh instead of `carbon` (E2)."""
+    utc_offset: int = whole(-12, 14, 0)
+    """Hours that local time is ahead of UTC."""
+    pue: int = decimal(MILLI, "1", "5", "1.2")
+    """Thousandths: lowest energy at the meter per energy at the machine (E2)."""
+    pue_spread: int = decimal(MILLI, "0", "4", "0.2")
+    """Thousandths: a drawn site's PUE lies evenly from `pue` to `pue + pue_spread` (E2)."""
+    latitude: int = decimal(MICRO, "-90", "90", "0")
+    """Millionths of a degree north (E14)."""
+    longitude: int = decimal(MICRO, "-180", "180", "0")
+    """Millionths of a degree east (E14)."""
+    evidence: str = choice(EVIDENCE, "claimed")
+    """How far clients find the places of its machines to be backed (E23)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """A kind of machine, serving one model in full batches."""
+
+    share: int = whole(0, 1_000_000, 1)
+    """Weight in the draw of a site's hardware; 0 for what only [site.NAME] uses (E1)."""
+    tokens_in_per_s: int = whole(1, 10_000_000)
+    """Prompt tokens per second and unit (E7)."""
+    tokens_out_per_s: int = whole(1, 10_000_000)
+    """Generated tokens per second and unit (E7)."""
+    joules_in: int = decimal(MILLI, "0", "1000")
+    """Millijoules per prompt token, when busy (E2)."""
+    joules_out: int = decimal(MILLI, "0", "1000")
+    """Millijoules per generated token, when busy (E2)."""
+    joules_spread: int = decimal(MICRO, "0", "0.9", "0.1")
+    """Millionths: a drawn site's joules per token lie this much around the above, evenly (E2)."""
+    idle_watts: int = whole(0, 100_000, 0)
+    """Watts of one unit while it waits (E9)."""
+    hourly_cost: int = decimal(MICRO, "0", "1000", "0")
+    """Micro-units per unit and hour of presence for everything but energy: rent, space, people (E4, E9)."""
+    cost_spread: int = decimal(MICRO, "0", "0.9", "0.1")
+    """Millionths: a drawn site's hourly cost lies this much around the above, evenly (E4)."""
+    capital: int = decimal(MICRO, "0", "10000000", "0")
+    """Micro-units that one unit costs to build; sunk once it stands (E12)."""
+    life_days: int = whole(1, 36_500, 1825)
+    """Days that a unit lasts (E12)."""
+    resale: int = decimal(MICRO, "0", "1", "0")
+    """Millionths of what is left of its life's worth that scrapping a unit brings (E12)."""
+    most_units: int = whole(1, 1000, 1)
+    """A drawn site has from 1 to so many units, evenly."""
+    slots: int = whole(1, 10_000, 1)
+    """Requests that one unit serves at once, each at a part of its speed (E13)."""
+    blocks: tuple[int, ...] = pair(0, 1000)
+    """First block and the one after the last that it holds; left out: all (E21)."""
+    draft_accept: int = decimal(MICRO, "0", "0.995", "0")
+    """Millionths: the chance that a guessed token is right (E22)."""
+    draft_depth: int = whole(0, 128, 0)
+    """Tokens that are guessed before each pass; 0: none (E22)."""
+    draft_row_cost: int = decimal(MICRO, "0", "10", "0")
+    """Millionths: what each guess adds to a pass, of the time of one without (E22)."""
+    category: str = text("")
+    """As policies on hardware name it (E23)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Sites that are just so: nothing of them is drawn."""
+
+    region: str = text()
+    """A [region.NAME]."""
+    hardware: str = text()
+    """A [hardware.NAME]."""
+    count: int = whole(1, MOST_PROVIDERS, 1)
+    """So many of them (E1)."""
+    units: int = whole(1, 1000, 1)
+    """Machines at each."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """Requests of one kind from one place."""
+
+    requests_per_hour: int = whole(0, 1_000_000_000, 0)
+    """Mean at hour 0; not needed with `series` (E5)."""
+    series: str = text("")
+    """A [series.NAME] of requests per hour instead (E5)."""
+    tokens_in: int = whole(0, 1_000_000)
+    """Prompt tokens of a request (E7)."""
+    tokens_out: int = whole(1, 1_000_000)
+    """Generated tokens of a request (E7)."""
+    price_cap: int = decimal(MICRO, "0", "10000")
+    """Micro-units per million tokens, prompt and output together, above which a request goes unserved (E7)."""
+    allow: tuple[str, ...] = words()
+    """Countries, their parts, or blocs (EU, EEA) where it may be served; empty: anywhere (E23)."""
+    deny: tuple[str, ...] = words()
+    """Where it may not (E23)."""
+    origin: str = text("")
+    """Where its data come from: they leave that country by `corridors` only; empty: they may go anywhere (E23)."""
+    corridors: tuple[str, ...] = words()
+    """Ways for data, each "FROM>TO" (E23)."""
+    deny_hardware: tuple[str, ...] = words()
+    """Categories of hardware that may not serve it (E23)."""
+    max_carbon: int = whole(0, 10_000, 0)
+    """Grams of CO2 per kWh of a site's supply, at most; 0: nobody asks (E23)."""
+    min_evidence: str = choice(EVIDENCE, "claimed")
+    """Least backing of a site's place (E23)."""
+    latency_class: str = choice(LATENCY_CLASSES, "batch")
+    """As in a client's policy (E23)."""
+    latitude: int = decimal(MICRO, "-90", "90", "0")
+    """Millionths of a degree north, where its clients are (E14)."""
+    longitude: int = decimal(MICRO, "-180", "180", "0")
+    """Millionths of a degree east (E14)."""
+    max_round_trip_ms: int = whole(0, 10_000, 0)
+    """Milliseconds to a site and back, at most; 0: anywhere (E14)."""
+    max_wait_ms: int = whole(0, 86_400_000, 0)
+    """Milliseconds of waiting above which its service level is missed; 0: none is set (E13)."""
+    defer_hours: int = whole(0, 168, 0)
+    """Hours for which a request may wait for a cheaper one, or for room (E19)."""
+    utc_offset: int = whole(-12, 14, 0)
+    """Hours that local time is ahead of UTC (E5)."""
+    peak_hour: int = whole(0, 23, 15)
+    """Local hour with the most requests (E5)."""
+    swing: int = decimal(MICRO, "0", "1", "0")
+    """Millionths of the mean by which the day moves demand (E5)."""
+    weekend: int = decimal(MICRO, "0", "10", "1")
+    """Millionths: multiplies demand on Saturdays and Sundays (E5)."""
+    noise: int = decimal(MICRO, "0", "1", "0")
+    """Millionths: standard deviation of each epoch's random part (E5)."""
+    growth: int = decimal(MICRO, "-0.9", "20", "0")
+    """Millionths by which demand grows in a year (E5)."""
+    elasticity: int = decimal(MICRO, "0", "10", "0")
+    """Millionths: relative fall of demand for a relative rise of the price over `reference_price` (E6)."""
+    reference_price: int = decimal(MICRO, "0", "10000", "0")
+    """Micro-units per million tokens; needed with `elasticity` (E6)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Numbers over time from a file beside the scenario; what it says is in the hash, not its name."""
+
+    file: str = text()
+    """A .csv (with a header) or .parquet file, relative to the scenario."""
+    column: str = text()
+    """The column with the numbers."""
+    step_minutes: int = whole(5, 1440, 60)
+    """Minutes that each row holds; the first is of hour 0. After the last it begins again."""
+    factor: int = decimal(MICRO, "0.000001", "1000000", "1")
+    """Millionths: multiplies each number, as 0.001 does to make dollars per kWh of dollars per MWh."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happens ([[event]]); several at once multiply (E20)."""
+
+    at: int = whole(0, 8760 * 5)
+    """Hour in which it begins."""
+    hours: int = whole(1, 8760 * 5, 24)
+    """For how long; `for` is another name of it."""
+    what: str = choice(("demand", "tariff", "supply", "carbon", "token-price"))
+    """What is multiplied; supply: the time that sites have to give, token-price: by `factor` for these hours."""
+    where: tuple[str, ...] = words()
+    """Names of regions (tariff, supply, carbon) or of demand classes; empty: all."""
+    factor: int = decimal(MICRO, "0", "1000", "1")
+    """Millionths: by how much."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """What sets some sites apart."""
+
+    ignore_energy: int = decimal(MICRO, "0", "1", "0")
+    """Millionths of the sites whose asks leave out what energy costs; they pay for it all the same (E3)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A network's own token (E17)."""
+
+    emission_per_day: int = decimal(MICRO, "0", "1000000000", "0")
+    """Millionths of a token that are minted in a day at first."""
+    halving_days: int = whole(0, 36_500, 0)
+    """Days after which emission halves; 0: never."""
+    supply: int = decimal(MICRO, "0", "1000000000000", "0")
+    """Millionths of a token that exist at the start."""
+    fee: int = decimal(MICRO, "0", "1", "0")
+    """Millionths of what clients pay that buys tokens and burns them."""
+    price: int = decimal(MICRO, "0", "1000000", "0")
+    """Micro-units for a token with `closure = "given"`."""
+    price_series: str = text("")
+    """A [series.NAME] of dollars for a token with `closure = "given"`."""
+    closure: str = choice(("given", "burn-equals-mint", "equation-of-exchange"), "given")
+    """Where the token's price comes from: given; the price at which a day burns what it mints; or that at which what is
+    held for `holding_days` of burning is all the supply."""
+    holding_days: int = decimal(MICRO, "0.000001", "36500", "30")
+    """Millionths of a day that a token is held before it is burned."""
+    reward: str = choice(("work", "presence"), "work")
+    """Who gets what is minted: sites by what they earned, or by the machines that they keep present."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Checks, and who cheats (E18)."""
+
+    rate: int = decimal(MICRO, "0", "1", "0")
+    """Millionths of requests that are checked."""
+    power: int = decimal(MICRO, "0", "1", "1")
+    """Millionths: the chance that a check of a cheated request finds it out."""
+    stake: int = decimal(MICRO, "0", "100000000", "0")
+    """Micro-units that a site loses when it is found out; it then leaves."""
+    gain: int = decimal(MICRO, "0", "1", "0")
+    """Millionths of its revenue that cheating saves."""
+    cheats: str = choice(("never", "always", "if-it-pays"), "never")
+    """never; always, those of `share`; if-it-pays: those of them whose gain is above what they expect to lose."""
+    share: int = decimal(MICRO, "0", "1", "1")
+    """Millionths of the sites that would cheat."""
+    knowledge: int = decimal(MICRO, "0", "1", "1")
+    """Millionths of the true rate that a site believes in at first; what happens to others teaches it the rest."""

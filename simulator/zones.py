@@ -1,0 +1,132 @@
+"""What capacity is worth in each zone of law: the price at which the market clears, and what a shortage makes of it.
+
+A zone is the sites that the same classes may use. While it has time left, its price is the dearest ask that is used
+there. When all of it is taken, the price rises to what those would pay who go without: their cap, or what they pay in
+another zone (E8). Prices are micro-units per million tokens, prompt and generated together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from protocol.units import ceil_div
+from simulator.clearing import MeritOrder, Product, Trades
+from simulator.demand import Classes
+from simulator.exact import Ints
+
+__all__ = ["Worth", "Zones", "worth_of", "zones_of"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Zones:
+    """Z zones."""
+
+    of_site: Ints
+    """(N,)"""
+    lawful: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+    """(C, Z) whether a class may use a zone."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """Of one block of epochs."""
+
+    price: Ints
+    """(C, E, Z) at which a zone clears for each class; 0 where it sells nothing to it."""
+    short: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+    """(C, E) whether requests that could pay found no room."""
+    scarcity: Ints
+    """(E, Z) what a shortage makes of the price; 0 without one."""
+
+
+def zones_of(classes: Classes) -> Zones:
+    """Sites by which classes may use them."""
+    patterns, of_site = np.unique(classes.lawful, axis=1, return_inverse=True)
+    return Zones(of_site=of_site.reshape(-1).astype(np.int64), lawful=patterns)
+
+
+def worth_of(
+    classes: Classes,
+    zones: Zones,
+    products: list[Product],
+    merits: dict[Product, MeritOrder],
+    want: Ints,
+    trades: Trades,
+    left_us: Ints,
+    most: int,
+) -> Worth:
+    """The worth of capacity after `trades`.
+
+    Args:
+        want: (C, E) what was asked for.
+        left_us: (E, N) what time sites have left.
+        most: micro-units per million tokens that a short epoch costs at most; 0 for no limit.
+    """
+    count, epochs = want.shape
+    served = trades.served(count, epochs)
+    zone_count = zones.lawful.shape[1]
+    used = _dearest(classes, zones, products, merits, trades, epochs, zone_count)
+    room = np.stack([_room(classes, zones, c, left_us, zone_count) for c in range(count)])
+    going = (want > served) & ~((room * zones.lawful[:, None, :]) > 0).any(axis=2)
+    bids = classes.price_cap if not most else np.minimum(classes.price_cap, most)
+    level = used.max(axis=0)
+    scarcity = np.zeros((epochs, zone_count), dtype=np.int64)
+    served_by_zone = _served_by_zone(zones, trades, (count, epochs, zone_count))
+    for _ in range(zone_count):
+        before = scarcity.copy()
+        for c in range(count):
+            mine = zones.lawful[c]
+            full = (room[c] == 0) & mine
+            alternative = np.where(going[c], bids[c], _dearest_elsewhere(served_by_zone[c], level, scarcity))
+            risen = np.where(full, alternative[:, None], 0)
+            scarcity = np.where(risen > np.maximum(level, scarcity), risen, scarcity)
+        if np.array_equal(before, scarcity):
+            break
+    price = np.maximum(used, np.where(used > 0, scarcity, 0))
+    return Worth(price=price, short=going, scarcity=scarcity)
+
+
+def _dearest(
+    classes: Classes,
+    zones: Zones,
+    products: list[Product],
+    merits: dict[Product, MeritOrder],
+    trades: Trades,
+    epochs: int,
+    zone_count: int,
+) -> Ints:
+    """(C, E, Z) the dearest ask per million tokens that is used by any class with the same product."""
+    used = np.zeros((len(products), epochs, zone_count), dtype=np.int64)
+    for product in dict.fromkeys(products):
+        alike = [c for c, each in enumerate(products) if each == product]
+        at = np.flatnonzero(np.isin(trades.of_class, alike))
+        epoch, site = trades.epoch[at], trades.site[at]
+        extra = classes.rank_extra[alike[0]][site]
+        ask = ceil_div(merits[product].quote[epoch, site] - extra, max(1, product[0] + product[1]))
+        dearest = np.zeros((epochs, zone_count), dtype=np.int64)
+        np.maximum.at(dearest, (epoch, zones.of_site[site]), ask)
+        used[alike] = dearest
+    return used
+
+
+def _room(classes: Classes, zones: Zones, c: int, left_us: Ints, zone_count: int) -> Ints:
+    """(E, Z) whether some site has time for one more request of the class."""
+    has = (left_us >= classes.busy_us[c]) & classes.lawful[c]
+    found = np.zeros((len(left_us), zone_count), dtype=np.int64)
+    for zone in range(zone_count):
+        found[:, zone] = has[:, zones.of_site == zone].any(axis=1)
+    return found
+
+
+def _served_by_zone(zones: Zones, trades: Trades, shape: tuple[int, int, int]) -> Ints:
+    served = np.zeros(shape, dtype=np.int64)
+    np.add.at(served, (trades.of_class, trades.epoch, zones.of_site[trades.site]), trades.requests)
+    return served
+
+
+def _dearest_elsewhere(served: Ints, level: Ints, scarcity: Ints) -> Ints:
+    """(E,) the most that a class pays in any zone: what it would pay for a place in a cheaper one."""
+    pays = np.where(served > 0, np.maximum(level, scarcity), 0)
+    return np.asarray(pays.max(axis=1))

@@ -1,0 +1,157 @@
+"""Whatever a file may say is computed with books that balance, or refused; and clearing is what a plain loop gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from small_economy import small_settings
+
+from protocol.errors import ConfigurationError, RuleError
+from protocol.metering import amount
+from simulator.clearing import clear, merit_order, passes_of, products_of, quotes, turns
+from simulator.demand import draw_classes
+from simulator.draws import draws_for
+from simulator.engine import simulate
+from simulator.exact import LARGEST, exact_sum, magnitude, ratio
+from simulator.population import draw_population
+from simulator.pricing import block_prices
+from simulator.scenario import Settings
+from simulator.settlement import Books
+from simulator.supply import draw_supply
+from simulator.tables import Agents, Audit, Demand, Entry, Event, Hardware, Market, Region, Token
+from simulator.timeline import Timeline
+
+SCENARIOS = 15
+"""Of 2,000 that `scripts/bench_simulator.py --scenarios 2000` tries."""
+
+
+def anything(kind: Any, lots: np.random.Generator, **fixed: Any) -> Any:
+    """A table with all that its declaration allows; any number of digits is as likely as any other."""
+    values = {}
+    for field in dataclasses.fields(kind):
+        if "bounds" in field.metadata and field.name != "blocks":
+            low, high = field.metadata["bounds"]
+            digits = int(lots.integers(0, max(1, high.bit_length()) + 1))
+            drawn = [low, high, min(high, max(low, int(lots.integers(0, 1 << digits, dtype=np.uint64))))]
+            values[field.name] = drawn[int(lots.choice(3, p=[0.1, 0.1, 0.8]))]
+        elif field.metadata.get("options"):
+            values[field.name] = str(lots.choice(field.metadata["options"]))
+    return kind(**{**values, **fixed})
+
+
+def random_settings(number: int) -> Settings:
+    """The number-th of endlessly many scenarios over all documented bounds."""
+    lots = draws_for(number, "random scenarios")
+    providers, hours = int(lots.integers(1, 12)), int(lots.integers(1, 26))
+    run = dataclasses.replace(small_settings().run, providers=providers, hours=hours)
+    run = dataclasses.replace(run, seed=number, epoch_minutes=int(lots.choice([5, 15, 60])))
+    regions = {f"r{i}": anything(Region, lots, jurisdiction="NO", tariff="", carbon_series="") for i in range(2)}
+    demand = {
+        f"d{i}": anything(Demand, lots, series="", origin="", latency_class="batch", min_evidence="claimed")
+        for i in range(3)
+    }
+    return Settings(
+        run=dataclasses.replace(run, burn_in_days=int(lots.integers(0, 3))),
+        market=anything(Market, lots, strategy="rule"),
+        entry=anything(Entry, lots),
+        regions=regions,
+        hardware={f"h{i}": anything(Hardware, lots, share=1 + i, category="") for i in range(2)},
+        demand=demand,
+        agents=anything(Agents, lots),
+        token=anything(Token, lots, price_series=""),
+        audit=anything(Audit, lots),
+        events=tuple(anything(Event, lots, where=()) for _ in range(int(lots.integers(0, 3)))),
+    )
+
+
+def test_random_scenarios_give_a_result_or_a_clear_refusal() -> None:
+    done = 0
+    for number in range(SCENARIOS):
+        try:
+            records = simulate(random_settings(number))
+        except ConfigurationError:
+            continue
+        done += 1
+        for table in (records.regions, records.classes, records.market, records.days, records.sites):
+            for name, figure in table.items():
+                least = -(2**62) if "cost" in name or "profit" in name or "other" in name or "tariff" in name else 0
+                if name not in ("energy_micro_per_mtok", "revenue_micro"):
+                    assert figure.size == 0 or int(figure.min()) >= least, name
+    assert done
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_clearing_and_payments_are_those_of_a_plain_loop(seed: int) -> None:
+    plan = small_settings().with_seed(seed)
+    people, timeline = draw_population(plan), Timeline(plan.run)
+    classes, supply = draw_classes(plan, timeline, people), draw_supply(plan, timeline)
+    lots = draws_for(seed, "test")
+    use, ties = lots.integers(0, 1_000_001, len(people)), lots.permutation(len(people))
+    prices = block_prices(plan.market, people, use, supply.per_kwh[people.region, :4].T)
+    products = products_of(classes)
+    merits = {p: merit_order(quotes(p[0], p[1], prices.ask_in, prices.ask_out), ties) for p in set(products)}
+    left = lots.integers(0, 3_600_000_001, (4, len(people)))
+    want, order = classes.potential[:, 8:12] * int(lots.choice([1, 3, 20])), turns(classes, seed)
+    before = left.copy()
+    trades = clear(classes, passes_of(classes, products, order), want, left, merits)
+    rows = zip(trades.of_class, trades.epoch, trades.site, trades.requests, strict=True)
+    found = {(int(c), int(e), int(n)): int(some) for c, e, n, some in rows}
+    for epoch in range(4):
+        free = before[epoch].tolist()
+        for c in order:
+            wanted, size = int(want[c, epoch]), (int(classes.tokens_in[c]), int(classes.tokens_out[c]))
+            asks = [
+                size[0] * int(a) + size[1] * int(b)
+                for a, b in zip(prices.ask_in[epoch], prices.ask_out[epoch], strict=True)
+            ]
+            for n in sorted(range(len(people)), key=lambda n, asks=asks: (asks[n], ties[n])):
+                if classes.lawful[c, n] and asks[n] <= int(classes.most_paid[c]):
+                    some = min(wanted, free[n] // int(classes.busy_us[c, n]))
+                    wanted -= some
+                    free[n] -= some * int(classes.busy_us[c, n])
+                    assert found.get((c, epoch, n), 0) == some
+        assert left[epoch].tolist() == free
+
+
+def test_equal_classes_share_what_there_is() -> None:
+    plan = small_settings(("price_cap = 0.16\ndeny", "price_cap = 2\ndeny"))
+    plan = dataclasses.replace(plan, demand=dict.fromkeys(("a", "b", "c"), plan.demand["chat"]))
+    people, timeline = draw_population(plan), Timeline(plan.run)
+    classes = draw_classes(plan, timeline, people)
+    prices = block_prices(plan.market, people, np.zeros(len(people), np.int64), np.full((1, len(people)), 10**5))
+    merits = {
+        products_of(classes)[0]: merit_order(quotes(700, 300, prices.ask_in, prices.ask_out), np.arange(len(people)))
+    }
+    want = np.array([[4_000_000], [2_000_000], [2_000_000]])
+    left = np.full((1, len(people)), 3_600_000_000)
+    served = clear(classes, passes_of(classes, products_of(classes), [0, 1, 2]), want, left, merits).served(3, 1)[:, 0]
+    assert abs(served[0] - 2 * served[1]) <= 2
+    assert abs(served[1] - served[2]) <= 2
+
+
+def test_books_that_do_not_balance_are_a_fault() -> None:
+    books = Books(("a",))
+    books.move("treasury", "providers", 5)
+    books.check()
+    books.clients["a"] -= 1
+    with pytest.raises(RuleError, match="do not balance"):
+        books.check()
+
+
+def test_sums_and_ratios_are_exact_or_refused() -> None:
+    figure = np.array([2**62 - 1, 2**62 - 1, -(2**62) + 3], dtype=np.int64)
+    assert exact_sum(figure) == sum(figure.tolist())
+    assert magnitude(figure) == 2**62 - 1
+    assert ratio(np.array([2**61]), np.array([3 * 2**61])).tolist() == [333333]
+    with pytest.raises(ConfigurationError, match="62-bit"):
+        ratio(np.array([LARGEST - 1]), np.array([1]))
+
+
+def test_what_a_site_earns_is_the_amount_of_each_session() -> None:
+    records = simulate(small_settings(("hours = 340", "hours = 24")))
+    revenue, clients = records.regions["revenue_micro"].sum(), records.classes["paid_micro"].sum()
+    assert revenue == clients == records.sites["revenue_micro"].sum()
+    assert amount(1, 0, 1, 1) == 1
