@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
-
 from protocol.blocs import BLOCS_NOW
-from protocol.cells import Bools
 from protocol.codec import Message, TextSize, message
 from protocol.ids import U40, Name
 from protocol.jurisdictions import UNDECLARED, country_of, is_in
 
-__all__ = ["Area", "Corridor", "lawful_hop", "lawful_hops"]
+__all__ = ["Area", "Corridor", "lawful_hop"]
 
 Area = Annotated[str, TextSize(16)]
 """A country, a part of one, or a bloc (`blocs.BLOCS`)."""
@@ -55,31 +52,6 @@ def lawful_hop(
     """
     open_now = [each for each in corridors if each.purpose == purpose and each.expires_at >= until]
     return all(_may(open_now, one, other, home, blocs) for one in source for other in to)
-
-
-def lawful_hops(
-    corridors: Sequence[Corridor],
-    places: Sequence[str],
-    *,
-    purpose: str,
-    home: str,
-    until: int,
-    blocs: str = BLOCS_NOW,
-) -> Bools:
-    """(P, P) whether data may go from one place to another: as `lawful_hop` of each two, at once.
-
-    Args:
-        places: countries or parts of them.
-    """
-    open_now = [each for each in corridors if each.purpose == purpose and each.expires_at >= until]
-    countries = np.array([country_of(place) for place in places])
-    lawful: Bools = (countries[:, None] == countries) | (countries == country_of(home))
-    for each in open_now:
-        source = np.array([is_in(place, each.source, blocs) for place in places])
-        lawful |= source[:, None] & np.array([is_in(place, each.to, blocs) for place in places])
-    declared = np.array([place != UNDECLARED for place in places])
-    lawful &= declared[:, None] & declared
-    return lawful
 
 
 def _may(corridors: Sequence[Corridor], source: str, to: str, home: str, blocs: str) -> bool:

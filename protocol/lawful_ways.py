@@ -11,15 +11,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from protocol.blocs import BLOCS_NOW
 from protocol.cells import Bools
 from protocol.columns import Column, Columns
-from protocol.corridors import lawful_hops
+from protocol.corridors import Corridor
+from protocol.jurisdictions import UNDECLARED, country_of, is_in
 from protocol.offer import Offer
 from protocol.policy import Policy
 from protocol.residency import places_of
 from protocol.ways import Ways
 
-__all__ = ["lawful_standbys", "lawful_ways"]
+__all__ = ["lawful_hops", "lawful_standbys", "lawful_ways"]
 
 
 def lawful_ways(columns: Columns, ways: Ways, usable: Bools, policy: Policy, until: int) -> Ways:
@@ -84,3 +86,28 @@ def lawful_standbys(policy: Policy, route: Sequence[Offer], spares: Sequence[Off
         if all(policy.lets_pass(each, mine, until) and policy.lets_pass(mine, each, until) for each in around):
             kept.append(spare)
     return kept
+
+
+def lawful_hops(
+    corridors: Sequence[Corridor],
+    places: Sequence[str],
+    *,
+    purpose: str,
+    home: str,
+    until: int,
+    blocs: str = BLOCS_NOW,
+) -> Bools:
+    """(P, P) whether data may go from one place to another: as `lawful_hop` of each two, at once.
+
+    Args:
+        places: countries or parts of them.
+    """
+    open_now = [each for each in corridors if each.purpose == purpose and each.expires_at >= until]
+    countries = np.array([country_of(place) for place in places])
+    lawful: Bools = (countries[:, None] == countries) | (countries == country_of(home))
+    for each in open_now:
+        source = np.array([is_in(place, each.source, blocs) for place in places])
+        lawful |= source[:, None] & np.array([is_in(place, each.to, blocs) for place in places])
+    declared = np.array([place != UNDECLARED for place in places])
+    lawful &= declared[:, None] & declared
+    return lawful

@@ -7,7 +7,7 @@ run needs is kept beside the receipt, and `Question.resume` takes it up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -51,12 +51,19 @@ class Question:
 
     @classmethod
     async def plan(
-        cls, client: Client, prompt: Prompt, *, model: str | None = None, receipt_file: Path | None = None
+        cls,
+        client: Client,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        most: int | None = None,
+        receipt_file: Path | None = None,
     ) -> Self:
         """All that can be known to stand against a question comes up here, before anything is paid.
 
         Args:
             model: a name, or the beginning of a root; None for the only one that can be served.
+            most: generated tokens at most; None for what the settings say.
             receipt_file: where the receipt goes; a new file.
 
         Raises:
@@ -70,7 +77,7 @@ class Question:
         manifest = await client.model(model)
         text = await client.text(manifest)
         ids = await asyncio.to_thread(text.prompt_ids, prompt)
-        asked = Asked(shown=prompt.shown, request=Request(prompt=tuple(ids), model=manifest.root.hex()))
+        asked = Asked(shown=prompt.shown, request=Request(prompt=tuple(ids), model=manifest.root.hex(), most=most))
         return await cls.of(client, asked, text, receipt_file=receipt_file)
 
     @classmethod
@@ -105,26 +112,24 @@ class Question:
         served = [found for result in self._job.results if (found := Earlier.of(result)) is not None]
         return served[-1] if served else None
 
-    async def answer(self, write: Callable[[str], None]) -> None:
-        """Hand the answer to `write` piece by piece, and pay for it.
+    async def pieces(self) -> AsyncGenerator[str]:
+        """The answer piece by piece, paid for as it comes; whoever reads no further has paid for what came.
 
-        A caller that is cancelled has paid for what came when the cancellation reaches it, and can still `report`.
+        A reader that is cancelled has paid for what came when the cancellation reaches it, and can still `report`.
         Raises RuleError, UnreachableError: the ledger refuses or does not answer, and nothing is reserved.
         """
         begun = False
-
-        def hand_on(token: int) -> None:
-            nonlocal begun
-            piece = self._text.piece(token)
-            piece = piece if begun else piece.lstrip()
-            begun = begun or bool(piece)
-            write(piece)
-
-        for token in self._asked.given:
-            hand_on(token)
         async with self._job as tokens:
-            async for token in tokens:
-                hand_on(token)
+            async for token in _all(self._asked.given, tokens):
+                piece = self._text.piece(token)
+                piece = piece if begun else piece.lstrip()
+                begun = begun or bool(piece)
+                yield piece
+
+    async def answer(self, write: Callable[[str], None]) -> None:
+        """Hand the answer to `write` piece by piece. Raises as `pieces`."""
+        async for piece in self.pieces():
+            write(piece)
 
     async def report(self) -> tuple[JobReport, Bundle | None]:
         """The report, and the last session's bundle where there is one; writes the receipts, and what is needed to go
@@ -191,3 +196,10 @@ class Question:
             return (await self._client.balance()).free
         except JoulemeshError:
             return None
+
+
+async def _all(given: Sequence[int], tokens: AsyncIterable[int]) -> AsyncIterator[int]:
+    for token in given:
+        yield token
+    async for token in tokens:
+        yield token

@@ -109,12 +109,18 @@ def _message(number: int, value: object) -> ChatMessage:
     role, content = value["role"], value["content"]
     if not isinstance(role, str) or not isinstance(content, str):
         raise _wrong(f"message {number}: role and content are not both text", hint=_EXAMPLE)
+    if role not in ROLES:
+        raise _unknown_role(number, role)
     return ChatMessage(role, content)
+
+
+def _unknown_role(number: int, role: str) -> ConfigurationError:
+    return _wrong(f"message {number} has the role {role[:40]!r}", hint=f"roles are {', '.join(ROLES)}")
 
 
 def _check_turn(number: int, message: ChatMessage) -> None:
     if message.role not in (*ROLES, TOOL):
-        raise _wrong(f"message {number} has the role {message.role[:40]!r}", hint=f"roles are {', '.join(ROLES)}")
+        raise _unknown_role(number, message.role)
     if message.role == "system" and number > 1:
         raise _wrong(f"message {number} is the system's", hint="only the first message may be the system's")
     if not message.content.strip() and not message.more:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from local_network import LocalNetwork
+from local_network import PASSPHRASE, LocalNetwork
+
+from node.api import Client, WaitingClient
+from protocol.bundle_file import load_bundle
+from protocol.errors import RoutingError
 
 BUNDLED = Path(__file__).parents[2] / "node" / "demo" / "model"
 PROMPTS = ("hello world", "one two three four five six seven eight nine ten", "x")
@@ -87,6 +92,7 @@ async def test_every_command_of_the_tutorial(tmp_path: Path, llama: Path) -> Non
         assert sound.status == 0
         assert sound.json()["deposited"] == 1_500_000
         await the_page_shows_it(network)
+        await a_program_asks(network)
         for place in changed(receipt):
             refused = await network.joule("receipt", "verify", str(place))
             assert refused.status == 1
@@ -110,6 +116,27 @@ async def the_page_shows_it(network: LocalNetwork) -> None:
     assert [each["serves"].partition(" of ")[0] for each in state["nodes"]] == ["blocks 0:2"]
     assert state["nodes"][0]["days"][0]["jobs"] == 1
     assert state["client"]["free"] == (await network.joule("balance", "--json", name=name)).json()["free"]
+
+
+async def a_program_asks(network: LocalNetwork) -> None:
+    """With asyncio and without it."""
+    settings = {"data_dir": network.home / "client", "ledger": network.url, "passphrase": PASSPHRASE}
+    async with Client(**settings) as client:
+        answer = client.run("hello", max_tokens=6)
+        pieces = [piece async for piece in answer]
+        assert "".join(pieces) == answer.text
+        assert answer.report.tokens_out == 6
+        assert load_bundle(answer.receipt.read_bytes()).session.client == client.address
+        with pytest.raises(RoutingError):
+            await client.ask("hello", model="another")
+
+    def waits() -> tuple[str, int]:
+        with WaitingClient(max_tokens=6, **settings) as client:
+            return "".join(client.run("hello")), client.balance()
+
+    text, left = await asyncio.to_thread(waits)
+    assert text == answer.text
+    assert left == (await network.joule("balance", "--json")).json()["free"]
 
 
 def changed(receipt: Path) -> Iterator[Path]:

@@ -26,7 +26,7 @@ IMPORTS = {
     "node/newcomer/part.py": "import safetensors",
 }
 """One line each that import-linter has to catch, a package that the contracts do not name among them."""
-JOINERS = {"node.app", "node.cli", "node.demo", "node.page"}
+JOINERS = {"node.api", "node.app", "node.cli", "node.demo", "node.page"}
 SHARED = {"node.config", "node.events", "node.model_directory", "node.ports"}
 """What several services use. Any other package of `node` is a service."""
 

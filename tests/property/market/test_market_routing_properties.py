@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 from routes_of_offers import route
 
-from protocol.corridors import Corridor, lawful_hop, lawful_hops
+from protocol.corridors import Corridor, lawful_hop
 from protocol.jurisdictions import country_of
+from protocol.lawful_ways import lawful_hops
 from protocol.offer import Offer
 from protocol.policy import TIME_PER_TOKEN_US, Needs, Policy, excluded
 from protocol.residency import places_of
