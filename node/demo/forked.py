@@ -48,17 +48,25 @@ class Forked:
 
     @classmethod
     async def start(
-        cls, arguments: Sequence[str], environment: Mapping[str, str], *, namespace: int | None = None
+        cls,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        namespace: int | None = None,
+        kind: type[Command] | None = None,
     ) -> Self:
         """Start ``joule`` with these arguments.
 
         Args:
             environment: of the process, beside this one's own.
             namespace: descriptor of the network namespace that it is in; this process's own where None.
+            kind: what does something else with the arguments.
 
         Raises LocalError where this machine cannot.
         """
-        process, (stdin, stdout, stderr) = await asyncio.to_thread(_piped, arguments, environment, namespace)
+        process, (stdin, stdout, stderr) = await asyncio.to_thread(
+            _piped, kind or Command, arguments, environment, namespace
+        )
         self = cls(process)
         self.stdin, self.stdout, self.stderr = await _writer(stdin), await _reader(stdout), await _reader(stderr)
         return self
@@ -109,7 +117,7 @@ class Forked:
 
 
 def _piped(
-    arguments: Sequence[str], environment: Mapping[str, str], namespace: int | None
+    kind: type[Command], arguments: Sequence[str], environment: Mapping[str, str], namespace: int | None
 ) -> tuple[BaseProcess, tuple[int, int, int]]:
     """The process, and this side's ends of its pipes: all in one call, so that who waits for it may be cancelled."""
     with contextlib.ExitStack() as closing, contextlib.ExitStack() as kept:
@@ -120,7 +128,7 @@ def _piped(
         for each in ours:
             kept.callback(os.close, each)
         folder = os.getcwd()  # noqa: PTH109 - as it is, links and all
-        process = fork(Command(arguments, {**os.environ, **environment}, folder, theirs, namespace))
+        process = fork(kind(arguments, {**os.environ, **environment}, folder, theirs, namespace))
         kept.pop_all()
         return process, ours
 
@@ -183,6 +191,10 @@ class Command:
         os.chdir(self._folder)
         tempfile.tempdir = None  # looked up anew, in this environment
         sys.argv = ["joule", *self._arguments]
+        self.perform()
+
+    def perform(self) -> None:
+        """What it is for, with its arguments in `sys.argv`."""
         from node.cli import main
 
         main()

@@ -90,7 +90,7 @@ class HttpLog:
         self.url = str(self.addresses)
         if len(self.addresses) > 1:
             timeout_s = min(timeout_s, _ELSEWHERE_S)
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5, timeout_s))
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(5, timeout_s))
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:

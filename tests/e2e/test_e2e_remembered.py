@@ -5,9 +5,7 @@ A run goes on without them, and later ones do not choose them.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import pytest_asyncio
 from local_network import LocalNetwork
 
+from node.demo.forked import Command, Forked
 from node.demo.processes import JouleProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -28,7 +27,7 @@ async def say_nothing(self, outbox, header, payload):
 
 Incoming.take = say_nothing
 """
-"""Loaded by the silent node before all else: it reads every frame on its data plane, and does nothing about it."""
+"""Done by the silent node before all else: it reads every frame on its data plane, and does nothing about it."""
 CHEAT = """
 import dataclasses
 from node.engine.engine import Engine
@@ -40,29 +39,29 @@ def other_tokens(self, items):
 
 Engine.forward = other_tokens
 """
-"""Loaded by the cheating node: it sends its client other tokens than it drew, and signs for them."""
+"""Done by the cheating node: it sends its client other tokens than it drew, and signs for them."""
+PROGRAMS = {"silent": MUTE, "cheat": CHEAT}
 ASK = ("run", "Once upon a time", "--max-tokens", "12", "--json")
 
 
-class NetworkWithBadNodes(LocalNetwork):
-    """A node whose name has a folder of its own is changed by what lies there: a program that Python loads first."""
+class Spoilt(Command):
+    """A `joule` command that a program changes first."""
 
-    def spoil(self, name: str, program: str) -> None:
-        folder = self.home / "spoilt" / name
-        folder.mkdir(parents=True)
-        (folder / "sitecustomize.py").write_text(program)
+    def perform(self) -> None:
+        exec(os.environ["SPOILT"], {})
+        super().perform()
+
+
+class NetworkWithBadNodes(LocalNetwork):
+    """Nodes of some names are changed by a program."""
 
     async def start(self, name: str, *arguments: str) -> JouleProcess:
-        folder = self.home / "spoilt" / name
-        if not folder.exists():
+        if name not in PROGRAMS:
             return await super().start(name, *arguments)
         self.make_key(name)
-        path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "node", *arguments, "--json", start_new_session=True,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self.environment(name), "PYTHONPATH": path},
-        )  # fmt: skip
+        environment = {**self.environment(name), "SPOILT": PROGRAMS[name]}
+        process = await Forked.start([*arguments, "--json"], environment, kind=Spoilt)
+        process.stdin.close()
         started = JouleProcess(name, process)
         self._nodes.add(started)
         return started
@@ -71,8 +70,6 @@ class NetworkWithBadNodes(LocalNetwork):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def net(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> AsyncIterator[NetworkWithBadNodes]:
     async with NetworkWithBadNodes(tmp_path_factory.mktemp("net")) as network:
-        network.spoil("silent", MUTE)
-        network.spoil("cheat", CHEAT)
         await network.start_ledger()
         await network.start_nodes(llama, "0:6", "0:6")
         silent = await network.start_node("silent", llama, "0:6", "--overhead-price", "0.01")

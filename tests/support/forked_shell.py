@@ -1,5 +1,6 @@
 """A `joule` for shells that starts at once: it is done in a process forked from one that has imported everything.
 
+What it forks in its turn, a demo's ledger and nodes, is forked from the same one: there is no second to import it all.
 The command on the PATH is a few lines that hand its arguments, environment, folder and descriptors to this process,
 pass signals on, and end as the forked process ends.
 """
@@ -15,8 +16,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from node.demo.forked import Command, fork
 
@@ -37,6 +40,21 @@ if status < 0:
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
+
+
+class Shared(Command):
+    """A command that forks from where it was forked from itself: of that, every process has the descriptor already."""
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        forkserver.ensure_running()
+        self._server = vars(forkserver._forkserver)["_forkserver_address"]
+
+    def __call__(self) -> None:
+        vars(forkserver._forkserver).update(
+            _forkserver_address=self._server, ensure_running=resource_tracker.ensure_running
+        )
+        super().__call__()
 
 
 @contextmanager
@@ -70,7 +88,7 @@ def _do(asker: socket.socket) -> None:
         length, standard, _, _ = socket.recv_fds(asker, 4, 3)
         told = _exactly(asker, struct.unpack(">I", length)[0])
         arguments, environment, folder = json.loads(told)
-        process = fork(Command(arguments, environment, folder, standard), parent=True)
+        process = fork(Shared(arguments, environment, folder, standard), parent=True)
         for each in standard:
             os.close(each)
         asker.sendall(struct.pack(">I", process.pid or 0))

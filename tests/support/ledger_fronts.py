@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import sys
@@ -16,10 +15,9 @@ from typing import Any
 
 from ledger_world import OPERATOR, ledger_settings
 
+from node.demo.forked import Command, Forked
 from node.events import Event
 from node.ledger import run_ledger
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def tell(event: Event) -> None:
@@ -33,12 +31,20 @@ async def main(folder: Path, database: str, port: int) -> None:
         await ledger.wait()
 
 
+class Front(Command):
+    """With a folder, a database's URL and a port."""
+
+    def perform(self) -> None:
+        folder, database, port = sys.argv[1:]
+        asyncio.run(main(Path(folder), database, int(port)))
+
+
 @dataclass(slots=True)
 class FrontProcess:
     """One that runs."""
 
     name: str
-    process: asyncio.subprocess.Process
+    process: Forked
     url: str = ""
     heard: list[dict[str, Any]] = field(default_factory=list)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -67,7 +73,6 @@ class FrontProcess:
         self.process.send_signal(number)
 
     async def read(self) -> None:
-        assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             async with self._news:
                 self.heard.append(json.loads(line))
@@ -104,17 +109,10 @@ class Fronts:
         for key in self.folder.glob("*/log.key"):
             if not (folder / "log.key").exists():
                 shutil.copy(key, folder / "log.key")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, str(folder), self.database, str(port)),
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        process = await Forked.start([str(folder), self.database, str(port)], {}, kind=Front)
+        process.stdin.close()
         front = FrontProcess(name, process)
         front._reader = asyncio.create_task(front.read())
         self._running.append(front)
         front.url = (await front.event("ready"))["url"]
         return front
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -1,4 +1,7 @@
-"""A ledger in a process of its own, for tests that kill or attack it: prints its address, then serves until the end."""
+"""A ledger in a process of its own, for tests that kill or attack it: prints its address, then serves until the end.
+
+It is forked from one that has imported what it needs.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,8 @@ from pathlib import Path
 
 from ledger_world import OPERATOR, ledger_settings
 
+from node.demo.forked import Command, Forked
 from node.ledger import run_ledger
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 async def main(folder: Path, descriptors: int, connections: int) -> None:
@@ -29,12 +31,21 @@ async def main(folder: Path, descriptors: int, connections: int) -> None:
         await ledger.wait()
 
 
+class Ledger(Command):
+    """With a folder, a bound on descriptors, one on connections, and where it writes its standard error."""
+
+    def perform(self) -> None:
+        folder, descriptors, connections, log = sys.argv[1:]
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        asyncio.run(main(Path(folder), int(descriptors), int(connections)))
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerProcess:
     """One that runs."""
 
     url: str
-    process: asyncio.subprocess.Process
+    process: Forked
     log: Path
     """What it wrote to standard error."""
 
@@ -56,13 +67,8 @@ async def spawn_ledger(folder: Path, *, descriptors: int = 0, connections: int =
     """Start one in `folder`; it is up when this returns. Bounds of 0 are those by default."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     path = folder / "stderr.log"
-    with path.open("ab") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, str(folder), str(descriptors), str(connections)),
-            stdout=asyncio.subprocess.PIPE, stderr=errors, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-    if process.stdout is None:
-        raise RuntimeError("no output to read the address from")
+    process = await Forked.start([str(folder), str(descriptors), str(connections), str(path)], {}, kind=Ledger)
+    process.stdin.close()
     async with asyncio.timeout(60):
         url = (await process.stdout.readline()).decode().strip()
     return LedgerProcess(url, process, path)
@@ -78,7 +84,3 @@ async def started_ledger(folder: Path, *, descriptors: int = 0, connections: int
         if ledger.process.returncode is None:
             ledger.process.send_signal(signal.SIGKILL)
         await ledger.process.wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

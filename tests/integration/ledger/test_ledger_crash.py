@@ -11,6 +11,7 @@ import pytest
 from ledger_process import spawn_ledger
 from ledger_world import OPERATOR, ledger_settings
 
+from node.demo.forked import Forked
 from node.ledger import LedgerClient, run_ledger, verify_database
 from protocol.errors import UnreachableError
 from protocol.signing import SigningKey
@@ -18,7 +19,7 @@ from protocol.signing import SigningKey
 KEYS = [SigningKey(number.to_bytes(32, "big")) for number in range(1, 13)]
 
 
-async def start(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
+async def start(folder: Path) -> tuple[Forked, str]:
     ledger = await spawn_ledger(folder)
     return ledger.process, ledger.url
 

@@ -52,7 +52,7 @@ async def attack(name: str, ground: Ground) -> None:
     acting.cancel()
     (ended,) = await asyncio.gather(acting, return_exceptions=True)
     failure = "" if ended is None or isinstance(ended, asyncio.CancelledError) else f"{type(ended).__name__}: {ended}"
-    say("done", tally=dict(ground.tally), failure=failure)
+    say("done", tally=dict(ground.tally), failure=failure[:4000])
 
 
 async def _act(name: str, ground: Ground) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
+import runpy
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +17,7 @@ from typing import Any, Self
 from local_network import LocalNetwork
 
 from node.app.audit import BUNDLED_MODEL
+from node.demo.forked import Command, Forked
 from node.model_directory import model_manifest
 from siege.attack import Attack, NodeAt, Target
 from siege.disk import small_disk
@@ -29,7 +30,6 @@ STOP_S = 10.0
 DONE_S = 90.0
 """For an attacker, which gives way to everybody else, to notice that it is to stop."""
 FRESH_S = 150.0
-TREE = Path(__file__).parents[3]
 MONEY = "2"
 
 
@@ -77,10 +77,18 @@ class FreshRun:
     """What it complained about."""
 
 
+class Program(Command):
+    """A module and its arguments, as for ``python -m``."""
+
+    def perform(self) -> None:
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
 class Child:
     """A process of the siege's own, which tells JSON lines."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Forked) -> None:
         self.process = process
         self.said: list[dict[str, Any]] = []
         self.complaint = ""
@@ -89,19 +97,13 @@ class Child:
 
     @classmethod
     async def start(cls, module: str, *arguments: str) -> Self:
-        paths = os.pathsep.join(map(str, (TREE, TREE / "tests" / "support")))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *arguments,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, limit=2**22,
-        )  # fmt: skip
+        process = await Forked.start([module, *arguments], {"OMP_NUM_THREADS": "1"}, kind=Program)
         return cls(process)
 
     def tell(self, line: str) -> None:
         """What was said before is forgotten."""
         self.said.clear()
-        if self.process.stdin is not None:
-            self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.write(line.encode() + b"\n")
 
     async def wait_for(self, *events: str, limit_s: float) -> bool:
         """Whether one of these was said in time, or the process ended."""
@@ -131,8 +133,7 @@ class Child:
         await asyncio.gather(*self._reading)
 
     async def _read(self) -> None:
-        stream = self.process.stdout
-        while stream is not None and (line := await stream.readline()):
+        while line := await self.process.stdout.readline():
             with contextlib.suppress(ValueError):
                 await self._note(json.loads(line))
         await self._note({"event": "ended"})
@@ -143,9 +144,8 @@ class Child:
             self._news.notify_all()
 
     async def _read_errors(self) -> None:
-        stream = self.process.stderr
-        while stream is not None and (line := await stream.readline()):
-            self.complaint = (self.complaint + line.decode(errors="replace"))[-4000:]
+        while some := await self.process.stderr.read(65_536):
+            self.complaint = (self.complaint + some.decode(errors="replace"))[-4000:]
 
 
 @dataclass(slots=True)
@@ -263,8 +263,7 @@ class Field:
         try:
             yield child
         finally:
-            if child.process.stdin is not None:
-                child.process.stdin.write(b"stop\n")
+            child.process.stdin.write(b"stop\n")
             if not await child.wait_for("done", limit_s=DONE_S):
                 await self.dismiss()
 
