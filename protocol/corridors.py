@@ -7,15 +7,15 @@ what may go from A to B, and from B to C, may not therefore go from A to C.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated
 
 from protocol.blocs import BLOCS_NOW
-from protocol.cells import Bools
 from protocol.codec import Message, TextSize, message
 from protocol.ids import U40, Name
 from protocol.jurisdictions import UNDECLARED, country_of, is_in
+
+if TYPE_CHECKING:
+    from protocol.cells import Bools
 
 __all__ = ["Area", "Corridor", "lawful_hop", "lawful_hops"]
 
@@ -72,6 +72,8 @@ def lawful_hops(
         places: countries or parts of them.
     """
     open_now = [each for each in corridors if each.purpose == purpose and each.expires_at >= until]
+    import numpy as np  # commands that only read settings do without it
+
     countries = np.array([country_of(place) for place in places])
     lawful: Bools = (countries[:, None] == countries) | (countries == country_of(home))
     for each in open_now:
