@@ -57,7 +57,7 @@ class LackingRequest(Message):
     """Which offers of this part do you know that I lack? The answer is an `OfferList`."""
 
     parts: Annotated[int, Uint(16)]
-    """Into which the asker has divided all offers."""
+    """Into which the asker has divided all offers: 1, 2, 4 and so on, 256 at most."""
     part: Annotated[int, Uint(16)]
     """Below `parts`."""
     held: Annotated[tuple[Annotated[bytes, Size(MARK_BYTES)], ...], Count(0, MAX_MARKS)]

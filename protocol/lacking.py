@@ -14,17 +14,32 @@ from protocol.catalog import MARK_BYTES, MAX_MARKS, LackingRequest
 from protocol.errors import MalformedError
 from protocol.offer import Offer, OfferKey, offer_key
 
-__all__ = ["lacking_in", "mark_of", "parts_for", "request_for"]
+__all__ = ["BUCKETS", "bucket_of", "buckets_of", "lacking_in", "mark_of", "parts_for", "request_for"]
 
 _NAME_BYTES = MARK_BYTES // 2
 """Of the key, in a mark; the sequence takes as many."""
 _FULL = MAX_MARKS // 2
 """Offers in a part, on average: what is drawn by chance varies."""
+BUCKETS = 256
+"""By the first byte of an offer's name; a part is some of them, side by side."""
 
 
 def parts_for(offers: int) -> int:
-    """Into how many parts so many offers are divided for a question."""
-    return 1 + offers // _FULL
+    """Into how many parts so many offers are divided for a question: 1, 2, 4 and so on."""
+    return min(BUCKETS, 1 << (offers // _FULL).bit_length())
+
+
+def bucket_of(key: OfferKey) -> int:
+    """In which bucket an offer of this key is."""
+    return _name(key)[0]
+
+
+def buckets_of(part: int, parts: int) -> range:
+    """The buckets of a part. Raises MalformedError where there is no such part."""
+    if not 1 <= parts <= BUCKETS or parts & (parts - 1) or part >= parts:
+        raise MalformedError(f"part {part} of {parts}")
+    width = BUCKETS // parts
+    return range(part * width, (part + 1) * width)
 
 
 def mark_of(offer: Offer) -> bytes:
@@ -33,31 +48,19 @@ def mark_of(offer: Offer) -> bytes:
 
 
 def request_for(offers: Iterable[Offer], part: int, parts: int) -> LackingRequest:
-    """The question of who has these offers; where a part holds too many, some are not marked, and come again."""
-    held = (mark_of(offer) for offer in offers if _part(offer_key(offer), parts) == part)
-    return LackingRequest(parts=parts, part=part, held=tuple(held)[:MAX_MARKS])
+    """The question of who has these offers of a part; of too many some are not marked, and come again."""
+    return LackingRequest(parts=parts, part=part, held=tuple(map(mark_of, offers))[:MAX_MARKS])
 
 
 def lacking_in(request: LackingRequest, offers: Iterable[Offer]) -> list[Offer]:
-    """Those of these offers that the asker lacks, or has an older one of.
-
-    Raises MalformedError: there is no such part.
-    """
-    if request.part >= request.parts:
-        raise MalformedError(f"part {request.part} of {request.parts}")
+    """Those of these offers of the part that the asker lacks, or has an older one of."""
     held = {mark[:_NAME_BYTES]: mark[_NAME_BYTES:] for mark in sorted(request.held)}
-    return [
-        offer for offer in offers if _part(offer_key(offer), request.parts) == request.part and _is_new(offer, held)
-    ]
+    return [offer for offer in offers if _is_new(offer, held)]
 
 
 def _is_new(offer: Offer, held: dict[bytes, bytes]) -> bool:
     mark = mark_of(offer)
     return held.get(mark[:_NAME_BYTES], b"") < mark[_NAME_BYTES:]
-
-
-def _part(key: OfferKey, parts: int) -> int:
-    return int.from_bytes(_name(key)[:4], "big") % parts
 
 
 @lru_cache(maxsize=32_768)

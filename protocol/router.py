@@ -131,10 +131,11 @@ class _Attempt:
     def finished(self, found: Found) -> Route:
         """The route of a path, with what is to be said of the other offers."""
         measured = measure(self._candidates, found.path)
+        legs = tuple(self._leg(candidate, start, end) for candidate, start, end in found.path.legs)
         return Route(
-            legs=tuple(self._leg(candidate, start, end) for candidate, start, end in found.path.legs),
-            price_in=measured.price_in,
-            price_out=measured.price_out,
+            legs=legs,
+            price_in=sum(leg.price_in for leg in legs),  # what is paid: candidates may count carbon besides
+            price_out=sum(leg.price_out for leg in legs),
             latency_us=measured.latency_us,
             gap=ceil_div(found.gap, 1000),
             explanations=self._explained(found),
@@ -236,7 +237,9 @@ class _Told:
         self._more = "the cheapest route with it costs" if exact else "every route with it costs at least"
         same = "a route with it costs the same" if exact else "no route with it costs less"
         self._same = Reason(ReasonCode.DEARER, f"{same}; a fixed order decides between equals")
-        self._counting = "more per 1M tokens" + (", time included" if attempt.wish.latency_weight else "")
+        wish = attempt.wish
+        beside = [word for word, counts in (("time", wish.latency_weight), ("carbon", wish.carbon_price)) if counts]
+        self._counting = "more per 1M tokens" + (f", {' and '.join(beside)} included" if beside else "")
         self._codes: list[tuple[int, int, int]] = []
         """For each offer its row, and by how many micro-units a route with it is dearer, or a code below 0."""
 

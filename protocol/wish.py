@@ -9,12 +9,14 @@ from types import MappingProxyType
 import numpy as np
 
 from protocol.candidates import MAX_LATENCY_WEIGHT, Candidates
+from protocol.carbon import carbon_extras
 from protocol.cells import Bools, Ints
 from protocol.columns import Column, Columns
 from protocol.errors import ConfigurationError
 from protocol.ids import BlockSpan
 from protocol.judging import Judge
 from protocol.policy import Reason
+from protocol.tariff import MAX_CARBON_PRICE, MAX_PRICE
 from protocol.ways import Ways
 
 __all__ = ["Wish", "candidates_of", "of_any"]
@@ -45,9 +47,13 @@ class Wish:
     most_blocks: Mapping[bytes, int] = field(default_factory=lambda: MappingProxyType({}))
     """By public key: blocks that a leg of a provider may have at most, where that is less than its span."""
 
+    carbon_price: int = 0
+    """Micro-units that a tonne of CO2 equivalent is taken to cost: it counts beside prices, and nobody is paid it."""
+
     def __post_init__(self) -> None:
         for name, value, most in (
             ("latency weight", self.latency_weight, MAX_LATENCY_WEIGHT),
+            ("carbon price", self.carbon_price, MAX_CARBON_PRICE),
             ("prompt share", self.prompt_milli, 1000),
         ):
             if not 0 <= value <= most:
@@ -78,12 +84,13 @@ def candidates_of(judge: Judge, ways: Ways, wish: Wish, usable: Bools) -> tuple[
         return columns.at(which)[rows]
 
     kept = [(columns.provider(key), span.start, span.end) for key, span in wish.kept.items()]
+    price_in, price_out = _counted(columns, wish, rows)
     candidates = Candidates(
         provider=column(Column.PROVIDER),
         start=column(Column.START),
         end=column(Column.END),
-        price_in=column(Column.PRICE_IN),
-        price_out=column(Column.PRICE_OUT),
+        price_in=price_in,
+        price_out=price_out,
         position_us=column(Column.POSITION_US),
         prompt_us=np.minimum(column(Column.PROMPT_US) * min(wish.prompt, 2**24), _MOST_PROMPT_US),
         access_us=ways.access_us[rows],
@@ -95,6 +102,16 @@ def candidates_of(judge: Judge, ways: Ways, wish: Wish, usable: Bools) -> tuple[
         kept=np.array(kept, dtype=np.int64) if kept else None,
     )
     return candidates, rows
+
+
+def _counted(columns: Columns, wish: Wish, rows: Ints) -> tuple[Ints, Ints]:
+    """Prices of prompt and generated tokens, with what their carbon counts as."""
+    prices = columns.at(Column.PRICE_IN)[rows], columns.at(Column.PRICE_OUT)[rows]
+    if not wish.carbon_price:
+        return prices
+    extras = carbon_extras([columns.offer(row) for row in rows.tolist()], wish.carbon_price)
+    beside = np.array(extras, dtype=np.int64).reshape(-1, 2)
+    return np.minimum(prices[0] + beside[:, 0], MAX_PRICE), np.minimum(prices[1] + beside[:, 1], MAX_PRICE)
 
 
 def _most(columns: Columns, wish: Wish, rows: Ints, blocks: int) -> Ints | None:

@@ -252,7 +252,12 @@ class Market:
         )
 
     def _wish(self, **more: Any) -> Wish:
-        return Wish(latency_weight=self._config.latency_weight_micro_per_ms, prompt_milli=self._prompt_milli, **more)
+        return Wish(
+            latency_weight=self._config.latency_weight_micro_per_ms,
+            carbon_price=self._config.carbon_price_micro,
+            prompt_milli=self._prompt_milli,
+            **more,
+        )
 
     def _rows_of(self, nodes: Iterable[bytes], usable: Bools) -> list[int]:
         """Rows that may be used of some providers."""

@@ -17,7 +17,6 @@ from node.cli.output import money, print_facts, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
 from node.screen import screen_line
-from node.setting_kinds import Fixed
 from protocol.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ __all__ = ["Batched", "Wish", "run_file", "submit"]
 
 UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 MOST_DEADLINE_S = 30 * 86_400
-_CARBON = Fixed("$ per ton of CO2 equivalent", 6, "0", "10000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +96,6 @@ class Wish:
 @click.option(
     "--at-once", type=click.IntRange(1, 64), default=1, show_default=True, help="Prompts that are asked together."
 )
-@click.option(
-    "--carbon-price",
-    default="0",
-    show_default=True,
-    metavar="NUMBER",
-    help="$ that a ton of CO2 equivalent is taken to cost when hours and offers are compared.",
-)
 @passphrase_option
 @json_option
 def submit(
@@ -114,7 +105,6 @@ def submit(
     output: Path | None,
     model: str | None,
     at_once: int,
-    carbon_price: str,
     passphrase_file: Path | None,
     as_json: bool,
 ) -> int:
@@ -125,10 +115,6 @@ def submit(
     where it was when it is started again, and pays for nothing twice. At the end it says what was saved against the
     prices of the beginning. The exit status is 1 where a prompt has no whole answer.
     """
-    try:
-        carbon = _CARBON.parse(carbon_price)
-    except ValueError as error:
-        raise ConfigurationError(f"--carbon-price: {error}", hint="write a number like 80") from None
     patient = dataclasses.replace(config, latency_class="batch")
     wish = Wish(
         input=file,
@@ -136,7 +122,7 @@ def submit(
         model=model,
         at_once=at_once,
         deadline_s=_seconds(deadline),
-        carbon_micro_per_ton=carbon,
+        carbon_micro_per_ton=config.carbon_price_micro,
         as_json=as_json,
     )
     return run_file(patient, wish, passphrase_file)

@@ -235,6 +235,14 @@ class ClientConfig:
         default=1_000,
         about="What a millisecond less per token is worth when routes are compared.",
     )
+    carbon_price_micro: int = setting(
+        Fixed("$ per ton of CO2 equivalent", 6, "0", "10000"),
+        name="carbon_price",
+        table="policy",
+        default=0,
+        about="What the carbon of power is taken to cost when routes, and hours to work in, are compared. Nobody is "
+        "paid it; it counts towards max_price_in and max_price_out. Who does not say counts as twice the dirtiest.",
+    )
 
     key: str = shared.key()
     data_dir: Path = shared.data_dir()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from node.ports import Clock
 from protocol.columns import Columns
 from protocol.errors import MalformedError, RefusedError
+from protocol.lacking import BUCKETS, bucket_of
 from protocol.merit import Merit
 from protocol.offer import (
     CLOCK_SKEW_S,
@@ -90,6 +91,8 @@ class OfferBook:
         self._most_guests = min(most, most_guests)
         self._most_by_peer = most_by_peer
         self._entries: dict[OfferKey, VerifiedOffer] = {}
+        self._buckets: list[dict[OfferKey, VerifiedOffer]] = [{} for _ in range(BUCKETS)]
+        """The same entries, by what books are compared by."""
         self._columns = Columns()
         self._known: set[bytes] = set()
         self._by_peer: dict[bytes, int] = {}
@@ -97,6 +100,16 @@ class OfferBook:
         """Those that had no merit when they came."""
         self._arrivals = _Arrivals()
         self._forgot_at = 0
+
+    @property
+    def size(self) -> int:
+        """Offers that are kept; those that have just expired may be among them."""
+        return len(self._entries)
+
+    def in_buckets(self, buckets: Iterable[int]) -> list[VerifiedOffer]:
+        """Offers in force of some buckets, in no order: as long as there are few of these, it is quick."""
+        now = self._now()
+        return [entry for bucket in buckets for entry in self._buckets[bucket].values() if entry.offer.expires_at > now]
 
     def add(self, sealed: bytes) -> bool:
         """Take in a sealed offer; whether it is news. One that is known, or older than what is known, is not.
@@ -122,7 +135,7 @@ class OfferBook:
             return True
         merit = self._merit(offer.public_key)
         self._require_room(offer.public_key, merit)
-        self._entries[key] = verified
+        self._entries[key] = self._buckets[bucket_of(key)][key] = verified
         self._columns.put(offer)
         self._known.add(sealed)
         self._by_peer[offer.public_key] = self._by_peer.get(offer.public_key, 0) + 1
@@ -131,7 +144,7 @@ class OfferBook:
         return True
 
     def _replace(self, key: OfferKey, old: VerifiedOffer, new: VerifiedOffer) -> None:
-        self._entries[key] = new
+        self._entries[key] = self._buckets[bucket_of(key)][key] = new
         self._columns.put(new.offer)
         self._known.discard(old.sealed)
         self._known.add(new.sealed)
@@ -221,6 +234,7 @@ class OfferBook:
 
     def _drop(self, key: OfferKey) -> None:
         entry = self._entries.pop(key)
+        del self._buckets[bucket_of(key)][key]
         self._columns.drop(key)
         self._guests.discard(key)
         self._known.discard(entry.sealed)

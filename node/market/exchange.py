@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from node.market.book import OfferBook
 from protocol.catalog import MAX_LACKING, LackingRequest, OfferList
 from protocol.errors import JoulemeshError
-from protocol.lacking import lacking_in, parts_for, request_for
-from protocol.offer import offer_key
+from protocol.lacking import buckets_of, lacking_in, parts_for, request_for
 
 __all__ = ["EXCHANGE_S", "Ask", "Exchange", "Take"]
 
@@ -74,12 +73,12 @@ class Exchange:
 
     def answer(self, request: LackingRequest) -> OfferList:
         """What is known here and lacking there; of many, some by chance. Raises MalformedError."""
-        known = {offer_key(entry.offer): entry for entry in self._book.verified()}
+        known = {id(entry.offer): entry for entry in self._book.in_buckets(buckets_of(request.part, request.parts))}
         lacking = lacking_in(request, [entry.offer for entry in known.values()])
         chosen = self._draw.sample(lacking, min(MAX_LACKING, len(lacking)))
-        return OfferList(sealed=tuple(known[offer_key(offer)].sealed for offer in chosen))
+        return OfferList(sealed=tuple(known[id(offer)].sealed for offer in chosen))
 
     def _question(self) -> LackingRequest:
-        offers = self._book.offers()
-        parts = parts_for(len(offers))
-        return request_for(offers, self._draw.randrange(parts), parts)
+        parts = parts_for(self._book.size)
+        part = self._draw.randrange(parts)
+        return request_for([entry.offer for entry in self._book.in_buckets(buckets_of(part, parts))], part, parts)

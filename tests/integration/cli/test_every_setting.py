@@ -730,6 +730,21 @@ def _(_world: World) -> None:
     assert chosen == [far[0].public_key, near[0].public_key]
 
 
+@shows(ClientConfig, "carbon_price")
+def _(_world: World) -> None:
+    """The clean and dear node against the dirty and cheap one."""
+    manifest, _ = held_model(load(NodeConfig, flags={"model": str(DEMO)}))
+    clean = an_offer(manifest, 1, overhead_price="0.05", carbon_g_per_kwh="0")
+    dirty = an_offer(manifest, 2, carbon_g_per_kwh="900")
+    chosen = []
+    for price in ("0", "9000"):
+        config = load(ClientConfig, flags={"carbon_price": price, "latency_class": "batch"})
+        market = Market(Request(prompt=(1, 2)), config, manifest, [clean, dirty], venue=VENUE, clock=lambda: NOW)
+        market.hear(market.worth_asking(), {each[0].public_key: 1_000 for each in (clean, dirty)})
+        chosen.append(market.route().legs[0].offer.public_key)
+    assert chosen == [dirty[0].public_key, clean[0].public_key]
+
+
 # Where things are: on processes that run
 
 

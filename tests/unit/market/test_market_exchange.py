@@ -15,7 +15,8 @@ from node.market import Exchange, OfferBook
 from protocol.catalog import MAX_LACKING, MAX_MARKS, LackingRequest, OfferList
 from protocol.codec import encode
 from protocol.errors import LostPeerError, MalformedError
-from protocol.lacking import lacking_in, mark_of, parts_for, request_for
+from protocol.lacking import bucket_of, buckets_of, lacking_in, mark_of, parts_for, request_for
+from protocol.offer import offer_key
 from protocol.signing import seal
 
 ASKING, ASKED = "asking", "asked"
@@ -105,18 +106,22 @@ async def test_what_has_expired_is_not_handed_over() -> None:
 async def test_an_answer_has_so_many_offers_at_most_and_the_rest_comes_in_later_turns() -> None:
     pair = Pair()
     offers = [an_offer(1, (start, start + 1), blocks=4096) for start in range(MAX_LACKING + 40)]
-    lacking = lacking_in(request_for((), 0, 1), offers)
-    assert len(lacking) == len(offers)
     for each in offers:
         pair.there.add(seal(each, key_of(1)))
     assert [await pair.exchange.turn() for _ in range(3)] == [MAX_LACKING, 40, 0]
 
 
 @settings(max_examples=25)
-@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.integers(1, 7))
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.sampled_from([1, 2, 8, 256]))
 def test_all_parts_together_ask_for_what_is_missing_and_only_that(mine: set[int], theirs: set[int], parts: int) -> None:
     here, there = ([an_offer(1, (at, at + 1)) for at in each] for each in (mine, theirs))
-    found = [offer.span.start for part in range(parts) for offer in lacking_in(request_for(here, part, parts), there)]
+    found = []
+    for part in range(parts):
+        ours, others = (
+            [each for each in offers if bucket_of(offer_key(each)) in buckets_of(part, parts)]
+            for offers in (here, there)
+        )
+        found += [offer.span.start for offer in lacking_in(request_for(ours, part, parts), others)]
     assert sorted(found) == sorted(theirs - mine)
 
 
@@ -125,14 +130,13 @@ def test_a_question_stays_short_however_many_offers_there_are() -> None:
     question = request_for(offers, 0, 1)
     assert len(question.held) == MAX_MARKS
     assert len(encode(question)) < 20 * 1024
-    parts = parts_for(len(offers))
-    assert sum(len(request_for(offers, part, parts).held) for part in range(parts)) == len(offers)
+    assert [parts_for(count) for count in (0, 511, 512, 3000, 16_384, 10**9)] == [1, 1, 2, 8, 64, 256]
 
 
-@pytest.mark.parametrize(("part", "parts"), [(0, 0), (1, 1), (5, 4)])
+@pytest.mark.parametrize(("part", "parts"), [(0, 0), (1, 1), (0, 3), (4, 4), (0, 512)])
 def test_a_part_that_there_is_not_is_refused(part: int, parts: int) -> None:
     with pytest.raises(MalformedError, match="part"):
-        lacking_in(LackingRequest(parts=parts, part=part, held=()), [an_offer(1)])
+        Pair().other.answer(LackingRequest(parts=parts, part=part, held=()))
 
 
 def test_of_two_marks_for_one_offer_the_newer_counts() -> None:

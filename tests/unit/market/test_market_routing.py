@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
+from market_offers import MODEL, NOW, VENUE, a_policy, an_energy_claim, an_offer, key_of
 from routes_of_offers import route
 
 from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, RoutingError
-from protocol.offer import Evidence, Offer
+from protocol.offer import EnergyClaim, Evidence, Offer
 from protocol.policy import Known, LatencyClass, Needs, Policy, ReasonCode
 from protocol.routes import NoRouteError, Route
 from protocol.ways import UNKNOWN_RTT_US, Regions
@@ -91,6 +91,24 @@ def test_latency_is_worth_its_weight() -> None:
     # Half of a job's tokens are prompt: 450,000 micro-units less per million, for 40 ms more.
     assert spans(ask([near, far], latency_weight=11_249)) == [(1, "0:4")]
     assert spans(ask([near, far], latency_weight=11_251)) == [(0, "0:4")]
+
+
+def test_carbon_is_worth_its_price_and_nobody_is_paid_it() -> None:
+    def powered(grams: int | None) -> EnergyClaim:
+        return an_energy_claim(millijoules_in=3_600, millijoules_out=3_600, pue_milli=1000, carbon_g_per_kwh=grams)
+
+    # 1 kWh a million tokens: 0.5 kg at $100 a tonne are 5 cents.
+    dirty = an_offer(0, price_in=100_000, price_out=100_000, energy=powered(500))
+    clean = an_offer(1, price_in=149_999, price_out=149_999, energy=powered(0))
+    mute = an_offer(2, price_in=50_001, price_out=50_001, energy=powered(None))
+    assert spans(ask([dirty, clean])) == [(0, "0:4")]
+    found = ask([dirty, clean], carbon_price=100_000_000)
+    assert spans(found) == [(1, "0:4")]
+    assert (found.price_in, found.price_out) == (149_999, 149_999)
+    assert reasons(found)[0][1].endswith("per 1M tokens, carbon included")
+    assert spans(ask([dirty, clean], carbon_price=99_990_000)) == [(0, "0:4")]
+    assert spans(ask([dirty, clean, mute])) == [(2, "0:4")]
+    assert spans(ask([dirty, clean, mute], carbon_price=100_000_000)) == [(1, "0:4")]
 
 
 def test_the_mix_of_tokens_weighs_the_two_prices() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from node.pipeline.buying.client import JobClient
 from node.pipeline.serving.neighbours import DIAL_S, DIALS_OF_CLIENT, FAILED_S, Next
 from node.pipeline.vouchers import VoucherStore
 from node.worker import InlineWorker
-from protocol.errors import MalformedError, RefusedError, SignatureError, UnreachableError
+from protocol.errors import LostPeerError, MalformedError, RefusedError, SignatureError, UnreachableError
 from protocol.frames import Attach, Discharged, Failed, Finish, Receipted, Sampled
 from protocol.messages import sign_voucher
 from protocol.order import Acceptance, Refusal
+from protocol.places import TURN_S
 from protocol.signing import SigningKey
 from protocol.standing import Deed
 
@@ -138,6 +140,31 @@ def test_keys_that_go_round_do_not_keep_newcomers_out(tmp_path: Path, leaves_s: 
         await asyncio.gather(*turns, return_exceptions=True)
         assert known == [""] * 12
         assert newcomers.count("") >= 11, newcomers
+
+    tell(tmp_path, story)
+
+
+def test_keys_that_pay_a_little_all_the_time_have_their_turn_and_no_more(tmp_path: Path) -> None:
+    """Each pays for one more position before its job has stood still for long enough to give way."""
+
+    async def drips(market: SmallMarket, key: SigningKey) -> None:
+        hand = Guest(market, key, most=60)
+        link = await hand.accepted()
+        await send(link, *hand.prompt())
+        with suppress(LostPeerError):
+            for paid in range(2, 50):
+                await asyncio.sleep(2.5)
+                await send(link, hand.pay(3, paid))
+
+    async def story(market: SmallMarket) -> None:
+        turns = [asyncio.create_task(drips(market, somebody(market, number))) for number in range(8)]
+        await asyncio.sleep(TURN_S - 10)
+        assert await honest(market, market.client_key) == "full"
+        await asyncio.sleep(20)
+        assert await honest(market, market.client_key) == ""
+        for turn in turns:
+            turn.cancel()
+        await asyncio.gather(*turns, return_exceptions=True)
 
     tell(tmp_path, story)
 
