@@ -167,7 +167,8 @@ async def served(client: Client, request: Request) -> JobResult:
             pass
     result = tokens.result
     if result is None or result.error is not None or len(tokens.results) > 1:
-        raise RuntimeError("a job was not served") from (None if result is None else result.error)
+        why = next((each.error for each in tokens.results if each.error is not None), None)
+        raise RuntimeError("a job was not served in one session") from why
     return result
 
 

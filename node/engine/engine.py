@@ -133,10 +133,12 @@ class Engine:
         temperature_milli: int,
         seed: int,
         blocks: BlockSpan | None = None,
+        keep: bool = False,
     ) -> None:
         """Open a session with the first `length` positions of one that is over, which is gone then.
 
         Args:
+            keep: the old one stays as it is, and what both begin with is there twice.
             blocks: of those that the old one went through, all by default.
 
         Raises:
@@ -147,10 +149,11 @@ class Engine:
         through = self._through(blocks, self._blocks[old])
         self._require_fitting(max_tokens)
         sampling = Sampling(temperature_milli, seed)
-        move = self._book.adopt(old, new, length, max_tokens)
+        move = self._book.adopt(old, new, length, max_tokens, keep=keep)
         if move is not None:
             self.span.move(self._store, move)
-        del self._sampling[old], self._blocks[old]
+        if not keep:
+            del self._sampling[old], self._blocks[old]
         self._sampling[new] = sampling
         self._blocks[new] = through
 

@@ -202,10 +202,10 @@ class KvBook:
         room.pages, room.most = room.pages[:kept], length
         return kept * PAGE_TOKENS
 
-    def adopt(self, old: bytes, new: bytes, length: int, tokens: int) -> Move | None:
-        """Hand the first `length` positions of a session to a new one with room for `tokens`; the old one is gone.
+    def adopt(self, old: bytes, new: bytes, length: int, tokens: int, *, keep: bool = False) -> Move | None:
+        """Give the first `length` positions of a session to a new one with room for `tokens`.
 
-        Returns what has to be moved in the store, if anything.
+        Returns what has to be copied in the store, if anything. The old one is gone, unless it is to be kept.
 
         Raises:
             RefusedError: ``no-room``, or ``session-open`` already; the old one is as it was.
@@ -216,13 +216,15 @@ class KvBook:
             raise RefusedError("the session is open here already", code="session-open")
         if not 0 <= length <= min(room.length, tokens):
             raise MalformedError(f"{length} positions of {room.length} go into room for {tokens}")
-        pages = self._pool.extend(room.pages, max(1, _pages_for(tokens)))
+        count = max(1, _pages_for(tokens))
+        pages = self._pool.take(count) if keep else self._pool.extend(room.pages, count)
         if pages is None:
-            raise self._no_room(tokens - len(room.pages) * PAGE_TOKENS)
-        del self._rooms[old]
+            raise self._no_room(tokens - (0 if keep else len(room.pages) * PAGE_TOKENS))
+        if not keep:
+            del self._rooms[old]
         self._rooms[new] = _Room(pages, tokens, length)
         source, target = (_slots(each, 0, length) for each in (room.pages, pages))
-        return None if source == target else Move(source, target)
+        return None if source == target or not length else Move(source, target)
 
     def _no_room(self, tokens: int) -> RefusedError:
         return RefusedError(

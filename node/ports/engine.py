@@ -81,8 +81,9 @@ class SpanEngine(Protocol):
         temperature_milli: int,
         seed: int,
         blocks: BlockSpan | None = None,
+        keep: bool = False,
     ) -> None:
-        """Open a session with the first `length` positions of one that is over, which is gone then.
+        """Open a session with the first `length` positions of one that is over, which is gone then, unless it is kept.
 
         Raises RefusedError as `open`, and MalformedError for an old one that is not open or has fewer positions: it
         stays as it was.

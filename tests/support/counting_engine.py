@@ -84,15 +84,17 @@ class CountingEngine:
         temperature_milli: int,
         seed: int,
         blocks: BlockSpan | None = None,
+        keep: bool = False,
     ) -> None:
         if length > min(self.length(old), max_tokens):
             raise MalformedError("no such position")
         if new in self._held:
             raise RefusedError("it is open already", code="session-open")
-        if max_tokens > self.kv_free + self._held[old].room:
+        if max_tokens > self.kv_free + (0 if keep else self._held[old].room):
             raise RefusedError("no room", code="no-room")
         span = blocks or BlockSpan(start=self._start, end=self._end)
-        self._held[new] = _Held(max_tokens, span, self._held.pop(old).sums[:length])
+        before = self._held[old] if keep else self._held.pop(old)
+        self._held[new] = _Held(max_tokens, span, before.sums[:length])
 
     def close(self, session: bytes) -> None:
         self._held.pop(session, None)

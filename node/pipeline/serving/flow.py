@@ -19,7 +19,7 @@ from protocol.activations import ActivationType, to_wire
 from protocol.drafts import ID_BYTES, Verifying
 from protocol.errors import MalformedError, RefusedError
 from protocol.frames import ANEW, Joining
-from protocol.metering import last_position, served
+from protocol.metering import last_position, served, window_end
 from protocol.receipt import token_bytes
 from protocol.terms import Plan, Speculation
 
@@ -208,6 +208,8 @@ class Flow:
             end = min(end, self.joining.base)
         elif not self._depth:
             end = min(end, self._windows.end)
+        elif first.position < self._plan.prompt:  # a neighbour takes no more rows of a session in one frame
+            end = min(end, window_end(self._plan, first.position))
         return max(0, end - first.position)
 
     def take(self, rows: int) -> StepInput:

@@ -114,7 +114,7 @@ class Provider:
         self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary)
         self.trails = Trails()
         """Keep what is sent on."""
-        self._rooms = Rooms(engine, self._compute, Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s))
+        self._rooms = Rooms(engine, self._compute, Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s), self.trails)
         self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
         self._rerouting = Rerouting(
             manifest,

@@ -1,18 +1,20 @@
 """The KV of jobs: reserved for a whole job when it begins, kept warm when it is over as long as nobody needs it.
 
-A job that continues another session of the same client goes on with the pages that this one left. All decisions belong
-to the event loop; the engine is called through `ComputeLoop`, in the order in which they were made.
+A job that continues another session of the same client goes on with what this one left: with its pages; or, where it
+begins alike and goes on otherwise, with a copy if there is room, so that others can begin alike, too. All decisions
+belong to the event loop; the engine is called through `ComputeLoop`, in the order in which they were made.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
-from node.pipeline.serving.trail import Trail
+from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Ended, Origin, Warm
 from node.ports import SpanEngine
 from protocol.errors import MalformedError, RefusedError
@@ -27,8 +29,9 @@ MOST_ORIGINS = 3
 class Rooms:
     """Opens and closes sessions in the engine."""
 
-    def __init__(self, engine: SpanEngine, compute: ComputeLoop, warm: Warm) -> None:
+    def __init__(self, engine: SpanEngine, compute: ComputeLoop, warm: Warm, trails: Trails) -> None:
         self._engine = engine
+        self._trails = trails
         self._compute = compute
         self._warm = warm
 
@@ -42,18 +45,21 @@ class Rooms:
 
         Raises RefusedError where there is no room, even in place of all that are kept warm.
         """
-        ended, plan = self._earlier(job), job.plan
-        missing = plan.prompt + plan.most - self._engine.kv_free - (0 if ended is None else ended.room)
+        ended, copies = self._earlier(job)
+        missing = _room_of(job) - self._engine.kv_free - (0 if ended is None or copies else ended.room)
         leaving = self._warm.make_room(missing)
+        trail = None if ended is None or ended.trail is None or not copies else self._copied(ended.trail, job)
         try:
-            held = await self._compute.with_engine(partial(self._reserve, job, blocks, ended, leaving))
+            held = await self._compute.with_engine(partial(self._reserve, job, blocks, ended, leaving, copies))
         except RefusedError:
-            if ended is not None:
+            if trail is not None:
+                trail.end()
+            if ended is not None and not copies:
                 await self._close(self._warm.keep(ended))
             raise
         job.origins = _origins(job, ended)
         if ended is not None:
-            job.take_over(_trail_of(job, ended), held)
+            job.take_over(_trail_of(job, replace(ended, trail=trail) if copies else ended), held)
 
     def leave(self, job: LegJob) -> Callable[[], None]:
         """A job is over: what the engine has to be called with. From now on its client may go on from there."""
@@ -72,22 +78,34 @@ class Rooms:
         """Close the sessions that were kept warm for long enough."""
         await self._close(self._warm.lapsed())
 
-    def _earlier(self, job: LegJob) -> Ended | None:
-        """What is left here of the session that a job continues. A standby has said that it is nothing."""
+    def _earlier(self, job: LegJob) -> tuple[Ended | None, bool]:
+        """What is left here of the session that a job continues, and whether it stays. A standby has said: nothing."""
         continues = job.terms.continues
         if continues is None or job.place is None:
-            return None
-        return self._warm.take(continues.session, Address(job.order.session.client), job.span)
+            return None, False
+        name, client = continues.session, Address(job.order.session.client)
+        found = self._warm.find(name, client, job.span)
+        if found is None:
+            return None, False
+        shared = min(found.shared_with(name), continues.positions)
+        if shared < found.length and _room_of(job) <= self._engine.kv_free:
+            return found, True
+        return self._warm.take(name, client, job.span), False
 
-    def _reserve(self, job: LegJob, blocks: BlockSpan, ended: Ended | None, leaving: Sequence[bytes]) -> int:
+    def _copied(self, trail: Trail, job: LegJob) -> Trail:
+        return self._trails.copy(trail, 0 if job.terms.continues is None else job.terms.continues.positions)
+
+    def _reserve(
+        self, job: LegJob, blocks: BlockSpan, ended: Ended | None, leaving: Sequence[bytes], copies: bool
+    ) -> int:
         """In the engine's worker: positions that the job has from the beginning."""
         for session in leaving:
             self._engine.close(session)
-        sampling, plan = job.terms.sampling, job.plan
+        sampling = job.terms.sampling
         opening = partial(
             self._engine.open if ended is None else partial(self._engine.adopt, ended.session),
             job.session,
-            max_tokens=plan.prompt + plan.most,
+            max_tokens=_room_of(job),
             temperature_milli=sampling.temperature_milli,
             seed=sampling.seed,
             blocks=blocks,
@@ -97,7 +115,7 @@ class Rooms:
             return 0
         shared = ended.shared_with(job.terms.continues.session)
         held = min(self._engine.length(ended.session), shared, job.terms.continues.positions)
-        opening(length=held)
+        opening(length=held, keep=copies)
         return held
 
     def _trim(self, ended: Ended, leaving: Sequence[bytes]) -> None:
@@ -109,6 +127,11 @@ class Rooms:
     async def _close(self, sessions: Sequence[bytes]) -> None:
         for session in sessions:
             await self._compute.with_engine(partial(self._engine.close, session))
+
+
+def _room_of(job: LegJob) -> int:
+    """Positions that its whole plan needs."""
+    return job.plan.prompt + job.plan.most
 
 
 def _left_by(job: LegJob) -> Ended:

@@ -99,6 +99,12 @@ class Trails:
         """An empty trail, of a session that begins."""
         return Trail(self, row_bytes)
 
+    def copy(self, trail: Trail, positions: int) -> Trail:
+        """A trail with the same rows of the first positions, as far as they are kept."""
+        copied = self.begin(trail.row_bytes)
+        copied.append(0, trail.rows(0, min(positions, trail.whole)) or b"")
+        return copied
+
     def rest(self, trail: Trail) -> None:
         """Its session is over, and may be continued."""
         self._served.pop(trail, None)

@@ -107,16 +107,18 @@ class Warm:
         out += [session for session in self._ended if session not in out][: max(0, len(self) - len(out) - self._most)]
         return [self._drop(session) for session in out]
 
-    def take(self, name: bytes, client: Address, blocks: BlockSpan) -> Ended | None:
-        """The session with this id to go on from, or one that went on from it; None where this client has none.
-
-        It is kept here no longer.
-
-        Its trail is the caller's to go on with, or to end.
-        """
+    def find(self, name: bytes, client: Address, blocks: BlockSpan) -> Ended | None:
+        """The session with this id to go on from, or one that went on from it; None where this client has none."""
         own, _ = self._ended.get(name, (None, 0.0))
         ended = own if own is not None and own.client == client else self._named.get((client, name))
         if ended is None or ended.blocks != blocks or not self._lasts(ended.session):
+            return None
+        return ended
+
+    def take(self, name: bytes, client: Address, blocks: BlockSpan) -> Ended | None:
+        """As `find`; it is kept here no longer, and its trail is the caller's to go on with, or to end."""
+        ended = self.find(name, client, blocks)
+        if ended is None:
             return None
         self._forget(ended)
         if ended.trail is not None:

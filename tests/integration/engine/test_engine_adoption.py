@@ -103,13 +103,14 @@ class World:
             return
         new, session = self.new(), self.sessions[old]
         length = self.dice.randint(0, len(session.ids))
-        room = max(1, length + self.dice.randint(0, 3 * PAGE_TOKENS))
+        room, keep = max(1, length + self.dice.randint(0, 3 * PAGE_TOKENS)), self.dice.random() < 0.4
         try:
-            self.engine.adopt(old, new, length=length, max_tokens=room, temperature_milli=0, seed=0)
+            self.engine.adopt(old, new, length=length, max_tokens=room, temperature_milli=0, seed=0, keep=keep)
         except RefusedError:
             assert self.engine.length(old) == len(session.ids)
             return
-        del self.sessions[old]
+        if not keep:
+            del self.sessions[old]
         self.sessions[new] = Session(room, session.ids[:length])
 
     def close(self) -> None:

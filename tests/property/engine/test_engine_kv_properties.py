@@ -91,6 +91,23 @@ class Book(RuleBasedStateMachine):
         self.room[session] = length
 
     @rule(target=sessions, old=consumes(sessions), length=st.integers(0, 40), more=st.integers(0, 3 * PAGE_TOKENS))
+    def copy(self, old: bytes, length: int, more: int):
+        """As `adopt`, and the old one stays as it was."""
+        self.count += 1
+        new, length = self.count.to_bytes(2, "big"), min(length, len(self.written[old]))
+        tokens = max(1, length + more)
+        if pages_for(tokens) > PAGES - self.reserved_pages():
+            with pytest.raises(RefusedError) as refused:
+                self.book.adopt(old, new, length, tokens, keep=True)
+            assert refused.value.code == "no-room"
+            return old
+        move = self.book.adopt(old, new, length, tokens, keep=True) or Move([], [])
+        for slot, what in zip(move.target, [self.store[slot] for slot in move.source], strict=True):
+            self.store[slot] = what
+        self.written[new], self.room[new] = self.written[old][:length], tokens
+        return multiple(old, new)
+
+    @rule(target=sessions, old=consumes(sessions), length=st.integers(0, 40), more=st.integers(0, 3 * PAGE_TOKENS))
     def adopt(self, old: bytes, length: int, more: int):
         self.count += 1
         new, length = self.count.to_bytes(2, "big"), min(length, len(self.written[old]))

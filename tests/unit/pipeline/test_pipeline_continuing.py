@@ -217,10 +217,14 @@ async def test_what_was_refused_can_be_asked_again(market: SmallMarket) -> None:
     assert held_by(result) == [len(earlier.tokens) - 1] * 3
 
 
-async def test_two_sessions_that_go_on_from_one(market: SmallMarket) -> None:
-    """The second one has the pages of the first, and as much of them as it shares with the one that both name."""
+@pytest.mark.parametrize("room", [True, False], ids=["room for both", "no room for both"])
+async def test_sessions_that_begin_as_the_same_one(market: SmallMarket, room: bool) -> None:
+    """Where there is room each has a copy; else the second one has the pages of the first, as far as they are alike."""
     earlier = await first_turn(market)
-    for shared, held in ((9, 9), (15, 9), (12, 12)):
+    if not room:
+        for node in market.nodes:
+            node.engine.fill(30)
+    for shared, held in ((9, 9), (15, 14 if room else 9), (12, 12)):
         prompt = (*earlier.tokens[:shared], 7, 7, 7)
         came, result = await market.run(deal_on(market, prompt, 7, earlier=earlier))
         complete(result)

@@ -29,7 +29,7 @@ MIDDLE = Ends(first=False, last=False)
 LAST = Ends(first=False, last=True)
 
 
-def flow_of(ends: Ends, *, depth: int = 3, flights: int = 2) -> Flow:
+def flow_of(ends: Ends, *, depth: int = 3, flights: int = 2, plan: Plan = PLAN) -> Flow:
     signer = Signer(
         session=SESSION,
         leg=1,
@@ -38,9 +38,9 @@ def flow_of(ends: Ends, *, depth: int = 3, flights: int = 2) -> Flow:
         chain=NonceChain(bytes(32), 100),
         meter=Meter(account=KnownEnergy(), pue_milli=1100),
     )
-    windows = Windows(PLAN, signer, first=ends.first, activations=ActivationType.FP32, late_us=10**9, width=WIDTH)
+    windows = Windows(plan, signer, first=ends.first, activations=ActivationType.FP32, late_us=10**9, width=WIDTH)
     return Flow(
-        PLAN,
+        plan,
         SESSION,
         windows,
         Trails().begin(4 * WIDTH),
@@ -66,6 +66,14 @@ def run(flow: Flow, tokens: tuple[int, ...] = ()) -> tuple[int, ...]:
     output = StepOutput(session=SESSION, position=piece.position, length=piece.length, hidden=hidden, tokens=drawn)
     onward = flow.complete(piece, output, now_us=0)
     return () if onward is None else onward.tokens
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_no_piece_of_a_prompt_crosses_the_end_of_a_window(depth: int) -> None:
+    """However much has come and is paid: with more rows of a session in a frame the next leg would end the link."""
+    flow = flow_of(FIRST, depth=depth, plan=Plan(prompt=20, most=4, chunk=8, window=16))
+    flow.arrive(Arrived.of(0, tuple(range(20)), 20, 0, b"", 0))
+    assert flow.ready_rows(1_000) == 8
 
 
 def prompted(ends: Ends, **settings: int) -> Flow:
