@@ -14,7 +14,7 @@ from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.trail import Trail
 from node.pipeline.serving.warm import Ended, Origin, Warm
-from node.ports import SpanEngine
+from node.ports import Cut, SpanEngine
 from protocol.errors import MalformedError, RefusedError
 from protocol.ids import Address, BlockSpan
 
@@ -90,6 +90,7 @@ class Rooms:
             max_tokens=plan.prompt + plan.most,
             temperature_milli=sampling.temperature_milli,
             seed=sampling.seed,
+            cut=Cut(sampling.top_p_ppm, sampling.top_k),
             blocks=blocks,
         )
         if ended is None or job.terms.continues is None:
