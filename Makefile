@@ -89,7 +89,7 @@ soak: .venv/installed-dev ## The tests of whole markets that take a minute each,
 
 sdks: ## Fetch clients of OpenAI's API into runs/sdks, which the gateway is tried with: LiteLLM, LangChain, OpenAI's own
 	@mkdir -p runs/sdks && python3 -m venv runs/sdks/venv
-	@runs/sdks/venv/bin/pip install --quiet openai litellm langchain-openai
+	@runs/sdks/venv/bin/pip install --quiet openai litellm mcp langchain-openai
 	@cd runs/sdks && npm install --silent --ignore-scripts --no-save --prefix . openai
 
 crash: .venv/installed-dev ## The ledger killed at every write and at 200 random moments under load, on SQLite and PostgreSQL (minutes)

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 MAX_TEMPERATURE_MILLI = 1_000_000
+WHOLE_PPM = 1_000_000
+"""No token is cut off."""
+MAX_TOP_K = 1 << 24
 MAX_FLIGHTS = 256
 """Of drafts."""
 MAX_REROUTES = 64
@@ -81,12 +84,17 @@ class Plan(Message):
 
 @message()
 class SamplingTerms(Message):
-    """How tokens are drawn: reproducible from these two numbers and the position (audit.md, clause F8)."""
+    """How tokens are drawn: reproducible from these numbers and the position (audit.md, clause F8)."""
 
     temperature_milli: Annotated[int, Uint(32, MAX_TEMPERATURE_MILLI)]
     """Thousandths; 0 is greedy."""
     seed: U64
     """Key of the noise."""
+    top_p_ppm: Annotated[int, Uint(32, WHOLE_PPM)] = WHOLE_PPM
+    """Only the likeliest tokens are drawn that have this many millionths of the probability together; 1,000,000 cuts
+    nothing. The likeliest is always among them."""
+    top_k: Annotated[int, Uint(32, MAX_TOP_K)] = 0
+    """Only so many of the likeliest tokens are drawn; 0 for any number."""
 
 
 @message()

@@ -178,7 +178,7 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
         ends,
         part.bundle.tokens,
         [Span(window.start, window.end, seed) for window, seed in zip(windows, verified.seeds, strict=False)],
-        sampling=Sampling(terms.sampling.temperature_milli, terms.sampling.seed),
+        sampling=Sampling.of(terms.sampling),
         dtype=part.bundle.manifest.precision,
     )
     observed, redrawn = [], 0

@@ -24,7 +24,7 @@ from node.app.warm import Held, Warm, without_stop
 from node.gateway import Costs, OfferedModel, ToolStyle, Turn, Wanted, style_of
 from protocol.errors import ConfigurationError
 from protocol.ids import ModelManifest
-from protocol.terms import SamplingTerms
+from protocol.terms import WHOLE_PPM, SamplingTerms
 
 __all__ = ["BoughtAnswer", "BoughtAnswers"]
 
@@ -90,7 +90,12 @@ class BoughtAnswers:
         seed = wanted.seed
         if seed is None:
             seed = secrets.randbits(63) if warmth else config.seed
-        return SamplingTerms(temperature_milli=warmth, seed=seed)
+        return SamplingTerms(
+            temperature_milli=warmth,
+            seed=seed,
+            top_p_ppm=WHOLE_PPM if wanted.top_p_ppm is None else wanted.top_p_ppm,
+            top_k=wanted.top_k or 0,
+        )
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
         if wanted.raw is not None:

@@ -66,6 +66,8 @@ def dump_unfinished(unfinished: Unfinished) -> bytes:
         "most": unfinished.most,
         "temperature_milli": unfinished.sampling.temperature_milli,
         "seed": str(unfinished.sampling.seed),
+        "top_p_ppm": unfinished.sampling.top_p_ppm,
+        "top_k": unfinished.sampling.top_k,
         "session": unfinished.earlier.session.hex(),
         "proven": unfinished.earlier.proven,
         "legs": [[key.hex(), span.start, span.end] for key, span in unfinished.earlier.legs],
@@ -98,7 +100,7 @@ def _parsed(data: bytes) -> Unfinished:
     value = exact_keys(
         parse_object(data, limit=MAX_BYTES, depth=_DEPTH),
         *("format", "about", "model", "question", "prompt", "answer", "most", "temperature_milli", "seed", "session"),
-        *("proven", "legs"),
+        *("top_p_ppm", "top_k", "proven", "legs"),
     )
     if value["format"] != FORMAT or value["about"] != ABOUT:
         raise MalformedError("it is of another format")
@@ -115,7 +117,12 @@ def _parsed(data: bytes) -> Unfinished:
         prompt=prompt,
         answer=answer,
         most=value["most"],
-        sampling=SamplingTerms(temperature_milli=value["temperature_milli"], seed=int_text(value["seed"])),
+        sampling=SamplingTerms(
+            temperature_milli=value["temperature_milli"],
+            seed=int_text(value["seed"]),
+            top_p_ppm=value["top_p_ppm"],
+            top_k=value["top_k"],
+        ),
         earlier=Earlier(
             session=_bytes(value["session"], 32),
             tokens=(*prompt, *answer),

@@ -15,7 +15,7 @@ import numpy as np
 
 from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
-from node.engine.sampling import Sampling, draw, scores
+from node.engine.sampling import Sampling, draw, margin
 from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import MalformedError
 from protocol.fingerprint import sketch
@@ -124,9 +124,6 @@ def _draw_again(
     drawn = []
     logits = engine.span.logits(rows[window.start : window.end])
     for position, each in enumerate(logits, start=window.start + 1):
-        margin = None
-        if position < len(token_ids):
-            values = scores(each, sampling, position)
-            margin = float(values.max() - values[token_ids[position]]) * sampling.temperature
-        drawn.append(Drawn(position, draw(each, sampling, position), margin))
+        lacks = margin(each, sampling, position, token_ids[position]) if position < len(token_ids) else None
+        drawn.append(Drawn(position, draw(each, sampling, position), lacks))
     return tuple(drawn)

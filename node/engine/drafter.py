@@ -14,7 +14,7 @@ from node.engine.engine import Engine
 from node.engine.loader import load_layers
 from node.model_directory import ModelFacts, model_facts
 from node.model_directory.hashes import HashMemory
-from node.ports import DraftAsk, StepInput, StepOutput
+from node.ports import NO_CUT, Cut, DraftAsk, StepInput, StepOutput
 from protocol.errors import ModelError, RefusedError
 
 __all__ = ["ModelDrafter", "load_layers_drafter", "load_model_drafter"]
@@ -76,11 +76,11 @@ class ModelDrafter:
         self._engine = engine
         self._sequences: dict[bytes, _Sequence] = {}
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
         """See `Drafter`. Without room in the KV there will be no guesses for this sequence."""
         room = min(max_tokens, self._engine.facts.max_context)
         try:
-            self._engine.open(session, max_tokens=room, temperature_milli=temperature_milli, seed=seed)
+            self._engine.open(session, max_tokens=room, temperature_milli=temperature_milli, seed=seed, cut=cut)
         except RefusedError:
             return
         self._sequences[session] = _Sequence(room)

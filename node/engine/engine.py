@@ -20,7 +20,7 @@ from node.engine.loader import load_span
 from node.engine.sampling import Sampling, draw
 from node.engine.span import Span
 from node.model_directory import ModelFacts
-from node.ports import Activations, StepInput, StepOutput
+from node.ports import NO_CUT, Activations, Cut, StepInput, StepOutput
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, PeerError, RefusedError
 from protocol.ids import BlockSpan
 
@@ -102,7 +102,14 @@ class Engine:
         return self._book.free
 
     def open(
-        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+        self,
+        session: bytes,
+        *,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        cut: Cut = NO_CUT,
+        blocks: BlockSpan | None = None,
     ) -> None:
         """Reserve KV for `max_tokens` positions through some of the blocks, all of them by default.
 
@@ -111,7 +118,7 @@ class Engine:
         """
         through = self._through(blocks, self.span.blocks)
         self._require_fitting(max_tokens)
-        sampling = Sampling(temperature_milli, seed)
+        sampling = Sampling(temperature_milli, seed, *cut)
         self._book.reserve(session, max_tokens)
         self._sampling[session] = sampling
         self._blocks[session] = through
@@ -132,6 +139,7 @@ class Engine:
         max_tokens: int,
         temperature_milli: int,
         seed: int,
+        cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
         keep: bool = False,
     ) -> None:
@@ -148,7 +156,7 @@ class Engine:
         self._book.length(old)
         through = self._through(blocks, self._blocks[old])
         self._require_fitting(max_tokens)
-        sampling = Sampling(temperature_milli, seed)
+        sampling = Sampling(temperature_milli, seed, *cut)
         move = self._book.adopt(old, new, length, max_tokens, keep=keep)
         if move is not None:
             self.span.move(self._store, move)

@@ -184,10 +184,10 @@ class Swarm:
             self._reason = error.message
             return
         asked.failures = asked.refusals = 0
-        if want not in open_wants:
-            return
-        if not is_chunk(chunk, file.hashes[want.index]):
+        if not is_chunk(chunk, file.hashes[want.index]):  # who lies is known by it also where another was quicker
             self._ban(source, f"chunk {want.index} of {file.file.name} is not the model's")
+            return
+        if want not in open_wants:
             return
         await asyncio.to_thread(file.write, want.index, chunk)
         if open_wants.pop(want, 0) is None:

@@ -102,15 +102,15 @@ class Parameters:
             raise invalid(self.name(name), f"{self.name(name)} is a whole number from {low} to {high}")
         return value
 
-    def thousandths(self, name: str, low: int, high: int) -> int | None:
-        """A number from `low` to `high`, rounded to thousandths, which it is returned in. Raises ApiError."""
+    def scaled(self, name: str, low: int, high: int, scale: int) -> int | None:
+        """A number from `low` to `high`, times `scale` and rounded. Raises ApiError."""
         value = self.take(name)
         if value is None:
             return None
         try:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise InvalidOperation
-            return round(Decimal(repr(value)) * 1000)
+            return round(Decimal(repr(value)) * scale)
         except InvalidOperation:
             raise invalid(self.name(name), f"{self.name(name)} is a number from {low} to {high}") from None
 

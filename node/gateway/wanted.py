@@ -50,6 +50,10 @@ class Wanted:
     most: int | None = None
     """Generated tokens at most."""
     temperature_milli: int | None = None
+    top_p_ppm: int | None = None
+    """Only the likeliest tokens, that have so many millionths of the probability together."""
+    top_k: int | None = None
+    """Only so many of the likeliest tokens; 0 for any number."""
     seed: int | None = None
     """None for another draw each time."""
     stop: tuple[str, ...] = ()
@@ -128,7 +132,9 @@ def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted
     limits = limits_from_headers(headers).narrowed(limits_from_parameters(given.within("joule")))
     wanted = Wanted(
         model=model,
-        temperature_milli=given.thousandths("temperature", 0, 2),
+        temperature_milli=given.scaled("temperature", 0, 2, 1000),
+        top_p_ppm=given.scaled("top_p", 0, 1, 1_000_000),
+        top_k=_top_k(given),
         seed=given.whole("seed", 0, 2**63 - 1),
         stop=_stops(given.take("stop")),
         choices=given.whole("n", 1, MOST_CHOICES) or 1,
@@ -143,9 +149,7 @@ def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted
 
 
 def _refuse_what_no_draw_knows(given: Parameters) -> None:
-    """Draws depend on logits, temperature, seed and position alone; who asks does not matter to them."""
-    given.refuse("top_p", 1)
-    given.refuse("top_k", 0, -1)
+    """Draws depend on logits, seed and position alone, not on tokens before; who asks does not matter to them."""
     given.refuse("min_p", 0)
     given.refuse("presence_penalty", 0)
     given.refuse("frequency_penalty", 0)
@@ -154,6 +158,12 @@ def _refuse_what_no_draw_knows(given: Parameters) -> None:
     given.refuse("store", False)
     for harmless in ("user", "metadata", "safety_identifier", "prompt_cache_key"):
         given.take(harmless)
+
+
+def _top_k(given: Parameters) -> int | None:
+    """What others write for any number is 0 here."""
+    found = given.whole("top_k", -1, 1 << 24)
+    return found if found is None else max(0, found)
 
 
 def _stops(value: object) -> tuple[str, ...]:

@@ -4,7 +4,9 @@
 """
 
 from node.ports.engine import (
+    NO_CUT,
     Activations,
+    Cut,
     DraftAsk,
     Drafter,
     EnergyAccount,
@@ -40,11 +42,13 @@ from node.ports.running import (
 )
 
 __all__ = [
+    "NO_CUT",
     "STRANGER",
     "Activations",
     "Allowance",
     "Clock",
     "Connect",
+    "Cut",
     "DialMemory",
     "DraftAsk",
     "Drafter",

@@ -11,9 +11,12 @@ import numpy as np
 from protocol.energy_shares import Worked
 from protocol.ids import BlockSpan
 from protocol.offer import Provenance
+from protocol.terms import WHOLE_PPM
 
 __all__ = [
+    "NO_CUT",
     "Activations",
+    "Cut",
     "DraftAsk",
     "Drafter",
     "EnergyAccount",
@@ -24,6 +27,19 @@ __all__ = [
 
 Activations = np.ndarray[Any, np.dtype[np.float32]]
 """Rows of activations, ``[positions, hidden_size]``."""
+
+
+class Cut(NamedTuple):
+    """Which tokens may be drawn: the likeliest."""
+
+    top_p_ppm: int = WHOLE_PPM
+    """That have so many millionths of the probability together."""
+    top_k: int = 0
+    """So many; 0 for any number."""
+
+
+NO_CUT = Cut()
+"""All of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,14 @@ class SpanEngine(Protocol):
     """Some blocks of a model, and the KV of the sessions that run through them. Used from one worker."""
 
     def open(
-        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+        self,
+        session: bytes,
+        *,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        cut: Cut = NO_CUT,
+        blocks: BlockSpan | None = None,
     ) -> None:
         """Reserve KV for a session through some of the blocks, all by default. Raises RefusedError without room."""
 
@@ -80,6 +103,7 @@ class SpanEngine(Protocol):
         max_tokens: int,
         temperature_milli: int,
         seed: int,
+        cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
         keep: bool = False,
     ) -> None:
@@ -122,7 +146,7 @@ class Drafter(Protocol):
     def instant(self) -> bool:
         """Whether a call takes microseconds, so that it needs no worker."""
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
         """A sequence begins, of at most so many tokens, drawn in this way."""
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:

@@ -105,6 +105,16 @@ async def test_a_stream_says_the_same_as_the_whole(served: Served) -> None:
     assert said == text_of(whole)
 
 
+async def test_a_cut_reaches_the_leg_that_draws(served: Served) -> None:
+    """Of the likeliest token alone any temperature draws the same."""
+    greedy, _ = await served.ask("a tall tree", temperature=0)
+    found, identity = await served.ask("a tall tree", temperature=1.5, top_k=1)
+    other, _ = await served.ask("a tall tree", temperature=1.5, top_p=0)
+    assert text_of(greedy) == text_of(found) == text_of(other)
+    sampling = (await served.receipt(identity)).terms.sampling
+    assert (sampling.temperature_milli, sampling.top_k) == (1500, 1)
+
+
 async def test_a_caller_that_goes_away_pays_for_what_came(served: Served) -> None:
     body = {"model": served.model, "prompt": "a long story", "max_tokens": 900, "stream": True}
     response = await served.http.post(f"{served.url}/completions", json=body)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from node.ports import StepInput, StepOutput
+from node.ports import NO_CUT, Cut, StepInput, StepOutput
 from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.ids import BlockSpan
 
@@ -55,7 +55,14 @@ class CountingEngine:
         """In all passes."""
 
     def open(
-        self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, blocks: BlockSpan | None = None
+        self,
+        session: bytes,
+        *,
+        max_tokens: int,
+        temperature_milli: int,
+        seed: int,
+        cut: Cut = NO_CUT,
+        blocks: BlockSpan | None = None,
     ) -> None:
         if max_tokens > self.kv_free:
             raise RefusedError("no room", code="no-room")
@@ -83,6 +90,7 @@ class CountingEngine:
         max_tokens: int,
         temperature_milli: int,
         seed: int,
+        cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
         keep: bool = False,
     ) -> None:

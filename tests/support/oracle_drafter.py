@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from node.ports import DraftAsk
+from node.ports import NO_CUT, Cut, DraftAsk
 
 Following = Callable[[Sequence[int]], int]
 """The token that follows a sequence."""
@@ -33,7 +33,7 @@ class OracleDrafter:
         self._following = following
         self._seed = seed
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
         self.sequences[session] = []
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:

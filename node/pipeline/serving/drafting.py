@@ -18,7 +18,7 @@ from node.pipeline.loop_clock import loop_s, loop_us
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import Places, Served
-from node.ports import DraftAsk, Drafter, Worker
+from node.ports import NO_CUT, Cut, DraftAsk, Drafter, Worker
 from protocol.drafts import Guessing
 from protocol.errors import PeerError
 from protocol.metering import last_position
@@ -35,7 +35,7 @@ class _Silent:
 
     instant = True
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
         """See `Drafter`."""
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:
@@ -321,6 +321,7 @@ class Drafting:
                 max_tokens=job.plan.prompt + job.plan.most,
                 temperature_milli=sampling.temperature_milli,
                 seed=sampling.seed,
+                cut=Cut(sampling.top_p_ppm, sampling.top_k),
             )
         drafter.extend(job.session, draft.tokens[draft.untold : ask.stand])
         draft.untold = ask.stand

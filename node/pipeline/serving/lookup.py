@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from node.ports import DraftAsk
+from node.ports import NO_CUT, Cut, DraftAsk
 from protocol.lookup import Lookup
 
 __all__ = ["LookupDrafter"]
@@ -18,7 +18,7 @@ class LookupDrafter:
     def __init__(self) -> None:
         self._sequences: dict[bytes, Lookup] = {}
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
         """See `Drafter`. Its memory follows the sequences that are open, each bounded."""
         self._sequences[session] = Lookup()
 

@@ -16,7 +16,7 @@ from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Ended, Origin, Warm
-from node.ports import SpanEngine
+from node.ports import Cut, SpanEngine
 from protocol.errors import MalformedError, RefusedError
 from protocol.ids import Address, BlockSpan
 
@@ -108,6 +108,7 @@ class Rooms:
             max_tokens=_room_of(job),
             temperature_milli=sampling.temperature_milli,
             seed=sampling.seed,
+            cut=Cut(sampling.top_p_ppm, sampling.top_k),
             blocks=blocks,
         )
         if ended is None or job.terms.continues is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from node.engine.sampling import Sampling, draw, scores
+from node.engine.sampling import Sampling, draw, margin, scores
 
 
 def logits(*values: float) -> np.ndarray:
@@ -66,3 +66,54 @@ def test_frequencies_follow_the_softmax_at_the_temperature() -> None:
 def test_settings_out_of_range_are_refused(temperature_milli: int, seed: int) -> None:
     with pytest.raises(ValueError, match="out of range"):
         Sampling(temperature_milli, seed)
+
+
+def test_only_the_likeliest_tokens_are_drawn() -> None:
+    """Of 50, 30, 15 and 5 percent."""
+    values = np.log(np.array([0.15, 0.5, 0.05, 0.3])).astype(np.float32)
+
+    def drawn(top_p_ppm: int, top_k: int) -> set[int]:
+        return {draw(values, Sampling(1000, seed, top_p_ppm, top_k), 3) for seed in range(300)}
+
+    assert drawn(0, 0) == drawn(499_000, 0) == drawn(1_000_000, 1) == {1}
+    assert drawn(501_000, 0) == drawn(1_000_000, 2) == {1, 3}
+    assert drawn(810_000, 0) == drawn(999_000, 3) == {0, 1, 3}
+    assert drawn(1_000_000, 0) == {0, 1, 2, 3}
+    equal = np.zeros(4, dtype=np.float32)
+    assert {draw(equal, Sampling(1000, seed, top_k=2), 3) for seed in range(100)} == {0, 1}
+
+
+def test_a_cut_changes_nothing_among_those_that_are_kept() -> None:
+    """The noise is each token's own: where the one that is drawn is kept, it is drawn with the cut, too."""
+    generator = np.random.default_rng(2)
+    for seed in range(50):
+        values = generator.normal(size=100).astype(np.float32) * 3
+        free, cut = Sampling(900, seed), Sampling(900, seed, 800_000, 20)
+        if np.isfinite(scores(values, cut, 5)[draw(values, free, 5)]):
+            assert draw(values, cut, 5) == draw(values, free, 5)
+
+
+@pytest.mark.parametrize("cut", [(900_000, 0), (1_000_000, 5), (700_000, 8), (0, 0)])
+def test_rounding_does_not_convict_at_the_edge_of_a_cut(cut: tuple[int, int]) -> None:
+    """Whoever draws from logits within e of the auditor's draws a token whose margin is at most 2 e."""
+    generator = np.random.default_rng(7)
+    moved = 0
+    for seed in range(400):
+        e = 0.02 if seed % 2 else 0.5
+        sampling = Sampling(800, seed, *cut)
+        mine = (generator.normal(size=60) * 2).astype(np.float32)
+        theirs = mine + generator.uniform(-e, e, size=60).astype(np.float32)
+        token = draw(theirs, sampling, 9)
+        moved += token != draw(mine, sampling, 9)
+        assert margin(mine, sampling, 9, token) <= 2 * e * 1.0001
+    assert moved > 10, "and that is no empty claim"
+
+
+def test_a_token_that_no_rounding_draws_is_far_off() -> None:
+    values = np.array([5.0, 4.9, 0.0, -3.0], dtype=np.float32)
+    cut = Sampling(1000, 1, 500_000)
+    assert draw(values, cut, 2) == 0
+    assert margin(values, cut, 2, 0) == 0
+    assert 0.05 < margin(values, cut, 2, 1) < 1
+    assert margin(values, cut, 2, 3) > 5
+    assert margin(values, Sampling(1000, 1, top_k=1), 2, 2) > 4.5

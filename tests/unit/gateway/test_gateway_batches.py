@@ -65,13 +65,13 @@ async def lines(door: Gateway, identity: str) -> dict[str, Any]:
 
 
 async def test_a_file_of_requests_is_answered(door: Gateway) -> None:
-    batch = await begun(door, line("one") + line("two", top_p=0.5) + "\n" + line("three"))
+    batch = await begun(door, line("one") + line("two", min_p=0.5) + "\n" + line("three"))
     done = await over(door, batch["id"])
     assert (done["status"], done["request_counts"]) == ("completed", {"total": 3, "completed": 2, "failed": 1})
     said = await lines(door, done["output_file_id"])
     assert set(said) == {"one", "three"}
     assert said["one"]["body"]["choices"][0]["message"]["content"] == "Once upon a time"
-    assert (await lines(door, done["error_file_id"]))["two"]["body"]["error"]["param"] == "top_p"
+    assert (await lines(door, done["error_file_id"]))["two"]["body"]["error"]["param"] == "min_p"
     assert {wanted.limits.latency_class for _, wanted in door.market.asked} == {"batch"}
     assert [each["id"] for each in (await call(door, "GET", "/batches"))[1]["data"]] == [batch["id"]]
     status, _ = await call(door, "DELETE", f"/files/{done['output_file_id']}")

@@ -154,7 +154,10 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"top_p": 0.5}, ("unsupported_parameter", "top_p")),
+        ({"min_p": 0.5}, ("unsupported_parameter", "min_p")),
+        ({"top_p": 1.5}, ("invalid_value", "top_p")),
+        ({"top_k": -2}, ("invalid_value", "top_k")),
+        ({"frequency_penalty": 0.5}, ("unsupported_parameter", "frequency_penalty")),
         ({"logprobs": True}, ("unsupported_parameter", "logprobs")),
         ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools[0]")),
         ({"tools": [], "tool_choice": "required"}, ("unsupported_parameter", "tool_choice")),
@@ -182,12 +185,13 @@ async def test_what_is_not_supported_is_named(door: Gateway, given: Any, expecte
 
 
 async def test_what_says_what_holds_anyway_is_taken(door: Gateway) -> None:
-    neutral = {"top_p": 1, "presence_penalty": 0, "logprobs": False, "tools": [], "user": "me", "n": 1, "stop": None}
+    neutral = {"top_p": 0.95, "presence_penalty": 0, "logprobs": False, "tools": [], "user": "me", "n": 1, "stop": None}
     content = [{"type": "text", "text": "go "}, {"type": "text", "text": "on"}]
-    status, _ = await door.ask(**neutral, temperature=0.7, messages=[{"role": "user", "content": content}])
+    status, _ = await door.ask(**neutral, temperature=0.7, top_k=-1, messages=[{"role": "user", "content": content}])
     assert status == 200
     ((_, wanted),) = door.market.asked
-    assert (wanted.temperature_milli, wanted.messages[0].content) == (700, "go on")
+    assert (wanted.temperature_milli, wanted.top_p_ppm, wanted.top_k) == (700, 950_000, 0)
+    assert wanted.messages[0].content == "go on"
 
 
 @pytest.mark.parametrize(
