@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from market_offers import an_offer
+from market_offers import an_offer, key_of
 
 from node.app.activity import Told
 from node.app.diagnosis import Symptoms, diagnosed
 from node.app.finding import Finding
+from node.app.symptoms import _reached
 from node.events import (
     EnergyNotKept,
     EnergyPriceChanged,
@@ -28,6 +30,11 @@ from node.events import (
     WorkHeldBack,
     WorkResumed,
 )
+from node.p2p.direct import DataPlane, Listener
+from node.p2p.host import P2PHost
+from node.p2p.runtime import TrioRuntime
+from node.ports import Link
+from protocol.peer_id import peer_id_of
 
 READY = {
     "ledger": "http://127.0.0.1:1",
@@ -170,3 +177,33 @@ def test_why_no_orders_came() -> None:
 def test_a_node_that_has_not_begun_says_what_it_does() -> None:
     (node,) = found("node", ready=None, told=(told("starting", step="loading blocks 0:2"),), own=None, dialled={})
     assert "loading blocks 0:2" in node.detail
+
+
+@pytest.mark.asyncio
+async def test_who_answers_at_an_address_is_not_taken_on_trust() -> None:
+    """The node itself, a program that says nothing of the kind, another node, and nobody."""
+    key, other = key_of(1), key_of(2)
+    async with TrioRuntime.open() as runtime, P2PHost.open(runtime, key.secret) as host, DataPlane(key.secret) as plane:
+        with Listener.open("127.0.0.1", 0) as listener:
+            serving = asyncio.create_task(plane.serve(listener, _hang_up))
+            well = await _reached(host.addresses[0], listener.address)
+            swapped = host.addresses[0].replace(peer_id_of(key.public_key), peer_id_of(other.public_key))
+            wrong = await _reached(swapped, listener.address)
+            serving.cancel()
+        async with await asyncio.start_server(_say_nothing_of_the_kind, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            strange = await _reached(host.addresses[0], f"/ip4/127.0.0.1/tcp/{port}/tls")
+    gone = await _reached(host.addresses[0], listener.address)
+    assert set(well.values()) == {""}
+    assert all("another node, has this port" in why for why in wrong.values())
+    assert [bool(why) for why in strange.values()] == [False, True]
+    assert all(gone.values())
+
+
+async def _hang_up(link: Link) -> None:
+    await link.close()
+
+
+async def _say_nothing_of_the_kind(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    writer.close()
