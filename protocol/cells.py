@@ -115,11 +115,12 @@ class Cells:
             names: what candidates are called from now on, where that changes; their order stays.
             region: (N,) of these, by their new names.
         """
-        before = np.concatenate(([0], np.cumsum(kept)))
-        who = self.who[kept]
+        at = np.flatnonzero(kept)
+        who = self.who[at]
         if names is not None:
             who = names[who]
-        return Cells._made(who, self.region[kept] if region is None else region[who], before[self.bounds], starts=None)
+        bounds = at.searchsorted(self.bounds)
+        return Cells._made(who, self.region[at] if region is None else region[who], bounds, starts=None)
 
     def copies(self, rings: int, candidates: int, regions: int) -> Cells:
         """The same cells several times over, as if for so many times the candidates and regions."""

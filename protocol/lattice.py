@@ -152,11 +152,12 @@ class Programme:
         """The cheapest ring that costs less than `upper`, if there is one."""
         rings, cells = self.ring_bounds(), self.cell_bounds()
         best: Path | None = None
-        if int((rings < upper).sum()) * int((cells < upper).sum()) > MOST_RINGED:
+        below = cells[cells < upper]
+        if int((rings < upper).sum()) * len(below) > MOST_RINGED:
             # What looks best first: it leaves little to be looked at.
-            few = min(FEW_CELLS, len(cells) - 1)
+            few = min(FEW_CELLS, len(below) - 1)
             near = np.partition(rings, min(FEW_RINGS, len(rings)) - 1)[min(FEW_RINGS, len(rings)) - 1]
-            best = self._ring_among(rings <= near, cells <= np.partition(cells, few)[few], upper)
+            best = self._ring_among(rings <= near, cells <= np.partition(below, few)[few], upper)
             upper = upper if best is None else best.cost
         return self._ring_among(rings < upper, cells < upper, upper) or best
 
@@ -232,7 +233,9 @@ def cheapest(lattice: Lattice) -> Path | None:
 
 def reduced(lattice: Lattice, kept: Bools) -> tuple[Lattice, Ints, Ints]:
     """The lattice with some cells alone; what its candidates and its regions are called in the whole."""
-    names = np.unique(lattice.cells.who[kept])
+    used = np.zeros(len(lattice.region), dtype=bool)
+    used[lattice.cells.who[kept]] = True
+    names = np.flatnonzero(used)
     regions, region = np.unique(lattice.region[names], return_inverse=True)
     place = np.zeros(len(lattice.region), dtype=np.int64)
     place[names] = np.arange(len(names))

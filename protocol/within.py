@@ -33,12 +33,12 @@ MOST_STEPS = 6
 """Multipliers that are tried on all candidates; more where none of the paths was fast enough."""
 ROUNDS = 3
 """Multipliers that are tried on each ring over few cells."""
-TRIES = ((1_000, 4, 100), (12_000, 16, 100), (12_000, 64, 1_500))
+TRIES = ((2_000, 3, 60), (12_000, 16, 100), (12_000, 64, 1_500))
 """Cells and rings that are looked at at most, and labels that are kept at one block: at first few, to find a good path
 soon, then more where that was not enough. Beyond the last the gap is above 0."""
-MANY = 800
+MANY = 1_000
 """Cells beyond which each is bounded anew, ring by ring."""
-MOST_AT_ONCE = 1_500
+MOST_AT_ONCE = 2_500
 """Cells beyond which some are dropped before better multipliers are sought."""
 TURNS = 8
 """Times that labels are pushed anew because a path broke a limit that they did not know of."""

@@ -67,7 +67,7 @@ def bench_routes(books: int) -> None:
 
 
 def _timed_row(what: str, calls: Sequence[Callable[[], object]], most: int) -> None:
-    took = median(best_of(3, call) for call in calls)
+    took = median(best_of(5, call) for call in calls)
     row(what, f"{took:.2f} ms median", f"<= {most} ms" if most else "-", not most or took <= most)
 
 
@@ -105,7 +105,7 @@ def bench_within(books: int) -> None:
         for share in SHARES:
             limits = Limits(price_in=None, price_out=None, time_us=int(shortest + share * (longest - shortest)))
             call = partial(find, candidates, limits, Weights(500, 500, 0))
-            times.append(best_of(3, call))
+            times.append(best_of(5, call))
             found = call()
             assert found is not None
             assert not broken(candidates, limits, found.path)

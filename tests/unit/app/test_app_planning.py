@@ -17,6 +17,7 @@ from node.app.requirements import require_funds, require_routable, require_token
 from node.config import ClientConfig
 from node.peers import Deeds
 from node.ports import VenueRules
+from protocol.columns import Columns
 from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, FundsError
 from protocol.ids import checksum_address
@@ -254,3 +255,16 @@ def test_a_class_that_no_network_keeps_to_is_refused_at_once() -> None:
 
 def test_offers_of_another_model_are_not_in_the_market() -> None:
     assert market([an_offer(0, model=MODEL)]).worth_asking() == []
+
+
+def test_what_the_book_has_of_other_models_is_no_part_of_a_market() -> None:
+    mine, other = here(), an_offer(1, model=b"\x77" * 32)
+    columns = Columns([other, mine])
+    made = Market(
+        Request(prompt=(1, 2, 3)), CONFIG, MANIFEST, [(mine, b"")], venue=VENUE, clock=lambda: NOW, columns=columns
+    )
+    assert made.worth_asking() == [mine]
+    made.hear([mine], {mine.public_key: 1_000})
+    found = made.route()
+    assert [leg.offer for leg in found.legs] == [mine]
+    assert found.explanations == ()
