@@ -18,6 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from local_network import LocalNetwork
 
 from node.app.asking import Question
 from node.app.audit import BUNDLED_MODEL
-from node.app.client import open_client
+from node.app.client import Client, open_client
 from node.app.prompt import Prompt
 from node.config import ClientConfig
 from node.events import unheard
@@ -71,21 +73,24 @@ async def run_command(net: LocalNetwork) -> float:
     return first_s
 
 
-async def by_client(net: LocalNetwork) -> list[float]:
-    """Seconds between tokens of an answer as `joule run` has it, in one process that goes on."""
+@asynccontextmanager
+async def direct_client(net: LocalNetwork) -> AsyncIterator[Client]:
+    """What `joule run` is, in one process that goes on."""
     config = ClientConfig(
         ledger=net.url, data_dir=net.home / "direct", max_tokens=TOKENS, temperature_milli=1000, seed=1
     )
     async with open_client(config, generate(), unheard) as client:
         await client.faucet(1_000_000)
-        found: list[float] = []
-        for _ in range(TURNS):
-            times: list[float] = []
-            question = await Question.plan(client, Prompt(raw=QUESTION))
-            await question.answer(lambda _piece, times=times: times.append(time.monotonic()))
-            await question.report()
-            found += [after - before for before, after in pairwise(times)]
-        return found
+        yield client
+
+
+async def by_client(client: Client) -> list[float]:
+    """Seconds between tokens of an answer."""
+    times: list[float] = []
+    question = await Question.plan(client, Prompt(raw=QUESTION))
+    await question.answer(lambda _piece: times.append(time.monotonic()))
+    await question.report()
+    return [after - before for before, after in pairwise(times)]
 
 
 def resident_kib(process: Any) -> int:
@@ -136,14 +141,14 @@ async def main(streams: int, seconds: float) -> None:
                 await net.joule("faucet", "500", name=name)
             gateway = await net.start("client", "gateway", "run", "--port", "0", "--ledger", net.url)
             url = (await gateway.event("gateway ready"))["url"]
-            async with aiohttp.ClientSession() as http:
+            async with aiohttp.ClientSession() as http, direct_client(net) as client:
                 await streamed(http, url)
-                firsts, gaps, commands = list[float](), list[float](), list[float]()
-                direct = await by_client(net)
-                for _ in range(TURNS):
+                firsts, gaps, commands, direct = list[float](), list[float](), list[float](), list[float]()
+                for _ in range(TURNS):  # in turns: whatever else runs here slows both
                     times, _ = await streamed(http, url)
                     firsts.append(times[0])
                     gaps += [after - before for before, after in pairwise(times)]
+                    direct += await by_client(client)
                     commands.append(await run_command(net))
             first, command = statistics.median(firsts), statistics.median(commands)
             print(

@@ -70,7 +70,7 @@ def configuration_page() -> str:
         parts.append(f"## {title}\n")
         tables: dict[str, list[Setting]] = {}
         for each in declared(cls):
-            if cls is GatewayConfig and each.table != "gateway":
+            if cls is GatewayConfig and each.table != "gateway" and each.name != "metrics_port":
                 continue  # a client's, above
             tables.setdefault(each.table, []).append(each)
         for table, settings in tables.items():

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from node.app.clock import clock
+from node.app.measured import open_metrics
 from node.app.network import Network, open_network
 from node.app.venue import refuse_contract
 from node.config import LedgerConfig
@@ -34,6 +35,7 @@ from node.ledger import run_ledger as run_embedded_ledger
 from node.ledger.signers import processes_here
 from node.ledger.timekeeper import steady_seconds
 from node.market import OfferBook
+from node.metrics import Metrics
 from node.p2p.gossip import Announcer
 from node.witness_settings import key_and_url
 from protocol.checkpoint import Operator
@@ -58,6 +60,11 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
     Raises:
         ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
     """
+    async with open_metrics(config, on_event) as metrics:
+        await _run_ledger(config, key, metrics, accept_clock=accept_clock)
+
+
+async def _run_ledger(config: LedgerConfig, key: SigningKey, on_event: Metrics, *, accept_clock: bool) -> None:
     raise_file_limit()
     host = _host_key(config.data_dir / "ledger" / "peer.key")
     async with open_network(host, config.listen, on_event, announce=config.announce) as network:
@@ -73,6 +80,8 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
             accept_clock=accept_clock,
             events=on_event,
         ) as ledger:
+            log = ledger.front.published
+            on_event.watch("ledger_entries", "Entries under the newest checkpoint.", lambda: log.head.checkpoint.size)
             on_event(
                 LedgerReady(
                     url=ledger.url,

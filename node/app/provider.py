@@ -21,6 +21,7 @@ from node.app.forks import tell_of_fork
 from node.app.held_model import held_model, wanted_blocks
 from node.app.lock import sole_use
 from node.app.measure import load_and_measure
+from node.app.measured import open_metrics
 from node.app.merits import Merits
 from node.app.network import Network, dials_beside, open_network
 from node.app.peers import open_peers
@@ -74,6 +75,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(config.data_dir, key.address))
         on_event = await stack.enter_async_context(open_activity(config.data_dir, key.address, on_event))
+        on_event = await stack.enter_async_context(open_metrics(config, on_event))
         power = power_of(config, on_event)
         named = named_model(config)
         on_event(Starting(step=f"asking the ledger at {shown_venue(config.ledger)}"))

@@ -67,4 +67,5 @@ class GatewayConfig(ClientConfig):
         "they are flagged. Where it does not answer, nothing is answered.",
     )
 
+    metrics_port: int | None = shared.metrics_port()
     log_level: str = shared.log_level("info")

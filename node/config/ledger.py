@@ -95,4 +95,5 @@ class LedgerConfig:
     peers: tuple[str, ...] = shared.peers()
     key: str = shared.key()
     data_dir: Path = shared.data_dir()
+    metrics_port: int | None = shared.metrics_port()
     log_level: str = shared.log_level("info")

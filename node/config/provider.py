@@ -383,4 +383,5 @@ class NodeConfig:
 
     key: str = shared.key()
     data_dir: Path = shared.data_dir()
+    metrics_port: int | None = shared.metrics_port()
     log_level: str = shared.log_level("info")

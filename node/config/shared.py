@@ -31,6 +31,7 @@ __all__ = [
     "log_level",
     "max_checkpoint_age_s",
     "max_gas_price_wei",
+    "metrics_port",
     "min_witnesses",
     "peers",
     "witnesses",
@@ -78,6 +79,17 @@ def log_level(default: str) -> str:
         default=default,
         reloadable=True,
         about="How much is told: everything, what happens, what may be wrong, or what is.",
+    )
+
+
+def metrics_port() -> int | None:
+    return setting(  # type: ignore[no-any-return]
+        PORT,
+        table="local",
+        default=None,
+        example="9464",
+        about="Where this machine finds figures for Prometheus, at /metrics; 0 is any free port. None are served when "
+        "left out.",
     )
 
 

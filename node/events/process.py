@@ -12,6 +12,7 @@ __all__ = [
     "ClockBehind",
     "ClockRight",
     "LedgerReady",
+    "MetricsReady",
     "PeersNotKept",
     "RestartNeeded",
     "SettingsChanged",
@@ -55,6 +56,18 @@ class LedgerReady(Event):
     def sentence(self) -> str:
         money = ", with play money from its faucet" if self.faucet else ""
         return f"the ledger is ready at {self.url}, run by {short(self.operator)}{money}; peer {self.peer}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsReady(Event):
+    """Figures of this process can be collected."""
+
+    name: ClassVar[str] = "metrics ready"
+    url: str
+    """Where this machine finds them."""
+
+    def sentence(self) -> str:
+        return f"metrics are at {self.url}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

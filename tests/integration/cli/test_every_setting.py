@@ -33,6 +33,7 @@ from node.app.holding import Holding
 from node.app.law import law_of, policy_of
 from node.app.ledger import settings_of
 from node.app.measure import load_and_measure, meter_of
+from node.app.measured import open_metrics
 from node.app.placement import Placement, room_of
 from node.app.planning import Market, Request
 from node.app.provider_settings import (
@@ -55,7 +56,7 @@ from node.config import AnchorConfig, ClientConfig, GatewayConfig, LedgerConfig,
 from node.energy import DeclaredEnergy, MeteredEnergy, SpanSize
 from node.energy.source import choose_energy
 from node.engine.device import compute_device
-from node.events import Event, PeerUnreached, unheard
+from node.events import Event, MetricsReady, PeerUnreached, unheard
 from node.keystore import LIGHT, Keystore, generate
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
@@ -903,6 +904,20 @@ def _(world: World) -> None:
     assert key.address.hex() == world.keys["buyer"]
 
 
+def metrics_at(config: NodeConfig | LedgerConfig | GatewayConfig) -> list[str]:
+    """Where its figures can be had."""
+
+    async def look() -> list[str]:
+        heard: list[Event] = []
+        async with open_metrics(config, heard.append):
+            return [each.url.partition("//")[0] for each in heard if isinstance(each, MetricsReady)]
+
+    return asyncio.run(look())
+
+
+for each_cls in (NodeConfig, LedgerConfig, GatewayConfig):
+    differ(each_cls, metrics_at, metrics_port=(None, "0"))
+
 differ(
     GatewayConfig,
     settings_of_gateway,
@@ -937,7 +952,11 @@ def _(_world: World) -> None:
 
 CONFIGURATIONS = (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig, AnchorConfig)
 ALL = [(cls, each.name) for cls in CONFIGURATIONS for each in declared(cls)]
-ALL += [(GatewayConfig, each.name) for each in declared(GatewayConfig) if each.table == "gateway"]
+ALL += [
+    (GatewayConfig, each.name)
+    for each in declared(GatewayConfig)
+    if each.table == "gateway" or each.name == "metrics_port"
+]
 """The others are a client's."""
 
 
