@@ -27,7 +27,7 @@ MODEL = "node/demo/model"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md")), ROOT / "docs/tutorial/first-job.md"]
 SIZE = SpanSize(parameters=1_000_000, weight_bytes=4_000_000)
 NAMED = ("ledger.example.org/main", "witness.example.org")
-LANGUAGES = {"sh", "toml", "json", "python", "ini", "text", ""}
+LANGUAGES = {"sh", "toml", "json", "python", "ini", "text", "yaml", ""}
 SYSTEM_PACKAGES = {"gcc", "python3-dev", "python3-venv", "libgmp-dev", "postgresql"}
 """Names that Debian and Ubuntu have."""
 
