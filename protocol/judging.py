@@ -106,14 +106,15 @@ class Judge:
             own[:] = False
         at = self.columns.at
         alike = [of, at(Column.SESSIONS) > 0, *(at(each).copy() for each in (Column.KIND, *_LIMITS))]
-        known, keys, told = list(numbers), list[tuple[int, ...]](), dict[tuple[int, ...], Reason | None]()
+        known, lists, told = list(numbers), list[list[int]](), dict[tuple[int, ...], Reason | None]()
 
         def of_row(row: int, offer: Offer) -> Reason | None:
             if not own[row]:
                 return self.reason(offer)
-            if not keys:
-                keys.extend(zip(*(each.tolist() for each in alike), strict=True))
-            key = keys[row]
+            if not lists:
+                lists.extend(each.tolist() for each in alike)
+            who, places, kind, context, window, chunk = lists
+            key = who[row], places[row], kind[row], context[row], window[row], chunk[row]
             if key not in told:
                 told[key] = self.reason(offer, known[key[0]])
             return told[key]

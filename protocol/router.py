@@ -240,25 +240,28 @@ class _Told:
         wish = attempt.wish
         beside = [word for word, counts in (("time", wish.latency_weight), ("carbon", wish.carbon_price)) if counts]
         self._counting = "more per 1M tokens" + (f", {' and '.join(beside)} included" if beside else "")
-        self._codes: list[tuple[int, int, int]] = []
-        """For each offer its row, and by how many micro-units a route with it is dearer, or a code below 0."""
+        self._codes: tuple[list[int], list[int], list[int]] | None = None
+        """By offer: its row, and by how many units and micro-units a route with it is dearer; instead of units a code
+        below 0.
+        """
 
     def __call__(self, at: int) -> Explained:
-        if not self._codes:
+        if self._codes is None:
             self._codes = self._coded()
-        row, whole, parts = self._codes[at]
+        rows, wholes, parts = self._codes
+        row, whole = rows[at], wholes[at]
         if whole == _REJECTED:
             return self._attempt.why_not(row)
         offer = self._attempt.offer(row)
         if whole >= 0:
-            return offer, Reason(ReasonCode.DEARER, f"{self._more} {whole}.{parts:06d} {self._counting}")
+            return offer, Reason(_DEARER, f"{self._more} {whole}.{parts[at]:06d} {self._counting}")
         if whole == _SAME:
             return offer, self._same
         if whole == _NOWHERE:
             return offer, _TAKEN if self._attempt.wish.kept else _BARRED
         return offer, _BREAKS
 
-    def _coded(self) -> list[tuple[int, int, int]]:
+    def _coded(self) -> tuple[list[int], list[int], list[int]]:
         extra = self._attempt.dearer_by(self._found)[self._rows]
         micro = -(-extra // 1000)
         whole, parts = np.divmod(np.maximum(micro, 0), MICRO)
@@ -266,9 +269,10 @@ class _Told:
         whole[extra < 0] = _BELOW
         whole[extra >= INFINITE // 2] = _NOWHERE
         whole[extra == _NOT_ASKED] = _REJECTED
-        return list(zip(self._rows.tolist(), whole.tolist(), parts.tolist(), strict=True))
+        return self._rows.tolist(), whole.tolist(), parts.tolist()
 
 
+_DEARER = ReasonCode.DEARER
 _SAME, _BELOW, _NOWHERE, _REJECTED = -1, -2, -3, -4
 _NOT_ASKED = -(2**62)
 _IN_A_BETTER_ONE = Reason(ReasonCode.DEARER, "it is in a better route")
