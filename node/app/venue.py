@@ -16,9 +16,9 @@ from node.app.witnessed import witnessed_of
 from node.config import ClientConfig, NodeConfig
 from node.ledger import LedgerClient, Proven
 from node.ledger_address import remembered_at
-from node.settlement.address import is_venue, parse_venue, shown_url
 from node.settlement.evm import ChainSettings, EvmVenue
 from node.settlement.evm import Moved as ChainMoved
+from node.venue_address import is_venue, parse_venue, shown_url
 from protocol.errors import ConfigurationError
 from protocol.operations import Withdraw
 from protocol.settlement import Account, account_of

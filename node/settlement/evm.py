@@ -1,6 +1,6 @@
 """A settlement contract on an EVM chain, as nodes and clients use a venue: `ports.Settlement` and `ports.Withdrawals`.
 
-Reading order: address, rpc, reader (what the chain says), kept (what is on disk), sessions, viewing, gas, sending,
+Reading order: rpc, reader (what the chain says), kept (what is on disk), sessions, viewing, gas, sending,
 token, this. An operation is done when its block has enough others on top of it (`confirmations`). docs/adr/0030 says
 what is proven, and what a chain's node is believed in.
 """
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.ports import Clock, Taken
-from node.settlement.address import VenueAddress
 from node.settlement.contract import settlement_contract
 from node.settlement.sending import Done, Sender
 from node.settlement.token import allowance_of, approval, require_tokens
 from node.settlement.viewing import ChainSettings, EvmView, named
+from node.venue_address import VenueAddress
 from protocol.codec import encode
 from protocol.contract_calls import close_call, open_call, release_call, settle_call
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, RuleError

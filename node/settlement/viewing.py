@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from node.ports import Clock, Taken, VenueRules
-from node.settlement.address import VenueAddress, shown_url
 from node.settlement.deployment import ContractFacts, verify
 from node.settlement.gas import Gas
 from node.settlement.kept import ChainFile
 from node.settlement.reader import ChainReader
 from node.settlement.rpc import ChainRpc
 from node.settlement.sessions import Sessions
+from node.venue_address import VenueAddress, shown_url
 from protocol.chain_evidence import ChainProof, check_opening_call
 from protocol.codec import decode, encode
 from protocol.eip712 import Domain

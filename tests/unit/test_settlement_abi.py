@@ -12,8 +12,8 @@ from eth_account import Account as Wallet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.settlement.address import VenueAddress, parse_venue
 from node.settlement.contract import ERRORS, settlement_contract
+from node.venue_address import VenueAddress, parse_venue
 from protocol.abi import Abi, parse_type
 from protocol.contract import Contract
 from protocol.errors import InvalidError, MalformedError

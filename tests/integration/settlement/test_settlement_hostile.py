@@ -14,8 +14,8 @@ from chain_venue import ChainMarket
 from ledger_world import CLIENT, NOW, PROVIDERS, STRANGER, HandClock, make_session, voucher_of
 from rpc_door import Answer, RpcDoor, door_to
 
-from node.settlement.address import VenueAddress
 from node.settlement.evm import ChainSettings, EvmVenue
+from node.venue_address import VenueAddress
 from protocol.contract import Contract
 from protocol.errors import DishonestError, JoulemeshError, MalformedError, RuleError
 from protocol.ids import Address
