@@ -59,7 +59,7 @@ def test_calls_are_those_of_the_contract() -> None:
     assert open_call(SESSION) == abi.call("open", said)
     assert settle_call([(RECORD, pay)]) == abi.call("settle", [claim])
     assert release_call(RECORD, [word]) == abi.call(
-        "release", said, marks, [(1, 9, word.signature[:32], word.signature[32:])]
+        "release", said, marks, [(1 << 64 | 9, word.signature[:32], word.signature[32:])]
     )
     assert close_call(RECORD) == abi.call("close", said, marks)
 
@@ -125,9 +125,10 @@ def test_a_call_has_one_spelling() -> None:
 
 def test_marks_are_those_of_the_session() -> None:
     assert read_marks(SESSION, marks_of(RECORD)) == RECORD
-    for marks in ([], marks_of(RECORD)[:2], [5 << 64 | 4, 0, 0], [1 << 128, 0, 0]):
+    marks, over = marks_of(RECORD), bytes(7) + b"\x05" + bytes(7) + b"\x04"
+    for wrong in (b"", marks[:32], marks[:-1], marks + bytes(16), over + bytes(32)):
         with pytest.raises(MalformedError):
-            read_marks(SESSION, marks)
+            read_marks(SESSION, wrong)
 
 
 @given(st.binary(max_size=300), st.integers(0, 299), st.integers(0, 255))
