@@ -14,6 +14,7 @@ from node.events.buying import (
     Retrying,
     SessionOpened,
     Settled,
+    SignedTwice,
     VoucherSigned,
     WaitingForBusy,
 )
@@ -165,6 +166,7 @@ __all__ = [
     "Settled",
     "SettledForOthers",
     "SignalNotRead",
+    "SignedTwice",
     "SourceLied",
     "StandingBy",
     "Starting",
