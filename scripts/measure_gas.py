@@ -32,7 +32,7 @@ TARGETS = {
     "close after grace, 4 legs": 45_000,
 }
 MISSED = frozenset({"release, 4 discharges"})
-"""Targets that are not met: 55,500 of it are the transaction, its call data, four signatures, two slots and an event."""
+"""Targets that are not met: 55,500 of it are transaction, call data, four signatures, two slots and an event."""
 CLIENT = SigningKey(b"\x07" * 32)
 KEYS = [SigningKey((1_000 + number).to_bytes(32, "big")) for number in range(160)]
 CAP = 900_000

@@ -30,7 +30,19 @@ from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
 from node.app.shunned import address_of, shunned
 from node.app.stakes import stakes_by
-from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
+from node.app.venue import (
+    Moved,
+    Venue,
+    deposit,
+    of_entry,
+    open_venue,
+    require_log,
+    stake,
+    unbond,
+    unstake,
+    whole,
+    withdraw,
+)
 from node.config import ClientConfig
 from node.events import Events
 from node.file_limit import raise_file_limit
@@ -317,6 +329,8 @@ class Client:
         not exist yet. Raises LocalError.
         """
         verifier_key = self.ledger.verifier_key
+        for each in ("opened", "settled", "released"):
+            setattr(result, each, await whole(self.ledger, getattr(result, each)))
         return keep_bundle(make_bundle(result, manifest, verifier_key=verifier_key, key=self.key, text=text), file)
 
     def _keep_proof(self, result: JobResult) -> None:

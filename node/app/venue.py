@@ -40,6 +40,7 @@ __all__ = [
     "stake",
     "unbond",
     "unstake",
+    "whole",
     "withdraw",
 ]
 
@@ -131,6 +132,11 @@ def shown_venue(ledger: str) -> str:
 async def peers_of(venue: Venue) -> tuple[str, ...]:
     """Multiaddrs of the peers that a venue names to begin with; none for a contract. Raises UnreachableError."""
     return (await venue.info()).peers if isinstance(venue, LedgerClient) else await venue.peers()
+
+
+async def whole(venue: Venue, evidence: bytes | None) -> bytes | None:
+    """Evidence as a receipt keeps it: of a chain, with what shows that its block holds it."""
+    return evidence if evidence is None or isinstance(venue, LedgerClient) else await venue.whole(evidence)
 
 
 async def settling_patience_s(venue: Venue) -> float:

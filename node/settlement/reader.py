@@ -173,7 +173,9 @@ class ChainReader:
     async def proof(self, signed: bytes, block: int | bytes) -> ChainProof:
         """Evidence of a transaction that a block holds."""
         found = await self.block(block)
-        return ChainProof(transaction=signed, block=found.number, block_hash=found.hash, time=found.time)
+        return ChainProof(
+            transaction=signed, block=found.number, block_hash=found.hash, time=found.time, inclusion=None
+        )
 
     async def receipt(self, name: bytes) -> dict[str, Any] | None:
         """Of a transaction; None while no block holds it."""

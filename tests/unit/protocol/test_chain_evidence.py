@@ -38,7 +38,9 @@ RECORD = SessionRecord(SESSION, (1, 2, 0), (MILLION, 50, MILLION))
 def proof_of(data: bytes, key: SigningKey = CLIENT, **changes: object) -> ChainProof:
     values = {"chain_id": 8453, "nonce": 7, "tip": 1, "max_fee": 2, "gas": 99, "to": CONTRACT.address, "data": data}
     made = Transaction(**{**values, **changes})  # type: ignore[arg-type]
-    return ChainProof(transaction=made.signed(key), block=5, block_hash=b"\x05" * 32, time=1_800_000_000)
+    return ChainProof(
+        transaction=made.signed(key), block=5, block_hash=b"\x05" * 32, time=1_800_000_000, inclusion=None
+    )
 
 
 def test_a_contract_is_read_as_it_is_written() -> None:
@@ -137,7 +139,7 @@ def test_no_bytes_do_more_than_fail(noise: bytes, place: int, byte: int) -> None
     whole = bytearray(proof_of(release_call(RECORD, [discharge_of(CONTRACT.domain, SESSION, 1, 9)])).transaction)
     whole[place % len(whole)] = byte
     for data in (noise, bytes(whole)):
-        proof = ChainProof(transaction=data or b"\0", block=1, block_hash=bytes(32), time=1)
+        proof = ChainProof(transaction=data or b"\0", block=1, block_hash=bytes(32), time=1, inclusion=None)
         try:
             shown = check_chain_proof(proof, CONTRACT)
         except PeerError:
