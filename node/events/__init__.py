@@ -19,6 +19,7 @@ from node.events.buying import (
     WaitingForBusy,
 )
 from node.events.earning import (
+    BondTooSmall,
     JournalNotKept,
     PaidOut,
     PayoutFailed,
@@ -103,6 +104,7 @@ __all__ = [
     "BlocksKept",
     "BlocksMoving",
     "BlocksNotFetched",
+    "BondTooSmall",
     "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
