@@ -9,8 +9,8 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 /// @title The settlement rules of Joulemesh as a contract: one venue, one token, nobody in charge.
 /// @notice Clause numbers are those of docs/spec/settlement.md; docs/spec/contract.md says which hold here, and how.
 /// Money is counted in micro-units, a millionth of the token. What is held for sessions is not stored: a session is one
-/// slot with a hash of its marks, which whoever acts on it hands in again. A mark is what a leg has been paid, times 2^64,
-/// plus its ceiling. Nothing here can be changed, paused or upgraded.
+/// slot with a hash of its marks, which whoever acts on it hands in again. A mark is 16 bytes: what a leg was paid, and
+/// its ceiling. Nothing here can be changed, paused or upgraded.
 contract Settlement is EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20Metadata;
 
@@ -30,7 +30,7 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     /// @notice A voucher, the session that it is for, and that session's marks as they stand.
     struct Claim {
         Session session;
-        uint128[] marks;
+        bytes marks;
         uint64[] amounts;
         uint64 tokensIn;
         uint64 tokensOut;
@@ -39,9 +39,9 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         bytes32 vs;
     }
 
+    /// @notice `claim` is the leg's index, times 2^64, plus the amount.
     struct Discharge {
-        uint8 leg;
-        uint64 amount;
+        uint72 claim;
         bytes32 r;
         bytes32 vs;
     }
@@ -89,7 +89,7 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     event Withdrawn(address indexed account, address indexed to, uint64 amount);
     event Opened(bytes32 indexed session, address indexed client);
     /// @notice The marks of a session that stays open after a voucher or discharges.
-    event Marked(bytes32 indexed session, uint256[] marks);
+    event Marked(bytes32 indexed session, bytes marks);
     event Closed(bytes32 indexed session);
     event Staked(address indexed account, uint64 amount);
     event Unstaked(address indexed account, uint64 amount, uint40 unlockAt);
@@ -200,16 +200,16 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         if (count == 0 || count > MAX_LEGS) revert Mismatch();
         if (session.expiry <= block.timestamp || session.expiry > block.timestamp + MAX_SESSION) revert Expiry();
         if (sessions[id] != 0) revert Exists();
-        uint256[] memory marks = new uint256[](count);
+        bytes memory marks = new bytes(16 * count);
         uint256 caps = 0;
         for (uint256 i = 0; i < count; ++i) {
             uint64 cap = session.legs[i].cap;
-            marks[i] = cap;
+            _mark(marks, i, 0, cap);
             caps += cap;
         }
         _requirePositive(caps);
         _debit(session.client, caps);
-        sessions[id] = _hash(marks);
+        sessions[id] = keccak256(marks);
         emit Opened(id, session.client);
     }
 
@@ -222,7 +222,7 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     function _settle(Claim calldata claim) private {
         Session calldata session = claim.session;
         bytes32 id = _id(session);
-        uint256[] memory marks = _marks(session, id, claim.marks);
+        bytes memory marks = _marks(session, id, claim.marks);
         // (1) the client's word, an amount for each leg, none above its cap
         _requireSigner(_hashVoucher(claim, id), claim.r, claim.vs, session.client);
         // (3) each leg's amount rises on its own, up to its ceiling
@@ -233,25 +233,24 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         _store(id, marks, held);
     }
 
-    function _pay(Leg[] calldata legs, uint256[] memory marks, uint64[] calldata amounts)
+    function _pay(Leg[] calldata legs, bytes memory marks, uint64[] calldata amounts)
         private
         returns (bool risen, uint256 held)
     {
-        uint256 count = marks.length;
+        uint256 count = legs.length;
         if (amounts.length != count) revert Mismatch();
         for (uint256 i = 0; i < count; ++i) {
-            uint256 mark = marks[i];
             uint256 amount = amounts[i];
             if (amount > legs[i].cap) revert Cap();
             // what is held for a session its client once had: nothing here overflows
             unchecked {
-                (uint256 settled, uint256 ceiling) = (mark >> 64, uint64(mark));
+                (uint256 settled, uint256 ceiling) = _markOf(marks, i);
                 if (amount > ceiling) amount = ceiling;
                 if (amount > settled) {
                     risen = true;
                     _credit(legs[i].provider, amount - settled);
                     settled = amount;
-                    marks[i] = settled << 64 | ceiling;
+                    _mark(marks, i, settled, ceiling);
                 }
                 held += ceiling - settled;
             }
@@ -260,30 +259,30 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
 
     // L9: release
 
-    function release(Session calldata session, uint128[] calldata marks_, Discharge[] calldata discharges) external {
+    function release(Session calldata session, bytes calldata given, Discharge[] calldata discharges) external {
         bytes32 id = _id(session);
-        uint256[] memory marks = _marks(session, id, marks_);
+        bytes memory marks = _marks(session, id, given);
         Leg[] calldata legs = session.legs;
-        uint256 held = _held(marks);
-        uint256 freed = 0;
-        for (uint256 i = 0; i < discharges.length; ++i) {
-            if (freed == held) {
-                _requireKnown(session, CLOSED);
-                revert SessionClosed();
-            }
-            Discharge calldata discharge = discharges[i];
-            (uint256 leg, uint256 amount) = (discharge.leg, discharge.amount);
-            // (1) the leg's own word
-            if (leg >= legs.length) revert Mismatch();
-            _requireSigner(_hashDischarge(id, leg, amount), discharge.r, discharge.vs, legs[leg].provider);
-            // (2) it frees something, and nothing that is settled
-            uint256 mark = marks[leg];
-            unchecked {
-                (uint256 settled, uint256 ceiling) = (mark >> 64, uint64(mark));
+        (uint256 held, uint256 freed) = (_held(marks), 0);
+        uint256 form = _form(id);
+        (uint256 place, uint256 end) = _span(discharges);
+        // what is held for a session its client once had, and a place is one in calldata: nothing here overflows
+        unchecked {
+            for (; place != end; place += 96) {
+                if (freed == held) {
+                    _requireKnown(session, CLOSED);
+                    revert SessionClosed();
+                }
+                // (1) the leg's own word
+                (uint256 leg, uint256 amount) = _claim(place);
+                if (leg >= legs.length) revert Mismatch();
+                if (!_isDischarged(form, leg, amount, place, _provider(legs, leg))) revert BadSignature();
+                // (2) it frees something, and nothing that is settled
+                (uint256 settled, uint256 ceiling) = _markOf(marks, leg);
                 if (amount < settled) amount = settled;
                 if (amount >= ceiling) revert NothingFreed();
                 freed += ceiling - amount;
-                marks[leg] = settled << 64 | amount;
+                _mark(marks, leg, settled, amount);
             }
         }
         _requirePositive(freed);
@@ -291,11 +290,69 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         _store(id, marks, held - freed);
     }
 
+    /// @dev Where discharges stand in calldata. A loop that counts them would reckon each place several times.
+    function _span(Discharge[] calldata discharges) private pure returns (uint256 place, uint256 end) {
+        assembly ("memory-safe") {
+            place := discharges.offset
+            end := add(place, mul(discharges.length, 96))
+        }
+    }
+
+    function _claim(uint256 place) private pure returns (uint256 leg, uint256 amount) {
+        assembly ("memory-safe") {
+            amount := calldataload(place)
+            leg := shr(64, amount)
+            amount := and(amount, 0xffffffffffffffff)
+        }
+    }
+
+    /// @dev The word of calldata with a leg's provider, whoever asks having compared the leg with how many there are.
+    function _provider(Leg[] calldata legs, uint256 leg) private pure returns (uint256 provider) {
+        assembly ("memory-safe") {
+            provider := calldataload(add(legs.offset, shl(6, leg)))
+        }
+    }
+
+    /// @dev Memory for `_isDischarged`: the words of a discharge, those of its digest, those of its signature.
+    function _form(bytes32 id) private view returns (uint256 form) {
+        (bytes32 kind, bytes32 domain) = (DISCHARGE, _domainSeparatorV4());
+        assembly ("memory-safe") {
+            form := mload(64)
+            mstore(64, add(form, 352))
+            mstore(form, kind)
+            mstore(add(form, 32), id)
+            mstore(add(form, 128), shl(240, 0x1901))
+            mstore(add(form, 130), domain)
+        }
+    }
+
+    /// @dev Whether the discharge at this place is a provider's. Where nobody has signed it, the word that is compared
+    /// stays what it was, which is no provider at all.
+    function _isDischarged(uint256 form, uint256 leg, uint256 amount, uint256 place, uint256 provider)
+        private
+        view
+        returns (bool signed)
+    {
+        assembly ("memory-safe") {
+            mstore(add(form, 64), leg)
+            mstore(add(form, 96), amount)
+            mstore(add(form, 162), keccak256(form, 128))
+            mstore(add(form, 224), keccak256(add(form, 128), 66))
+            let vs := calldataload(add(place, 64))
+            mstore(add(form, 256), add(27, shr(255, vs)))
+            mstore(add(form, 288), calldataload(add(place, 32)))
+            mstore(add(form, 320), shr(1, shl(1, vs)))
+            mstore(0, not(provider))
+            pop(staticcall(gas(), 1, add(form, 224), 128, 0, 32))
+            signed := eq(mload(0), provider)
+        }
+    }
+
     // L10: close
 
-    function close(Session calldata session, uint128[] calldata marks_) external {
+    function close(Session calldata session, bytes calldata given) external {
         bytes32 id = _id(session);
-        uint256[] memory marks = _marks(session, id, marks_);
+        bytes memory marks = _marks(session, id, given);
         if (block.timestamp <= _end(session)) revert Early();
         // L19: its expiry is past, so that it cannot be opened again
         delete sessions[id];
@@ -421,46 +478,71 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     }
 
     /// @dev The marks of an open session, as they were handed in and are stored.
-    function _marks(Session calldata session, bytes32 id, uint128[] calldata given)
+    function _marks(Session calldata session, bytes32 id, bytes calldata given)
         private
         view
-        returns (uint256[] memory marks)
+        returns (bytes memory marks)
     {
         bytes32 slot = sessions[id];
-        uint256 count = given.length;
-        marks = new uint256[](count);
         assembly ("memory-safe") {
-            calldatacopy(add(marks, 32), given.offset, mul(count, 32))
+            marks := mload(64)
+            mstore(marks, given.length)
+            let end := add(add(marks, 32), given.length)
+            calldatacopy(add(marks, 32), given.offset, given.length)
+            // half a word may be left, which is nothing held
+            mstore(end, 0)
+            mstore(64, add(end, 32))
         }
-        if (_hash(marks) == slot) return marks;
+        if (keccak256(marks) == slot) return marks;
         _requireKnown(session, slot);
         if (slot == CLOSED) revert SessionClosed();
         revert Stale();
     }
 
-    function _held(uint256[] memory marks) private pure returns (uint256 held) {
-        unchecked {
-            for (uint256 i = 0; i < marks.length; ++i) held += uint64(marks[i]) - (marks[i] >> 64);
+    /// @dev A leg's mark. What asks has compared the leg with how many there are.
+    function _markOf(bytes memory marks, uint256 leg) private pure returns (uint256 settled, uint256 ceiling) {
+        assembly ("memory-safe") {
+            let mark := mload(add(add(marks, 16), shl(4, leg)))
+            settled := and(shr(64, mark), 0xffffffffffffffff)
+            ceiling := and(mark, 0xffffffffffffffff)
         }
     }
 
-    function _store(bytes32 id, uint256[] memory marks, uint256 held) private {
+    function _mark(bytes memory marks, uint256 leg, uint256 settled, uint256 ceiling) private pure {
+        assembly ("memory-safe") {
+            // a mark is the lower half of this word; the upper half is what stands before it
+            let at := add(add(marks, 16), shl(4, leg))
+            mstore(at, or(shl(128, shr(128, mload(at))), or(shl(64, settled), ceiling)))
+        }
+    }
+
+    function _held(bytes memory marks) private pure returns (uint256 held) {
+        assembly ("memory-safe") {
+            // two marks a word, four numbers added all at once: no sum passes what the client once had, below 2^63
+            let sums := 0
+            let end := add(marks, mload(marks))
+            for { let at := marks } lt(at, end) {} {
+                at := add(at, 32)
+                sums := add(sums, mload(at))
+            }
+            held := sub(
+                add(and(shr(128, sums), 0xffffffffffffffff), and(sums, 0xffffffffffffffff)),
+                add(shr(192, sums), and(shr(64, sums), 0xffffffffffffffff))
+            )
+        }
+    }
+
+    function _store(bytes32 id, bytes memory marks, uint256 held) private {
         if (held == 0) {
             sessions[id] = CLOSED;
             emit Closed(id);
         } else {
-            sessions[id] = _hash(marks);
+            sessions[id] = keccak256(marks);
             emit Marked(id, marks);
         }
     }
 
     // EIP-712 hashes
-
-    function _hash(uint256[] memory words) private pure returns (bytes32 hash) {
-        assembly ("memory-safe") {
-            hash := keccak256(add(words, 32), mul(mload(words), 32))
-        }
-    }
 
     function _hashAmounts(uint64[] calldata amounts) private pure returns (bytes32 hash) {
         assembly ("memory-safe") {
@@ -475,10 +557,9 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         return keccak256(abi.encode(VOUCHER, id, amounts, claim.tokensIn, claim.tokensOut, claim.receipts));
     }
 
-    function _id(Session calldata session) private pure returns (bytes32) {
+    function _id(Session calldata session) private pure returns (bytes32 hash) {
         Leg[] calldata legs = session.legs;
-        bytes32 leg = LEG;
-        bytes32 hash;
+        (bytes32 leg, bytes32 kind) = (LEG, SESSION);
         assembly ("memory-safe") {
             let at := mload(64)
             let end := add(at, mul(legs.length, 32))
@@ -490,8 +571,12 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
                 from := add(from, 64)
             }
             hash := keccak256(at, sub(end, at))
+            mstore(at, kind)
+            // client, expiry, terms, salt
+            calldatacopy(add(at, 32), session, 128)
+            mstore(add(at, 160), hash)
+            hash := keccak256(at, 192)
         }
-        return keccak256(abi.encode(SESSION, session.client, session.expiry, session.terms, session.salt, hash));
     }
 
     function _hashReceipt(Receipt calldata receipt) private pure returns (bytes32) {
@@ -526,18 +611,6 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
 
     function _hashCheckpoint(Checkpoint calldata checkpoint) private pure returns (bytes32) {
         return keccak256(abi.encode(CHECKPOINT, checkpoint.origin, checkpoint.size, checkpoint.root));
-    }
-
-    function _hashDischarge(bytes32 id, uint256 leg, uint256 amount) private pure returns (bytes32 hash) {
-        bytes32 kind = DISCHARGE;
-        assembly ("memory-safe") {
-            let at := mload(64)
-            mstore(at, kind)
-            mstore(add(at, 32), id)
-            mstore(add(at, 64), leg)
-            mstore(add(at, 96), amount)
-            hash := keccak256(at, 128)
-        }
     }
 
     function _requireSigner(bytes32 structHash, bytes32 r, bytes32 vs, address expected) private view {

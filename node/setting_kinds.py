@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
-from node.settlement.address import is_venue, parse_venue
+from node.venue_address import is_venue, parse_venue
 from protocol.codec import shape_of
 from protocol.errors import InvalidError
 from protocol.ids import Name, checksum_address, parse_address

@@ -147,8 +147,8 @@ class Verified:
     law: tuple[LegLaw, ...]
     """By leg: where it stands, and how far that is backed."""
     transactions: tuple[ShownCall, ...]
-    """On a chain. That it holds them, and did not refuse them, is taken on trust; empty for a ledger, whose log shows
-    that."""
+    """On a chain. That it has the blocks which are said to hold them is taken on trust, and without an inclusion that
+    they do; empty for a ledger, whose log shows that."""
     seed: bytes
     """32 bytes that nobody knew while the job was served, to draw spot checks by (docs/spec/audit.md, F10)."""
 
@@ -161,7 +161,7 @@ def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) ->
 
 def verify_bundle(bundle: Bundle) -> Verified:
     """Hold a bundle against itself. The caller still owes: that it trusts `bundle.verifier_key`, and, of a
-    contract, that the chain holds the transactions that it gets back.
+    contract, that the chain has the blocks of the transactions that it gets back.
 
     Raises:
         MalformedError, SignatureError, DishonestError, ExpiredError: the first thing that does not hold.

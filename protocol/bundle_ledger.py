@@ -15,6 +15,7 @@ from protocol.chain_evidence import ChainProof, ShownCall, check_chain_proof
 from protocol.checkpoint import Checkpoint
 from protocol.codec import decode
 from protocol.contract import Contract
+from protocol.cosignature import CosignerKey, cosigned_by
 from protocol.eip712 import Domain
 from protocol.errors import DishonestError, peers_fault
 from protocol.evidence import LogProof, check_log_proof
@@ -24,7 +25,7 @@ from protocol.offer import CLOCK_SKEW_S, Offer
 from protocol.operations import Action, Close, LogEntry, Open, Release, SessionEffect, Settle
 from protocol.settlement import ledger_domain
 
-__all__ = ["Entry", "Proven", "check_opening", "check_settlement", "domain_of", "read_evidence"]
+__all__ = ["Entry", "Proven", "check_opening", "check_settlement", "cosignatures", "domain_of", "read_evidence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Proven:
     proof_bytes: int
     """Size of all inclusion proofs together."""
     transactions: tuple[ShownCall, ...]
-    """On a chain, which has to be asked whether it holds them; empty for a ledger, whose log shows that."""
+    """On a chain, which has to be asked whether its blocks are those that hold them; empty for a ledger."""
     seed: bytes
     """32 bytes that nobody knew when the job was served: the root or the block that the settling entry came with."""
 
@@ -86,7 +87,20 @@ def _read_chain(evidence: Sequence[bytes], contract: Contract, session: Session)
         before, after = one.proof, other.proof
         _require(before.block <= after.block and before.time <= after.time, "the transactions are out of order")
     entries = tuple(Entry(each.proof.time, each.call.action, _call_effect(each, session)) for each in shown)
-    return Proven(entries, None, 0, tuple(shown), shown[1].proof.block_hash)
+    inclusions = [each.proof.inclusion for each in shown]
+    size = sum(sum(map(len, (*each.transactions, *each.receipts))) for each in inclusions if each is not None)
+    return Proven(entries, None, size, tuple(shown), shown[1].proof.block_hash)
+
+
+def cosignatures(evidence: Sequence[bytes | None], venue: str, witnesses: Sequence[CosignerKey]) -> tuple[int, ...]:
+    """By piece of evidence, how many witnesses have cosigned the checkpoint that it ends in; empty for a contract.
+
+    Raises MalformedError, SignatureError: it is none, or a witness's line is not its own.
+    """
+    if venue.startswith("evm:"):
+        return ()
+    notes = [decode(each, LogProof).checkpoint for each in evidence if each is not None]
+    return tuple(sum(cosigned_by(note, each) is not None for each in witnesses) for note in notes)
 
 
 def _call_effect(shown: ShownCall, session: Session) -> SessionEffect:

@@ -35,6 +35,7 @@ __all__ = [
     "read_call",
     "read_marks",
     "release_call",
+    "session_values",
     "settle_call",
 ]
 
@@ -42,15 +43,16 @@ _SESSION = "(address,uint40,bytes32,bytes32,(address,uint64)[])"
 _SIGNATURES = {
     "open": f"open({_SESSION})",
     "openFor": f"openFor({_SESSION},(bytes32,bytes32))",
-    "settle": f"settle(({_SESSION},uint128[],uint64[],uint64,uint64,bytes32,bytes32,bytes32)[])",
-    "release": f"release({_SESSION},uint128[],(uint8,uint64,bytes32,bytes32)[])",
-    "close": f"close({_SESSION},uint128[])",
+    "settle": f"settle(({_SESSION},bytes,uint64[],uint64,uint64,bytes32,bytes32,bytes32)[])",
+    "release": f"release({_SESSION},bytes,(uint72,bytes32,bytes32)[])",
+    "close": f"close({_SESSION},bytes)",
 }
 _TYPES = {name: types_of(signature) for name, signature in _SIGNATURES.items()}
 _SELECTORS = {keccak256(signature.encode())[:4]: name for name, signature in _SIGNATURES.items()}
 _BY_NAME = {name: selector for selector, name in _SELECTORS.items()}
 _WORD = 32
-_LOW = (1 << 64) - 1
+_MARK = 16
+_AMOUNT_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +72,26 @@ class ContractCall:
 # Marks (K3)
 
 
-def marks_of(record: SessionRecord) -> list[int]:
-    """One number for each leg: what it was paid, times 2^64, plus its ceiling."""
-    return [paid << 64 | ceiling for paid, ceiling in zip(record.settled, record.ceilings, strict=True)]
+def marks_of(record: SessionRecord) -> bytes:
+    """16 bytes for each leg: what it was paid, and its ceiling."""
+    pairs = zip(record.settled, record.ceilings, strict=True)
+    return b"".join((paid << _AMOUNT_BITS | ceiling).to_bytes(_MARK, "big") for paid, ceiling in pairs)
 
 
-def read_marks(session: Session, marks: Sequence[int]) -> SessionRecord:
+def read_marks(session: Session, marks: bytes) -> SessionRecord:
     """A session with these marks. Raises MalformedError where they are none of it."""
-    settled, ceilings = tuple(mark >> 64 for mark in marks), tuple(mark & _LOW for mark in marks)
-    known = len(marks) == len(session.legs) and all(mark >> 128 == 0 for mark in marks)
-    if not known or any(paid > ceiling for paid, ceiling in zip(settled, ceilings, strict=True)):
+    if len(marks) != _MARK * len(session.legs):
+        raise MalformedError("marks of another number of legs than the session has")
+    numbers = [int.from_bytes(marks[at : at + _MARK // 2], "big") for at in range(0, len(marks), _MARK // 2)]
+    settled, ceilings = tuple(numbers[::2]), tuple(numbers[1::2])
+    if any(paid > ceiling for paid, ceiling in zip(settled, ceilings, strict=True)):
         raise MalformedError("marks that no session like this has")
     return SessionRecord(session, settled, ceilings)
 
 
 def marks_hash(record: SessionRecord) -> bytes:
     """What the contract stores of a session that is open."""
-    return keccak256(b"".join(mark.to_bytes(_WORD, "big") for mark in marks_of(record)))
+    return keccak256(marks_of(record))
 
 
 def fresh(session: Session) -> SessionRecord:
@@ -99,7 +104,7 @@ def fresh(session: Session) -> SessionRecord:
 
 def open_call(session: Session) -> bytes:
     """The data of a transaction by which a session's client opens it."""
-    return _call("open", _session(session))
+    return _call("open", session_values(session))
 
 
 def settle_call(claims: Iterable[tuple[SessionRecord, SignedVoucher]]) -> bytes:
@@ -109,28 +114,33 @@ def settle_call(claims: Iterable[tuple[SessionRecord, SignedVoucher]]) -> bytes:
 
 def release_call(record: SessionRecord, discharges: Iterable[SignedDischarge]) -> bytes:
     """The data of one that shows the discharges of a session that stands so."""
-    words = [(each.discharge.leg, each.discharge.amount, *_split(each.signature)) for each in discharges]
-    return _call("release", _session(record.session), marks_of(record), words)
+    words = [(_claimed(each.discharge), *_split(each.signature)) for each in discharges]
+    return _call("release", session_values(record.session), marks_of(record), words)
 
 
 def close_call(record: SessionRecord) -> bytes:
     """The data of one that closes a session that stands so."""
-    return _call("close", _session(record.session), marks_of(record))
+    return _call("close", session_values(record.session), marks_of(record))
 
 
 def _call(name: str, *values: Any) -> bytes:
     return _BY_NAME[name] + encode_all(_TYPES[name], values)
 
 
-def _session(session: Session) -> tuple[Any, ...]:
+def session_values(session: Session) -> tuple[Any, ...]:
+    """A session as the contract's functions take it."""
     legs = [(leg.provider, leg.cap) for leg in session.legs]
     return session.client, session.expiry, session.terms, session.salt, legs
+
+
+def _claimed(discharge: Discharge) -> int:
+    return discharge.leg << _AMOUNT_BITS | discharge.amount
 
 
 def _claim(record: SessionRecord, pay: SignedVoucher) -> tuple[Any, ...]:
     voucher = pay.voucher
     counts = voucher.tokens_in, voucher.tokens_out, voucher.receipts
-    return _session(record.session), marks_of(record), voucher.amounts, *counts, *_split(pay.signature)
+    return session_values(record.session), marks_of(record), voucher.amounts, *counts, *_split(pay.signature)
 
 
 def _split(signature: bytes) -> tuple[bytes, bytes]:
@@ -185,11 +195,12 @@ def _read_settle(actor: Address, nonce: int, claims: Sequence[Any]) -> ContractC
     return ContractCall(Settle(actor=actor, nonce=nonce, vouchers=tuple(vouchers)), tuple(after.values()))
 
 
-def _read_release(actor: Address, nonce: int, said: Any, marks: Sequence[int], words: Sequence[Any]) -> ContractCall:
+def _read_release(actor: Address, nonce: int, said: Any, marks: bytes, words: Sequence[Any]) -> ContractCall:
     before = read_marks(_read_session(said), marks)
     identity, ceilings = session_id(before.session), list(before.ceilings)
     discharges = []
-    for leg, amount, r, vs in words:
+    for claimed, r, vs in words:
+        leg, amount = claimed >> _AMOUNT_BITS, claimed & ((1 << _AMOUNT_BITS) - 1)
         discharge = Discharge(session=identity, leg=leg, amount=amount)
         discharges.append(SignedDischarge(discharge=discharge, signature=r + vs))
         if leg >= len(ceilings):
@@ -199,7 +210,7 @@ def _read_release(actor: Address, nonce: int, said: Any, marks: Sequence[int], w
     return ContractCall(Release(actor=actor, nonce=nonce, discharges=tuple(discharges)), (after,))
 
 
-def _read_close(actor: Address, nonce: int, said: Any, marks: Sequence[int]) -> ContractCall:
+def _read_close(actor: Address, nonce: int, said: Any, marks: bytes) -> ContractCall:
     before = read_marks(_read_session(said), marks)
     after = SessionRecord(before.session, before.settled, before.settled)
     return ContractCall(Close(actor=actor, nonce=nonce, session=session_id(before.session)), (after,))

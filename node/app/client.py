@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from node.app.accusing import keep_double
 from node.app.another_try import look_again, plan_again, worth_another_try
 from node.app.busy import BusyNodes
 from node.app.clock import clock
@@ -29,7 +30,19 @@ from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
 from node.app.shunned import address_of, shunned
 from node.app.stakes import stakes_by
-from node.app.venue import Moved, Venue, deposit, of_entry, open_venue, require_log, stake, unbond, unstake, withdraw
+from node.app.venue import (
+    Moved,
+    Venue,
+    deposit,
+    of_entry,
+    open_venue,
+    require_log,
+    stake,
+    unbond,
+    unstake,
+    whole,
+    withdraw,
+)
 from node.config import ClientConfig
 from node.events import Events
 from node.file_limit import raise_file_limit
@@ -297,7 +310,7 @@ class Client:
         )
         with suppress(LocalError, OSError):  # it is kept for comfort
             self._names.remember(plan.manifest.name, plan.manifest.root)
-        return Execution(plan, JobClient(side), self._elsewhere, self._events)
+        return Execution(plan, JobClient(side), self._elsewhere, self._events, self._keep_proof)
 
     def places(self, result: JobResult) -> list[str]:
         """Where the venue's books have what was done for a session: its opening, settlement and release."""
@@ -316,7 +329,13 @@ class Client:
         not exist yet. Raises LocalError.
         """
         verifier_key = self.ledger.verifier_key
+        for each in ("opened", "settled", "released"):
+            setattr(result, each, await whole(self.ledger, getattr(result, each)))
         return keep_bundle(make_bundle(result, manifest, verifier_key=verifier_key, key=self.key, text=text), file)
+
+    def _keep_proof(self, result: JobResult) -> None:
+        venue, folder = self.ledger.verifier_key, self.config.data_dir / "proofs"
+        keep_double(result, venue=venue, folder=folder, events=self._events)
 
     async def _elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | None:
         """Another plan for what is left of a job that a provider failed; None where there is none."""

@@ -34,7 +34,14 @@ class Execution:
     caller that is cancelled sees its cancellation again once the money is where it belongs, and finds `results` filled.
     """
 
-    def __init__(self, plan: JobPlan, jobs: JobClient, elsewhere: Elsewhere, events: Events) -> None:
+    def __init__(
+        self,
+        plan: JobPlan,
+        jobs: JobClient,
+        elsewhere: Elsewhere,
+        events: Events,
+        ended: Callable[[JobResult], None] = lambda _: None,
+    ) -> None:
         self.plan = plan
         """The one that is carried out now, or was last."""
         self.results: list[JobResult] = []
@@ -42,6 +49,7 @@ class Execution:
         self._jobs = jobs
         self._elsewhere = elsewhere
         self._events = events
+        self._ended = ended
         self._asked = len(plan.request.prompt)
         self._stream = self._run()
 
@@ -78,10 +86,14 @@ class Execution:
 
     async def _run(self) -> AsyncGenerator[int]:
         while True:
-            async with self._jobs.start(self.plan.deal) as job:
-                self.results.append(job.result)
-                async for token in job:
-                    yield token
+            job = self._jobs.start(self.plan.deal)
+            try:
+                async with job:
+                    self.results.append(job.result)
+                    async for token in job:
+                        yield token
+            finally:
+                self._ended(job.result)
             reason = job.result.error
             if reason is None or len(self.results) == ATTEMPTS or self._risked_micro > self._most_risked_micro:
                 return

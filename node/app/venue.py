@@ -16,9 +16,9 @@ from node.app.witnessed import witnessed_of
 from node.config import ClientConfig, NodeConfig
 from node.ledger import LedgerClient, Proven
 from node.ledger_address import remembered_at
-from node.settlement.address import is_venue, parse_venue, shown_url
 from node.settlement.evm import ChainSettings, EvmVenue
 from node.settlement.evm import Moved as ChainMoved
+from node.venue_address import is_venue, parse_venue, shown_url
 from protocol.errors import ConfigurationError
 from protocol.operations import Withdraw
 from protocol.settlement import Account, account_of
@@ -40,6 +40,7 @@ __all__ = [
     "stake",
     "unbond",
     "unstake",
+    "whole",
     "withdraw",
 ]
 
@@ -131,6 +132,11 @@ def shown_venue(ledger: str) -> str:
 async def peers_of(venue: Venue) -> tuple[str, ...]:
     """Multiaddrs of the peers that a venue names to begin with; none for a contract. Raises UnreachableError."""
     return (await venue.info()).peers if isinstance(venue, LedgerClient) else await venue.peers()
+
+
+async def whole(venue: Venue, evidence: bytes | None) -> bytes | None:
+    """Evidence as a receipt keeps it: of a chain, with what shows that its block holds it."""
+    return evidence if evidence is None or isinstance(venue, LedgerClient) else await venue.whole(evidence)
 
 
 async def settling_patience_s(venue: Venue) -> float:

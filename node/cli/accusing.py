@@ -1,4 +1,4 @@
-"""`joule ledger accuse`: have an operator's stake for two checkpoints that contradict each other."""
+"""`joule ledger accuse`: have the stake of who has signed two things that contradict each other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from node.cli.options import configured, examples, json_option, passphrase_optio
 from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from protocol.errors import ConfigurationError
 from protocol.ids import checksum_address
 
 if TYPE_CHECKING:
-    from node.ledger import Proven
+    from node.app.accusing import Conviction
+    from protocol.double_receipt import DoubleReceipt
     from protocol.fork import ForkProof
-    from protocol.ids import Address
     from protocol.signing import SigningKey
 
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 class Convicted:
     """What a penalty has moved."""
 
-    entry: int
-    """The ledger entry that says so."""
+    entry: str
+    """The ledger entry, or the transaction, that says so."""
     accused: bytes
     """Who has lost all that it had at stake."""
     reward: int
@@ -37,44 +36,38 @@ class Convicted:
     """Micro-units that nobody has any more."""
 
 
-@click.command(epilog=examples("joule ledger accuse ledger.fork.json"))
+@click.command(
+    epilog=examples(
+        "joule ledger accuse ledger.fork.json", "joule ledger accuse 5f0c27a1b3d49e68-leg1-window4.double.json"
+    )
+)
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @configured(ClientConfig, only=ACCOUNT)
 @passphrase_option
 @json_option
 def accuse(config: ClientConfig, file: Path, passphrase_file: Path | None, as_json: bool) -> int:
-    """Convict a ledger's operator, on that ledger, by a proof that it has signed two histories.
+    """Convict who has signed two things that contradict each other, where it has money at stake.
 
-    FILE is what a node or a client has kept, and the two checkpoints in it have one size and the operator's own
-    signature. Half of the stake is yours, the rest nobody's.
+    FILE is what a client has kept of a leg that signed two receipts for one window, for a ledger or a contract; or what
+    it or a node has kept of a ledger's operator that signed two histories, where the two checkpoints have one size and
+    the operator's own signature. Half of the stake is yours, the rest nobody's.
     """
-    from node.ledger.forks import read_fork
+    from node.app.accusing import read_proof
 
-    proof = read_fork(file)
+    proof = read_proof(file)
     key = unlocked(config, passphrase_file)
-    (entry, accused, reward), status = run_job(_accuse(config, key, proof))
-    burned = entry.entry.burned
+    done, status = run_job(_accuse(config, key, proof))
     if as_json:
-        print_json(Convicted(entry=entry.index, accused=accused, reward=reward, burned=burned))
+        print_json(Convicted(entry=done.place, accused=done.accused, reward=done.reward, burned=done.burned))
     else:
-        said = f"{checksum_address(accused)} has lost its stake: ${money(reward)} to you, ${money(burned)} to nobody"
-        click.echo(f"{said} (ledger entry {entry.index})")
+        said = f"{checksum_address(done.accused)} has lost its stake"
+        click.echo(f"{said}: ${money(done.reward)} to you, ${money(done.burned)} to nobody (entry {done.place})")
     return status
 
 
-async def _accuse(config: ClientConfig, key: SigningKey, proof: ForkProof) -> tuple[Proven, Address, int]:
+async def _accuse(config: ClientConfig, key: SigningKey, proof: ForkProof | DoubleReceipt) -> Conviction:
+    from node.app.accusing import accuse as bring
     from node.app.client import open_client
-    from protocol.accusing import accuse_operator_of
-    from protocol.checkpoint import Operator
 
     async with open_client(config, key, tell(config, err=True)) as client:
-        log = client.log("accusing an operator")
-        rules = await log.connect()
-        if proof.verifier_key != rules.verifier_key:
-            raise ConfigurationError(
-                "the proof is against another ledger", hint=f"name it with --ledger: its key is {proof.verifier_key}"
-            )
-        action = accuse_operator_of(proof, Operator(log.domain, rules.operator))
-        staked = await client.balance(rules.operator)
-        entry = await log.submit(action, key)
-        return entry, rules.operator, (staked.bond + staked.unbonding) // 2
+        return await bring(client, proof)

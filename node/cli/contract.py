@@ -17,9 +17,9 @@ from protocol.errors import ConfigurationError, InvalidError
 from protocol.ids import Address, checksum_address, parse_address
 
 if TYPE_CHECKING:
-    from node.settlement.address import VenueAddress
     from node.settlement.deployment import ContractFacts
     from node.settlement.rpc import ChainRpc
+    from node.venue_address import VenueAddress
 
 T = TypeVar("T")
 DAY_S = 86_400
@@ -30,7 +30,7 @@ def _parse_token(_ctx: click.Context, _parameter: click.Parameter, text: str) ->
 
 
 def _parse_venue(_ctx: click.Context, _parameter: click.Parameter, text: str) -> VenueAddress:
-    from node.settlement.address import parse_venue
+    from node.venue_address import parse_venue
 
     return _read(parse_venue, text)
 
@@ -116,8 +116,8 @@ def deploy(
 ) -> None:
     """Put a settlement contract on a chain. Your key pays the gas; nothing about it can be changed later."""
     from node.settlement import deployment
-    from node.settlement.address import VenueAddress
     from node.settlement.sending import sender_for
+    from node.venue_address import VenueAddress
 
     key = unlocked(config, passphrase_file)
 

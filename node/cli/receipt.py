@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from node.cli.output import money, print_facts, print_json, print_table
 from node.cli.receipt_facts import Claims, Proven, claims, proven
 from node.config import ClientConfig
 from node.json_values import plain
-from protocol.errors import ConfigurationError, DishonestError
+from protocol.errors import ConfigurationError, DishonestError, UnwitnessedError
 
 if TYPE_CHECKING:
     from protocol.bundle import Bundle, Verified
@@ -33,22 +34,34 @@ def receipt() -> None:
         "joule receipt verify story.json",
         "joule receipt verify story.json --verifier-key VKEY",
         "joule receipt verify story.json --rpc http://127.0.0.1:8545",
+        "joule receipt verify story.json --min-witnesses 2 --witnesses VKEY --witnesses VKEY",
     )
 )
 @file_argument
+@configured(ClientConfig, only=("witnesses", "min_witnesses"))
 @click.option(
     "--verifier-key",
     metavar="VKEY",
     help="The ledger's key as you know it, or evm:CHAIN_ID:CONTRACT; the receipt must be from it.",
 )
 @click.option("--rpc", metavar="URL", help="Of a contract: ask this node of its chain for the transactions, too.")
+@click.option(
+    "--block",
+    "blocks",
+    metavar="HASH",
+    multiple=True,
+    help="Of a contract: the hash of a block that you know to be the chain's; once for each block.",
+)
 @json_option
-def verify(file: Path, verifier_key: str | None, rpc: str | None, as_json: bool) -> None:
+def verify(
+    config: ClientConfig, file: Path, verifier_key: str | None, rpc: str | None, blocks: tuple[str, ...], as_json: bool
+) -> None:
     """Verify a receipt without asking anyone: signatures, commitments, payment and its place in the ledger.
 
     It proves what the ledger with the named key took down. That this is the ledger you mean, --verifier-key makes sure.
-    A receipt from a contract holds signed transactions. That the chain holds them only a node of it can say: without
-    --rpc that is taken on trust.
+    Where settings or flags ask for witnesses, so many of them must have cosigned the log in which the session opened.
+    A receipt from a contract holds signed transactions, with proofs that their blocks hold them. That these blocks are
+    the chain's only a node of it can say, or who knows their hashes: without --rpc or --block that is taken on trust.
     """
     from protocol.bundle import verify_bundle
 
@@ -57,7 +70,8 @@ def verify(file: Path, verifier_key: str | None, rpc: str | None, as_json: bool)
         raise DishonestError(f"the receipt is from another ledger: {bundle.verifier_key}", code="other-ledger")
     verified = verify_bundle(bundle)
     confirmations = None if rpc is None else _confirmed(rpc, bundle, verified)
-    claimed, proved = claims(bundle), proven(verified, confirmations)
+    known, witnesses = _known(blocks, verified), _witnessed(config, bundle)
+    claimed, proved = claims(bundle), proven(verified, confirmations, blocks_known=known, witnesses=witnesses)
     if as_json:
         print_json({**plain(claimed), **plain(proved)})
         return
@@ -72,7 +86,7 @@ def verify(file: Path, verifier_key: str | None, rpc: str | None, as_json: bool)
             **_law(proved),
             "refunded": f"${money(verified.refunded)}"
             + (f", ${money(verified.held)} still held" if verified.held else ""),
-            **_place(bundle.verifier_key, verified, confirmations),
+            **_place(bundle.verifier_key, verified, proved),
         }
     )
 
@@ -123,16 +137,63 @@ def _confirmed(rpc: str, bundle: Bundle, verified: Verified) -> int:
     return asyncio.run(confirm(rpc, Contract.parse(bundle.verifier_key), verified.transactions))
 
 
-def _place(venue: str, verified: Verified, confirmations: int | None) -> dict[str, str]:
+def _known(said: Sequence[str], verified: Verified) -> bool:
+    """Whether all transactions are proven to be in blocks that were named. Raises DishonestError where one is not."""
+    if not said:
+        return False
+    try:
+        known = {bytes.fromhex(each.removeprefix("0x")) for each in said}
+    except ValueError:
+        raise ConfigurationError("--block: that is no hash", hint="give 64 hexadecimal digits") from None
+    if not verified.transactions:
+        raise ConfigurationError("--block: the receipt is from a ledger, which has no blocks", hint="leave it out")
+    for each in verified.transactions:
+        if each.proof.inclusion is None:
+            raise DishonestError(
+                f"the receipt does not prove that block {each.proof.block} holds its transaction",
+                hint="ask a node of the chain instead: --rpc URL",
+            )
+        if each.proof.block_hash not in known:
+            raise DishonestError(f"block {each.proof.block}, 0x{each.proof.block_hash.hex()}, is none that you know")
+    return True
+
+
+def _witnessed(config: ClientConfig, bundle: Bundle) -> tuple[int, ...]:
+    """How many of the witnesses that settings name have cosigned each piece of evidence. Raises UnwitnessedError."""
+    from node.app.witnessed import witnessed_of
+    from protocol.bundle_ledger import cosignatures
+
+    policy, evidence = witnessed_of(config).policy, (bundle.opened, bundle.settled, bundle.released)
+    counts = cosignatures(evidence, bundle.verifier_key, policy.witnesses)
+    if counts and counts[0] < policy.least:
+        raise UnwitnessedError(
+            f"{counts[0]} of the witnesses that you name have cosigned the log in which the session opened, "
+            f"{policy.least} are asked for"
+        )
+    return counts
+
+
+def _place(venue: str, verified: Verified, proved: Proven) -> dict[str, str]:
     """Where the venue's books have it, and what of that is proven."""
     if verified.checkpoint is not None:
-        ledger = f"{venue}, {verified.checkpoint.size} entries"
-        return {"ledger": ledger, "proof": f"{verified.proof_bytes} bytes of inclusion proofs"}
+        facts = {"ledger": f"{venue}, {verified.checkpoint.size} entries"}
+        if any(proved.witnesses):
+            facts["witnesses"] = f"{proved.witnesses[0]} of those named cosigned its opening"
+        return {**facts, "proof": f"{verified.proof_bytes} bytes of inclusion proofs"}
     held = [f"block {each.proof.block}: 0x{each.transaction.hex()}" for each in verified.transactions]
     facts = {"contract": venue, "transactions": "  ".join(held)}
-    if confirmations is not None:
-        return {**facts, "chain": f"holds them, by the node that was asked, under {confirmations} more blocks"}
-    trust = "that the chain holds these transactions and did not refuse them; a node of it knows: --rpc URL"
+    included = all(each.included for each in proved.transactions)
+    if included:
+        facts["proof"] = f"these blocks hold them and did not refuse them ({verified.proof_bytes} bytes of trie proofs)"
+    if proved.confirmations is not None:
+        return {**facts, "chain": f"holds them, by the node that was asked, under {proved.confirmations} more blocks"}
+    if proved.blocks_known:
+        return {**facts, "chain": "the blocks are those that you named"}
+    if not included:
+        trust = "that the chain holds these transactions and did not refuse them; a node of it knows: --rpc URL"
+        return {**facts, "on trust": trust}
+    hashes = "  ".join(dict.fromkeys(f"0x{each.block_hash.hex()}" for each in proved.transactions))
+    trust = f"that these blocks are the chain's: {hashes}; --block HASH if you know them, --rpc URL asks a node"
     return {**facts, "on trust": trust}
 
 

@@ -133,6 +133,8 @@ class ClaimedTransaction:
     """Of that block."""
     time: int
     """Of that block, Unix seconds."""
+    included: bool
+    """Whether the receipt proves that the block with this hash holds it, and has not refused it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +174,12 @@ class Proven:
     transactions: tuple[ClaimedTransaction, ...]
     """Of a contract: what the receipt says that the chain holds; empty for a ledger."""
     confirmations: int | None
-    """Blocks on top of the last of these, by a node of the chain that was asked; null where they are taken on trust,
-    and for a ledger."""
+    """Blocks on top of the last of these, by a node of the chain that was asked; null where none was, and for a
+    ledger."""
+    blocks_known: bool
+    """Whether all these are proven to be in blocks whose hashes were given."""
+    witnesses: tuple[int, ...]
+    """By piece of evidence, the opening first: how many of the witnesses that were named cosigned its checkpoint."""
 
 
 def claims(bundle: Bundle) -> Claims:
@@ -215,7 +221,13 @@ def _reroute(sealed: bytes) -> ClaimedReroute:
     return ClaimedReroute(position=reroute.position, route=route)
 
 
-def proven(verified: Verified, confirmations: int | None = None) -> Proven:
+def proven(
+    verified: Verified,
+    confirmations: int | None = None,
+    *,
+    blocks_known: bool = False,
+    witnesses: tuple[int, ...] = (),
+) -> Proven:
     """What `verify_bundle` has established."""
     return Proven(
         verified=True,
@@ -238,6 +250,8 @@ def proven(verified: Verified, confirmations: int | None = None) -> Proven:
         clients_word=tuple(_clients_word(verified)),
         transactions=tuple(map(_transaction, verified.transactions)),
         confirmations=confirmations,
+        blocks_known=blocks_known,
+        witnesses=witnesses,
     )
 
 
@@ -249,6 +263,7 @@ def _transaction(shown: ShownCall) -> ClaimedTransaction:
         block=shown.proof.block,
         block_hash=shown.proof.block_hash,
         time=shown.proof.time,
+        included=shown.proof.inclusion is not None,
     )
 
 

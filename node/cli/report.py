@@ -190,7 +190,9 @@ def _proof(report: JobReport, more: Sequence[str]) -> Padding:
     if report.log_size is not None:
         size = f" (inclusion proofs: {report.proof_bytes} bytes, in a log of {report.log_size} entries)"
     elif report.verified:
-        size = " (that the chain holds its transactions is taken on trust)"
+        shown = f"trie proofs: {report.proof_bytes} bytes; " if report.proof_bytes else ""
+        what = "their blocks are the chain's" if report.proof_bytes else "the chain holds its transactions"
+        size = f" ({shown}that {what} is taken on trust)"
     lines = [f"receipt verified offline: {verified}{size}"]
     if report.receipt_file is not None:
         lines.append(f"receipt kept in {report.receipt_file}")

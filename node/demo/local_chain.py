@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Self
 from node.demo.forked import fork, stand_apart
 from node.keystore import generate
 from node.settlement import deployment
-from node.settlement.address import VenueAddress
 from node.settlement.rpc import ChainRpc, data_of
 from node.settlement.sending import Sender, sender_for
+from node.venue_address import VenueAddress
 from protocol.abi import Abi
 from protocol.errors import LocalError, UnreachableError
 

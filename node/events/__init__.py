@@ -14,10 +14,12 @@ from node.events.buying import (
     Retrying,
     SessionOpened,
     Settled,
+    SignedTwice,
     VoucherSigned,
     WaitingForBusy,
 )
 from node.events.earning import (
+    BondTooSmall,
     JournalNotKept,
     PaidOut,
     PayoutFailed,
@@ -103,6 +105,7 @@ __all__ = [
     "BlocksKept",
     "BlocksMoving",
     "BlocksNotFetched",
+    "BondTooSmall",
     "CheckpointCosigned",
     "CheckpointNotCompared",
     "ClockAhead",
@@ -167,6 +170,7 @@ __all__ = [
     "Settled",
     "SettledForOthers",
     "SignalNotRead",
+    "SignedTwice",
     "SourceLied",
     "StandingBy",
     "Starting",

@@ -16,6 +16,7 @@ __all__ = [
     "Retrying",
     "SessionOpened",
     "Settled",
+    "SignedTwice",
     "VoucherSigned",
     "WaitingForBusy",
 ]
@@ -130,6 +131,25 @@ class Settled(Event):
 
     def sentence(self) -> str:
         return f"settled {dollars(self.amount_micro)} (session {short(self.session)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedTwice(Event):
+    """A leg has signed two receipts for one window that say different things: its stake can be had for that."""
+
+    name: ClassVar[str] = "signed twice"
+    level: ClassVar[Level] = Level.ERROR
+    session: bytes
+    """Its id on the ledger, 32 bytes."""
+    provider: str
+    """Address of who has signed both."""
+    leg: int
+    proof: str
+    """The file that proves it to anybody; empty where it could not be written."""
+
+    def sentence(self) -> str:
+        kept = f"`joule ledger accuse {self.proof}` has its stake" if self.proof else "the proof could not be kept"
+        return f"LEG {self.leg} HAS SIGNED TWO RECEIPTS FOR ONE WINDOW: {self.provider}; {kept}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from node.events.base import Event, Level, dollars, short
 
 __all__ = [
+    "BondTooSmall",
     "JournalNotKept",
     "PaidOut",
     "PayoutFailed",
@@ -16,6 +17,24 @@ __all__ = [
     "Watching",
     "WatchtowerReady",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BondTooSmall(Event):
+    """The ledger bounds what a node is paid by what it has at stake, and more than that is promised."""
+
+    name: ClassVar[str] = "bond too small"
+    level: ClassVar[Level] = Level.WARNING
+    promised_micro: int
+    """Micro-units of vouchers that are not settled yet."""
+    bond_micro: int
+    """Micro-units that the node has at stake."""
+    multiple: int
+    """The ledger pays so many times that within one wait of stakes."""
+
+    def sentence(self) -> str:
+        most = f"at most {dollars(self.multiple * self.bond_micro)}, {self.multiple} times what is at stake"
+        return f"{dollars(self.promised_micro)} are promised, and the ledger pays {most}; `joule stake` adds to it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

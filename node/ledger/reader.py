@@ -130,7 +130,7 @@ class LedgerReader:
         if time.monotonic() - self._asked > _RULES_S:
             await self._introduce()
         rules = (await self.connect()).at(max(self._log.time, int(time.time())))
-        return VenueRules(grace_s=rules.grace_s, fee=rules.fee)
+        return VenueRules(grace_s=rules.grace_s, fee=rules.fee, bond_multiple=rules.bond_multiple)
 
     async def info(self) -> LedgerInfo:
         """Who runs the ledger, under which rules, and the multiaddrs of its peers."""

@@ -31,6 +31,8 @@ class VenueRules:
     gas: int = 0
     """Micro-units that it costs beside, roughly, in a coin that no account of the venue holds; 0 where nobody weighs
     it."""
+    bond_multiple: int = 0
+    """What vouchers pay a provider within one wait of stakes is at most so many times its bond; 0 for no bound."""
 
     @property
     def cost(self) -> int:

@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from node.settlement.address import shown_url
 from node.settlement.contract import settlement_contract
 from node.settlement.rpc import ChainRpc, data_of
 from node.settlement.sending import Sender
+from node.venue_address import shown_url
 from protocol.contract import Contract
 from protocol.errors import DishonestError, MalformedError
 from protocol.ids import Address, keccak256

@@ -1,6 +1,6 @@
 """A settlement contract on an EVM chain, as nodes and clients use a venue: `ports.Settlement` and `ports.Withdrawals`.
 
-Reading order: address, rpc, reader (what the chain says), kept (what is on disk), sessions, viewing, gas, sending,
+Reading order: rpc, reader (what the chain says), kept (what is on disk), sessions, viewing, gas, sending,
 token, this. An operation is done when its block has enough others on top of it (`confirmations`). docs/adr/0030 says
 what is proven, and what a chain's node is believed in.
 """
@@ -8,20 +8,22 @@ what is proven, and what a chain's node is believed in.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from node.ports import Clock, Taken
-from node.settlement.address import VenueAddress
 from node.settlement.contract import settlement_contract
 from node.settlement.sending import Done, Sender
 from node.settlement.token import allowance_of, approval, require_tokens
 from node.settlement.viewing import ChainSettings, EvmView, named
+from node.venue_address import VenueAddress
+from protocol.checkpoint import SignedCheckpoint
 from protocol.codec import encode
-from protocol.contract_calls import close_call, open_call, release_call, settle_call
+from protocol.contract_calls import close_call, open_call, release_call, session_values, settle_call
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, RuleError
 from protocol.ids import Address, parse_address
-from protocol.messages import Session, SignedDischarge, SignedVoucher
+from protocol.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
+from protocol.operations import Equivocation, Slash
 from protocol.settlement import Account, SessionRecord
 from protocol.signing import SigningKey
 
@@ -151,6 +153,16 @@ class EvmVenue(EvmView):
         """Free what has left the stake."""
         return await self._moved("unbond", key)
 
+    async def slash(self, session: Session, proof: Slash, key: SigningKey) -> Moved:
+        """Have a leg's stake for two receipts that contradict each other; half of it is this key's."""
+        said = (_as_call(proof.first), _split(proof.first), _as_call(proof.second), _split(proof.second))
+        return await self._moved("slash", key, session_values(session), *said)
+
+    async def equivocation(self, proof: Equivocation, key: SigningKey) -> Moved:
+        """Have the stake of who has signed two checkpoints of one size for this contract."""
+        said = (_as_call(proof.first), _split(proof.first), _as_call(proof.second), _split(proof.second))
+        return await self._moved("equivocation", key, *said)
+
     async def _moved(self, name: str, key: SigningKey, *values: object) -> Moved:
         done = await self._act(name, key, name, *values)
         block = await self._reader.block(done.block)
@@ -192,6 +204,17 @@ class EvmVenue(EvmView):
         if signed is None:
             raise MalformedError(f"the chain's node does not show the transaction that did {what}")
         return encode(await self._reader.proof(signed, done.block))
+
+
+def _as_call(signed: SignedReceipt | SignedCheckpoint) -> tuple[object, ...]:
+    """What was signed, as the contract takes it: its fields, in the order in which they are signed."""
+    said = signed.receipt if isinstance(signed, SignedReceipt) else signed.checkpoint
+    values = (getattr(said, each.name) for each in fields(said))
+    return tuple(str(value) if isinstance(value, str) else value for value in values)
+
+
+def _split(signed: SignedReceipt | SignedCheckpoint) -> tuple[bytes, bytes]:
+    return signed.signature[:32], signed.signature[32:]
 
 
 def _address_of(text: str) -> Address:

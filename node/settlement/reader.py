@@ -46,7 +46,7 @@ class SessionEvent:
     """What the contract said of a session in a transaction."""
 
     name: str
-    marks: tuple[int, ...]
+    marks: bytes
     """With ``Marked``."""
     transaction: bytes
     """Its hash."""
@@ -155,7 +155,7 @@ class ChainReader:
         if known is None or not here or topics[1] != session or known[0] not in _EVENTS:
             raise MalformedError("the chain's node answers with other events than were asked for")
         name, values = known
-        marks = tuple(values[1]) if name == "Marked" else ()
+        marks = values[1] if name == "Marked" else b""
         return (block, place), SessionEvent(name, marks, data_of(body.get("transactionHash"), length=32), block)
 
     # Transactions
@@ -173,7 +173,9 @@ class ChainReader:
     async def proof(self, signed: bytes, block: int | bytes) -> ChainProof:
         """Evidence of a transaction that a block holds."""
         found = await self.block(block)
-        return ChainProof(transaction=signed, block=found.number, block_hash=found.hash, time=found.time)
+        return ChainProof(
+            transaction=signed, block=found.number, block_hash=found.hash, time=found.time, inclusion=None
+        )
 
     async def receipt(self, name: bytes) -> dict[str, Any] | None:
         """Of a transaction; None while no block holds it."""

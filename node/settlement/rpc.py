@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from node.settlement.address import shown_url
 from node.settlement.contract import ERRORS, settlement_contract
+from node.venue_address import shown_url
 from protocol.errors import FundsError, MalformedError, RuleError, UnreachableError
 from protocol.strict_json import require_shallow
 

@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from node.ports import Clock, Taken, VenueRules
-from node.settlement.address import VenueAddress, shown_url
 from node.settlement.deployment import ContractFacts, verify
 from node.settlement.gas import Gas
+from node.settlement.inclusion import with_inclusion
 from node.settlement.kept import ChainFile
 from node.settlement.reader import ChainReader
 from node.settlement.rpc import ChainRpc
 from node.settlement.sessions import Sessions
+from node.venue_address import VenueAddress, shown_url
 from protocol.chain_evidence import ChainProof, check_opening_call
 from protocol.codec import decode, encode
 from protocol.eip712 import Domain
@@ -226,6 +227,10 @@ class EvmView:
         if found is None or found[1] is None:
             raise RefusedError("no such session on this contract", code="unknown-session")
         return encode(found[1].proof)
+
+    async def whole(self, evidence: bytes) -> bytes:
+        """Evidence that this venue has given, with what shows that its block holds it, if the node shows that."""
+        return encode(await with_inclusion(self._rpc, self._contract, decode(evidence, ChainProof)))
 
     def taken(self, evidence: bytes) -> Taken:
         """What evidence that this venue has just given is of."""

@@ -93,7 +93,7 @@ def calls() -> Iterator[tuple[str, bytes]]:
 
 def case(name: str, transaction: bytes) -> dict[str, Any]:
     """As it stands in the file."""
-    proof = ChainProof(transaction=transaction, block=5, block_hash=b"\x05" * 32, time=1_800_000_000)
+    proof = ChainProof(transaction=transaction, block=5, block_hash=b"\x05" * 32, time=1_800_000_000, inclusion=None)
     said = {"name": name, "evidence": encode(proof).hex()}
     try:
         shown = check_chain_proof(proof, CONTRACT)

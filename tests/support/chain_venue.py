@@ -9,9 +9,9 @@ from typing import Any
 from anvil_chain import Chain, Deployed, deploy, token_code
 
 from node.ports import Clock
-from node.settlement.address import VenueAddress
 from node.settlement.contract import settlement_contract
 from node.settlement.evm import ChainSettings, EvmVenue
+from node.venue_address import VenueAddress
 from protocol.contract import Contract
 from protocol.ids import Address
 from protocol.signing import SigningKey

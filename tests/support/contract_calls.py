@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from protocol.messages import Receipt, Session, SignedVoucher
+from protocol.messages import Discharge, Receipt, Session, SignedVoucher
 
 
 def split(signature: bytes) -> tuple[bytes, bytes]:
@@ -18,14 +18,27 @@ def as_call(session: Session) -> tuple[Any, ...]:
     return session.client, session.expiry, session.terms, session.salt, legs
 
 
-def marks_of(session: Session, settled: Sequence[int] = (), ceilings: Sequence[int] = ()) -> list[int]:
+def marks_of(session: Session, settled: Sequence[int] = (), ceilings: Sequence[int] = ()) -> bytes:
     """What is stored of a session: paid so far and ceiling of each leg; by default as it opens."""
     paid = settled or [0] * len(session.legs)
     most = ceilings or [leg.cap for leg in session.legs]
-    return [each << 64 | ceiling for each, ceiling in zip(paid, most, strict=True)]
+    return b"".join((each << 64 | ceiling).to_bytes(16, "big") for each, ceiling in zip(paid, most, strict=True))
 
 
-def claim_of(session: Session, marks: Sequence[int], signed: SignedVoucher) -> tuple[Any, ...]:
+def settled_by(marks: bytes, amounts: Sequence[int]) -> bytes:
+    """What marks become by a voucher of these amounts."""
+    numbers = [int.from_bytes(marks[at : at + 8], "big") for at in range(0, len(marks), 8)]
+    legs = zip(numbers[::2], numbers[1::2], amounts, strict=False)
+    raised = ((max(paid, min(amount, ceiling)), ceiling) for paid, ceiling, amount in legs)
+    return b"".join((paid << 64 | ceiling).to_bytes(16, "big") for paid, ceiling in raised)
+
+
+def claimed(discharge: Discharge) -> int:
+    """The word that stands for a discharge's leg and amount."""
+    return discharge.leg << 64 | discharge.amount
+
+
+def claim_of(session: Session, marks: bytes, signed: SignedVoucher) -> tuple[Any, ...]:
     voucher = signed.voucher
     counts = voucher.tokens_in, voucher.tokens_out, voucher.receipts
     return as_call(session), marks, voucher.amounts, *counts, *split(signed.signature)

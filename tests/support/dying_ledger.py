@@ -15,7 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,6 @@ from protocol.messages import Session
 __all__ = ["NEVER", "Dying", "People", "begin", "begun"]
 
 NEVER = 10**9
-LOST = 255
-"""Of a process that has ended, and nobody saw how (`multiprocessing.popen_forkserver`)."""
 _ATTEMPTS, _AGAIN_S = 600, 0.05
 _READS = ("SELECT", "PRAGMA")
 _forks = multiprocessing.get_context("forkserver")
@@ -142,7 +140,7 @@ class Dying:
 
     async def ended(self) -> None:
         """Once it is dead."""
-        await asyncio.to_thread(self.process.join)
+        await _dead(self.process)
         self.pipe.close()
 
     async def stop(self) -> int:
@@ -151,6 +149,16 @@ class Dying:
         passed: int = await asyncio.to_thread(self.pipe.recv)
         await self.ended()
         return passed
+
+
+async def _dead(process: BaseProcess) -> None:
+    """Once a process has ended.
+
+    Its status can be read once, and whoever starts a process reads that of all which have ended: so only the loop's
+    thread does either. Where two read at once, one of them makes up a status of 255.
+    """
+    await asyncio.to_thread(wait, [process.sentinel])
+    process.join()
 
 
 async def begin(settings: LedgerSettings, last: int = NEVER) -> Dying | None:
@@ -166,9 +174,9 @@ async def begin(settings: LedgerSettings, last: int = NEVER) -> Dying | None:
         try:
             url, key = await asyncio.to_thread(here.recv)
         except EOFError:
-            await asyncio.to_thread(process.join)
+            await _dead(process)
             here.close()
-            if process.exitcode in (-signal.SIGKILL, LOST):
+            if process.exitcode == -signal.SIGKILL:
                 return None
             if process.exitcode != 0:
                 raise RuntimeError(f"the ledger ended with status {process.exitcode}") from None

@@ -110,6 +110,7 @@ class MemoryLedger:
         self.down = False
         self.gas = 0
         """Micro-units that an operation costs beside the fee."""
+        self.bond_multiple = 0
         self.asked: list[str] = []
         """What was asked or submitted, in order."""
         self._clock = clock
@@ -158,7 +159,7 @@ class MemoryLedger:
             raise UnreachableError("the ledger does not answer")
 
     async def rules(self) -> VenueRules:
-        return VenueRules(grace_s=GRACE_S, fee=FEE, gas=self.gas)
+        return VenueRules(grace_s=GRACE_S, fee=FEE, gas=self.gas, bond_multiple=self.bond_multiple)
 
     async def open(self, session: Session, key: SigningKey) -> bytes:
         self._ask("open")

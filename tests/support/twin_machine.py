@@ -306,7 +306,7 @@ class TwinMachine(TwinSteps, RuleBasedStateMachine):
         if session is None or record is None or record.closed:
             return
         marks = self.twins.marks(session)
-        marks[0] += 1
+        marks = marks[:15] + bytes([marks[15] ^ 1]) + marks[16:]
         claim = claim_of(session, marks, self.voucher(session, parts))
         values: dict[str, tuple[Any, ...]] = {
             "settle": ([claim],),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from contract_calls import as_call, claim_of, receipt_call, split
+from contract_calls import as_call, claim_of, claimed, receipt_call, settled_by, split
 from twins import OPERATOR, PARTIES, Step, Twins
 
 from protocol.checkpoint import SignedCheckpoint
@@ -120,14 +120,12 @@ class TwinSteps:
         vouchers = tuple(signed for _, signed in claims)
 
         def values(_: Any) -> Sequence[Any]:
-            marks: dict[bytes, list[int]] = {}
+            standing: dict[bytes, bytes] = {}
             called = []
             for session, signed in claims:
-                before = marks.get(signed.voucher.session) or self.twins.marks(session)
+                before = standing.get(signed.voucher.session) or self.twins.marks(session)
                 called.append(claim_of(session, before, signed))
-                after = zip(before, signed.voucher.amounts, strict=False)
-                raised = [max(mark >> 64, min(amount, mark % 2**64)) << 64 | mark % 2**64 for mark, amount in after]
-                marks[signed.voucher.session] = raised
+                standing[signed.voucher.session] = settled_by(before, signed.voucher.amounts)
             return (called,)
 
         def action(address: bytes, nonce: int) -> Settle:
@@ -141,7 +139,7 @@ class TwinSteps:
         return sign_discharge(self.twins.venue.domain, said, another(signer) if flaw == "signer" else signer)
 
     def releasing(self, actor: SigningKey, session: Session, signed: Sequence[SignedDischarge]) -> Step:
-        called = [(each.discharge.leg, each.discharge.amount, *split(each.signature)) for each in signed]
+        called = [(claimed(each.discharge), *split(each.signature)) for each in signed]
 
         def action(address: bytes, nonce: int) -> Release:
             return Release(actor=address, nonce=nonce, discharges=tuple(signed))

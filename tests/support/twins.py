@@ -209,9 +209,9 @@ class Twins:
         if record is None or record.closed:
             return (bytes(32), CLOSED) if ended else (bytes(32),) if record is None else (CLOSED,)
         marks = marks_of(record.session, record.settled, record.ceilings)
-        return (keccak256(b"".join(mark.to_bytes(32, "big") for mark in marks)),)
+        return (keccak256(marks),)
 
-    def marks(self, session: Session) -> list[int]:
+    def marks(self, session: Session) -> bytes:
         """A session's marks as the Python rules have it; those of its beginning where they do not."""
         record = self.books.session(session_id(session))
         return marks_of(session) if record is None else marks_of(session, record.settled, record.ceilings)

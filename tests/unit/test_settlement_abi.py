@@ -12,8 +12,8 @@ from eth_account import Account as Wallet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.settlement.address import VenueAddress, parse_venue
 from node.settlement.contract import ERRORS, settlement_contract
+from node.venue_address import VenueAddress, parse_venue
 from protocol.abi import Abi, parse_type
 from protocol.contract import Contract
 from protocol.errors import InvalidError, MalformedError
@@ -118,6 +118,6 @@ def test_errors_and_events_of_the_contract_are_read() -> None:
     for name in ERRORS:
         assert abi.error(keccak256(f"{name}()".encode())[:4]) == name
     assert abi.error(b"\0\0\0\0") == ""
-    said = abi.event([abi.topic("Marked"), b"\7" * 32], oracle_encode(["uint256[]"], [[5, 6]]))
-    assert said == ("Marked", (b"\7" * 32, (5, 6)))
+    said = abi.event([abi.topic("Marked"), b"\7" * 32], oracle_encode(["bytes"], [b"\5\6"]))
+    assert said == ("Marked", (b"\7" * 32, b"\5\6"))
     assert abi.event([b"\0" * 32], b"") is None

@@ -20,6 +20,7 @@ from node.pipeline.buying.orders import Orders
 from node.pipeline.buying.silence import Silence
 from node.pipeline.loop_clock import loop_s
 from node.pipeline.vouchers import StoredVoucher
+from protocol.double_receipt import SaidOnce
 from protocol.errors import (
     DishonestError,
     JoulemeshError,
@@ -30,7 +31,15 @@ from protocol.errors import (
     of_legs,
 )
 from protocol.frames import Discharged, Failed, Finish, Paused, Prompt, Receipted, Replayed, Sampled, Stands
-from protocol.messages import Receipt, SignedDischarge, SignedVoucher, Voucher, check_discharge, sign_voucher
+from protocol.messages import (
+    Receipt,
+    SignedDischarge,
+    SignedReceipt,
+    SignedVoucher,
+    Voucher,
+    check_discharge,
+    sign_voucher,
+)
 from protocol.power import JOB_SLACK_US
 from protocol.receipt import check_spent, token_bytes
 from protocol.tab import Tab, first_voucher
@@ -59,6 +68,7 @@ class Conversation:
         self._silence = Silence(result, self._links)
         self._healing = Healing(side, result, self._links, self._take_blaming, self._pay_what_is_due)
         self._said_finish = False
+        self._said_once = SaidOnce(side.settlement.domain, result.deal.session)
 
     @property
     def _tab(self) -> Tab:
@@ -234,6 +244,8 @@ class Conversation:
 
     def _take(self, leg: int, frame: Word, payload: bytes) -> None:
         """Raises what ends the job, or stops it until it is healed. A leg that does not serve has little to say."""
+        if isinstance(frame, Receipted):
+            self._hold_to(leg, frame.signed)
         if leg not in self._serving and not isinstance(frame, Discharged | Failed | Exception):
             return
         match frame:
@@ -252,6 +264,15 @@ class Conversation:
                 self._check_fed(leg, frame)
             case _:
                 self._take_end(leg, frame)
+
+    def _hold_to(self, leg: int, signed: SignedReceipt) -> None:
+        """What a leg has signed before; two that contradict each other are kept. Raises DishonestError."""
+        before = self._said_once.take(leg, signed)
+        if before is None:
+            return
+        self._result.twice = self._result.twice or (before, signed)
+        if leg in self._serving:
+            raise DishonestError(f"leg {leg} has signed two receipts for one window, and they say different things")
 
     def _take_end(self, leg: int, frame: Word) -> None:
         """A leg has ended the session, or its link has. Raises what that comes to, where it has a part in the route."""

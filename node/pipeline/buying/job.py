@@ -15,7 +15,7 @@ from protocol.errors import JoulemeshError, LostPeerError
 from protocol.frames import NO_SECRET
 from protocol.ids import Address, ModelManifest
 from protocol.law import NO_LAW, Law
-from protocol.messages import Session, SignedDischarge, SignedVoucher
+from protocol.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
 from protocol.metering import chain_length
 from protocol.offer import Offer
 from protocol.policy import Policy
@@ -186,6 +186,8 @@ class JobResult:
     """By leg: why it refused, could not be reached, or ended the job."""
     gone: dict[int, LostPeerError] = field(default_factory=dict)
     """By leg: why the job went on without it."""
+    twice: tuple[SignedReceipt, SignedReceipt] | None = None
+    """Two receipts that a leg has signed under one nonce, and that say different things."""
     healed: list[HealedLegs] = field(default_factory=list)
     """How the route changed, in order."""
     discharges: dict[int, SignedDischarge] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from node.events import DiskRefused, Events, VoucherNotRedeemable, VoucherRedeemed
 from node.pipeline.collecting import NOT_NOW, Collected, Refusal, collect
+from node.pipeline.serving.bonds import BondWatch
 from node.pipeline.serving.seen import SeenSessions, remembered_until
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, JobJournal, Settlement
@@ -96,6 +97,7 @@ class Redeemer:
         self._clock = clock
         self._events = events
         self._patience_s = patience_s
+        self._bonds = BondWatch(settlement, key.address, events)
         self._live: set[bytes] = set()
         self._promised: dict[bytes, _Promised] = {}
         self._loaded = False
@@ -173,6 +175,7 @@ class Redeemer:
                 if session not in self._live and promised.try_at <= self._clock():
                     await self._attempt(session, promised)
             await self._submit(last)
+            await self._bonds.look(each.stored for each in self._promised.values())
         except JoulemeshError:
             return  # the ledger is away, which is told by whoever watches it; or what it says of itself does not hold
 

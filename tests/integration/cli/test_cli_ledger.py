@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ledger_world import CLIENT, MILLION, PROVIDERS, make_session, open_session, receipt_of, stake
 
 from node.keystore import Keystore
+from node.ledger import LedgerClient
 from node.ledger.log_key import read_log_key
 from protocol.checkpoint import Checkpoint, operator_line, sign_checkpoint
+from protocol.double_receipt import DoubleReceipt, dump_double
 from protocol.fork import ForkProof, dump_fork
+from protocol.ids import checksum_address
+from protocol.messages import SignedReceipt
 from protocol.note import Note, parse_note
 from protocol.settlement import ledger_domain
 
@@ -156,6 +163,35 @@ def test_an_operator_that_signs_two_histories_loses_its_stake(
     assert (again.status, again.json["code"]) == (1, "nothing-staked")
     verified = joule("ledger", "verify", ledger.url, "--json").json
     assert (verified["sound"], verified["burned"], verified["held"]) == (True, 1_000_000, 7_000_000)
+
+
+def test_a_leg_that_signs_twice_loses_its_stake(joule: Joule, ledger: LedgerProcess, tmp_path: Path) -> None:
+    at, session = ("--ledger", ledger.url), make_session(expiry=int(time.time()) + 3600)
+    domain = ledger_domain(ledger.verifier_key)
+    first, second = receipt_of(domain, session), receipt_of(domain, session, rows=14)
+
+    async def begin() -> None:
+        async with LedgerClient(ledger.url) as client:
+            for key in (CLIENT, PROVIDERS[0]):
+                await client.faucet(key.address, 4 * MILLION)
+            await client.submit(stake(2 * MILLION + 1), PROVIDERS[0])
+            await client.submit(open_session(session), CLIENT)
+
+    def kept(venue: str, one: SignedReceipt = second) -> str:
+        path = tmp_path / "x.double.json"
+        path.write_text(dump_double(DoubleReceipt(venue=venue, session=session, first=first, second=one)))
+        return str(path)
+
+    assert joule("faucet", "1", *at).status == 0
+    unknown = joule("ledger", "accuse", kept(ledger.verifier_key), *at, "--json")
+    assert (unknown.status, unknown.json["code"]) == (1, "unknown-session")
+    asyncio.run(begin())
+    assert "counts in another venue" in joule("ledger", "accuse", kept("evm:1:0x" + "11" * 20), *at).err
+    assert "prove nothing" in joule("ledger", "accuse", kept(ledger.verifier_key, first), *at).err
+    found = joule("ledger", "accuse", kept(ledger.verifier_key), *at, "--json")
+    assert found.status == 0, found
+    assert found.json["accused"] == checksum_address(PROVIDERS[0].address)
+    assert (found.json["reward"], found.json["burned"]) == (MILLION, MILLION + 1)
 
 
 def test_an_operator_announces_other_rules(joule: Joule, ledger: LedgerProcess) -> None:

@@ -112,7 +112,7 @@ async def test_strangers_words_of_blocks_to_come_are_waited_for_by_few(
     ).signed(CLIENT)
 
     def said(block: int) -> bytes:
-        return encode(ChainProof(transaction=signed, block=block, block_hash=bytes(32), time=NOW))
+        return encode(ChainProof(transaction=signed, block=block, block_hash=bytes(32), time=NOW, inclusion=None))
 
     async with market.venue(tmp_path, CLOCK) as venue:
         for block in (0, head, head + 1_000, 2**63 - 1):

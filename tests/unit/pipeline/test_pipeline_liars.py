@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,16 @@ from hand_client import PROMPT, STRANGER, serves
 from memory_links import MemoryLink
 from small_market import RATES, SmallMarket
 
+from node.app.accusing import keep_double, read_proof
+from node.events import Event, SignedTwice
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
 from protocol.codec import Message, decode, encode
+from protocol.double_receipt import DoubleReceipt, check_double
 from protocol.eip712 import sign_typed
 from protocol.fingerprint import SKETCH_BYTES
 from protocol.frames import CLIENT_FRAMES, LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
+from protocol.ids import checksum_address
 from protocol.messages import Receipt
 from protocol.metering import Work, owed
 from protocol.order import Acceptance
@@ -104,6 +109,38 @@ async def test_a_lying_leg_is_blamed_and_paid_no_more(market: SmallMarket, numbe
     # No more than every leg has signed for: the prompt, and the token that it yielded.
     assert result.pay is not None
     assert result.pay.voucher.amounts == (price(1),) * 3
+
+
+async def test_what_a_leg_signs_twice_is_kept(market: SmallMarket, tmp_path: Path) -> None:
+    key, said = market.nodes[1].key, []
+
+    def change(frame: Message, payload: bytes) -> tuple[Message | bytes, bytes]:
+        if not isinstance(frame, Receipted):
+            return frame, payload
+        said.append(frame.signed.receipt)
+        if frame.signed.receipt.window != 1:
+            return frame, payload
+        receipt = said[0].replace(rows=said[0].rows + 1)
+        signature = sign_typed(market.ledger.domain, receipt, key)
+        return Receipted(signed=frame.signed.replace(receipt=receipt, signature=signature)), payload
+
+    result = await lied_to(market, 1, change)
+    assert result.error is not None
+    assert (result.culprits, result.error.code) == ((1,), "dishonest")
+    events: list[Event] = []
+    keep_double(result, venue="here", folder=tmp_path / "proofs", events=events.append)
+    (file,) = (tmp_path / "proofs").iterdir()
+    (told,) = events
+    assert isinstance(told, SignedTwice)
+    assert (told.proof, told.leg, told.provider) == (str(file), 1, checksum_address(key.address))
+    proof = read_proof(file)
+    assert isinstance(proof, DoubleReceipt)
+    assert check_double(proof, market.ledger.domain) == key.address
+    assert (proof.venue, proof.first.receipt) == ("here", said[0])
+
+    honest = await lied_to(market, 2, lambda frame, payload: (frame, payload))
+    keep_double(honest, venue="here", folder=tmp_path / "none", events=events.append)
+    assert (honest.twice, len(events), (tmp_path / "none").exists()) == (None, 1, False)
 
 
 @pytest.mark.parametrize(

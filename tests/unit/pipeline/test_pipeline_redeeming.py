@@ -7,7 +7,7 @@ from hand_client import Hand, expect, send
 from small_market import FEE, GRACE_S, SmallMarket
 
 from node.earnings import Kept
-from node.events import JournalNotKept, VoucherNotRedeemable, VoucherRedeemed
+from node.events import BondTooSmall, JournalNotKept, VoucherNotRedeemable, VoucherRedeemed
 from node.pipeline.vouchers import StoredVoucher
 from protocol.earnings import JobRecord
 from protocol.errors import RefusedError
@@ -120,6 +120,28 @@ async def test_a_node_that_stops_holds_nothing_back(shop: SmallMarket) -> None:
     assert settles(shop) == []
     await shop.nodes[0].redeemer.redeem_all(last=True)
     assert settles(shop) == [1]
+
+
+async def test_a_node_hears_that_its_bond_is_too_small(shop: SmallMarket) -> None:
+    node = shop.nodes[0]
+
+    def told() -> list[BondTooSmall]:
+        return [each for each in node.events if isinstance(each, BondTooSmall)]
+
+    await promise(shop, 2)
+    await node.redeemer.redeem_all()
+    assert told() == []
+    shop.ledger.bond_multiple = 3
+    for _ in range(2):
+        await node.redeemer.redeem_all()
+    (one,) = told()
+    assert (one.promised_micro, one.bond_micro, one.multiple) == (2, 0, 3)
+    assert "at most $0.00, 3 times what is at stake" in one.sentence()
+    shop.ledger.bond_multiple = 0
+    await node.redeemer.redeem_all()
+    shop.ledger.bond_multiple = 3
+    await node.redeemer.redeem_all()
+    assert len(told()) == 2
 
 
 async def test_one_that_its_client_has_settled_does_not_spoil_the_others(shop: SmallMarket) -> None:

@@ -38,7 +38,9 @@ RECORD = SessionRecord(SESSION, (1, 2, 0), (MILLION, 50, MILLION))
 def proof_of(data: bytes, key: SigningKey = CLIENT, **changes: object) -> ChainProof:
     values = {"chain_id": 8453, "nonce": 7, "tip": 1, "max_fee": 2, "gas": 99, "to": CONTRACT.address, "data": data}
     made = Transaction(**{**values, **changes})  # type: ignore[arg-type]
-    return ChainProof(transaction=made.signed(key), block=5, block_hash=b"\x05" * 32, time=1_800_000_000)
+    return ChainProof(
+        transaction=made.signed(key), block=5, block_hash=b"\x05" * 32, time=1_800_000_000, inclusion=None
+    )
 
 
 def test_a_contract_is_read_as_it_is_written() -> None:
@@ -59,7 +61,7 @@ def test_calls_are_those_of_the_contract() -> None:
     assert open_call(SESSION) == abi.call("open", said)
     assert settle_call([(RECORD, pay)]) == abi.call("settle", [claim])
     assert release_call(RECORD, [word]) == abi.call(
-        "release", said, marks, [(1, 9, word.signature[:32], word.signature[32:])]
+        "release", said, marks, [(1 << 64 | 9, word.signature[:32], word.signature[32:])]
     )
     assert close_call(RECORD) == abi.call("close", said, marks)
 
@@ -125,9 +127,10 @@ def test_a_call_has_one_spelling() -> None:
 
 def test_marks_are_those_of_the_session() -> None:
     assert read_marks(SESSION, marks_of(RECORD)) == RECORD
-    for marks in ([], marks_of(RECORD)[:2], [5 << 64 | 4, 0, 0], [1 << 128, 0, 0]):
+    marks, over = marks_of(RECORD), bytes(7) + b"\x05" + bytes(7) + b"\x04"
+    for wrong in (b"", marks[:32], marks[:-1], marks + bytes(16), over + bytes(32)):
         with pytest.raises(MalformedError):
-            read_marks(SESSION, marks)
+            read_marks(SESSION, wrong)
 
 
 @given(st.binary(max_size=300), st.integers(0, 299), st.integers(0, 255))
@@ -136,7 +139,7 @@ def test_no_bytes_do_more_than_fail(noise: bytes, place: int, byte: int) -> None
     whole = bytearray(proof_of(release_call(RECORD, [discharge_of(CONTRACT.domain, SESSION, 1, 9)])).transaction)
     whole[place % len(whole)] = byte
     for data in (noise, bytes(whole)):
-        proof = ChainProof(transaction=data or b"\0", block=1, block_hash=bytes(32), time=1)
+        proof = ChainProof(transaction=data or b"\0", block=1, block_hash=bytes(32), time=1, inclusion=None)
         try:
             shown = check_chain_proof(proof, CONTRACT)
         except PeerError:

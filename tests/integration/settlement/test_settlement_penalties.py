@@ -1,0 +1,79 @@
+"""What convicts on a chain: a leg's two receipts and a signer's two checkpoints, brought by whoever has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anvil_chain import why_no_anvil
+from chain_venue import ChainMarket
+from ledger_world import CLIENT, MILLION, NOW, PROVIDERS, STRANGER, HandClock, checkpoint_of, make_session, receipt_of
+
+from node.app.accusing import accuse
+from node.settlement.evm import EvmVenue
+from protocol.accusing import accuse_leg, accuse_operator
+from protocol.double_receipt import DoubleReceipt
+from protocol.errors import ConfigurationError, MalformedError, RuleError
+from protocol.settlement import Account
+from protocol.signing import SigningKey
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
+SESSION = make_session()
+
+
+@dataclass(frozen=True, slots=True)
+class Accuser:
+    """As much of a client as brings a proof."""
+
+    ledger: EvmVenue
+    key: SigningKey
+
+    async def balance(self, address: bytes) -> Account:
+        return await self.ledger.account(address)
+
+
+async def test_two_receipts_cost_a_legs_stake(market: ChainMarket, tmp_path: Path) -> None:
+    provider = PROVIDERS[0]
+    market.endow(provider, 3)
+    async with market.venue(tmp_path, HandClock(NOW)) as venue:
+        await venue.deposit(3, provider)
+        await venue.stake(3, provider)
+        client: Any = Accuser(venue, STRANGER)
+        one, two = (receipt_of(venue.domain, SESSION, rows=rows) for rows in (13, 14))
+        proof = DoubleReceipt(venue=venue.verifier_key, session=SESSION, first=one, second=two)
+        with pytest.raises(RuleError) as unknown:
+            await accuse(client, proof)
+        assert unknown.value.code == "unknown-session"
+        await venue.open(SESSION, CLIENT)
+        with pytest.raises(ConfigurationError):
+            await accuse(client, DoubleReceipt(venue="evm:1:0x" + "11" * 20, session=SESSION, first=one, second=two))
+        with pytest.raises(MalformedError):
+            await accuse(client, DoubleReceipt(venue=venue.verifier_key, session=SESSION, first=one, second=one))
+        done = await accuse(client, proof)
+        assert (done.accused, done.reward, done.burned) == (provider.address, 1, 2)
+        assert (await venue.account(provider.address)).bond == 0
+        assert (await venue.account(STRANGER.address)).free == 1
+        assert market.settlement.ask("burned") == (2,)
+        with pytest.raises(RuleError) as again:
+            await venue.slash(SESSION, accuse_leg(two, one), STRANGER)
+        assert again.value.code == "nothing-staked"
+
+
+async def test_two_checkpoints_cost_their_signers_stake(market: ChainMarket, tmp_path: Path) -> None:
+    operator = PROVIDERS[1]
+    market.endow(operator, MILLION)
+    async with market.venue(tmp_path, HandClock(NOW)) as venue:
+        await venue.deposit(MILLION, operator)
+        await venue.stake(MILLION, operator)
+        one, two, larger = (
+            checkpoint_of(venue.domain, operator, size=size, root=bytes([root]) * 32)
+            for size, root in ((5, 1), (5, 2), (6, 2))
+        )
+        with pytest.raises(RuleError) as grown:
+            await venue.equivocation(accuse_operator(one, larger), STRANGER)
+        assert grown.value.code == "proof"
+        moved = await venue.equivocation(accuse_operator(two, one), STRANGER)
+        assert moved.account.free == MILLION // 2
+        assert (await venue.account(operator.address)).bond == 0
