@@ -144,6 +144,7 @@ class SignedTwice(Event):
     provider: str
     """Address of who has signed both."""
     leg: int
+    """Its place on the route, from 0."""
     proof: str
     """The file that proves it to anybody; empty where it could not be written."""
 

@@ -147,7 +147,9 @@ def test_what_nodes_have_of_a_counter_sums_up_to_what_it_counted(happened: list[
         at, value, used[who] = at + passed, value + counted, used[who] + worked
         before = book
         book = note(book, at_us=at, value=value, is_power=False, who=who, work_ns=used[who])
-        if len(book.parties) == 1 and book.parties[who].joined_us == at and not book.parties[who].noted:
+        was = None if before is None else before.parties.get(who)
+        joined = book.parties[who].joined_us == at and (was is None or was.joined_us != at)
+        if joined and len(book.parties) == 1 and not book.parties[who].noted:
             first, gone = value, 0  # nobody was there before
         elif before is not None:
             kept = {name: each.joined_us for name, each in book.parties.items()}
