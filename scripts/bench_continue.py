@@ -53,16 +53,8 @@ async def measured(model: Path, legs: int, positions: int, rounds: int) -> dict[
 async def alike(model: Path, legs: int, sessions: int, common: int = 1_000) -> dict[str, list[float]]:
     """Seconds to the first tokens of sessions that begin alike, at once, by side."""
     found: dict[str, list[float]] = {}
-    room = (
-        "--kv-tokens",
-        str((sessions + 2) * (common + 64)),
-        "--joules-per-token",
-        "1",
-        "--max-sessions",
-        "64",
-        "--wait",
-        "60",
-    )
+    kv_tokens = (sessions + 2) * (common + 64)
+    room = ("--kv-tokens", str(kv_tokens), "--max-sessions", "64", "--wait", "60", "--joules-per-token", "1")
     async with market(model, LONG.spans(legs), *room, "--jurisdiction", "DE") as ring, ring.client() as client:
         for side in ("warm", "anew"):
             begins = tuple(random.choices(range(3, LONG.vocabulary), k=common))

@@ -110,11 +110,11 @@ class Provider:
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
         self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
-        self._queueing = Queueing(self._places, self._compute, pace, limits)
         self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary)
         self.trails = Trails()
         """Keep what is sent on."""
         self._rooms = Rooms(engine, self._compute, Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s), self.trails)
+        self._queueing = Queueing(self._places, self._compute, pace, limits, held=self._rooms.held)
         self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
         self._rerouting = Rerouting(
             manifest,

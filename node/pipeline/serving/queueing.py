@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from node.pipeline.loop_clock import loop_s
@@ -23,20 +23,33 @@ FEW_ROWS = 128
 
 
 class Queueing:
-    """The prompt rows of the jobs that are served, and of those that are about to be."""
+    """The prompt rows of the jobs that are served, and of those that are about to be.
 
-    def __init__(self, places: Places, compute: ComputeLoop, pace: Pace, limits: ProviderLimits) -> None:
+    Args:
+        held: positions of a job that is about to begin which need not be computed.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        compute: ComputeLoop,
+        pace: Pace,
+        limits: ProviderLimits,
+        *,
+        held: Callable[[LegJob], int],
+    ) -> None:
         self._places = places
         self._compute = compute
         self._pace = pace
         self._limits = limits
+        self._held = held
         self._coming: dict[bytes, Queued] = {}
         self._busy = False
 
     def look(self, job: LegJob) -> None:
         """Raises RefusedError with code ``busy`` where a job's first rows would wait for too long now."""
         require_soon(
-            self._queued(), self._of(job, min(job.plan.chunk, job.plan.prompt)),
+            self._queued(), self._of(job, min(job.plan.chunk, self._to_compute(job))),
             row_us=self._row_us, bound_us=self._bound_us,
         )  # fmt: skip
 
@@ -44,7 +57,7 @@ class Queueing:
     def coming(self, job: LegJob) -> Iterator[None]:
         """A job is about to begin: until the block ends it is counted already. Raises as `look` does."""
         self.look(job)
-        self._coming[job.session] = self._of(job, job.plan.prompt)
+        self._coming[job.session] = self._of(job, self._to_compute(job))
         try:
             yield
         finally:
@@ -68,6 +81,9 @@ class Queueing:
     @property
     def _bound_us(self) -> int:
         return round(self._limits.wait_s * 1_000_000)
+
+    def _to_compute(self, job: LegJob) -> int:
+        return job.plan.prompt - min(self._held(job), job.plan.prompt - 1)
 
     def _of(self, job: LegJob, rows: int) -> Queued:
         client = job.order.session.client

@@ -78,6 +78,14 @@ class Rooms:
         """Close the sessions that were kept warm for long enough."""
         await self._close(self._warm.lapsed())
 
+    def held(self, job: LegJob) -> int:
+        """Positions of a job that is about to begin which are here already."""
+        continues = job.terms.continues
+        if continues is None or job.place is None:
+            return 0
+        found = self._warm.find(continues.session, Address(job.order.session.client), job.span)
+        return 0 if found is None else min(found.shared_with(continues.session), continues.positions)
+
     def _earlier(self, job: LegJob) -> tuple[Ended | None, bool]:
         """What is left here of the session that a job continues, and whether it stays. A standby has said: nothing."""
         continues = job.terms.continues
@@ -87,8 +95,7 @@ class Rooms:
         found = self._warm.find(name, client, job.span)
         if found is None:
             return None, False
-        shared = min(found.shared_with(name), continues.positions)
-        if shared < found.length and _room_of(job) <= self._engine.kv_free:
+        if self.held(job) < found.length and _room_of(job) <= self._engine.kv_free:
             return found, True
         return self._warm.take(name, client, job.span), False
 

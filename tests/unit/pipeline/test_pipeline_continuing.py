@@ -232,6 +232,18 @@ async def test_sessions_that_begin_as_the_same_one(market: SmallMarket, room: bo
         assert held_by(result) == [held] * 3
 
 
+async def test_what_is_held_makes_nobody_wait(market: SmallMarket) -> None:
+    """Sessions that begin as an earlier one, all at once, where nobody may wait for as many rows as one of them has."""
+    earlier = await first_turn(market)
+    prompt = (*earlier.tokens[:-3], 7)
+    for node in market.nodes:
+        node.limits.wait_s = (len(prompt) - 1) * 10e-6
+    asked = [market.run(deal_on(market, prompt, most, earlier=earlier)) for most in (3, 4, 5, 6)]
+    for most, (came, result) in zip((3, 4, 5, 6), await asyncio.gather(*asked), strict=True):
+        complete(result)
+        assert came == expected_tokens(prompt, most)
+
+
 async def test_who_needs_the_room_has_it(tmp_path: Path) -> None:
     async with SmallMarket(tmp_path) as market:
         for node in market.nodes:
