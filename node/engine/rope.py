@@ -62,6 +62,8 @@ def _stretched(
     trained = parameters.get("original_max_position_embeddings") or context
     if kind == "llama3":
         return _llama3(plain, parameters, trained), 1.0
+    if kind != "yarn":
+        raise ValueError(f"rope_type = {kind!r}")
     factor = float(parameters.get("factor") or context / trained)
     return _yarn(plain, parameters, trained, factor, base, head_dim), _yarn_scale(parameters, factor)
 

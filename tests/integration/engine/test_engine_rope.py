@@ -37,9 +37,10 @@ def test_queries_and_keys_are_turned_alike(parameters: dict[str, Any]) -> None:
     torch.testing.assert_close(found, expected[0].transpose(0, 1), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "change", [{"factor": 0}, {"factor": None}, {"rope_theta": "x"}, {"partial_rotary_factor": 0.5}]
-)
+NONE = [{"factor": 0}, {"factor": None}, {"rope_theta": "x"}, {"partial_rotary_factor": 0.5}, {"rope_type": "dynamic"}]
+
+
+@pytest.mark.parametrize("change", NONE)
 def test_parameters_that_describe_none(change: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, ZeroDivisionError)):
         Rope(KINDS[2] | change, head_dim=16, context=512)
