@@ -96,8 +96,9 @@ class Market:
 class Entry:
     """Who comes and goes; once a day."""
 
-    rule: str = choice(("habit", "npv", "none"), "habit")
-    """habit: losses drive out, profits attract (E11); npv: present values do, with sunk capital (E12); none."""
+    rule: str = choice(("npv", "habit", "none"), "npv")
+    """npv: present values decide, with sunk capital (E12); habit: losses drive out, profits attract (E11), which is
+    what version 1 has; none."""
     present: int = decimal(MICRO, "0", "1", "0.8")
     """Millionths of the sites that are there at the start (E11)."""
     patience_days: int = whole(1, 3650, 14)
