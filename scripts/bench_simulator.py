@@ -28,10 +28,14 @@ def main() -> None:
     if options.scenarios:
         try_random(options.scenarios)
         return
-    settings = load_scenario(find_scenario("energy-share")).runs["energy x1"]
-    settings = dataclasses.replace(
-        settings, run=dataclasses.replace(settings.run, providers=1000, hours=24 * options.days)
-    )
+    settings = next(iter(load_scenario(find_scenario("residency")).runs.values()))
+    run = dataclasses.replace(settings.run, providers=1000, hours=24 * options.days, burn_in_days=0)
+    demand = {
+        name: dataclasses.replace(each, requests_per_hour=each.requests_per_hour * 4)
+        for name, each in settings.demand.items()
+    }
+    extra = dataclasses.replace(next(iter(demand.values())), tokens_in=4000, tokens_out=1000, requests_per_hour=200_000)
+    settings = dataclasses.replace(settings, run=run, demand={**demand, "batch": extra})
     four, sixteen = timed(simulate, settings), timed(simulate, split(settings, 4))
     bare = timed(bare_loop, settings)
     steps = settings.run.providers * settings.run.hours

@@ -41,7 +41,8 @@ decimals: shares of 1, dollars, joules, hours; the program keeps them as integer
 "millionths" of a share are written as 0.1. A key that is not here is an error that names the nearest one. Marks like
 (E4) are [equations](../explanation/equations.md).
 
-Version 1 is read, too: `present`, `patience_days`, `join` and `leave` then stand under `[market]`.
+Version 1 is read, too: `present`, `patience_days`, `join` and `leave` then stand under `[market]`, and
+sites come and go by habit.
 """
 
 

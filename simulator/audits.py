@@ -51,6 +51,10 @@ class Audits:
     def day(self, day: int, requests: Ints, revenue: Ints) -> AuditDay:
         """What happens in a day with so many requests and micro-units at each site."""
         rules = self._rules
+        checked = int(requests.sum()) * rules.rate // MICRO
+        if rules.cheats == "never":
+            nothing = np.zeros(len(requests), dtype=np.int64)
+            return AuditDay(cheated=nothing, gained=nothing, caught=nothing > 0, slashed=nothing, checked=checked)
         cheats = self._cheats(requests, revenue)
         cheated = np.where(cheats, requests, 0)
         found_out = rules.rate / MICRO * (rules.power / MICRO)
@@ -67,13 +71,11 @@ class Audits:
             gained=np.where(cheats, revenue * rules.gain // MICRO, 0),
             caught=caught,
             slashed=np.where(caught, rules.stake, 0).astype(np.int64),
-            checked=int(requests.sum()) * rules.rate // MICRO,
+            checked=checked,
         )
 
     def _cheats(self, requests: Ints, revenue: Ints) -> Flags:
         rules = self._rules
-        if rules.cheats == "never":
-            return np.zeros(len(requests), dtype=bool)
         at_work = self._willing & (requests > 0)
         if rules.cheats == "always":
             return at_work

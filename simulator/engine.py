@@ -11,6 +11,7 @@ import numpy as np
 
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
+from simulator.arena import Arena, Served
 from simulator.audits import Audits
 from simulator.clearing import (
     MeritOrder,
@@ -43,7 +44,7 @@ from simulator.timeline import HOURS_A_DAY, Timeline
 from simulator.tokens import TokenDay, Treasury
 from simulator.zones import Worth, worth_of, zones_of
 
-__all__ = ["simulate"]
+__all__ = ["Market", "simulate"]
 
 
 def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: None) -> Records:
@@ -56,7 +57,7 @@ def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: N
         ConfigurationError: prices, amounts or totals that outgrow 62-bit integers.
         RuleError: the books do not balance, which would be a fault of this program.
     """
-    market = _Market(settings)
+    market = Market(settings)
     for day, epochs in market.timeline.days():
         market.day(day, epochs)
         progress(epochs.stop / market.timeline.epochs)
@@ -64,7 +65,7 @@ def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: N
     return market.recorder.records()
 
 
-class _Market:
+class Market:
     """All that a run carries from day to day."""
 
     def __init__(self, settings: Settings) -> None:
@@ -81,6 +82,10 @@ class _Market:
         self.strategy = strategy_of(settings)
         self.treasury, self.books = Treasury(settings.token), Books(self.classes.names)
         self.recorder = Recorder(settings, self.timeline, self.population, self.classes, self.supply)
+        self.arena = Arena(settings, self.classes, self.population, self.stages) if _is_event(settings) else None
+        self._measured: Served | None = None
+        self._arrived: Ints | None = None
+        """(C, E) of those who may wait, what came anew: what is wanted is more."""
         self._last_price = np.zeros(len(self.classes.names), dtype=np.int64)
         self._token_price = self._given_token_price()
         uniform, elastic = settings.market.price_rule == "uniform", bool(self.classes.elasticity.any())
@@ -105,7 +110,9 @@ class _Market:
         times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
         block = settle(classes, people, working_us, times, trades, earned, prices)
         self.books.post(block)
-        self._close(day, epochs, want, trades, worth, block, working_us, fixed)
+        self._close(
+            day, epochs, want if self._arrived is None else self._arrived, trades, worth, block, working_us, fixed
+        )
 
     def _with_strategy(self, day: int, epochs: slice, prices: Prices, working_us: Ints) -> Prices:
         if self.settings.market.strategy in ("rule", "cournot"):
@@ -146,6 +153,8 @@ class _Market:
         passes = passes_of(classes, self.products, order)
         if self.settings.market.strategy == "cournot":
             return self._quantities(passes, potential, merits, prices, working_us)
+        if self.arena is not None:
+            return self._by_events(epochs, potential, merits, prices, working_us)
         if self._at_once:
             want, price = crossing(classes, potential, merits[self.products[0]], working_us)
             left_us = working_us.copy()
@@ -157,6 +166,20 @@ class _Market:
         if not self.backlog.waits:
             return want, clear(classes, passes, want, left_us, merits), left_us, None
         return self._step_by_step(epochs, passes, want, left_us, merits)
+
+    def _by_events(
+        self, epochs: slice, potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
+    ) -> tuple[Ints, Trades, Ints, None]:
+        assert self.arena is not None
+        last = epochs.stop == self.timeline.epochs
+        asked = potential * response(self.classes, self._last_price[:, None]) // MICRO
+        self._measured = self.arena.day(
+            epochs, asked, working_us, merits, self.products, prices, self.timeline.epoch_us, last=last
+        )
+        if last and self.arena.ledger is not None:
+            self.arena.ledger.check()
+        left_us = np.maximum(working_us - self._measured.busy_us, 0)
+        return self._measured.want, self._measured.trades, left_us, None
 
     def _quantities(
         self, passes: list[Pass], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
@@ -177,7 +200,7 @@ class _Market:
         self, epochs: slice, passes: list[Pass], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
     ) -> tuple[Ints, Trades, Ints, None]:
         """Epoch after epoch: what is left over in one is wanted in the next."""
-        asked, parts = want.copy(), []
+        asked, parts, self._arrived = want.copy(), [], want
         for at in range(want.shape[1]):
             epoch = epochs.start + at
             for c in self.backlog.waits:
@@ -234,7 +257,7 @@ class _Market:
         gross = revenue - running + other
         if day >= 0:
             hours = slice(epochs.start - self.timeline.before, epochs.stop - self.timeline.before)
-            self.recorder.enter(hours, self.state, want, trades, worth, block, working_us, fixed)
+            self.recorder.enter(hours, self.state, want, trades, worth, block, working_us, fixed, self._measured)
             self.recorder.enter_day(day, token, self.treasury, audit, other)
         served = trades.complete * self.classes.tokens[trades.of_class]
         tokens = np.zeros(len(self.classes.names), dtype=np.int64)
@@ -259,6 +282,14 @@ class _Market:
         else:
             given = np.full(timeline.epochs, token.price, dtype=np.int64)
         return np.asarray(given * factors(self.settings, timeline, "token-price", [""])[0] // MICRO)
+
+
+def _is_event(settings: Settings) -> bool:
+    if settings.run.fidelity == "fluid":
+        return False
+    if settings.market.price_rule != "posted" or any(each.defer_hours for each in settings.demand.values()):
+        raise ConfigurationError("single requests pay what is asked, and wait at sites", hint="posted, no defer_hours")
+    return True
 
 
 def _split(total: int, weights: Ints) -> Ints:

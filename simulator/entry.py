@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from protocol.units import MICRO
-from simulator.draws import Lots
+from simulator.draws import Floats, Lots
 from simulator.exact import Ints
 from simulator.population import Population
 from simulator.scenario import Settings
@@ -23,8 +23,10 @@ __all__ = ["Movers", "State"]
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
-_RESPONSE = 0.05
-"""A margin over cost at which everybody who looks, comes; below it as many as it is a part of this."""
+_RESPONSE = 0.5
+"""A margin over cost at which the market grows or shrinks by all of `join` in a day; below it in proportion."""
+_CAUTION = 1.5
+"""How much more that takes where margins differ from day to day, in parts of their mean deviation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class State:
     """Days in a row, until yesterday, on which it lost money."""
     margin: Ints
     """Micro-units a day that it earned over its running cost, averaged."""
+    spread: Ints
+    """Micro-units by which a day's margin differs from that, averaged."""
     debt: Ints
     """Micro-units that it lost since it last was in the black, at most its credit."""
     age_days: Ints
@@ -69,6 +73,7 @@ class Movers:
             use=np.full(count, self._settings.market.target_use, dtype=np.int64),
             loss_days=nothing,
             margin=self._population.capital_daily.copy(),
+            spread=nothing,
             debt=nothing,
             age_days=np.floor(self._age.of(0) * self._life).astype(np.int64),
         )
@@ -90,11 +95,15 @@ class Movers:
         loss_days = np.where(state.present & (net < 0), state.loss_days + 1, 0)
         if entry.rule == "habit":
             leaves, joins = self._by_habit(state, entry, day, loss_days, net)
-            margin, debt, age = state.margin, state.debt, state.age_days
+            margin, spread, debt, age = state.margin, state.spread, state.debt, state.age_days
         else:
             margin = state.margin + np.where(state.present, (gross - state.margin) // entry.memory_days, 0)
+            off = np.abs(gross - state.margin)
+            spread = state.spread + np.where(state.present, (off - state.spread) // entry.memory_days, 0)
+            loss_days = np.where(state.present & (margin < self._scrap_daily(state, day)), state.loss_days + 1, 0)
             debt = np.where(state.present, np.maximum(state.debt - gross, 0), 0)
-            leaves, joins, renewed = self._by_value(state, entry, day, running, margin, debt)
+            seen = dataclasses.replace(state, loss_days=loss_days, spread=spread)
+            leaves, joins, renewed = self._by_value(seen, entry, day, running, margin, debt)
             age = np.where(joins | renewed, 0, state.age_days + 1)
             margin = np.where(joins, self._expected(state, margin), margin)
         leaves |= caught
@@ -104,6 +113,7 @@ class Movers:
             use=np.where(joins, self._newcomers_use(averaged, state), averaged),
             loss_days=np.where(joins | leaves, 0, loss_days),
             margin=margin,
+            spread=spread,
             debt=np.where(joins | leaves, 0, debt),
             age_days=age,
         )
@@ -123,32 +133,47 @@ class Movers:
     ) -> tuple[Flags, Flags, Flags]:
         capital = self._population.capital_daily
         fixed = self._population.hourly_cost * 24 + capital
-        scale = np.maximum((np.maximum(running, fixed) + capital) * _RESPONSE, 1.0)
+        cost = np.maximum(running, fixed) + capital
+        caution = _CAUTION * np.where(state.present, state.spread, self._of_peers(state, state.spread))
+        scale = np.maximum(cost * _RESPONSE + caution, 1.0)
         looks = self._join.of(day) * MICRO / max(entry.join, 1)  # below 1: has its look today
+        crowd = max(1, int(state.present.sum())) / max(1, int((~state.present).sum()))
         # Whoever is to be built: is what it will earn worth more than what it costs?
         gain = (self._expected(state, margin) - capital) / scale
-        joins = ~state.present & (looks < np.clip(gain, 0, 1))
+        joins = ~state.present & (looks < np.clip(gain, 0, 1) * crowd)
         # Whoever stands and is worn out: as if it were not there.
         worn = state.present & (state.age_days >= self._life) & (self._worth > 0)
         renewed = worn & (margin >= capital)
         # Whoever stands: what it cost is spent, and counts only as far as scrapping it brings some back.
-        left = np.maximum(self._life - state.age_days, 0) / np.maximum(self._life, 1)
-        scrap_daily = capital * (self._resale / MICRO) * np.minimum(left, 1.0)
-        regret = (scrap_daily - margin) / scale
-        gives_up = state.present & (state.loss_days + 1 >= entry.patience_days) & (looks < np.clip(regret, 0, 1))
+        regret = (self._scrap_daily(state, day) - margin) / scale
+        gives_up = state.present & (state.loss_days >= entry.patience_days) & (looks < np.clip(regret, 0, 1))
         broke = state.present & (debt > entry.credit_days * np.maximum(running, 1))
         return (worn & ~renewed) | gives_up | broke, joins, renewed
+
+    def _scrap_daily(self, state: State, day: int) -> Floats:
+        """(N,) micro-units a day that a site gives up by going on; in the burn-in nothing is sunk yet."""
+        if day < 0:
+            return np.asarray(self._population.capital_daily * 1.0)
+        left = np.maximum(self._life - state.age_days, 0) / np.maximum(self._life, 1)
+        return np.asarray(self._population.capital_daily * (self._resale / MICRO) * np.minimum(left, 1.0))
 
     def _expected(self, state: State, margin: Ints) -> Ints:
         """(N,) micro-units a day that a site would earn over its running cost: as those like it do, by their units.
 
         Where there is nobody like it, a site expects what pays for it, and tries.
         """
-        kinds = int(self._peers.max()) + 1
-        earned, units = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.int64)
-        np.add.at(earned, self._peers, np.where(state.present, margin, 0))
-        np.add.at(units, self._peers, np.where(state.present, self._population.units, 0))
-        known = units[self._peers] > 0
-        share = earned[self._peers] // np.maximum(units[self._peers], 1) * self._population.units
+        known = self._units(state)[self._peers] > 0
         trial = self._population.capital_daily + np.maximum(self._population.hourly_cost, 1)
-        return np.where(known, share, trial)
+        return np.where(known, self._of_peers(state, margin), trial)
+
+    def _of_peers(self, state: State, figure: Ints) -> Ints:
+        """(N,) what a site would have of a figure as those like it do, by their units; 0 where there are none."""
+        total, units = np.zeros(int(self._peers.max()) + 1, dtype=np.int64), self._units(state)
+        np.add.at(total, self._peers, np.where(state.present, figure, 0))
+        return np.asarray(total[self._peers] // np.maximum(units[self._peers], 1) * self._population.units)
+
+    def _units(self, state: State) -> Ints:
+        """Units that are present, by kind of site."""
+        units = np.zeros(int(self._peers.max()) + 1, dtype=np.int64)
+        np.add.at(units, self._peers, np.where(state.present, self._population.units, 0))
+        return units

@@ -36,7 +36,7 @@ def named_unit(figure: str) -> str:
     last = figure.rsplit(".", 1)[-1]
     if last in ("price", "energy_cost", "clearing_price", "top_price", "cost"):
         return "$ per Mtok"
-    if last in ("wait",):
+    if last in ("wait", "latency"):
         return "s"
     return {"tokens": "tokens", "providers": "sites", "carbon": "t CO2", "tariff": "$ per kWh"}.get(last, "")
 
@@ -100,12 +100,14 @@ def _of_classes(records: Records) -> Figures:
         short = records.classes["short"][:, c].astype(bool)
         served = records.classes["requests_served"][:, c]
         waits = (records.classes["wait_us"][:, c] * served.astype(object)).sum()
+        latency = (records.classes["latency_us"][:, c] * served.astype(object)).sum()
         found |= {
             f"demand.{name}.price": _per(total["paid_micro"][c], total["tokens"][c]),
             f"demand.{name}.served": _served(records, [c]),
             f"demand.{name}.short_epochs": float(short.mean()),
             f"demand.{name}.clearing_price": float(records.classes["clearing_micro_per_mtok"][:, c].mean()) / MICRO,
             f"demand.{name}.wait": _per(waits, served.astype(object).sum()) / MICRO,
+            f"demand.{name}.latency": _per(latency, served.astype(object).sum()) / MICRO,
             f"demand.{name}.late": _per(total["requests_late"][c], total["requests_served"][c]),
         }
     return found

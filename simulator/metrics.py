@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from protocol.units import MICRO
+from simulator.arena import Served
 from simulator.audits import AuditDay
 from simulator.clearing import Trades
 from simulator.demand import Classes
@@ -22,7 +23,7 @@ from simulator.settlement import Block
 from simulator.supply import Supply
 from simulator.timeline import HOURS_A_DAY, Timeline
 from simulator.tokens import TokenDay, Treasury
-from simulator.waiting import mean_wait_s, share_waiting_longer
+from simulator.waiting import chance_to_wait, mean_wait_s, share_waiting_longer
 from simulator.zones import Worth
 
 __all__ = ["Recorder", "Records"]
@@ -37,6 +38,7 @@ _CLASS_SUMS = (
     "short",
     "clearing_micro_per_mtok",
     "wait_us",
+    "latency_us",
     "requests_late",
 )
 _DAILY = (
@@ -89,6 +91,7 @@ class Recorder:
         days = -(-settings.run.hours // HOURS_A_DAY)
         self._daily = {name: np.zeros(days, np.int64) for name in _DAILY}
         self._late_after_s = np.array([each.max_wait_ms / 1000 for each in settings.demand.values()])
+        self._variation = [float(each.service == "exponential") for each in settings.demand.values()]
         self._masks: dict[bytes, list[int]] = {}
         for c, row in enumerate(classes.lawful):
             self._masks.setdefault(row.tobytes(), []).append(c)
@@ -103,8 +106,9 @@ class Recorder:
         block: Block,
         working_us: Ints,
         fixed: Ints | None,
+        measured: Served | None = None,
     ) -> None:
-        """Add a day."""
+        """Add a day; waits are those `measured`, or by formula."""
         figures = (
             np.broadcast_to(state.present, working_us.shape).astype(np.int64),
             block.tokens_in,
@@ -129,7 +133,21 @@ class Recorder:
         mine["clearing_micro_per_mtok"][epochs] = np.minimum(
             np.maximum(price, np.where(worth.short, worth.scarcity.max(axis=1), 0)), self._classes.price_cap[:, None]
         ).T
-        self._enter_waits(epochs, served, block.busy_us, working_us)
+        if measured is None:
+            self._enter_waits(epochs, served, block.busy_us, working_us)
+            mine["latency_us"][epochs] = mine["wait_us"][epochs] + self._serving(trades, served).T
+        else:
+            mine["wait_us"][epochs], mine["requests_late"][epochs] = measured.wait_us.T, measured.late.T
+            mine["latency_us"][epochs] = measured.latency_us.T
+
+    def _serving(self, trades: Trades, served: Ints) -> Ints:
+        """(C, E) mean microseconds of service, and of the way to the first site and back."""
+        c, site, people = trades.of_class, trades.site, self._population
+        service = trades.part(self._classes.busy_us[c, site] * people.slots[site])
+        way = self._classes.round_trip_us[c, people.region[site]] * (trades.complete > 0)
+        total = np.zeros(served.shape)
+        np.add.at(total, (c, trades.epoch), trades.requests * (service + way).astype(float))
+        return np.rint(total / np.maximum(served, 1)).astype(np.int64)
 
     def _enter_waits(self, epochs: slice, served: Ints, busy_us: Ints, working_us: Ints) -> None:
         epoch_us = self._timeline.epoch_us
@@ -138,13 +156,15 @@ class Recorder:
             working, busy = working_us[:, may].sum(axis=1), busy_us[:, may].sum(axis=1)
             servers = (working_us[:, may] * self._population.slots[may]).sum(axis=1) / epoch_us
             load = busy / np.maximum(working, 1)
+            chance = chance_to_wait(servers, load)
             for c in alike if may.any() else []:
                 each_us = (self._classes.busy_us[c] * self._population.slots)[may].mean()
-                service = np.full(len(load), each_us / MICRO)
+                service, variation = np.full(len(load), each_us / MICRO), self._variation[c]
+                wait_s = mean_wait_s(servers, load, service, variation=variation, chance=chance)
                 late_after = float(self._late_after_s[c])
-                self._by_class["wait_us"][epochs, c] = np.rint(mean_wait_s(servers, load, service) * MICRO)
+                self._by_class["wait_us"][epochs, c] = np.rint(wait_s * MICRO)
                 if late_after:
-                    late = share_waiting_longer(servers, load, service, late_after)
+                    late = share_waiting_longer(chance, wait_s, late_after)
                     self._by_class["requests_late"][epochs, c] = np.rint(late * served[c])
 
     def enter_day(self, day: int, token: TokenDay, treasury: Treasury, audit: AuditDay, other: Ints) -> None:

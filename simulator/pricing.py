@@ -74,7 +74,7 @@ def block_prices(market: Market, population: Population, use: Ints, per_kwh: Int
 
     Raises ConfigurationError: an ask beyond what an offer may say.
     """
-    hourly = population.hourly_cost // population.units
+    hourly = (population.hourly_cost + population.capital_daily // 24) // population.units
     capital_out = capital_price(hourly, population.unit_out_us, np.full_like(hourly, market.target_use))
     capital_in = capital_price(hourly, population.unit_in_us, np.full_like(hourly, market.target_use))
     capital_in = smaller(capital_in, capital_out)

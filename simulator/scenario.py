@@ -273,7 +273,7 @@ def _as_version_2(table: Mapping[str, Any]) -> Mapping[str, Any]:
             raise unknown_key(f"market.{key}", key, known)
     moved = {key: market[key] for key in _HABITS if key in market}
     kept = {key: value for key, value in market.items() if key not in _HABITS}
-    return {**table, "market": kept, "entry": {**moved, **table.get("entry", {})}}
+    return {**table, "market": kept, "entry": {"rule": "habit", **moved, **table.get("entry", {})}}
 
 
 def _changed(table: Mapping[str, Any], changes: Any, where: str) -> dict[str, Any]:

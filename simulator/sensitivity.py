@@ -101,7 +101,10 @@ def _problem(axes: Sequence[Axis]) -> dict[str, Any]:
 
 
 def _ranks(values: Floats) -> Floats:
-    return np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(float)
+    """From the least to the greatest; equal values have the mean of their ranks."""
+    _, at, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count + 1) / 2)[at])
 
 
 def _correlation(one: Floats, other: Floats) -> float:

@@ -112,7 +112,9 @@ def settle(
     busy_us = by_site(trades.part(requests * classes.busy_us[trades.of_class, trades.site]))
     paid = np.zeros((len(classes.names), shape[0]), dtype=np.int64)
     np.add.at(paid, (trades.of_class, trades.epoch), earned)
-    idle_mj = (working_us - busy_us) * population.idle_watts // MILLI  # a watt for a microsecond is a microjoule
+    idle_mj = (
+        np.maximum(working_us - busy_us, 0) * population.idle_watts // MILLI
+    )  # a watt for a microsecond is a microjoule
     idle_j = idle_mj // MILLI
     machine_mj = tokens_in * population.joules_in + tokens_out * population.joules_out + idle_mj
     present, an_hour, a_day = hours
@@ -190,6 +192,8 @@ def cost(count_in: IntOrArray, count_out: IntOrArray, price_in: IntOrArray, pric
 
 
 def _spent(count_in: Ints, count_out: Ints, price_in: Ints, price_out: Ints) -> Ints:
+    if not (price_in.any() or price_out.any()) or not (count_in.any() or count_out.any()):
+        return np.zeros(np.broadcast_shapes(count_in.shape, price_in.shape), dtype=np.int64)
     _check_products(count_in, count_out, magnitude(price_in, price_out))
     return cost(count_in, count_out, price_in, price_out)
 

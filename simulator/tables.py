@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from protocol.units import MICRO
-from simulator.settings import choice, decimal, pair, text, whole, words
+from simulator.settings import choice, decimal, flag, pair, text, whole, words
 
 __all__ = [
     "LATENCY_CLASSES",
@@ -46,6 +46,10 @@ class Run:
     """Minutes for which asks, demand and use hold; divides 60."""
     burn_in_days: int = whole(0, 3650, 0)
     """Days before hour 0 in which entry, exit and use settle; they are in no figure."""
+    fidelity: str = choice(("fluid", "event"), "fluid")
+    """fluid: each epoch is cleared as a whole; event: requests arrive, wait and are served one by one (E24)."""
+    ledger: bool = flag(False)
+    """With `fidelity = "event"`: whether each request is a session on a ledger by the shipped rules (E24)."""
     blocks: int = whole(1, 1000, 1)
     """Blocks of the model; sites may hold some of them (E21)."""
     seed: int = whole(0, 2**63 - 1, 1)
@@ -92,8 +96,9 @@ class Market:
 class Entry:
     """Who comes and goes; once a day."""
 
-    rule: str = choice(("habit", "npv", "none"), "habit")
-    """habit: losses drive out, profits attract (E11); npv: present values do, with sunk capital (E12); none."""
+    rule: str = choice(("npv", "habit", "none"), "npv")
+    """npv: present values decide, with sunk capital (E12); habit: losses drive out, profits attract (E11), which is
+    what version 1 has; none."""
     present: int = decimal(MICRO, "0", "1", "0.8")
     """Millionths of the sites that are there at the start (E11)."""
     patience_days: int = whole(1, 3650, 14)
@@ -244,6 +249,8 @@ class Demand:
     """Milliseconds to a site and back, at most; 0: anywhere (E14)."""
     max_wait_ms: int = whole(0, 86_400_000, 0)
     """Milliseconds of waiting above which its service level is missed; 0: none is set (E13)."""
+    service: str = choice(("fixed", "exponential"), "fixed")
+    """How the time that a request takes varies, in the event engine and in waits (E13, E24)."""
     defer_hours: int = whole(0, 168, 0)
     """Hours for which a request may wait for a cheaper one, or for room (E19)."""
     utc_offset: int = whole(-12, 14, 0)

@@ -30,6 +30,8 @@ def chance_to_wait(servers: Floats, load: Floats) -> Floats:
     count, load = np.maximum(np.floor(servers), 1), np.clip(load, 0, _MOST_LOAD)
     beta = np.minimum((1 - load) * np.sqrt(count), 30.0)
     many = 1 / (1 + beta * (1 + _erf(beta / math.sqrt(2))) / 2 * math.sqrt(2 * math.pi) * np.exp(beta * beta / 2))
+    if (count > _EXACT).all():
+        return np.asarray(many)
     few = np.minimum(count, _EXACT)
     lost = np.ones_like(load)  # Erlang's B, one server after the other
     for k in range(1, int(few.max()) + 1):
@@ -37,20 +39,23 @@ def chance_to_wait(servers: Floats, load: Floats) -> Floats:
     return np.asarray(np.where(count > _EXACT, many, lost / (1 - load * (1 - lost))))
 
 
-def mean_wait_s(servers: Floats, load: Floats, service_s: Floats, *, variation: float = 0.0) -> Floats:
+def mean_wait_s(
+    servers: Floats, load: Floats, service_s: Floats, *, variation: float = 0.0, chance: Floats | None = None
+) -> Floats:
     """Seconds that a request waits on average.
 
     Args:
         servers, load: as of `chance_to_wait`.
         service_s: seconds that one request takes a server.
         variation: squared coefficient of variation of service times: 0 fixed, 1 exponential.
+        chance: that of waiting at all, where it is known already.
     """
     free = np.maximum(np.floor(servers), 1) * (1 - np.clip(load, 0, _MOST_LOAD))
-    return np.asarray((1 + variation) / 2 * chance_to_wait(servers, load) / free * service_s)
+    waits = chance_to_wait(servers, load) if chance is None else chance
+    return np.asarray((1 + variation) / 2 * waits / free * service_s)
 
 
-def share_waiting_longer(servers: Floats, load: Floats, service_s: Floats, limit_s: float) -> Floats:
+def share_waiting_longer(chance: Floats, mean_s: Floats, limit_s: float) -> Floats:
     """The share of requests that wait for longer than `limit_s`: waits are exponential for those who wait."""
-    waits = chance_to_wait(servers, load)
-    mean = np.maximum(mean_wait_s(servers, load, service_s), 1e-12) / np.maximum(waits, 1e-300)
-    return np.asarray(waits * np.exp(-limit_s / mean))
+    of_those = np.maximum(mean_s, 1e-12) / np.maximum(chance, 1e-300)
+    return np.asarray(chance * np.exp(-limit_s / of_those))

@@ -68,6 +68,9 @@ def worth_of(
     served = trades.served(count, epochs)
     zone_count = zones.lawful.shape[1]
     used = _dearest(classes, zones, products, merits, trades, epochs, zone_count)
+    if zone_count == 1 and not (want > served).any():
+        calm = np.zeros((epochs, zone_count), dtype=np.int64)
+        return Worth(price=used, short=np.zeros_like(want, dtype=bool), scarcity=calm)
     room = np.stack([_room(classes, zones, c, left_us, zone_count) for c in range(count)])
     going = (want > served) & ~((room * zones.lawful[:, None, :]) > 0).any(axis=2)
     bids = classes.price_cap if not most else np.minimum(classes.price_cap, most)

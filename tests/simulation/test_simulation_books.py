@@ -48,7 +48,8 @@ def random_settings(number: int) -> Settings:
     providers, hours = int(lots.integers(1, 12)), int(lots.integers(1, 26))
     run = dataclasses.replace(small_settings().run, providers=providers, hours=hours)
     run = dataclasses.replace(run, seed=number, epoch_minutes=int(lots.choice([5, 15, 60])))
-    regions = {f"r{i}": anything(Region, lots, jurisdiction="NO", tariff="", carbon_series="") for i in range(2)}
+    few = {"jurisdiction": "NO", "tariff": "", "carbon_series": "", "sites": int(lots.integers(0, 9))}
+    regions = {f"r{i}": anything(Region, lots, **few) for i in range(2)}
     demand = {
         f"d{i}": anything(Demand, lots, series="", origin="", latency_class="batch", min_evidence="claimed")
         for i in range(3)

@@ -181,6 +181,12 @@ def test_a_latin_hypercube_has_each_line_once() -> None:
     assert sorted(np.floor((points[:, 1] - 10) * 1.6).astype(int).tolist()) == list(range(16))
 
 
+def test_equal_values_share_a_rank() -> None:
+    points = np.arange(5.0)[:, None]
+    found = indices([Axis("a", 0, 4)], "grid", points, np.array([9.0, 0, 0, 0, 0]), 1)
+    assert found[0].first == pytest.approx(-0.7071, abs=1e-4)
+
+
 @NEEDS_SALIB
 def test_the_sweep_finds_what_is_published_of_ishigamis_function() -> None:
     axes = [Axis(name, -math.pi, math.pi) for name in ("x1", "x2", "x3")]

@@ -217,7 +217,7 @@ def test_the_first_version_is_read_as_the_second() -> None:
     second = (
         "version = 2\n"
         + SMALL.replace("patience_days = 3\njoin = 0.2\nleave = 0.02\n", "")
-        + ("\n[entry]\npatience_days = 3\njoin = 0.2\nleave = 0.02\n")
+        + ("\n[entry]\nrule = 'habit'\npatience_days = 3\njoin = 0.2\nleave = 0.02\n")
     )
     assert parse_scenario(second).digest == small_scenario().digest
 

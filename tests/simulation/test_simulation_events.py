@@ -1,0 +1,94 @@
+"""The event engine: waits as on paper, the same money as flows give, and sessions by the ledger's own rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from plain_markets import market_toml, run_market
+from small_economy import SMALL
+
+from protocol.errors import ConfigurationError
+from simulator.engine import Market, simulate
+from simulator.figures import figures_of
+from simulator.ledger import NullLedger
+from simulator.scenario import parse_scenario
+
+
+def one_site(load: float, service: str, *, slots: int = 1, hours: int = 30) -> dict[str, float]:
+    """The figures of one site of 3,600 requests an hour."""
+    toml = market_toml([(1, 3600)], [(round(3600 * load), 10)], hours=hours, classes=f'service = "{service}"')
+    toml = toml.replace("joules_in = 0", f"joules_in = 0\nslots = {slots}").replace(
+        "[run]", '[run]\nfidelity = "event"'
+    )
+    return figures_of(run_market(toml))
+
+
+@pytest.mark.parametrize(("load", "service", "slots", "expected"), [
+    (0.9, "fixed", 1, 0.9 / 0.1 / 2),
+    (0.5, "exponential", 1, 0.5 / 0.5),
+    (0.8, "exponential", 2, 2 * 0.64 / (1 - 0.64)),
+])  # fmt: skip
+def test_waits_are_those_of_queues_on_paper(load: float, service: str, slots: int, expected: float) -> None:
+    """Each request takes one second of the site, on one slot or two."""
+    found = one_site(load, service, slots=slots)
+    assert found["demand.d0.wait"] == pytest.approx(expected, rel=0.05)
+    assert found["demand.d0.latency"] == pytest.approx(expected + slots, rel=0.05)
+    assert found["market.use"] == pytest.approx(load, abs=0.01)
+    assert found["demand.d0.served"] == 1
+
+
+def test_flows_and_events_agree_on_money_and_use() -> None:
+    """Within 2 % of revenue for each site and a point of use, where sites have many slots and so little to wait for."""
+    sites = [(1 + at / 10, 3600 + 360 * at) for at in range(5)]
+    vary = 'service = "exponential"'  # with fixed times the sites' slots come free in step, and some wait
+    toml = market_toml(sites, [(7000, 10), (2700, 10)], hours=10, classes=vary)
+    toml = toml.replace("joules_in = 0", "joules_in = 0\nslots = 200")
+    flows = run_market(toml)
+    events = run_market(toml.replace("[run]", '[run]\nfidelity = "event"'))
+    ours, theirs = flows.sites["revenue_micro"], events.sites["revenue_micro"]
+    assert theirs[:3] == pytest.approx(ours[:3], rel=0.02)
+    assert theirs.sum() == pytest.approx(ours.sum(), rel=0.02)
+    assert np.abs(figures_of(flows)["market.use"] - figures_of(events)["market.use"]) < 0.01
+    assert flows.classes["requests_served"].sum() == pytest.approx(events.classes["requests_served"].sum(), rel=0.02)
+
+
+def test_what_sites_hold_on_the_ledger_is_what_they_earned() -> None:
+    toml = market_toml([(1, 360), (2, 360)], [(400, 10)], hours=2)
+    plan = next(iter(parse_scenario(toml.replace("[run]", '[run]\nfidelity = "event"\nledger = true')).runs.values()))
+    market = Market(plan)
+    for day, epochs in market.timeline.days():
+        market.day(day, epochs)
+    assert market.arena is not None
+    assert market.arena.ledger is not None
+    records = market.recorder.records()
+    assert market.arena.ledger.earned() == records.sites["revenue_micro"].tolist()
+    assert records.classes["requests_served"].sum() == records.classes["requests_wanted"].sum() > 700
+
+
+def test_a_pipeline_takes_the_time_of_all_its_stages_and_pays_each() -> None:
+    toml = market_toml([(1, 360), (1, 720), (1, 360)], [(4, 10)], hours=6).replace("[run]", "[run]\nblocks = 9")
+    for at, span in enumerate(((0, 3), (3, 6), (6, 9))):
+        toml = toml.replace(f"[hardware.h{at:03d}]", f"[hardware.h{at:03d}]\nblocks = [{span[0]}, {span[1]}]")
+    flows = figures_of(run_market(toml))
+    events = figures_of(run_market(toml.replace("[run]", '[run]\nfidelity = "event"\nledger = true')))
+    for found in (flows, events):
+        assert found["demand.d0.latency"] == pytest.approx(10 + 5 + 10, rel=0.1)
+        assert found["market.price"] == pytest.approx(3, abs=0.01)
+
+
+def test_a_session_of_three_legs_is_settled_by_the_rules() -> None:
+    ledger = NullLedger(("chat",), 3)
+    ledger.settle(0, [(0, 5), (1, 7), (2, 0)])
+    assert ledger.earned() == [5, 7, 0]
+    ledger.check()
+
+
+def test_one_price_for_all_and_waiting_for_cheap_hours_are_for_flows() -> None:
+    for key in ('price_rule = "uniform"', ""):
+        document = SMALL.replace("[market]", f"[market]\n{key}").replace(
+            "hours = 340", 'hours = 24\nfidelity = "event"'
+        )
+        if not key:
+            document = document.replace("growth = 2", "defer_hours = 3")
+        with pytest.raises(ConfigurationError, match="wait at sites"):
+            simulate(next(iter(parse_scenario(document).runs.values())))
