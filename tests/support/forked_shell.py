@@ -21,7 +21,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+import node.cli.key
 from node.demo.forked import Command, fork
+from node.keystore import LIGHT
 
 _JOULE = """#!{python} -ISB
 import array, json, os, signal, socket, sys
@@ -43,7 +45,10 @@ os._exit(status)
 
 
 class Shared(Command):
-    """A command that forks from where it was forked from itself: of that, every process has the descriptor already."""
+    """A command that forks from where it was forked from itself: of that, every process has the descriptor already.
+
+    Its new keys cost little to open: what a passphrase costs is not what whole pages of commands are run for.
+    """
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
@@ -55,6 +60,10 @@ class Shared(Command):
             _forkserver_address=self._server, ensure_running=resource_tracker.ensure_running
         )
         super().__call__()
+
+    def perform(self) -> None:
+        node.cli.key.STANDARD = LIGHT  # type: ignore[misc]
+        super().perform()
 
 
 @contextmanager
