@@ -15,6 +15,7 @@ from pathlib import Path
 import hypothesis  # noqa: F401 - it asks the collector about trio: before the collector forgets what is imported
 import pytest
 from forked_shell import forked_shell
+from shared_forks import address_of_server, fork_from
 from virtual_loop import VirtualLoop
 
 from node.importing import importing
@@ -29,13 +30,23 @@ MEMORY_NEEDED = 2 * 2**30
 """Bytes; a run takes a quarter of that at most."""
 
 
+FORKS = "JOULE_TEST_FORKS"
+"""Environment variable: where workers find the process that all of them fork from."""
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Tests write to memory where there is plenty: they make what they write durable, and would mostly wait for a disk.
     `--basetemp` has it elsewhere.
     """
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+    if not hasattr(config, "workerinput"):
+        os.environ.pop(FORKS, None)
+        if getattr(config.option, "numprocesses", None):
+            os.environ[FORKS] = address_of_server()
+    elif FORKS in os.environ:
+        fork_from(os.environ[FORKS])
 
 
 def pytest_asyncio_loop_factories(

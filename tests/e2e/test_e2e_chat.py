@@ -98,9 +98,9 @@ async def test_what_can_be_said_besides(net: LocalNetwork) -> None:
 
 async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork, endless: Path, tmp_path: Path) -> None:
     receipt = tmp_path / "receipt.json"
-    asked = ("run", "a long one", "--max-tokens", "400", "--receipt", str(receipt), "--verbose", "--json")
+    asked = ("run", "a long one", "--max-tokens", "240", "--receipt", str(receipt), "--verbose", "--json")
     process = await net.spawn(*asked)
-    await voucher_beyond(process, 150)
+    await voucher_beyond(process, 90)
     os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
     out, _ = await process.communicate()
     assert process.returncode == 1
@@ -116,10 +116,10 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
     assert done.status == 0, done
     whole = done.json()
     is_right(whole, endless)
-    assert broken["tokens_out"] + whole["tokens_out"] == 400
+    assert broken["tokens_out"] + whole["tokens_out"] == 240
     bundle = bundle_of(whole)
     asked_for = bundle.terms.plan.prompt - broken["tokens_out"]
-    assert list(bundle.tokens[asked_for:]) == reference_tokens(endless, bundle.tokens[:asked_for], 400)
+    assert list(bundle.tokens[asked_for:]) == reference_tokens(endless, bundle.tokens[:asked_for], 240)
     assert whole["answer"].startswith(broken["answer"][:100])
     assert bundle.terms.continues is not None
 
@@ -127,13 +127,13 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
 async def test_an_answer_goes_on_over_another_leg_at_once(net: LocalNetwork, endless: Path) -> None:
     await net.start_node("spare", endless, "2:4", *ROOM, "--overhead-price", "0.60")
     await net.nodes["spare"].event("node ready")
-    process = await net.spawn("run", "another long one", "--max-tokens", "400", "--verbose", "--json")
-    await voucher_beyond(process, 150)
+    process = await net.spawn("run", "another long one", "--max-tokens", "240", "--verbose", "--json")
+    await voucher_beyond(process, 90)
     os.kill(net.nodes["node1"].process.pid, signal.SIGKILL)
     out, err = await process.communicate()
     assert process.returncode == 0, (out, err)
     report = json.loads(out)
-    assert (report["tokens_out"], report["error"], report["verified"]) == (400, None, True)
+    assert (report["tokens_out"], report["error"], report["verified"]) == (240, None, True)
     is_right(report, endless)
 
 

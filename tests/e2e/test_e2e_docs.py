@@ -61,8 +61,8 @@ def test_the_tutorial_runs_as_printed(folder: Path, forked: Path) -> None:
         assert re.sub(r" +", " ", expected) in re.sub(r" +", " ", said)
 
 
-def test_a_ledger_is_run_as_printed(folder: Path) -> None:
-    with Reader(folder, INSTALLED) as reader:
+def test_a_ledger_is_run_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
         reader.names = {
             "https://ledger.example.org": reader.ledger,
             "/tcp/4001": f"/tcp/{free_port()}",
@@ -373,7 +373,7 @@ def test_law_is_followed_as_printed(folder: Path, forked: Path) -> None:
 
 
 def test_the_simulator_is_run_as_printed(folder: Path, forked: Path) -> None:
-    with Reader(folder, forked) as reader:
+    with Reader(folder, forked, {"1008": "72"}) as reader:  # hours
         for _ in follow(reader, ROOT / "docs/how-to/simulate.md"):
             pass
 

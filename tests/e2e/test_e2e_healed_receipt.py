@@ -17,7 +17,7 @@ from protocol.bundle_file import load_bundle
 
 ROOM = ("--kv-tokens", "8192")
 DEAR = (*ROOM, "--overhead-price", "9")
-TOKENS = 900
+TOKENS = 400
 
 
 async def healed_run(network: LocalNetwork, receipt: Path) -> tuple[dict[str, object], list[dict[str, object]]]:

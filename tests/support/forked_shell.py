@@ -16,12 +16,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from shared_forks import address_of_server, fork_from
+
+import node.cli.key
 from node.demo.forked import Command, fork
+from node.keystore import LIGHT
 
 _JOULE = """#!{python} -ISB
 import array, json, os, signal, socket, sys
@@ -43,18 +46,22 @@ os._exit(status)
 
 
 class Shared(Command):
-    """A command that forks from where it was forked from itself: of that, every process has the descriptor already."""
+    """A command that forks from where it was forked from itself: of that, every process has the descriptor already.
+
+    Its new keys cost little to open: what a passphrase costs is not what whole pages of commands are run for.
+    """
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
-        forkserver.ensure_running()
-        self._server = vars(forkserver._forkserver)["_forkserver_address"]
+        self._server = address_of_server()
 
     def __call__(self) -> None:
-        vars(forkserver._forkserver).update(
-            _forkserver_address=self._server, ensure_running=resource_tracker.ensure_running
-        )
+        fork_from(self._server)
         super().__call__()
+
+    def perform(self) -> None:
+        node.cli.key.STANDARD = LIGHT  # type: ignore[misc]
+        super().perform()
 
 
 @contextmanager
