@@ -42,6 +42,7 @@ from node.cli.entry import COMMANDS, joule
 from node.cli.gateway import ShownKey
 from node.cli.key import KeyFacts
 from node.cli.ledger import Replayed, SetAside, TwoHistories
+from node.cli.model import Quantized
 from node.cli.money import Balance, MovedMoney, Reclaimed
 from node.cli.notices import Announced
 from node.cli.page import PageReady
@@ -102,6 +103,7 @@ PRINTED: dict[str, Printed] = {
     "model catalogue add": Printed((ShownCatalogue,)),
     "model catalogue remove": Printed((RemovedCatalogue,)),
     "model catalogue show": Printed((ShownCatalogue,)),
+    "model quantize": Printed((Quantized,)),
     "model list": Printed((LocalModel,), "A list of objects, in order of name"),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "route": Printed((PlannedRoute,)),

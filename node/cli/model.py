@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from node.model_directory import HashMemory
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """A checkpoint with quantized weights."""
+
+    directory: str
+    """Where it lies."""
+    precision: str
+    """What it is sold as."""
+    weight_bytes: int
+    """Of its tensors."""
 
 
 @click.group(epilog=examples("joule model show ./model", "joule model manifest ./model --license Apache-2.0"))
@@ -60,6 +73,29 @@ def manifest(directory: Path, spdx: str | None, replace: bool, as_json: bool) ->
             **{f"root {precision}": root.hex() for precision, root in made.roots.items()},
         }
     )
+
+
+@model.command(epilog=examples("joule model quantize ./model ./model-int8 --bits 8"))
+@directory_argument
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--bits", type=click.Choice(["8", "4"]), default="8", show_default=True, help="Of each weight of a product."
+)
+@json_option
+def quantize(directory: Path, target: Path, bits: str, as_json: bool) -> None:
+    """Write the model in DIR with int8 or int4 weights into the new folder OUT, a product of its own.
+
+    The same model gives the same files everywhere, to the byte. It is sold as --precision int8 or int4, computed in
+    fp32 and audited as sharply. A manifest with its licence is still to be written: joule model manifest OUT.
+    """
+    from node.model_directory import quantize_model
+
+    size = quantize_model(directory, target, int(bits))
+    made = Quantized(directory=str(target), precision=f"int{bits}", weight_bytes=size)
+    if as_json:
+        print_json(made)
+        return
+    click.echo(f"{made.directory} holds the model in {made.precision}: {_size(made.weight_bytes)} of weights")
 
 
 @model.command(epilog=examples("joule model show ./model", "joule model show ./model --json"))

@@ -113,14 +113,14 @@ def _described(facts: ModelFacts, config: Mapping[str, Any]) -> Architecture:
 def _windows(facts: ModelFacts, config: Mapping[str, Any]) -> tuple[int | None, ...]:
     if facts.model_type == "llama":
         return (None,) * facts.blocks
-    window = config.get("sliding_window", WINDOW)
+    window = config.get("sliding_window", None if facts.model_type == "phi3" else WINDOW)
     if facts.model_type.startswith("qwen") and not _flag(config, "use_sliding_window"):
         window = None
     if window is None:
         return (None,) * facts.blocks
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise ValueError(f"sliding_window = {window!r}")
-    if facts.model_type == "mistral":
+    if facts.model_type in ("mistral", "phi3"):
         return (window,) * facts.blocks
     kinds = config.get("layer_types")
     if kinds is None:

@@ -14,11 +14,14 @@ from node.engine.kv import Batch, Move
 from node.engine.matrices import Matrix
 from node.model_directory import ModelFacts
 from node.ports import Activations
+from protocol.activations import ActivationType
+from protocol.precisions import PRECISIONS
 
 __all__ = ["DTYPES", "Span"]
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""Precision, as a model manifest names it, and torch's name for it."""
+_TORCH = {ActivationType.FP32: torch.float32, ActivationType.BF16: torch.bfloat16}
+DTYPES = {name: _TORCH[each.activations] for name, each in PRECISIONS.items()}
+"""Precision, as a model manifest names it, and torch's name for what is computed in."""
 
 
 class Span:

@@ -8,7 +8,7 @@ It needs no torch and runs nothing that the directory holds. Only safetensors we
 
 from __future__ import annotations
 
-from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, load_config, model_facts
+from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, Quantization, load_config, model_facts
 from node.model_directory.files import json_object, read_text_file
 from node.model_directory.hashes import HashMemory
 from node.model_directory.manifest import (
@@ -23,6 +23,7 @@ from node.model_directory.manifest import (
     write_chunk_lists,
     write_manifest,
 )
+from node.model_directory.quantize import quantize_model
 from node.model_directory.weights import (
     EMBEDDING,
     HEAD,
@@ -47,6 +48,7 @@ __all__ = [
     "PRECISIONS",
     "HashMemory",
     "ModelFacts",
+    "Quantization",
     "TensorPlace",
     "belongs",
     "check_model",
@@ -59,6 +61,7 @@ __all__ = [
     "model_facts",
     "model_manifest",
     "needed_chunks",
+    "quantize_model",
     "read_header",
     "read_manifest",
     "read_text_file",

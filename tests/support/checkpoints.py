@@ -30,7 +30,7 @@ def make_checkpoint(
     """Write a model with random weights and a tokenizer of `vocab` tokens (258 to 934).
 
     An `endless` model has no stop token: its answers are as long as one asks for.
-    `architecture` is a `model_type`: llama, mistral, qwen2 or qwen3. Weights are larger than at the start of a
+    `architecture` is a `model_type`: llama, mistral, phi3, qwen2 or qwen3. Weights are larger than at the start of a
     training, so that every layer has its say in which token comes next.
     """
     import torch
@@ -51,7 +51,7 @@ def make_checkpoint(
         "pad_token_id": None,
         "initializer_range": 0.2,
     }
-    if architecture == "mistral":
+    if architecture in ("mistral", "phi3"):
         settings["sliding_window"] = sliding_window
     elif sliding_window is not None and architecture.startswith("qwen"):
         # Qwen's layers below max_window_layers see everything, those from there on the window: both kinds in a model.
