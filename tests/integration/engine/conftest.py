@@ -16,6 +16,8 @@ VARIANTS = {
     "mistral": {"architecture": "mistral"},
     "mistral-window": {"architecture": "mistral", "sliding_window": 24, "layers": 6},
     "llama-sharded": {"architecture": "llama", "shard_size": "200KB"},
+    "phi3": {"architecture": "phi3"},
+    "phi3-window": {"architecture": "phi3", "sliding_window": 24},
 }
 
 Checkpoints = Callable[[str], Path]
