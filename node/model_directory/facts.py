@@ -12,7 +12,16 @@ from protocol.precisions import PRECISIONS as KNOWN_PRECISIONS
 
 __all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
 
-ARCHITECTURES = {"llama": "Llama", "mistral": "Mistral", "phi3": "Phi3", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+ARCHITECTURES = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "mixtral": "Mixtral",
+    "olmo2": "Olmo2",
+    "phi3": "Phi3",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
+}
 """`model_type` of the supported models, and the prefix of their class names."""
 
 PRECISIONS = tuple(KNOWN_PRECISIONS)

@@ -17,6 +17,10 @@ VARIANTS = {
     "mistral-window": {"architecture": "mistral", "sliding_window": 24, "layers": 6},
     "llama-sharded": {"architecture": "llama", "shard_size": "200KB"},
     "phi3": {"architecture": "phi3"},
+    "olmo2": {"architecture": "olmo2"},
+    "mixtral": {"architecture": "mixtral"},
+    "mixtral-window": {"architecture": "mixtral", "sliding_window": 24},
+    "qwen3-moe": {"architecture": "qwen3_moe"},
     "phi3-window": {"architecture": "phi3", "sliding_window": 24},
 }
 
