@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.nn.functional import rms_norm
+from torch.nn.functional import gelu, rms_norm
 
 from node.engine.architecture import Architecture
 from node.engine.attention import Backend, Pass
@@ -48,28 +48,27 @@ class Block:
     def __init__(self, shape: Architecture, index: int, take: Take, backend: Backend, *, window: int | None) -> None:
         self.index = index
         self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self._scale = shape.head_dim**-0.5
+        self._scale = shape.scale
         self._window = window
+        self._is_gelu = shape.is_gelu
 
         def product(*names: str, bias: bool) -> Matrix:
             weight = torch.cat([take(f"{name}.weight") for name in names])
             return backend.laid_out(weight, torch.cat([take(f"{name}.bias") for name in names]) if bias else None)
 
-        def norm(name: str, wanted: bool) -> Norm | None:
-            return Norm(take(f"{name}.weight"), shape.epsilon) if wanted else None
+        def norm(name: str) -> Norm:
+            weight = take(f"{name}.weight")
+            return Norm(weight + 1 if shape.norms_from_one else weight, shape.epsilon)
 
-        before, after = not shape.norms_after, shape.norms_after
-        self.enter = norm("input_layernorm", before)
+        self.enter, self.attended, self.middle, self.fed = (
+            None if name is None else norm(name) for name in shape.norms
+        )
         self.qkv = product(*(f"self_attn.{each}_proj" for each in "qkv"), bias=shape.qkv_bias)
         self.head_norms = (
-            tuple(Norm(take(f"self_attn.{each}_norm.weight"), shape.epsilon) for each in "qk")
-            if shape.head_norms or shape.whole_norms
-            else None
+            tuple(norm(f"self_attn.{each}_norm") for each in "qk") if shape.head_norms or shape.whole_norms else None
         )
         self._whole_norms = shape.whole_norms
         self.out = product("self_attn.o_proj", bias=shape.out_bias)
-        self.middle = norm("post_attention_layernorm", before)
-        self.attended, self.fed = norm("post_attention_layernorm", after), norm("post_feedforward_layernorm", after)
         self.experts: Experts | None = None
         if shape.has_experts(index):
             assert shape.mixture is not None
@@ -78,6 +77,11 @@ class Block:
             self.gate, self.up, self.down = (
                 product(f"mlp.{each}_proj", bias=shape.mlp_bias) for each in ("gate", "up", "down")
             )
+
+    @property
+    def is_near(self) -> bool:
+        """Whether its rows see a window only."""
+        return self._window is not None
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
@@ -111,7 +115,8 @@ class Block:
         inner = rows if self.middle is None else self.middle.of(rows)
         if self.experts is not None:
             return rows + self.experts.of(inner)
-        return _added(self.down, self.up.times(inner, self.gate.silu_of(inner)), rows, self.fed)
+        gate = gelu(self.gate.of(inner), approximate="tanh") if self._is_gelu else self.gate.silu_of(inner)
+        return _added(self.down, self.up.times(inner, gate), rows, self.fed)
 
 
 def _added(product: Matrix, inner: torch.Tensor, rows: torch.Tensor, norm: Norm | None) -> torch.Tensor:

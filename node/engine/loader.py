@@ -94,7 +94,7 @@ def _load(
             for number, block in enumerate(blocks)
         ]  # fmt: skip
         embedding = weights.take(EMBEDDING) if first else None
-        norm = Norm(weights.take(NORM).float(), shape.epsilon) if last else None
+        norm = Norm(weights.take(NORM).float() + (1 if shape.norms_from_one else 0), shape.epsilon) if last else None
         head = _head(facts, weights, embedding, computes) if last else None
     return Span(
         replace(facts, blocks=len(blocks)) if whole else facts,

@@ -107,8 +107,10 @@ class Span:
             step = self._backend.begin(batch, store)
             rows = self._enter(packed, through)
             rotary = self._shape.rope.at(step.positions, rows.dtype)
+            near = self._shape.near_rope
+            turns = rotary if near is None else near.at(step.positions, rows.dtype)
             for block in self.layers[through.start - self.blocks.start : through.stop - self.blocks.start]:
-                rows = block.run(rows, rotary, step)
+                rows = block.run(rows, turns if block.is_near else rotary, step)
             return self._backend.give_out(rows)
 
     def logits(self, rows: Activations) -> Activations:
@@ -124,5 +126,7 @@ class Span:
 
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:
-            return embedding(self._backend.take_in(torch.tensor(packed, dtype=torch.long)), self._embedding)
+            entered = embedding(self._backend.take_in(torch.tensor(packed, dtype=torch.long)), self._embedding)
+            scale = self._shape.embedding_scale
+            return entered if scale == 1 else entered * torch.tensor(scale, dtype=entered.dtype)
         return self._backend.take_in(torch.as_tensor(packed, dtype=self.dtype))

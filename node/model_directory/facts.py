@@ -13,6 +13,7 @@ from protocol.precisions import PRECISIONS as KNOWN_PRECISIONS
 __all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
 
 ARCHITECTURES = {
+    "gemma3_text": "Gemma3",
     "llama": "Llama",
     "mistral": "Mistral",
     "mixtral": "Mixtral",
@@ -107,7 +108,7 @@ def model_facts(directory: Path) -> ModelFacts:
         vocabulary=_positive(config, "vocab_size", MAX_VOCABULARY),
         max_context=_positive(config, "max_position_embeddings", MAX_CONTEXT),
         stop_tokens=_stop_tokens(directory, config),
-        tied=config.get("tie_word_embeddings") is True,
+        tied=config.get("tie_word_embeddings", model_type == "gemma3_text") is True,
         quantization=_quantization(config),
     )
 
@@ -136,7 +137,13 @@ def _check_architecture(config: dict[str, Any]) -> str:
         what = named[0] if isinstance(named, list) and config.get("architectures") else f"model type {model_type!r}"
         raise ModelError(f"the model's architecture is not supported: {what}", hint=supported)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else None
+    kinds = (
+        [rope]
+        if not isinstance(rope, dict) or not all(isinstance(each, dict) for each in rope.values())
+        else rope.values()
+    )
+    types = [each.get("rope_type", each.get("type", "default")) if isinstance(each, dict) else None for each in kinds]
+    rope_type = next((each for each in types if each not in STATIC_ROPE), "default")
     if rope_type not in STATIC_ROPE:
         hint = f"supported are {', '.join(STATIC_ROPE)}"
         raise ModelError(f"the model's position embedding is not supported: {rope_type}", hint=hint)
