@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,24 +11,13 @@ import click
 from node.cli.catalogue import catalogue, list_models
 from node.cli.options import examples, json_option
 from node.cli.output import print_facts, print_json, print_table
+from node.cli.variants import card, prune, quantize, verify
 from node.config import default_data_dir
 
 if TYPE_CHECKING:
     from node.model_directory import HashMemory
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantized:
-    """A checkpoint with quantized weights."""
-
-    directory: str
-    """Where it lies."""
-    precision: str
-    """What it is sold as."""
-    weight_bytes: int
-    """Of its tensors."""
 
 
 @click.group(epilog=examples("joule model show ./model", "joule model manifest ./model --license Apache-2.0"))
@@ -75,29 +63,6 @@ def manifest(directory: Path, spdx: str | None, replace: bool, as_json: bool) ->
     )
 
 
-@model.command(epilog=examples("joule model quantize ./model ./model-int8 --bits 8"))
-@directory_argument
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option(
-    "--bits", type=click.Choice(["8", "4"]), default="8", show_default=True, help="Of each weight of a product."
-)
-@json_option
-def quantize(directory: Path, target: Path, bits: str, as_json: bool) -> None:
-    """Write the model in DIR with int8 or int4 weights into the new folder OUT, a product of its own.
-
-    The same model gives the same files everywhere, to the byte. It is sold as --precision int8 or int4, computed in
-    fp32 and audited as sharply. A manifest with its licence is still to be written: joule model manifest OUT.
-    """
-    from node.model_directory import quantize_model
-
-    size = quantize_model(directory, target, int(bits))
-    made = Quantized(directory=str(target), precision=f"int{bits}", weight_bytes=size)
-    if as_json:
-        print_json(made)
-        return
-    click.echo(f"{made.directory} holds the model in {made.precision}: {_size(made.weight_bytes)} of weights")
-
-
 @model.command(epilog=examples("joule model show ./model", "joule model show ./model --json"))
 @directory_argument
 @json_option
@@ -135,6 +100,8 @@ def show(directory: Path, as_json: bool) -> None:
 
 model.add_command(catalogue)
 model.add_command(list_models)
+for command in (quantize, prune, verify, card):
+    model.add_command(command)
 
 
 def _hashes() -> HashMemory:

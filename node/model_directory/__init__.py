@@ -23,6 +23,7 @@ from node.model_directory.manifest import (
     write_chunk_lists,
     write_manifest,
 )
+from node.model_directory.prune import prune_model
 from node.model_directory.quantize import quantize_model
 from node.model_directory.weights import (
     EMBEDDING,
@@ -34,6 +35,7 @@ from node.model_directory.weights import (
     needed_chunks,
     read_header,
     span_files,
+    stored_numbers,
     tensor_places,
     weight_files,
 )
@@ -61,11 +63,13 @@ __all__ = [
     "model_facts",
     "model_manifest",
     "needed_chunks",
+    "prune_model",
     "quantize_model",
     "read_header",
     "read_manifest",
     "read_text_file",
     "span_files",
+    "stored_numbers",
     "tensor_places",
     "weight_files",
     "write_chunk_lists",
