@@ -53,6 +53,7 @@ from node.cli.setup import NodeSetUp, Unit
 from node.cli.stakes import Staked
 from node.cli.submit import Batched
 from node.cli.tariff import TariffShown
+from node.cli.variants import MadeModel, ModelCard, VerifiedModel
 from node.cli.witness import WitnessKey
 from node.demo.result import DemoFindings
 from node.energy.live import EnergyReport
@@ -102,6 +103,10 @@ PRINTED: dict[str, Printed] = {
     "model catalogue add": Printed((ShownCatalogue,)),
     "model catalogue remove": Printed((RemovedCatalogue,)),
     "model catalogue show": Printed((ShownCatalogue,)),
+    "model quantize": Printed((MadeModel,)),
+    "model prune": Printed((MadeModel,)),
+    "model verify": Printed((VerifiedModel,)),
+    "model card": Printed((ModelCard,)),
     "model list": Printed((LocalModel,), "A list of objects, in order of name"),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "route": Printed((PlannedRoute,)),

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.model_directory import check_model
-from protocol.activations import FORMATS
 from protocol.audit import Draw, Judgement, Observation, Verdict, draw, judge
 from protocol.bundle import Bundle, Verified, verify_bundle
 from protocol.errors import ConfigurationError, DishonestError, ModelError
 from protocol.fingerprint import SKETCH_BYTES, distance_ppm
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.messages import session_id
+from protocol.precisions import precision_of
 from protocol.receipt import Window
 from protocol.terms import Assignment
 
@@ -90,11 +90,12 @@ def audit_bundle(bundle: Bundle, model: Path | None, before: Sequence[Bundle] = 
             window's sketches came, or a bundle of a session before is missing.
     """
     verified, manifest = verify_bundle(bundle), bundle.manifest
-    tolerance = FORMATS[verified.terms.activations].tolerance
-    if tolerance is None or manifest.precision != verified.terms.activations:
+    precision = precision_of(manifest.precision)
+    tolerance = None if precision is None else precision.tolerance
+    if precision is None or tolerance is None or precision.activations != verified.terms.activations:
         raise ConfigurationError(
             f"a {manifest.precision} model cannot be judged: its honest noise has not been measured",
-            hint="spot checks work for models that are served in fp32",
+            hint="spot checks work for models that are served in fp32, int8 or int4",
         )
     if not verified.sketches:
         raise ConfigurationError("no window of this job was signed for to its end, so there is nothing to check")

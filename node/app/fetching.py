@@ -36,6 +36,7 @@ from protocol.errors import DishonestError, JoulemeshError, ModelError, RefusedE
 from protocol.ids import BlockSpan, ModelManifest, ModelRoot
 from protocol.model_catalogue import CatalogueEntry
 from protocol.offer import Offer
+from protocol.precisions import beside
 from protocol.standing import Deed
 
 __all__ = ["Fetching", "Named", "named_model", "open_fetching", "places_of", "store_of", "stored_models", "uplink_of"]
@@ -217,7 +218,7 @@ class _Holders:
 
     async def sources(self, manifest: ModelManifest) -> Sequence[Source]:
         """All of them; a node whose files are served in another precision has the same files."""
-        roots = [manifest.root, *(manifest.replace(precision=each).root for each in PRECISIONS)]
+        roots = [manifest.root, *(manifest.replace(precision=each).root for each in beside(manifest.precision))]
         found: list[Source] = []
         for place in places_of(self._config, self._named):
             if "://" in place:

@@ -16,7 +16,7 @@ from node.app.prompt import Prompt
 from node.app.tokenizer_limits import load_tokenizer, strangers_code
 from node.durable import replace_file
 from node.fetching import ChunkDesk
-from node.model_directory import PRECISIONS, read_text_file
+from node.model_directory import read_text_file
 from node.ports import Requests
 from protocol.catalog import (
     CLIENT_FILES,
@@ -30,6 +30,7 @@ from protocol.codec import decode, encode
 from protocol.errors import DishonestError, JoulemeshError, MalformedError, ModelError, RefusedError, UnreachableError
 from protocol.ids import ModelFile, ModelManifest, ModelRoot
 from protocol.names import MODEL_PROTOCOL
+from protocol.precisions import beside
 
 __all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer", "kept_manifest"]
 
@@ -55,7 +56,7 @@ class ModelServer:
         self._directory = directory
         self._desk = desk
         # The files are the same in whatever precision they are served.
-        others = (manifest.replace(precision=each) for each in PRECISIONS)
+        others = (manifest.replace(precision=each) for each in beside(manifest.precision))
         self._manifests = {each.root: encode(each) for each in (manifest, *others)}
         self._files = {file.name: file for file in manifest.files if file.name in CLIENT_FILES}
 

@@ -47,10 +47,10 @@ from node.pipeline.vouchers import VoucherStore
 from node.setting_kinds import AUTO
 from node.tasks import owned_tasks
 from node.worker import ThreadWorker
-from protocol.activations import FORMATS, ActivationType
 from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.ids import BlockSpan, ModelManifest
 from protocol.offer import Offer
+from protocol.precisions import precision_of
 from protocol.signing import SigningKey
 
 __all__ = ["run_node"]
@@ -237,5 +237,6 @@ def _listen_for_data(config: NodeConfig) -> Iterator[tuple[Listener, str]]:
 def _steps(manifest: ModelManifest, span: BlockSpan) -> Iterator[str]:
     """What a node says before it loads its blocks: which device computes, and what clients cannot do with them."""
     yield f"loading blocks {span} of {manifest.name} and measuring joules and speed, on the {compute_device()}"
-    if FORMATS[ActivationType(manifest.precision)].tolerance is None:
+    precision = precision_of(manifest.precision)
+    if precision is None or precision.tolerance is None:
         yield f"{manifest.precision}: no spot check can judge it yet, so clients cannot audit these blocks"

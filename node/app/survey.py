@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from node.model_directory import (
     MANIFEST_FILE,
-    PRECISIONS,
     HashMemory,
     ModelFacts,
     belongs,
@@ -112,11 +112,13 @@ def survey(directory: Path, hashes: HashMemory) -> Survey:
     """
     facts = model_facts(directory)
     from_file = (directory / MANIFEST_FILE).is_file()
-    manifest = read_manifest(directory) if from_file else model_manifest(directory, hashes=hashes)
+    usual = facts.precisions[0]
+    made = partial(model_manifest, directory, precision=usual, hashes=hashes)
+    manifest = read_manifest(directory, precision=usual) if from_file else made()
     return Survey(
         name=manifest.name,
         license=manifest.license,
-        roots=_roots(manifest),
+        roots=_roots(manifest, facts.precisions),
         manifest_file=from_file,
         architecture=facts.architecture,
         blocks=facts.blocks,
@@ -141,21 +143,23 @@ def make_manifest(directory: Path, *, spdx: str | None, replace: bool, hashes: H
     """
     old = _old_manifest(directory, replace=replace)
     stated = spdx if spdx is not None else "" if old is None else old.license
-    made = model_manifest(directory, spdx=stated, hashes=hashes)
-    if old not in (None, made) and not replace:
+    precisions = model_facts(directory).precisions
+    made = model_manifest(directory, precision=precisions[0], spdx=stated, hashes=hashes)
+    same = old is not None and made == old.replace(precision=precisions[0])
+    if old is not None and not same and not replace:
         raise ModelError(
             f"{MANIFEST_FILE} says other things than the files and the flags",
             hint="--replace writes it anew; offers and receipts then name another model",
         )
-    if made != old:
+    if not same:
         write_manifest(directory, made)
     write_chunk_lists(directory, made, hashes)
     return KeptManifest(
         file=directory / MANIFEST_FILE,
-        written=made != old,
+        written=not same,
         name=made.name,
         license=made.license,
-        roots=_roots(made),
+        roots=_roots(made, precisions),
         files=len(made.files),
         size=sum(file.size for file in made.files),
     )
@@ -172,8 +176,8 @@ def _old_manifest(directory: Path, *, replace: bool) -> ModelManifest | None:
         return None
 
 
-def _roots(manifest: ModelManifest) -> dict[str, bytes]:
-    return {each: manifest.replace(precision=each).root for each in PRECISIONS}
+def _roots(manifest: ModelManifest, precisions: tuple[str, ...]) -> dict[str, bytes]:
+    return {each: manifest.replace(precision=each).root for each in precisions}
 
 
 def block_needs(directory: Path, facts: ModelFacts) -> Iterator[BlockNeeds]:

@@ -28,6 +28,7 @@ from protocol.offer import (
 from protocol.order import JobOrder
 from protocol.policy import Known, LatencyClass, Needs, excluded
 from protocol.power import most_per_token
+from protocol.precisions import precision_of
 from protocol.pricing import Costs
 
 __all__ = ["Site", "Speed", "Terms"]
@@ -116,6 +117,7 @@ class Terms:
             position_us=self.speed.position_us,
         )
         now, precision = self.clock(), self.manifest.precision
+        known = precision_of(precision)
         supply, utilisation_ppm = self.asks.supply, self.utilisation_ppm()
         return Offer(
             public_key=self.public_key,
@@ -129,7 +131,7 @@ class Terms:
             span=self.span,
             blocks=self.manifest.blocks,
             precision=precision,
-            activations=(ActivationType(precision),) if precision in set(ActivationType) else (ActivationType.FP32,),
+            activations=(ActivationType.FP32 if known is None else known.activations,),
             hardware=self.site.hardware,
             limits=self._limits(),
             rates=self.asks.rates(costs, utilisation_ppm),

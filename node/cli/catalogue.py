@@ -136,7 +136,7 @@ def make(
     A catalogue of yours that is there already is signed anew, with this model more, or in the place of what it said of
     that name. DIR needs its manifest: `joule model manifest DIR`.
     """
-    from node.model_directory import PRECISIONS, read_manifest
+    from node.model_directory import model_facts, read_manifest
     from protocol.model_catalogue import Catalogue, CatalogueEntry, open_catalogue
     from protocol.signing import seal
 
@@ -146,7 +146,7 @@ def make(
         raise LocalError(f"{out} is a catalogue of somebody else", code="exists", hint="choose another name")
     entries = {} if old is None else {(each.name, each.precision): each for each in old.catalogue.entries}
     try:
-        for precision in precisions or PRECISIONS:
+        for precision in precisions or model_facts(directory).precisions:
             manifest = read_manifest(directory, precision=precision)
             entries[manifest.name, precision] = CatalogueEntry(
                 name=manifest.name,

@@ -11,6 +11,7 @@ import click
 from node.cli.catalogue import catalogue, list_models
 from node.cli.options import examples, json_option
 from node.cli.output import print_facts, print_json, print_table
+from node.cli.variants import card, prune, quantize, verify
 from node.config import default_data_dir
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def show(directory: Path, as_json: bool) -> None:
 
 model.add_command(catalogue)
 model.add_command(list_models)
+for command in (quantize, prune, verify, card):
+    model.add_command(command)
 
 
 def _hashes() -> HashMemory:

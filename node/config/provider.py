@@ -69,10 +69,11 @@ class NodeConfig:
         "look at the same time, and agree; 0 stays with the first choice.",
     )
     precision: str = setting(
-        Choice(("fp32", "bf16")),
+        Choice(("fp32", "bf16", "int8", "int4")),  # `protocol.precisions`, which loads numpy
         table="model",
         default="fp32",
-        about="The number format to compute in. Each is a product of its own; there is no spot check for bf16 yet.",
+        about="What is sold. Each is a product of its own: int8 and int4 need a directory with such weights, and "
+        "compute in fp32; there is no spot check for bf16 yet.",
     )
 
     ledger: str = shared.ledger()

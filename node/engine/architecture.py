@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from node.engine.experts import ExpertNames, Mixture
 from node.engine.rope import Rope
 from node.model_directory import ARCHITECTURES, ModelFacts
 from protocol.errors import ModelError
@@ -19,7 +20,24 @@ THETA = 10_000.0
 """Base of the position embedding where a configuration names none."""
 WINDOW = 4096
 """Positions of a sliding window where a configuration names none."""
+MOST_EXPERTS = 4096
+_EXPERTS = {
+    "mixtral": ExpertNames("block_sparse_moe.gate", "block_sparse_moe.experts.{}", "w1", "w3", "w2"),
+    "qwen3_moe": ExpertNames("mlp.gate", "mlp.experts.{}", "gate_proj", "up_proj", "down_proj"),
+}
 SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+BEFORE = ("input_layernorm", None, "post_attention_layernorm", None)
+_NORMS = {
+    "olmo2": (None, "post_attention_layernorm", None, "post_feedforward_layernorm"),
+    "gemma3_text": (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "pre_feedforward_layernorm",
+        "post_feedforward_layernorm",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +63,41 @@ class Architecture:
     windows: tuple[int | None, ...]
     """For each block, how many positions a row sees, itself included; None for all."""
     rope: Rope
+    norms: tuple[str | None, str | None, str | None, str | None] = BEFORE
+    """Names of the norms of what enters the first half of a block and of what it gives, and likewise the second."""
+    norms_from_one: bool = False
+    """Whether norms store by how much their weights differ from 1."""
+    is_gelu: bool = False
+    """Whether gates go through gelu (by tanh), not silu."""
+    scale: float
+    """Of products of queries and keys."""
+    near_rope: Rope | None = None
+    """Of blocks with a window, where they have one of their own."""
+    embedding_scale: float = 1.0
+    whole_norms: bool = False
+    """Whether all queries of a row are normed together, and all keys."""
+    mixture: Mixture | None = None
+    """Experts in the place of one gated product."""
+
+    def has_experts(self, block: int) -> bool:
+        """Whether a block has them."""
+        return self.mixture is not None and block not in self.mixture.dense
 
     def tensors(self, block: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names, after the block's prefix, and shapes of a block's tensors."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        yield "input_layernorm.weight", (self.hidden,)
+        for norm in self.norms:
+            if norm is not None:
+                yield f"{norm}.weight", (self.hidden,)
         for name, width in (("q", queries), ("k", keys), ("v", keys)):
             yield from _product(f"self_attn.{name}_proj", width, self.hidden, self.qkv_bias)
         yield from _product("self_attn.o_proj", self.hidden, queries, self.out_bias)
-        if self.head_norms:
-            yield "self_attn.q_norm.weight", (self.head_dim,)
-            yield "self_attn.k_norm.weight", (self.head_dim,)
-        yield "post_attention_layernorm.weight", (self.hidden,)
+        if self.head_norms or self.whole_norms:
+            yield "self_attn.q_norm.weight", (queries if self.whole_norms else self.head_dim,)
+            yield "self_attn.k_norm.weight", (keys if self.whole_norms else self.head_dim,)
+        if self.mixture is not None and self.has_experts(block):
+            yield from self.mixture.tensors(self.hidden)
+            return
         for name in ("gate", "up"):
             yield from _product(f"mlp.{name}_proj", self.intermediate, self.hidden, self.mlp_bias)
         yield from _product("mlp.down_proj", self.hidden, self.intermediate, self.mlp_bias)
@@ -82,18 +123,19 @@ def architecture(facts: ModelFacts, config: Mapping[str, Any]) -> Architecture:
 
 def _described(facts: ModelFacts, config: Mapping[str, Any]) -> Architecture:
     family, heads = facts.model_type, _integer(config, "num_attention_heads")
-    if config.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise ValueError(f"hidden_act = {config['hidden_act']!r}, where silu is known")
-    kv_heads = _integer(config, "num_key_value_heads", 8 if family == "mistral" else heads)
+    gemma = family == "gemma3_text"
+    _check_means(config, gemma=gemma)
+    kv_heads = _integer(config, "num_key_value_heads", 8 if family in ("mistral", "mixtral") else heads)
     if config.get("head_dim") is None and family == "llama" and facts.hidden_size % heads:
         raise ValueError(f"{facts.hidden_size} dimensions for {heads} heads")
-    head_dim = _integer(config, "head_dim", 128 if family == "qwen3" else facts.hidden_size // heads)
+    usual = {"qwen3": 128, "gemma3_text": 256}
+    head_dim = _integer(config, "head_dim", usual.get(family, facts.hidden_size // heads))
     if heads % kv_heads or head_dim % 2:
         raise ValueError(f"{heads} heads of {head_dim} dimensions over {kv_heads} of keys and values")
     epsilon = config.get("rms_norm_eps", 1e-6)
     if not isinstance(epsilon, float | int) or isinstance(epsilon, bool) or not 0 <= epsilon < 1:
         raise ValueError(f"rms_norm_eps = {epsilon!r}")
-    biased = _flag(config, "attention_bias") and family in ("llama", "qwen3")
+    biased = _flag(config, "attention_bias") and family in ("llama", "qwen3", "qwen3_moe", "olmo2")
     return Architecture(
         hidden=facts.hidden_size,
         intermediate=_integer(config, "intermediate_size"),
@@ -104,25 +146,58 @@ def _described(facts: ModelFacts, config: Mapping[str, Any]) -> Architecture:
         qkv_bias=biased or family == "qwen2",
         out_bias=biased,
         mlp_bias=_flag(config, "mlp_bias") and family == "llama",
-        head_norms=family == "qwen3",
+        head_norms=family in ("qwen3", "qwen3_moe", "gemma3_text"),
+        norms=_NORMS.get(family, BEFORE),
+        norms_from_one=gemma,
+        is_gelu=gemma,
+        scale=(_integer(config, "query_pre_attn_scalar", 256) if gemma else head_dim) ** -0.5,
+        near_rope=Rope(_near_rope(config), head_dim=head_dim, context=facts.max_context) if gemma else None,
+        embedding_scale=facts.hidden_size**0.5 if gemma else 1.0,
+        whole_norms=family == "olmo2",
+        mixture=_mixture(facts, config),
         windows=_windows(facts, config),
         rope=Rope(_rope_parameters(config), head_dim=head_dim, context=facts.max_context),
     )
 
 
+def _check_means(config: Mapping[str, Any], *, gemma: bool) -> None:
+    """Raises ValueError for what is computed otherwise here."""
+    name, known = ("hidden_activation", ("gelu_pytorch_tanh",)) if gemma else ("hidden_act", ("silu", "swish"))
+    if config.get(name, known[0]) not in known:
+        raise ValueError(f"{name} = {config[name]!r}, where {known[0]} is known")
+    for each in ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"):
+        if config.get(each):
+            raise ValueError(f"{each} is not known")
+
+
+def _near_rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of Gemma's blocks with a window: newer configurations have it by kind of block, older ones name its base."""
+    given = config.get("rope_parameters") or {}
+    if SLIDING in given:
+        return {"rope_type": "default", **given[SLIDING]}
+    return {"rope_type": "default", "rope_theta": config.get("rope_local_base_freq", THETA)}
+
+
 def _windows(facts: ModelFacts, config: Mapping[str, Any]) -> tuple[int | None, ...]:
-    if facts.model_type == "llama":
+    if facts.model_type in ("llama", "olmo2"):
         return (None,) * facts.blocks
-    window = config.get("sliding_window", WINDOW)
+    if facts.model_type == "qwen3_moe" and _flag(config, "use_sliding_window"):
+        raise ValueError("a sliding window, where experts have none")
+    window = config.get(
+        "sliding_window", WINDOW if facts.model_type in ("mistral", "qwen2", "qwen3", "gemma3_text") else None
+    )
     if facts.model_type.startswith("qwen") and not _flag(config, "use_sliding_window"):
         window = None
     if window is None:
         return (None,) * facts.blocks
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise ValueError(f"sliding_window = {window!r}")
-    if facts.model_type == "mistral":
+    if facts.model_type in ("mistral", "mixtral", "phi3"):
         return (window,) * facts.blocks
     kinds = config.get("layer_types")
+    if kinds is None and facts.model_type == "gemma3_text":
+        pattern = _integer(config, "sliding_window_pattern", 6)
+        return tuple(window if (block + 1) % pattern else None for block in range(facts.blocks))
     if kinds is None:
         full = config.get("max_window_layers", 28)
         return tuple(window if block >= full else None for block in range(facts.blocks))
@@ -131,11 +206,34 @@ def _windows(facts: ModelFacts, config: Mapping[str, Any]) -> tuple[int | None, 
     return tuple(window if kind == SLIDING else None for kind in kinds)
 
 
+def _mixture(facts: ModelFacts, config: Mapping[str, Any]) -> Mixture | None:
+    if facts.model_type not in _EXPERTS:
+        return None
+    names = _EXPERTS[facts.model_type]
+    own = facts.model_type == "mixtral"
+    # Older configurations of Qwen's say it in their own word.
+    count = _integer(config, "num_experts" if config.get("num_experts") else "num_local_experts", 8 if own else 128)
+    active = _integer(config, "num_experts_per_tok", 2 if own else 8)
+    if not active <= count <= MOST_EXPERTS:
+        raise ValueError(f"{active} of {count} experts for a row")
+    step, alone = (1, []) if own else (_integer(config, "decoder_sparse_step", 1), config.get("mlp_only_layers") or [])
+    dense = {block for block in range(facts.blocks) if (block + 1) % step or block in alone}
+    return Mixture(
+        names=names,
+        count=count,
+        active=active,
+        intermediate=_integer(config, "intermediate_size" if own else "moe_intermediate_size"),
+        normalized=own or _flag(config, "norm_topk_prob"),
+        dense=frozenset(dense),
+    )
+
+
 def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """As newer configurations give them; older ones name the base beside the rest, and may call the type ``type``."""
     given = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    given = dict(given.get(FULL) or given)
     given.setdefault("rope_type", given.get("type", "default"))
-    given.setdefault("rope_theta", config.get("rope_theta", THETA))
+    given.setdefault("rope_theta", config.get("rope_theta", 1e6 if config["model_type"] == "gemma3_text" else THETA))
     for name in ("original_max_position_embeddings", "partial_rotary_factor"):
         if config.get(name) is not None:
             given[name] = config[name]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.nn.functional import rms_norm
+from torch.nn.functional import gelu, rms_norm
 
 from node.engine.architecture import Architecture
 from node.engine.attention import Backend, Pass
+from node.engine.experts import Experts
 from node.engine.matrices import Matrix
 from node.engine.rope import turned
 
@@ -47,46 +48,77 @@ class Block:
     def __init__(self, shape: Architecture, index: int, take: Take, backend: Backend, *, window: int | None) -> None:
         self.index = index
         self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self._scale = shape.head_dim**-0.5
+        self._scale = shape.scale
         self._window = window
+        self._is_gelu = shape.is_gelu
 
         def product(*names: str, bias: bool) -> Matrix:
             weight = torch.cat([take(f"{name}.weight") for name in names])
             return backend.laid_out(weight, torch.cat([take(f"{name}.bias") for name in names]) if bias else None)
 
-        self.enter = Norm(take("input_layernorm.weight"), shape.epsilon)
+        def norm(name: str) -> Norm:
+            weight = take(f"{name}.weight")
+            return Norm(weight + 1 if shape.norms_from_one else weight, shape.epsilon)
+
+        self.enter, self.attended, self.middle, self.fed = (
+            None if name is None else norm(name) for name in shape.norms
+        )
         self.qkv = product(*(f"self_attn.{each}_proj" for each in "qkv"), bias=shape.qkv_bias)
         self.head_norms = (
-            tuple(Norm(take(f"self_attn.{each}_norm.weight"), shape.epsilon) for each in "qk")
-            if shape.head_norms
-            else None
+            tuple(norm(f"self_attn.{each}_norm") for each in "qk") if shape.head_norms or shape.whole_norms else None
         )
+        self._whole_norms = shape.whole_norms
         self.out = product("self_attn.o_proj", bias=shape.out_bias)
-        self.middle = Norm(take("post_attention_layernorm.weight"), shape.epsilon)
-        self.gate, self.up, self.down = (
-            product(f"mlp.{each}_proj", bias=shape.mlp_bias) for each in ("gate", "up", "down")
-        )
+        self.experts: Experts | None = None
+        if shape.has_experts(index):
+            assert shape.mixture is not None
+            self.experts = Experts(shape.mixture, take, lambda name: product(name, bias=False))
+        else:
+            self.gate, self.up, self.down = (
+                product(f"mlp.{each}_proj", bias=shape.mlp_bias) for each in ("gate", "up", "down")
+            )
+
+    @property
+    def is_near(self) -> bool:
+        """Whether its rows see a window only."""
+        return self._window is not None
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
         """All of its products."""
-        return self.qkv, self.out, self.gate, self.up, self.down
+        feed = (self.gate, self.up, self.down) if self.experts is None else self.experts.matrices
+        return self.qkv, self.out, *feed
 
     @property
     def norms(self) -> Iterator[Norm]:
         """All of its norms."""
-        yield from (self.enter, self.middle, *(self.head_norms or ()))
+        every = (self.enter, self.middle, self.attended, self.fed, *(self.head_norms or ()))
+        yield from (each for each in every if each is not None)
 
     def run(self, rows: torch.Tensor, rotary: Rotary, step: Pass) -> torch.Tensor:
         """``[rows, hidden]``, by the keys and values of the pass."""
         count, heads, kv_heads = len(rows), self._heads, self._kv_heads
-        qkv = self.qkv.of(self.enter.of(rows)).view(count, heads + 2 * kv_heads, self._head_dim)
+        flat = self.qkv.of(rows if self.enter is None else self.enter.of(rows))
+        qkv = flat.view(count, heads + 2 * kv_heads, self._head_dim)
         both, value = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if self.head_norms is not None:
             queries, keys = self.head_norms
-            both = torch.cat((queries.of(both[:, :heads]), keys.of(both[:, heads:])), 1)
+            if self._whole_norms:
+                width = heads * self._head_dim
+                parts = queries.of(flat[:, :width]), keys.of(flat[:, width : width + kv_heads * self._head_dim])
+                both = torch.cat(parts, 1).view(both.shape)
+            else:
+                both = torch.cat((queries.of(both[:, :heads]), keys.of(both[:, heads:])), 1)
         both = turned(both, rotary)
         seen = step.attend(self.index, both[:, :heads], both[:, heads:], value, self._scale, self._window)
-        rows = self.out.plus(seen.reshape(count, heads * self._head_dim), rows)
-        inner = self.middle.of(rows)
-        return self.down.plus(self.up.times(inner, self.gate.silu_of(inner)), rows)
+        rows = _added(self.out, seen.reshape(count, heads * self._head_dim), rows, self.attended)
+        inner = rows if self.middle is None else self.middle.of(rows)
+        if self.experts is not None:
+            return rows + self.experts.of(inner)
+        gate = gelu(self.gate.of(inner), approximate="tanh") if self._is_gelu else self.gate.silu_of(inner)
+        return _added(self.down, self.up.times(inner, gate), rows, self.fed)
+
+
+def _added(product: Matrix, inner: torch.Tensor, rows: torch.Tensor, norm: Norm | None) -> torch.Tensor:
+    """Rows, and a product that may be normed before it is added to them."""
+    return product.plus(inner, rows) if norm is None else rows + norm.of(product.of(inner))

@@ -20,6 +20,7 @@ from node.engine.attention import Backend, CpuBackend
 from node.engine.block import Block, Norm
 from node.engine.matrices import Matrix, Plain
 from node.engine.span import DTYPES, Span
+from node.engine.stored import Part, Storage, storage_of
 from node.model_directory import (
     EMBEDDING,
     HEAD,
@@ -33,8 +34,6 @@ from node.model_directory import (
 from protocol.errors import ModelError
 
 __all__ = ["load_layers", "load_span"]
-
-STORED_DTYPES = ("F32", "F16", "BF16")
 
 
 def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32", backend: Backend | None = None) -> Span:
@@ -85,7 +84,8 @@ def _load(
     shape = architecture(facts, load_config(directory))
     wanted = _wanted(facts, shape, blocks, first=first, last=last)
     whole = first and last  # a model of its own, whose blocks are counted from 0
-    with _Weights(directory, wanted, DTYPES[dtype], computes) as weights:
+    storage = storage_of(facts.model_type, facts.quantization, shape)
+    with _Weights(directory, wanted, storage, DTYPES[dtype], computes) as weights:
         layers = [
             Block(
                 shape, number if whole else block, weights.under(f"model.layers.{block}."), computes,
@@ -94,7 +94,7 @@ def _load(
             for number, block in enumerate(blocks)
         ]  # fmt: skip
         embedding = weights.take(EMBEDDING) if first else None
-        norm = Norm(weights.take(NORM).float(), shape.epsilon) if last else None
+        norm = Norm(weights.take(NORM).float() + (1 if shape.norms_from_one else 0), shape.epsilon) if last else None
         head = _head(facts, weights, embedding, computes) if last else None
     return Span(
         replace(facts, blocks=len(blocks)) if whole else facts,
@@ -139,11 +139,21 @@ class _Weights:
     """
 
     def __init__(
-        self, directory: Path, wanted: Mapping[str, tuple[int, ...]], dtype: torch.dtype, backend: Backend
+        self,
+        directory: Path,
+        wanted: Mapping[str, tuple[int, ...]],
+        storage: Storage,
+        dtype: torch.dtype,
+        backend: Backend,
     ) -> None:
-        self._places = tensor_places(directory, set(wanted))
+        self._wanted, self._storage = wanted, storage
+        try:
+            parts = {each: part for name, shape in wanted.items() for each, part in storage.parts(name, shape).items()}
+        except ValueError as error:
+            raise ModelError(f"the weights cannot be quantized so: {error}", hint="download the model again") from error
+        self._places = tensor_places(directory, set(parts))
         for name, place in self._places.items():
-            _check(name, place, wanted[name])
+            _check(name, place, parts[name])
         self._dtype = dtype
         self._backend = backend
         self._stack = ExitStack()
@@ -161,21 +171,28 @@ class _Weights:
 
     def take(self, name: str) -> torch.Tensor:
         """One tensor. A copy: a file that is changed under a running node must not change what it computes."""
+        try:
+            tensor = self._storage.whole(name, self._wanted[name], self._read).to(self._dtype, copy=True)
+        except ValueError as error:
+            raise ModelError(f"{name} makes no sense: {error}", hint="download the model again") from error
+        return self._backend.take_in(tensor)
+
+    def _read(self, name: str) -> torch.Tensor:
         path = self._places[name].file
         try:
             if path not in self._files:
                 self._files[path] = self._stack.enter_context(safe_open(path, framework="pt"))
-            tensor = self._files[path].get_tensor(name).to(self._dtype, copy=True)
+            tensor: torch.Tensor = self._files[path].get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path.name} cannot be read: {error}", hint="download the model again") from error
-        return self._backend.take_in(tensor)
+        return tensor
 
 
-def _check(name: str, place: TensorPlace, shape: tuple[int, ...]) -> None:
-    if place.shape != shape:
+def _check(name: str, place: TensorPlace, part: Part) -> None:
+    if place.shape != part.shape:
         raise ModelError(
-            f"{name} has shape {list(place.shape)}, config.json asks for {list(shape)}",
+            f"{name} has shape {list(place.shape)}, config.json asks for {list(part.shape)}",
             hint="config.json and the weights are of different models: download both again",
         )
-    if place.dtype not in STORED_DTYPES:
-        raise ModelError(f"{name} is stored as {place.dtype}", hint=f"supported are {', '.join(STORED_DTYPES)}")
+    if place.dtype not in part.dtypes:
+        raise ModelError(f"{name} is stored as {place.dtype}", hint=f"supported are {', '.join(part.dtypes)}")

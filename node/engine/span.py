@@ -14,11 +14,14 @@ from node.engine.kv import Batch, Move
 from node.engine.matrices import Matrix
 from node.model_directory import ModelFacts
 from node.ports import Activations
+from protocol.activations import ActivationType
+from protocol.precisions import PRECISIONS
 
 __all__ = ["DTYPES", "Span"]
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""Precision, as a model manifest names it, and torch's name for it."""
+_TORCH = {ActivationType.FP32: torch.float32, ActivationType.BF16: torch.bfloat16}
+DTYPES = {name: _TORCH[each.activations] for name, each in PRECISIONS.items()}
+"""Precision, as a model manifest names it, and torch's name for what is computed in."""
 
 
 class Span:
@@ -104,8 +107,10 @@ class Span:
             step = self._backend.begin(batch, store)
             rows = self._enter(packed, through)
             rotary = self._shape.rope.at(step.positions, rows.dtype)
+            near = self._shape.near_rope
+            turns = rotary if near is None else near.at(step.positions, rows.dtype)
             for block in self.layers[through.start - self.blocks.start : through.stop - self.blocks.start]:
-                rows = block.run(rows, rotary, step)
+                rows = block.run(rows, turns if block.is_near else rotary, step)
             return self._backend.give_out(rows)
 
     def logits(self, rows: Activations) -> Activations:
@@ -121,5 +126,7 @@ class Span:
 
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:
-            return embedding(self._backend.take_in(torch.tensor(packed, dtype=torch.long)), self._embedding)
+            entered = embedding(self._backend.take_in(torch.tensor(packed, dtype=torch.long)), self._embedding)
+            scale = self._shape.embedding_scale
+            return entered if scale == 1 else entered * torch.tensor(scale, dtype=entered.dtype)
         return self._backend.take_in(torch.as_tensor(packed, dtype=self.dtype))

@@ -8,7 +8,7 @@ It needs no torch and runs nothing that the directory holds. Only safetensors we
 
 from __future__ import annotations
 
-from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, load_config, model_facts
+from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, Quantization, load_config, model_facts
 from node.model_directory.files import json_object, read_text_file
 from node.model_directory.hashes import HashMemory
 from node.model_directory.manifest import (
@@ -23,6 +23,8 @@ from node.model_directory.manifest import (
     write_chunk_lists,
     write_manifest,
 )
+from node.model_directory.prune import prune_model
+from node.model_directory.quantize import quantize_model
 from node.model_directory.weights import (
     EMBEDDING,
     HEAD,
@@ -33,6 +35,7 @@ from node.model_directory.weights import (
     needed_chunks,
     read_header,
     span_files,
+    stored_numbers,
     tensor_places,
     weight_files,
 )
@@ -47,6 +50,7 @@ __all__ = [
     "PRECISIONS",
     "HashMemory",
     "ModelFacts",
+    "Quantization",
     "TensorPlace",
     "belongs",
     "check_model",
@@ -59,10 +63,13 @@ __all__ = [
     "model_facts",
     "model_manifest",
     "needed_chunks",
+    "prune_model",
+    "quantize_model",
     "read_header",
     "read_manifest",
     "read_text_file",
     "span_files",
+    "stored_numbers",
     "tensor_places",
     "weight_files",
     "write_chunk_lists",

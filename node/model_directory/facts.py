@@ -8,14 +8,25 @@ from typing import Any
 
 from node.model_directory.files import read_json
 from protocol.errors import ModelError
+from protocol.precisions import PRECISIONS as KNOWN_PRECISIONS
 
-__all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "load_config", "model_facts"]
+__all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
 
-ARCHITECTURES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+ARCHITECTURES = {
+    "gemma3_text": "Gemma3",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "mixtral": "Mixtral",
+    "olmo2": "Olmo2",
+    "phi3": "Phi3",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
+}
 """`model_type` of the supported models, and the prefix of their class names."""
 
-PRECISIONS = ("fp32", "bf16")
-"""Number formats that a model can be served in."""
+PRECISIONS = tuple(KNOWN_PRECISIONS)
+"""What a model can be served in; the last two only where its weights are quantized so (`ModelFacts.precisions`)."""
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Position embeddings that depend on the position alone. Others change with the longest sequence at hand, so that a
@@ -32,6 +43,20 @@ built from these numbers before any weight is looked at, and a stranger may have
 MAX_VOCABULARY = 1 << 22
 MAX_CONTEXT = 2**31 - 1
 _WIDTHS = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How a checkpoint stores the weights of its products as whole numbers."""
+
+    method: str
+    """``joulemesh`` (docs/spec/quantization.md), ``gptq`` or ``awq``."""
+    bits: int
+    """4 or 8."""
+    group: int
+    """Inputs that share a scale; -1 for all of an output."""
+    is_second_format: bool
+    """Of GPTQ: whether zeros are stored as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +81,13 @@ class ModelFacts:
     """Token ids that end an answer, ascending."""
     tied: bool
     """Whether the head is the embedding, transposed."""
+    quantization: Quantization | None
+    """How its weights are stored as whole numbers; None where they are not."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What the model can be served in."""
+        return PRECISIONS[:2] if self.quantization is None else (f"int{self.quantization.bits}",)
 
 
 def model_facts(directory: Path) -> ModelFacts:
@@ -76,7 +108,8 @@ def model_facts(directory: Path) -> ModelFacts:
         vocabulary=_positive(config, "vocab_size", MAX_VOCABULARY),
         max_context=_positive(config, "max_position_embeddings", MAX_CONTEXT),
         stop_tokens=_stop_tokens(directory, config),
-        tied=config.get("tie_word_embeddings") is True,
+        tied=config.get("tie_word_embeddings", model_type == "gemma3_text") is True,
+        quantization=_quantization(config),
     )
 
 
@@ -103,14 +136,35 @@ def _check_architecture(config: dict[str, Any]) -> str:
     ):
         what = named[0] if isinstance(named, list) and config.get("architectures") else f"model type {model_type!r}"
         raise ModelError(f"the model's architecture is not supported: {what}", hint=supported)
-    if config.get("quantization_config") is not None:
-        raise ModelError("the model's weights are quantized", hint="use the unquantized checkpoint of this model")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else None
+    kinds = (
+        [rope]
+        if not isinstance(rope, dict) or not all(isinstance(each, dict) for each in rope.values())
+        else rope.values()
+    )
+    types = [each.get("rope_type", each.get("type", "default")) if isinstance(each, dict) else None for each in kinds]
+    rope_type = next((each for each in types if each not in STATIC_ROPE), "default")
     if rope_type not in STATIC_ROPE:
         hint = f"supported are {', '.join(STATIC_ROPE)}"
         raise ModelError(f"the model's position embedding is not supported: {rope_type}", hint=hint)
     return model_type
+
+
+def _quantization(config: dict[str, Any]) -> Quantization | None:
+    found = config.get("quantization_config")
+    if found is None:
+        return None
+    said = found if isinstance(found, dict) else {}
+    method, bits, group = said.get("quant_method"), said.get("bits"), said.get("group_size", -1)
+    known = {"joulemesh": (4, 8), "gptq": (4, 8), "awq": (4,)}
+    sound = isinstance(method, str) and type(bits) is int and type(group) is int and bits in known.get(method, ())
+    if not sound or not (group == -1 or 0 < group <= MAX_WIDTH) or said.get("version", "gemm") not in ("gemm", "GEMM"):
+        raise ModelError(
+            f"the model's weights are quantized in a way that is not known: {str(method)[:40]}, {str(bits)[:8]} bits",
+            hint="use the unquantized checkpoint (joule model quantize makes one of it), or one by GPTQ or AWQ",
+        )
+    second = said.get("checkpoint_format") == "gptq_v2"
+    return Quantization(method=str(method), bits=bits or 0, group=int(group), is_second_format=second)
 
 
 def _positive(config: dict[str, Any], key: str, most: int) -> int:

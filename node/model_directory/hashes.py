@@ -60,6 +60,12 @@ class HashMemory:
         self.read_bytes = 0
         """How much has been read to hash it, since this was made."""
 
+    def unread(self) -> HashMemory:
+        """One that remembers chunk lists only: for whoever wants to read all files again."""
+        other = HashMemory(self._file)
+        other._known = {}
+        return other
+
     def of(self, path: Path) -> FileHash:
         """What a file hashes to. Raises ModelError where it cannot be read, or changes meanwhile."""
         try:

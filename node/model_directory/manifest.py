@@ -75,6 +75,7 @@ def model_manifest(
     """
     _check_precision(precision)
     facts = model_facts(directory)
+    _require_served(facts, precision)
     weights = weight_files(directory)
     for path in weights:
         if not path.is_file():
@@ -125,6 +126,7 @@ def check_model(
             _check_file(directory / name, listed, memory)
     facts = model_facts(directory)
     _check_facts(facts, manifest)
+    _require_served(facts, manifest.precision)
     if span is not None and span.end > facts.blocks:
         raise ModelError(f"the model has no blocks {span}", hint=f"choose a span within 0:{facts.blocks}")
     blocks = range(facts.blocks) if span is None else range(span.start, span.end)
@@ -219,6 +221,15 @@ def load_manifest(data: bytes, *, precision: str = "fp32") -> ModelManifest:
 def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ModelError(f"unknown precision {precision!r}", hint=f"use one of {', '.join(PRECISIONS)}")
+
+
+def _require_served(facts: ModelFacts, precision: str) -> None:
+    if precision not in facts.precisions:
+        what = "are not quantized" if facts.quantization is None else f"are {facts.precisions[0]}"
+        raise ModelError(
+            f"the weights of {facts.name} {what}: they cannot be served in {precision}",
+            hint=f"use --precision {' or '.join(facts.precisions)}; `joule model quantize` makes other weights",
+        )
 
 
 def _check_facts(facts: ModelFacts, manifest: ModelManifest) -> None:

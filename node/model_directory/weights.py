@@ -25,6 +25,7 @@ __all__ = [
     "needed_chunks",
     "read_header",
     "span_files",
+    "stored_numbers",
     "tensor_places",
     "weight_files",
 ]
@@ -90,6 +91,21 @@ def needed_chunks(path: Path, facts: ModelFacts, blocks: range) -> frozenset[int
         if belongs(name, facts, blocks):
             needed.update(chunks_of_range(place.begin, place.begin + place.size))
     return frozenset(needed)
+
+
+def stored_numbers(directory: Path) -> int:
+    """Numbers that a model's weights are: packed ones count by what they stand for, scales and the like not at all.
+
+    Raises ModelError where a file is missing.
+    """
+    total = 0
+    for path in weight_files(directory):
+        for name, place in read_header(path).items():
+            if name.rpartition(".")[2] in ("scale", "scales", "qzeros", "g_idx"):
+                continue
+            packed = {"U8": 2, "I32": 8}.get(place.dtype, 1)
+            total += packed * math.prod(place.shape)
+    return total
 
 
 def belongs(tensor: str, facts: ModelFacts, blocks: range) -> bool:

@@ -152,7 +152,7 @@ def test_a_node_is_run_as_printed(folder: Path, forked: Path) -> None:
 @pytest.mark.long
 def test_a_node_begins_with_an_empty_disk_as_printed(folder: Path, forked: Path) -> None:
     """The page's last part is another machine's, and comes first."""
-    named, serving, published = commands(ROOT / "docs/how-to/fetch-a-model.md")
+    named, serving, published, variants = commands(ROOT / "docs/how-to/fetch-a-model.md")
     address = re.search(r"0x[0-9a-fA-F]{40}", named.text)
     assert address is not None
     with Reader(folder, forked) as reader:
@@ -161,6 +161,7 @@ def test_a_node_begins_with_an_empty_disk_as_printed(folder: Path, forked: Path)
         reader.follow(Block("sh", f"{SERVICE}\njoule ledger run --key operator"))
         reader.names = {"./model": str(shutil.copytree(ROOT / MODEL, folder / "model"))}
         reader.follow(published)
+        assert "Spot checks judge: int8" in reader.follow(variants)
         made = json.loads(reader.follow(Block("sh", "joule model catalogue show models.catalogue --json")))
         reader.follow(Block("sh", f"{SERVICE}\njoule node run --model ./model --blocks 0:2 --key berlin"))
         reader.until_ready()

@@ -52,3 +52,21 @@ async def test_a_name_is_enough_and_a_lie_is_found_out(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         third = await network.start_node("auto", Path(name), "auto", "--max-blocks", "2")
         assert (await third.event("node ready"))["blocks"] == "2:4"
+
+
+async def test_int8_is_served_and_judged(tmp_path: Path, llama: Path) -> None:
+    quantized, receipt = tmp_path / "int8", str(tmp_path / "receipt.json")
+    async with LocalNetwork(tmp_path / "home") as network:
+        await network.start_ledger()
+        assert (await network.joule("model", "quantize", str(llama), str(quantized))).status == 0
+        for name, blocks in (("front", "0:3"), ("back", "3:6")):
+            await network.start_node(name, quantized, blocks, "--precision", "int8")
+        for node in network.nodes.values():
+            assert (await node.event("node ready"))["precision"] == "int8"
+        await network.joule("faucet", "2")
+        asked = await network.joule("run", "Hello", "--max-tokens", "40", "--receipt", receipt, "--json")
+        assert asked.status == 0, asked
+        judged = await network.joule("audit", receipt, "--model", str(quantized), "--json")
+        assert (judged.status, judged.json()["verdict"]) == (0, "match"), judged
+        other = await network.joule("audit", receipt, "--model", str(llama))
+        assert other.status == 1

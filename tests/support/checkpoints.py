@@ -30,8 +30,8 @@ def make_checkpoint(
     """Write a model with random weights and a tokenizer of `vocab` tokens (258 to 934).
 
     An `endless` model has no stop token: its answers are as long as one asks for.
-    `architecture` is a `model_type`: llama, mistral, qwen2 or qwen3. Weights are larger than at the start of a
-    training, so that every layer has its say in which token comes next.
+    `architecture` is a `model_type`: gemma3_text, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3 or qwen3_moe.
+    Weights are larger than at the start of a training, so that every layer has its say in which token comes next.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -51,7 +51,14 @@ def make_checkpoint(
         "pad_token_id": None,
         "initializer_range": 0.2,
     }
-    if architecture == "mistral":
+    if architecture in ("mixtral", "qwen3_moe"):
+        settings |= {"num_experts_per_tok": 2, "moe_intermediate_size": hidden, "norm_topk_prob": True}
+        settings["num_local_experts" if architecture == "mixtral" else "num_experts"] = 6
+        settings |= {"mlp_only_layers": [1]} if architecture == "qwen3_moe" else {}
+    if architecture == "gemma3_text":
+        kinds = ["full_attention" if layer % 3 == 2 else "sliding_attention" for layer in range(layers)]
+        settings |= {"layer_types": kinds, "sliding_window": sliding_window or 24, "query_pre_attn_scalar": hidden}
+    elif architecture in ("mistral", "mixtral", "phi3"):
         settings["sliding_window"] = sliding_window
     elif sliding_window is not None and architecture.startswith("qwen"):
         # Qwen's layers below max_window_layers see everything, those from there on the window: both kinds in a model.

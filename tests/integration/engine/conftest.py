@@ -16,6 +16,13 @@ VARIANTS = {
     "mistral": {"architecture": "mistral"},
     "mistral-window": {"architecture": "mistral", "sliding_window": 24, "layers": 6},
     "llama-sharded": {"architecture": "llama", "shard_size": "200KB"},
+    "phi3": {"architecture": "phi3"},
+    "gemma3": {"architecture": "gemma3_text", "tied": True, "layers": 5},
+    "olmo2": {"architecture": "olmo2"},
+    "mixtral": {"architecture": "mixtral"},
+    "mixtral-window": {"architecture": "mixtral", "sliding_window": 24},
+    "qwen3-moe": {"architecture": "qwen3_moe"},
+    "phi3-window": {"architecture": "phi3", "sliding_window": 24},
 }
 
 Checkpoints = Callable[[str], Path]

@@ -28,6 +28,13 @@ COUNT = 40
         ("mistral", (0, 4)),
         ("mistral-window", (0, 2, 4, 6)),
         ("llama-sharded", (0, 1, 3, 4)),
+        ("phi3", (0, 1, 4)),
+        ("phi3-window", (0, 2, 4)),
+        ("olmo2", (0, 1, 4)),
+        ("gemma3", (0, 2, 3, 5)),
+        ("mixtral", (0, 2, 4)),
+        ("mixtral-window", (0, 3, 4)),
+        ("qwen3-moe", (0, 1, 2, 4)),
     ],
 )
 def test_prompts_of_different_lengths_arriving_staggered(checkpoint, variant: str, cuts: tuple[int, ...]) -> None:

@@ -1,0 +1,213 @@
+"""How a checkpoint stores the tensors of a block: as they are, several in one, or as whole numbers with scales.
+
+Quantized weights become fp32 when they are loaded, and are multiplied like any others: kernels that take whole numbers
+with fp32 rows are slower on processors than products with what they stand for (docs/explanation/precisions.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from node.engine.architecture import Architecture
+from node.model_directory import Quantization
+from protocol.quantizer import GROUP, from_int4, from_int8
+
+__all__ = ["Part", "Storage", "storage_of"]
+
+FLOATS = ("F32", "F16", "BF16")
+AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
+"""Where number `i` of eight stands in a word, by AWQ's kernels."""
+
+Read = Callable[[str], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A tensor that has to be in the files."""
+
+    shape: tuple[int, ...]
+    dtypes: tuple[str, ...] = FLOATS
+    """As safetensors calls them; any of these."""
+
+
+class Storage(Protocol):
+    """Where a tensor of a model comes from."""
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """What has to be in the files for a tensor of this shape. Raises ValueError for a shape that cannot be."""
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """The tensor, from its parts; a quantized one in fp32."""
+
+
+class AsTheyAre:
+    """Each tensor under its own name."""
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        return {name: Part(shape)}
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        return read(name)
+
+
+class Fused:
+    """Queries, keys and values in one tensor, gate and up in another (Phi-3)."""
+
+    def __init__(self, shape: Architecture) -> None:
+        queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        self._slices = {
+            "self_attn.q_proj": ("self_attn.qkv_proj", 0, queries + 2 * keys),
+            "self_attn.k_proj": ("self_attn.qkv_proj", queries, queries + 2 * keys),
+            "self_attn.v_proj": ("self_attn.qkv_proj", queries + keys, queries + 2 * keys),
+            "mlp.gate_proj": ("mlp.gate_up_proj", 0, 2 * shape.intermediate),
+            "mlp.up_proj": ("mlp.gate_up_proj", shape.intermediate, 2 * shape.intermediate),
+        }
+
+    def _found(self, name: str) -> tuple[str, int, int] | None:
+        for own, (fused, begin, rows) in self._slices.items():
+            if name.endswith(f".{own}.weight"):
+                return name.replace(own, fused), begin, rows
+        return None
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        found = self._found(name)
+        return {name: Part(shape)} if found is None else {found[0]: Part((found[2], *shape[1:]))}
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        found = self._found(name)
+        return read(name) if found is None else read(found[0])[found[1] : found[1] + shape[0]]
+
+
+class Quantized:
+    """Products of blocks as whole numbers, by the quantizer of docs/spec/quantization.md; all else as it is."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        if not _is_product(name):
+            return {name: Part(shape)}
+        outputs, inputs = shape
+        if self._bits == 8:
+            return {name: Part(shape, ("I8",)), _scale(name): Part((outputs,), ("F32",))}
+        if inputs % GROUP:
+            raise ValueError(f"{inputs} inputs are no whole number of groups of {GROUP}")
+        return {
+            name: Part((outputs, inputs // 2), ("U8",)),
+            _scale(name): Part((outputs, inputs // GROUP), ("F32",)),
+        }
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        if not _is_product(name):
+            return read(name)
+        expand = from_int8 if self._bits == 8 else from_int4
+        return torch.from_numpy(expand(read(name).numpy(), read(_scale(name)).numpy()))
+
+
+class Gptq:
+    """Products of blocks as GPTQ packs them: eight (or four) inputs in a word, by groups with scale and zero."""
+
+    def __init__(self, found: Quantization) -> None:
+        self._bits, self._group = found.bits, found.group
+        self._raise = 0 if found.is_second_format else 1
+        """The first format stores zeros less by one."""
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        if not _is_product(name):
+            return {name: Part(shape)}
+        outputs, inputs = shape
+        in_word, group = 32 // self._bits, inputs if self._group < 0 else self._group
+        if inputs % in_word or outputs % in_word or inputs % group:
+            raise ValueError(f"{outputs} outputs of {inputs} inputs are no whole number of words and groups")
+        base, groups = name.removesuffix(".weight"), inputs // group
+        return {
+            f"{base}.qweight": Part((inputs // in_word, outputs), ("I32",)),
+            f"{base}.qzeros": Part((groups, outputs // in_word), ("I32",)),
+            f"{base}.scales": Part((groups, outputs)),
+            f"{base}.g_idx": Part((inputs,), ("I32", "I64")),
+        }
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        if not _is_product(name):
+            return read(name)
+        base, mask = name.removesuffix(".weight"), (1 << self._bits) - 1
+        shifts = torch.arange(0, 32, self._bits, dtype=torch.int32)
+        words, zeros = read(f"{base}.qweight"), read(f"{base}.qzeros")
+        numbers = ((words[:, None, :] >> shifts[None, :, None]) & mask).reshape(-1, words.shape[1])
+        zero = ((zeros[:, :, None] >> shifts) & mask).reshape(zeros.shape[0], -1) + self._raise
+        group = read(f"{base}.g_idx").long()
+        if bool((group < 0).any()) or bool((group >= len(zero)).any()):
+            raise ValueError(f"{base}.g_idx names a group that is none")
+        scales = read(f"{base}.scales").float()
+        return ((numbers - zero[group]).float() * scales[group]).t().contiguous()
+
+
+class Awq:
+    """Products of blocks as AWQ packs them: eight outputs in a word, in its kernels' order, by groups."""
+
+    def __init__(self, found: Quantization) -> None:
+        self._group = found.group
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        if not _is_product(name):
+            return {name: Part(shape)}
+        outputs, inputs = shape
+        group = inputs if self._group < 0 else self._group
+        if outputs % 8 or inputs % group:
+            raise ValueError(f"{outputs} outputs of {inputs} inputs are no whole number of words and groups")
+        base = name.removesuffix(".weight")
+        return {
+            f"{base}.qweight": Part((inputs, outputs // 8), ("I32",)),
+            f"{base}.qzeros": Part((inputs // group, outputs // 8), ("I32",)),
+            f"{base}.scales": Part((inputs // group, outputs)),
+        }
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        if not _is_product(name):
+            return read(name)
+        base = name.removesuffix(".weight")
+        shifts = torch.tensor(AWQ_ORDER, dtype=torch.int32) * 4
+
+        def numbers(words: torch.Tensor) -> torch.Tensor:
+            return ((words[:, :, None] >> shifts) & 15).reshape(len(words), -1)
+
+        scales = read(f"{base}.scales").float()
+        groups, outputs = scales.shape
+        values = numbers(read(f"{base}.qweight")).view(groups, -1, outputs)
+        zeros = numbers(read(f"{base}.qzeros"))
+        return ((values - zeros[:, None]).float() * scales[:, None]).view(-1, outputs).t().contiguous()
+
+
+def storage_of(family: str, quantization: Quantization | None, shape: Architecture) -> Storage:
+    """How a checkpoint of this family, quantized so, stores its tensors."""
+    if quantization is None:
+        return Fused(shape) if family == "phi3" else AsTheyAre()
+    made: dict[str, Callable[[], Any]] = {
+        "joulemesh": lambda: Quantized(quantization.bits),
+        "gptq": lambda: Gptq(quantization),
+        "awq": lambda: Awq(quantization),
+    }
+    storage: Storage = made[quantization.method]()
+    return storage
+
+
+def _is_product(name: str) -> bool:
+    return name.startswith("model.layers.") and name.endswith("_proj.weight")
+
+
+def _scale(name: str) -> str:
+    return f"{name.removesuffix('.weight')}.scale"
