@@ -3,7 +3,8 @@
 Whoever makes an offer writes in it where everybody dials. So a dial that comes of an offer is a credit that is given to
 its host: it is given back when the node that is meant answers there, and otherwise gone for a minute. An honest host
 with many nodes behind it is dialled as often as is wanted; one that never answered here, or only with another key, sees
-a few dials, however many offers name it, and however often the process is started again.
+a few dials, however many offers name it, and however often the process is started again. Where a node has answered,
+offers under other keys that name the same place do not shut it.
 
 Trust: whoever makes offers can waste these few, and no more.
 """
@@ -27,7 +28,7 @@ __all__ = ["DialBudget", "reach_of_url"]
 SPELL_S = 60.0
 """A dial that failed counts for so many seconds."""
 MOST_AT_ENDPOINT = 4
-"""Dials of one host and port in a spell that led to nobody."""
+"""Dials of one host and port in a spell that led to nobody, while nobody has ever answered there."""
 MOST_AT_HOST = 4
 """Dials of one host, whatever the port, in a spell that led to nobody, while nobody has ever answered there."""
 MOST_AT_NEAR_HOST = 16
@@ -149,13 +150,15 @@ class DialBudget:
         """The dials because of which there is none left for this endpoint; empty where there is one."""
         while self._spent and self._spent[0][0] <= now:
             self._spent.popleft()
+        if endpoint in self._proven:  # else offers that name a node's door under other keys would shut it to everybody
+            return []
         spent = [each for _, each in self._spent]
         at_host = [each for each in spent if each[0] == endpoint[0]]
         here = [each for each in at_host if each == endpoint]
         near = endpoint[0] in self._proven or reach_of(endpoint[0]) < Reach.ANYWHERE
         most = MOST_AT_NEAR_HOST if near else MOST_AT_HOST
         for found, allowed in ((spent, MOST_IN_ALL), (at_host, most)):
-            if len(found) >= allowed and endpoint not in self._proven:
+            if len(found) >= allowed:
                 return found
         return here if len(here) >= MOST_AT_ENDPOINT else []
 

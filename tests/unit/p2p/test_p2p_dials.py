@@ -103,6 +103,14 @@ async def test_a_restart_hands_nobody_a_fresh_budget() -> None:
     assert await fail(DialBudget(memory=memory), at(80))
 
 
+async def test_offers_that_name_a_nodes_door_under_other_keys_do_not_shut_it() -> None:
+    budget = DialBudget()
+    await succeed(budget, at(4001))
+    assert all([await fail(budget, at(4001)) for _ in range(2 * MOST_AT_NEAR_HOST)])
+    await succeed(budget, at(4001))
+    assert not all([await fail(budget, at(4002)) for _ in range(2 * MOST_AT_NEAR_HOST)])
+
+
 async def test_where_somebody_answered_is_known_after_a_restart() -> None:
     memory = Remembered()
     await succeed(DialBudget(memory=memory), at(80))
