@@ -98,12 +98,22 @@ def resident_kib(process: Any) -> int:
     return int(status.split("VmRSS:")[1].split()[0])
 
 
+async def balance(net: LocalNetwork) -> int:
+    """Micro-units that the gateway's client has, in open sessions too."""
+    found = (await net.joule("balance", "--json")).json()
+    return int(found["free"] + found["held"])
+
+
 async def load(net: LocalNetwork, gateway: Any, url: str, streams: int, seconds: float) -> None:
     """So many at once, while a node is killed and another one started every few seconds."""
     until, done, failed = time.monotonic() + seconds, 0, list[str]()
-    before = resident_kib(gateway)
+    before, money = resident_kib(gateway), await balance(net)
+    made = (await net.joule("gateway", "key", "new", "load", "--budget", "400", "--json")).json()
+    headers = {"Authorization": f"Bearer {made['secret']}"}
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as http:
+    async with aiohttp.ClientSession(
+        connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=None)
+    ) as http:
 
         async def ask(number: int) -> None:
             nonlocal done
@@ -129,6 +139,12 @@ async def load(net: LocalNetwork, gateway: Any, url: str, streams: int, seconds:
     print(f"{streams} streams for {seconds:.0f} s: {done} answers, {len(failed)} failed")
     for each in sorted(set(failed)):
         print(f"  {failed.count(each)} times: {each[:300]}")
+    await asyncio.sleep(10)  # for sessions of nodes that are gone: their grace is 2 s
+    (key,) = (await net.joule("gateway", "key", "list", "--json")).json()
+    print(
+        f"the key spent {key['spent_micro']} micro-units, {key['held_micro']} held; "
+        f"the balance has {money - await balance(net)} less"
+    )
     print(f"gateway's memory: {before / 1024:.0f} MiB before, {resident_kib(gateway) / 1024:.0f} MiB after")
 
 
