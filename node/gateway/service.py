@@ -250,36 +250,42 @@ async def serving(
     service = Service(market, keys, entrance, answers, Desk(shelf, batches, clock), events)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(answers.end)
-        runner = web.AppRunner(
-            service.app(settings.most_body),
-            access_log=None,
-            keepalive_timeout=_IDLE_S,
-            lingering_time=0,
-            handler_cancellation=True,  # a caller that has gone wants no more
-            max_line_size=_MAX_HEAD_LINE_BYTES,
-            max_field_size=_MAX_HEAD_LINE_BYTES,
-            max_headers=_MAX_HEADERS,
-            shutdown_timeout=0.1,
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        if runner.server is None:
-            raise RuntimeError("a runner that was set up has a server")
-        guests = Guests(runner.server, most=settings.most_connections, head_s=settings.head_s)
-        loop = asyncio.get_running_loop()
-        try:
-            server = await loop.create_server(guests, settings.host, settings.port)
-        except OSError as error:
-            raise ListenError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
-                hint="is another one running there? choose another --port",
-            ) from error
-        stack.callback(server.close)
-        url = _url_of(settings.host, server.sockets[0].getsockname()[1])
+        port = await _listen(service.app(settings.most_body), settings, stack)
+        url = _url_of(settings.host, port)
         events(GatewayReady(url=url, key_needed=await entrance.needs_key()))
         await batches.begin()
         stack.push_async_callback(batches.end)
         yield url
+
+
+async def _listen(app: web.Application, settings: ServiceSettings, stack: AsyncExitStack) -> int:
+    """Serve an application until the stack is left; the port. Raises ListenError."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=_IDLE_S,
+        lingering_time=0,
+        handler_cancellation=True,  # a caller that has gone wants no more
+        max_line_size=_MAX_HEAD_LINE_BYTES,
+        max_field_size=_MAX_HEAD_LINE_BYTES,
+        max_headers=_MAX_HEADERS,
+        shutdown_timeout=0.1,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    if runner.server is None:
+        raise RuntimeError("a runner that was set up has a server")
+    guests = Guests(runner.server, most=settings.most_connections, head_s=settings.head_s)
+    try:
+        server = await asyncio.get_running_loop().create_server(guests, settings.host, settings.port)
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            hint="is another one running there? choose another --port",
+        ) from error
+    stack.callback(server.close)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 def _url_of(host: str, port: int) -> str:
