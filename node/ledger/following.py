@@ -57,6 +57,8 @@ class Follower:
         is_other = found.size == shown.checkpoint.size and found != shown.checkpoint
         if found.size < shown.checkpoint.size or is_other:
             raise _set_back(f"it shows {found}, after {shown.checkpoint}")
+        if found == shown.checkpoint:
+            return  # another note of the same: there is no entry to take a time from
         if found.size - shown.checkpoint.size > _MOST_AT_ONCE:
             await self._read_all()
         else:

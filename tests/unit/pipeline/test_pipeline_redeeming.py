@@ -7,7 +7,8 @@ from hand_client import Hand, expect, send
 from small_market import FEE, GRACE_S, SmallMarket
 
 from node.earnings import Kept
-from node.events import BondTooSmall, JournalNotKept, VoucherNotRedeemable, VoucherRedeemed
+from node.events import BondTooSmall, Event, JournalNotKept, VoucherNotRedeemable, VoucherRedeemed
+from node.pipeline.serving.bonds import BondWatch
 from node.pipeline.vouchers import StoredVoucher
 from protocol.earnings import JobRecord
 from protocol.errors import RefusedError
@@ -123,25 +124,17 @@ async def test_a_node_that_stops_holds_nothing_back(shop: SmallMarket) -> None:
 
 
 async def test_a_node_hears_that_its_bond_is_too_small(shop: SmallMarket) -> None:
-    node = shop.nodes[0]
-
-    def told() -> list[BondTooSmall]:
-        return [each for each in node.events if isinstance(each, BondTooSmall)]
-
-    await promise(shop, 2)
-    await node.redeemer.redeem_all()
-    assert told() == []
-    shop.ledger.bond_multiple = 3
-    for _ in range(2):
-        await node.redeemer.redeem_all()
-    (one,) = told()
-    assert (one.promised_micro, one.bond_micro, one.multiple) == (2, 0, 3)
-    assert "at most $0.00, 3 times what is at stake" in one.sentence()
-    shop.ledger.bond_multiple = 0
-    await node.redeemer.redeem_all()
-    shop.ledger.bond_multiple = 3
-    await node.redeemer.redeem_all()
-    assert len(told()) == 2
+    node, told = shop.nodes[0], list[Event]()
+    await promise(shop, 20)
+    promised = list((await node.store.all()).values())
+    watch = BondWatch(shop.ledger, node.key.address, told.append)
+    for multiple, found in ((0, 0), (3, 1), (3, 1), (0, 1), (3, 2)):
+        shop.ledger.bond_multiple = multiple
+        await watch.look(promised)
+        assert len(told) == found
+    assert told[0] == BondTooSmall(promised_micro=20, bond_micro=0, multiple=3)
+    await watch.look([])
+    assert len(told) == 2
 
 
 async def test_one_that_its_client_has_settled_does_not_spoil_the_others(shop: SmallMarket) -> None:
