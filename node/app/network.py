@@ -19,6 +19,7 @@ from node.app.venue import Venue, peers_of
 from node.events import Events, OfferRefused, PeerUnreached
 from node.ledger_address import addresses_of
 from node.market import EXCHANGE_S, Exchange, OfferBook, OfferGate, VerifiedOffer, picked
+from node.p2p.address import check_peer_address
 from node.p2p.dials import DialBudget, reach_of_url
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
@@ -30,7 +31,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, PeerError, Unrea
 from protocol.merit import Merit
 from protocol.names import BOOK_PROTOCOL, LACKING_PROTOCOL, OFFERS_TOPIC
 from protocol.offer import MAX_SEALED_OFFER, Offer
-from protocol.peer_id import peer_id_of
+from protocol.peer_id import peer_id_of, public_key_of
 from protocol.signing import SigningKey
 from protocol.ways import UNKNOWN_RTT_US
 
@@ -259,7 +260,7 @@ class Network:
 
     async def connect(self, address: str) -> str:
         """To where an offer says that its node is; its peer id."""
-        async with self.dials.dial(address) as located:
+        async with self.dials.dial(address, public_key_of(check_peer_address(address))) as located:
             return await self.host.connect(located)
 
     async def _ping(self, peer: str) -> int:

@@ -4,7 +4,7 @@ Whoever makes an offer writes in it where everybody dials. So a dial that comes 
 its host: it is given back when the node that is meant answers there, and otherwise gone for a minute. An honest host
 with many nodes behind it is dialled as often as is wanted; one that never answered here, or only with another key, sees
 a few dials, however many offers name it, and however often the process is started again. Where a node has answered,
-offers under other keys that name the same place do not shut it.
+offers under other keys that name the same place neither shut it nor have it dialled any more often.
 
 Trust: whoever makes offers can waste these few, and no more.
 """
@@ -28,7 +28,7 @@ __all__ = ["DialBudget", "reach_of_url"]
 SPELL_S = 60.0
 """A dial that failed counts for so many seconds."""
 MOST_AT_ENDPOINT = 4
-"""Dials of one host and port in a spell that led to nobody, while nobody has ever answered there."""
+"""Dials of one host and port in a spell that led to nobody, but for the node that answered there last."""
 MOST_AT_HOST = 4
 """Dials of one host, whatever the port, in a spell that led to nobody, while nobody has ever answered there."""
 MOST_AT_NEAR_HOST = 16
@@ -57,31 +57,34 @@ class DialBudget:
         """Dials under way or failed, with the end of the spell in which they count, oldest first."""
         self._waiting = asyncio.Condition()
         self._under_way: dict[Endpoint, int] = {}
-        self._proven: OrderedDict[str | Endpoint, None] = OrderedDict()
-        """Hosts and endpoints where somebody has answered with the key that was expected."""
+        self._proven: OrderedDict[str | Endpoint, bytes] = OrderedDict()
+        """Hosts and endpoints where somebody has answered with the key that was expected, and whose it was last."""
         if memory is not None:
             self._remember(memory)
 
     def _remember(self, memory: DialMemory) -> None:
         now = asyncio.get_running_loop().time()
-        for endpoint, good, ago_s in memory.past_dials():
-            if good:
-                self._prove(endpoint)
+        for endpoint, answered, ago_s in memory.past_dials():
+            if answered is not None:
+                self._prove(endpoint, answered)
             elif 0 <= ago_s < self._spell_s:
                 self._spent.append((now + self._spell_s - ago_s, endpoint))
 
     @asynccontextmanager
-    async def dial(self, address: str) -> AsyncIterator[str]:
+    async def dial(self, address: str, whom: bytes) -> AsyncIterator[str]:
         """Spend one dial of what an offer names; the address to dial, with the host name looked up.
 
         The dial counts as failed unless the block ends without an exception.
+
+        Args:
+            whom: public key of the node that is meant to answer there.
 
         Raises:
             MalformedError: it cannot be dialled.
             UnreachableError: it may not be dialled from here, or was in vain too often of late.
         """
         address, endpoint = await self._located(address)
-        await self._spend(address, endpoint)
+        await self._spend(address, endpoint, whom)
         good, given_up = False, False
         try:
             yield address
@@ -91,13 +94,14 @@ class DialBudget:
             raise
         finally:
             # Who answered before, and is not waited for any more, has not failed.
-            await self._settle(endpoint, good=good, neutral=given_up and endpoint in self._proven)
+            neutral = given_up and self._proven.get(endpoint) == whom
+            await self._settle(endpoint, answered=whom if good else None, neutral=neutral)
 
     def within(self, connect: Connect) -> Connect:
         """Data links within this budget."""
 
         async def limited(address: str, public_key: bytes) -> Link:
-            async with self.dial(address) as located:
+            async with self.dial(address, public_key) as located:
                 return await connect(located, public_key)
 
         return limited
@@ -109,33 +113,33 @@ class DialBudget:
             raise UnreachableError(f"{host} is not dialled from here: nobody else's machine is meant by it")
         return address, (str(ipaddress.ip_address(host)), port)
 
-    async def _spend(self, address: str, endpoint: Endpoint) -> None:
+    async def _spend(self, address: str, endpoint: Endpoint, whom: bytes) -> None:
         """Wait for dials under way, since most of them turn out well; refuse where those that failed are too many."""
         loop = asyncio.get_running_loop()
         async with self._waiting:
-            while spent := self._spent_before(endpoint, loop.time()):
+            while spent := self._spent_before(endpoint, whom, loop.time()):
                 if not any(each in self._under_way for each in spent):
                     raise UnreachableError(f"{address} was dialled in vain too often in the last minute")
                 await self._waiting.wait()
             self._spent.append((loop.time() + self._spell_s, endpoint))
             self._under_way[endpoint] = self._under_way.get(endpoint, 0) + 1
 
-    async def _settle(self, endpoint: Endpoint, *, good: bool, neutral: bool) -> None:
+    async def _settle(self, endpoint: Endpoint, *, answered: bytes | None, neutral: bool) -> None:
         async with self._waiting:
             self._under_way[endpoint] -= 1
             if not self._under_way[endpoint]:
                 del self._under_way[endpoint]
-            if good or neutral:
+            if answered is not None or neutral:
                 self._give_back(endpoint)
-            if good:
-                self._prove(endpoint)
+            if answered is not None:
+                self._prove(endpoint, answered)
             if self._memory is not None and not neutral:
-                self._memory.note_dial(endpoint, good=good)
+                self._memory.note_dial(endpoint, answered)
             self._waiting.notify_all()
 
-    def _prove(self, endpoint: Endpoint) -> None:
+    def _prove(self, endpoint: Endpoint, whom: bytes) -> None:
         for proven in (endpoint[0], endpoint):
-            self._proven[proven] = None
+            self._proven[proven] = whom
             self._proven.move_to_end(proven)
         while len(self._proven) > MOST_REMEMBERED:
             self._proven.popitem(last=False)
@@ -146,11 +150,11 @@ class DialBudget:
                 del self._spent[place]
                 return
 
-    def _spent_before(self, endpoint: Endpoint, now: float) -> list[Endpoint]:
+    def _spent_before(self, endpoint: Endpoint, whom: bytes, now: float) -> list[Endpoint]:
         """The dials because of which there is none left for this endpoint; empty where there is one."""
         while self._spent and self._spent[0][0] <= now:
             self._spent.popleft()
-        if endpoint in self._proven:  # else offers that name a node's door under other keys would shut it to everybody
+        if self._proven.get(endpoint) == whom:  # else offers that name its door under other keys would shut it
             return []
         spent = [each for _, each in self._spent]
         at_host = [each for each in spent if each[0] == endpoint[0]]

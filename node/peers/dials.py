@@ -24,7 +24,7 @@ FAILED_S = 600
 DIAL_TABLES = (
     "CREATE TABLE IF NOT EXISTS failed_dials (host TEXT NOT NULL, port INTEGER NOT NULL, at INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS answered_dials (
-        host TEXT NOT NULL, port INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (host, port)
+        host TEXT NOT NULL, port INTEGER NOT NULL, at INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (host, port)
     ) WITHOUT ROWID""",
 )
 _FORGET = (
@@ -44,8 +44,8 @@ class DialNote:
 
     endpoint: Endpoint
     """An IP address and a port."""
-    good: bool
-    """Whether somebody answered there with the key that was expected."""
+    answered: bytes | None
+    """The public key that was expected there, and answered; None where nobody did, or another."""
     at: int
     """Unix seconds."""
 
@@ -54,8 +54,8 @@ def write_dials(connection: Connection, notes: Iterable[DialNote], now: int) -> 
     """Add notes, and forget what is over or too much."""
     for note in notes:
         values = (*note.endpoint, note.at)
-        if note.good:
-            connection.execute("INSERT OR REPLACE INTO answered_dials VALUES (?, ?, ?)", values)
+        if note.answered is not None:
+            connection.execute("INSERT OR REPLACE INTO answered_dials VALUES (?, ?, ?, ?)", (*values, note.answered))
         else:
             connection.execute("INSERT INTO failed_dials VALUES (?, ?, ?)", values)
     for forget, keep, kept_s, most in zip(
@@ -68,6 +68,7 @@ def write_dials(connection: Connection, notes: Iterable[DialNote], now: int) -> 
 def read_dials(connection: Connection, now: int) -> list[DialNote]:
     """All that is kept, oldest first. What a clock that ran ahead has dated counts as of now."""
     rows = connection.execute(
-        "SELECT host, port, at, 0 FROM failed_dials UNION ALL SELECT host, port, at, 1 FROM answered_dials ORDER BY at"
+        "SELECT host, port, at, NULL FROM failed_dials"
+        " UNION ALL SELECT host, port, at, key FROM answered_dials ORDER BY at"
     )
-    return [DialNote((host, port), bool(good), min(at, now)) for host, port, at, good in rows]
+    return [DialNote((host, port), answered, min(at, now)) for host, port, at, answered in rows]

@@ -40,7 +40,7 @@ class StoredMemory:
         self._past_dials: list[DialNote] = []
         """What the file said of dials when it was opened."""
         self._new_dials: list[DialNote] = []
-        self._answered: set[Endpoint] = set()
+        self._answered: dict[Endpoint, bytes] = {}
         """Where somebody is on disk as having answered: once is enough for a process."""
         self._noted = asyncio.Event()
         self._failed = False
@@ -55,16 +55,17 @@ class StoredMemory:
             deeds.take(address, deed, at=now, count=count, amount=amount, about=about)
         self._noted.set()
 
-    def past_dials(self) -> list[tuple[Endpoint, bool, float]]:
+    def past_dials(self) -> list[tuple[Endpoint, bytes | None, float]]:
         now = self._clock()
-        return [(each.endpoint, each.good, now - each.at) for each in self._past_dials]
+        return [(each.endpoint, each.answered, now - each.at) for each in self._past_dials]
 
-    def note_dial(self, endpoint: Endpoint, *, good: bool) -> None:
-        if good and endpoint in self._answered:
+    def note_dial(self, endpoint: Endpoint, answered: bytes | None) -> None:
+        if answered is not None and self._answered.get(endpoint) == answered:
             return
-        (self._answered.add if good else self._answered.discard)(endpoint)
+        if answered is not None:
+            self._answered[endpoint] = answered
         if len(self._new_dials) < MOST_ANSWERED:  # a disk that takes nothing
-            self._new_dials.append(DialNote(endpoint, good, self._clock()))
+            self._new_dials.append(DialNote(endpoint, answered, self._clock()))
         self._noted.set()
 
     def acquaintances(self) -> list[Acquaintance]:

@@ -121,8 +121,10 @@ class PeerMemory(Protocol):
 class DialMemory(Protocol):
     """What came of dials of what offers name, in this process and those before it."""
 
-    def past_dials(self) -> Sequence[tuple[Endpoint, bool, float]]:
-        """Where was dialled before this process began, whether somebody answered, and how many seconds ago."""
+    def past_dials(self) -> Sequence[tuple[Endpoint, bytes | None, float]]:
+        """Where was dialled before this process began, the public key that answered as it should, or None where it was
+        in vain, and how many seconds ago.
+        """
 
-    def note_dial(self, endpoint: Endpoint, *, good: bool) -> None:
+    def note_dial(self, endpoint: Endpoint, answered: bytes | None) -> None:
         """Take down what came of a dial just now; it is on disk soon after. Never waits."""

@@ -20,6 +20,7 @@ from node.worker import ThreadWorker
 from protocol.errors import LocalError
 from protocol.standing import NEWCOMER, Deed
 
+KEY = b"\2" + bytes(32)
 NOW = 1_800_000_000
 PEER, OTHER = b"p" * 20, b"q" * 20
 
@@ -78,26 +79,26 @@ async def test_what_came_of_dials_is_there_for_the_next_process(tmp_path: Path) 
     one, other = ("192.0.2.1", 80), ("2001:db8::1", 4001)
     async with memory_in(tmp_path) as memory:
         assert memory.past_dials() == []
-        memory.note_dial(one, good=False)
-        memory.note_dial(one, good=False)
+        memory.note_dial(one, None)
+        memory.note_dial(one, None)
         for _ in range(3):
-            memory.note_dial(other, good=True)
+            memory.note_dial(other, KEY)
     async with memory_in(tmp_path) as memory:
-        assert sorted(memory.past_dials()) == [(one, False, 0), (one, False, 0), (other, True, 0)]
+        assert memory.past_dials() == [(one, None, 0), (one, None, 0), (other, KEY, 0)]
 
 
 def test_dials_are_kept_for_a_while_and_only_so_many(tmp_path: Path) -> None:
     database = PeerDatabase(tmp_path / "peers.sqlite")
-    notes = [DialNote(("192.0.2.1", port), False, NOW + port) for port in range(1, MOST_FAILED + 20)]
-    good = [DialNote(("192.0.2.2", port), True, NOW + port) for port in range(1, MOST_ANSWERED + 20)]
+    notes = [DialNote(("192.0.2.1", port), None, NOW + port) for port in range(1, MOST_FAILED + 20)]
+    good = [DialNote(("192.0.2.2", port), KEY, NOW + port) for port in range(1, MOST_ANSWERED + 20)]
     database.write_dials([*notes, *good], NOW)
     kept = database.dials(NOW)
     assert len(kept) == MOST_FAILED + MOST_ANSWERED
     assert all(each.at == NOW for each in kept), "what is dated ahead counts as of now"
-    assert {each.endpoint[1] for each in kept if not each.good} == set(range(20, MOST_FAILED + 20))
+    assert {each.endpoint[1] for each in kept if each.answered is None} == set(range(20, MOST_FAILED + 20))
     later = NOW + MOST_FAILED + 20 + FAILED_S
     database.write_dials([], later)
-    assert [each for each in database.dials(later) if not each.good] == []
+    assert [each for each in database.dials(later) if each.answered is None] == []
     database.write_dials([], later + 40 * 24 * 3600)
     assert database.dials(later) == []
 
