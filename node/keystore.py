@@ -8,16 +8,19 @@ stand beside it in clear, so that a key can be shown without its passphrase. Thi
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import json
 import re
 import secrets
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from node.durable import create_file
 from protocol.errors import InvalidError, KeystoreError, MalformedError
-from protocol.ids import Address, parse_address
+from protocol.ids import Address, keccak256, parse_address
 from protocol.signing import SigningKey, address_of_public_key
 
 __all__ = ["LIGHT", "STANDARD", "KeyFile", "Keystore", "generate", "parse_keyfile"]
@@ -33,6 +36,9 @@ _MAX_SCRYPT_PASSES = 64
 _MAX_PBKDF2_ROUNDS = 10_000_000
 _DERIVED_BYTES = 32
 """16 bytes encrypt, 16 authenticate; a file that asks for more asks for time and memory without end."""
+_AES_BLOCK = 16
+_SALT_BYTES = 32
+_CIPHER = "aes-128-ctr"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CLEAR = "public_key"
 """Our one addition to the format; other wallets ignore it, and exports leave it out."""
@@ -61,17 +67,14 @@ class KeyFile:
 
     def unlock(self, passphrase: str) -> SigningKey:
         """The key. Raises KeystoreError for a wrong passphrase, or a file that is damaged."""
-        import eth_keyfile
-
         try:
-            secret = eth_keyfile.decode_keyfile_json(self.document, _encoded(passphrase))
-            key = SigningKey(bytes(secret))
-        except ValueError as error:
-            if "MAC mismatch" not in str(error):
-                raise KeystoreError(f"the key {self.name!r} cannot be decrypted: {error}") from None
+            key = SigningKey(_decrypted(self.document, _encoded(passphrase)))
+        except _WrongPassphraseError:
             raise KeystoreError(
                 f"wrong passphrase for the key {self.name!r}", code="passphrase", hint="a lost one cannot be recovered"
             ) from None
+        except (ValueError, MemoryError) as error:
+            raise KeystoreError(f"the key {self.name!r} cannot be decrypted: {error}") from None
         except (KeyError, TypeError, AttributeError, OverflowError, InvalidError) as error:
             raise KeystoreError(f"the key {self.name!r} is damaged ({type(error).__name__})") from None
         if self.address not in (None, key.address) or self.public_key not in (None, key.public_key):
@@ -85,14 +88,73 @@ class KeyFile:
 
 def encrypt(key: SigningKey, passphrase: str, work_factor: int = STANDARD) -> dict[str, Any]:
     """The v3 document of a key. Raises KeystoreError for an empty passphrase."""
-    import eth_keyfile
-
     if not passphrase:
         raise KeystoreError("the passphrase is empty", hint="choose one that you can keep")
-    document: dict[str, Any] = eth_keyfile.create_keyfile_json(
-        key.secret, _encoded(passphrase), kdf="scrypt", iterations=work_factor
-    )
-    return {**document, "address": key.address.hex(), _CLEAR: key.public_key.hex()}
+    params = {"dklen": _DERIVED_BYTES, "n": work_factor, "p": 1, "r": 8, "salt": secrets.token_hex(_SALT_BYTES)}
+    start = secrets.token_bytes(_AES_BLOCK)
+    derived = _derived("scrypt", params, _encoded(passphrase))
+    sealed = _aes_ctr(derived, start, key.secret)
+    return {
+        "version": 3,
+        "id": str(uuid.uuid4()),
+        "crypto": {
+            "cipher": _CIPHER,
+            "cipherparams": {"iv": start.hex()},
+            "ciphertext": sealed.hex(),
+            "kdf": "scrypt",
+            "kdfparams": params,
+            "mac": _mac(derived, sealed).hex(),
+        },
+        "address": key.address.hex(),
+        _CLEAR: key.public_key.hex(),
+    }
+
+
+class _WrongPassphraseError(Exception):
+    """What was derived is not what the key was sealed with."""
+
+
+def _decrypted(document: dict[str, Any], passphrase: bytes) -> bytes:
+    """The secret. Raises KeyError, TypeError, ValueError and the like for a document that is damaged."""
+    crypto = _lowered(document["crypto"])
+    if crypto["cipher"] != _CIPHER:
+        raise ValueError(f"its cipher {crypto['cipher']!r} is not {_CIPHER}")
+    derived = _derived(crypto["kdf"], _lowered(crypto["kdfparams"]), passphrase)
+    sealed = _unhexed(crypto["ciphertext"])
+    if not hmac.compare_digest(_mac(derived, sealed), _unhexed(crypto["mac"])):
+        raise _WrongPassphraseError
+    return _aes_ctr(derived, _unhexed(_lowered(crypto["cipherparams"])["iv"]), sealed)
+
+
+def _derived(kdf: str, params: dict[str, Any], passphrase: bytes) -> bytes:
+    salt = _unhexed(params["salt"])
+    if kdf == "pbkdf2":
+        return hashlib.pbkdf2_hmac("sha256", passphrase, salt, params["c"], params["dklen"])
+    from Crypto.Protocol.KDF import scrypt  # OpenSSL's takes no n as large as the definition's own vector has
+
+    found = scrypt(passphrase, salt, params["dklen"], N=params["n"], r=params["r"], p=params["p"])  # type: ignore[arg-type]
+    return cast(bytes, found)
+
+
+def _mac(derived: bytes, sealed: bytes) -> bytes:
+    return keccak256(derived[_AES_BLOCK:] + sealed)
+
+
+def _aes_ctr(derived: bytes, start: bytes, data: bytes) -> bytes:
+    """Encrypts and decrypts alike."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    cipher = Cipher(algorithms.AES(derived[:_AES_BLOCK]), modes.CTR(start.rjust(_AES_BLOCK, b"\0"))).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def _lowered(value: dict[str, Any]) -> dict[str, Any]:
+    """Keys of any case count, the last one wins: as other wallets read them."""
+    return {key.lower(): each for key, each in value.items()}
+
+
+def _unhexed(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
 
 
 def _encoded(passphrase: str) -> bytes:
@@ -107,10 +169,10 @@ def parse_keyfile(data: bytes, name: str, path: Path | None = None) -> KeyFile:
     try:
         if len(data) > MAX_KEYFILE_BYTES:
             raise ValueError("it is too large")
-        document = {key.lower(): value for key, value in json.loads(data).items()}
+        document = _lowered(json.loads(data))
         if document["version"] != 3:
             raise ValueError(f"it has version {document['version']!r}, not 3")
-        _check_cost({key.lower(): value for key, value in document["crypto"].items()})
+        _check_cost(_lowered(document["crypto"]))
         address = parse_address(document["address"]) if "address" in document else None
         public_key = bytes.fromhex(document[_CLEAR]) if _CLEAR in document else None
         if public_key is not None and address_of_public_key(public_key) != address:
@@ -125,8 +187,7 @@ def parse_keyfile(data: bytes, name: str, path: Path | None = None) -> KeyFile:
 
 def _check_cost(crypto: dict[str, Any]) -> None:
     """Refuse a file whose key derivation would take the machine's memory or an hour."""
-    # Keys of any case count, the last one wins: as the library reads them that derives the key.
-    params = {key.lower(): value for key, value in crypto["kdfparams"].items()}
+    params = _lowered(crypto["kdfparams"])
     if _whole(params["dklen"]) != _DERIVED_BYTES:
         raise ValueError(f"it derives {params['dklen']} bytes, not {_DERIVED_BYTES}")
     if crypto["kdf"] == "scrypt":

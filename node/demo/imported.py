@@ -9,7 +9,7 @@ from node.importing import importing
 
 MODULES = (
     *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
-    *("node.app.provider", "node.engine.engine", "libp2p", "eth_keyfile"),
+    *("node.app.provider", "node.engine.engine", "libp2p"),
 )
 
 with importing():

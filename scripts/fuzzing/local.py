@@ -125,9 +125,9 @@ def _unlock(data: bytes) -> None:
 
 
 def _keyfiles() -> list[bytes]:
-    import eth_keyfile
+    from eth_account import Account
 
-    rounds = eth_keyfile.create_keyfile_json(CLIENT.secret, _PASSPHRASE.encode(), kdf="pbkdf2", iterations=2)
+    rounds = Account.encrypt(CLIENT.secret, _PASSPHRASE, kdf="pbkdf2", iterations=2)
     cheap = encrypt(CLIENT, _PASSPHRASE, 2)
     return [
         json.dumps(cheap).encode(),

@@ -55,7 +55,7 @@ def test_every_printing_command_takes_json(path: str) -> None:
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys; from node.cli.entry import status_of; status_of(['--help']); "
-        "print(sorted({'aiohttp', 'libp2p', 'numpy', 'rich', 'sqlalchemy', 'torch', 'trio', 'eth_keyfile'} "
+        "print(sorted({'aiohttp', 'libp2p', 'numpy', 'rich', 'sqlalchemy', 'torch', 'trio'} "
         "& set(sys.modules)), file=sys.stderr)"
     )
     outcome = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
