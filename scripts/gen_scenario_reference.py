@@ -39,7 +39,7 @@ A scenario is a TOML file. Beside the tables below it has `version = 2`, `title`
 of its first run) and `[variant.NAME.TABLE]`: the same run with some keys replaced. Numbers are
 decimals: shares of 1, dollars, joules, hours; the program keeps them as integers of the unit that the text names, so
 "millionths" of a share are written as 0.1. A key that is not here is an error that names the nearest one. Marks like
-(Q4) are [equations](../explanation/equations.md).
+(X4) are [equations](../explanation/equations.md).
 
 Version 1 is read, too: `present`, `patience_days`, `join` and `leave` then stand under `[market]`, and
 sites come and go by habit.

@@ -1,4 +1,4 @@
-"""Who cheats, and who is found out (Q18).
+"""Who cheats, and who is found out (X18).
 
 Cheating saves a site a part of what it earns. Of its requests a share is checked; a check finds a cheated one out with
 some probability: the site then loses its stake and leaves. Whoever cheats only if it pays compares what one request

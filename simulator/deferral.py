@@ -1,4 +1,4 @@
-"""Requests that may wait: for a cheaper hour while there is one ahead, or for room, until their time is over (Q19)."""
+"""Requests that may wait: for a cheaper hour while there is one ahead, or for room, until their time is over (X19)."""
 
 from __future__ import annotations
 

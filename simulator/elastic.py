@@ -1,4 +1,4 @@
-"""Where demand and supply cross in an epoch when demand answers at once (Q6): one product, one zone of law."""
+"""Where demand and supply cross in an epoch when demand answers at once (X6): one product, one zone of law."""
 
 from __future__ import annotations
 

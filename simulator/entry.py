@@ -2,7 +2,7 @@
 
 A newcomer has measured nothing yet and asks as if it were in use for `target_use` of its time. By net present value a
 site that stands goes on while it earns its running cost, for what it cost to build is spent; one that would have to be
-built, or built anew when its machines are worn out, comes only where margins also pay for that (Q12).
+built, or built anew when its machines are worn out, comes only where margins also pay for that (X12).
 """
 
 from __future__ import annotations

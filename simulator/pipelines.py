@@ -1,4 +1,4 @@
-"""Requests that pass several sites, each of which holds some of the model's blocks (Q21).
+"""Requests that pass several sites, each of which holds some of the model's blocks (X21).
 
 A stage is a run of blocks that the same sites hold. Each stage is a market of its own: a request takes the cheapest
 sites of each, and as many are served as pass the narrowest stage, which is the least cut of the network. A site that

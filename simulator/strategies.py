@@ -68,7 +68,7 @@ class Rule:
 
 
 class BestResponse:
-    """Each site's best ask against those of all others, until nobody wants to move (Q15)."""
+    """Each site's best ask against those of all others, until nobody wants to move (X15)."""
 
     def __init__(self, settings: Settings) -> None:
         self._tick = max(1, settings.market.tick)
@@ -144,7 +144,7 @@ def _move(view: View, asks: Ints, site: int, step: int) -> bool:
 
 
 def cournot(classes: Classes, potential: Ints, cost: Ints, capacity: Ints) -> tuple[Floats, Floats]:
-    """Prices (E,) and quantities (E, N) in requests at which nobody wants to offer more or less (Q16).
+    """Prices (E,) and quantities (E, N) in requests at which nobody wants to offer more or less (X16).
 
     Each site knows how the price falls with what it offers: ``q = b (p - c)``, at most its capacity, where demand falls
     by `b` requests for each micro-unit per million tokens.

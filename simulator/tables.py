@@ -1,7 +1,7 @@
 """The tables of a scenario file: every key with its unit, its bounds, and the equation that it enters.
 
 Numbers are integers in the unit that a docstring names; `simulator.settings` reads them from the decimals in the file.
-A mark like (Q4) is a number in docs/explanation/equations.md; docs/reference/scenario.md is written from here.
+A mark like (X4) is a number in docs/explanation/equations.md; docs/reference/scenario.md is written from here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Run:
     """How much is simulated."""
 
     providers: int = whole(0, MOST_PROVIDERS, 0)
-    """Sites that are shared out among regions by their `share`, present or not (Q1)."""
+    """Sites that are shared out among regions by their `share`, present or not (X1)."""
     hours: int = whole(1, 8760 * 5, 8760)
     """Hours of market time after the burn-in; hour 0 is a Monday, 1 January, 00:00 UTC."""
     epoch_minutes: int = whole(5, 60, 60)
@@ -47,11 +47,11 @@ class Run:
     burn_in_days: int = whole(0, 3650, 0)
     """Days before hour 0 in which entry, exit and use settle; they are in no figure."""
     fidelity: str = choice(("fluid", "event"), "fluid")
-    """fluid: each epoch is cleared as a whole; event: requests arrive, wait and are served one by one (Q24)."""
+    """fluid: each epoch is cleared as a whole; event: requests arrive, wait and are served one by one (X24)."""
     ledger: bool = flag(False)
-    """With `fidelity = "event"`: whether each request is a session on a ledger by the shipped rules (Q24)."""
+    """With `fidelity = "event"`: whether each request is a session on a ledger by the shipped rules (X24)."""
     blocks: int = whole(1, 1000, 1)
-    """Blocks of the model; sites may hold some of them (Q21)."""
+    """Blocks of the model; sites may hold some of them (X21)."""
     seed: int = whole(0, 2**63 - 1, 1)
     """What the random draws follow from; `--seed` replaces it. Stands beside the hash, not in it."""
 
@@ -62,34 +62,34 @@ class Market:
 
     price_rule: str = choice(("posted", "pay-as-ask", "uniform"), "posted")
     """posted: clients pay the ask, which moves by its own rule; pay-as-ask: the same, and asks are bids that end at the
-    cap when supply is short; uniform: all in a zone of law pay the price at which it clears (Q8)."""
+    cap when supply is short; uniform: all in a zone of law pay the price at which it clears (X8)."""
     value_of_lost_load: int = decimal(MICRO, "0", "10000", "0")
-    """Micro-units per million tokens that a short epoch costs at most (uniform, pay-as-ask); 0: no limit (Q8)."""
+    """Micro-units per million tokens that a short epoch costs at most (uniform, pay-as-ask); 0: no limit (X8)."""
     strategy: str = text("rule")
     """rule: asks by the node's kernels; best-response: each site's best ask against all others; cournot: sites choose
-    quantities (uniform only); or a plug-in, `module:Class` (Q15, Q16)."""
+    quantities (uniform only); or a plug-in, `module:Class` (X15, X16)."""
     tick: int = decimal(MICRO, "0.000001", "1", "0.000001")
-    """Micro-units per million tokens by which best responses undercut (Q15)."""
+    """Micro-units per million tokens by which best responses undercut (X15)."""
     margin_policy: str = choice(("fixed", "utilisation", "book"), "fixed")
-    """As a node's: what an ask adds to its floor (Q3)."""
+    """As a node's: what an ask adds to its floor (X3)."""
     undercut: int = decimal(MICRO, "0", "1", "0")
-    """Millionths by which to stay below the median ask, with `margin_policy = "book"` (Q3)."""
+    """Millionths by which to stay below the median ask, with `margin_policy = "book"` (X3)."""
     energy_scale: int = decimal(MILLI, "0", "100", "1")
-    """Thousandths: multiplies every tariff (Q2)."""
+    """Thousandths: multiplies every tariff (X2)."""
     overhead: int = decimal(MICRO, "0", "1000", "0")
-    """Micro-units per million tokens that a provider spends besides energy (Q3)."""
+    """Micro-units per million tokens that a provider spends besides energy (X3)."""
     margin: int = decimal(MICRO, "0", "4", "0.1")
-    """Millionths that an ask adds to its floor (Q3)."""
+    """Millionths that an ask adds to its floor (X3)."""
     target_use: int = decimal(MICRO, "0.05", "1", "0.6")
-    """Millionths of its time for which a machine's hourly cost has to be paid by work (Q4)."""
+    """Millionths of its time for which a machine's hourly cost has to be paid by work (X4)."""
     memory_days: int = whole(1, 365, 7)
-    """Days over which a site averages its use; asks carry capital cost in proportion to it (Q10)."""
+    """Days over which a site averages its use; asks carry capital cost in proportion to it (X10)."""
     carbon_price: int = decimal(MICRO, "0", "10000", "0")
-    """Micro-units for a tonne of CO2, paid with each kWh by who uses it (Q2)."""
+    """Micro-units for a tonne of CO2, paid with each kWh by who uses it (X2)."""
     delay_cost: int = decimal(MICRO, "0", "10", "0")
-    """Micro-units per million tokens by which a client ranks a site lower for each millisecond of round trip (Q14)."""
+    """Micro-units per million tokens by which a client ranks a site lower for each millisecond of round trip (X14)."""
     stretch: int = decimal(MILLI, "1", "5", "1.6")
-    """Thousandths: the length of a fibre over that of the great circle (Q14)."""
+    """Thousandths: the length of a fibre over that of the great circle (X14)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,22 +97,22 @@ class Entry:
     """Who comes and goes; once a day."""
 
     rule: str = choice(("npv", "habit", "none"), "npv")
-    """npv: present values decide, with sunk capital (Q12); habit: losses drive out, profits attract (Q11), which is
+    """npv: present values decide, with sunk capital (X12); habit: losses drive out, profits attract (X11), which is
     what version 1 has; none."""
     present: int = decimal(MICRO, "0", "1", "0.8")
-    """Millionths of the sites that are there at the start (Q11)."""
+    """Millionths of the sites that are there at the start (X11)."""
     patience_days: int = whole(1, 3650, 14)
-    """Days in a row with a loss after which a site leaves (Q11, Q12)."""
+    """Days in a row with a loss after which a site leaves (X11, X12)."""
     join: int = decimal(MICRO, "0", "1", "0.02")
-    """Millionths: the daily chance that an absent site looks at joining (Q11, Q12)."""
+    """Millionths: the daily chance that an absent site looks at joining (X11, X12)."""
     leave: int = decimal(MICRO, "0", "1", "0.001")
-    """Millionths: the daily chance that a site leaves for reasons of its own (Q11); not with npv."""
+    """Millionths: the daily chance that a site leaves for reasons of its own (X11); not with npv."""
     discount: int = decimal(MICRO, "0", "1", "0.08")
-    """Millionths a year at which money to come is worth less (Q12)."""
+    """Millionths a year at which money to come is worth less (X12)."""
     credit_days: int = whole(0, 3650, 90)
-    """Days of its running cost that a site may lose in all before it has to stop (Q12)."""
+    """Days of its running cost that a site may lose in all before it has to stop (X12)."""
     memory_days: int = whole(1, 365, 28)
-    """Days over which margins are averaged before anybody builds or scraps by them (Q12)."""
+    """Days over which margins are averaged before anybody builds or scraps by them (X12)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,37 +120,37 @@ class Region:
     """Where sites are, what law holds there, and what energy costs."""
 
     share: int = whole(0, 1_000_000, 0)
-    """Weight by which `run.providers` are shared out (Q1)."""
+    """Weight by which `run.providers` are shared out (X1)."""
     sites: int = whole(0, MOST_PROVIDERS, 0)
-    """Exactly so many sites, apart from those by share (Q1)."""
+    """Exactly so many sites, apart from those by share (X1)."""
     jurisdiction: str = text()
-    """A country or a part of one by its ISO 3166 code, or ZZ where it is not said: what policies go by (Q23)."""
+    """A country or a part of one by its ISO 3166 code, or ZZ where it is not said: what policies go by (X23)."""
     energy_price: int = decimal(MICRO, "0", "25", "0")
-    """Micro-units per kWh, mean of the tariff; not needed with `tariff` (Q2)."""
+    """Micro-units per kWh, mean of the tariff; not needed with `tariff` (X2)."""
     tariff: str = text("")
-    """A [series.NAME] of dollars per kWh instead of a shape (Q2)."""
+    """A [series.NAME] of dollars per kWh instead of a shape (X2)."""
     shape: str = choice(("flat", "time-of-use", "solar", "spot"), "flat")
     """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
     swing: int = decimal(MICRO, "0", "2", "0")
-    """Millionths of the mean by which the shape moves the price (Q2)."""
+    """Millionths of the mean by which the shape moves the price (X2)."""
     noise: int = decimal(MICRO, "0", "2", "0")
-    """Millionths: standard deviation of a slowly changing random part (Q2)."""
+    """Millionths: standard deviation of a slowly changing random part (X2)."""
     carbon: int = whole(0, 10_000, 0)
-    """Grams of CO2 per kWh of the supply (Q2, Q23)."""
+    """Grams of CO2 per kWh of the supply (X2, X23)."""
     carbon_series: str = text("")
-    """A [series.NAME] of grams of CO2 per kWh instead of `carbon` (Q2)."""
+    """A [series.NAME] of grams of CO2 per kWh instead of `carbon` (X2)."""
     utc_offset: int = whole(-12, 14, 0)
     """Hours that local time is ahead of UTC."""
     pue: int = decimal(MILLI, "1", "5", "1.2")
-    """Thousandths: lowest energy at the meter per energy at the machine (Q2)."""
+    """Thousandths: lowest energy at the meter per energy at the machine (X2)."""
     pue_spread: int = decimal(MILLI, "0", "4", "0.2")
-    """Thousandths: a drawn site's PUE lies evenly from `pue` to `pue + pue_spread` (Q2)."""
+    """Thousandths: a drawn site's PUE lies evenly from `pue` to `pue + pue_spread` (X2)."""
     latitude: int = decimal(MICRO, "-90", "90", "0")
-    """Millionths of a degree north (Q14)."""
+    """Millionths of a degree north (X14)."""
     longitude: int = decimal(MICRO, "-180", "180", "0")
-    """Millionths of a degree east (Q14)."""
+    """Millionths of a degree east (X14)."""
     evidence: str = choice(EVIDENCE, "claimed")
-    """How far clients find the places of its machines to be backed (Q23)."""
+    """How far clients find the places of its machines to be backed (X23)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,43 +158,43 @@ class Hardware:
     """A kind of machine, serving one model in full batches."""
 
     share: int = whole(0, 1_000_000, 1)
-    """Weight in the draw of a site's hardware; 0 for what only [site.NAME] uses (Q1)."""
+    """Weight in the draw of a site's hardware; 0 for what only [site.NAME] uses (X1)."""
     tokens_in_per_s: int = whole(1, 10_000_000)
-    """Prompt tokens per second and unit (Q7)."""
+    """Prompt tokens per second and unit (X7)."""
     tokens_out_per_s: int = whole(1, 10_000_000)
-    """Generated tokens per second and unit (Q7)."""
+    """Generated tokens per second and unit (X7)."""
     joules_in: int = decimal(MILLI, "0", "1000")
-    """Millijoules per prompt token, when busy (Q2)."""
+    """Millijoules per prompt token, when busy (X2)."""
     joules_out: int = decimal(MILLI, "0", "1000")
-    """Millijoules per generated token, when busy (Q2)."""
+    """Millijoules per generated token, when busy (X2)."""
     joules_spread: int = decimal(MICRO, "0", "0.9", "0.1")
-    """Millionths: a drawn site's joules per token lie this much around the above, evenly (Q2)."""
+    """Millionths: a drawn site's joules per token lie this much around the above, evenly (X2)."""
     idle_watts: int = whole(0, 100_000, 0)
-    """Watts of one unit while it waits (Q9)."""
+    """Watts of one unit while it waits (X9)."""
     hourly_cost: int = decimal(MICRO, "0", "1000", "0")
-    """Micro-units per unit and hour of presence for everything but energy: rent, space, people (Q4, Q9)."""
+    """Micro-units per unit and hour of presence for everything but energy: rent, space, people (X4, X9)."""
     cost_spread: int = decimal(MICRO, "0", "0.9", "0.1")
-    """Millionths: a drawn site's hourly cost lies this much around the above, evenly (Q4)."""
+    """Millionths: a drawn site's hourly cost lies this much around the above, evenly (X4)."""
     capital: int = decimal(MICRO, "0", "10000000", "0")
-    """Micro-units that one unit costs to build; sunk once it stands (Q12)."""
+    """Micro-units that one unit costs to build; sunk once it stands (X12)."""
     life_days: int = whole(1, 36_500, 1825)
-    """Days that a unit lasts (Q12)."""
+    """Days that a unit lasts (X12)."""
     resale: int = decimal(MICRO, "0", "1", "0")
-    """Millionths of what is left of its life's worth that scrapping a unit brings (Q12)."""
+    """Millionths of what is left of its life's worth that scrapping a unit brings (X12)."""
     most_units: int = whole(1, 1000, 1)
     """A drawn site has from 1 to so many units, evenly."""
     slots: int = whole(1, 10_000, 1)
-    """Requests that one unit serves at once, each at a part of its speed (Q13)."""
+    """Requests that one unit serves at once, each at a part of its speed (X13)."""
     blocks: tuple[int, ...] = pair(0, 1000)
-    """First block and the one after the last that it holds; left out: all (Q21)."""
+    """First block and the one after the last that it holds; left out: all (X21)."""
     draft_accept: int = decimal(MICRO, "0", "0.995", "0")
-    """Millionths: the chance that a guessed token is right (Q22)."""
+    """Millionths: the chance that a guessed token is right (X22)."""
     draft_depth: int = whole(0, 128, 0)
-    """Tokens that are guessed before each pass; 0: none (Q22)."""
+    """Tokens that are guessed before each pass; 0: none (X22)."""
     draft_row_cost: int = decimal(MICRO, "0", "10", "0")
-    """Millionths: what each guess adds to a pass, of the time of one without (Q22)."""
+    """Millionths: what each guess adds to a pass, of the time of one without (X22)."""
     category: str = text("")
-    """As policies on hardware name it (Q23)."""
+    """As policies on hardware name it (X23)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class Site:
     hardware: str = text()
     """A [hardware.NAME]."""
     count: int = whole(1, MOST_PROVIDERS, 1)
-    """So many of them (Q1)."""
+    """So many of them (X1)."""
     units: int = whole(1, 1000, 1)
     """Machines at each."""
 
@@ -216,59 +216,59 @@ class Demand:
     """Requests of one kind from one place."""
 
     requests_per_hour: int = whole(0, 1_000_000_000, 0)
-    """Mean at hour 0; not needed with `series` (Q5)."""
+    """Mean at hour 0; not needed with `series` (X5)."""
     series: str = text("")
-    """A [series.NAME] of requests per hour instead (Q5)."""
+    """A [series.NAME] of requests per hour instead (X5)."""
     tokens_in: int = whole(0, 1_000_000)
-    """Prompt tokens of a request (Q7)."""
+    """Prompt tokens of a request (X7)."""
     tokens_out: int = whole(1, 1_000_000)
-    """Generated tokens of a request (Q7)."""
+    """Generated tokens of a request (X7)."""
     price_cap: int = decimal(MICRO, "0", "10000")
-    """Micro-units per million tokens, prompt and output together, above which a request goes unserved (Q7)."""
+    """Micro-units per million tokens, prompt and output together, above which a request goes unserved (X7)."""
     allow: tuple[str, ...] = words()
-    """Countries, their parts, or blocs (EU, EEA) where it may be served; empty: anywhere (Q23)."""
+    """Countries, their parts, or blocs (EU, EEA) where it may be served; empty: anywhere (X23)."""
     deny: tuple[str, ...] = words()
-    """Where it may not (Q23)."""
+    """Where it may not (X23)."""
     origin: str = text("")
-    """Where its data come from: they leave that country by `corridors` only; empty: they may go anywhere (Q23)."""
+    """Where its data come from: they leave that country by `corridors` only; empty: they may go anywhere (X23)."""
     corridors: tuple[str, ...] = words()
-    """Ways for data, each "FROM>TO" (Q23)."""
+    """Ways for data, each "FROM>TO" (X23)."""
     deny_hardware: tuple[str, ...] = words()
-    """Categories of hardware that may not serve it (Q23)."""
+    """Categories of hardware that may not serve it (X23)."""
     max_carbon: int = whole(0, 10_000, 0)
-    """Grams of CO2 per kWh of a site's supply, at most; 0: nobody asks (Q23)."""
+    """Grams of CO2 per kWh of a site's supply, at most; 0: nobody asks (X23)."""
     min_evidence: str = choice(EVIDENCE, "claimed")
-    """Least backing of a site's place (Q23)."""
+    """Least backing of a site's place (X23)."""
     latency_class: str = choice(LATENCY_CLASSES, "batch")
-    """As in a client's policy (Q23)."""
+    """As in a client's policy (X23)."""
     latitude: int = decimal(MICRO, "-90", "90", "0")
-    """Millionths of a degree north, where its clients are (Q14)."""
+    """Millionths of a degree north, where its clients are (X14)."""
     longitude: int = decimal(MICRO, "-180", "180", "0")
-    """Millionths of a degree east (Q14)."""
+    """Millionths of a degree east (X14)."""
     max_round_trip_ms: int = whole(0, 10_000, 0)
-    """Milliseconds to a site and back, at most; 0: anywhere (Q14)."""
+    """Milliseconds to a site and back, at most; 0: anywhere (X14)."""
     max_wait_ms: int = whole(0, 86_400_000, 0)
-    """Milliseconds of waiting above which its service level is missed; 0: none is set (Q13)."""
+    """Milliseconds of waiting above which its service level is missed; 0: none is set (X13)."""
     service: str = choice(("fixed", "exponential"), "fixed")
-    """How the time that a request takes varies, in the event engine and in waits (Q13, Q24)."""
+    """How the time that a request takes varies, in the event engine and in waits (X13, X24)."""
     defer_hours: int = whole(0, 168, 0)
-    """Hours for which a request may wait for a cheaper one, or for room (Q19)."""
+    """Hours for which a request may wait for a cheaper one, or for room (X19)."""
     utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC (Q5)."""
+    """Hours that local time is ahead of UTC (X5)."""
     peak_hour: int = whole(0, 23, 15)
-    """Local hour with the most requests (Q5)."""
+    """Local hour with the most requests (X5)."""
     swing: int = decimal(MICRO, "0", "1", "0")
-    """Millionths of the mean by which the day moves demand (Q5)."""
+    """Millionths of the mean by which the day moves demand (X5)."""
     weekend: int = decimal(MICRO, "0", "10", "1")
-    """Millionths: multiplies demand on Saturdays and Sundays (Q5)."""
+    """Millionths: multiplies demand on Saturdays and Sundays (X5)."""
     noise: int = decimal(MICRO, "0", "1", "0")
-    """Millionths: standard deviation of each epoch's random part (Q5)."""
+    """Millionths: standard deviation of each epoch's random part (X5)."""
     growth: int = decimal(MICRO, "-0.9", "20", "0")
-    """Millionths by which demand grows in a year (Q5)."""
+    """Millionths by which demand grows in a year (X5)."""
     elasticity: int = decimal(MICRO, "0", "10", "0")
-    """Millionths: relative fall of demand for a relative rise of the price over `reference_price` (Q6)."""
+    """Millionths: relative fall of demand for a relative rise of the price over `reference_price` (X6)."""
     reference_price: int = decimal(MICRO, "0", "10000", "0")
-    """Micro-units per million tokens; needed with `elasticity` (Q6)."""
+    """Micro-units per million tokens; needed with `elasticity` (X6)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +287,7 @@ class Series:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happens ([[event]]); several at once multiply (Q20)."""
+    """Something that happens ([[event]]); several at once multiply (X20)."""
 
     at: int = whole(0, 8760 * 5)
     """Hour in which it begins."""
@@ -306,12 +306,12 @@ class Agents:
     """What sets some sites apart."""
 
     ignore_energy: int = decimal(MICRO, "0", "1", "0")
-    """Millionths of the sites whose asks leave out what energy costs; they pay for it all the same (Q3)."""
+    """Millionths of the sites whose asks leave out what energy costs; they pay for it all the same (X3)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A network's own token (Q17)."""
+    """A network's own token (X17)."""
 
     emission_per_day: int = decimal(MICRO, "0", "1000000000", "0")
     """Millionths of a token that are minted in a day at first."""
@@ -336,7 +336,7 @@ class Token:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """Checks, and who cheats (Q18)."""
+    """Checks, and who cheats (X18)."""
 
     rate: int = decimal(MICRO, "0", "1", "0")
     """Millionths of requests that are checked."""

@@ -1,4 +1,4 @@
-"""A network's own token: what is minted, burned and what it is worth, day by day (Q17). Amounts in millionths of one.
+"""A network's own token: what is minted, burned and what it is worth, day by day (X17). Amounts in millionths of one.
 
 Two closures of its price are published. *Burn equals mint*: the price is such that the day's fees burn just what the
 day mints. *Equation of exchange*: the supply is what all users hold together, each what it burns in its holding time.

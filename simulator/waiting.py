@@ -1,4 +1,4 @@
-"""How long requests wait in a fluid epoch: a stated correction for what flows do not show (Q13).
+"""How long requests wait in a fluid epoch: a stated correction for what flows do not show (X13).
 
 The machines that a class may use are taken as one queue with as many servers as they have slots. Requests arrive at
 random. The chance to wait is Erlang's; beyond a hundred servers Halfin's and Whitt's limit of it. The mean wait is that

@@ -2,7 +2,7 @@
 
 A zone is the sites that the same classes may use. While it has time left, its price is the dearest ask that is used
 there. When all of it is taken, the price rises to what those would pay who go without: their cap, or what they pay in
-another zone (Q8). Prices are micro-units per million tokens, prompt and generated together.
+another zone (X8). Prices are micro-units per million tokens, prompt and generated together.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,13 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "endless"
     make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
     return directory
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of sockets, however long that of the tests' own folder is."""
+    with tempfile.TemporaryDirectory(prefix="joule-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

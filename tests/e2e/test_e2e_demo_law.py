@@ -25,11 +25,11 @@ def demo(tools: Path, folder: Path, policy: str, status: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
-def test_law_changes_the_route_and_the_report_says_why(tmp_path: Path, installed: Path) -> None:
+def test_law_changes_the_route_and_the_report_says_why(short_folder: Path, installed: Path) -> None:
     """The node in Reykjavik is cheaper, and first on the route of every other demo."""
-    bound = demo(installed, tmp_path, "eu-only")
+    bound = demo(installed, short_folder, "eu-only")
     assert bound["by_law"]["route"] == ["milan (IT)", "berlin (DE)", "lyon (FR)"]
     (why,) = bound["by_law"]["left_out"]
     assert why == "reykjavik (IS): IS is not among the jurisdictions you allow (EU)"
     assert bound["verified"]
-    assert list(tmp_path.glob("joulemesh-*")) == []
+    assert list(short_folder.glob("joulemesh-*")) == []

@@ -60,21 +60,21 @@ def demo_until(moment: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     ("moment", "number", "status"),
     [("Starting a ledger", signal.SIGTERM, 143), ("Asking: ", signal.SIGINT, 130)],
 )
-def test_a_signal_leaves_nothing_behind(tmp_path: Path, moment: str, number: int, status: int) -> None:
-    with demo_until(moment, tmp_path) as demo:
+def test_a_signal_leaves_nothing_behind(short_folder: Path, moment: str, number: int, status: int) -> None:
+    with demo_until(moment, short_folder) as demo:
         demo.send_signal(number)
         _, told = demo.communicate(timeout=STOP_S)
     assert demo.returncode == status, told
     assert "Traceback" not in told
-    assert processes_of(tmp_path) == {}
-    assert list(tmp_path.glob("joulemesh-*")) == []
+    assert processes_of(short_folder) == {}
+    assert list(short_folder.glob("joulemesh-*")) == []
 
 
-def test_a_demo_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
-    with demo_until("reykjavik", tmp_path) as demo:
-        children = processes_of(tmp_path)
+def test_a_demo_that_is_killed_takes_its_processes_along(short_folder: Path) -> None:
+    with demo_until("reykjavik", short_folder) as demo:
+        children = processes_of(short_folder)
         del children[demo.pid]
         assert len(children) == 6  # a ledger and three nodes, the process that they were forked from, and its helper
         demo.kill()
         wait_for_the_end(children)
-    assert processes_of(tmp_path) == {}
+    assert processes_of(short_folder) == {}

@@ -33,11 +33,11 @@ def demo(tools: Path, folder: Path, *arguments: str, status: int = 0) -> Any:
 
 
 @pytest.mark.long
-def test_the_route_follows_the_hour(tmp_path: Path, forked: Path) -> None:
+def test_the_route_follows_the_hour(short_folder: Path, forked: Path) -> None:
     """At noon the sun shines in Berlin; in the evening power is dear there and in Lyon, and not in Reykjavik."""
     taken = {}
     for hour in ("11", "18"):
-        sites = demo(forked, tmp_path, "--hour", hour)["power"]
+        sites = demo(forked, short_folder, "--hour", hour)["power"]
         assert all((site["taken"] is None) is bool(site["reason"]) for site in sites)
         taken[hour] = {site["name"]: site["taken"] for site in sites}
     assert taken["11"] == {"berlin": "2:6", "reykjavik": "0:2", "lyon": None}
@@ -45,9 +45,9 @@ def test_the_route_follows_the_hour(tmp_path: Path, forked: Path) -> None:
 
 
 @pytest.mark.long
-def test_hour_and_law_decide_together(tmp_path: Path, forked: Path) -> None:
+def test_hour_and_law_decide_together(short_folder: Path, forked: Path) -> None:
     """In the evening the route goes through Reykjavik, but not where prompts may not leave the EU."""
-    report = demo(forked, tmp_path, "--hour", "18", "--policy", "eu-only")
+    report = demo(forked, short_folder, "--hour", "18", "--policy", "eu-only")
     assert report["by_law"]["route"] == ["lyon (FR)"]
     assert {site["name"]: site["taken"] for site in report["power"]}["reykjavik"] is None
     assert report["verified"]
@@ -70,8 +70,8 @@ def test_what_does_not_go_together_is_refused_in_a_line(flags: list[str], named:
 
 @pytest.mark.long
 @pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())
-def test_a_node_dies_and_a_chain_pays(tmp_path: Path, forked: Path) -> None:
-    report = demo(forked, tmp_path, "--kill", "--venue", "evm")
+def test_a_node_dies_and_a_chain_pays(short_folder: Path, forked: Path) -> None:
+    report = demo(forked, short_folder, "--kill", "--venue", "evm")
     assert report["killed"]["replaced"]
     assert report["killed"]["same_answer"]
     assert {"open", "settle"} <= {each["operation"] for each in report["transactions"]}
@@ -87,8 +87,8 @@ def no_hosts() -> ConfigurationError | None:
         return error
 
 
-def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(tmp_path: Path, forked: Path) -> None:
-    report = demo(forked, tmp_path, "--kill")
+def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(short_folder: Path, forked: Path) -> None:
+    report = demo(forked, short_folder, "--kill")
     killed, legs, (healed,) = report["killed"], report["legs"], report["healed"]
     assert killed == {
         "leg": 1,
@@ -111,21 +111,21 @@ def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(tm
     assert report["held_micro"] == legs[1]["held_micro"] > 0, "the dead give nothing up"
     assert report["verified"]
     assert report["audit"]["verdict"] == "match"
-    assert list(tmp_path.glob("joulemesh-*")) == []
+    assert list(short_folder.glob("joulemesh-*")) == []
 
 
-def test_an_answer_without_a_middle_is_told_in_a_line(tmp_path: Path, forked: Path) -> None:
-    told = demo(forked, tmp_path, "17 + 25 =", "--kill", status=1)
+def test_an_answer_without_a_middle_is_told_in_a_line(short_folder: Path, forked: Path) -> None:
+    told = demo(forked, short_folder, "17 + 25 =", "--kill", status=1)
     assert told["code"] == "short-answer"
-    assert list(tmp_path.glob("joulemesh-*")) == []
+    assert list(short_folder.glob("joulemesh-*")) == []
 
 
-def test_a_demo_over_distances_counts_round_trips(tmp_path: Path, forked: Path) -> None:
+def test_a_demo_over_distances_counts_round_trips(short_folder: Path, forked: Path) -> None:
     problem = no_hosts()
     if problem is not None:
-        assert demo(forked, tmp_path, "--wan", status=1)["code"] == problem.code
+        assert demo(forked, short_folder, "--wan", status=1)["code"] == problem.code
         pytest.skip(problem.message)
-    report = demo(forked, tmp_path, "--wan")
+    report = demo(forked, short_folder, "--wan")
     first = report["ways"][0]
     assert first["seconds_to_first_token"] > first["seconds_to_open"] > first["round_trip_s"] > 0
     # A token goes round three legs, half a round trip each: faster than light it does not come.
@@ -135,8 +135,8 @@ def test_a_demo_over_distances_counts_round_trips(tmp_path: Path, forked: Path) 
 
 
 @pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())
-def test_a_chain_of_the_demos_own_settles_the_job(tmp_path: Path, forked: Path) -> None:
-    report = demo(forked, tmp_path, "--venue", "evm")
+def test_a_chain_of_the_demos_own_settles_the_job(short_folder: Path, forked: Path) -> None:
+    report = demo(forked, short_folder, "--venue", "evm")
     sent = report["transactions"]
     assert [each["operation"] for each in sent] == ["approve", "deposit", "open", "settle", "release"]
     assert all(20_000 < each["gas"] < 200_000 for each in sent)
@@ -146,7 +146,7 @@ def test_a_chain_of_the_demos_own_settles_the_job(tmp_path: Path, forked: Path) 
     spent = report["balance_before_micro"] - report["balance_after_micro"]
     assert spent == report["paid_micro"] == sum(leg["paid_micro"] for leg in report["legs"]) > 0
     assert report["fees_micro"] == 0
-    assert list(tmp_path.glob("joulemesh-*")) == []
+    assert list(short_folder.glob("joulemesh-*")) == []
 
 
 @pytest.mark.asyncio

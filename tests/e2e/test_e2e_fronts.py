@@ -49,6 +49,8 @@ async def test_a_job_goes_on_when_the_writer_is_killed(
         await network.start_nodes(endless, "0:3", "3:6")
         assert (await network.joule("faucet", "1")).status == 0
         before = (await network.joule("balance", "--json")).json()["free"]
+        heard = await network.joule("offers", "--wait", "60", "--json", "--ledger", at_other)
+        assert len(heard.json()) == 2, "the one that stands by has heard of the nodes"
         job = await network.spawn("run", "hello", "--max-tokens", "96", "--json", "--verbose")
         await voucher_beyond(job, 16)
         os.killpg(one.process.pid, signal.SIGKILL)

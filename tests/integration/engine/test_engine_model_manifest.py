@@ -89,12 +89,15 @@ def test_without_a_manifest_all_files_are_needed_and_the_error_says_what_to_do(w
 
 
 def test_the_manifest_is_the_same_product_in_each_precision(whole: Path) -> None:
-    made = [held_manifest(whole, SPAN, precision=each) for each in PRECISIONS]
-    assert [each.precision for each in made] == list(PRECISIONS)
-    assert len({each.root for each in made}) == len(PRECISIONS)
+    plain = [each for each in PRECISIONS if not each.startswith("int")]
+    made = [held_manifest(whole, SPAN, precision=each) for each in plain]
+    assert [each.precision for each in made] == plain == ["fp32", "bf16"]
+    assert len({each.root for each in made}) == len(plain)
     assert len({dump_manifest(each) for each in made}) == 1
     with pytest.raises(ModelError, match="unknown precision"):
         held_manifest(whole, SPAN, precision="int3")
+    with pytest.raises(ModelError, match="are not quantized"):
+        held_manifest(whole, SPAN, precision="int8")
     precision = next(each for each in declared(NodeConfig) if each.name == "precision")
     assert precision.default == PRECISIONS[0]
     for each in PRECISIONS:
