@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 
+from node.app.fetching import named_model
 from node.app.finding import Finding
 from node.app.measure import meter_of
 from node.app.power import power_of
@@ -45,6 +46,9 @@ async def findings_of(config: NodeConfig) -> list[Finding]:
 
 def _model(config: NodeConfig) -> Finding:
     try:
+        named = named_model(config)
+        if named is not None:
+            return Finding("ok", "model", f"{config.model}: what its blocks need is fetched when the node starts")
         facts = model_facts(config.model)
     except JoulemeshError as error:
         return _failed("model", error)

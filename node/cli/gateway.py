@@ -137,9 +137,12 @@ def new(
     policy["class"] = policy.pop("latency_class")
     try:
         limits = limits_from_parameters(Parameters(policy))
+    except ApiError as error:
+        raise ConfigurationError(error.message, hint="joule gateway key new --help") from None
+    try:
         budget_micro = None if budget is None else PER_MILLION.parse(budget)
-    except (ApiError, ValueError) as error:
-        raise ConfigurationError(str(error), hint="joule gateway key new --help") from None
+    except ValueError as error:
+        raise ConfigurationError(f"--budget: {error}", hint="write it like 2.50") from None
     if not re.fullmatch(r"[\w .@-]{1,64}", name):
         raise ConfigurationError("a key's name has 1 to 64 letters, digits, spaces and . @ - _")
     terms = KeyTerms(

@@ -100,7 +100,9 @@ def setup(
     if sys.stdin.isatty() and not as_json:
         public = _asked(flags, public)
     home = SYSTEM_STATE if system else default_data_dir()
-    flags |= {name: str(Path(flags[name]).absolute()) for name in ("model", "tariff") if flags.get(name)}
+    for name in ("model", "tariff"):  # a model may also be a name, to be fetched
+        if flags.get(name) and Path(flags[name]).exists():
+            flags[name] = str(Path(flags[name]).absolute())
     config = load(NodeConfig, environment={}, flags={**flags, **_reached(flags, public), "data_dir": str(home)})
     passphrase = passphrase_file.absolute() if passphrase_file is not None else files[2]
     address = _key(config, keystore(home), folder, passphrase)

@@ -6,6 +6,7 @@ Nodes are not asked: they write what they count anyway. What is dear is looked a
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -53,6 +54,8 @@ Found = TypeVar("Found")
 ASK_S = 2.0
 """For the network to answer, before the page is shown with what is known."""
 MOST_OFFERS, MOST_RECEIPTS = 300, 50
+MOST_VERIFIED = 200
+"""Of the newest receipts: each takes some milliseconds, and a folder may hold any number."""
 DAYS = 14
 HOUR_S = 3600
 DIAGNOSE_S = 120.0
@@ -165,7 +168,7 @@ class Gatherer:
     # The client
 
     async def _client_view(self) -> ClientView:
-        receipts = await asyncio.to_thread(self._kept)
+        receipts, kept = await asyncio.to_thread(self._kept)
         free: int | None = None
         if self._key is not None:
             try:
@@ -178,16 +181,20 @@ class Gatherer:
             free=free,
             spent=sum(each.paid or 0 for each in receipts),
             receipts=tuple(receipts[:MOST_RECEIPTS]),
-            kept=len(receipts),
+            kept=kept,
         )
 
-    def _kept(self) -> list[ListedReceipt]:
-        """Each is verified once, and again where its file has changed."""
-        for file in (self._config.data_dir / "receipts").glob("*.json"):
-            changed = file.stat().st_mtime_ns
-            if self._receipts.get(file, (0, None))[0] != changed:
-                self._receipts[file] = changed, replace(listed(file), file=Path(file.name))
-        return sorted((each for _, each in self._receipts.values()), key=lambda each: -each.time)
+    def _kept(self) -> tuple[list[ListedReceipt], int]:
+        """The newest, and how many there are. Each is verified once, and again where its file has changed."""
+        changed = {file: file.stat().st_mtime_ns for file in (self._config.data_dir / "receipts").glob("*.json")}
+        newest = heapq.nlargest(MOST_VERIFIED, changed, key=lambda file: changed[file])
+        self._receipts = {
+            file: self._receipts[file]
+            if self._receipts.get(file, (0, None))[0] == changed[file]
+            else (changed[file], replace(listed(file), file=Path(file.name)))
+            for file in newest
+        }
+        return [each for _, each in self._receipts.values()], len(changed)
 
 
 def _quietly(read: Callable[[], Found], otherwise: Found) -> Found:

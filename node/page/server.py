@@ -46,8 +46,6 @@ _HEADERS = {
 }
 _WRONG_S = 1.0
 """Before a wrong password is answered."""
-_MOST_WAITING = 32
-"""Wrong passwords that wait for that; more are answered at once, and no better."""
 _STOP_S = 2.0
 
 State = Callable[[], Awaitable[PageState]]
@@ -88,7 +86,8 @@ class _Guard:
     def __init__(self, host: str, password: str | None) -> None:
         self._names = {"localhost", "127.0.0.1", "[::1]", host, f"[{host}]"}
         self._password = None if password is None else password.encode()
-        self._waiting = 0
+        self._waiting: set[str] = set()
+        """Addresses that gave a wrong one a moment ago: what else they say meanwhile is not looked at."""
 
     @web.middleware
     async def guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -106,14 +105,19 @@ class _Guard:
             return web.Response(status=421, text="this page is not at that name: open it by the address it was given")
         if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
             return web.Response(status=403, text="pages of other origins see nothing here")
-        if self._password is None or _given(request, self._password):
+        if self._password is None:
             return None
-        if "Authorization" in request.headers and self._waiting < _MOST_WAITING:
-            self._waiting += 1
+        asker = request.remote or ""
+        if asker in self._waiting:
+            return web.Response(status=429, text="a wrong password came from there: try again in a second")
+        if _given(request, self._password):
+            return None
+        if "Authorization" in request.headers:
+            self._waiting.add(asker)
             try:
                 await asyncio.sleep(_WRONG_S)
             finally:
-                self._waiting -= 1
+                self._waiting.discard(asker)
         asked = {"WWW-Authenticate": 'Basic realm="Joulemesh", charset="UTF-8"'}
         return web.Response(status=401, text="the page's password is needed", headers=asked)
 

@@ -138,7 +138,7 @@ class ClientView:
     free: int | None
     """Micro-units on its account; null where the ledger does not say."""
     spent: int
-    """Micro-units by the receipts that verify."""
+    """Micro-units by those of the newest 200 receipts that verify."""
     receipts: tuple[ListedReceipt, ...]
     """Newest first, a few dozen at most."""
     kept: int

@@ -154,7 +154,7 @@ function finding(found) {
 
 function jobs({ client }) {
   return [wide("My jobs", facts([
-    ["account", client.address ? short(client.address) : "no key"], ["free", money(client.free)], ["spent", money(client.spent)],
+    ["account", client.address ? short(client.address) : "no key"], ["free", money(client.free)], ["spent, last 200 receipts", money(client.spent)],
     ["receipts", String(client.kept)],
   ])), wide("Receipts, newest first", table(
     [["when"], ["model"], ["in", true], ["out", true], ["paid", true], ["verified"], ["file"]],

@@ -107,6 +107,13 @@ def test_what_would_not_work_is_found(setup: Callable[..., Any], arguments: tupl
     assert findings(outcome)[said][0] == "fail"
 
 
+def test_a_model_may_be_a_root_that_is_fetched_later(setup: Callable[..., Any]) -> None:
+    root = "ab" * 32
+    outcome = setup("--model", root, "--jurisdiction", "DE", "--json")
+    assert findings(outcome)["model"] == ("ok", f"{root}: what its blocks need is fetched when the node starts")
+    assert load(NodeConfig, file=Path(json.loads(outcome.out)["config"])).model == Path(root)
+
+
 def test_a_port_that_is_in_use_is_found(setup: Callable[..., Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         outcome = setup(*SAID, "--data-port", other.getsockname()[1], "--json")

@@ -127,6 +127,16 @@ async def test_a_password_is_asked_for_where_there_is_one(monkeypatch: pytest.Mo
         assert (await asked(url + "state", headers=basic("me:a:secret") | {"Host": "node.example.org"}))[0] == 200
 
 
+async def test_passwords_are_not_guessed_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.page.server._WRONG_S", 60.0)
+    async with page(password="secret") as url:
+        guess = asyncio.create_task(asked(url, headers=basic("me:wrong")))
+        while (await asked(url + "state"))[0] != 429:  # the guess is being waited for
+            pass
+        assert (await asked(url + "state", headers=basic("me:secret")))[0] == 429
+        guess.cancel()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "node.example.org", "::"])
 async def test_without_a_password_only_this_machine_is_served(host: str) -> None:
     with pytest.raises(ListenError, match="could read the page"):
