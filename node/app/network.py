@@ -27,7 +27,7 @@ from node.p2p.runtime import TrioRuntime
 from node.ports import DialMemory
 from protocol.catalog import MAX_LACKING, LackingRequest, OfferList, OffersRequest
 from protocol.codec import decode, encode
-from protocol.errors import ConfigurationError, JoulemeshError, PeerError, UnreachableError
+from protocol.errors import ConfigurationError, JoulemeshError, PeerError
 from protocol.merit import Merit
 from protocol.names import BOOK_PROTOCOL, LACKING_PROTOCOL, OFFERS_TOPIC
 from protocol.offer import MAX_SEALED_OFFER, Offer
@@ -144,7 +144,7 @@ class Network:
             try:
                 wanted = (*await peers_of(ledger), *peers)
                 presence.ledger_answered()
-            except UnreachableError as error:  # asked again at the next turn
+            except JoulemeshError as error:  # silent, or what it says does not hold: asked again at the next turn
                 presence.ledger_silent(error.message)
             connected = await self.host.peers()
             presence.peers(len(connected))

@@ -217,9 +217,21 @@ class Field:
         return sum(each.tracebacks for each in self.processes.values()) + self.honest.complaint.count("Traceback")
 
     @property
+    def gone(self) -> dict[str, str]:
+        """What processes that ended by themselves said at the end, and with which status, by name."""
+        said = {
+            each.name: f"{each.process.returncode}: {each.complaints[-3:]}"
+            for each in self.processes.values()
+            if not each.running
+        }
+        if self.honest.process.returncode is not None:
+            said["honest"] = f"{self.honest.process.returncode}: {self.honest.complaint[-1500:]}"
+        return said
+
+    @property
     def exits(self) -> int:
         """Processes that ended by themselves."""
-        return sum(not each.running for each in self.processes.values()) + (self.honest.process.returncode is not None)
+        return len(self.gone)
 
     async def fresh_run(self, *more: str) -> FreshRun:
         """A newcomer's command, timed."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from ledger_world import HandClock, ledger_settings
+from ledger_world import HandClock, ledger_settings, lying_ledger
 from market_offers import address_of, an_offer, key_of
 
 from node.app.network import ANSWER_S, FEW, JOIN_S, Network, open_network
-from node.events import Event
+from node.events import Event, LedgerBack, LedgerLost
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
 from node.p2p.dials import MOST_AT_ENDPOINT
@@ -258,3 +258,34 @@ async def test_one_that_says_nothing_is_not_waited_for_where_others_are_enough(o
         mute.set()
     assert found.keys() == {key_of(1).public_key}
     assert took < ANSWER_S
+
+
+async def test_a_ledger_whose_answers_do_not_hold_is_told_of_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.app.network.REJOIN_S", 0.01)
+    told: list[Event] = []
+    news = asyncio.Event()
+    lies: dict[str, Callable[[bytes], bytes]] = {}
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        news.set()
+
+    async with (
+        run_ledger(ledger_settings(tmp_path), key_of(9), HandClock(int(time.time()))) as running,
+        lying_ledger(running.url, lies) as url,
+        LedgerClient(url) as ledger,
+        open_network(key_of(1), LISTEN, tell) as node,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as group,
+    ):
+        await ledger.connect()
+        lies["/"] = lambda _: b"[]"
+        staying = group.create_task(node.stay_joined(ledger, ()))
+        for wanted in (LedgerLost, LedgerBack):
+            while not any(isinstance(event, wanted) for event in told):
+                news.clear()
+                await news.wait()
+            lies.clear()
+        staying.cancel()

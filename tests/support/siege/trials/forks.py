@@ -82,7 +82,7 @@ async def ledger_that_forks_before_running_nodes(bench: Bench) -> None:
     if any(job.ok for job in jobs[1:]):
         raise Broken(f"{sum(job.ok for job in jobs[1:])} jobs were done on a ledger that contradicts itself")
     if field.exits or field.tracebacks > tracebacks:
-        raise Broken(f"{field.exits} exits, {field.tracebacks - tracebacks} tracebacks")
+        raise Broken(f"ended: {field.gone}; {field.tracebacks - tracebacks} tracebacks")
 
 
 def _copy(ledger: Path, twin: Path) -> None:
