@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 __all__ = ["plain"]
 

@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from node.durable import create_file
 from protocol.errors import InvalidError, KeystoreError, MalformedError
-from protocol.ids import Address, keccak256, parse_address
-from protocol.signing import SigningKey, address_of_public_key
+from protocol.identity.ids import Address, keccak256, parse_address
+from protocol.identity.signing import SigningKey, address_of_public_key
 
 __all__ = ["LIGHT", "STANDARD", "KeyFile", "Keystore", "generate", "parse_keyfile"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from node.setting_kinds import items_of
-from protocol.corridors import Corridor
-from protocol.distances import Point, point
 from protocol.errors import InvalidError
-from protocol.ids import Address, checksum_address, parse_address
-from protocol.jurisdictions import is_known, is_place
-from protocol.trust import MAX_TRUSTED, Anchor
+from protocol.geography.distances import Point, point
+from protocol.geography.jurisdictions import is_known, is_place
+from protocol.identity.ids import Address, checksum_address, parse_address
+from protocol.policy.corridors import Corridor
+from protocol.policy.trust import MAX_TRUSTED, Anchor
 
 __all__ = [
     "MOST_CARBON",

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from node.venue_address import is_venue, parse_venue
-from protocol.codec import shape_of
+from protocol.encoding.codec import shape_of
 from protocol.errors import InvalidError
-from protocol.ids import Name, checksum_address, parse_address
-from protocol.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
+from protocol.geography.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
+from protocol.identity.ids import Name, checksum_address, parse_address
 
 __all__ = [
     "AUTO",

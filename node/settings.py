@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from node.law_settings import Paths, SignedFiles
 from node.model_settings import Mirrors, ModelPlace
 from node.setting_kinds import Folder, Kind
-from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
+from protocol.encoding.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
 
 __all__ = ["Setting", "declared", "differences", "load", "setting", "template"]

@@ -18,8 +18,8 @@ from typing import BinaryIO
 import msgpack
 
 from protocol.errors import MalformedError
-from protocol.operations import SignedOp
 from protocol.settlement import ledger_domain
+from protocol.settlement.operations import SignedOp
 from protocol.settlement.signatures import signers_of
 
 __all__ = ["LENGTH", "operations_frame"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from protocol.contract import Contract
+from protocol.chain.contract import Contract
 from protocol.errors import InvalidError, MalformedError
 
 __all__ = ["VenueAddress", "is_venue", "parse_venue", "shown_url"]

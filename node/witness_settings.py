@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from node.setting_kinds import WebAddress, items_of
-from protocol.cosignature import MAX_WITNESSES, CosignerKey
 from protocol.errors import JoulemeshError
-from protocol.note import VerifierKey
+from protocol.log.cosignature import MAX_WITNESSES, CosignerKey
+from protocol.log.note import VerifierKey
 
 __all__ = ["KEYS_OF_LOGS", "KEYS_OF_WITNESSES", "WITNESSES_AT", "Signers", "key_and_url"]
 

@@ -20,15 +20,15 @@ from pathlib import Path
 
 from node.ledger import LedgerClient, LedgerSettings, Rate, Rates, run_ledger
 from node.ledger.log_source import HttpLog, LogReader
-from protocol.checkpoint import Checkpoint, open_checkpoint
-from protocol.codec import encode
-from protocol.evidence import read_entry
-from protocol.merkle import leaf_hash, verify_consistency, verify_inclusion
-from protocol.note import VerifierKey
-from protocol.operations import Withdraw, sign_op
+from protocol.encoding.codec import encode
+from protocol.encoding.strict_json import int_text
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import Checkpoint, open_checkpoint
+from protocol.log.merkle import leaf_hash, verify_consistency, verify_inclusion
+from protocol.log.note import VerifierKey
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey
-from protocol.strict_json import int_text
+from protocol.settlement.evidence import read_entry
+from protocol.settlement.operations import Withdraw, sign_op
 
 OPERATOR = SigningKey(b"\x01" * 32)
 WORKERS = (1, 8, 64)

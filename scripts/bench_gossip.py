@@ -45,8 +45,8 @@ from node.p2p.dials import DialBudget
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import RefusedError, UnreachableError
+from protocol.market.offer import Offer
 from protocol.names import OFFERS_TOPIC
-from protocol.offer import Offer
 
 LOOKS = 150
 """In a period."""

@@ -33,7 +33,7 @@ from virtual_loop import run_virtually
 
 from node.ports import StepInput, StepOutput
 from node.worker import InlineWorker
-from protocol.messages import MAX_LEGS
+from protocol.routing.routes import MAX_LEGS
 
 T = TypeVar("T")
 

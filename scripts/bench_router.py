@@ -20,12 +20,12 @@ from router_bench.graph import dijkstra, graph_search, with_networkx
 from router_bench.markets import POLICY, Scene, every_path, small
 from router_bench.rows import CLOCK, best_of, row
 
-from protocol.candidates import Limits, Weights, broken, lattice_of
-from protocol.corridors import Corridor
-from protocol.lattice import cheapest, path_cost
-from protocol.router import route_over
-from protocol.search import find
-from protocol.wish import Wish
+from protocol.policy.corridors import Corridor
+from protocol.routing.candidates import Limits, Weights, broken, lattice_of
+from protocol.routing.lattice import cheapest, path_cost
+from protocol.routing.router import route_over
+from protocol.routing.search import find
+from protocol.routing.wish import Wish
 
 LATENCY_WEIGHT = 500
 SMALL = 1_000

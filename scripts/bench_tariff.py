@@ -23,8 +23,7 @@ import numpy as np
 
 from node.tariff.follow import checked_tariff
 from node.tariff.schedule import supply_series
-from protocol.cells import Ints
-from protocol.charges import (
+from protocol.energy.charges import (
     MAX_LOCAL_PRICE,
     MAX_RATE_PPM,
     Charge,
@@ -34,10 +33,9 @@ from protocol.charges import (
     exchanged,
     with_share,
 )
-from protocol.energy_shares import Roofline, idle_part
-from protocol.metering import amount
-from protocol.price_series import STEP_S, mean_between
-from protocol.tariff import (
+from protocol.energy.energy_shares import Roofline, idle_part
+from protocol.energy.price_series import STEP_S, mean_between
+from protocol.energy.tariff import (
     MAX_CARBON_G_PER_KWH,
     MAX_CARBON_PRICE,
     MAX_HARDWARE_PRICE,
@@ -54,6 +52,8 @@ from protocol.tariff import (
     followed_price,
     sustain_price,
 )
+from protocol.routing.cells import Ints
+from protocol.session.metering import amount
 from protocol.units import MICRO, smaller
 from simulator.pricing import capital_price as site_capital
 from simulator.settlement import cost

@@ -21,12 +21,12 @@ import coincurve
 from eth_account import Account as EthAccount
 from eth_account.messages import encode_typed_data
 
-from protocol.eip712 import typed_digest
-from protocol.ids import checksum_address
-from protocol.messages import Leg, Session, SignedVoucher, Voucher, check_voucher, session_id, sign_voucher
-from protocol.operations import MAX_SETTLED, Deposit, Genesis, Open, Settle, SignedOp, sign_op
+from protocol.identity.eip712 import typed_digest
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Leg, Session, SignedVoucher, Voucher, check_voucher, session_id, sign_voucher
 from protocol.settlement import Books, apply, ledger_domain
-from protocol.signing import SigningKey
+from protocol.settlement.operations import MAX_SETTLED, Deposit, Genesis, Open, Settle, SignedOp, sign_op
 
 KEY = "bench+00000000+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 DOMAIN = ledger_domain(KEY)

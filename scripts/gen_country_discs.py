@@ -1,4 +1,4 @@
-"""Write protocol/country_discs.py: for each country, discs that together cover its land.
+"""Write protocol/geography/country_discs.py: for each country, discs that together cover its land.
 
 Give it `countries-10m.json` of the npm package world-atlas 2.0.2 (`npm pack world-atlas@2.0.2`): Natural Earth 4.1.0,
 which is in the public domain, as TopoJSON. The file is no part of this repository; its SHA-256 is held against
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from protocol.jurisdictions import COUNTRIES
+from protocol.geography.jurisdictions import COUNTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "protocol" / "country_discs.py"
+PAGE = ROOT / "protocol" / "geography" / "country_discs.py"
 SOURCE = "3bc6f1d367a9bcec479841bae0e76092f512838411d0cef124e92eec4db45f79"
 EARTH_KM = 6371.0088
 LARGEST_KM = 1_000.0

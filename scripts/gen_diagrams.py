@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from protocol.job import TRANSITIONS, JobEvent, JobState
+from protocol.session.job import TRANSITIONS, JobEvent, JobState
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "job-states.md"
 MEANING = {
@@ -22,7 +22,7 @@ def page() -> str:
     """Meaning of the states, and what each event makes of them."""
     events = [event for event in JobEvent if event is not JobEvent.FAIL]
     lines = [
-        "<!-- Written by scripts/gen_diagrams.py from protocol/job.py. -->",
+        "<!-- Written by scripts/gen_diagrams.py from protocol/session/job.py. -->",
         "",
         "# Job states",
         "",

@@ -59,9 +59,9 @@ from node.demo.result import DemoFindings
 from node.energy.live import EnergyReport
 from node.events import Event
 from node.page.view import PageState
-from protocol.earnings import JobRecord
-from protocol.market_figures import MarketFigures
-from protocol.offer import Offer
+from protocol.market.market_figures import MarketFigures
+from protocol.market.offer import Offer
+from protocol.serving.earnings import JobRecord
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "json.md"
 GENERATED = "<!-- Written by scripts/gen_json_reference.py. -->\n"

@@ -19,10 +19,19 @@ from types import ModuleType
 from typing import TypeVar
 
 import protocol
-from protocol.codec import Message, MessageShape, shapes
-from protocol.eip712 import encode_type, type_hash
-from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
-from protocol.policy import ReasonCode
+from protocol.encoding.codec import Message, MessageShape, shapes
+from protocol.encoding.fields import (
+    BoolShape,
+    BytesShape,
+    EnumShape,
+    ListShape,
+    OptionalShape,
+    Shape,
+    TextShape,
+    UintShape,
+)
+from protocol.identity.eip712 import encode_type, type_hash
+from protocol.policy.policy import ReasonCode
 from protocol.refusals import WAYS, RefusalCode, Way
 
 ROOT = Path(__file__).resolve().parents[1]

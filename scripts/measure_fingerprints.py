@@ -24,8 +24,8 @@ from node.engine.loader import load_span
 from node.engine.span import Span
 from node.model_directory import model_facts
 from node.ports import Activations, StepInput, StepOutput
-from protocol.activations import FORMATS, ActivationType
-from protocol.fingerprint import distance_ppm, sketch
+from protocol.models.activations import FORMATS, ActivationType
+from protocol.session.fingerprint import distance_ppm, sketch
 
 DEMO_MODEL = Path("node/demo/model")
 PROMPTS = """Write a story about Mia and a red kite in the park.

@@ -17,11 +17,20 @@ from anvil_chain import Chain, Deployed, deploy, running_chain, token_code, why_
 from contract_calls import as_call, claim_of, claimed, marks_of, split
 
 from node.settlement.contract import settlement_contract
-from protocol.contract import Contract
-from protocol.eip712 import Domain, sign_typed
-from protocol.ids import Address
-from protocol.messages import Discharge, Leg, Session, SignedVoucher, Voucher, session_id, sign_discharge, sign_voucher
-from protocol.signing import SigningKey
+from protocol.chain.contract import Contract
+from protocol.identity.eip712 import Domain, sign_typed
+from protocol.identity.ids import Address
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import (
+    Discharge,
+    Leg,
+    Session,
+    SignedVoucher,
+    Voucher,
+    session_id,
+    sign_discharge,
+    sign_voucher,
+)
 
 SNAPSHOT = Path(__file__).parents[1] / "contracts" / "gas.json"
 TARGETS = {

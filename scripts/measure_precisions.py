@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 
 from node.engine.engine import Engine
 from node.model_directory import model_facts, quantize_model
-from protocol.fingerprint import distance_ppm, sketch
-from protocol.precisions import PRECISIONS
+from protocol.models.precisions import PRECISIONS
+from protocol.session.fingerprint import distance_ppm, sketch
 
 RESAMPLED = 2_000
 

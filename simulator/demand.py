@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from protocol.distances import LIGHT_M_PER_S, distance_m
 from protocol.errors import ConfigurationError
+from protocol.geography.distances import LIGHT_M_PER_S, distance_m
 from protocol.units import MICRO, ceil_div
 from simulator.draws import draws_for
 from simulator.exact import LARGEST, Ints, magnitude

@@ -9,15 +9,24 @@ import functools
 
 import numpy as np
 
-from protocol.activations import ActivationType
-from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, InvalidError
-from protocol.ids import MAX_TOKENS, BlockSpan
-from protocol.jurisdictions import UNDECLARED, is_subdivision
-from protocol.law import Law
-from protocol.offer import MAX_DURATION_US, EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
-from protocol.policy import INFERENCE, Known, LatencyClass, Needs, Policy, Reason, excluded
-from protocol.rates import Rates
+from protocol.geography.jurisdictions import UNDECLARED, is_subdivision
+from protocol.identity.ids import MAX_TOKENS, BlockSpan
+from protocol.market.offer import (
+    MAX_DURATION_US,
+    EnergyClaim,
+    Evidence,
+    Hardware,
+    HardwareKind,
+    Limits,
+    Offer,
+    Provenance,
+)
+from protocol.market.rates import Rates
+from protocol.models.activations import ActivationType
+from protocol.policy.corridors import Corridor
+from protocol.policy.law import Law
+from protocol.policy.policy import INFERENCE, Known, LatencyClass, Needs, Policy, Reason, excluded
 from protocol.units import MICRO
 from simulator.exact import Ints
 from simulator.scenario import Settings

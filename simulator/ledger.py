@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.codec import encode
-from protocol.eip712 import Domain
+from protocol.encoding.codec import encode
 from protocol.errors import RuleError
-from protocol.ids import Address
-from protocol.messages import Leg, Session, SignedVoucher, Voucher, session_id
-from protocol.metering import amount
-from protocol.operations import Action, Deposit, Genesis, Open, Settle, SignedOp
+from protocol.identity.eip712 import Domain
+from protocol.identity.ids import Address
+from protocol.session.messages import Leg, Session, SignedVoucher, Voucher, session_id
+from protocol.session.metering import amount
 from protocol.settlement import Books, apply, ledger_domain
+from protocol.settlement.operations import Action, Deposit, Genesis, Open, Settle, SignedOp
 from protocol.units import ceil_div
 
 __all__ = ["NullLedger"]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from protocol.drafting.speculation import Costs, Pace, speed
 from protocol.errors import ConfigurationError
-from protocol.speculation import Costs, Pace, speed
 from protocol.units import MICRO, ceil_div
 from simulator.draws import Floats, Lots
 from simulator.exact import Ints

@@ -1,4 +1,4 @@
-"""What sites ask in some epochs, and what energy costs them: `protocol.pricing` on arrays, by the kernels it uses."""
+"""What sites ask in some epochs, and what energy costs them: `protocol.market.pricing` on arrays, by its kernels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from protocol.errors import ConfigurationError
-from protocol.tariff import (
+from protocol.energy.tariff import (
     MAX_PRICE,
     ask_price,
     capital_price,
@@ -15,6 +14,7 @@ from protocol.tariff import (
     floor_price,
     followed_price,
 )
+from protocol.errors import ConfigurationError
 from protocol.units import MICRO, IntOrArray, smaller
 from simulator.exact import Ints, magnitude
 from simulator.population import Population
@@ -50,7 +50,7 @@ def asks_of(
     use: IntOrArray,
     median: IntOrArray | None = None,
 ) -> IntOrArray:
-    """What a node with these settings asks per million tokens of one kind: `protocol.pricing.Pricing.quote`.
+    """What a node with these settings asks per million tokens of one kind: `protocol.market.pricing.Pricing.quote`.
 
     Args:
         per_kwh: with carbon.

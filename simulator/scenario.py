@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
+from protocol.encoding.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
 from simulator.plans import Plans, read_plans
 from simulator.series import Numbers, read_series

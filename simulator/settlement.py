@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from protocol.errors import ConfigurationError, RuleError
-from protocol.metering import amount
+from protocol.session.metering import amount
 from protocol.units import MICRO, IntOrArray, ceil_div
 from simulator.clearing import Trades
 from simulator.demand import Classes

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from protocol.energy.tariff import floor_price
 from protocol.errors import ConfigurationError
-from protocol.tariff import floor_price
 from protocol.units import MICRO, ceil_div
 from simulator.demand import Classes, response
 from simulator.draws import Floats

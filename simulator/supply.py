@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from protocol.energy.tariff import MAX_CARBON_G_PER_KWH, MAX_TARIFF, carbon_cost
 from protocol.errors import ConfigurationError
-from protocol.tariff import MAX_CARBON_G_PER_KWH, MAX_TARIFF, carbon_cost
 from protocol.units import MICRO
 from simulator.draws import Floats, draws_for
 from simulator.exact import Ints, magnitude

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from protocol.errors import ConfigurationError
-from protocol.jurisdictions import GROUPS, UNDECLARED, is_known, is_place, may_stand_in
+from protocol.geography.jurisdictions import GROUPS, UNDECLARED, is_known, is_place, may_stand_in
 from simulator.settings import unknown_key
 from simulator.tables import MOST_PROVIDERS, Demand, Event
 

@@ -21,8 +21,8 @@ from node.events import Events, unheard
 from node.keystore import Keystore
 from node.settings import load
 from protocol.errors import JoulemeshError, KeystoreError
-from protocol.offer import Offer
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Offer
 
 __all__ = ["Answer", "Client"]
 

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from node.api.client import Answer, Client, Messages
 from node.app.report import JobReport
-from protocol.offer import Offer
+from protocol.market.offer import Offer
 
 __all__ = ["WaitingAnswer", "WaitingClient"]
 

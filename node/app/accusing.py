@@ -11,12 +11,19 @@ from node.durable import replace_file
 from node.events import Events, SignedTwice
 from node.ledger import LedgerClient
 from node.pipeline.buying.job import JobResult
-from protocol.accusing import accuse_leg, accuse_operator_of
-from protocol.checkpoint import Operator
-from protocol.double_receipt import MAX_DOUBLE_BYTES, DoubleReceipt, check_double, dump_double, is_double, load_double
 from protocol.errors import ConfigurationError
-from protocol.fork import ForkProof, load_fork
-from protocol.ids import Address, checksum_address
+from protocol.identity.ids import Address, checksum_address
+from protocol.log.checkpoint import Operator
+from protocol.log.fork import ForkProof, load_fork
+from protocol.receipts.double_receipt import (
+    MAX_DOUBLE_BYTES,
+    DoubleReceipt,
+    check_double,
+    dump_double,
+    is_double,
+    load_double,
+)
+from protocol.settlement.accusing import accuse_leg, accuse_operator_of
 
 if TYPE_CHECKING:
     from node.app.client import Client

@@ -20,8 +20,8 @@ from node.database_file import DatabaseFile
 from node.events import Event, Events
 from node.worker import ThreadWorker
 from protocol.errors import LocalError
-from protocol.ids import Address, checksum_address
-from protocol.standing import DAY_S
+from protocol.identity.ids import Address, checksum_address
+from protocol.reputation.standing import DAY_S
 
 __all__ = ["Told", "activity_file", "open_activity", "read_activity"]
 

@@ -20,14 +20,14 @@ from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.ports import Clock
 from node.signed_files import read_signed
-from protocol.challenge import seal_time
 from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, PeerError
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
+from protocol.identity.peer_id import public_key_of
+from protocol.identity.signing import SigningKey, address_of_public_key, open_envelope
+from protocol.market.offer import Statement
 from protocol.names import TIME_PROTOCOL
-from protocol.offer import Statement
-from protocol.peer_id import public_key_of
-from protocol.residency import RTT_CLAIM
-from protocol.signing import SigningKey, address_of_public_key, open_envelope
+from protocol.policy.challenge import seal_time
+from protocol.policy.residency import RTT_CLAIM
 
 __all__ = ["Timings", "own_statements", "run_anchor", "serve_times", "time_others"]
 

@@ -12,9 +12,9 @@ from node.app.continuing import going_on
 from node.app.planning import JobPlan, Request
 from node.market import OfferBook
 from node.pipeline.buying.job import JobResult
-from protocol.choice import covers
 from protocol.errors import JoulemeshError, RefusedError
-from protocol.offer import Offer
+from protocol.market.offer import Offer
+from protocol.routing.choice import covers
 
 if TYPE_CHECKING:
     from node.app.network import Network

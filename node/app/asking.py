@@ -22,8 +22,8 @@ from node.app.receipts import Kept, require_writable
 from node.app.report import JobReport, build_report
 from node.app.unfinished import Unfinished, keep_unfinished
 from node.pipeline.buying.job import JobResult
-from protocol.bundle import Bundle
 from protocol.errors import JoulemeshError
+from protocol.receipts.bundle import Bundle
 
 __all__ = ["Asked", "Question"]
 

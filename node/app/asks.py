@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from node.tariff import FollowedSupply
 from protocol.errors import ConfigurationError
-from protocol.pricing import Comparable, Costs, Pricing, Supply
-from protocol.rates import Rates
-from protocol.requoting import Pace, Quoted, requoted
+from protocol.market.pricing import Comparable, Costs, Pricing, Supply
+from protocol.market.rates import Rates
+from protocol.market.requoting import Pace, Quoted, requoted
 
 __all__ = ["Asks", "nothing_compared"]
 

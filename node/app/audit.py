@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.model_directory import check_model
-from protocol.audit import Draw, Judgement, Observation, Verdict, draw, judge
-from protocol.bundle import Bundle, Verified, verify_bundle
 from protocol.errors import ConfigurationError, DishonestError, ModelError
-from protocol.fingerprint import SKETCH_BYTES, distance_ppm
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.messages import session_id
-from protocol.precisions import precision_of
-from protocol.receipt import Window
-from protocol.terms import Assignment
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.models.precisions import precision_of
+from protocol.receipts.audit import Draw, Judgement, Observation, Verdict, draw, judge
+from protocol.receipts.bundle import Bundle, Verified, verify_bundle
+from protocol.session.fingerprint import SKETCH_BYTES, distance_ppm
+from protocol.session.messages import session_id
+from protocol.session.receipt import Window
+from protocol.session.terms import Assignment
 
 if TYPE_CHECKING:
     from node.engine.audit import Replayed

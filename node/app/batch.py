@@ -23,9 +23,9 @@ from node.app.prompt import MAX_PROMPT_BYTES, Prompt, load_messages
 from node.app.receipts import new_receipt_file
 from node.app.unfinished import keep_unfinished, load_unfinished
 from node.durable import replace_file
+from protocol.encoding.strict_json import require_shallow
 from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, ModelError
-from protocol.ids import ModelManifest
-from protocol.strict_json import require_shallow
+from protocol.identity.ids import ModelManifest
 
 __all__ = ["Answer", "Batch", "Item", "answers_in", "load_items"]
 

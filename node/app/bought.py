@@ -23,8 +23,8 @@ from node.app.requirements import OPERATIONS
 from node.app.warm import Held, Warm, without_stop
 from node.gateway import Costs, OfferedModel, ToolStyle, Turn, Wanted, style_of
 from protocol.errors import ConfigurationError
-from protocol.ids import ModelManifest
-from protocol.terms import WHOLE_PPM, SamplingTerms
+from protocol.identity.ids import ModelManifest
+from protocol.session.terms import WHOLE_PPM, SamplingTerms
 
 __all__ = ["BoughtAnswer", "BoughtAnswers"]
 

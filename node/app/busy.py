@@ -10,7 +10,7 @@ from node.events import Events, WaitingForBusy
 from node.pipeline.buying.job import JobResult
 from node.ports import Clock
 from protocol.errors import RefusedError
-from protocol.routes import NoRouteError
+from protocol.routing.routes import NoRouteError
 
 __all__ = ["MOST_WAIT_S", "BusyNodes"]
 

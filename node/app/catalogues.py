@@ -8,8 +8,8 @@ from pathlib import Path
 from node.durable import replace_file
 from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, LocalError, ModelError, PeerError
-from protocol.ids import Address, ModelManifest, checksum_address
-from protocol.model_catalogue import CatalogueEntry, OpenCatalogue, open_catalogue, require_newer, require_same
+from protocol.identity.ids import Address, ModelManifest, checksum_address
+from protocol.models.model_catalogue import CatalogueEntry, OpenCatalogue, open_catalogue, require_newer, require_same
 
 __all__ = ["Catalogues", "require_true"]
 

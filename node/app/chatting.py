@@ -17,7 +17,7 @@ from node.app.planning import Request
 from node.app.prompt import ChatMessage
 from node.app.receipts import new_receipt_file
 from node.app.report import JobReport
-from protocol.ids import ModelManifest
+from protocol.identity.ids import ModelManifest
 
 __all__ = ["Chat", "Costs"]
 

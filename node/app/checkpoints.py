@@ -12,10 +12,10 @@ from node.events import CheckpointNotCompared, Events, LedgerContradiction
 from node.ledger import LedgerClient
 from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
-from protocol.checkpoint import Operator, check_gossiped
 from protocol.errors import DishonestError, ForkedError, JoulemeshError
+from protocol.log.checkpoint import Operator, check_gossiped
+from protocol.log.note import VerifierKey
 from protocol.names import CHECKPOINTS_TOPIC
-from protocol.note import VerifierKey
 
 __all__ = ["Checkpoints"]
 

@@ -53,18 +53,18 @@ from node.pipeline.buying.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Randomness, VenueRules, Worker
 from node.worker import ThreadWorker
-from protocol.choice import (
+from protocol.errors import LocalError
+from protocol.identity.ids import ModelManifest, checksum_address
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Offer
+from protocol.routing.choice import (
     covers,
     covers_some_model,
     covers_twice,
 )
-from protocol.errors import LocalError
-from protocol.ids import ModelManifest, checksum_address
-from protocol.metering import reserved_caps
-from protocol.offer import Offer
-from protocol.routes import NoRouteError, Route
+from protocol.routing.routes import NoRouteError, Route
+from protocol.session.metering import reserved_caps
 from protocol.settlement import Account
-from protocol.signing import SigningKey
 
 if TYPE_CHECKING:
     from node.app.network import Network

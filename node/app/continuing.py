@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from node.pipeline.buying.job import JobResult
-from protocol.ids import BlockSpan
-from protocol.terms import Continuation
+from protocol.identity.ids import BlockSpan
+from protocol.session.terms import Continuation
 
 if TYPE_CHECKING:
     from node.app.planning import Request

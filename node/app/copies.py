@@ -9,8 +9,8 @@ from pathlib import Path
 
 from node.app.venue import refuse_contract
 from node.ledger import LedgerClient, Progress, export_database, export_url
-from protocol.checkpoint import Checkpoint
-from protocol.operations import AccountEffect, SessionEffect
+from protocol.log.checkpoint import Checkpoint
+from protocol.settlement.operations import AccountEffect, SessionEffect
 
 __all__ = ["TailedEntry", "export_ledger", "tail_ledger"]
 

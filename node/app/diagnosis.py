@@ -12,9 +12,9 @@ from typing import Any
 from node.app.activity import Told
 from node.app.finding import Finding
 from node.app.troubles import held_back, last_of, troubles_of
-from protocol.market_figures import figures_of
-from protocol.offer import CLOCK_SKEW_S, Offer
-from protocol.reach import Reach, endpoint_of, reach_of
+from protocol.market.market_figures import figures_of
+from protocol.market.offer import CLOCK_SKEW_S, Offer
+from protocol.market.reach import Reach, endpoint_of, reach_of
 from protocol.units import ceil_div
 
 __all__ = ["Symptoms", "diagnosed"]

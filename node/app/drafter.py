@@ -8,7 +8,7 @@ from node.model_directory import HashMemory
 from node.pipeline.serving.lookup import LookupDrafter
 from node.ports import Drafter
 from protocol.errors import ConfigurationError
-from protocol.ids import BlockSpan, ModelManifest
+from protocol.identity.ids import BlockSpan, ModelManifest
 
 __all__ = ["load_drafter"]
 

@@ -10,7 +10,7 @@ from node.app.clock import clock
 from node.earnings import JournalTables, Kept, StoredJournal, open_journal
 from node.events import Events
 from node.worker import ThreadWorker
-from protocol.ids import Address, checksum_address
+from protocol.identity.ids import Address, checksum_address
 
 __all__ = ["journal_file", "open_earnings", "read_earnings"]
 

@@ -10,7 +10,7 @@ from node.app.planning import JobPlan
 from node.events import Events, Retrying
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
-from protocol.metering import reserved_caps
+from protocol.session.metering import reserved_caps
 
 __all__ = ["Execution"]
 

@@ -33,11 +33,11 @@ from node.model_directory import (
 )
 from node.ports import PeerMemory
 from protocol.errors import DishonestError, JoulemeshError, ModelError, RefusedError, UnreachableError
-from protocol.ids import BlockSpan, ModelManifest, ModelRoot
-from protocol.model_catalogue import CatalogueEntry
-from protocol.offer import Offer
-from protocol.precisions import beside
-from protocol.standing import Deed
+from protocol.identity.ids import BlockSpan, ModelManifest, ModelRoot
+from protocol.market.offer import Offer
+from protocol.models.model_catalogue import CatalogueEntry
+from protocol.models.precisions import beside
+from protocol.reputation.standing import Deed
 
 __all__ = ["Fetching", "Named", "named_model", "open_fetching", "places_of", "store_of", "stored_models", "uplink_of"]
 

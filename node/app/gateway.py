@@ -15,7 +15,7 @@ from node.events import Events
 from node.gateway import Limits, ServiceSettings, serving
 from node.gateway.keys import Keys, open_keys
 from node.tasks import owned_tasks
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 __all__ = ["bounds_of", "gateway_keys", "run_gateway", "settings_of"]
 

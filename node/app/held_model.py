@@ -5,9 +5,9 @@ from __future__ import annotations
 from node.app.models import Text
 from node.config import NodeConfig
 from node.model_directory import HashMemory, held_manifest, model_facts, read_text_file
-from protocol.catalog import MAX_FILE_BYTES
 from protocol.errors import ConfigurationError, MalformedError, ModelError
-from protocol.ids import BlockSpan, ModelManifest
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.market.catalog import MAX_FILE_BYTES
 
 __all__ = ["HASHES_FILE", "held_model", "wanted_blocks"]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from node.events import Events, WorkHeldBack, WorkResumed
 from node.pipeline.serving.limits import ProviderLimits
 from node.tariff import FollowedSignal, FollowedSupply
-from protocol.curtailment import Level, Signal, admits, by_ceiling, places_within, strictest
+from protocol.energy.price_series import STEP_S
 from protocol.errors import RefusedError
-from protocol.policy import LatencyClass
-from protocol.price_series import STEP_S
+from protocol.policy.policy import LatencyClass
+from protocol.serving.curtailment import Level, Signal, admits, by_ceiling, places_within, strictest
 from protocol.units import format_micro
 
 __all__ = ["Holding"]

@@ -15,7 +15,7 @@ from node.events import Events
 from node.p2p.direct import DataPlane
 from node.p2p.link_pool import LinkPool
 from node.peers import StoredMemory
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 __all__ = ["join_market"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from protocol.errors import JoulemeshError, LocalError
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle
+    from protocol.receipts.bundle import Bundle
 
 __all__ = ["ListedReceipt", "list_kept", "listed", "read_bundle"]
 
@@ -38,7 +38,7 @@ class ListedReceipt:
 
 def read_bundle(file: Path) -> Bundle:
     """The bundle in a file. Raises LocalError for a file that cannot be read, MalformedError for another one."""
-    from protocol.bundle_file import load_bundle
+    from protocol.receipts.bundle_file import load_bundle
 
     try:
         return load_bundle(file.read_bytes())
@@ -55,7 +55,7 @@ def list_kept(data_dir: Path) -> list[ListedReceipt]:
 
 def listed(file: Path) -> ListedReceipt:
     """A receipt as it stands in the list, whatever is in the file."""
-    from protocol.bundle import verify_bundle
+    from protocol.receipts.bundle import verify_bundle
 
     written, model = int(file.stat().st_mtime), None
     try:

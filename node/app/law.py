@@ -7,13 +7,13 @@ from pathlib import Path
 from node.config import ClientConfig
 from node.law_settings import Anchors, Corridors, Ground, SignedFiles
 from node.signed_files import read_signed
-from protocol.denials import OpenDenials, open_denials
 from protocol.errors import ConfigurationError, PeerError
-from protocol.ids import Address, ModelManifest, checksum_address, parse_address
-from protocol.law import Law
-from protocol.offer import Evidence
-from protocol.policy import LatencyClass, Policy
-from protocol.trust import Trust
+from protocol.identity.ids import Address, ModelManifest, checksum_address, parse_address
+from protocol.market.offer import Evidence
+from protocol.policy.denials import OpenDenials, open_denials
+from protocol.policy.law import Law
+from protocol.policy.policy import LatencyClass, Policy
+from protocol.policy.trust import Trust
 
 __all__ = ["law_of", "policy_of"]
 

@@ -38,11 +38,11 @@ from node.market import OfferBook
 from node.metrics import Metrics
 from node.p2p.gossip import Announcer
 from node.witness_settings import key_and_url
-from protocol.checkpoint import Operator
-from protocol.cosignature import CosignerKey
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError, UnreachableError
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import Operator
+from protocol.log.cosignature import CosignerKey
 from protocol.names import CHECKPOINTS_TOPIC
-from protocol.signing import SigningKey
 
 __all__ = ["run_ledger", "settings_of", "verify_ledger"]
 

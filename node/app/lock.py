@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from protocol.errors import LocalError
-from protocol.ids import Address, checksum_address
+from protocol.identity.ids import Address, checksum_address
 
 __all__ = ["sole_use"]
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from node.app.planning import Market
 from node.app.stakes import StakesOf, short_of
-from protocol.offer import Offer
-from protocol.shortlist import FIRST
+from protocol.market.offer import Offer
+from protocol.routing.shortlist import FIRST
 
 __all__ = ["look"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from node.app.models import Text, fetch_manifest, fetch_tokenizer, kept_manifest
 from node.events import Events, Namesakes
-from protocol.choice import MOST_NAMED, choose_model, likely, namesakes, silent
-from protocol.ids import ModelManifest, ModelRoot
-from protocol.no_route import none_answers
-from protocol.offer import Offer
-from protocol.peer_id import peer_id_of
-from protocol.routes import NoRouteError
+from protocol.identity.ids import ModelManifest, ModelRoot
+from protocol.identity.peer_id import peer_id_of
+from protocol.market.offer import Offer
+from protocol.routing.choice import MOST_NAMED, choose_model, likely, namesakes, silent
+from protocol.routing.no_route import none_answers
+from protocol.routing.routes import NoRouteError
 
 if TYPE_CHECKING:
     from node.app.network import Network

@@ -14,9 +14,9 @@ from node.config import NodeConfig
 from node.energy import Energy, MeterSettings, SpanSize, choose_energy, meters_folder
 from node.importing import importing
 from node.ports import StepInput
+from protocol.energy.power import most_millijoules
 from protocol.errors import ConfigurationError
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.power import most_millijoules
+from protocol.identity.ids import BlockSpan, ModelManifest
 
 if TYPE_CHECKING:
     from node.engine.engine import Engine

@@ -8,10 +8,10 @@ from functools import lru_cache
 
 from node.ports import Clock
 from protocol.errors import JoulemeshError
-from protocol.ids import Address
-from protocol.merit import Merit, merit_of
-from protocol.signing import address_of_public_key
-from protocol.standing import NEWCOMER, Standing
+from protocol.identity.ids import Address
+from protocol.identity.signing import address_of_public_key
+from protocol.reputation.merit import Merit, merit_of
+from protocol.reputation.standing import NEWCOMER, Standing
 
 __all__ = ["Merits", "PaidProviders"]
 

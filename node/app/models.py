@@ -18,7 +18,10 @@ from node.durable import replace_file
 from node.fetching import ChunkDesk
 from node.model_directory import read_text_file
 from node.ports import Requests
-from protocol.catalog import (
+from protocol.encoding.codec import decode, encode
+from protocol.errors import DishonestError, JoulemeshError, MalformedError, ModelError, RefusedError, UnreachableError
+from protocol.identity.ids import ModelFile, ModelManifest, ModelRoot
+from protocol.market.catalog import (
     CLIENT_FILES,
     MAX_FILE_BYTES,
     ChunkListRequest,
@@ -26,11 +29,8 @@ from protocol.catalog import (
     FileRequest,
     ManifestRequest,
 )
-from protocol.codec import decode, encode
-from protocol.errors import DishonestError, JoulemeshError, MalformedError, ModelError, RefusedError, UnreachableError
-from protocol.ids import ModelFile, ModelManifest, ModelRoot
+from protocol.models.precisions import beside
 from protocol.names import MODEL_PROTOCOL
-from protocol.precisions import beside
 
 __all__ = ["ModelServer", "Text", "fetch_manifest", "fetch_tokenizer", "kept_manifest"]
 

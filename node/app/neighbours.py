@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from protocol.errors import JoulemeshError
-from protocol.ids import BlockSpan
-from protocol.merit import Merit
-from protocol.offer import MAX_ROUND_TRIPS, Offer, RoundTrip
-from protocol.signing import address_of_public_key
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import address_of_public_key
+from protocol.market.offer import MAX_ROUND_TRIPS, Offer, RoundTrip
+from protocol.reputation.merit import Merit
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 __all__ = ["Neighbours", "likely_neighbours"]
 

@@ -25,15 +25,15 @@ from node.p2p.gossip import Subscription
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.ports import DialMemory
-from protocol.catalog import MAX_LACKING, LackingRequest, OfferList, OffersRequest
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import ConfigurationError, JoulemeshError, PeerError
-from protocol.merit import Merit
+from protocol.identity.peer_id import peer_id_of, public_key_of
+from protocol.identity.signing import SigningKey
+from protocol.market.catalog import MAX_LACKING, LackingRequest, OfferList, OffersRequest
+from protocol.market.offer import MAX_SEALED_OFFER, Offer
 from protocol.names import BOOK_PROTOCOL, LACKING_PROTOCOL, OFFERS_TOPIC
-from protocol.offer import MAX_SEALED_OFFER, Offer
-from protocol.peer_id import peer_id_of, public_key_of
-from protocol.signing import SigningKey
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.reputation.merit import Merit
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 __all__ = ["Network", "dials_beside", "open_network"]
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from node.app.client import Client
 from node.app.planning import Request
 from node.gateway import OfferedModel
-from protocol.choice import covers
 from protocol.errors import JoulemeshError
-from protocol.ids import ModelRoot
-from protocol.offer import Offer
-from protocol.routes import Route, RouteLeg
+from protocol.identity.ids import ModelRoot
+from protocol.market.offer import Offer
+from protocol.routing.choice import covers
+from protocol.routing.routes import Route, RouteLeg
 from protocol.units import ceil_div
 
 __all__ = ["OfferedModels"]

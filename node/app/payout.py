@@ -13,8 +13,8 @@ from node.earnings import StoredJournal
 from node.events import Events, PaidOut, PayoutFailed
 from node.ports import Clock, Withdrawals
 from protocol.errors import JoulemeshError, LocalError, RuleError
+from protocol.identity.signing import SigningKey
 from protocol.settlement import Account
-from protocol.signing import SigningKey
 from protocol.units import MICRO
 
 __all__ = ["Destination", "Payouts"]

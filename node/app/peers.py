@@ -10,7 +10,7 @@ from node.app.clock import clock
 from node.events import Events
 from node.peers import StoredMemory, open_memory
 from node.worker import ThreadWorker
-from protocol.ids import Address, checksum_address
+from protocol.identity.ids import Address, checksum_address
 
 __all__ = ["open_peers", "peers_file"]
 

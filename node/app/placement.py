@@ -1,6 +1,6 @@
 """A node whose blocks the market chooses: how many it holds, where it joins, and when it goes elsewhere.
 
-The rules are in `protocol.placement`; here are the machine's memory, the offers that were heard, and the clock.
+The rules are in `protocol.market.placement`; here are the machine's memory, the offers that were heard, and the clock.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from node.model_directory import (
     weight_files,
 )
 from protocol.errors import ConfigurationError, JoulemeshError
-from protocol.holders import holders_of, priced_demand, supply
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.offer import Offer
-from protocol.placement import lightest, plan, turn
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.market.holders import holders_of, priced_demand, supply
+from protocol.market.offer import Offer
+from protocol.market.placement import lightest, plan, turn
 
 __all__ = ["Placement", "Room", "room_of"]
 

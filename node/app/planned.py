@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from protocol.ids import ModelManifest, checksum_address
-from protocol.offer import Offer
-from protocol.routes import Explained, Route, RouteLeg
-from protocol.signing import address_of_public_key
+from protocol.identity.ids import ModelManifest, checksum_address
+from protocol.identity.signing import address_of_public_key
+from protocol.market.offer import Offer
+from protocol.routing.routes import Explained, Route, RouteLeg
 from protocol.units import ceil_div
 
 __all__ = ["Backup", "PassedOver", "PlannedLeg", "PlannedRoute", "planned", "why_not"]

@@ -21,28 +21,27 @@ from node.app.shunned import address_of, known_of, left_alone, shunned
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
 from node.ports import Clock, Randomness, VenueRules
-from protocol.agreement import Chosen, common_activations, paid_nobody
-from protocol.cells import Bools
-from protocol.choice import ENOUGH, SILENT, MeritOf, covers_some_model, covers_twice, nothing_known
-from protocol.columns import Columns
 from protocol.errors import ConfigurationError
-from protocol.healing import choose_standbys
-from protocol.ids import Address, BlockSpan, ModelManifest
-from protocol.judging import Judge
-from protocol.kept_route import kept_legs
-from protocol.lawful_ways import lawful_standbys
-from protocol.merit import Merit
-from protocol.messages import MAX_LEGS
-from protocol.metering import reserved_caps
-from protocol.offer import Evidence, Offer
-from protocol.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode
-from protocol.router import route_over
-from protocol.routes import NoRouteError, Route, RouteLeg
-from protocol.shortlist import FIRST, shortlist
-from protocol.standing import NEWCOMER, Deed, Standing
-from protocol.terms import Plan, SamplingTerms
-from protocol.ways import ONE_REGION, UNKNOWN_RTT_US, measured_ways, ways_by_region
-from protocol.wish import Wish, of_any
+from protocol.identity.ids import Address, BlockSpan, ModelManifest
+from protocol.market.offer import Evidence, Offer
+from protocol.policy.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode
+from protocol.reputation.merit import Merit
+from protocol.reputation.standing import NEWCOMER, Deed, Standing
+from protocol.routing.cells import Bools
+from protocol.routing.choice import ENOUGH, SILENT, MeritOf, covers_some_model, covers_twice, nothing_known
+from protocol.routing.columns import Columns
+from protocol.routing.judging import Judge
+from protocol.routing.kept_route import kept_legs
+from protocol.routing.lawful_ways import lawful_standbys
+from protocol.routing.router import route_over
+from protocol.routing.routes import MAX_LEGS, NoRouteError, Route, RouteLeg
+from protocol.routing.shortlist import FIRST, shortlist
+from protocol.routing.ways import ONE_REGION, UNKNOWN_RTT_US, measured_ways, ways_by_region
+from protocol.routing.wish import Wish, of_any
+from protocol.session.agreement import Chosen, common_activations, paid_nobody
+from protocol.session.healing import choose_standbys
+from protocol.session.metering import reserved_caps
+from protocol.session.terms import Plan, SamplingTerms
 
 __all__ = ["JobPlan", "Market", "Request"]
 

@@ -15,10 +15,10 @@ from node.events import Events
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.provider import Provider
 from node.tariff import FollowedSignal, FollowedSupply, KeptFeeds
-from protocol.comparing import comparable
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.offer import Offer
-from protocol.pricing import Comparable
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.market.comparing import comparable
+from protocol.market.offer import Offer
+from protocol.market.pricing import Comparable
 
 if TYPE_CHECKING:
     from node.energy import Energy

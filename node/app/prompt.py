@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.encoding.strict_json import require_shallow
 from protocol.errors import ConfigurationError, MalformedError
-from protocol.strict_json import require_shallow
 
 __all__ = ["MAX_PROMPT_BYTES", "ROLES", "TOOL", "ChatMessage", "Prompt", "load_messages"]
 

@@ -48,10 +48,10 @@ from node.setting_kinds import AUTO
 from node.tasks import owned_tasks
 from node.worker import ThreadWorker
 from protocol.errors import ConfigurationError, JoulemeshError
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.offer import Offer
-from protocol.precisions import precision_of
-from protocol.signing import SigningKey
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Offer
+from protocol.models.precisions import precision_of
 
 __all__ = ["run_node"]
 

@@ -12,10 +12,10 @@ from node.engine.device import Device
 from node.market import Advertiser
 from node.pipeline.serving.limits import ProviderLimits
 from protocol.errors import ConfigurationError
-from protocol.jurisdictions import UNDECLARED
-from protocol.offer import MAX_PLACES, Hardware, HardwareKind
-from protocol.pricing import MarginPolicy, Pricing, Supply
-from protocol.requoting import Pace
+from protocol.geography.jurisdictions import UNDECLARED
+from protocol.market.offer import MAX_PLACES, Hardware, HardwareKind
+from protocol.market.pricing import MarginPolicy, Pricing, Supply
+from protocol.market.requoting import Pace
 from protocol.units import MICRO
 
 __all__ = [

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from node.durable import replace_file
 from node.pipeline.buying.job import JobResult
-from protocol.bundle import Bundle, Verified, seal_transcript, verify_bundle
-from protocol.bundle_file import dump_bundle
-from protocol.bundle_law import seal_round_trips
 from protocol.errors import LocalError, PeerError
-from protocol.ids import ModelManifest
-from protocol.messages import SignedReceipt
-from protocol.receipt import Accepted
-from protocol.signing import SigningKey
+from protocol.identity.ids import ModelManifest
+from protocol.identity.signing import SigningKey
+from protocol.receipts.bundle import Bundle, Verified, seal_transcript, verify_bundle
+from protocol.receipts.bundle_file import dump_bundle
+from protocol.receipts.bundle_law import seal_round_trips
+from protocol.session.messages import SignedReceipt
+from protocol.session.receipt import Accepted
 
 __all__ = ["Kept", "keep_bundle", "make_bundle", "new_receipt_file", "require_writable"]
 

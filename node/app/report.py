@@ -11,12 +11,12 @@ from node.app.receipts import Kept
 from node.pipeline.buying.job import HealedLegs, JobResult
 from node.pipeline.buying.reclaim import worth_having
 from protocol.errors import JoulemeshError
-from protocol.ids import BlockSpan, checksum_address
-from protocol.messages import UNMEASURED, Receipt
-from protocol.metering import Stint, Work, owed, rates_for, spans, stints
-from protocol.offer import Offer
-from protocol.policy import Reason
-from protocol.signing import address_of_public_key
+from protocol.identity.ids import BlockSpan, checksum_address
+from protocol.identity.signing import address_of_public_key
+from protocol.market.offer import Offer
+from protocol.policy.policy import Reason
+from protocol.session.messages import UNMEASURED, Receipt
+from protocol.session.metering import Stint, Work, owed, rates_for, spans, stints
 
 __all__ = ["Healing", "JobReport", "LegReport", "NotTaken", "build_report"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from node.config import ClientConfig
 from node.ports import VenueRules
 from protocol.errors import ConfigurationError, FundsError
-from protocol.policy import TIME_PER_TOKEN_US, LatencyClass
+from protocol.policy.policy import TIME_PER_TOKEN_US, LatencyClass
 from protocol.units import format_micro
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from node.events import Events, PeerUnreached
 from node.p2p.link_pool import LinkPool
 from node.pipeline.buying.job import tls_address
 from protocol.errors import JoulemeshError
-from protocol.offer import Offer
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.market.offer import Offer
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 __all__ = ["Roads"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from protocol.offer import Offer
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.market.offer import Offer
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 __all__ = ["FRESH_S", "Enough", "RoundTrips"]
 

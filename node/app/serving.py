@@ -45,11 +45,11 @@ from node.pipeline.serving.redeem import Redeemer
 from node.ports import Drafter, PeerMemory, Spawn
 from node.worker import ThreadWorker
 from protocol.errors import JoulemeshError, RefusedError
-from protocol.ids import BlockSpan, ModelManifest
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import MAX_RELOAD_S, Offer
 from protocol.names import MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
-from protocol.offer import MAX_RELOAD_S, Offer
-from protocol.order import JobOrder
-from protocol.signing import SigningKey
+from protocol.session.order import JobOrder
 from protocol.units import MICRO
 
 if TYPE_CHECKING:

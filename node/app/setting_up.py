@@ -23,8 +23,8 @@ from node.model_directory import model_facts
 from node.setting_kinds import AUTO
 from node.venue_address import is_venue
 from protocol.errors import JoulemeshError
-from protocol.jurisdictions import UNDECLARED
-from protocol.offer import CLOCK_SKEW_S
+from protocol.geography.jurisdictions import UNDECLARED
+from protocol.market.offer import CLOCK_SKEW_S
 
 __all__ = ["findings_of"]
 

@@ -21,11 +21,11 @@ from node.pipeline.collecting import NOT_NOW, collect
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, Settlement
 from node.worker import ThreadWorker
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import LocalError
-from protocol.ids import Address, checksum_address
-from protocol.redeeming import Redeemable, batches, worth_of
-from protocol.signing import SigningKey
+from protocol.identity.ids import Address, checksum_address
+from protocol.identity.signing import SigningKey
+from protocol.settlement.redeeming import Redeemable, batches, worth_of
 
 __all__ = [
     "HeldSession",

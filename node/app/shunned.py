@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from protocol.ids import Address
-from protocol.policy import Known, Reason, ReasonCode
-from protocol.signing import address_of_public_key
-from protocol.standing import Deed, Standing, why_shunned
+from protocol.identity.ids import Address
+from protocol.identity.signing import address_of_public_key
+from protocol.policy.policy import Known, Reason, ReasonCode
+from protocol.reputation.standing import Deed, Standing, why_shunned
 
 __all__ = ["address_of", "known_of", "left_alone", "shunned"]
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from node.app.planning import Market
 from node.app.shunned import address_of
-from protocol.offer import Offer
+from protocol.market.offer import Offer
 from protocol.settlement import Account
 
 __all__ = ["StakesOf", "short_of", "stakes_by"]

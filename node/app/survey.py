@@ -23,7 +23,7 @@ from node.model_directory import (
     write_manifest,
 )
 from protocol.errors import ModelError
-from protocol.ids import ModelFile, ModelManifest
+from protocol.identity.ids import ModelFile, ModelManifest
 
 __all__ = ["BlockNeeds", "FileState", "KeptManifest", "Survey", "block_needs", "make_manifest", "survey"]
 

@@ -24,10 +24,10 @@ from node.p2p.direct import DataPlane
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import InvalidError, JoulemeshError, SignatureError
-from protocol.ids import Address, checksum_address, parse_address
-from protocol.offer import Offer
-from protocol.peer_id import public_key_of
-from protocol.standing import DAY_S
+from protocol.identity.ids import Address, checksum_address, parse_address
+from protocol.identity.peer_id import public_key_of
+from protocol.market.offer import Offer
+from protocol.reputation.standing import DAY_S
 
 __all__ = ["Running", "clock_off", "running_nodes", "symptoms_of"]
 

@@ -10,11 +10,10 @@ from node.energy import Energy, Figure
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.meter import Meter
 from node.ports import Clock
-from protocol.activations import ActivationType
+from protocol.energy.power import most_per_token
 from protocol.errors import ConfigurationError, RefusedError
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.law import Law
-from protocol.offer import (
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.market.offer import (
     MAX_ADDRESSES,
     MAX_DURATION_US,
     MAX_STATEMENTS,
@@ -25,11 +24,12 @@ from protocol.offer import (
     Offer,
     RoundTrip,
 )
-from protocol.order import JobOrder
-from protocol.policy import Known, LatencyClass, Needs, excluded
-from protocol.power import most_per_token
-from protocol.precisions import precision_of
-from protocol.pricing import Costs
+from protocol.market.pricing import Costs
+from protocol.models.activations import ActivationType
+from protocol.models.precisions import precision_of
+from protocol.policy.law import Law
+from protocol.policy.policy import Known, LatencyClass, Needs, excluded
+from protocol.session.order import JobOrder
 
 __all__ = ["Site", "Speed", "Terms"]
 

@@ -10,11 +10,11 @@ from typing import Any
 from node.app.continuing import Earlier
 from node.app.planning import Request
 from node.durable import replace_file
+from protocol.encoding.strict_json import exact_keys, int_text, parse_object
 from protocol.errors import ConfigurationError, LocalError, MalformedError, peers_fault
-from protocol.ids import BlockSpan
-from protocol.messages import MAX_LEGS
-from protocol.strict_json import exact_keys, int_text, parse_object
-from protocol.terms import SamplingTerms
+from protocol.identity.ids import BlockSpan
+from protocol.routing.routes import MAX_LEGS
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["Unfinished", "dump_unfinished", "keep_unfinished", "load_unfinished"]
 

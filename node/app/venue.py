@@ -20,9 +20,9 @@ from node.settlement.evm import ChainSettings, EvmVenue
 from node.settlement.evm import Moved as ChainMoved
 from node.venue_address import is_venue, parse_venue, shown_url
 from protocol.errors import ConfigurationError
-from protocol.operations import Withdraw
+from protocol.identity.signing import SigningKey
 from protocol.settlement import Account, account_of
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Withdraw
 
 __all__ = [
     "Moved",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from node.app.batch import Answer
 from node.app.client import Client
 from node.app.clock import clock
-from protocol.batching import HOUR_S, Expected, Start, expected_prices, start
-from protocol.ids import ModelManifest
+from protocol.identity.ids import ModelManifest
+from protocol.market.batching import HOUR_S, Expected, Start, expected_prices, start
 from protocol.units import ceil_div
 
 __all__ = ["CheapHours"]

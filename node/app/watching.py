@@ -19,11 +19,11 @@ from node.events import Events, SettledForOthers, VoucherSetAside, Watching, Wat
 from node.pipeline.collecting import NOT_NOW, Collected, collect
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, Settlement
-from protocol.codec import decode
+from protocol.encoding.codec import decode
 from protocol.errors import JoulemeshError, MalformedError, UnreachableError
-from protocol.messages import Session, SignedVoucher
-from protocol.redeeming import Redeemable, batches, worth_of
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Session, SignedVoucher
+from protocol.settlement.redeeming import Redeemable, batches, worth_of
 
 __all__ = ["Watched", "Watchtower"]
 

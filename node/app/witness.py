@@ -11,7 +11,7 @@ from node.file_limit import raise_file_limit
 from node.ledger import WitnessSettings, witness_key
 from node.ledger import run_witness as serve_witness
 from node.witness_settings import key_and_url
-from protocol.note import VerifierKey
+from protocol.log.note import VerifierKey
 
 __all__ = ["key_of", "run_witness", "settings_of"]
 

@@ -8,8 +8,8 @@ from node.app.clock import clock
 from node.config import ClientConfig, NodeConfig
 from node.events import Events, LedgerUnwitnessed
 from node.ledger import Witnessed
-from protocol.cosignature import CosignerKey, WitnessPolicy
 from protocol.errors import ConfigurationError, InvalidError, UnwitnessedError
+from protocol.log.cosignature import CosignerKey, WitnessPolicy
 
 __all__ = ["Witnessing", "tell_of_lack", "witnessed_of"]
 

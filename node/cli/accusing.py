@@ -13,13 +13,13 @@ from node.cli.options import configured, examples, json_option, passphrase_optio
 from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 if TYPE_CHECKING:
     from node.app.accusing import Conviction
-    from protocol.double_receipt import DoubleReceipt
-    from protocol.fork import ForkProof
-    from protocol.signing import SigningKey
+    from protocol.identity.signing import SigningKey
+    from protocol.log.fork import ForkProof
+    from protocol.receipts.double_receipt import DoubleReceipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from node.cli.running import serve, survive_hangups
 from node.config import AnchorConfig
 from node.law_settings import Anchors, Ground, Place
 from protocol.errors import ConfigurationError, KeystoreError
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, InvalidError, LocalError, PeerError
 
 if TYPE_CHECKING:
-    from protocol.denials import Denial, Denials
-    from protocol.signing import SigningKey
+    from protocol.identity.signing import SigningKey
+    from protocol.policy.denials import Denial, Denials
 
 DAY_S = 86_400
 file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
@@ -85,10 +85,10 @@ def place(
 
     Its operator takes the file as --statement; clients believe it who name your address as --attestor.
     """
-    from protocol.offer import Statement
-    from protocol.peer_id import public_key_of
-    from protocol.residency import PLACE_CLAIM
-    from protocol.signing import seal
+    from protocol.identity.peer_id import public_key_of
+    from protocol.identity.signing import seal
+    from protocol.market.offer import Statement
+    from protocol.policy.residency import PLACE_CLAIM
 
     try:
         subject, code = public_key_of(node), Place().parse(where)
@@ -114,8 +114,8 @@ def revoke(config: ClientConfig, file: Path, out: Path, days: int, passphrase_fi
     A list that is there already is signed anew, with this line more. Statements that nobody took back count until they
     expire, so sign for days rather than years.
     """
-    from protocol.denials import Denial, DenialKind
-    from protocol.ids import keccak256
+    from protocol.identity.ids import keccak256
+    from protocol.policy.denials import Denial, DenialKind
 
     sealed = read_signed(file)
     found = _read(sealed)
@@ -161,7 +161,7 @@ def deny(
 
     A list that is there already is signed anew, with these lines more.
     """
-    from protocol.denials import Denial, DenialKind
+    from protocol.policy.denials import Denial, DenialKind
 
     try:
         entries = [
@@ -187,8 +187,8 @@ def show(file: Path, as_json: bool) -> None:
 def _sign_list(
     out: Path, key: SigningKey, entries: Sequence[Denial], *, name: str, days: int, begins_s: int = 0
 ) -> None:
-    from protocol.denials import MAX_DENIALS, Denials
-    from protocol.signing import seal
+    from protocol.identity.signing import seal
+    from protocol.policy.denials import MAX_DENIALS, Denials
 
     now = int(time.time())
     old = _own_list(out, key)
@@ -207,7 +207,7 @@ def _sign_list(
 
 def _own_list(out: Path, key: SigningKey) -> Denials | None:
     """The list in a file, which this key must have signed; None where there is no file."""
-    from protocol.denials import open_denials
+    from protocol.policy.denials import open_denials
 
     if not out.exists():
         return None
@@ -226,10 +226,10 @@ def _require_absent(out: Path) -> None:
 
 
 def _read(sealed: bytes) -> Signed:
-    from protocol.denials import Denials, open_denials
-    from protocol.ids import checksum_address, keccak256
-    from protocol.offer import Statement
-    from protocol.signing import address_of_public_key, open_envelope
+    from protocol.identity.ids import checksum_address, keccak256
+    from protocol.identity.signing import address_of_public_key, open_envelope
+    from protocol.market.offer import Statement
+    from protocol.policy.denials import Denials, open_denials
 
     opened, signer = open_envelope(sealed, Statement, Denials)
     if isinstance(opened, Statement):

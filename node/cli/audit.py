@@ -15,8 +15,8 @@ from node.cli.receipt import file_argument
 from node.cli.running import run_job
 from node.config import ClientConfig
 from node.json_values import plain
-from protocol.ids import checksum_address
-from protocol.standing import Deed
+from protocol.identity.ids import checksum_address
+from protocol.reputation.standing import Deed
 
 if TYPE_CHECKING:
     from node.app.audit import AuditReport
@@ -48,7 +48,7 @@ def audit(config: ClientConfig, file: Path, model: Path | None, before: tuple[Pa
     without it, where there is another, for 30 days (`joule peers`).
     """
     from node.app.audit import audit_bundle
-    from protocol.audit import Verdict
+    from protocol.receipts.audit import Verdict
 
     found = audit_bundle(read_bundle(file), model, [read_bundle(each) for each in before])
     if found.convicts is not None:

@@ -151,8 +151,8 @@ def _reasons(error: JoulemeshError) -> tuple[NotUsable, ...]:
     """Why each offer cannot be used, where there is no route."""
     if not isinstance(error, RoutingError):
         return ()
-    from protocol.routes import NoRouteError
-    from protocol.signing import address_of_public_key
+    from protocol.identity.signing import address_of_public_key
+    from protocol.routing.routes import NoRouteError
 
     explanations = error.explanations if isinstance(error, NoRouteError) else ()
     return tuple(

@@ -14,11 +14,11 @@ from node.cli.output import print_facts, print_json, print_table
 from node.config import ClientConfig
 from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, InvalidError, LocalError, PeerError
-from protocol.ids import checksum_address, parse_address
+from protocol.identity.ids import checksum_address, parse_address
 
 if TYPE_CHECKING:
-    from protocol.ids import ModelManifest
-    from protocol.model_catalogue import CatalogueEntry, OpenCatalogue
+    from protocol.identity.ids import ModelManifest
+    from protocol.models.model_catalogue import CatalogueEntry, OpenCatalogue
 
 DAY_S = 86_400
 file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
@@ -137,8 +137,8 @@ def make(
     that name. DIR needs its manifest: `joule model manifest DIR`.
     """
     from node.model_directory import model_facts, read_manifest
-    from protocol.model_catalogue import Catalogue, CatalogueEntry, open_catalogue
-    from protocol.signing import seal
+    from protocol.identity.signing import seal
+    from protocol.models.model_catalogue import Catalogue, CatalogueEntry, open_catalogue
 
     key, now = unlocked(config, passphrase_file), int(time.time())
     old = _read(out) if out.exists() else None
@@ -288,7 +288,7 @@ def _local(
 
 
 def _read(file: Path) -> OpenCatalogue:
-    from protocol.model_catalogue import open_catalogue
+    from protocol.models.model_catalogue import open_catalogue
 
     try:
         return open_catalogue(read_signed(file))

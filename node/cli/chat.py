@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from node.events import Events
-    from protocol.signing import SigningKey
+    from protocol.identity.signing import SigningKey
 
 __all__ = ["chat"]
 

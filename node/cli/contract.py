@@ -14,7 +14,7 @@ from node.cli.options import configured, examples, json_option, passphrase_optio
 from node.cli.output import money, print_facts, print_json
 from node.config import ClientConfig
 from protocol.errors import ConfigurationError, InvalidError
-from protocol.ids import Address, checksum_address, parse_address
+from protocol.identity.ids import Address, checksum_address, parse_address
 
 if TYPE_CHECKING:
     from node.settlement.deployment import ContractFacts

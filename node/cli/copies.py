@@ -16,7 +16,7 @@ from node.cli.progress import counted
 from node.cli.running import run_job
 from node.json_values import plain
 from node.screen import json_text, screen_line
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 if TYPE_CHECKING:
     from node.app.copies import TailedEntry

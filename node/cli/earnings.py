@@ -19,9 +19,9 @@ from node.config import ClientConfig
 from node.json_values import plain
 from node.screen import screen_line
 from node.setting_kinds import Fixed
-from protocol.earnings import Books, Grouping, JobRecord, PayoutRecord, Sum, books_of
 from protocol.errors import ConfigurationError, KeystoreError
-from protocol.standing import DAY_S
+from protocol.reputation.standing import DAY_S
+from protocol.serving.earnings import Books, Grouping, JobRecord, PayoutRecord, Sum, books_of
 
 _ENERGY_PRICE = Fixed("$ per kWh", 6, "0", "25")
 _LAST_DAY = 9_999_999

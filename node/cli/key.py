@@ -17,7 +17,7 @@ from node.config import default_data_dir
 from node.json_values import plain
 from node.keystore import LIGHT, STANDARD, KeyFile, generate, parse_keyfile
 from protocol.errors import InvalidError, KeystoreError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 data_dir_option = click.option(
     "--data-dir",
@@ -54,7 +54,7 @@ class KeyFacts:
 
 def describe(key: KeyFile) -> KeyFacts:
     """A key's facts; needs no passphrase."""
-    from protocol.peer_id import peer_id_of
+    from protocol.identity.peer_id import peer_id_of
 
     return KeyFacts(
         name=key.name,

@@ -180,7 +180,7 @@ def verify_fork(file: Path, as_json: bool) -> int:
     """
     from node.ledger.forks import read_fork
     from protocol.errors import PeerError
-    from protocol.fork import check_fork
+    from protocol.log.fork import check_fork
 
     proof = read_fork(file)
     try:

@@ -14,7 +14,7 @@ from node.config import ClientConfig
 from protocol.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from protocol.market_figures import MarketFigures
+    from protocol.market.market_figures import MarketFigures
 
 
 @click.command(epilog=examples("joule market", "joule market --wait 20 --plot market.svg", "joule market --json"))
@@ -53,8 +53,8 @@ def market(config: ClientConfig, wait_s: float, model: str | None, plot: Path | 
 
 async def _collect(config: ClientConfig, wait_s: float) -> list[MarketFigures]:
     from node.app.client import open_client
-    from protocol.market_figures import market_figures
-    from protocol.policy import TIME_PER_TOKEN_US
+    from protocol.market.market_figures import market_figures
+    from protocol.policy.policy import TIME_PER_TOKEN_US
 
     async with open_client(config, None, tell(config, err=True)) as client:
         offers = await client.offers(wait_s, enough=lambda _found: False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from protocol.market_figures import MarketFigures, Prices
+from protocol.market.market_figures import MarketFigures, Prices
 
 __all__ = ["market_svg"]
 

@@ -14,15 +14,15 @@ from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
 from node.setting_kinds import Fixed
-from protocol.codec import shape_of
+from protocol.encoding.codec import shape_of
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError
-from protocol.ids import Address, Name, checksum_address, parse_address
+from protocol.identity.ids import Address, Name, checksum_address, parse_address
 
 if TYPE_CHECKING:
     from node.app.venue import Moved
     from node.pipeline.buying.reclaim import OpenSession
+    from protocol.identity.signing import SigningKey
     from protocol.settlement import Account
-    from protocol.signing import SigningKey
 
 _AMOUNT = Fixed("$", 6, "0.000001", "1000000000")
 ACCOUNT = ("ledger", "confirmations", "max_gas_price", "key", "data_dir", "log_level")

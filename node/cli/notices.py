@@ -18,8 +18,8 @@ from node.setting_kinds import Fixed
 from protocol.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from protocol.operations import Notice
-    from protocol.signing import SigningKey
+    from protocol.identity.signing import SigningKey
+    from protocol.settlement.operations import Notice
 
 MARGIN_S = 60
 """Beyond the ledger's notice, for clocks that differ."""
@@ -111,7 +111,7 @@ def notice(
 
 async def _announce(config: ClientConfig, key: SigningKey, wish: _Wish) -> tuple[int, Notice]:
     from node.app.client import open_client
-    from protocol.operations import Notice
+    from protocol.settlement.operations import Notice
 
     async with open_client(config, key, tell(config, err=True)) as client:
         now = int(time.time())

@@ -16,7 +16,7 @@ from node.screen import json_text, screen_line
 
 if TYPE_CHECKING:
     from node.app.client import Client
-    from protocol.offer import Offer, OfferKey
+    from protocol.market.offer import Offer, OfferKey
 
 __all__ = ["Change", "changes", "watch"]
 
@@ -85,7 +85,7 @@ class Lines:
         self._before: dict[OfferKey, Offer] = {}
 
     def __call__(self, offers: Sequence[Offer]) -> None:
-        from protocol.offer import offer_key
+        from protocol.market.offer import offer_key
 
         now = {offer_key(each): each for each in offers}
         for change in changes(self._before, now):

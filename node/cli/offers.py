@@ -18,7 +18,7 @@ from node.config import ClientConfig
 from node.json_values import plain
 
 if TYPE_CHECKING:
-    from protocol.offer import Offer
+    from protocol.market.offer import Offer
 
 
 COLUMNS = (
@@ -121,8 +121,8 @@ async def _collect(config: ClientConfig, wait_s: float) -> tuple[list[Offer], di
 
 
 def _provider(offer: Offer) -> str:
-    from protocol.ids import checksum_address
-    from protocol.signing import address_of_public_key
+    from protocol.identity.ids import checksum_address
+    from protocol.identity.signing import address_of_public_key
 
     return checksum_address(address_of_public_key(offer.public_key))
 

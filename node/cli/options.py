@@ -19,7 +19,7 @@ from node.setting_kinds import Jurisdictions, Multiaddrs
 from node.settings import Setting, declared, load
 from node.witness_settings import Signers
 from protocol.errors import KeystoreError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 __all__ = [
     "configured",

@@ -13,7 +13,7 @@ from node.cli.running import serve_quietly
 from node.config import ClientConfig
 from node.config.shared import HOST
 from protocol.errors import ConfigurationError, KeystoreError
-from protocol.ids import Address
+from protocol.identity.ids import Address
 
 PORT = 8650
 

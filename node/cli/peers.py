@@ -17,8 +17,8 @@ from node.cli.output import money, print_json, print_table, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError
-from protocol.ids import Address, checksum_address, parse_address
-from protocol.standing import Deed, shunned_until, why_shunned
+from protocol.identity.ids import Address, checksum_address, parse_address
+from protocol.reputation.standing import Deed, shunned_until, why_shunned
 
 if TYPE_CHECKING:
     from node.events import Events

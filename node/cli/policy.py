@@ -10,7 +10,7 @@ import click
 from node.cli.options import configured, examples, json_option
 from node.cli.output import money, print_facts, print_json
 from node.config import ClientConfig
-from protocol.blocs import BLOCS, BLOCS_NOW
+from protocol.geography.blocs import BLOCS, BLOCS_NOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from node.json_values import plain
 from protocol.errors import ConfigurationError, DishonestError, UnwitnessedError
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle, Verified
+    from protocol.receipts.bundle import Bundle, Verified
 
 file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -63,7 +63,7 @@ def verify(
     A receipt from a contract holds signed transactions, with proofs that their blocks hold them. That these blocks are
     the chain's only a node of it can say, or who knows their hashes: without --rpc or --block that is taken on trust.
     """
-    from protocol.bundle import verify_bundle
+    from protocol.receipts.bundle import verify_bundle
 
     bundle = read_bundle(file)
     if verifier_key is not None and verifier_key != bundle.verifier_key:
@@ -130,7 +130,7 @@ def _law(proved: Proven) -> dict[str, str]:
 
 def _confirmed(rpc: str, bundle: Bundle, verified: Verified) -> int:
     from node.settlement.confirming import confirm
-    from protocol.contract import Contract
+    from protocol.chain.contract import Contract
 
     if not verified.transactions:
         raise ConfigurationError("--rpc: the receipt is from a ledger, whose log it proves itself", hint="leave it out")
@@ -161,7 +161,7 @@ def _known(said: Sequence[str], verified: Verified) -> bool:
 def _witnessed(config: ClientConfig, bundle: Bundle) -> tuple[int, ...]:
     """How many of the witnesses that settings name have cosigned each piece of evidence. Raises UnwitnessedError."""
     from node.app.witnessed import witnessed_of
-    from protocol.bundle_ledger import cosignatures
+    from protocol.receipts.bundle_ledger import cosignatures
 
     policy, evidence = witnessed_of(config).policy, (bundle.opened, bundle.settled, bundle.released)
     counts = cosignatures(evidence, bundle.verifier_key, policy.witnesses)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle, Verified
-    from protocol.chain_evidence import ShownCall
-    from protocol.policy import Policy
+    from protocol.chain.chain_evidence import ShownCall
+    from protocol.policy.policy import Policy
+    from protocol.receipts.bundle import Bundle, Verified
 
 __all__ = [
     "ClaimedLeg",
@@ -184,7 +184,7 @@ class Proven:
 
 def claims(bundle: Bundle) -> Claims:
     """What a bundle says."""
-    from protocol.messages import session_id
+    from protocol.session.messages import session_id
 
     counts, legs = bundle.pay.voucher, zip(bundle.terms.legs, bundle.session.legs, strict=False)
     route = len(bundle.terms.route)
@@ -213,8 +213,8 @@ def claims(bundle: Bundle) -> Claims:
 
 
 def _reroute(sealed: bytes) -> ClaimedReroute:
-    from protocol.signing import open_envelope
-    from protocol.terms import Reroute
+    from protocol.identity.signing import open_envelope
+    from protocol.session.terms import Reroute
 
     reroute, _ = open_envelope(sealed, Reroute)
     route = tuple(ClaimedSeat(leg=each.leg, blocks=str(each.span)) for each in reroute.route)
@@ -269,8 +269,8 @@ def _transaction(shown: ShownCall) -> ClaimedTransaction:
 
 def asks_law(policy: Policy) -> bool:
     """Whether a policy asks anything beside latency, prices and precision."""
-    from protocol.offer import Evidence
-    from protocol.policy import Policy
+    from protocol.market.offer import Evidence
+    from protocol.policy.policy import Policy
 
     silent = Policy(
         latency_class=policy.latency_class,
@@ -289,7 +289,7 @@ def asks_law(policy: Policy) -> bool:
 
 
 def _clients_word(verified: Verified) -> Iterator[str]:
-    from protocol.residency import Ground
+    from protocol.policy.residency import Ground
 
     policy = verified.terms.policy
     legs = [leg for leg, each in enumerate(verified.law) if Ground.CLIENT in each.grounds]

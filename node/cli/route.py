@@ -88,7 +88,7 @@ async def _plan(
     from node.app.client import open_client
     from node.app.planned import planned, why_not
     from node.app.planning import Request
-    from protocol.routes import NoRouteError
+    from protocol.routing.routes import NoRouteError
 
     request = Request(prompt=(0,) * prompt_tokens, model=model, backups=backups)
     async with open_client(config, None, tell(config, err=True)) as client:

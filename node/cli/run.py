@@ -24,7 +24,7 @@ from protocol.errors import ConfigurationError, LocalError
 if TYPE_CHECKING:
     from node.app.report import JobReport
     from node.events import Events
-    from protocol.signing import SigningKey
+    from protocol.identity.signing import SigningKey
 
 
 @click.command(

@@ -16,13 +16,13 @@ from node.cli.running import run_job, serve
 from node.config import ClientConfig, shared
 from node.events import Level
 from protocol.errors import ConfigurationError, KeystoreError
-from protocol.ids import Address, checksum_address
+from protocol.identity.ids import Address, checksum_address
 
 if TYPE_CHECKING:
     from node.app.settling import HeldSession, Settling
     from node.app.watching import Watched
     from node.events import Events
-    from protocol.signing import SigningKey
+    from protocol.identity.signing import SigningKey
 
 _ACCOUNT = ("ledger", "confirmations", "max_gas_price", "coin_price", "key", "data_dir", "log_level")
 

@@ -25,7 +25,7 @@ from node.keystore import Keystore, generate
 from node.service_unit import SERVICES, SYSTEM_STATE, service_unit
 from node.settings import declared, load, template
 from protocol.errors import ConfigurationError, KeystoreError, LocalError
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 ASKED = ("model", "blocks", "ledger", "jurisdiction", "energy_price")
 """Settings that a person is asked for where no flag gives them."""

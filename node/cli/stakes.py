@@ -14,13 +14,13 @@ from node.cli.options import configured, examples, json_option, passphrase_optio
 from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
 from node.config import ClientConfig
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 if TYPE_CHECKING:
     from node.app.client import Client
     from node.app.venue import Moved
+    from protocol.identity.signing import SigningKey
     from protocol.settlement import Account
-    from protocol.signing import SigningKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from node.app.client import Client
     from node.app.waiting import CheapHours
     from node.events import Events
-    from protocol.batching import Start
-    from protocol.ids import ModelManifest
-    from protocol.signing import SigningKey
+    from protocol.identity.ids import ModelManifest
+    from protocol.identity.signing import SigningKey
+    from protocol.market.batching import Start
 
 __all__ = ["Batched", "Wish", "run_file", "submit"]
 
@@ -160,7 +160,7 @@ async def _run(
     """What was saved, and how many weights the model has."""
     from node.app.batch import Batch
     from node.app.client import open_client
-    from protocol.batching import weights_of
+    from protocol.market.batching import weights_of
 
     if not items:
         return None, 0
@@ -194,7 +194,7 @@ def _hours(
     client: Client, manifest: ModelManifest, wish: Wish, items: list[Item], answers: list[Answer]
 ) -> CheapHours | None:
     from node.app.waiting import CheapHours
-    from protocol.batching import petaflop_day, weights_of
+    from protocol.market.batching import petaflop_day, weights_of
 
     if wish.deadline_s is None:
         return None
@@ -228,7 +228,7 @@ def _clock(hours: int) -> str:
 
 
 def _summary(wish: Wish, prompts: int, done: int, answers: list[Answer], saved: int | None, weights: int) -> Batched:
-    from protocol.batching import petaflop_day
+    from protocol.market.batching import petaflop_day
 
     tokens_in, tokens_out = (sum(getattr(each, name) for each in answers) for name in ("tokens_in", "tokens_out"))
     paid = sum(each.paid_micro or 0 for each in answers)

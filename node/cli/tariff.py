@@ -19,7 +19,7 @@ from node.events import Event, Level, unheard
 
 if TYPE_CHECKING:
     from node.tariff import FollowedSupply, SupplySeries
-    from protocol.pricing import Supply
+    from protocol.market.pricing import Supply
 
 _BAR = 32
 """Characters of the longest bar."""

@@ -11,7 +11,7 @@ from node.cli.options import configured, examples, json_option
 from node.cli.output import print_json
 from node.config import ClientConfig
 from node.setting_kinds import Layers, Span
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 target_argument = click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
@@ -160,7 +160,7 @@ def card(directory: Path, config: ClientConfig, as_json: bool) -> None:
     from node.app.held_model import HASHES_FILE
     from node.app.survey import survey
     from node.model_directory import HashMemory, stored_numbers
-    from protocol.precisions import PRECISIONS
+    from protocol.models.precisions import PRECISIONS
 
     found = survey(directory, HashMemory(config.data_dir / HASHES_FILE))
     made = ModelCard(

@@ -20,7 +20,7 @@ from node.law_settings import (
 )
 from node.setting_kinds import Choice, Fixed, Jurisdictions, Text, Whole
 from node.settings import setting
-from protocol.trust import MAX_TRUSTED
+from protocol.policy.trust import MAX_TRUSTED
 
 __all__ = ["ClientConfig"]
 

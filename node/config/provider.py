@@ -22,7 +22,7 @@ from node.setting_kinds import (
     Whole,
 )
 from node.settings import setting
-from protocol.jurisdictions import UNDECLARED
+from protocol.geography.jurisdictions import UNDECLARED
 
 __all__ = ["NodeConfig"]
 
@@ -69,7 +69,7 @@ class NodeConfig:
         "look at the same time, and agree; 0 stays with the first choice.",
     )
     precision: str = setting(
-        Choice(("fp32", "bf16", "int8", "int4")),  # `protocol.precisions`, which loads numpy
+        Choice(("fp32", "bf16", "int8", "int4")),  # `protocol.models.precisions`, which loads numpy
         table="model",
         default="fp32",
         about="What is sold. Each is a product of its own: int8 and int4 need a directory with such weights, and "

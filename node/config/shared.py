@@ -12,7 +12,7 @@ from node.events import Level
 from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, VenuePlace, Whole
 from node.settings import setting
 from node.witness_settings import KEYS_OF_WITNESSES
-from protocol.cosignature import MAX_WITNESSES
+from protocol.log.cosignature import MAX_WITNESSES
 
 __all__ = [
     "DEFAULT_FEE_SHARE_PPM",

@@ -11,9 +11,9 @@ from node.demo.by_law import found_by_law, under
 from node.demo.market import CLIENT, LEDGER, DemoMarket, DemoNode
 from node.demo.result import DemoFindings, DemoResult, SitePower
 from node.demo.run import DEFAULT_PROMPT, Say, ask, check, market_on, named
-from protocol.ids import checksum_address
-from protocol.offer import Offer
-from protocol.signing import address_of_public_key
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import address_of_public_key
+from protocol.market.offer import Offer
 from protocol.units import ceil_div
 
 __all__ = ["SITES", "run_hour"]

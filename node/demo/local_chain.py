@@ -24,7 +24,7 @@ from node.settlement import deployment
 from node.settlement.rpc import ChainRpc, data_of
 from node.settlement.sending import Sender, sender_for
 from node.venue_address import VenueAddress
-from protocol.abi import Abi
+from protocol.chain.abi import Abi
 from protocol.errors import LocalError, UnreachableError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from node.demo.result import DemoTransaction
 from node.demo.wan import Wan
 from node.events import Events, unheard
 from node.keystore import LIGHT, Keystore, generate
-from protocol.ids import checksum_address
-from protocol.offer import Offer
+from protocol.identity.ids import checksum_address
+from protocol.market.offer import Offer
 from protocol.units import MICRO
 
 __all__ = ["CLIENT", "LEDGER", "NODES", "STANDBY", "DemoMarket", "DemoNode", "demo_market"]

@@ -11,7 +11,7 @@ from node.demo.market import PLAY_MONEY, DemoMarket, DemoNode
 from node.demo.processes import JouleProcess
 from node.demo.result import DemoTransaction
 from node.settlement.evm import EvmVenue
-from protocol.ids import parse_address
+from protocol.identity.ids import parse_address
 
 __all__ = ["ChainMarket"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from node.app.audit import AuditReport
 from node.app.report import JobReport
-from protocol.audit import Verdict
+from protocol.receipts.audit import Verdict
 
 __all__ = ["ByLaw", "DemoFindings", "DemoResult", "DemoTransaction", "Killed", "SitePower", "Way"]
 

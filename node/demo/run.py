@@ -13,7 +13,7 @@ from node.app.report import JobReport
 from node.demo.forked import call_forked
 from node.demo.market import CLIENT, LEDGER, NODES, DemoMarket, demo_market
 from node.demo.result import DemoFindings, DemoResult
-from protocol.bundle import Bundle
+from protocol.receipts.bundle import Bundle
 
 __all__ = ["DEFAULT_PROMPT", "VENUES", "Say", "ask", "check", "market_on", "named", "run_demo"]
 

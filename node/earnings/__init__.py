@@ -1,6 +1,6 @@
 """What a node's jobs earned and cost, on disk (`ports.JobJournal`). Reading order: tables, journal.
 
-How it is summed up is decided in `protocol.earnings`.
+How it is summed up is decided in `protocol.serving.earnings`.
 """
 
 from node.earnings.journal import StoredJournal, Work, open_journal

@@ -18,7 +18,7 @@ from node.earnings.tables import Change, JournalTables
 from node.events import Events, JournalNotKept
 from node.ports import Clock, Worker
 from protocol.errors import LocalError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 __all__ = ["StoredJournal", "Work", "open_journal"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from node.database_file import Connection, DatabaseFile
-from protocol.earnings import JobRecord, PayoutRecord
-from protocol.standing import DAY_S
+from protocol.reputation.standing import DAY_S
+from protocol.serving.earnings import JobRecord, PayoutRecord
 
 __all__ = ["MOST_JOBS", "Change", "JournalTables", "Kept"]
 

@@ -1,4 +1,4 @@
-"""Joules by session: what a meter counts, shared out over the positions computed (`protocol/energy_book.py`).
+"""Joules by session: what a meter counts, shared out over the positions computed (`protocol/energy/energy_book.py`).
 
 Two figures, for two purposes. What is *offered* is measured at start in a session alone: it is slow, and does not fall
 because others happen to be served at the same time, so the price that follows from it can be kept. What is *spent*, and
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from node.energy.reading import Meter, Reading
-from protocol.energy_book import EnergyBook, Window
-from protocol.energy_shares import NOT_SAID, Accuracy, Weights, Worked
+from protocol.energy.energy_book import EnergyBook, Window
+from protocol.energy.energy_shares import NOT_SAID, Accuracy, Weights, Worked
 from protocol.errors import MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 from protocol.units import ceil_div
 
 __all__ = ["Energy", "Figure", "Figures", "MeteredEnergy"]

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from node.energy.account import Figure, Figures
-from protocol.energy_shares import Worked
-from protocol.offer import Provenance
+from protocol.energy.energy_shares import Worked
+from protocol.market.offer import Provenance
 from protocol.units import ceil_div
 
 __all__ = ["DeclaredEnergy"]

@@ -7,9 +7,9 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from protocol.energy_shares import Accuracy
+from protocol.energy.energy_shares import Accuracy
 from protocol.errors import MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 __all__ = ["HardwareGauge", "find_gauges"]
 

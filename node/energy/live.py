@@ -12,8 +12,8 @@ from node.durable import replace_file
 from node.energy.account import Figures
 from node.json_values import plain
 from protocol.errors import LocalError
-from protocol.ids import Address, checksum_address
-from protocol.offer import Provenance
+from protocol.identity.ids import Address, checksum_address
+from protocol.market.offer import Provenance
 from protocol.units import ceil_div
 
 __all__ = ["EnergyReport", "Power", "energy_file", "read_report", "report_of", "write_report"]

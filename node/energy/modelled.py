@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.energy.reading import Reading
-from protocol.energy_shares import NOT_SAID, Roofline
-from protocol.offer import Provenance
+from protocol.energy.energy_shares import NOT_SAID, Roofline
+from protocol.market.offer import Provenance
 
 __all__ = ["MILLIWATTS_PER_CORE", "ProcessorTime", "RooflineMeter", "SpanSize"]
 

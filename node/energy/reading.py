@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from protocol.energy_shares import Accuracy
-from protocol.offer import Provenance
+from protocol.energy.energy_shares import Accuracy
+from protocol.market.offer import Provenance
 
 __all__ = ["Gauge", "Meter", "Reading"]
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from node.energy.reading import Gauge, Reading
-from protocol.energy_shares import Accuracy
+from protocol.energy.energy_shares import Accuracy
+from protocol.energy.shared_counter import CounterBook, Party, note
 from protocol.errors import MeterError
-from protocol.offer import Provenance
-from protocol.shared_counter import CounterBook, Party, note
+from protocol.market.offer import Provenance
 
 __all__ = ["MeterFolder", "SharedMeter", "meters_folder", "read_book"]
 

@@ -17,9 +17,9 @@ from node.energy.reading import Gauge
 from node.energy.shared import MeterFolder, SharedMeter
 from node.energy.values import UNITS
 from node.energy.wall import Answer, WallGauge, command_answer, http_answer, public_url, shelly_answer, tasmota_answer
-from protocol.energy_shares import Roofline
+from protocol.energy.energy_shares import Roofline
 from protocol.errors import ConfigurationError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 __all__ = ["KINDS", "MeterSettings", "Probed", "choose_energy", "probe_meter"]
 

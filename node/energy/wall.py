@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from node.energy.values import POWER_UNITS, at_path, line_number, number_of, parse_json, scaled
-from protocol.energy_shares import Accuracy
+from protocol.energy.energy_shares import Accuracy
 from protocol.errors import MeterError
 
 __all__ = ["WallGauge", "command_answer", "fetch", "http_answer", "shelly_answer", "tasmota_answer"]

@@ -1,7 +1,8 @@
 """Computing again what legs say they computed: the blocks of each in turn, as one prefill from the token ids.
 
 Every leg's output follows from the token ids, so an auditor needs nobody's activations; its own prefill differs from
-honest decode steps by rounding only. What to audit, and what a difference means, is decided in `protocol.audit`.
+honest decode steps by rounding only. What to audit, and what a difference means, is decided in
+`protocol.receipts.audit`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from node.engine.kv import PAGE_TOKENS
 from node.engine.sampling import Sampling, draw, margin
 from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import MalformedError
-from protocol.fingerprint import sketch
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
+from protocol.session.fingerprint import sketch
 
 __all__ = ["Drawn", "Replayed", "Window", "replay"]
 
@@ -52,7 +53,7 @@ class Replayed:
     """One leg's part of one window, computed again."""
 
     sketch: bytes
-    """Of what leaves the leg's last block (`protocol.fingerprint`)."""
+    """Of what leaves the leg's last block (`protocol.session.fingerprint`)."""
     drawn: tuple[Drawn, ...]
     """One for each position of the window, where the leg has the model's last block and `sampling` was given."""
 

@@ -22,7 +22,7 @@ from node.engine.span import Span
 from node.model_directory import ModelFacts
 from node.ports import NO_CUT, Activations, Cut, StepInput, StepOutput
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, PeerError, RefusedError
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 __all__ = ["Engine"]
 

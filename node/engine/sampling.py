@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from node.ports import Activations
-from protocol.terms import WHOLE_PPM, SamplingTerms
+from protocol.session.terms import WHOLE_PPM, SamplingTerms
 
 __all__ = ["Sampling", "draw", "margin", "scores"]
 

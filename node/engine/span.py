@@ -14,8 +14,8 @@ from node.engine.kv import Batch, Move
 from node.engine.matrices import Matrix
 from node.model_directory import ModelFacts
 from node.ports import Activations
-from protocol.activations import ActivationType
-from protocol.precisions import PRECISIONS
+from protocol.models.activations import ActivationType
+from protocol.models.precisions import PRECISIONS
 
 __all__ = ["DTYPES", "Span"]
 

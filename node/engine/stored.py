@@ -14,7 +14,7 @@ import torch
 
 from node.engine.architecture import Architecture
 from node.model_directory import Quantization
-from protocol.quantizer import GROUP, from_int4, from_int8
+from protocol.models.quantizer import GROUP, from_int4, from_int8
 
 __all__ = ["Part", "Storage", "storage_of"]
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, ClassVar
 
 from node.json_values import ADDRESS_BYTES, plain
-from protocol.ids import checksum_address
+from protocol.identity.ids import checksum_address
 
 __all__ = ["Event", "Events", "Level", "dollars", "joules", "short", "unheard"]
 

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from protocol.chunks import CHUNK_BYTES, chunk_bytes, is_chunk
 from protocol.errors import LocalError
-from protocol.ids import ModelFile
+from protocol.identity.ids import ModelFile
+from protocol.models.chunks import CHUNK_BYTES, chunk_bytes, is_chunk
 
 __all__ = ["ChunkFile", "require_space"]
 

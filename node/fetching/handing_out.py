@@ -12,10 +12,10 @@ from pathlib import Path
 
 from node.fetching.disk import ChunkFile
 from node.model_directory import HashMemory
-from protocol.catalog import MAX_FILE_BYTES
-from protocol.chunks import HASH_BYTES, chunk_bytes, chunk_count, joined_hashes
 from protocol.errors import ModelError, RefusedError
-from protocol.ids import ModelFile, ModelManifest
+from protocol.identity.ids import ModelFile, ModelManifest
+from protocol.market.catalog import MAX_FILE_BYTES
+from protocol.models.chunks import HASH_BYTES, chunk_bytes, chunk_count, joined_hashes
 
 __all__ = ["ChunkDesk", "Uplink"]
 

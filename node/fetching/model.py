@@ -19,10 +19,10 @@ from node.model_directory import (
 )
 from node.model_directory.manifest import TEXT_FILES
 from node.model_directory.weights import INDEX_FILE, SINGLE_FILE
-from protocol.catalog import CLIENT_FILES
-from protocol.chunks import chunk_bytes, chunk_count, joined_hashes, open_chunk_list
 from protocol.errors import LocalError, ModelError
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.identity.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.market.catalog import CLIENT_FILES
+from protocol.models.chunks import chunk_bytes, chunk_count, joined_hashes, open_chunk_list
 
 __all__ = ["ModelFetch"]
 

@@ -14,11 +14,11 @@ import aiohttp
 
 from node.model_directory import CHUNKS_FILE, HashMemory
 from node.ports import Requests
-from protocol.catalog import ChunkListRequest, ChunkRequest
-from protocol.chunks import CHUNK_BYTES, HASH_BYTES, chunk_bytes, chunk_count, joined_hashes
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import LostPeerError, MalformedError, ModelError, RefusedError, UnreachableError
-from protocol.ids import ModelFile, ModelManifest, ModelRoot
+from protocol.identity.ids import ModelFile, ModelManifest, ModelRoot
+from protocol.market.catalog import ChunkListRequest, ChunkRequest
+from protocol.models.chunks import CHUNK_BYTES, HASH_BYTES, chunk_bytes, chunk_count, joined_hashes
 from protocol.names import MODEL_PROTOCOL
 
 __all__ = ["FolderSource", "MirrorSource", "PeerSource", "Source"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from node.fetching.disk import ChunkFile
 from node.fetching.sources import Source
-from protocol.chunks import is_chunk, open_chunk_list
 from protocol.errors import DishonestError, JoulemeshError, LocalError, RefusedError, UnreachableError
-from protocol.ids import ModelFile
+from protocol.identity.ids import ModelFile
+from protocol.models.chunks import is_chunk, open_chunk_list
 
 __all__ = ["OnLiar", "Swarm", "Want"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from node.gateway.reading import Parameters
 from node.gateway.refusals import ApiError, invalid
 from node.setting_kinds import Choice, Fixed, Jurisdictions, Kind, Text
-from protocol.jurisdictions import expand, is_in
-from protocol.offer import Evidence
-from protocol.policy import LatencyClass
+from protocol.geography.jurisdictions import expand, is_in
+from protocol.market.offer import Evidence
+from protocol.policy.policy import LatencyClass
 
 __all__ = ["HEADERS", "Limits", "limits_from_headers", "limits_from_parameters"]
 
@@ -67,7 +67,7 @@ class Limits:
         )
 
     def as_policy(self) -> dict[str, object]:
-        """Fields of `protocol.policy.Policy` that are not as the client's settings say."""
+        """Fields of `protocol.policy.policy.Policy` that are not as the client's settings say."""
         fields: dict[str, object | None] = {
             "allow": self.places or None,
             "deny": self.deny or None,

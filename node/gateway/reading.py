@@ -9,8 +9,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from node.gateway.refusals import ApiError, invalid, unsupported
+from protocol.encoding.strict_json import require_shallow
 from protocol.errors import MalformedError
-from protocol.strict_json import require_shallow
 
 __all__ = ["Parameters", "parse_body"]
 

@@ -17,11 +17,14 @@ from node.ledger.verified_log import Proven
 from node.ledger.wire import Answer
 from node.ledger.witnessed import Witnessed
 from node.ports import Taken
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import DishonestError, RuleError, UnreachableError
-from protocol.ids import Address, checksum_address
-from protocol.messages import Session, SignedDischarge, SignedVoucher
-from protocol.operations import (
+from protocol.identity.ids import Address, checksum_address
+from protocol.identity.signing import SigningKey
+from protocol.log.tiles import TILE_WIDTH, bundle_of
+from protocol.session.messages import Session, SignedDischarge, SignedVoucher
+from protocol.settlement import Account
+from protocol.settlement.operations import (
     Action,
     Close,
     Deposit,
@@ -35,9 +38,6 @@ from protocol.operations import (
     Withdraw,
     sign_op,
 )
-from protocol.settlement import Account
-from protocol.signing import SigningKey
-from protocol.tiles import TILE_WIDTH, bundle_of
 
 __all__ = ["LedgerClient"]
 

@@ -17,10 +17,10 @@ import aiohttp
 
 from node.events import Events, WitnessBack, WitnessLost, unheard
 from node.ledger.published import Head, Published
-from protocol.cosignature import MAX_WITNESSES, AddCheckpoint, CosignerKey
+from protocol.encoding.strict_json import int_text
 from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, RefusedError
-from protocol.note import NoteSignature, lines_of, parse_note
-from protocol.strict_json import int_text
+from protocol.log.cosignature import MAX_WITNESSES, AddCheckpoint, CosignerKey
+from protocol.log.note import NoteSignature, lines_of, parse_note
 
 __all__ = ["Cosigning", "Pace", "Wanted", "WitnessServer", "wanted_of"]
 

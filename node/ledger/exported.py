@@ -10,11 +10,11 @@ from node.durable import replace_file
 from node.ledger.log_source import HttpLog, LogSource, StoreLog
 from node.ledger.store import Store
 from node.ledger.verify import Progress, Report, url_of_database, verify_log
-from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from protocol.errors import ConfigurationError, DishonestError, MalformedError, PeerError
-from protocol.merkle import HASH_BYTES
-from protocol.note import MAX_NOTE_BYTES, VerifierKey, parse_note
-from protocol.tiles import MAX_TILE_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, decode_bundle, encode_bundle, tile_path
+from protocol.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from protocol.log.merkle import HASH_BYTES
+from protocol.log.note import MAX_NOTE_BYTES, VerifierKey, parse_note
+from protocol.log.tiles import MAX_TILE_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, decode_bundle, encode_bundle, tile_path
 
 __all__ = ["FolderLog", "export_database", "export_log", "export_url", "verify_folder"]
 

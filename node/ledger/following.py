@@ -1,8 +1,8 @@
 """What a front end that does not write shows: it takes from the database what the writer has committed.
 
-Entries say what they change (`protocol.operations.LogEntry`), so following costs as much as the entries are long, not
-as much as there are accounts. It believes the database, as the writer does; only that a history goes on it looks at
-itself: a database that was set back must not make this process contradict what it has shown.
+Entries say what they change (`protocol.settlement.operations.LogEntry`), so following costs as much as the entries are
+long, not as much as there are accounts. It believes the database, as the writer does; only that a history goes on it
+looks at itself: a database that was set back must not make this process contradict what it has shown.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from node.ledger.rows import AccountRow, Batch, ProviderRow
 from node.ledger.shared_run import SharedRun
 from node.ledger.store import Store
 from node.ledger.working_copy import recover
-from protocol.checkpoint import Checkpoint, open_checkpoint
-from protocol.codec import decode
+from protocol.encoding.codec import decode
 from protocol.errors import LocalError, MalformedError, PeerError
-from protocol.ids import Address, SessionId
-from protocol.note import NoteKey
-from protocol.operations import LogEntry, Notice
+from protocol.identity.ids import Address, SessionId
+from protocol.log.checkpoint import Checkpoint, open_checkpoint
+from protocol.log.note import NoteKey
 from protocol.settlement import account_of, announced
+from protocol.settlement.operations import LogEntry, Notice
 
 __all__ = ["Follower"]
 

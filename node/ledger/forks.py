@@ -15,8 +15,8 @@ from node.durable import replace_file
 from node.ledger.log_source import HttpLog, LogReader
 from node.ledger.trust import ContradictionError, Signed, Trust
 from protocol.errors import ConfigurationError, DishonestError, ForkedError, LocalError, PeerError
-from protocol.fork import MAX_FORK_BYTES, ForkProof, check_fork, dump_fork, load_fork
-from protocol.note import VerifierKey
+from protocol.log.fork import MAX_FORK_BYTES, ForkProof, check_fork, dump_fork, load_fork
+from protocol.log.note import VerifierKey
 
 __all__ = ["Fork", "ForkWatch", "Forks", "read_fork", "set_aside"]
 

@@ -24,8 +24,8 @@ from node.ledger.shared_run import SharedRun
 from node.ledger.store import Store
 from node.ledger.writer_lock import DeposedError
 from protocol.errors import LocalError, UnreachableError
-from protocol.ids import Address
-from protocol.operations import SignedOp
+from protocol.identity.ids import Address
+from protocol.settlement.operations import SignedOp
 
 __all__ = ["Front", "StandbyError", "Watch"]
 

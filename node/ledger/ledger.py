@@ -36,11 +36,11 @@ from node.ledger.store import Store
 from node.ledger.working_copy import recover
 from node.ledger.writer_lock import second_writer
 from node.ports import Clock
-from protocol.eip712 import Domain
 from protocol.errors import ConfigurationError, LocalError, UnreachableError
-from protocol.note import NoteKey
+from protocol.identity.eip712 import Domain
+from protocol.identity.signing import SigningKey
+from protocol.log.note import NoteKey
 from protocol.settlement import Rules, ledger_domain
-from protocol.signing import SigningKey
 
 __all__ = ["DEFAULT_GRACE_S", "DEFAULT_PORT", "LedgerSettings", "RunningLedger", "run_ledger"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from protocol.errors import InvalidError, KeystoreError
-from protocol.note import NoteKey
+from protocol.log.note import NoteKey
 
 __all__ = ["create_log_key", "create_note_key", "read_log_key", "read_note_key"]
 

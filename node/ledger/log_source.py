@@ -21,12 +21,12 @@ from node.ledger.wire import (
     read_object,
     remote_error,
 )
-from protocol.catalog import OfferList
-from protocol.codec import decode
+from protocol.encoding.codec import decode
 from protocol.errors import JoulemeshError, MalformedError, RefusedError
-from protocol.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof, root_at
-from protocol.note import MAX_NOTE_BYTES
-from protocol.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
+from protocol.log.merkle import HASH_BYTES, HashAt, consistency_proof, inclusion_proof, root_at
+from protocol.log.note import MAX_NOTE_BYTES
+from protocol.log.tiles import TILE_WIDTH, Tile, TileReader, bundle_of, decode_bundle, tile_path, tiles_for
+from protocol.market.catalog import OfferList
 
 if TYPE_CHECKING:
     from node.ledger.store import Store  # a reader over HTTP loads no database library

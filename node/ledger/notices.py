@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from protocol.operations import Action, Genesis, Notice
 from protocol.settlement import Rules, announced, rules_of
+from protocol.settlement.operations import Action, Genesis, Notice
 
 __all__ = ["Noted", "places_of", "rules_in"]
 

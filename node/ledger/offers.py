@@ -14,10 +14,10 @@ from typing import NamedTuple
 from aiohttp import web
 
 from node.ledger.wire import MAX_OFFER_PAGE_BYTES, MAX_OFFER_PAGES
-from protocol.catalog import OfferList
-from protocol.codec import encode
+from protocol.encoding.codec import encode
+from protocol.encoding.strict_json import int_text
 from protocol.errors import MalformedError
-from protocol.strict_json import int_text
+from protocol.market.catalog import OfferList
 
 __all__ = ["OfferPages", "Shown"]
 

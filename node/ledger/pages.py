@@ -18,9 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.ledger import schema
 from node.ledger.published import Published
 from node.ledger.rows import AccountRow, SessionRow
+from protocol.encoding.strict_json import int_text
 from protocol.errors import MalformedError, UnreachableError
-from protocol.ids import checksum_address
-from protocol.strict_json import int_text
+from protocol.identity.ids import checksum_address
 
 __all__ = ["ACCOUNTS", "MAX_PAGES", "SESSIONS", "Pages", "page_of"]
 

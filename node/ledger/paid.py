@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from node.ledger.rows import ProviderRow
 from node.ledger.wire import MAX_PROVIDERS
-from protocol.ids import Address
-from protocol.operations import LogEntry
+from protocol.identity.ids import Address
 from protocol.settlement import Lookup
+from protocol.settlement.operations import LogEntry
 
 __all__ = ["Paid", "first_paid", "most_paid"]
 

@@ -17,12 +17,12 @@ from node.ledger.recent import Recent
 from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
 from node.ledger.store import Store
 from node.ledger.tree import ShownTree, lacks
-from protocol.checkpoint import Checkpoint
 from protocol.errors import RefusedError
-from protocol.ids import Address, SessionId
-from protocol.merkle import consistency_proof, inclusion_proof
+from protocol.identity.ids import Address, SessionId
+from protocol.log.checkpoint import Checkpoint
+from protocol.log.merkle import consistency_proof, inclusion_proof
+from protocol.log.tiles import TILE_WIDTH, Tile
 from protocol.settlement import Rules
-from protocol.tiles import TILE_WIDTH, Tile
 
 __all__ = ["Head", "Published", "Shown"]
 

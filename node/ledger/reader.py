@@ -24,19 +24,19 @@ from node.ledger.verified_log import Proven, VerifiedLog
 from node.ledger.wire import Answer, LedgerInfo, providers_from_json
 from node.ledger.witnessed import Witnessed
 from node.ports import Taken, VenueRules
-from protocol.checkpoint import Checkpoint, Operator
-from protocol.codec import decode
-from protocol.eip712 import Domain
+from protocol.encoding.codec import decode
 from protocol.errors import DishonestError, RefusedError
-from protocol.evidence import LogProof, check_opened
-from protocol.ids import Address, checksum_address
-from protocol.messages import Session, session_id
-from protocol.operations import (
+from protocol.identity.eip712 import Domain
+from protocol.identity.ids import Address, checksum_address
+from protocol.log.checkpoint import Checkpoint, Operator
+from protocol.session.messages import Session, session_id
+from protocol.settlement import Account, Rules, SessionRecord, account_of
+from protocol.settlement.evidence import LogProof, check_opened
+from protocol.settlement.operations import (
     Genesis,
     LogEntry,
     Open,
 )
-from protocol.settlement import Account, Rules, SessionRecord, account_of
 
 __all__ = ["LedgerReader"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.durable import replace_file
-from protocol.checkpoint import Checkpoint, open_checkpoint
+from protocol.encoding.strict_json import parse_object
 from protocol.errors import ConfigurationError, PeerError
-from protocol.note import VerifierKey
-from protocol.strict_json import parse_object
+from protocol.log.checkpoint import Checkpoint, open_checkpoint
+from protocol.log.note import VerifierKey
 
 __all__ = ["Memory"]
 

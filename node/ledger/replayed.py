@@ -11,11 +11,11 @@ import time
 
 from node.ledger.log_source import LogSource
 from node.ledger.verify import Replay, Report
-from protocol.checkpoint import Checkpoint
 from protocol.errors import DishonestError, PeerError
-from protocol.merkle import Frontier, leaf_hash
-from protocol.note import VerifierKey
-from protocol.tiles import TILE_WIDTH, bundle_of
+from protocol.log.checkpoint import Checkpoint
+from protocol.log.merkle import Frontier, leaf_hash
+from protocol.log.note import VerifierKey
+from protocol.log.tiles import TILE_WIDTH, bundle_of
 
 __all__ = ["Replayed"]
 

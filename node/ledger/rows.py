@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.ledger.notices import Noted
-from protocol.checkpoint import Checkpoint
-from protocol.ids import Address, SessionId
+from protocol.identity.ids import Address, SessionId
+from protocol.log.checkpoint import Checkpoint
+from protocol.log.tiles import Tile
 from protocol.settlement import Account, Rules, SessionRecord
-from protocol.tiles import Tile
 
 __all__ = ["AccountRow", "Batch", "ProviderRow", "SessionRow"]
 

@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from protocol.errors import ConfigurationError, UnreachableError
-from protocol.messages import MAX_LEGS
+from protocol.routing.routes import MAX_LEGS
 
 __all__ = [
     "SCHEMA_VERSION",

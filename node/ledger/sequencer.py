@@ -21,13 +21,13 @@ from node.ledger.store import NoRoomError, Store
 from node.ledger.timekeeper import Timekeeper
 from node.ledger.working_copy import FAUCET_REFERENCE, Recovered, WorkingCopy, recover, sessions_of
 from node.ports import Clock
-from protocol.checkpoint import operator_line
 from protocol.errors import ConfigurationError, JoulemeshError, LocalError, MalformedError, PeerError, RuleError
-from protocol.ids import Address, SessionId, checksum_address
-from protocol.note import NoteKey
-from protocol.operations import Deposit, Genesis, SignedOp, sign_op
+from protocol.identity.ids import Address, SessionId, checksum_address
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import operator_line
+from protocol.log.note import NoteKey
 from protocol.settlement import Change, Outcome, Rules, apply, ledger_domain, rules_of
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Deposit, Genesis, SignedOp, sign_op
 from protocol.units import format_micro
 
 __all__ = ["WEEK_S", "Sequencer", "check_rules"]

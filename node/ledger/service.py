@@ -55,13 +55,13 @@ from node.ledger.wire import (
     read_object,
     status_of,
 )
-from protocol.codec import decode
+from protocol.encoding.codec import decode
+from protocol.encoding.strict_json import exact_keys, int_text
 from protocol.errors import JoulemeshError, LocalError, MalformedError, RefusedError, SignatureError, peers_fault
-from protocol.ids import Address, parse_address
-from protocol.operations import SignedOp
+from protocol.identity.ids import Address, parse_address
+from protocol.log.tiles import Tile, encode_bundle, parse_tile_path
 from protocol.settlement import Account
-from protocol.strict_json import exact_keys, int_text
-from protocol.tiles import Tile, encode_bundle, parse_tile_path
+from protocol.settlement.operations import SignedOp
 
 __all__ = ["build_app"]
 

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from node.signer_process import LENGTH, operations_frame
-from protocol.ids import Address
-from protocol.operations import SignedOp
+from protocol.identity.ids import Address
 from protocol.settlement import ledger_domain
+from protocol.settlement.operations import SignedOp
 from protocol.settlement.signatures import KnownSigners
 
 __all__ = ["SignersAhead", "processes_here"]

@@ -24,13 +24,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from node.ledger import schema, writer_lock
 from node.ledger.notices import Noted
 from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import LocalError, MalformedError
-from protocol.ids import Address, SessionId
-from protocol.merkle import HASH_BYTES
-from protocol.messages import Session
+from protocol.identity.ids import Address, SessionId
+from protocol.log.merkle import HASH_BYTES
+from protocol.log.tiles import Tile
+from protocol.session.messages import Session
 from protocol.settlement import Account, SessionRecord
-from protocol.tiles import Tile
 
 __all__ = ["NoRoomError", "Store"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from node.ledger.recent import Recent
 from node.ledger.store import Store
 from protocol.errors import LocalError
-from protocol.merkle import HASH_BYTES, HashAt, Node, node_hash
-from protocol.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, tile_path
+from protocol.log.merkle import HASH_BYTES, HashAt, Node, node_hash
+from protocol.log.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, tile_path
 
 __all__ = ["ShownTree", "lacks"]
 

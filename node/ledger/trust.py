@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from node.ledger.recent import Recent
 from node.ledger.remembered import Memory
 from node.ledger.wire import MAX_KNOWN, Answer
-from protocol.checkpoint import (
+from protocol.errors import ConfigurationError, DishonestError, PeerError
+from protocol.identity.eip712 import Domain
+from protocol.log.checkpoint import (
     Checkpoint,
     Operator,
     check_operator_line,
@@ -21,11 +23,9 @@ from protocol.checkpoint import (
     own_note,
     parse_checkpoint,
 )
-from protocol.eip712 import Domain
-from protocol.errors import ConfigurationError, DishonestError, PeerError
-from protocol.fork import ForkProof
-from protocol.merkle import verify_consistency
-from protocol.note import VerifierKey, parse_note
+from protocol.log.fork import ForkProof
+from protocol.log.merkle import verify_consistency
+from protocol.log.note import VerifierKey, parse_note
 from protocol.settlement import ledger_domain
 
 __all__ = ["ContradictionError", "Question", "Signed", "Trust"]

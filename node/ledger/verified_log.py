@@ -14,15 +14,15 @@ from node.ledger.recent import Recent
 from node.ledger.trust import ContradictionError, Question, Trust
 from node.ledger.wire import Answer, Place
 from node.ledger.witnessed import Witnessed
-from protocol.checkpoint import Checkpoint
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import DishonestError
-from protocol.evidence import LogProof, read_entry
-from protocol.ids import Address
-from protocol.merkle import leaf_hash, verify_inclusion
-from protocol.messages import session_id
-from protocol.operations import LogEntry, Open, SignedOp
+from protocol.identity.ids import Address
+from protocol.log.checkpoint import Checkpoint
+from protocol.log.merkle import leaf_hash, verify_inclusion
+from protocol.session.messages import session_id
 from protocol.settlement import Account, account_of
+from protocol.settlement.evidence import LogProof, read_entry
+from protocol.settlement.operations import LogEntry, Open, SignedOp
 
 __all__ = ["Proven", "VerifiedLog"]
 
@@ -36,7 +36,7 @@ class Proven:
     entry: LogEntry
     index: int
     evidence: bytes
-    """What convinces others: a ``log-proof/1`` (`protocol.evidence`)."""
+    """What convinces others: a ``log-proof/1`` (`protocol.settlement.evidence`)."""
 
 
 class VerifiedLog:

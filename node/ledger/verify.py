@@ -22,15 +22,15 @@ from node.ledger.schema import database_url, sqlite_url
 from node.ledger.signers import SignersAhead
 from node.ledger.store import Store
 from node.ledger.working_copy import faucet_credit
-from protocol.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
-from protocol.codec import decode
+from protocol.encoding.codec import decode
 from protocol.errors import ConfigurationError, DishonestError, LocalError, PeerError
-from protocol.ids import Address, SessionId, checksum_address
-from protocol.merkle import HASH_BYTES, leaf_hash
-from protocol.note import VerifierKey, parse_note
-from protocol.operations import Deposit, Genesis, LogEntry, Withdraw
+from protocol.identity.ids import Address, SessionId, checksum_address
+from protocol.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from protocol.log.merkle import HASH_BYTES, leaf_hash
+from protocol.log.note import VerifierKey, parse_note
+from protocol.log.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
 from protocol.settlement import Books, ledger_domain, replay
-from protocol.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_path
+from protocol.settlement.operations import Deposit, Genesis, LogEntry, Withdraw
 
 __all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_database", "verify_log", "verify_url"]
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from protocol.encoding.strict_json import int_text, parse_object
+from protocol.encoding.text import is_plain_text, to_plain_text
 from protocol.errors import (
     JoulemeshError,
     LocalError,
@@ -22,11 +24,9 @@ from protocol.errors import (
     UnreachableError,
     peers_fault,
 )
-from protocol.ids import Address, checksum_address, parse_address
-from protocol.note import decode_base64
+from protocol.identity.ids import Address, checksum_address, parse_address
+from protocol.log.note import decode_base64
 from protocol.settlement import Account, Change, Rules, ledger_domain
-from protocol.strict_json import int_text, parse_object
-from protocol.text import is_plain_text, to_plain_text
 
 __all__ = [
     "MAX_ANSWER_BYTES",

@@ -17,10 +17,10 @@ from node.ledger.log_source import HttpLog, LogReader
 from node.ledger.replayed import Replayed
 from node.ledger.witness_state import WitnessState, log_name
 from node.ports import Clock
-from protocol.checkpoint import Checkpoint, open_checkpoint, own_note
-from protocol.cosignature import AddCheckpoint, CosigningKey, check_add_checkpoint
 from protocol.errors import DishonestError, LocalError, RefusedError, UnreachableError
-from protocol.note import Note, NoteSignature, VerifierKey, parse_note
+from protocol.log.checkpoint import Checkpoint, open_checkpoint, own_note
+from protocol.log.cosignature import AddCheckpoint, CosigningKey, check_add_checkpoint
+from protocol.log.note import Note, NoteSignature, VerifierKey, parse_note
 
 __all__ = ["Witness", "WitnessedLog"]
 

@@ -30,7 +30,6 @@ from node.ledger.replayed import Replayed
 from node.ledger.witness import Witness, WitnessedLog
 from node.ledger.witness_state import WitnessState
 from node.ports import Clock
-from protocol.cosignature import CosigningKey, parse_add_checkpoint
 from protocol.errors import (
     ConfigurationError,
     DishonestError,
@@ -42,7 +41,8 @@ from protocol.errors import (
     SignatureError,
     StaleError,
 )
-from protocol.note import VerifierKey
+from protocol.log.cosignature import CosigningKey, parse_add_checkpoint
+from protocol.log.note import VerifierKey
 
 __all__ = ["RunningWitness", "WitnessSettings", "run_witness", "witness_key"]
 

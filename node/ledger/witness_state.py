@@ -12,10 +12,10 @@ import os
 from pathlib import Path
 
 from node.durable import replace_file
-from protocol.checkpoint import Checkpoint, open_checkpoint
-from protocol.cosignature import CosigningKey
 from protocol.errors import ConfigurationError, LocalError, PeerError
-from protocol.note import VerifierKey, open_note
+from protocol.log.checkpoint import Checkpoint, open_checkpoint
+from protocol.log.cosignature import CosigningKey
+from protocol.log.note import VerifierKey, open_note
 
 __all__ = ["WitnessState", "log_name"]
 

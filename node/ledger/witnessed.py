@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from node.ledger.trust import Question
 from node.ports import Clock
-from protocol.cosignature import WitnessPolicy
+from protocol.log.cosignature import WitnessPolicy
 
 __all__ = ["Witnessed"]
 

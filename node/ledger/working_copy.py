@@ -15,14 +15,16 @@ from node.ledger.notices import Noted
 from node.ledger.paid import Paid, first_paid
 from node.ledger.rows import AccountRow, Batch, SessionRow
 from node.ledger.store import Store
-from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import ConfigurationError, LocalError, MalformedError, PeerError
-from protocol.ids import Address, SessionId
-from protocol.merkle import leaf_hash
-from protocol.messages import session_id
-from protocol.note import NoteKey
-from protocol.operations import (
+from protocol.identity.ids import Address, SessionId
+from protocol.log.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from protocol.log.merkle import leaf_hash
+from protocol.log.note import NoteKey
+from protocol.log.tiles import Tile, TileAppender, bundle_of
+from protocol.session.messages import session_id
+from protocol.settlement import Books, Outcome, Rules, announced, rules_of
+from protocol.settlement.operations import (
     Action,
     Close,
     Deposit,
@@ -35,8 +37,6 @@ from protocol.operations import (
     SignedOp,
     Slash,
 )
-from protocol.settlement import Books, Outcome, Rules, announced, rules_of
-from protocol.tiles import Tile, TileAppender, bundle_of
 
 __all__ = ["FAUCET_REFERENCE", "Recovered", "WorkingCopy", "faucet_credit", "recover", "sessions_of"]
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from node.events import Events, OfferNotSent, OfferPublished, OfferWithdrawn
 from protocol.errors import LocalError, PeerError
-from protocol.offer import MAX_TTL_S, Offer
-from protocol.signing import SigningKey, seal
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import MAX_TTL_S, Offer
 
 __all__ = ["Advertiser", "Publisher"]
 

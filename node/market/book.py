@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from node.ports import Clock
-from protocol.columns import Columns
 from protocol.errors import MalformedError, RefusedError
-from protocol.lacking import BUCKETS, bucket_of
-from protocol.merit import Merit
-from protocol.offer import (
+from protocol.identity.signing import open_envelope
+from protocol.market.lacking import BUCKETS, bucket_of
+from protocol.market.offer import (
     CLOCK_SKEW_S,
     MAX_SEALED_OFFER,
     MAX_TTL_S,
@@ -21,7 +20,8 @@ from protocol.offer import (
     offer_key,
     supersedes,
 )
-from protocol.signing import open_envelope
+from protocol.reputation.merit import Merit
+from protocol.routing.columns import Columns
 
 __all__ = ["OfferBook", "VerifiedOffer", "verify_offer"]
 

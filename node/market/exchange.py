@@ -13,9 +13,9 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from node.market.book import OfferBook
-from protocol.catalog import MAX_LACKING, LackingRequest, OfferList
 from protocol.errors import JoulemeshError
-from protocol.lacking import buckets_of, lacking_in, parts_for, request_for
+from protocol.market.catalog import MAX_LACKING, LackingRequest, OfferList
+from protocol.market.lacking import buckets_of, lacking_in, parts_for, request_for
 
 __all__ = ["EXCHANGE_S", "Ask", "Exchange", "Take"]
 

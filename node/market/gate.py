@@ -9,10 +9,10 @@ import msgpack
 
 from node.market.book import VerifiedOffer, verify_offer
 from node.ports import Clock
-from protocol.codec import decode
+from protocol.encoding.codec import decode
 from protocol.errors import MalformedError, PeerError, RefusedError
-from protocol.offer import MAX_SEALED_OFFER
-from protocol.signing import Envelope
+from protocol.identity.signing import Envelope
+from protocol.market.offer import MAX_SEALED_OFFER
 
 __all__ = ["OfferGate", "picked"]
 

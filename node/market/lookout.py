@@ -10,7 +10,7 @@ from node.market.advertiser import Advertiser
 from node.market.book import verify_offer
 from node.ports import Clock
 from protocol.errors import PeerError
-from protocol.offer import Offer
+from protocol.market.offer import Offer
 
 __all__ = ["AskBooks", "Lookout"]
 

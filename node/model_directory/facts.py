@@ -8,7 +8,7 @@ from typing import Any
 
 from node.model_directory.files import read_json
 from protocol.errors import ModelError
-from protocol.precisions import PRECISIONS as KNOWN_PRECISIONS
+from protocol.models.precisions import PRECISIONS as KNOWN_PRECISIONS
 
 __all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
 

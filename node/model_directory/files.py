@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from protocol.encoding.strict_json import require_shallow
 from protocol.errors import MalformedError, ModelError
-from protocol.strict_json import require_shallow
 
 __all__ = [
     "DOWNLOAD_AGAIN",

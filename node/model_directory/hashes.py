@@ -20,10 +20,10 @@ from typing import Any
 
 from node.durable import replace_file
 from node.model_directory.files import parse_json, unreadable
-from protocol.chunks import CHUNK_BYTES, is_chunk, joined_hashes, open_chunk_list, root_of_chunks
 from protocol.errors import ModelError, PeerError
-from protocol.ids import ModelFile
-from protocol.merkle import leaf_hash
+from protocol.identity.ids import ModelFile
+from protocol.log.merkle import leaf_hash
+from protocol.models.chunks import CHUNK_BYTES, is_chunk, joined_hashes, open_chunk_list, root_of_chunks
 
 __all__ = ["FileHash", "HashMemory"]
 
@@ -43,7 +43,7 @@ class FileHash:
     """Bytes."""
     sha256: bytes
     chunks: bytes
-    """Root over its chunks (`protocol.chunks`)."""
+    """Root over its chunks (`protocol.models.chunks`)."""
 
 
 class HashMemory:

@@ -25,11 +25,11 @@ from node.model_directory.weights import (
     span_files,
     weight_files,
 )
-from protocol.catalog import CLIENT_FILES
-from protocol.chunks import CHUNK_BYTES, joined_hashes
+from protocol.encoding.strict_json import parse_object
 from protocol.errors import JoulemeshError, MalformedError, ModelError
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
-from protocol.strict_json import parse_object
+from protocol.identity.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.market.catalog import CLIENT_FILES
+from protocol.models.chunks import CHUNK_BYTES, joined_hashes
 
 __all__ = [
     "CHUNKS_FILE",

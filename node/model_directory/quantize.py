@@ -19,7 +19,7 @@ from node.model_directory.facts import load_config, model_facts
 from node.model_directory.manifest import CHUNKS_FILE, CONFIG_FILE, MANIFEST_FILE, TEXT_FILES
 from node.model_directory.weights import INDEX_FILE, SINGLE_FILE, TensorPlace, read_header, weight_files
 from protocol.errors import InvalidError, ModelError
-from protocol.quantizer import GROUP, Weight, to_int4, to_int8
+from protocol.models.quantizer import GROUP, Weight, to_int4, to_int8
 
 __all__ = ["quantize_model"]
 

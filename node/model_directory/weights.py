@@ -10,8 +10,8 @@ from typing import Any
 
 from node.model_directory.facts import ModelFacts
 from node.model_directory.files import DOWNLOAD_AGAIN, parse_json, read_json, unreadable
-from protocol.chunks import chunks_of_range
 from protocol.errors import ModelError
+from protocol.models.chunks import chunks_of_range
 
 __all__ = [
     "EMBEDDING",

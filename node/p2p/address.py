@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 
 from protocol.errors import ListenError, MalformedError
-from protocol.peer_id import public_key_of
+from protocol.identity.peer_id import public_key_of
 
 __all__ = [
     "DataAddress",

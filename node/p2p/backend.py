@@ -48,8 +48,8 @@ from protocol.errors import (
     SignatureError,
     UnreachableError,
 )
+from protocol.identity.signing import SigningKey
 from protocol.names import CHALLENGE_PROTOCOL
-from protocol.signing import SigningKey
 
 __all__ = ["Backend"]
 

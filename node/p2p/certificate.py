@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import MalformedError, SignatureError
+from protocol.identity.peer_id import protobuf_of, public_key_of_protobuf
 from protocol.names import DATA_ALPN
-from protocol.peer_id import protobuf_of, public_key_of_protobuf
 
 __all__ = ["authenticate", "client_context", "identity_extension", "new_certificate", "server_context"]
 

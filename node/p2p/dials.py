@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from node.p2p.names import look_up, looked_up
 from node.ports import Connect, DialMemory, Endpoint, Link
 from protocol.errors import UnreachableError
-from protocol.reach import Reach, endpoint_of, reach_of
+from protocol.market.reach import Reach, endpoint_of, reach_of
 
 __all__ = ["DialBudget", "reach_of_url"]
 

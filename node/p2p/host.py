@@ -25,8 +25,8 @@ from node.p2p.places import Bounds
 from node.p2p.requests import Service, ask
 from node.p2p.runtime import TrioRuntime
 from protocol.errors import JoulemeshError, LocalError, LostPeerError, RefusedError, UnreachableError
-from protocol.peer_id import peer_id_of, public_key_of
-from protocol.signing import SigningKey
+from protocol.identity.peer_id import peer_id_of, public_key_of
+from protocol.identity.signing import SigningKey
 
 __all__ = ["Handler", "P2PHost"]
 

@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from node.p2p.link import Link
 from node.ports import Allowance, Connect, LinkRank
 from node.ports import Link as AnyLink
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import LostPeerError, MalformedError, RefusedError
-from protocol.ordering import MAX_ANSWER_BYTES, Ordered, Ordering
+from protocol.session.ordering import MAX_ANSWER_BYTES, Ordered, Ordering
 
 __all__ = ["LinkPool"]
 

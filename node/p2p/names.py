@@ -7,7 +7,7 @@ import ipaddress
 import socket
 
 from protocol.errors import UnreachableError
-from protocol.reach import endpoint_of
+from protocol.market.reach import endpoint_of
 
 __all__ = ["look_up", "looked_up"]
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from node.p2p.pace import Paces
 from node.p2p.requests import refusal_of
 from node.ports import Allowance, Link
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import JoulemeshError, MalformedError, RefusedError
-from protocol.ordering import MAX_ORDER_BYTES, Ordered, Ordering
+from protocol.session.ordering import MAX_ORDER_BYTES, Ordered, Ordering
 
 __all__ = ["OrderDesk"]
 

@@ -23,11 +23,11 @@ from libp2p.peer.id import ID
 
 from node.p2p.guests import Room
 from node.p2p.usage import Usage
-from protocol.catalog import RequestRefused
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
+from protocol.encoding.text import to_plain_text
 from protocol.errors import JoulemeshError, LostPeerError, MalformedError, RefusedError, UnreachableError
-from protocol.peer_id import public_key_of
-from protocol.text import to_plain_text
+from protocol.identity.peer_id import public_key_of
+from protocol.market.catalog import RequestRefused
 
 __all__ = ["Answer", "Service", "answer_stream", "ask", "open_stream", "refusal_of", "reset"]
 

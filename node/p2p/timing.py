@@ -19,10 +19,10 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 
 from node.p2p.requests import open_stream, reset
-from protocol.challenge import ANSWER_BYTES, NONCE_BYTES, answer_of, check_answer
 from protocol.errors import LostPeerError
+from protocol.identity.signing import SigningKey
 from protocol.names import CHALLENGE_PROTOCOL
-from protocol.signing import SigningKey
+from protocol.policy.challenge import ANSWER_BYTES, NONCE_BYTES, answer_of, check_answer
 
 __all__ = ["answer_challenges", "time_peer"]
 

@@ -34,14 +34,14 @@ from node.page.view import (
     PlaceView,
     RefusalView,
 )
-from protocol.country_discs import DISCS
-from protocol.earnings import Grouping, JobRecord, books_of
 from protocol.errors import JoulemeshError, LocalError
-from protocol.ids import Address
-from protocol.market_figures import market_figures
-from protocol.offer import Offer
-from protocol.policy import TIME_PER_TOKEN_US
-from protocol.standing import DAY_S
+from protocol.geography.country_discs import DISCS
+from protocol.identity.ids import Address
+from protocol.market.market_figures import market_figures
+from protocol.market.offer import Offer
+from protocol.policy.policy import TIME_PER_TOKEN_US
+from protocol.reputation.standing import DAY_S
+from protocol.serving.earnings import Grouping, JobRecord, books_of
 from protocol.units import ceil_div
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from node.json_values import plain
 from node.page.view import PageState
 from node.screen import json_text
 from protocol.errors import ListenError
-from protocol.reach import Reach, reach_of
+from protocol.market.reach import Reach, reach_of
 
 __all__ = ["page_app", "serve_page"]
 

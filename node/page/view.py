@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from node.app.finding import Finding
 from node.app.kept_receipts import ListedReceipt
 from node.energy import EnergyReport
-from protocol.earnings import Sum
-from protocol.market_figures import MarketFigures
+from protocol.market.market_figures import MarketFigures
+from protocol.serving.earnings import Sum
 
 __all__ = [
     "CheckpointView", "ClientView", "NetworkView", "NodeView", "OfferView", "PageState", "PlaceView", "RefusalView",

@@ -1,6 +1,6 @@
 """What one key remembers of others, on disk (`ports.PeerMemory`). Reading order: deeds, database, memory.
 
-Counted from own jobs alone, by the day; what follows from it is decided in `protocol.standing`.
+Counted from own jobs alone, by the day; what follows from it is decided in `protocol.reputation.standing`.
 """
 
 from node.peers.database import PeerDatabase

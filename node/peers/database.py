@@ -14,7 +14,7 @@ from pathlib import Path
 from node.database_file import Connection, DatabaseFile
 from node.peers.deeds import KEPT_OF_FULL, MAX_ROWS, MAX_SUM, Deeds, Row
 from node.peers.dials import DIAL_TABLES, DialNote, read_dials, write_dials
-from protocol.standing import DAY_S, KEPT_DAYS, MERITS, OFFENCES, Deed
+from protocol.reputation.standing import DAY_S, KEPT_DAYS, MERITS, OFFENCES, Deed
 
 __all__ = ["PeerDatabase"]
 

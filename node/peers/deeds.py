@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from protocol.standing import (
+from protocol.reputation.standing import (
     DAY_S,
     FAILURES,
     KEPT_DAYS,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from node.database_file import Connection
 from node.ports import Endpoint
-from protocol.standing import DAY_S, KEPT_DAYS
+from protocol.reputation.standing import DAY_S, KEPT_DAYS
 
 __all__ = ["DIAL_TABLES", "MOST_ANSWERED", "MOST_FAILED", "DialNote", "read_dials", "write_dials"]
 

@@ -19,7 +19,7 @@ from node.peers.deeds import Acquaintance, Deeds
 from node.peers.dials import MOST_ANSWERED, DialNote
 from node.ports import Clock, Endpoint, Worker
 from protocol.errors import LocalError
-from protocol.standing import Deed, Standing
+from protocol.reputation.standing import Deed, Standing
 
 __all__ = ["StoredMemory", "open_memory"]
 

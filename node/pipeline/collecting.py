@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from node.ports import Settlement
 from protocol.errors import RuleError, SignatureError
-from protocol.messages import SignedVoucher
-from protocol.redeeming import Redeemable, fee_part
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import SignedVoucher
+from protocol.settlement.redeeming import Redeemable, fee_part
 
 __all__ = ["NOT_NOW", "Collected", "Collection", "Refusal", "collect"]
 

@@ -15,10 +15,11 @@ from typing import Annotated
 
 from node.durable import replace_file
 from node.ports import T, Worker
-from protocol.codec import Count, Message, decode, encode, message
+from protocol.encoding.codec import Count, Message, decode, encode, message
 from protocol.errors import LocalError, MalformedError
-from protocol.ids import U40
-from protocol.messages import MAX_LEGS, LegNumber, Session, SignedDischarge, SignedVoucher
+from protocol.identity.ids import U40
+from protocol.routing.routes import MAX_LEGS
+from protocol.session.messages import LegNumber, Session, SignedDischarge, SignedVoucher
 
 __all__ = ["StoredVoucher", "VoucherStore", "on_disk"]
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from protocol.energy_shares import Worked
-from protocol.ids import BlockSpan
-from protocol.offer import Provenance
-from protocol.terms import WHOLE_PPM
+from protocol.energy.energy_shares import Worked
+from protocol.identity.ids import BlockSpan
+from protocol.market.offer import Provenance
+from protocol.session.terms import WHOLE_PPM
 
 __all__ = [
     "NO_CUT",

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from protocol.eip712 import Domain
-from protocol.messages import Session, SignedDischarge, SignedVoucher
+from protocol.identity.eip712 import Domain
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Session, SignedDischarge, SignedVoucher
 from protocol.settlement import Account, SessionRecord
-from protocol.signing import SigningKey
 
 __all__ = [
     "JobJournal",
@@ -55,9 +55,9 @@ class Taken:
 class Settlement(Protocol):
     """Where sessions are opened and vouchers redeemed, as others see it: an embedded ledger, or a contract.
 
-    What it returns is verified before. *Evidence* is bytes that convince a third party (`protocol.evidence`); those who
-    carry it do not look inside. Every method raises UnreachableError where the venue does not answer, and RuleError,
-    with the code of the rule, where its rules forbid the operation.
+    What it returns is verified before. *Evidence* is bytes that convince a third party
+    (`protocol.settlement.evidence`); those who carry it do not look inside. Every method raises UnreachableError where
+    the venue does not answer, and RuleError, with the code of the rule, where its rules forbid the operation.
     """
 
     @property
@@ -139,7 +139,7 @@ class JobJournal(Protocol):
         source: str,
         earned: int,
     ) -> None:
-        """A job is over; the fields are those of `protocol.earnings.JobRecord`."""
+        """A job is over; the fields are those of `protocol.serving.earnings.JobRecord`."""
 
     def left(
         self, session: bytes, *, client: bytes, leg: int, begun_at: int, tokens_in: int, tokens_out: int, earned: int

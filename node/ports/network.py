@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from protocol.standing import Deed, Standing
+from protocol.reputation.standing import Deed, Standing
 
 __all__ = [
     "STRANGER",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from node.settlement.deployment import verify
 from node.settlement.reader import ChainReader
 from node.settlement.rpc import ChainRpc, data_of, number_of
-from protocol.chain_evidence import ShownCall
-from protocol.contract import Contract
+from protocol.chain.chain_evidence import ShownCall
+from protocol.chain.contract import Contract
 from protocol.errors import DishonestError
 
 __all__ = ["confirm"]

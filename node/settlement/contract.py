@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from protocol.abi import Abi
+from protocol.chain.abi import Abi
 
 __all__ = ["ERRORS", "BuiltContract", "settlement_contract"]
 

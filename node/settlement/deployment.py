@@ -10,10 +10,10 @@ from node.settlement.contract import settlement_contract
 from node.settlement.rpc import ChainRpc, data_of
 from node.settlement.sending import Sender
 from node.venue_address import shown_url
-from protocol.contract import Contract
+from protocol.chain.contract import Contract
 from protocol.errors import DishonestError, MalformedError
-from protocol.ids import Address, keccak256
-from protocol.signing import SigningKey
+from protocol.identity.ids import Address, keccak256
+from protocol.identity.signing import SigningKey
 
 __all__ = ["ContractFacts", "deploy", "facts", "verify"]
 

@@ -17,15 +17,15 @@ from node.settlement.sending import Done, Sender
 from node.settlement.token import allowance_of, approval, require_tokens
 from node.settlement.viewing import ChainSettings, EvmView, named
 from node.venue_address import VenueAddress
-from protocol.checkpoint import SignedCheckpoint
-from protocol.codec import encode
-from protocol.contract_calls import close_call, open_call, release_call, session_values, settle_call
+from protocol.chain.contract_calls import close_call, open_call, release_call, session_values, settle_call
+from protocol.encoding.codec import encode
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, RuleError
-from protocol.ids import Address, parse_address
-from protocol.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
-from protocol.operations import Equivocation, Slash
+from protocol.identity.ids import Address, parse_address
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import SignedCheckpoint
+from protocol.session.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
 from protocol.settlement import Account, SessionRecord
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Equivocation, Slash
 
 __all__ = ["ChainSettings", "EvmVenue", "Moved", "SentTransaction"]
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from node.settlement.rpc import ChainRpc, data_of, number_of
-from protocol.chain_evidence import ChainProof, Inclusion, check_chain_proof
-from protocol.codec import encode
-from protocol.contract import Contract
+from protocol.chain.chain_evidence import ChainProof, Inclusion, check_chain_proof
+from protocol.chain.contract import Contract
+from protocol.chain.rlp import Item, rlp
+from protocol.chain.transaction import transaction_hash
+from protocol.chain.trie import trie_proof
+from protocol.encoding.codec import encode
 from protocol.errors import JoulemeshError, MalformedError
-from protocol.evidence import MAX_EVIDENCE_BYTES
-from protocol.ids import keccak256
-from protocol.rlp import Item, rlp
-from protocol.transaction import transaction_hash
-from protocol.trie import trie_proof
+from protocol.identity.ids import keccak256
+from protocol.session.order import MAX_EVIDENCE_BYTES
 
 __all__ = ["with_inclusion"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from node.database_file import Connection, DatabaseFile
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import DishonestError, JoulemeshError
-from protocol.messages import Session, session_id
+from protocol.session.messages import Session, session_id
 from protocol.settlement import SessionRecord
 
 __all__ = ["ChainFile", "Pending"]

@@ -12,12 +12,12 @@ from typing import Any
 
 from node.settlement.contract import settlement_contract
 from node.settlement.rpc import ChainRpc, NodeError, data_of, number_of
-from protocol.chain_evidence import ChainProof
-from protocol.contract import Contract
+from protocol.chain.chain_evidence import ChainProof
+from protocol.chain.contract import Contract
+from protocol.chain.transaction import Transaction, transaction_hash
 from protocol.errors import DishonestError, MalformedError
-from protocol.ids import Address
+from protocol.identity.ids import Address
 from protocol.settlement import MAX_MONEY, Account
-from protocol.transaction import Transaction, transaction_hash
 
 __all__ = ["Block", "ChainReader", "SessionEvent", "Submitted"]
 

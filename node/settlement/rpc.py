@@ -16,8 +16,8 @@ import aiohttp
 
 from node.settlement.contract import ERRORS, settlement_contract
 from node.venue_address import shown_url
+from protocol.encoding.strict_json import require_shallow
 from protocol.errors import FundsError, MalformedError, RuleError, UnreachableError
-from protocol.strict_json import require_shallow
 
 __all__ = ["ChainRpc", "NodeError", "data_of", "number_of"]
 

@@ -21,10 +21,10 @@ from typing import Any
 from node.settlement.gas import Gas, Price
 from node.settlement.kept import ChainFile, Pending
 from node.settlement.rpc import ChainRpc, NodeError, data_of, number_of
+from protocol.chain.transaction import Transaction, transaction_hash
 from protocol.errors import FundsError, LocalError, MalformedError, RuleError, UnreachableError
-from protocol.ids import Address, checksum_address
-from protocol.signing import SigningKey
-from protocol.transaction import Transaction, transaction_hash
+from protocol.identity.ids import Address, checksum_address
+from protocol.identity.signing import SigningKey
 
 __all__ = ["Done", "Sender", "sender_for"]
 

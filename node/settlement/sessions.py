@@ -9,13 +9,13 @@ from __future__ import annotations
 from node.ports import Clock
 from node.settlement.kept import ChainFile
 from node.settlement.reader import ChainReader, SessionEvent
-from protocol.chain_evidence import ChainProof, ShownCall, check_chain_proof
-from protocol.contract import Contract
-from protocol.contract_calls import fresh, marks_hash, read_marks
+from protocol.chain.chain_evidence import ChainProof, ShownCall, check_chain_proof
+from protocol.chain.contract import Contract
+from protocol.chain.contract_calls import fresh, marks_hash, read_marks
 from protocol.errors import DishonestError, PeerError
-from protocol.messages import Session, session_id
-from protocol.operations import Open
+from protocol.session.messages import Session, session_id
 from protocol.settlement import SessionRecord
+from protocol.settlement.operations import Open
 
 __all__ = ["Sessions"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from node.settlement.deployment import ContractFacts
 from node.settlement.rpc import ChainRpc
 from protocol.errors import FundsError, MalformedError
-from protocol.ids import keccak256
+from protocol.identity.ids import keccak256
 from protocol.units import format_micro
 
 __all__ = ["allowance_of", "approval", "require_tokens"]

@@ -22,16 +22,16 @@ from node.settlement.reader import ChainReader
 from node.settlement.rpc import ChainRpc
 from node.settlement.sessions import Sessions
 from node.venue_address import VenueAddress, shown_url
-from protocol.chain_evidence import ChainProof, check_opening_call
-from protocol.codec import decode, encode
-from protocol.eip712 import Domain
+from protocol.chain.chain_evidence import ChainProof, check_opening_call
+from protocol.encoding.codec import decode, encode
 from protocol.errors import (
     DishonestError,
     MalformedError,
     RefusedError,
     UnreachableError,
 )
-from protocol.messages import Session, session_id
+from protocol.identity.eip712 import Domain
+from protocol.session.messages import Session, session_id
 from protocol.settlement import Account, SessionRecord
 
 __all__ = ["ChainSettings", "EvmView", "OneHistory", "named"]

@@ -10,8 +10,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from node.tariff.local_time import SiteCalendar
-from protocol.charges import Charge
-from protocol.rate_table import DemandTable, RateTable, Schedule
+from protocol.energy.charges import Charge
+from protocol.energy.rate_table import DemandTable, RateTable, Schedule
 
 __all__ = [
     "LEDGERS_CURRENCY",

@@ -7,8 +7,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
 
+from protocol.encoding.strict_json import require_shallow
 from protocol.errors import ConfigurationError, MalformedError
-from protocol.strict_json import require_shallow
 
 __all__ = ["MAX_FILE_BYTES", "parse_json", "read_bounded", "secret_of"]
 

@@ -15,9 +15,9 @@ from node.tariff.feeds import read_feed
 from node.tariff.kept import KeptFeeds
 from node.tariff.reading import read_tariff
 from node.tariff.schedule import BEYOND, SupplySeries, quantity_of, supply_series
+from protocol.energy.price_series import HOUR_S, STEP_S, PriceSeries, PriceSource
 from protocol.errors import ConfigurationError, LocalError, PeerError
-from protocol.price_series import HOUR_S, STEP_S, PriceSeries, PriceSource
-from protocol.pricing import Supply
+from protocol.market.pricing import Supply
 
 __all__ = ["FollowedSupply", "checked_tariff"]
 

@@ -17,8 +17,8 @@ from node.durable import replace_file
 from node.tariff.description import Feed, Quantity
 from node.tariff.documents import parse_json, read_bounded
 from node.tariff.points import AHEAD_S, BACK_S
+from protocol.energy.price_series import STEP_S
 from protocol.errors import LocalError, MalformedError, PeerError
-from protocol.price_series import STEP_S
 
 __all__ = ["KeptFeeds", "points_of"]
 

@@ -6,8 +6,8 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
 from node.tariff.description import Quantity
-from protocol.charges import MAX_LOCAL_PRICE
-from protocol.tariff import MAX_CARBON_G_PER_KWH, MAX_PUE_MILLI, ONE_PUE
+from protocol.energy.charges import MAX_LOCAL_PRICE
+from protocol.energy.tariff import MAX_CARBON_G_PER_KWH, MAX_PUE_MILLI, ONE_PUE
 from protocol.units import MICRO
 
 __all__ = ["CARBON", "PRICE", "PUE", "number", "scaled"]

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 
 from node.tariff.description import Quantity
 from node.tariff.numbers import number, scaled
+from protocol.energy.price_series import STEP_S
 from protocol.errors import MalformedError
-from protocol.price_series import STEP_S
 
 __all__ = ["Interval", "intervals_of", "quarters", "time_of"]
 

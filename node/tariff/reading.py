@@ -30,10 +30,10 @@ from node.tariff.local_time import WEEKDAYS, SiteCalendar, zone_of
 from node.tariff.numbers import CARBON, PRICE, PUE, number, scaled
 from node.tariff.strict_table import StrictTable
 from node.tariff.urdb import URDB_KEYS, table_of
-from protocol.bounded_toml import parse_toml
-from protocol.charges import MAX_LOAD_W, MAX_RATE_PPM, Charge
+from protocol.encoding.bounded_toml import parse_toml
+from protocol.energy.charges import MAX_LOAD_W, MAX_RATE_PPM, Charge
+from protocol.energy.rate_table import Schedule, schedule_of
 from protocol.errors import ConfigurationError, InvalidError, PeerError
-from protocol.rate_table import Schedule, schedule_of
 from protocol.units import MICRO
 
 __all__ = ["read_tariff"]

@@ -10,11 +10,11 @@ from functools import lru_cache
 from node.tariff.description import Curve, Exchange, Feed, Flat, Quantity, Table, Tariff
 from node.tariff.local_time import LocalHour, SiteCalendar
 from node.tariff.numbers import CARBON, PRICE, PUE
-from protocol.charges import blended_price, charged, demand_price, exchanged, in_merit_order
-from protocol.price_series import STEP_S, PriceSeries, PriceSource, filled, hourly_means
-from protocol.pricing import Supply
-from protocol.rate_table import DemandTable
-from protocol.tariff import MAX_TARIFF
+from protocol.energy.charges import blended_price, charged, demand_price, exchanged, in_merit_order
+from protocol.energy.price_series import STEP_S, PriceSeries, PriceSource, filled, hourly_means
+from protocol.energy.rate_table import DemandTable
+from protocol.energy.tariff import MAX_TARIFF
+from protocol.market.pricing import Supply
 from protocol.units import MICRO
 
 __all__ = ["BEYOND", "Points", "SupplySeries", "quantity_of", "supply_series"]

@@ -20,10 +20,10 @@ from node.tariff.formats import durations_s
 from node.tariff.numbers import number
 from node.tariff.points import time_of
 from node.tariff.web import fetch
-from protocol.charges import MAX_LOAD_W
-from protocol.curtailment import AT_EASE, Level, Signal, strictest
+from protocol.encoding.text import to_plain_text
+from protocol.energy.charges import MAX_LOAD_W
 from protocol.errors import LocalError, MalformedError, PeerError
-from protocol.text import to_plain_text
+from protocol.serving.curtailment import AT_EASE, Level, Signal, strictest
 
 __all__ = ["FollowedSignal", "signal_of_events", "signal_of_file"]
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from node.tariff.description import Quantity, Table
 from node.tariff.numbers import PRICE, number, scaled
+from protocol.energy.rate_table import DemandTable, RateTable, Schedule, Tier
 from protocol.errors import ConfigurationError, InvalidError
-from protocol.rate_table import DemandTable, RateTable, Schedule, Tier
 
 __all__ = ["URDB_KEYS", "table_of"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocol.errors import RuleError
-from protocol.operations import Deposit, Withdraw
+from protocol.settlement.operations import Deposit, Withdraw
 from protocol.settlement.state import Draft, require_positive
 
 __all__ = ["deposit", "withdraw"]

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from protocol.eip712 import Domain, Recover, recover_typed
 from protocol.errors import DishonestError, PeerError, RuleError, SignatureError
-from protocol.ids import Address, keccak256
-from protocol.operations import (
+from protocol.identity.eip712 import Domain, Recover, recover_typed
+from protocol.identity.ids import Address, keccak256
+from protocol.settlement.accounts import deposit, withdraw
+from protocol.settlement.notices import notice
+from protocol.settlement.operations import (
     Action,
     Close,
     Deposit,
@@ -32,8 +34,6 @@ from protocol.operations import (
     Unstake,
     Withdraw,
 )
-from protocol.settlement.accounts import deposit, withdraw
-from protocol.settlement.notices import notice
 from protocol.settlement.proofs import equivocation, slash
 from protocol.settlement.sessions import close, open_session, release, settle
 from protocol.settlement.stakes import stake, unbond, unstake

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocol.errors import RuleError
-from protocol.operations import Notice
+from protocol.settlement.operations import Notice
 from protocol.settlement.state import Change, Draft, Rules
 
 __all__ = ["announced", "notice"]

@@ -6,13 +6,13 @@ the two decides alike. What has to be judged comes as further operations: case, 
 
 from __future__ import annotations
 
-from protocol.checkpoint import recover_checkpoint
-from protocol.codec import Message
-from protocol.eip712 import struct_hash
+from protocol.encoding.codec import Message
 from protocol.errors import RuleError, SignatureError
-from protocol.ids import Address
-from protocol.operations import Equivocation, Slash
-from protocol.receipt import NO_HASH
+from protocol.identity.eip712 import struct_hash
+from protocol.identity.ids import Address
+from protocol.log.checkpoint import recover_checkpoint
+from protocol.session.receipt import NO_HASH
+from protocol.settlement.operations import Equivocation, Slash
 from protocol.settlement.state import Draft
 
 __all__ = ["equivocation", "slash"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocol.errors import MalformedError, RuleError, SignatureError
-from protocol.ids import SessionId
-from protocol.messages import SignedDischarge, SignedVoucher, check_discharge, check_voucher, session_id
-from protocol.metering import reserved_caps
-from protocol.operations import Close, Open, Release, Settle
+from protocol.identity.ids import SessionId
+from protocol.session.messages import SignedDischarge, SignedVoucher, check_discharge, check_voucher, session_id
+from protocol.session.metering import reserved_caps
+from protocol.settlement.operations import Close, Open, Release, Settle
 from protocol.settlement.state import Draft, SessionRecord, require_positive
 
 __all__ = ["MAX_SESSION_S", "close", "open_session", "release", "settle"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from protocol.codec import Message
-from protocol.eip712 import Domain, recover_typed
+from protocol.encoding.codec import Message
 from protocol.errors import SignatureError
-from protocol.ids import Address
-from protocol.operations import Action, Equivocation, Open, Release, Settle, SignedOp, Slash
+from protocol.identity.eip712 import Domain, recover_typed
+from protocol.identity.ids import Address
+from protocol.settlement.operations import Action, Equivocation, Open, Release, Settle, SignedOp, Slash
 
 __all__ = ["NOBODY", "KnownSigners", "signatures_in", "signers_of"]
 

@@ -7,7 +7,7 @@ lie and its discovery.
 from __future__ import annotations
 
 from protocol.errors import RuleError
-from protocol.operations import Stake, Unbond, Unstake
+from protocol.settlement.operations import Stake, Unbond, Unstake
 from protocol.settlement.state import MAX_MONEY, Draft, require_positive
 from protocol.units import format_micro
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Protocol
 
-from protocol.compiled import with_quick_init
-from protocol.eip712 import Domain, Recover, recover_typed
+from protocol.encoding.compiled import with_quick_init
 from protocol.errors import RuleError
-from protocol.ids import Address, SessionId, checksum_address
-from protocol.messages import Session
-from protocol.operations import AccountEffect, LogEntry
+from protocol.identity.eip712 import Domain, Recover, recover_typed
+from protocol.identity.ids import Address, SessionId, checksum_address
+from protocol.session.messages import Session
+from protocol.settlement.operations import AccountEffect, LogEntry
 from protocol.units import format_micro
 
 __all__ = [

@@ -27,8 +27,8 @@ from node.model_directory import (
 )
 from node.settings import load, template
 from protocol.errors import ConfigurationError, KeystoreError, ModelError, PeerError
-from protocol.ids import BlockSpan
-from protocol.terms import SamplingTerms
+from protocol.identity.ids import BlockSpan
+from protocol.session.terms import SamplingTerms
 from scripts.fuzzing.files import in_file, in_folder
 from scripts.fuzzing.mutators import lines, raw, several
 from scripts.fuzzing.samples import VECTORS

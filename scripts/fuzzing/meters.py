@@ -12,9 +12,9 @@ from node.energy.shared import read_book
 from node.energy.values import ENERGY_UNITS, line_number, scaled
 from node.energy.wall import Answer, http_answer, shelly_answer, tasmota_answer
 from node.json_values import plain
+from protocol.energy.shared_counter import note
 from protocol.errors import LocalError, MeterError
-from protocol.offer import Provenance
-from protocol.shared_counter import note
+from protocol.market.offer import Provenance
 from scripts.fuzzing.files import in_file
 from scripts.fuzzing.mutators import lines, raw, several
 from scripts.fuzzing.target import Mutator, Target

@@ -12,15 +12,15 @@ from typing import Any
 from node.ledger.log_key import read_log_key
 from node.ledger.remembered import Memory
 from node.ledger.wire import Answer, LedgerInfo, Place, read_object, remote_error
-from protocol.bundle_file import load_bundle
-from protocol.checkpoint import format_checkpoint, open_checkpoint, parse_checkpoint
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import ConfigurationError, JoulemeshError, KeystoreError, PeerError
-from protocol.evidence import LogProof, check_opened, read_entry
-from protocol.note import NoteKey, VerifierKey, parse_note
-from protocol.operations import SignedOp
+from protocol.log.checkpoint import format_checkpoint, open_checkpoint, parse_checkpoint
+from protocol.log.note import NoteKey, VerifierKey, parse_note
+from protocol.log.tiles import Tile, TileReader, decode_bundle, encode_bundle, parse_tile_path, tile_path
+from protocol.receipts.bundle_file import load_bundle
 from protocol.settlement import ledger_domain
-from protocol.tiles import Tile, TileReader, decode_bundle, encode_bundle, parse_tile_path, tile_path
+from protocol.settlement.evidence import LogProof, check_opened, read_entry
+from protocol.settlement.operations import SignedOp
 from scripts.fuzzing.files import in_file
 from scripts.fuzzing.mutators import lines, raw, several
 from scripts.fuzzing.samples import VECTORS, job_vectors, messages_of

@@ -13,10 +13,19 @@ from typing import Any
 
 import protocol
 from node.pipeline.vouchers import StoredVoucher
-from protocol.codec import Message, MessageShape, decode, encode, shapes
+from protocol.encoding.codec import Message, MessageShape, decode, encode, shapes
+from protocol.encoding.fields import (
+    BoolShape,
+    BytesShape,
+    EnumShape,
+    ListShape,
+    OptionalShape,
+    Shape,
+    TextShape,
+    UintShape,
+)
 from protocol.errors import InvalidError, JoulemeshError
-from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
-from protocol.signing import Envelope
+from protocol.identity.signing import Envelope
 from scripts.fuzzing.mutators import raw
 
 __all__ = ["VECTORS", "found_in_vectors", "job_vectors", "messages_of", "refilled", "wire_messages"]
@@ -28,8 +37,8 @@ _ATTEMPTS = 400
 @cache
 def wire_messages() -> list[type[Message]]:
     """Every message that travels, or is kept, by itself; in order of kind."""
-    for module in pkgutil.iter_modules(protocol.__path__):
-        importlib.import_module(f"protocol.{module.name}")
+    for module in pkgutil.walk_packages(protocol.__path__, "protocol."):
+        importlib.import_module(module.name)
     found = [cls for cls in _below(Message) if cls.kind and cls.__module__.startswith("protocol.")]
     return sorted([*found, StoredVoucher], key=lambda cls: cls.kind)
 

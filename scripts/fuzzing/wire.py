@@ -24,21 +24,21 @@ from node.p2p.link import read_lengths
 from node.p2p.requests import Service, answer_stream, ask
 from node.p2p.usage import Usage
 from node.ports import STRANGER
-from protocol.activations import ActivationType, from_wire, to_wire
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import dump_bundle, load_bundle
-from protocol.catalog import RequestRefused
-from protocol.codec import Message, decode, encode
-from protocol.eip712 import struct_hash
+from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import ListenError, PeerError
-from protocol.fingerprint import SKETCH_BYTES
-from protocol.fingerprint import parse as parse_sketch
-from protocol.ids import keccak256
-from protocol.messages import Session
-from protocol.order import JobOrder, check_acceptance, check_order
-from protocol.peer_id import peer_id_of, public_key_of
-from protocol.signing import SigningKey, open_envelope
-from protocol.terms import Terms, open_reroutes
+from protocol.identity.eip712 import struct_hash
+from protocol.identity.ids import keccak256
+from protocol.identity.peer_id import peer_id_of, public_key_of
+from protocol.identity.signing import SigningKey, open_envelope
+from protocol.market.catalog import RequestRefused
+from protocol.models.activations import ActivationType, from_wire, to_wire
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import dump_bundle, load_bundle
+from protocol.session.fingerprint import SKETCH_BYTES
+from protocol.session.fingerprint import parse as parse_sketch
+from protocol.session.messages import Session
+from protocol.session.order import JobOrder, check_acceptance, check_order
+from protocol.session.terms import Terms, open_reroutes
 from scripts.fuzzing.mutators import der, lines, raw, several
 from scripts.fuzzing.samples import VECTORS, job_vectors, messages_of, refilled, wire_messages
 from scripts.fuzzing.target import Mutator, Target

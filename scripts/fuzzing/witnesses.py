@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.cosignature import (
+from protocol.errors import PeerError
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.cosignature import (
     AddCheckpoint,
     CosignerKey,
     CosigningKey,
@@ -14,8 +15,7 @@ from protocol.cosignature import (
     cosigned_by,
     parse_add_checkpoint,
 )
-from protocol.errors import PeerError
-from protocol.note import lines_of, parse_note
+from protocol.log.note import lines_of, parse_note
 from scripts.fuzzing.mutators import lines, raw, several
 from scripts.fuzzing.target import Target
 from scripts.vectors.parties import LOG_KEY

@@ -17,8 +17,8 @@ from node.ledger.log_key import create_log_key
 from node.ledger.rows import Batch
 from node.ledger.sequencer import Sequencer
 from node.ledger.store import Store
-from protocol.note import NoteKey
-from protocol.operations import SignedOp
+from protocol.log.note import NoteKey
+from protocol.settlement.operations import SignedOp
 from protocol.settlement.signatures import signers_of
 
 GROUP = 100

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
-from protocol.eip712 import Domain
-from protocol.ids import Address
-from protocol.messages import Discharge, Leg, Session, Voucher, session_id, sign_discharge, sign_voucher
-from protocol.operations import Action, Deposit, Open, Release, Settle, SignedOp, Withdraw, sign_op
-from protocol.signing import SigningKey
+from protocol.identity.eip712 import Domain
+from protocol.identity.ids import Address
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Discharge, Leg, Session, Voucher, session_id, sign_discharge, sign_voucher
+from protocol.settlement.operations import Action, Deposit, Open, Release, Settle, SignedOp, Withdraw, sign_op
 
 __all__ = ["MIXES", "NOW", "OPERATOR", "Load"]
 

@@ -19,9 +19,9 @@ from node.ledger.published import Published
 from node.ledger.schema import sqlite_url
 from node.ledger.store import Store
 from node.ledger.working_copy import recover
-from protocol.merkle import leaf_hash, verify_inclusion
-from protocol.note import NoteKey
-from protocol.tiles import TILE_WIDTH
+from protocol.log.merkle import leaf_hash, verify_inclusion
+from protocol.log.note import NoteKey
+from protocol.log.tiles import TILE_WIDTH
 
 _FEW = 500
 """Proofs by the slower side."""

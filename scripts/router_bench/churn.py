@@ -9,9 +9,9 @@ import tracemalloc
 from dataclasses import replace
 
 from node.market.book import OfferBook, VerifiedOffer
-from protocol.judging import Judge
-from protocol.offer import Offer
-from protocol.policy import Needs
+from protocol.market.offer import Offer
+from protocol.policy.policy import Needs
+from protocol.routing.judging import Judge
 from router_bench.markets import BLOCKS, MODEL, NOW, POLICY, VENUE, random_offer, random_offers
 from router_bench.rows import row
 

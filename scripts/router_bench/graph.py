@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from protocol.candidates import Candidates, Weights, lattice_of
+from protocol.routing.candidates import Candidates, Weights, lattice_of
 
 
 def graph_search(c: Candidates, weights: Weights, search: Callable[[Graph], Way | None]) -> int | None:

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from protocol.activations import ActivationType
-from protocol.candidates import Candidates
-from protocol.cells import Ints
-from protocol.columns import Column, Columns
-from protocol.ids import BlockSpan
-from protocol.judging import Judge
-from protocol.lattice import PathLeg
-from protocol.offer import Evidence, Hardware, HardwareKind, Offer
-from protocol.offer import Limits as OfferLimits
-from protocol.policy import LatencyClass, Needs, Policy
-from protocol.rates import Rates
-from protocol.ways import Ways
-from protocol.wish import Wish, candidates_of
+from protocol.identity.ids import BlockSpan
+from protocol.market.offer import Evidence, Hardware, HardwareKind, Offer
+from protocol.market.offer import Limits as OfferLimits
+from protocol.market.rates import Rates
+from protocol.models.activations import ActivationType
+from protocol.policy.policy import LatencyClass, Needs, Policy
+from protocol.routing.candidates import Candidates
+from protocol.routing.cells import Ints
+from protocol.routing.columns import Column, Columns
+from protocol.routing.judging import Judge
+from protocol.routing.lattice import PathLeg
+from protocol.routing.ways import Ways
+from protocol.routing.wish import Wish, candidates_of
 
 BLOCKS = 80
 NOW = 1_800_000_000

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.settlement import Books
 
 __all__ = ["state_of"]

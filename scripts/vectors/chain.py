@@ -12,17 +12,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from protocol.chain_evidence import ChainProof, check_chain_proof
-from protocol.codec import encode
-from protocol.contract import Contract
-from protocol.contract_calls import close_call, fresh, open_call, release_call, settle_call
+from protocol.chain.chain_evidence import ChainProof, check_chain_proof
+from protocol.chain.contract import Contract
+from protocol.chain.contract_calls import close_call, fresh, open_call, release_call, settle_call
+from protocol.chain.rlp import Item, read_rlp, rlp
+from protocol.chain.transaction import Transaction
+from protocol.encoding.codec import encode
 from protocol.errors import PeerError
-from protocol.ids import Address
-from protocol.messages import Discharge, Leg, Session, SignedVoucher, Voucher, session_id, sign_discharge, sign_voucher
-from protocol.rlp import Item, read_rlp, rlp
+from protocol.identity.ids import Address
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import (
+    Discharge,
+    Leg,
+    Session,
+    SignedVoucher,
+    Voucher,
+    session_id,
+    sign_discharge,
+    sign_voucher,
+)
 from protocol.settlement import SessionRecord
-from protocol.signing import SigningKey
-from protocol.transaction import Transaction
 
 PAGE = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "chain.json"
 CONTRACT = Contract(8453, Address(b"\x77" * 20))

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from protocol.activations import to_wire
-from protocol.bundle_file import dump_bundle
-from protocol.codec import Message, encode, shapes
-from protocol.draws import NonceChain, nonces_up_to
-from protocol.eip712 import encode_type, struct_hash, typed_digest
-from protocol.frames import Discharged
-from protocol.ids import checksum_address, keccak256
-from protocol.merkle import leaf_hash
-from protocol.messages import SignedDischarge, SignedReceipt, SignedVoucher
-from protocol.metering import positions_of, stints, work_of
-from protocol.offer import Offer
-from protocol.order import Acceptance
-from protocol.peer_id import peer_id_of
-from protocol.receipt import Accepted, Window, token_bytes, yielded_by
-from protocol.signing import SigningKey, open_envelope
-from protocol.strict_json import MAX_NUMBER
-from protocol.terms import terms_hash
+from protocol.encoding.codec import Message, encode, shapes
+from protocol.encoding.strict_json import MAX_NUMBER
+from protocol.identity.eip712 import encode_type, struct_hash, typed_digest
+from protocol.identity.ids import checksum_address, keccak256
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, open_envelope
+from protocol.log.merkle import leaf_hash
+from protocol.market.offer import Offer
+from protocol.models.activations import to_wire
+from protocol.receipts.bundle_file import dump_bundle
+from protocol.session.draws import NonceChain, nonces_up_to
+from protocol.session.frames import Discharged
+from protocol.session.messages import SignedDischarge, SignedReceipt, SignedVoucher
+from protocol.session.metering import positions_of, stints, work_of
+from protocol.session.order import Acceptance
+from protocol.session.receipt import Accepted, Window, token_bytes, yielded_by
+from protocol.session.terms import terms_hash
 from scripts.vectors.log import Taken
 from scripts.vectors.parties import (
     CLIENT,

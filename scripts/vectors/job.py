@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.pipeline.buying.reclaim import freed_by
-from protocol.activations import ActivationType
-from protocol.agreement import Chosen, make_orders, make_session, make_terms
-from protocol.bundle import Bundle, seal_transcript, verify_bundle
-from protocol.draws import NonceChain
-from protocol.ids import keccak256
-from protocol.messages import Session, sign_voucher
-from protocol.metering import window_count
-from protocol.offer import Offer
-from protocol.operations import Open, Release, Settle
-from protocol.order import JobOrder
-from protocol.routes import RouteLeg
-from protocol.signing import open_envelope, seal
-from protocol.tab import first_voucher
-from protocol.terms import Plan, SamplingTerms, Terms
+from protocol.identity.ids import keccak256
+from protocol.identity.signing import open_envelope, seal
+from protocol.market.offer import Offer
+from protocol.models.activations import ActivationType
+from protocol.receipts.bundle import Bundle, seal_transcript, verify_bundle
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen, make_orders, make_session, make_terms
+from protocol.session.draws import NonceChain
+from protocol.session.messages import Session, sign_voucher
+from protocol.session.metering import window_count
+from protocol.session.order import JobOrder
+from protocol.session.tab import first_voucher
+from protocol.session.terms import Plan, SamplingTerms, Terms
+from protocol.settlement.operations import Open, Release, Settle
 from scripts.vectors.kept import keep
 from scripts.vectors.log import Log, Taken, new_log
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, MANIFEST, NOW, POLICY, sealed_offer

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from protocol.messages import (
+from protocol.identity.signing import SigningKey
+from protocol.log.note import NoteKey
+from protocol.session.messages import (
     Discharge,
     Leg,
     Session,
@@ -17,8 +19,15 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.note import NoteKey
-from protocol.operations import (
+from protocol.settlement import (
+    Account,
+    Books,
+    Change,
+    Rules,
+    SessionRecord,
+    ledger_domain,
+)
+from protocol.settlement.operations import (
     Action,
     Close,
     Deposit,
@@ -30,15 +39,6 @@ from protocol.operations import (
     Withdraw,
     sign_op,
 )
-from protocol.settlement import (
-    Account,
-    Books,
-    Change,
-    Rules,
-    SessionRecord,
-    ledger_domain,
-)
-from protocol.signing import SigningKey
 
 __all__ = [
     "CAP",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.checkpoint import SignedCheckpoint, TypedCheckpoint
-from protocol.eip712 import Domain, sign_typed, struct_hash
-from protocol.messages import UNMEASURED, Receipt, Session, SignedReceipt, session_id
-from protocol.offer import Provenance
-from protocol.operations import Equivocation, Slash
-from protocol.signing import SigningKey
+from protocol.identity.eip712 import Domain, sign_typed, struct_hash
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import SignedCheckpoint, TypedCheckpoint
+from protocol.market.offer import Provenance
+from protocol.session.messages import UNMEASURED, Receipt, Session, SignedReceipt, session_id
+from protocol.settlement.operations import Equivocation, Slash
 
 __all__ = ["accusing", "checkpoint_of", "receipt_of", "showing"]
 

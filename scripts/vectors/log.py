@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import encode
-from protocol.evidence import LogProof
-from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
-from protocol.note import NoteKey
-from protocol.operations import Action, Deposit, Genesis, LogEntry, sign_op
+from protocol.encoding.codec import encode
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.merkle import Frontier, Node, inclusion_proof, leaf_hash
+from protocol.log.note import NoteKey
 from protocol.settlement import Books, apply
-from protocol.signing import SigningKey
+from protocol.settlement.evidence import LogProof
+from protocol.settlement.operations import Action, Deposit, Genesis, LogEntry, sign_op
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, OPERATOR
 
 __all__ = ["GRACE_S", "Log", "Taken", "new_log", "proof_of"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from protocol.activations import ActivationType
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
-from protocol.note import NoteKey
-from protocol.offer import (
+from protocol.identity.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, seal
+from protocol.log.note import NoteKey
+from protocol.market.offer import (
     EnergyClaim,
     Evidence,
     Hardware,
@@ -15,11 +16,10 @@ from protocol.offer import (
     Provenance,
     Statement,
 )
-from protocol.peer_id import peer_id_of
-from protocol.policy import LatencyClass, Policy
-from protocol.rates import Rates
+from protocol.market.rates import Rates
+from protocol.models.activations import ActivationType
+from protocol.policy.policy import LatencyClass, Policy
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey, seal
 
 __all__ = [
     "BLOCKS",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.quantizer import from_int4, from_int8, to_int4, to_int8
+from protocol.models.quantizer import from_int4, from_int8, to_int4, to_int8
 
 FILE = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "quantizer.json"
 

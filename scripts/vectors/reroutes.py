@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.activations import ActivationType
-from protocol.agreement import Chosen, make_session, make_terms
-from protocol.codec import encode
-from protocol.ids import BlockSpan
-from protocol.messages import Session, session_id
-from protocol.metering import owed, stints, work_of
-from protocol.offer import Offer
-from protocol.routes import RouteLeg
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.terms import Assignment, Plan, Reroute, SamplingTerms, Terms, open_reroutes, route_at
+from protocol.encoding.codec import encode
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.offer import Offer
+from protocol.models.activations import ActivationType
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen, make_session, make_terms
+from protocol.session.messages import Session, session_id
+from protocol.session.metering import owed, stints, work_of
+from protocol.session.terms import Assignment, Plan, Reroute, SamplingTerms, Terms, open_reroutes, route_at
 from scripts.vectors.parties import BLOCKS, CLIENT, DOMAIN, MANIFEST, NOW, POLICY, STRANGER, sealed_offer
 
 __all__ = ["reroutes"]

@@ -17,9 +17,9 @@ from typing import Any
 from agreed_job import agree
 from played_job import Play
 
-from protocol.bundle import Bundle
-from protocol.bundle_file import dump_bundle
-from protocol.messages import Receipt
+from protocol.receipts.bundle import Bundle
+from protocol.receipts.bundle_file import dump_bundle
+from protocol.session.messages import Receipt
 from scripts.vectors.kept import keep
 
 __all__ = ["FILE", "document"]

@@ -12,19 +12,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from protocol.codec import encode
-from protocol.eip712 import encode_type, sign_typed, struct_hash, typed_digest
+from protocol.encoding.codec import encode
 from protocol.errors import PeerError, RuleError
-from protocol.messages import (
+from protocol.identity.eip712 import encode_type, sign_typed, struct_hash, typed_digest
+from protocol.session.messages import (
     Leg,
-)
-from protocol.operations import (
-    sign_op,
 )
 from protocol.settlement import (
     MAX_MONEY,
     MAX_SESSION_S,
     apply,
+)
+from protocol.settlement.operations import (
+    sign_op,
 )
 from scripts.vectors.books import state_of
 from scripts.vectors.kept import keep

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.messages import (
+from protocol.session.messages import (
     SignedReceipt,
 )
-from protocol.operations import (
+from protocol.settlement.operations import (
     Notice,
     Stake,
     Unbond,

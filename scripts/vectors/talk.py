@@ -13,21 +13,21 @@ from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.onward import item_of
 from node.pipeline.serving.trail import Trails
 from node.ports import Activations, StepInput, StepOutput
-from protocol.activations import from_wire
-from protocol.codec import Message
-from protocol.draws import NonceChain
-from protocol.energy_shares import Worked
-from protocol.frames import Attach, Discharged, Draw, Finish, Prompt, Receipted, Sampled, SampledToken, Step
-from protocol.ids import keccak256
-from protocol.job import JobEvent, JobState
-from protocol.messages import Session, SignedVoucher, Voucher, sign_voucher
-from protocol.metering import window_count
-from protocol.offer import Offer, Provenance
-from protocol.order import Acceptance, JobOrder, check_acceptance, check_order
-from protocol.receipt import token_bytes
-from protocol.signing import open_envelope, seal
-from protocol.tab import Tab
-from protocol.terms import Terms, terms_hash
+from protocol.encoding.codec import Message
+from protocol.energy.energy_shares import Worked
+from protocol.identity.ids import keccak256
+from protocol.identity.signing import open_envelope, seal
+from protocol.market.offer import Offer, Provenance
+from protocol.models.activations import from_wire
+from protocol.session.draws import NonceChain
+from protocol.session.frames import Attach, Discharged, Draw, Finish, Prompt, Receipted, Sampled, SampledToken, Step
+from protocol.session.job import JobEvent, JobState
+from protocol.session.messages import Session, SignedVoucher, Voucher, sign_voucher
+from protocol.session.metering import window_count
+from protocol.session.order import Acceptance, JobOrder, check_acceptance, check_order
+from protocol.session.receipt import token_bytes
+from protocol.session.tab import Tab
+from protocol.session.terms import Terms, terms_hash
 from scripts.vectors.parties import CLIENT, DOMAIN, MANIFEST, NOW, PROVIDERS, WIDTH, row_after, token_after
 
 __all__ = ["CLIENT_PARTY", "Frame", "Served", "Talk", "accept", "chain_of", "rows_of"]

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from protocol.agreement import make_session
-from protocol.codec import Message, encode
-from protocol.frames import Discharged
-from protocol.ids import MAX_BLOCKS, BlockSpan
-from protocol.messages import Discharge, Leg, Session, SignedVoucher, Voucher, session_id, sign_discharge, sign_voucher
-from protocol.offer import Offer
-from protocol.operations import Open
-from protocol.order import Acceptance, JobOrder
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.tab import first_voucher
-from protocol.tariff import MAX_PRICE
-from protocol.terms import Terms, terms_hash
+from protocol.encoding.codec import Message, encode
+from protocol.energy.tariff import MAX_PRICE
+from protocol.identity.ids import MAX_BLOCKS, BlockSpan
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.offer import Offer
+from protocol.session.agreement import make_session
+from protocol.session.frames import Discharged
+from protocol.session.messages import (
+    Discharge,
+    Leg,
+    Session,
+    SignedVoucher,
+    Voucher,
+    session_id,
+    sign_discharge,
+    sign_voucher,
+)
+from protocol.session.order import Acceptance, JobOrder
+from protocol.session.tab import first_voucher
+from protocol.session.terms import Terms, terms_hash
+from protocol.settlement.operations import Open
 from scripts.vectors.log import new_log
 from scripts.vectors.parties import CLIENT, DOMAIN, NOW, PROVIDERS, STRANGER
 from scripts.vectors.wrong_bundles import wrong_bundles

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from protocol.bundle import Bundle
-from protocol.bundle_file import dump_bundle
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import decode, encode
-from protocol.eip712 import sign_typed
-from protocol.evidence import LogProof
-from protocol.fingerprint import SKETCH_BYTES, sketch
-from protocol.merkle import inclusion_proof, leaf_hash
-from protocol.messages import SignedReceipt, sign_voucher
-from protocol.note import NoteKey
-from protocol.operations import Settle
-from protocol.order import Acceptance
-from protocol.receipt import sketches_hash
-from protocol.signing import SigningKey, open_envelope, seal
+from protocol.encoding.codec import decode, encode
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.merkle import inclusion_proof, leaf_hash
+from protocol.log.note import NoteKey
+from protocol.receipts.bundle import Bundle
+from protocol.receipts.bundle_file import dump_bundle
+from protocol.session.fingerprint import SKETCH_BYTES, sketch
+from protocol.session.messages import SignedReceipt, sign_voucher
+from protocol.session.order import Acceptance
+from protocol.session.receipt import sketches_hash
+from protocol.settlement.evidence import LogProof
+from protocol.settlement.operations import Settle
 from scripts.vectors.log import Log, new_log, proof_of
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, PROVIDERS, STRANGER
 from scripts.vectors.talk import rows_of

@@ -12,8 +12,8 @@ import pytest
 from local_network import PASSPHRASE, LocalNetwork
 
 from node.api import Client, WaitingClient
-from protocol.bundle_file import load_bundle
 from protocol.errors import RoutingError
+from protocol.receipts.bundle_file import load_bundle
 
 BUNDLED = Path(__file__).parents[2] / "node" / "demo" / "model"
 PROMPTS = ("hello world", "one two three four five six seven eight nine ten", "x")

@@ -15,7 +15,7 @@ from anvil_chain import Chain, running_chain, why_no_anvil
 from chain_venue import ChainMarket, make_market
 from local_network import LocalNetwork, voucher_beyond
 
-from protocol.ids import parse_address
+from protocol.identity.ids import parse_address
 from protocol.units import MICRO
 
 pytestmark = [

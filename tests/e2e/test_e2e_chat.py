@@ -14,8 +14,8 @@ import pytest_asyncio
 from engine_ring import reference_tokens
 from local_network import Finished, LocalNetwork, voucher_beyond
 
-from protocol.bundle import Bundle
-from protocol.bundle_file import load_bundle
+from protocol.receipts.bundle import Bundle
+from protocol.receipts.bundle_file import load_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

@@ -19,8 +19,8 @@ from local_network import Finished, LocalNetwork, voucher_beyond
 
 from node.ledger import LedgerClient
 from node.pipeline.vouchers import StoredVoucher
-from protocol.ids import parse_address
-from protocol.messages import session_id
+from protocol.identity.ids import parse_address
+from protocol.session.messages import session_id
 from protocol.settlement import SessionRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]

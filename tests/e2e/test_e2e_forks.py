@@ -15,8 +15,8 @@ from node.app.network import open_network
 from node.events import unheard
 from node.keystore import Keystore
 from node.ledger import LedgerClient, LedgerSettings, run_ledger
+from protocol.identity.signing import SigningKey
 from protocol.names import CHECKPOINTS_TOPIC
-from protocol.signing import SigningKey
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio]
 FAUCET = 5_000_000

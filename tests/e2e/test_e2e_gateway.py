@@ -14,10 +14,10 @@ import pytest_asyncio
 from local_network import LocalNetwork
 
 from node.demo.processes import JouleProcess
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import load_bundle
-from protocol.ids import checksum_address
-from protocol.signing import address_of_public_key
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import address_of_public_key
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import load_bundle
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

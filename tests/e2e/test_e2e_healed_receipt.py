@@ -12,8 +12,8 @@ import pytest
 from local_network import LocalNetwork, voucher_beyond
 
 from node.app.audit import audit_bundle
-from protocol.audit import Draw, Verdict
-from protocol.bundle_file import load_bundle
+from protocol.receipts.audit import Draw, Verdict
+from protocol.receipts.bundle_file import load_bundle
 
 ROOM = ("--kv-tokens", "8192")
 DEAR = (*ROOM, "--overhead-price", "9")

@@ -20,9 +20,9 @@ import pytest_asyncio
 from local_network import LocalNetwork, voucher_beyond
 
 from node.demo.wan import Wan
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import load_bundle
 from protocol.errors import ConfigurationError
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import load_bundle
 
 KILLS = int(os.environ.get("JOULE_KILLS", "3"))
 CUTS = int(os.environ.get("JOULE_CUTS", "1"))

@@ -23,13 +23,20 @@ from node.p2p.host import P2PHost
 from node.p2p.link import PREFIX
 from node.p2p.runtime import TrioRuntime
 from node.pipeline.buying.job import Deal, make_deal
-from protocol.activations import ActivationType
-from protocol.agreement import Chosen, make_orders
-from protocol.catalog import FileRequest, ManifestRequest, OfferList, OffersRequest
-from protocol.codec import Message, decode, encode
-from protocol.eip712 import sign_typed
+from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError
-from protocol.frames import (
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import MAX_TOKENS, ModelManifest
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, address_of_public_key, open_envelope, seal
+from protocol.market.catalog import FileRequest, ManifestRequest, OfferList, OffersRequest
+from protocol.market.offer import Offer, Provenance
+from protocol.models.activations import ActivationType
+from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
+from protocol.policy.policy import Evidence, LatencyClass, Policy
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen, make_orders
+from protocol.session.frames import (
     LEG_FRAMES,
     Attach,
     Discharged,
@@ -43,18 +50,19 @@ from protocol.frames import (
     Step,
     StepItem,
 )
-from protocol.ids import MAX_TOKENS, ModelManifest
-from protocol.messages import Discharge, Receipt, SignedDischarge, SignedReceipt, Voucher, session_id, sign_voucher
-from protocol.names import BOOK_PROTOCOL, CHECKPOINTS_TOPIC, MODEL_PROTOCOL, OFFERS_TOPIC, ORDER_PROTOCOL
-from protocol.offer import Offer, Provenance
-from protocol.order import Acceptance, JobOrder, Refusal
-from protocol.peer_id import peer_id_of
-from protocol.policy import Evidence, LatencyClass, Policy
-from protocol.receipt import token_bytes
-from protocol.routes import RouteLeg
-from protocol.signing import SigningKey, address_of_public_key, open_envelope, seal
-from protocol.tab import first_voucher
-from protocol.terms import Plan, SamplingTerms, terms_hash
+from protocol.session.messages import (
+    Discharge,
+    Receipt,
+    SignedDischarge,
+    SignedReceipt,
+    Voucher,
+    session_id,
+    sign_voucher,
+)
+from protocol.session.order import Acceptance, JobOrder, Refusal
+from protocol.session.receipt import token_bytes
+from protocol.session.tab import first_voucher
+from protocol.session.terms import Plan, SamplingTerms, terms_hash
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

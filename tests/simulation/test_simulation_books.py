@@ -10,7 +10,7 @@ import pytest
 from small_economy import small_settings
 
 from protocol.errors import ConfigurationError, RuleError
-from protocol.metering import amount
+from protocol.session.metering import amount
 from simulator.clearing import clear, merit_order, passes_of, products_of, quotes, turns
 from simulator.demand import draw_classes
 from simulator.draws import draws_for

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.metering import amount
-from protocol.tariff import (
+from protocol.energy.tariff import (
     MAX_MARGIN_PPM,
     MAX_MILLIJOULES_PER_TOKEN,
     MAX_PRICE,
@@ -22,6 +21,7 @@ from protocol.tariff import (
     energy_price,
     floor_price,
 )
+from protocol.session.metering import amount
 from protocol.units import MICRO
 from simulator.settlement import cost
 

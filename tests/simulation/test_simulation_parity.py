@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from protocol.jurisdictions import COUNTRIES
-from protocol.policy import Known, Needs, ReasonCode, excluded
-from protocol.pricing import Costs, MarginPolicy, Pricing, Supply
-from protocol.tariff import capital_price
+from protocol.energy.tariff import capital_price
+from protocol.geography.jurisdictions import COUNTRIES
+from protocol.market.pricing import Costs, MarginPolicy, Pricing, Supply
+from protocol.policy.policy import Known, Needs, ReasonCode, excluded
 from protocol.units import MICRO
 from simulator.law import _MODEL, _VENUE, lawful, offer_of, policy_of
 from simulator.pricing import asks_of

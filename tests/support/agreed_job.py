@@ -10,21 +10,21 @@ from typing import Any
 from market_offers import NOW, a_policy, an_offer, key_of, some_rates
 from paper_ledger import PaperLedger
 
-from protocol.agreement import Chosen, make_session, make_terms
-from protocol.continuing import joinings
-from protocol.draws import NonceChain
-from protocol.frames import Joining
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
-from protocol.messages import (
+from protocol.identity.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import Offer
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen, make_session, make_terms
+from protocol.session.continuing import joinings
+from protocol.session.draws import NonceChain
+from protocol.session.frames import Joining
+from protocol.session.messages import (
     Session,
     session_id,
 )
-from protocol.offer import Offer
-from protocol.operations import Open
-from protocol.order import Acceptance
-from protocol.routes import RouteLeg
-from protocol.signing import SigningKey, seal
-from protocol.terms import Continuation, Plan, SamplingTerms, Terms, terms_hash
+from protocol.session.order import Acceptance
+from protocol.session.terms import Continuation, Plan, SamplingTerms, Terms, terms_hash
+from protocol.settlement.operations import Open
 
 __all__ = ["CLIENT", "HIDDEN", "VOCABULARY", "Agreed", "agree"]
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from protocol.abi import Abi
+from protocol.chain.abi import Abi
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
 MODULES = CONTRACTS / "node_modules"

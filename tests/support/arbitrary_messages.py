@@ -9,15 +9,24 @@ from typing import Any
 from hypothesis import strategies as st
 
 import protocol
-from protocol.blocs import BLOCS_NOW
-from protocol.codec import Message, MessageShape, shapes
-from protocol.denials import DenialKind
+from protocol.encoding.codec import Message, MessageShape, shapes
+from protocol.encoding.fields import (
+    BoolShape,
+    BytesShape,
+    EnumShape,
+    ListShape,
+    OptionalShape,
+    Shape,
+    TextShape,
+    UintShape,
+)
 from protocol.errors import InvalidError
-from protocol.fields import BoolShape, BytesShape, EnumShape, ListShape, OptionalShape, Shape, TextShape, UintShape
-from protocol.ids import MAX_BLOCKS
+from protocol.geography.blocs import BLOCS_NOW
+from protocol.identity.ids import MAX_BLOCKS
+from protocol.policy.denials import DenialKind
 
-for _module in pkgutil.iter_modules(protocol.__path__):
-    importlib.import_module(f"protocol.{_module.name}")
+for _module in pkgutil.walk_packages(protocol.__path__, "protocol."):
+    importlib.import_module(_module.name)
 
 
 def wire_messages() -> list[type[Message]]:

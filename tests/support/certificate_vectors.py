@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.peer_id import peer_id_of
+from protocol.identity.peer_id import peer_id_of
 
 FILE = Path(__file__).parents[1] / "vectors" / "certificate.json"
 

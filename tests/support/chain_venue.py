@@ -12,9 +12,9 @@ from node.ports import Clock
 from node.settlement.contract import settlement_contract
 from node.settlement.evm import ChainSettings, EvmVenue
 from node.venue_address import VenueAddress
-from protocol.contract import Contract
-from protocol.ids import Address
-from protocol.signing import SigningKey
+from protocol.chain.contract import Contract
+from protocol.identity.ids import Address
+from protocol.identity.signing import SigningKey
 
 COIN = 10**18
 

@@ -10,10 +10,10 @@ from small_market import MANIFEST, POLICY, SmallMarket
 
 from node.app.continuing import Earlier
 from node.pipeline.buying.job import Deal, make_deal
-from protocol.agreement import Chosen
-from protocol.routes import RouteLeg
-from protocol.signing import SigningKey, seal
-from protocol.terms import Plan, SamplingTerms
+from protocol.identity.signing import SigningKey, seal
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen
+from protocol.session.terms import Plan, SamplingTerms
 
 
 def expected_tokens(prompt: Sequence[int], most: int) -> list[int]:

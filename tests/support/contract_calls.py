@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from protocol.messages import Discharge, Receipt, Session, SignedVoucher
+from protocol.session.messages import Discharge, Receipt, Session, SignedVoucher
 
 
 def split(signature: bytes) -> tuple[bytes, bytes]:

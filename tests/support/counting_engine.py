@@ -14,7 +14,7 @@ import numpy as np
 
 from node.ports import NO_CUT, Cut, StepInput, StepOutput
 from protocol.errors import MalformedError, PeerError, RefusedError
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 WIDTH = 4
 """A row: its token, the blocks it has been through, the checksum of all tokens so far, and whether legs differed."""

@@ -23,10 +23,10 @@ from node.pipeline.buying.reclaim import reclaim
 from node.pipeline.vouchers import VoucherStore
 from node.ports import StepInput, StepOutput
 from node.worker import InlineWorker
-from protocol.bundle import verify_bundle
 from protocol.errors import UnreachableError
-from protocol.metering import earned, paid_limit, spans, stints
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.receipts.bundle import verify_bundle
+from protocol.session.metering import earned, paid_limit, spans, stints
 
 __all__ = ["DisturbedMarket", "StuckWorker", "Trouble", "answer"]
 

@@ -43,7 +43,7 @@ from node.ledger.published import Published
 from node.ledger.rows import Batch
 from node.ledger.store import Store
 from protocol.errors import LocalError, RuleError, UnreachableError
-from protocol.messages import Session
+from protocol.session.messages import Session
 
 __all__ = ["NEVER", "Dying", "People", "begin", "begun"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from node.energy import MeteredEnergy
 from node.energy.reading import Reading
-from protocol.energy_shares import NOT_SAID, Accuracy, Worked
-from protocol.offer import Provenance
+from protocol.energy.energy_shares import NOT_SAID, Accuracy, Worked
+from protocol.market.offer import Provenance
 
 BLOCKS = 4
 ONE, TWO = b"\x01" * 32, b"\x02" * 32

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from protocol.candidates import Candidates, Weights, lattice_of
-from protocol.lattice import Lattice, Path, PathLeg, path_cost
+from protocol.routing.candidates import Candidates, Weights, lattice_of
+from protocol.routing.lattice import Lattice, Path, PathLeg, path_cost
 
 BLOCKS = 6
 

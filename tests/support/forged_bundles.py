@@ -13,10 +13,10 @@ import pytest
 from agreed_job import agree
 from played_job import Play
 
-from protocol.bundle import Bundle, verify_bundle
 from protocol.errors import DishonestError, PeerError
-from protocol.messages import Receipt
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.session.messages import Receipt
 
 STRANGER = SigningKey(b"\x44" * 32)
 Lie = Callable[[Receipt, bytes], tuple[Receipt, bytes]]

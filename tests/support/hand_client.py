@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 from memory_links import MemoryLink
 from small_market import SmallMarket
 
-from protocol.agreement import make_orders
-from protocol.catalog import OffersRequest
-from protocol.codec import Message, decode, encode
-from protocol.draws import window_seed
-from protocol.eip712 import Domain
-from protocol.frames import LEG_FRAMES, Attach, Draw, Prompt
-from protocol.messages import SignedReceipt, SignedVoucher, Voucher, session_id, sign_voucher
-from protocol.metering import owed, positions_of, stints, work_of
-from protocol.order import Acceptance, JobOrder, Refusal
-from protocol.receipt import token_bytes
+from protocol.encoding.codec import Message, decode, encode
+from protocol.identity.eip712 import Domain
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.catalog import OffersRequest
+from protocol.session.agreement import make_orders
+from protocol.session.draws import window_seed
+from protocol.session.frames import LEG_FRAMES, Attach, Draw, Prompt
+from protocol.session.messages import SignedReceipt, SignedVoucher, Voucher, session_id, sign_voucher
+from protocol.session.metering import owed, positions_of, stints, work_of
+from protocol.session.order import Acceptance, JobOrder, Refusal
+from protocol.session.receipt import token_bytes
+from protocol.session.tab import first_voucher
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.tab import first_voucher
 
 OTHER_LEDGER = ledger_domain("other+00000000+AA==")
 STRANGER = SigningKey(b"\x55" * 32)

@@ -13,24 +13,24 @@ from typing import Any
 
 from taken import take_voucher
 
-from protocol.activations import ActivationType
-from protocol.claim import Claim
-from protocol.draws import NonceChain, window_seed
-from protocol.eip712 import sign_typed
-from protocol.fingerprint import SKETCH_BYTES
-from protocol.frames import Draw, SampledToken
-from protocol.ids import BlockSpan
-from protocol.messages import Leg, Receipt, Session, SignedReceipt, session_id, sign_voucher
-from protocol.metering import most_owed, served, window_count, window_end
-from protocol.offer import Evidence, Provenance
-from protocol.order import Acceptance
-from protocol.policy import LatencyClass, Policy
-from protocol.rates import Rates
-from protocol.receipt import NO_HASH, NO_SKETCH, bytes_hash, sketches_hash, token_bytes, yielded_by
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Evidence, Provenance
+from protocol.market.rates import Rates
+from protocol.models.activations import ActivationType
+from protocol.policy.policy import LatencyClass, Policy
+from protocol.session.claim import Claim
+from protocol.session.draws import NonceChain, window_seed
+from protocol.session.fingerprint import SKETCH_BYTES
+from protocol.session.frames import Draw, SampledToken
+from protocol.session.messages import Leg, Receipt, Session, SignedReceipt, session_id, sign_voucher
+from protocol.session.metering import most_owed, served, window_count, window_end
+from protocol.session.order import Acceptance
+from protocol.session.receipt import NO_HASH, NO_SKETCH, bytes_hash, sketches_hash, token_bytes, yielded_by
+from protocol.session.tab import Tab, first_voucher
+from protocol.session.terms import LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey
-from protocol.tab import Tab, first_voucher
-from protocol.terms import LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash
 
 DOMAIN = ledger_domain("one+00000000+AA==")
 CLIENT = SigningKey(b"\x77" * 32)

@@ -8,9 +8,9 @@ from ledger_world import MILLION, withdraw
 
 from node.ledger import LedgerClient, schema, verify_database
 from node.ledger.store import Store
-from protocol.codec import decode
-from protocol.operations import LogEntry, Withdraw
-from protocol.signing import SigningKey
+from protocol.encoding.codec import decode
+from protocol.identity.signing import SigningKey
+from protocol.settlement.operations import LogEntry, Withdraw
 
 __all__ = ["KEYS", "Load", "require_each_once"]
 

@@ -12,10 +12,12 @@ import aiohttp
 from aiohttp import web
 
 from node.ledger import LedgerSettings
-from protocol.checkpoint import SignedCheckpoint, TypedCheckpoint
-from protocol.eip712 import Domain, sign_typed, struct_hash
-from protocol.ids import MAX_TOKENS
-from protocol.messages import (
+from protocol.identity.eip712 import Domain, sign_typed, struct_hash
+from protocol.identity.ids import MAX_TOKENS
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import SignedCheckpoint, TypedCheckpoint
+from protocol.market.offer import Provenance
+from protocol.session.messages import (
     UNMEASURED,
     Discharge,
     Leg,
@@ -29,8 +31,7 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.offer import Provenance
-from protocol.operations import (
+from protocol.settlement.operations import (
     Close,
     Deposit,
     Equivocation,
@@ -45,7 +46,6 @@ from protocol.operations import (
     Unstake,
     Withdraw,
 )
-from protocol.signing import SigningKey
 
 OPERATOR = SigningKey(b"\x01" * 32)
 CLIENT = SigningKey(b"\x02" * 32)

@@ -13,8 +13,8 @@ from node.demo.processes import JouleProcess, ProcessGroup
 from node.demo.wan import Wan
 from node.keystore import LIGHT, Keystore, generate
 from node.pipeline.vouchers import StoredVoucher
-from protocol.codec import decode
-from protocol.ids import checksum_address
+from protocol.encoding.codec import decode
+from protocol.identity.ids import checksum_address
 
 PASSPHRASE = "correct horse"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from node.model_directory import EMBEDDING, HEAD, NORM, model_manifest, write_manifest
-from protocol.ids import ModelManifest
+from protocol.identity.ids import ModelManifest
 
 HIDDEN, VOCABULARY = 64, 512
 BIG = 400_000

@@ -6,13 +6,13 @@ import hashlib
 from functools import cache
 from typing import Any
 
-from protocol.activations import ActivationType
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
-from protocol.offer import EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
-from protocol.peer_id import peer_id_of
-from protocol.policy import LatencyClass, Policy
-from protocol.rates import Rates
-from protocol.signing import SigningKey
+from protocol.identity.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import EnergyClaim, Evidence, Hardware, HardwareKind, Limits, Offer, Provenance
+from protocol.market.rates import Rates
+from protocol.models.activations import ActivationType
+from protocol.policy.policy import LatencyClass, Policy
 
 NOW = 1_800_000_000
 MODEL = b"\x11" * 32

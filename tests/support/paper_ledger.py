@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import encode
-from protocol.eip712 import Domain
-from protocol.evidence import LogProof
-from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
-from protocol.note import NoteKey, VerifierKey
-from protocol.operations import Action, Deposit, Genesis, LogEntry, sign_op
+from protocol.encoding.codec import encode
+from protocol.identity.eip712 import Domain
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.merkle import Frontier, Node, inclusion_proof, leaf_hash
+from protocol.log.note import NoteKey, VerifierKey
 from protocol.settlement import Books, apply, ledger_domain
-from protocol.signing import SigningKey
+from protocol.settlement.evidence import LogProof
+from protocol.settlement.operations import Action, Deposit, Genesis, LogEntry, sign_op
 
 __all__ = ["FEE", "GRACE_S", "PaperLedger"]
 

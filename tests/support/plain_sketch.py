@@ -1,6 +1,6 @@
 """Clause F1 of docs/spec/audit.md once more, in plain Python: no numpy, its own Philox, one number at a time.
 
-It is what `protocol.fingerprint.sketch` is held against, and it writes the vectors for other languages:
+It is what `protocol.session.fingerprint.sketch` is held against, and it writes the vectors for other languages:
 
     python tests/support/plain_sketch.py > tests/vectors/sketch.json
 """

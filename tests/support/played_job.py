@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from agreed_job import CLIENT, HIDDEN, VOCABULARY, Agreed
 
-from protocol.bundle import Bundle, seal_transcript
-from protocol.codec import encode
-from protocol.draws import window_seed
-from protocol.eip712 import sign_typed
-from protocol.fingerprint import SKETCH_BYTES, sketch
-from protocol.ids import BlockSpan
-from protocol.merkle import leaf_hash, root_of
-from protocol.messages import (
+from protocol.encoding.codec import encode
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import SigningKey, seal
+from protocol.log.merkle import leaf_hash, root_of
+from protocol.market.offer import Provenance
+from protocol.receipts.bundle import Bundle, seal_transcript
+from protocol.session.draws import window_seed
+from protocol.session.fingerprint import SKETCH_BYTES, sketch
+from protocol.session.messages import (
     Discharge,
     Receipt,
     SignedReceipt,
@@ -30,7 +32,7 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.metering import (
+from protocol.session.metering import (
     Stint,
     last_position,
     owed,
@@ -42,11 +44,9 @@ from protocol.metering import (
     window_index,
     work_of,
 )
-from protocol.offer import Provenance
-from protocol.operations import Close, Release, Settle
-from protocol.receipt import NO_HASH, NO_RECEIPTS, bytes_hash, sketches_hash, token_bytes, yielded_by
-from protocol.signing import SigningKey, seal
-from protocol.terms import Assignment, Reroute, route_at
+from protocol.session.receipt import NO_HASH, NO_RECEIPTS, bytes_hash, sketches_hash, token_bytes, yielded_by
+from protocol.session.terms import Assignment, Reroute, route_at
+from protocol.settlement.operations import Close, Release, Settle
 
 __all__ = ["Play"]
 

@@ -1,6 +1,7 @@
 """A ring in simulated time: legs with a pass time, hops between them, and an oracle that guesses right now and then.
 
-It runs the real rules of both ends (`protocol.drafts`) and the real choice of pace (`protocol.speculation`).
+It runs the real rules of both ends (`protocol.drafting.drafts`) and the real choice of pace
+(`protocol.drafting.speculation`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.drafts import Guessing, Launch, Verifying
-from protocol.speculation import NONE, Pace, Pacer
+from protocol.drafting.drafts import Guessing, Launch, Verifying
+from protocol.drafting.speculation import NONE, Pace, Pacer
 
 WRONG = 1 << 20
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from protocol.columns import Columns
-from protocol.judging import Judge
-from protocol.offer import Offer
-from protocol.policy import Known, Needs, Policy
-from protocol.router import route_over
-from protocol.routes import Route
-from protocol.ways import ONE_REGION, Regions, ways_by_region
-from protocol.wish import Wish
+from protocol.market.offer import Offer
+from protocol.policy.policy import Known, Needs, Policy
+from protocol.routing.columns import Columns
+from protocol.routing.judging import Judge
+from protocol.routing.router import route_over
+from protocol.routing.routes import Route
+from protocol.routing.ways import ONE_REGION, Regions, ways_by_region
+from protocol.routing.wish import Wish
 
 
 def route(

@@ -19,10 +19,10 @@ from ledger_world import (
 )
 
 from protocol.errors import MalformedError, RuleError, SignatureError
-from protocol.messages import session_id
-from protocol.operations import Action, LogEntry, SignedOp, sign_op
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import session_id
 from protocol.settlement import Books, apply, ledger_domain, replay
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Action, LogEntry, SignedOp, sign_op
 
 __all__ = ["CAP", "DOMAIN", "EXPIRY", "FEE", "GRACE_S", "SESSION", "VERIFIER_KEY", "RuledLedger"]
 

@@ -10,9 +10,9 @@ from counting_engine import CountingEngine
 from node.energy.account import MeteredEnergy
 from node.energy.shared import MeterFolder, SharedMeter
 from node.ports import T
-from protocol.energy_shares import Accuracy
+from protocol.energy.energy_shares import Accuracy
 from protocol.errors import MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 IDLE_UW = 90_000_000
 BUSY_UW = 310_000_000

@@ -34,28 +34,28 @@ from node.pipeline.vouchers import VoucherStore
 from node.ports import Drafter, EnergyAccount, Link, T, Taken, VenueRules, Worker
 from node.tasks import owned_tasks
 from node.worker import InlineWorker
-from protocol.activations import ActivationType
-from protocol.agreement import Chosen, Paid, paid_nobody
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import decode, encode
-from protocol.energy_shares import Worked
+from protocol.encoding.codec import decode, encode
+from protocol.energy.energy_shares import Worked
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError, UnreachableError
-from protocol.evidence import LogProof, check_opened
-from protocol.ids import BlockSpan, ModelFile, ModelManifest
-from protocol.merkle import Frontier, Node, inclusion_proof, leaf_hash
-from protocol.messages import Session, SignedDischarge, SignedVoucher
-from protocol.note import NoteKey
-from protocol.offer import Hardware, HardwareKind, Limits, Offer, Provenance
-from protocol.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, sign_op
-from protocol.order import JobOrder
-from protocol.peer_id import peer_id_of
-from protocol.policy import Evidence, LatencyClass, Policy
-from protocol.rates import Rates, share
-from protocol.routes import RouteLeg
+from protocol.identity.ids import BlockSpan, ModelFile, ModelManifest
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, seal
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.merkle import Frontier, Node, inclusion_proof, leaf_hash
+from protocol.log.note import NoteKey
+from protocol.market.offer import Hardware, HardwareKind, Limits, Offer, Provenance
+from protocol.market.rates import Rates, share
+from protocol.models.activations import ActivationType
+from protocol.policy.policy import Evidence, LatencyClass, Policy
+from protocol.reputation.standing import Deed, Standing
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen, Paid, paid_nobody
+from protocol.session.messages import Session, SignedDischarge, SignedVoucher
+from protocol.session.order import JobOrder
+from protocol.session.terms import Plan, SamplingTerms
 from protocol.settlement import Account, Books, SessionRecord, apply, ledger_domain, replay
-from protocol.signing import SigningKey, seal
-from protocol.standing import Deed, Standing
-from protocol.terms import Plan, SamplingTerms
+from protocol.settlement.evidence import LogProof, check_opened
+from protocol.settlement.operations import Action, Close, Deposit, Genesis, LogEntry, Open, Release, Settle, sign_op
 
 BLOCKS = 6
 CONTEXT = 2048

@@ -14,11 +14,11 @@ from node.engine.engine import Engine
 from node.engine.sampling import Sampling
 from node.engine.span import Span
 from node.ports import Activations, StepInput, StepOutput
-from protocol.activations import FORMATS, ActivationType, Tolerance
-from protocol.audit import Judgement, Observation, judge
-from protocol.fingerprint import distance_ppm, sketch
-from protocol.ids import BlockSpan
-from protocol.terms import Assignment
+from protocol.identity.ids import BlockSpan
+from protocol.models.activations import FORMATS, ActivationType, Tolerance
+from protocol.receipts.audit import Judgement, Observation, judge
+from protocol.session.fingerprint import distance_ppm, sketch
+from protocol.session.terms import Assignment
 
 MODEL = Path(__file__).parents[2] / "node" / "demo" / "model"
 PROMPT = "Write a story about Mia and a red kite in the park."

@@ -21,8 +21,8 @@ from small_market import SmallMarket, limits_of
 
 from node.events import DiskRefused
 from protocol.errors import JoulemeshError, RefusedError
-from protocol.frames import Attach, Failed, Sampled
-from protocol.order import Acceptance, Refusal
+from protocol.session.frames import Attach, Failed, Sampled
+from protocol.session.order import Acceptance, Refusal
 
 Starving = Callable[[], AbstractContextManager[None]]
 

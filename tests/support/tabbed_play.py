@@ -8,9 +8,9 @@ from typing import Any
 from agreed_job import Agreed
 from played_job import Play
 
-from protocol.frames import SampledToken
-from protocol.order import check_acceptance
-from protocol.tab import Tab
+from protocol.session.frames import SampledToken
+from protocol.session.order import check_acceptance
+from protocol.session.tab import Tab
 
 __all__ = ["TabbedPlay", "copied"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.claim import Claim
-from protocol.messages import SignedVoucher
+from protocol.session.claim import Claim
+from protocol.session.messages import SignedVoucher
 
 
 def take_voucher(claim: Claim, signed: SignedVoucher, **told: Any) -> None:

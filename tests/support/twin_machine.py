@@ -15,20 +15,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from twin_steps import TwinSteps, another
 from twins import GRACE_S, PARTIES, UNBONDING_S, Step, Twins, World
 
-from protocol.checkpoint import SignedCheckpoint, TypedCheckpoint
-from protocol.eip712 import sign_typed, struct_hash
-from protocol.messages import (
+from protocol.identity.eip712 import sign_typed, struct_hash
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import SignedCheckpoint, TypedCheckpoint
+from protocol.session.messages import (
     Session,
     session_id,
 )
-from protocol.operations import (
+from protocol.settlement import MAX_MONEY, MAX_SESSION_S
+from protocol.settlement.operations import (
     Stake,
     Unbond,
     Unstake,
     Withdraw,
 )
-from protocol.settlement import MAX_MONEY, MAX_SESSION_S
-from protocol.signing import SigningKey
 
 parties = st.sampled_from(PARTIES)
 amounts = st.sampled_from([0, 1, 2, 7, 30, 100, 500, MAX_MONEY - 300, MAX_MONEY])

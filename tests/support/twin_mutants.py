@@ -17,7 +17,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from anvil_chain import CONTRACTS, compile_source
 
-from protocol.abi import Abi
+from protocol.chain.abi import Abi
 
 
 @dataclass(frozen=True, slots=True)

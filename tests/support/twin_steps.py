@@ -9,9 +9,11 @@ from typing import Any
 from contract_calls import as_call, claim_of, claimed, receipt_call, settled_by, split
 from twins import OPERATOR, PARTIES, Step, Twins
 
-from protocol.checkpoint import SignedCheckpoint
-from protocol.eip712 import sign_typed
-from protocol.messages import (
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import SignedCheckpoint
+from protocol.market.offer import Provenance
+from protocol.session.messages import (
     Discharge,
     Leg,
     Receipt,
@@ -24,8 +26,7 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.offer import Provenance
-from protocol.operations import (
+from protocol.settlement.operations import (
     Close,
     Deposit,
     Equivocation,
@@ -34,7 +35,6 @@ from protocol.operations import (
     Settle,
     Slash,
 )
-from protocol.signing import SigningKey
 
 
 def another(key: SigningKey) -> SigningKey:

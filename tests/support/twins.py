@@ -18,15 +18,15 @@ from anvil_chain import Chain, Deployed, deploy, running_chain, token_code
 from contract_calls import marks_of
 
 from node.settlement.contract import ERRORS, settlement_contract
-from protocol.abi import Abi
-from protocol.contract import Contract
-from protocol.eip712 import Domain
+from protocol.chain.abi import Abi
+from protocol.chain.contract import Contract
 from protocol.errors import PeerError, RuleError
-from protocol.ids import Address, SessionId, keccak256
-from protocol.messages import Session, session_id
-from protocol.operations import Action, sign_op
+from protocol.identity.eip712 import Domain
+from protocol.identity.ids import Address, SessionId, keccak256
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Session, session_id
 from protocol.settlement import MAX_MONEY, Books, Rules, apply
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Action, sign_op
 
 OPERATOR, *PARTIES = (SigningKey(bytes([number]) * 32) for number in range(1, 6))
 KEYS = {key.address: key for key in (OPERATOR, *PARTIES)}

@@ -13,7 +13,7 @@ for name in ("torch", "safetensors", "matplotlib", "pyarrow", "asyncpg", "zeus")
     sys.modules[name] = None  # an import of it raises
 import node.app.client, node.app.ledger, node.app.network, node.app.provider, node.app.models
 import node.cli.run, node.cli.offers, node.cli.money, node.cli.receipt, node.cli.audit, node.cli.ledger
-import node.ledger.ledger, node.ledger.verify, protocol.bundle
+import node.ledger.ledger, node.ledger.verify, protocol.receipts.bundle
 """
 
 WITHOUT_NETWORK = """

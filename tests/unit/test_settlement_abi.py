@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from node.settlement.contract import ERRORS, settlement_contract
 from node.venue_address import VenueAddress, parse_venue
-from protocol.abi import Abi, parse_type
-from protocol.contract import Contract
+from protocol.chain.abi import Abi, parse_type
+from protocol.chain.contract import Contract
+from protocol.chain.transaction import Transaction, created_address
 from protocol.errors import InvalidError, MalformedError
-from protocol.ids import keccak256
-from protocol.signing import SigningKey
-from protocol.transaction import Transaction, created_address
+from protocol.identity.ids import keccak256
+from protocol.identity.signing import SigningKey
 
 KEY = SigningKey(b"\x11" * 32)
 LEG = {"type": "tuple[]", "components": [{"type": "address"}, {"type": "uint64"}]}

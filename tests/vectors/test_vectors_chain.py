@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from eth_account import Account as Wallet
 
-from protocol.chain_evidence import ChainProof, check_chain_proof
-from protocol.codec import decode, encode
-from protocol.contract import Contract
+from protocol.chain.chain_evidence import ChainProof, check_chain_proof
+from protocol.chain.contract import Contract
+from protocol.encoding.codec import decode, encode
 from protocol.errors import PeerError
-from protocol.messages import session_id
+from protocol.session.messages import session_id
 from scripts.vectors.chain import document
 
 FILE = json.loads(Path(__file__).with_name("chain.json").read_text())

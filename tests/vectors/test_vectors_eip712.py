@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from outside_vectors import load_vectors
 
-from protocol.eip712 import Domain
-from protocol.ids import keccak256, parse_address
-from protocol.signing import SigningKey, recover
+from protocol.identity.eip712 import Domain
+from protocol.identity.ids import keccak256, parse_address
+from protocol.identity.signing import SigningKey, recover
 
 
 def test_the_example_of_the_specification() -> None:

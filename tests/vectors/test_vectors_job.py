@@ -12,29 +12,29 @@ from typing import Any
 import pytest
 from taken import take_voucher
 
-from protocol.activations import from_wire
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import load_bundle
-from protocol.claim import Claim
-from protocol.codec import decode, encode
-from protocol.draws import check_nonce, window_seed
-from protocol.eip712 import recover_typed
+from protocol.encoding.codec import decode, encode
 from protocol.errors import PeerError
-from protocol.evidence import check_opened
-from protocol.fingerprint import SKETCH_BYTES, sketch
-from protocol.frames import CLIENT_FRAMES, LEG_FRAMES, PEER_FRAMES, Discharged
-from protocol.ids import ModelManifest, checksum_address, keccak256
-from protocol.merkle import root_of
-from protocol.messages import Session, SignedReceipt, SignedVoucher, check_discharge, check_voucher, session_id
-from protocol.metering import owed, stints, work_of
-from protocol.note import VerifierKey
-from protocol.offer import Offer, check_offer
-from protocol.order import JobOrder, check_acceptance, check_offer_of, check_order
-from protocol.peer_id import peer_id_of
-from protocol.receipt import bytes_hash, check_receipt
+from protocol.identity.eip712 import recover_typed
+from protocol.identity.ids import ModelManifest, checksum_address, keccak256
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, open_envelope
+from protocol.log.merkle import root_of
+from protocol.log.note import VerifierKey
+from protocol.market.offer import Offer, check_offer
+from protocol.models.activations import from_wire
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import load_bundle
+from protocol.session.claim import Claim
+from protocol.session.draws import check_nonce, window_seed
+from protocol.session.fingerprint import SKETCH_BYTES, sketch
+from protocol.session.frames import CLIENT_FRAMES, LEG_FRAMES, PEER_FRAMES, Discharged
+from protocol.session.messages import Session, SignedReceipt, SignedVoucher, check_discharge, check_voucher, session_id
+from protocol.session.metering import owed, stints, work_of
+from protocol.session.order import JobOrder, check_acceptance, check_offer_of, check_order
+from protocol.session.receipt import bytes_hash, check_receipt
+from protocol.session.terms import Terms, open_reroutes, route_at, terms_hash
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey, open_envelope
-from protocol.terms import Terms, open_reroutes, route_at, terms_hash
+from protocol.settlement.evidence import check_opened
 
 ROOT = Path(__file__).resolve().parents[2]
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from outside_vectors import load_vectors
 
 from protocol.errors import PeerError
-from protocol.merkle import EMPTY_ROOT, leaf_hash, node_hash, root_of, verify_consistency, verify_inclusion
+from protocol.log.merkle import EMPTY_ROOT, leaf_hash, node_hash, root_of, verify_consistency, verify_inclusion
 
 
 def unpack(text: str | None) -> bytes:

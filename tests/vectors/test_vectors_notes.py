@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from outside_vectors import load_vectors
 
-from protocol.checkpoint import format_checkpoint, open_checkpoint, parse_checkpoint
 from protocol.errors import MalformedError, PeerError
-from protocol.merkle import range_nodes
-from protocol.note import VerifierKey, open_note, parse_note
-from protocol.tiles import Tile, TileAppender, tile_path
+from protocol.log.checkpoint import format_checkpoint, open_checkpoint, parse_checkpoint
+from protocol.log.merkle import range_nodes
+from protocol.log.note import VerifierKey, open_note, parse_note
+from protocol.log.tiles import Tile, TileAppender, tile_path
 
 
 def is_ed25519(vkey: str) -> bool:

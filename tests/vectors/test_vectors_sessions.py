@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import load_bundle
 from protocol.errors import PeerError
-from protocol.messages import session_id
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import load_bundle
+from protocol.session.messages import session_id
 from scripts.vectors import sessions
 
 Json = dict[str, Any]

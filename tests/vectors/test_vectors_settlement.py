@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from protocol.codec import decode, encode
-from protocol.eip712 import Domain, encode_type, recover_typed, struct_hash, typed_digest
+from protocol.encoding.codec import decode, encode
 from protocol.errors import PeerError, RuleError
-from protocol.ids import Address, SessionId
-from protocol.messages import Session, session_id
-from protocol.operations import ACTIONS, SignedOp
+from protocol.identity.eip712 import Domain, encode_type, recover_typed, struct_hash, typed_digest
+from protocol.identity.ids import Address, SessionId
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Session, session_id
 from protocol.settlement import Account, Books, Change, Rules, SessionRecord, apply, ledger_domain
-from protocol.signing import SigningKey
+from protocol.settlement.operations import ACTIONS, SignedOp
 from scripts.vectors import settlement
 
 FILE = Path(__file__).with_name("settlement.json")

@@ -14,12 +14,12 @@ from node.ledger.remembered import Memory
 from node.ledger.verify import verify_database
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.worker import InlineWorker
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import dump_bundle, load_bundle
-from protocol.earnings import Grouping, books_of
-from protocol.eip712 import recover_typed
 from protocol.errors import JoulemeshError, LocalError
-from protocol.messages import session_id
+from protocol.identity.eip712 import recover_typed
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import dump_bundle, load_bundle
+from protocol.serving.earnings import Grouping, books_of
+from protocol.session.messages import session_id
 from protocol.settlement import ledger_domain
 
 STORED = Path(__file__).with_name("stored")

@@ -15,9 +15,9 @@ from node.pipeline.buying.reclaim import freed_by, worth_having
 from node.pipeline.loop_clock import loop_s
 from node.pipeline.vouchers import StoredVoucher
 from protocol.errors import JoulemeshError, LocalError, RuleError
-from protocol.messages import SignedDischarge, SignedVoucher
-from protocol.metering import reserved_caps
-from protocol.tab import Tab
+from protocol.session.messages import SignedDischarge, SignedVoucher
+from protocol.session.metering import reserved_caps
+from protocol.session.tab import Tab
 
 __all__ = ["Job", "JobClient"]
 

@@ -20,7 +20,7 @@ from node.pipeline.buying.orders import Orders
 from node.pipeline.buying.silence import Silence
 from node.pipeline.loop_clock import loop_s
 from node.pipeline.vouchers import StoredVoucher
-from protocol.double_receipt import SaidOnce
+from protocol.energy.power import JOB_SLACK_US
 from protocol.errors import (
     DishonestError,
     JoulemeshError,
@@ -30,8 +30,9 @@ from protocol.errors import (
     SignatureError,
     of_legs,
 )
-from protocol.frames import Discharged, Failed, Finish, Paused, Prompt, Receipted, Replayed, Sampled, Stands
-from protocol.messages import (
+from protocol.receipts.double_receipt import SaidOnce
+from protocol.session.frames import Discharged, Failed, Finish, Paused, Prompt, Receipted, Replayed, Sampled, Stands
+from protocol.session.messages import (
     Receipt,
     SignedDischarge,
     SignedReceipt,
@@ -40,9 +41,8 @@ from protocol.messages import (
     check_discharge,
     sign_voucher,
 )
-from protocol.power import JOB_SLACK_US
-from protocol.receipt import check_spent, token_bytes
-from protocol.tab import Tab, first_voucher
+from protocol.session.receipt import check_spent, token_bytes
+from protocol.session.tab import Tab, first_voucher
 
 __all__ = ["Conversation"]
 

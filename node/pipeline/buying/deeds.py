@@ -9,8 +9,8 @@ from statistics import median
 from node.pipeline.buying.job import JobResult
 from node.ports import PeerMemory
 from protocol.errors import DishonestError, JoulemeshError, LocalError, RefusedError, SignatureError
-from protocol.patience import crawl_s, is_adrift
-from protocol.standing import Deed
+from protocol.reputation.standing import Deed
+from protocol.session.patience import crawl_s, is_adrift
 
 __all__ = ["note_deeds"]
 

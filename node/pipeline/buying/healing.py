@@ -16,13 +16,13 @@ from node.pipeline.buying.job import ClientSide, HealedLegs, JobResult
 from node.pipeline.buying.leg_links import LegLinks, Word
 from node.pipeline.buying.silence import SlowError
 from node.pipeline.loop_clock import loop_s
-from protocol.continuing import joinings
 from protocol.errors import LostPeerError, PeerError
-from protocol.frames import Failed, Joining, Paused, Probe, Prompt, Rerouted, Stands
-from protocol.healing import Standing, held_up_at, next_reroute, out_of_step
-from protocol.receipt import token_bytes
-from protocol.signing import seal
-from protocol.terms import MAX_REROUTES, Reroute
+from protocol.identity.signing import seal
+from protocol.session.continuing import joinings
+from protocol.session.frames import Failed, Joining, Paused, Probe, Prompt, Rerouted, Stands
+from protocol.session.healing import Standing, held_up_at, next_reroute, out_of_step
+from protocol.session.receipt import token_bytes
+from protocol.session.terms import MAX_REROUTES, Reroute
 
 __all__ = ["Healing"]
 

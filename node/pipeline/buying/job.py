@@ -9,20 +9,20 @@ from types import MappingProxyType
 from node.events import Events
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Clock, Connect, Link, PeerMemory, PlaceOrder, Randomness, Settlement
-from protocol.agreement import Chosen, Paid, make_session, make_terms, paid_nobody
-from protocol.draws import NonceChain
 from protocol.errors import JoulemeshError, LostPeerError
-from protocol.frames import NO_SECRET
-from protocol.ids import Address, ModelManifest
-from protocol.law import NO_LAW, Law
-from protocol.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
-from protocol.metering import chain_length
-from protocol.offer import Offer
-from protocol.policy import Policy
+from protocol.identity.ids import Address, ModelManifest
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Offer
+from protocol.policy.law import NO_LAW, Law
+from protocol.policy.policy import Policy
+from protocol.session.agreement import Chosen, Paid, make_session, make_terms, paid_nobody
+from protocol.session.draws import NonceChain
+from protocol.session.frames import NO_SECRET
+from protocol.session.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
+from protocol.session.metering import chain_length
+from protocol.session.tab import Tab
+from protocol.session.terms import Continuation, Plan, SamplingTerms, Terms
 from protocol.settlement import SessionRecord
-from protocol.signing import SigningKey
-from protocol.tab import Tab
-from protocol.terms import Continuation, Plan, SamplingTerms, Terms
 
 __all__ = ["ClientSide", "Deal", "HealedLegs", "JobResult", "make_deal", "tls_address"]
 

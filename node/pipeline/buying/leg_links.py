@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.ports import Allowance, Link, LinkRank
-from protocol.codec import Message, decode, encode
+from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError, UnreachableError
-from protocol.frames import LEG_FRAMES, Attach, Joining
-from protocol.receipt import MOST_SKETCHES_BYTES
+from protocol.session.frames import LEG_FRAMES, Attach, Joining
+from protocol.session.receipt import MOST_SKETCHES_BYTES
 
 __all__ = ["LegLinks", "Word"]
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from node.pipeline.buying.job import ClientSide, JobResult, tls_address
-from protocol.agreement import make_orders
 from protocol.errors import DishonestError, LostPeerError, PeerError, RefusedError, UnreachableError
-from protocol.messages import Discharge, SignedDischarge, SignedVoucher, session_id
-from protocol.order import Acceptance, JobOrder, Refusal, check_acceptance
-from protocol.signing import open_envelope, seal
+from protocol.identity.signing import open_envelope, seal
+from protocol.session.agreement import make_orders
+from protocol.session.messages import Discharge, SignedDischarge, SignedVoucher, session_id
+from protocol.session.order import Acceptance, JobOrder, Refusal, check_acceptance
 
 __all__ = ["Orders"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Settlement
 from protocol.errors import RuleError
-from protocol.messages import SignedDischarge
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import SignedDischarge
 from protocol.settlement import SessionRecord
-from protocol.signing import SigningKey
 
 __all__ = ["OpenSession", "freed_by", "open_sessions", "reclaim", "worth_having"]
 

@@ -1,6 +1,6 @@
 """How long the legs of one job may be silent, and who is at fault where they are for too long.
 
-The seconds are those of `protocol.patience`.
+The seconds are those of `protocol.session.patience`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from node.pipeline.buying.job import JobResult
 from node.pipeline.buying.leg_links import LegLinks, Word
 from node.pipeline.loop_clock import loop_s
 from protocol.errors import LostPeerError
-from protocol.frames import Replayed
-from protocol.patience import patience_with
+from protocol.session.frames import Replayed
+from protocol.session.patience import patience_with
 from protocol.units import ceil_div
 
 __all__ = ["Silence", "SlowError"]

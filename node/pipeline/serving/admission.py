@@ -15,19 +15,19 @@ from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.trail import Trails
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, PeerMemory, Randomness, Settlement, Spawn
-from protocol.agreement import FLIGHTS
-from protocol.draws import NonceChain
-from protocol.eip712 import sign_typed
+from protocol.encoding.text import to_plain_text
 from protocol.errors import JoulemeshError, LocalError, PeerError, RefusedError, StaleError, UnreachableError
-from protocol.ids import ModelManifest, keccak256
-from protocol.messages import Discharge, session_id
-from protocol.metering import chain_length
-from protocol.offer import Offer
-from protocol.order import Acceptance, JobOrder, Refusal, check_offer_of, check_order
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.standing import Standing, granted_credit
-from protocol.terms import terms_hash
-from protocol.text import to_plain_text
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import ModelManifest, keccak256
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.offer import Offer
+from protocol.reputation.standing import Standing, granted_credit
+from protocol.session.agreement import FLIGHTS
+from protocol.session.draws import NonceChain
+from protocol.session.messages import Discharge, session_id
+from protocol.session.metering import chain_length
+from protocol.session.order import Acceptance, JobOrder, Refusal, check_offer_of, check_order
+from protocol.session.terms import terms_hash
 
 __all__ = ["Admission"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from node.pipeline.serving.windows import Passed
-from protocol.metering import window_end
-from protocol.receipt import bytes_hash, fed_hash
-from protocol.terms import Plan
+from protocol.session.metering import window_end
+from protocol.session.receipt import bytes_hash, fed_hash
+from protocol.session.terms import Plan
 
 __all__ = ["Fed"]
 

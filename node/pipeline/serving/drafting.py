@@ -1,8 +1,9 @@
 """Guessing ahead at the first leg: what each session's tokens may be, and when it pays to send rows of them on.
 
 Nothing here can change an answer: guesses that turn out wrong are taken back, and the last leg draws as it would
-without them. `protocol.drafts` counts what is under way, `protocol.speculation` chooses how much of it there should be.
-All fields belong to the event loop; a drafter that takes its time runs in a worker, for all sessions that ask at once.
+without them. `protocol.drafting.drafts` counts what is under way, `protocol.drafting.speculation` chooses how much of
+it there should be. All fields belong to the event loop; a drafter that takes its time runs in a worker, for all
+sessions that ask at once.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import Places, Served
 from node.ports import NO_CUT, Cut, DraftAsk, Drafter, Worker
-from protocol.drafts import Guessing
+from protocol.drafting.drafts import Guessing
+from protocol.drafting.speculation import NONE, Pace, Pacer, Prior
 from protocol.errors import PeerError
-from protocol.metering import last_position
-from protocol.speculation import NONE, Pace, Pacer, Prior
+from protocol.session.metering import last_position
 
 __all__ = ["Drafting"]
 

@@ -18,12 +18,12 @@ from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.rooms import Rooms
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, Spawn
+from protocol.encoding.text import to_plain_text
 from protocol.errors import JoulemeshError, LocalError, LostPeerError
-from protocol.frames import Failed
-from protocol.job import JobEvent
-from protocol.messages import SignedVoucher
-from protocol.standing import Deed
-from protocol.text import to_plain_text
+from protocol.reputation.standing import Deed
+from protocol.session.frames import Failed
+from protocol.session.job import JobEvent
+from protocol.session.messages import SignedVoucher
 
 __all__ = ["Endings"]
 

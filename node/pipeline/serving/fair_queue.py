@@ -2,7 +2,7 @@
 
 So a client gets its share however many sessions it has, and however many it opens. Within a client's share its
 sessions come in order of arrival. Clients that never paid here together get no more than those that have: what they
-are given counts for more where they are more (`protocol.admission.charge`), so new keys bring nothing.
+are given counts for more where they are more (`protocol.market.admission.charge`), so new keys bring nothing.
 
 Start-time fair queueing on integers: a client that comes back goes on from what it had, or from where those that wait
 are by now, whichever is more. Nothing is saved up by keeping away.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from protocol.admission import UNIT, charge
+from protocol.market.admission import UNIT, charge
 
 __all__ = ["Customer", "FairQueue", "Turn"]
 

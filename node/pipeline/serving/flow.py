@@ -15,13 +15,13 @@ from node.pipeline.serving.rows import Arrived, Onward, Waiting
 from node.pipeline.serving.trail import MOST_OF_SESSION, REPLAY_BYTES, Trail
 from node.pipeline.serving.windows import Passed, Windows
 from node.ports import StepInput, StepOutput
-from protocol.activations import ActivationType, to_wire
-from protocol.drafts import ID_BYTES, Verifying
+from protocol.drafting.drafts import ID_BYTES, Verifying
 from protocol.errors import MalformedError, RefusedError
-from protocol.frames import ANEW, Joining
-from protocol.metering import last_position, served, window_end
-from protocol.receipt import token_bytes
-from protocol.terms import Plan, Speculation
+from protocol.models.activations import ActivationType, to_wire
+from protocol.session.frames import ANEW, Joining
+from protocol.session.metering import last_position, served, window_end
+from protocol.session.receipt import token_bytes
+from protocol.session.terms import Plan, Speculation
 
 __all__ = ["Ends", "Flow", "ShowIds"]
 

@@ -20,10 +20,11 @@ from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.places import Places, Served
 from node.pipeline.serving.rerouting import Rerouting
 from node.ports import Activations, Worker
-from protocol.activations import FORMATS, from_wire
-from protocol.codec import Message, decode
+from protocol.encoding.codec import Message, decode
 from protocol.errors import LocalError, MalformedError, PeerError, RefusedError
-from protocol.frames import (
+from protocol.models.activations import FORMATS, from_wire
+from protocol.reputation.standing import Deed
+from protocol.session.frames import (
     CLIENT_FRAMES,
     PEER_FRAMES,
     Attach,
@@ -38,9 +39,8 @@ from protocol.frames import (
     Step,
     StepItem,
 )
-from protocol.job import JobEvent, JobState
-from protocol.messages import SignedVoucher
-from protocol.standing import Deed
+from protocol.session.job import JobEvent, JobState
+from protocol.session.messages import SignedVoucher
 
 __all__ = ["Incoming"]
 

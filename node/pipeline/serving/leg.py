@@ -17,22 +17,30 @@ from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Origin
 from node.pipeline.serving.windows import Due, Signer, Sketching, Windows
 from node.ports import Activations, StepInput, StepOutput
-from protocol.activations import FORMATS
-from protocol.claim import Claim
-from protocol.drafts import Launch, Mask
-from protocol.draws import NonceChain
-from protocol.eip712 import Domain
-from protocol.energy_shares import NOBODY, Worked
+from protocol.drafting.drafts import Launch, Mask
+from protocol.energy.energy_shares import NOBODY, Worked
 from protocol.errors import MalformedError, RefusedError, UnpaidError, peers_fault
-from protocol.frames import NO_SECRET, Discharged, Draw, Joining, StepItem
-from protocol.job import JobEvent, JobState, next_state
-from protocol.messages import SignedVoucher, session_id, sign_discharge
-from protocol.metering import last_position, paid_limit, served, stints, window_end, window_index, windows_between
-from protocol.offer import Offer
-from protocol.order import JobOrder
-from protocol.places import Waits
-from protocol.signing import SigningKey
-from protocol.terms import Reroute, route_at
+from protocol.identity.eip712 import Domain
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Offer
+from protocol.models.activations import FORMATS
+from protocol.serving.places import Waits
+from protocol.session.claim import Claim
+from protocol.session.draws import NonceChain
+from protocol.session.frames import NO_SECRET, Discharged, Draw, Joining, StepItem
+from protocol.session.job import JobEvent, JobState, next_state
+from protocol.session.messages import SignedVoucher, session_id, sign_discharge
+from protocol.session.metering import (
+    last_position,
+    paid_limit,
+    served,
+    stints,
+    window_end,
+    window_index,
+    windows_between,
+)
+from protocol.session.order import JobOrder
+from protocol.session.terms import Reroute, route_at
 
 __all__ = ["LegJob"]
 
@@ -41,7 +49,7 @@ class LegJob(OnRoute):
     """The state of one accepted order.
 
     Args:
-        order: checked with `protocol.order.check_order`.
+        order: checked with `protocol.session.order.check_order`.
         offer: this provider's own, which the order came with.
         key: the provider's.
         domain: of the ledger that the session is on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from node.ports import NO_CUT, Cut, DraftAsk
-from protocol.lookup import Lookup
+from protocol.drafting.lookup import Lookup
 
 __all__ = ["LookupDrafter"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from node.pipeline.serving.flow import Ends
-from protocol.codec import Message
-from protocol.frames import Sampled, Step
-from protocol.ids import BlockSpan
-from protocol.order import JobOrder
-from protocol.signing import address_of_public_key
-from protocol.terms import Assignment, Reroute, route_at
+from protocol.encoding.codec import Message
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import address_of_public_key
+from protocol.session.frames import Sampled, Step
+from protocol.session.order import JobOrder
+from protocol.session.terms import Assignment, Reroute, route_at
 
 __all__ = ["OnRoute"]
 

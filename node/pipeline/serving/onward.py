@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.rows import Onward as PassedOn
-from protocol.activations import ActivationType
-from protocol.codec import Message
-from protocol.frames import MAX_ITEMS, Sampled, SampledToken, Step, StepItem
+from protocol.encoding.codec import Message
+from protocol.models.activations import ActivationType
+from protocol.session.frames import MAX_ITEMS, Sampled, SampledToken, Step, StepItem
 
 __all__ = ["Onward", "item_of"]
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 
 from node.ports import Link
-from protocol.codec import Message, encode
+from protocol.encoding.codec import Message, encode
 from protocol.errors import LostPeerError
 
 __all__ = ["Outbox"]

@@ -13,9 +13,9 @@ from dataclasses import replace
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.trail import REPLAY_BYTES
 from node.ports import STRANGER, Allowance, LinkRank
-from protocol.activations import FORMATS
-from protocol.signing import address_of_public_key
-from protocol.terms import Plan
+from protocol.identity.signing import address_of_public_key
+from protocol.models.activations import FORMATS
+from protocol.session.terms import Plan
 
 __all__ = ["LINGER_S", "PROMPT_PART", "Parts"]
 

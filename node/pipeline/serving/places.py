@@ -1,7 +1,7 @@
 """The places of a node: which jobs hold one, who is let in, and which have stood still for too long.
 
-The rules are `protocol.places`; this is the table, and what a client's deeds here leave behind. All of it belongs to
-the event loop.
+The rules are `protocol.serving.places`; this is the table, and what a client's deeds here leave behind. All of it
+belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.parts import Parts
 from node.pipeline.serving.trail import MOST_OF_SESSION
 from node.ports import Clock, PeerMemory
-from protocol.codec import Message
+from protocol.encoding.codec import Message
 from protocol.errors import LostPeerError, MalformedError
-from protocol.frames import Step
-from protocol.messages import SignedVoucher
-from protocol.places import POSITION_S, Held, Rank, Waits, free_for_newcomers, make_room, rank_of
-from protocol.standing import Deed
+from protocol.reputation.standing import Deed
+from protocol.serving.places import POSITION_S, Held, Rank, Waits, free_for_newcomers, make_room, rank_of
+from protocol.session.frames import Step
+from protocol.session.messages import SignedVoucher
 
 __all__ = ["Places", "Served"]
 

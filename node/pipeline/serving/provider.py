@@ -44,14 +44,14 @@ from node.ports import (
     Spawn,
     Worker,
 )
+from protocol.encoding.text import to_plain_text
 from protocol.errors import LostPeerError, PeerError
-from protocol.frames import Failed, Paused, Replayed, Sampled, SampledToken
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.job import JobEvent, JobState
-from protocol.policy import LatencyClass
-from protocol.signing import address_of_public_key
-from protocol.standing import Deed
-from protocol.text import to_plain_text
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.identity.signing import address_of_public_key
+from protocol.policy.policy import LatencyClass
+from protocol.reputation.standing import Deed
+from protocol.session.frames import Failed, Paused, Replayed, Sampled, SampledToken
+from protocol.session.job import JobEvent, JobState
 
 __all__ = ["Provider"]
 

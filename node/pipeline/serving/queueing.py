@@ -1,4 +1,4 @@
-"""What waits for this node's passes, and so how long a new job's first rows would (`protocol.admission`)."""
+"""What waits for this node's passes, and so how long a new job's first rows would (`protocol.market.admission`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.places import Places
-from protocol.admission import Queued, require_soon, wait_us
-from protocol.places import GIVE_WAY_S, Rank, Waits
+from protocol.market.admission import Queued, require_soon, wait_us
+from protocol.serving.places import GIVE_WAY_S, Rank, Waits
 
 __all__ = ["Queueing"]
 

@@ -2,7 +2,8 @@
 
 A voucher is safe in the `VoucherStore` before it counts. Clients usually settle at once, so a finished session is left
 alone for a moment; whatever the ledger then does not show is submitted, again and again until it is in or too late.
-What a fee would eat up waits for others to share it with, until its session has expired (`protocol.redeeming`).
+What a fee would eat up waits for others to share it with, until its session has expired
+(`protocol.settlement.redeeming`).
 Nothing is asked of the ledger for a session that nothing can be had from. What was paid is in the journal before the
 voucher is forgotten: a crash in between finds it paid, and writes the same.
 """
@@ -20,8 +21,8 @@ from node.pipeline.serving.seen import SeenSessions, remembered_until
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.ports import Clock, JobJournal, Settlement
 from protocol.errors import JoulemeshError, LocalError, RuleError, UnreachableError
-from protocol.redeeming import Redeemable, batches, fee_part, worth_of
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.settlement.redeeming import Redeemable, batches, fee_part, worth_of
 
 __all__ = ["Redeemer"]
 

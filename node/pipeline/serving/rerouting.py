@@ -23,12 +23,12 @@ from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.places import Places, Served
 from node.ports import Clock
 from protocol.errors import DishonestError, LostPeerError, MalformedError, PeerError, RefusedError
-from protocol.frames import MAX_KNOWN_TOKENS, Rerouted
-from protocol.ids import BlockSpan, ModelManifest, keccak256
-from protocol.job import JobState
-from protocol.order import check_offer_of
-from protocol.standing import Deed
-from protocol.terms import LegTerms, Reroute, open_reroutes, route_at
+from protocol.identity.ids import BlockSpan, ModelManifest, keccak256
+from protocol.reputation.standing import Deed
+from protocol.session.frames import MAX_KNOWN_TOKENS, Rerouted
+from protocol.session.job import JobState
+from protocol.session.order import check_offer_of
+from protocol.session.terms import LegTerms, Reroute, open_reroutes, route_at
 
 __all__ = ["Rerouting"]
 

@@ -18,7 +18,7 @@ from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Ended, Origin, Warm
 from node.ports import Cut, SpanEngine
 from protocol.errors import MalformedError, RefusedError
-from protocol.ids import Address, BlockSpan
+from protocol.identity.ids import Address, BlockSpan
 
 __all__ = ["Rooms"]
 

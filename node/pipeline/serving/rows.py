@@ -6,7 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from node.ports import Activations
-from protocol.drafts import ID_BYTES
+from protocol.drafting.drafts import ID_BYTES
 
 __all__ = ["Arrived", "Onward", "Waiting"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from node.durable import replace_file
 from node.pipeline.vouchers import on_disk
 from node.ports import Clock, Worker
-from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S
+from protocol.market.offer import CLOCK_SKEW_S, MAX_TTL_S
 
 __all__ = ["MOST_SEEN", "SeenSessions", "remembered_until"]
 

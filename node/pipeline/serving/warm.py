@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.pipeline.serving.trail import Trail, Trails
-from protocol.activations import ActivationType
-from protocol.ids import Address, BlockSpan
+from protocol.identity.ids import Address, BlockSpan
+from protocol.models.activations import ActivationType
 
 __all__ = ["Ended", "Origin", "Warm"]
 

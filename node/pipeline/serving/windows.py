@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 from node.pipeline.serving.meter import Meter
 from node.ports import Activations
-from protocol.activations import ActivationType, from_wire
-from protocol.draws import NonceChain
-from protocol.eip712 import Domain, sign_typed
 from protocol.errors import MalformedError, RefusedError
-from protocol.fingerprint import SKETCH_BYTES, sketch
-from protocol.frames import Draw, Receipted
-from protocol.messages import UNMEASURED, Receipt, SignedReceipt
-from protocol.metering import served, window_end
-from protocol.offer import Provenance
-from protocol.receipt import NO_HASH, bytes_hash, sketches_hash, token_bytes
-from protocol.signing import SigningKey
-from protocol.terms import Plan
+from protocol.identity.eip712 import Domain, sign_typed
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Provenance
+from protocol.models.activations import ActivationType, from_wire
+from protocol.session.draws import NonceChain
+from protocol.session.fingerprint import SKETCH_BYTES, sketch
+from protocol.session.frames import Draw, Receipted
+from protocol.session.messages import UNMEASURED, Receipt, SignedReceipt
+from protocol.session.metering import served, window_end
+from protocol.session.receipt import NO_HASH, bytes_hash, sketches_hash, token_bytes
+from protocol.session.terms import Plan
 
 __all__ = ["Due", "Passed", "Signer", "Sketching", "Windows"]
 

@@ -20,12 +20,12 @@ from ledger_world import CLIENT, MILLION, PROVIDERS, make_session, open_session,
 from node.keystore import Keystore
 from node.ledger import LedgerClient
 from node.ledger.log_key import read_log_key
-from protocol.checkpoint import Checkpoint, operator_line, sign_checkpoint
-from protocol.double_receipt import DoubleReceipt, dump_double
-from protocol.fork import ForkProof, dump_fork
-from protocol.ids import checksum_address
-from protocol.messages import SignedReceipt
-from protocol.note import Note, parse_note
+from protocol.identity.ids import checksum_address
+from protocol.log.checkpoint import Checkpoint, operator_line, sign_checkpoint
+from protocol.log.fork import ForkProof, dump_fork
+from protocol.log.note import Note, parse_note
+from protocol.receipts.double_receipt import DoubleReceipt, dump_double
+from protocol.session.messages import SignedReceipt
 from protocol.settlement import ledger_domain
 
 Joule = Callable[..., Any]

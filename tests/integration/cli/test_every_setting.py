@@ -65,20 +65,20 @@ from node.pipeline.serving.lookup import LookupDrafter
 from node.settings import declared, load
 from node.signed_files import write_signed
 from node.tariff import FollowedSupply
-from protocol.cosignature import CosigningKey
-from protocol.denials import Denial, DenialKind, Denials
 from protocol.errors import ConfigurationError, JoulemeshError, RefusedError, UnreachableError
-from protocol.ids import BlockSpan, ModelManifest, ModelRoot, checksum_address
-from protocol.model_catalogue import CatalogueEntry
+from protocol.identity.ids import BlockSpan, ModelManifest, ModelRoot, checksum_address
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.log.cosignature import CosigningKey
+from protocol.log.note import NoteKey
+from protocol.market.offer import Offer, Provenance, Statement
+from protocol.market.pricing import Comparable
+from protocol.models.model_catalogue import CatalogueEntry
 from protocol.names import TIME_PROTOCOL
-from protocol.note import NoteKey
-from protocol.offer import Offer, Provenance, Statement
-from protocol.places import free_for_newcomers
-from protocol.policy import LatencyClass
-from protocol.pricing import Comparable
-from protocol.redeeming import Redeemable, batches
-from protocol.routes import NoRouteError
-from protocol.signing import SigningKey, open_envelope, seal
+from protocol.policy.denials import Denial, DenialKind, Denials
+from protocol.policy.policy import LatencyClass
+from protocol.routing.routes import NoRouteError
+from protocol.serving.places import free_for_newcomers
+from protocol.settlement.redeeming import Redeemable, batches
 
 ROOT = Path(__file__).resolve().parents[3]
 DEMO = ROOT / "node" / "demo" / "model"

@@ -10,8 +10,9 @@ import pytest
 from anvil_chain import CONTRACTS, compile_source, token_code, why_no_solc
 
 from node.settlement.contract import ERRORS, settlement_contract
-from protocol.eip712 import encode_type
-from protocol.messages import MAX_LEGS, Discharge, Receipt, Session, Voucher
+from protocol.identity.eip712 import encode_type
+from protocol.routing.routes import MAX_LEGS
+from protocol.session.messages import Discharge, Receipt, Session, Voucher
 from protocol.settlement.sessions import MAX_SESSION_S
 from protocol.settlement.state import MAX_MONEY
 

@@ -10,7 +10,7 @@ from anvil_chain import Chain, deploy, running_chain, token_code, why_no_anvil
 from joule_command import Outcome
 
 from node.settlement.contract import settlement_contract
-from protocol.ids import checksum_address, parse_address
+from protocol.identity.ids import checksum_address, parse_address
 
 AT_ONCE = ("--confirmations", "0")
 """This chain makes a block for each transaction, and no other."""

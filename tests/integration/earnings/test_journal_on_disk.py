@@ -17,7 +17,7 @@ from node.earnings import JournalTables, StoredJournal, Work, open_journal
 from node.events import Event, JournalNotKept, unheard
 from node.worker import ThreadWorker
 from protocol.errors import LocalError
-from protocol.standing import DAY_S
+from protocol.reputation.standing import DAY_S
 
 NOW = 1_800_000_000
 CLIENT = b"c" * 20

@@ -15,9 +15,9 @@ from node.earnings import JournalTables, StoredJournal, open_journal
 from node.events import Event, PaidOut, PayoutFailed
 from node.ledger import LedgerClient
 from node.worker import ThreadWorker
-from protocol.earnings import PayoutRecord
-from protocol.operations import Withdraw
+from protocol.serving.earnings import PayoutRecord
 from protocol.settlement import Account
+from protocol.settlement.operations import Withdraw
 
 pytestmark = pytest.mark.asyncio
 

@@ -32,10 +32,10 @@ from node.events import (
 )
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.worker import InlineWorker
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import RuleError
-from protocol.messages import Session, SignedVoucher, session_id
-from protocol.operations import MAX_SETTLED
+from protocol.session.messages import Session, SignedVoucher, session_id
+from protocol.settlement.operations import MAX_SETTLED
 
 pytestmark = pytest.mark.asyncio
 

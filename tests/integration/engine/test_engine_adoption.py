@@ -13,7 +13,7 @@ from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
 from node.ports import StepInput
 from protocol.errors import MalformedError, RefusedError
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 PAGES = 20
 STEPS = 2000

@@ -20,8 +20,8 @@ from spot_checks import (
 from node.engine.loader import load_span
 from node.engine.span import Span
 from node.ports import Activations
-from protocol.audit import Verdict, judge
-from protocol.fingerprint import NUMBERS, distance_ppm, sketch
+from protocol.receipts.audit import Verdict, judge
+from protocol.session.fingerprint import NUMBERS, distance_ppm, sketch
 from scripts.measure_gain import Differentiable, entering, scaled, unscaled, worst_change
 
 TOLERANCE = tolerance().distance_ppm

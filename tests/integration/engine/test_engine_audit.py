@@ -20,9 +20,9 @@ from node.engine.engine import Engine
 from node.engine.sampling import Sampling
 from node.engine.span import Span
 from node.ports import StepInput
-from protocol.activations import FORMATS, ActivationType
 from protocol.errors import MalformedError
-from protocol.fingerprint import distance_ppm, sketch
+from protocol.models.activations import FORMATS, ActivationType
+from protocol.session.fingerprint import distance_ppm, sketch
 
 CUTS = (0, 1, 3, 4)
 SAMPLING = Sampling(800, 5)

@@ -11,7 +11,7 @@ from engine_ring import Ring, ok, reference_tokens
 from node.engine.engine import Engine
 from node.ports import StepInput
 from protocol.errors import RefusedError
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 PROMPT_LENGTHS = (1, 5, 17, 40)
 COUNT = 40

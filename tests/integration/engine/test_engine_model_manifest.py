@@ -30,7 +30,7 @@ from node.model_directory import (
 )
 from node.settings import declared
 from protocol.errors import ConfigurationError, ModelError
-from protocol.ids import BlockSpan, ModelManifest
+from protocol.identity.ids import BlockSpan, ModelManifest
 
 SPAN = BlockSpan(start=1, end=2)
 

@@ -19,9 +19,9 @@ from node.engine.engine import Engine
 from node.model_directory import held_manifest, model_facts, model_manifest, quantize_model
 from node.ports import StepInput
 from protocol.errors import ModelError
-from protocol.fingerprint import distance_ppm, sketch
-from protocol.ids import BlockSpan
-from protocol.precisions import PRECISIONS
+from protocol.identity.ids import BlockSpan
+from protocol.models.precisions import PRECISIONS
+from protocol.session.fingerprint import distance_ppm, sketch
 
 PROMPT = (5, 9, 200, 31, 7, 40)
 Weights = dict[str, torch.Tensor]

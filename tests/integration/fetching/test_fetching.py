@@ -30,9 +30,9 @@ from node.fetching import (
 from node.model_directory import HashMemory, check_model, held_manifest, write_chunk_lists
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
-from protocol.chunks import CHUNK_BYTES, chunk_count
 from protocol.errors import LocalError, ModelError, RefusedError, UnreachableError
-from protocol.ids import BlockSpan, ModelManifest
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.models.chunks import CHUNK_BYTES, chunk_count
 from protocol.names import MODEL_PROTOCOL
 
 pytestmark = pytest.mark.asyncio

@@ -34,8 +34,7 @@ from node.ledger import LedgerClient, RunningLedger, run_ledger
 from node.ledger.log_key import read_log_key
 from node.ledger.log_source import HttpLog
 from node.ledger.wire import remote_error
-from protocol.checkpoint import Checkpoint, format_checkpoint, sign_checkpoint
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import (
     ConfigurationError,
     DishonestError,
@@ -47,13 +46,14 @@ from protocol.errors import (
     SignatureError,
     UnreachableError,
 )
-from protocol.evidence import LogProof, check_log_proof
-from protocol.ids import checksum_address
-from protocol.merkle import leaf_hash, node_hash
-from protocol.messages import session_id
-from protocol.note import NoteKey, VerifierKey, sign_note
-from protocol.operations import LogEntry
+from protocol.identity.ids import checksum_address
+from protocol.log.checkpoint import Checkpoint, format_checkpoint, sign_checkpoint
+from protocol.log.merkle import leaf_hash, node_hash
+from protocol.log.note import NoteKey, VerifierKey, sign_note
+from protocol.session.messages import session_id
 from protocol.settlement import Account
+from protocol.settlement.evidence import LogProof, check_log_proof
+from protocol.settlement.operations import LogEntry
 
 
 @pytest_asyncio.fixture

@@ -25,12 +25,12 @@ from ledger_world import (
 )
 
 from node.ledger import LedgerClient, run_ledger, verify_database, verify_url
-from protocol.eip712 import sign_typed
 from protocol.errors import JoulemeshError
-from protocol.messages import Session, session_id
-from protocol.operations import Action, Deposit, Withdraw
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Session, session_id
 from protocol.settlement import Account
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Action, Deposit, Withdraw
 
 CLIENTS = [SigningKey(bytes([64 + number]) * 32) for number in range(4)]
 EVERYBODY = [*CLIENTS, *PROVIDERS]

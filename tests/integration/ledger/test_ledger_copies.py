@@ -17,10 +17,10 @@ from node.cli.entry import joule
 from node.ledger import LedgerClient, export_database, export_url, run_ledger, verify_folder
 from node.ledger.exported import FolderLog
 from node.ledger.pages import ACCOUNTS
-from protocol.checkpoint import open_checkpoint
 from protocol.errors import ConfigurationError, SignatureError
-from protocol.note import NoteKey, VerifierKey
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import open_checkpoint
+from protocol.log.note import NoteKey, VerifierKey
 
 
 async def grow(client: LedgerClient, count: int, *, first: int = 0) -> None:

@@ -30,14 +30,14 @@ from node.ledger import (
 from node.ledger.log_source import HttpLog
 from node.ledger.replayed import Replayed
 from node.ledger.witness_state import log_name
-from protocol.checkpoint import Checkpoint, Operator, check_gossiped, check_operator_line, open_checkpoint
-from protocol.codec import decode, encode
-from protocol.cosignature import CosignerKey, WitnessPolicy, cosigned_by
+from protocol.encoding.codec import decode, encode
 from protocol.errors import DishonestError, ForkedError, UnwitnessedError
-from protocol.merkle import Frontier, leaf_hash
-from protocol.note import VerifierKey
-from protocol.operations import LogEntry
-from protocol.tiles import Tile
+from protocol.log.checkpoint import Checkpoint, Operator, check_gossiped, check_operator_line, open_checkpoint
+from protocol.log.cosignature import CosignerKey, WitnessPolicy, cosigned_by
+from protocol.log.merkle import Frontier, leaf_hash
+from protocol.log.note import VerifierKey
+from protocol.log.tiles import Tile
+from protocol.settlement.operations import LogEntry
 
 QUICK = Pace(every_s=0.01, again_s=0.2, round_s=2, rest_s=0.1, patience_s=1)
 PATIENT = Pace(every_s=0.01, again_s=30, rest_s=0.1, patience_s=20)

@@ -14,7 +14,7 @@ from ledger_world import OPERATOR, ledger_settings
 from node.demo.forked import Forked
 from node.ledger import LedgerClient, run_ledger, verify_database
 from protocol.errors import UnreachableError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 KEYS = [SigningKey(number.to_bytes(32, "big")) for number in range(1, 13)]
 

@@ -32,10 +32,10 @@ from node.ledger.rows import Batch
 from node.ledger.sequencer import Sequencer
 from node.ledger.store import Store
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleError, UnreachableError
-from protocol.messages import session_id
-from protocol.note import NoteKey
+from protocol.identity.signing import SigningKey
+from protocol.log.note import NoteKey
+from protocol.session.messages import session_id
 from protocol.settlement import Account
-from protocol.signing import SigningKey
 
 
 def database_of(settings: LedgerSettings) -> str:

@@ -27,7 +27,7 @@ from sqlalchemy import text
 from node.ledger import LedgerClient, LedgerSettings, published, run_ledger, schema, verify_database, working_copy
 from node.ledger.store import Store
 from protocol.errors import RuleError
-from protocol.messages import session_id
+from protocol.session.messages import session_id
 
 
 @pytest.fixture

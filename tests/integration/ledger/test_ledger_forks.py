@@ -17,10 +17,10 @@ from ledger_world import CLIENT, MILLION, OPERATOR, STRANGER, make_session, sett
 from node.cli.entry import joule
 from node.ledger import LedgerClient
 from node.ledger.forks import read_fork, set_aside
-from protocol.checkpoint import Operator, recover_checkpoint
 from protocol.errors import ConfigurationError, DishonestError, ForkedError
-from protocol.fork import check_fork, convicting_pair
-from protocol.note import NoteKey
+from protocol.log.checkpoint import Operator, recover_checkpoint
+from protocol.log.fork import check_fork, convicting_pair
+from protocol.log.note import NoteKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,12 @@ from sqlalchemy import text, update
 
 from node.events import StandingBy, TookOver
 from node.ledger import LedgerClient, LedgerSettings, following, run_ledger, schema, verify_database, verify_url
-from protocol.checkpoint import parse_checkpoint
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, UnreachableError
-from protocol.messages import session_id
-from protocol.note import parse_note
-from protocol.operations import Withdraw, sign_op
+from protocol.log.checkpoint import parse_checkpoint
+from protocol.log.note import parse_note
+from protocol.session.messages import session_id
+from protocol.settlement.operations import Withdraw, sign_op
 
 TAKEN_OVER_S = 5.0
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from protocol.checkpoint import Checkpoint, format_checkpoint, operator_line, sign_checkpoint
-from protocol.cosignature import CosigningKey
-from protocol.merkle import consistency_proof, inclusion_proof, leaf_hash
-from protocol.note import Note, NoteKey, NoteSignature, parse_note
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import Checkpoint, format_checkpoint, operator_line, sign_checkpoint
+from protocol.log.cosignature import CosigningKey
+from protocol.log.merkle import consistency_proof, inclusion_proof, leaf_hash
+from protocol.log.note import Note, NoteKey, NoteSignature, parse_note
+from protocol.log.tiles import Tile, TileAppender, TileReader
 from protocol.settlement.machine import ledger_domain
-from protocol.signing import SigningKey
-from protocol.tiles import Tile, TileAppender, TileReader
 
 SOURCE = Path(__file__).parent / "go_verifier" / "main.go"
 KEY = NoteKey("joulemesh.example/ledger", bytes(range(32)))

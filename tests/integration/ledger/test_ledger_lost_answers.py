@@ -14,10 +14,10 @@ from aiohttp import web
 from ledger_world import CLIENT, MILLION, OPERATOR, HandClock, ledger_settings, withdraw
 
 from node.ledger import LedgerClient, RunningLedger, run_ledger, verify_url
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import LocalError, RuleError, SignatureError, UnreachableError
-from protocol.operations import Withdraw, sign_op
 from protocol.settlement import Account
+from protocol.settlement.operations import Withdraw, sign_op
 
 Between = Callable[[str, bytes], Awaitable[None]]
 

@@ -13,8 +13,8 @@ from ledger_world import OPERATOR, HandClock, ledger_settings
 from node.ledger import LedgerClient, RunningLedger, Shown, run_ledger
 from node.ledger.offers import OfferPages
 from node.ledger.wire import MAX_OFFER_PAGE_BYTES
-from protocol.catalog import OfferList
-from protocol.codec import decode
+from protocol.encoding.codec import decode
+from protocol.market.catalog import OfferList
 
 pytestmark = pytest.mark.asyncio
 

@@ -48,19 +48,19 @@ from node.ledger import (
 )
 from node.ledger.store import Store
 from node.ledger.wire import MAX_KNOWN, MAX_OP_BYTES, Answer
-from protocol.checkpoint import open_checkpoint
-from protocol.codec import decode, encode
-from protocol.eip712 import sign_typed
+from protocol.encoding.codec import decode, encode
 from protocol.errors import ConfigurationError, ListenError, RefusedError, RuleError, SignatureError, UnreachableError
-from protocol.evidence import LogProof, check_log_proof
-from protocol.ids import checksum_address
-from protocol.merkle import leaf_hash, verify_consistency
-from protocol.messages import session_id
-from protocol.note import VerifierKey
-from protocol.operations import Action, SignedOp, sign_op
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import open_checkpoint
+from protocol.log.merkle import leaf_hash, verify_consistency
+from protocol.log.note import VerifierKey
+from protocol.log.tiles import decode_bundle
+from protocol.session.messages import session_id
 from protocol.settlement import Account, ledger_domain
-from protocol.signing import SigningKey
-from protocol.tiles import decode_bundle
+from protocol.settlement.evidence import LogProof, check_log_proof
+from protocol.settlement.operations import Action, SignedOp, sign_op
 
 
 @pytest_asyncio.fixture

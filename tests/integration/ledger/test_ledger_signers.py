@@ -21,8 +21,8 @@ from node.ledger.sequencer import Sequencer
 from node.ledger.signers import SignersAhead
 from node.ledger.store import Store
 from protocol.errors import SignatureError
-from protocol.ids import Address
-from protocol.operations import SignedOp, sign_op
+from protocol.identity.ids import Address
+from protocol.settlement.operations import SignedOp, sign_op
 from protocol.settlement.signatures import KnownSigners
 
 PORTION = 4

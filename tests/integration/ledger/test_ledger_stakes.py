@@ -33,7 +33,7 @@ from sqlalchemy import select
 
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database
 from protocol.errors import ConfigurationError, DishonestError, RuleError
-from protocol.messages import session_id
+from protocol.session.messages import session_id
 from protocol.settlement import Change
 
 LIAR = PROVIDERS[1]

@@ -29,15 +29,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database, verify_url
 from node.ledger.log_key import read_log_key
 from node.ledger.store import Store
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import ConfigurationError, UnreachableError
-from protocol.merkle import leaf_hash
-from protocol.messages import session_id
-from protocol.operations import LogEntry, sign_op
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.merkle import leaf_hash
+from protocol.log.tiles import TileAppender
+from protocol.session.messages import session_id
 from protocol.settlement import Account, ledger_domain
+from protocol.settlement.operations import LogEntry, sign_op
 from protocol.settlement.state import effect_of
-from protocol.tiles import TileAppender
 
 ENTRIES = 300
 

@@ -21,11 +21,11 @@ from node.events import Event, WitnessRefused, unheard
 from node.ledger.witness import MOST_WAITING, SAME_S, Witness, WitnessedLog
 from node.ledger.witness_service import RunningWitness, WitnessSettings, run_witness
 from node.ledger.witness_state import WitnessState, log_name
-from protocol.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from protocol.cosignature import AddCheckpoint, CosignerKey, CosigningKey, cosigned_by
 from protocol.errors import ConfigurationError, KeystoreError, LocalError, SignatureError, StaleError
-from protocol.merkle import Frontier, consistency_proof, leaf_hash, node_hash
-from protocol.note import NoteKey, VerifierKey
+from protocol.log.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from protocol.log.cosignature import AddCheckpoint, CosignerKey, CosigningKey, cosigned_by
+from protocol.log.merkle import Frontier, consistency_proof, leaf_hash, node_hash
+from protocol.log.note import NoteKey, VerifierKey
 
 NOW = 1_800_000_000
 LOG = NoteKey("ledger.example", bytes(range(32)))

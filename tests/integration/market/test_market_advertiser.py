@@ -12,7 +12,7 @@ from market_offers import NOW, an_offer, key_of
 from node.events import Event
 from node.market import Advertiser, OfferBook
 from protocol.errors import ConfigurationError, JoulemeshError, LostPeerError, SignatureError
-from protocol.offer import MAX_TTL_S, Offer
+from protocol.market.offer import MAX_TTL_S, Offer
 
 TOPIC = "offers"
 

@@ -11,8 +11,8 @@ from market_offers import NOW, an_offer, key_of
 from node.events import Event, KeyInUse, OfferPublished, OfferSeen, OfferUnseen
 from node.market import Advertiser, Lookout, OfferBook
 from node.market.lookout import PATIENCE
-from protocol.offer import Offer
-from protocol.signing import seal
+from protocol.identity.signing import seal
+from protocol.market.offer import Offer
 
 pytestmark = pytest.mark.asyncio
 

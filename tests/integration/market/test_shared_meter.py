@@ -18,16 +18,16 @@ from node.energy import MeteredEnergy, Metering, Power
 from node.energy.shared import MeterFolder, SharedMeter, meters_folder
 from node.events import Event, MeterNotShared, MeterShared
 from node.worker import ThreadWorker
-from protocol.energy_shares import NOT_SAID
+from protocol.energy.energy_shares import NOT_SAID
 from protocol.errors import MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 READER = """
 import json, os, sys
 from pathlib import Path
 from node.energy.shared import MeterFolder, SharedMeter
-from protocol.energy_shares import NOT_SAID
-from protocol.offer import Provenance
+from protocol.energy.energy_shares import NOT_SAID
+from protocol.market.offer import Provenance
 
 class Plug:
     name, is_power, is_own, accuracy = "the plug", False, False, NOT_SAID

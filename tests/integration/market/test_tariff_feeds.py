@@ -23,10 +23,10 @@ from node.tariff.feeds import read_feed
 from node.tariff.numbers import PRICE
 from node.tariff.reading import read_tariff
 from node.tariff.web import fetch
-from protocol.curtailment import AT_EASE, Level
+from protocol.energy.price_series import PriceSource
 from protocol.errors import ConfigurationError, MalformedError, UnreachableError
-from protocol.price_series import PriceSource
-from protocol.pricing import Supply
+from protocol.market.pricing import Supply
+from protocol.serving.curtailment import AT_EASE, Level
 
 NOW = unix("2026-01-31T12:20")
 QUARTER = unix("2026-01-31T12:15")

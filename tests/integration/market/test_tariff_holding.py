@@ -19,13 +19,13 @@ from node.market import Advertiser, Lookout
 from node.market.advertiser import TTL_S
 from node.pipeline.serving.limits import ProviderLimits
 from node.tariff import FollowedSupply
-from protocol.curtailment import AT_EASE, Level, Signal
 from protocol.errors import RefusedError
-from protocol.offer import Offer
-from protocol.policy import LatencyClass
-from protocol.pricing import Costs, MarginPolicy, Pricing, Supply
-from protocol.requoting import Pace
-from protocol.signing import open_envelope
+from protocol.identity.signing import open_envelope
+from protocol.market.offer import Offer
+from protocol.market.pricing import Costs, MarginPolicy, Pricing, Supply
+from protocol.market.requoting import Pace
+from protocol.policy.policy import LatencyClass
+from protocol.serving.curtailment import AT_EASE, Level, Signal
 
 QUARTER = 1_900_000_800
 assert QUARTER % 900 == 0

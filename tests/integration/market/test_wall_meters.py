@@ -16,7 +16,7 @@ from plug_server import Plug, plugs
 import node.energy.wall
 from node.energy import MeteredEnergy, MeterSettings, choose_energy
 from protocol.errors import ConfigurationError, MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 pytestmark = pytest.mark.asyncio
 MOST_MW = 1_000_000

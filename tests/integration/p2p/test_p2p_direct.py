@@ -26,8 +26,8 @@ from protocol.errors import (
     UnpaidError,
     UnreachableError,
 )
+from protocol.identity.signing import SigningKey
 from protocol.names import DATA_ALPN
-from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 

@@ -24,8 +24,8 @@ from node.p2p.link import PREFIX
 from node.p2p.tls import TlsSocket
 from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LostPeerError, MalformedError, PeerError, UnreachableError
+from protocol.identity.signing import SigningKey
 from protocol.names import DATA_ALPN
-from protocol.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 

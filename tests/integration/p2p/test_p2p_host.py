@@ -24,8 +24,8 @@ from protocol.errors import (
     SignatureError,
     UnreachableError,
 )
-from protocol.peer_id import peer_id_of, public_key_of
-from protocol.signing import SigningKey
+from protocol.identity.peer_id import peer_id_of, public_key_of
+from protocol.identity.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 

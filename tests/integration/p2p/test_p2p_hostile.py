@@ -25,8 +25,8 @@ from multiaddr import Multiaddr
 
 from node.p2p import muxer
 from protocol.errors import UnreachableError
-from protocol.peer_id import peer_id_of
-from protocol.signing import SigningKey
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 

@@ -14,11 +14,11 @@ from node.p2p.link_pool import LinkPool
 from node.p2p.order_desk import OrderDesk
 from node.ports import STRANGER
 from node.ports import Link as AnyLink
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import LostPeerError, MalformedError, RefusedError
-from protocol.frames import Attach
-from protocol.ordering import MAX_ORDER_BYTES, Ordering
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.session.frames import Attach
+from protocol.session.ordering import MAX_ORDER_BYTES, Ordering
 
 SELLER, BUYER = SigningKey(b"\x61" * 32), SigningKey(b"\x62" * 32)
 SESSION = b"\x07" * 32

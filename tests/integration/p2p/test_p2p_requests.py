@@ -14,8 +14,7 @@ import trio
 
 from node.p2p import requests
 from node.p2p.host import P2PHost
-from protocol.catalog import RequestRefused
-from protocol.codec import decode
+from protocol.encoding.codec import decode
 from protocol.errors import (
     FundsError,
     LostPeerError,
@@ -26,6 +25,7 @@ from protocol.errors import (
     UnpaidError,
     UnreachableError,
 )
+from protocol.market.catalog import RequestRefused
 
 pytestmark = pytest.mark.asyncio
 

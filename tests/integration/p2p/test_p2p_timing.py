@@ -11,11 +11,11 @@ from node.app.anchoring import Timings, serve_times
 from node.events import Event, PeerUnreached
 from node.p2p import timing
 from node.p2p.host import P2PHost
-from protocol.challenge import answer_of
 from protocol.errors import LostPeerError, RefusedError, SignatureError
+from protocol.identity.signing import SigningKey, open_envelope
+from protocol.market.offer import Statement
 from protocol.names import CHALLENGE_PROTOCOL, TIME_PROTOCOL
-from protocol.offer import Statement
-from protocol.signing import SigningKey, open_envelope
+from protocol.policy.challenge import answer_of
 
 pytestmark = pytest.mark.asyncio
 ANCHOR = SigningKey(b"\x31" * 32)

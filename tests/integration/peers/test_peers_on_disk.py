@@ -18,7 +18,7 @@ from node.peers.deeds import Deeds
 from node.peers.dials import FAILED_S, MOST_ANSWERED, MOST_FAILED, DialNote
 from node.worker import ThreadWorker
 from protocol.errors import LocalError
-from protocol.standing import NEWCOMER, Deed
+from protocol.reputation.standing import NEWCOMER, Deed
 
 KEY = b"\2" + bytes(32)
 NOW = 1_800_000_000
@@ -29,7 +29,7 @@ import sys, time
 from pathlib import Path
 from node.peers import PeerDatabase
 from node.peers.deeds import Deeds
-from protocol.standing import Deed
+from protocol.reputation.standing import Deed
 
 database = PeerDatabase(Path(sys.argv[1]))
 for _ in range(int(sys.argv[2])):
@@ -242,7 +242,7 @@ import asyncio, os, resource, sys
 from pathlib import Path
 from node.peers import open_memory
 from node.worker import InlineWorker
-from protocol.standing import Deed
+from protocol.reputation.standing import Deed
 
 async def main(path):
     told, full = [], []

@@ -12,7 +12,7 @@ from memory_links import link_pair
 from node.p2p.direct import DataPlane, Listener
 from node.ports import STRANGER, Allowance, Link, LinkRank
 from protocol.errors import LostPeerError, MalformedError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 pytestmark = pytest.mark.asyncio
 

@@ -34,7 +34,7 @@ from small_market import GRACE_S, MemoryLedger
 from node.ledger import LedgerClient, run_ledger
 from node.ports import Settlement, VenueRules
 from protocol.errors import DishonestError, PeerError, RefusedError, RuleError, UnreachableError
-from protocol.messages import session_id
+from protocol.session.messages import session_id
 
 pytestmark = pytest.mark.asyncio
 ON_CHAIN = pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())

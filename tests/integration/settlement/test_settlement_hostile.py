@@ -16,10 +16,10 @@ from rpc_door import Answer, RpcDoor, door_to
 
 from node.settlement.evm import ChainSettings, EvmVenue
 from node.venue_address import VenueAddress
-from protocol.contract import Contract
+from protocol.chain.contract import Contract
 from protocol.errors import DishonestError, JoulemeshError, MalformedError, RuleError
-from protocol.ids import Address
-from protocol.messages import session_id
+from protocol.identity.ids import Address
+from protocol.session.messages import session_id
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
 SESSION = make_session()

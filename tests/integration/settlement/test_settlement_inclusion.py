@@ -12,11 +12,11 @@ from chain_venue import ChainMarket
 from ledger_world import CLIENT, NOW, STRANGER, HandClock, make_session
 from rpc_door import door_to
 
-from protocol.chain_evidence import ChainProof, Inclusion, check_chain_proof
-from protocol.codec import decode, encode
+from protocol.chain.chain_evidence import ChainProof, Inclusion, check_chain_proof
+from protocol.chain.rlp import read_rlp, rlp
+from protocol.encoding.codec import decode, encode
 from protocol.errors import PeerError
-from protocol.ids import keccak256
-from protocol.rlp import read_rlp, rlp
+from protocol.identity.ids import keccak256
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
 

@@ -13,11 +13,11 @@ from ledger_world import CLIENT, MILLION, NOW, PROVIDERS, STRANGER, HandClock, c
 
 from node.app.accusing import accuse
 from node.settlement.evm import EvmVenue
-from protocol.accusing import accuse_leg, accuse_operator
-from protocol.double_receipt import DoubleReceipt
 from protocol.errors import ConfigurationError, MalformedError, RuleError
+from protocol.identity.signing import SigningKey
+from protocol.receipts.double_receipt import DoubleReceipt
 from protocol.settlement import Account
-from protocol.signing import SigningKey
+from protocol.settlement.accusing import accuse_leg, accuse_operator
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
 SESSION = make_session()

@@ -15,12 +15,12 @@ from ledger_world import CLIENT, MILLION, NOW, PROVIDERS, STRANGER, HandClock, d
 from rpc_door import door_to
 
 from node.settlement.evm import EvmVenue
-from protocol.chain_evidence import ChainProof
-from protocol.codec import encode
-from protocol.contract_calls import open_call
+from protocol.chain.chain_evidence import ChainProof
+from protocol.chain.contract_calls import open_call
+from protocol.chain.transaction import Transaction
+from protocol.encoding.codec import encode
 from protocol.errors import DishonestError, LocalError, RefusedError, RuleError, UnreachableError
-from protocol.messages import session_id
-from protocol.transaction import Transaction
+from protocol.session.messages import session_id
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
 SESSION = make_session()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import DishonestError, MalformedError, PeerError
-from protocol.merkle import (
+from protocol.log.merkle import (
     Frontier,
     consistency_proof,
     inclusion_proof,
@@ -21,7 +21,7 @@ from protocol.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from protocol.tiles import TILE_WIDTH, Tile, TileAppender, TileReader, tiles_for
+from protocol.log.tiles import TILE_WIDTH, Tile, TileAppender, TileReader, tiles_for
 
 LEAVES = [leaf_hash(number.to_bytes(2, "big")) for number in range(700)]
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.checkpoint import (
+from protocol.errors import DishonestError, InvalidError, MalformedError, PeerError, SignatureError
+from protocol.log.checkpoint import (
     Checkpoint,
     format_checkpoint,
     open_checkpoint,
@@ -16,10 +17,9 @@ from protocol.checkpoint import (
     sign_checkpoint,
     verify_entry,
 )
-from protocol.errors import DishonestError, InvalidError, MalformedError, PeerError, SignatureError
-from protocol.merkle import leaf_hash, node_hash
-from protocol.note import NoteKey, VerifierKey, decode_base64, open_note, parse_note, sign_note
-from protocol.tiles import Tile, TileReader, bundle_of, decode_bundle, encode_bundle, parse_tile_path, tile_path
+from protocol.log.merkle import leaf_hash, node_hash
+from protocol.log.note import NoteKey, VerifierKey, decode_base64, open_note, parse_note, sign_note
+from protocol.log.tiles import Tile, TileReader, bundle_of, decode_bundle, encode_bundle, parse_tile_path, tile_path
 
 hashes = st.binary(min_size=32, max_size=32)
 names = st.text(

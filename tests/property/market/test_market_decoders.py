@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from market_offers import NOW, a_policy, an_offer, key_of
 
 from node.market.book import verify_offer
-from protocol.codec import Message, decode, encode
+from protocol.encoding.codec import Message, decode, encode
+from protocol.energy.tariff import MAX_PRICE
 from protocol.errors import MalformedError, PeerError
-from protocol.ids import MAX_TOKENS
-from protocol.offer import MAX_AT_ONCE, MAX_DURATION_US, MAX_SEALED_OFFER, Evidence, Offer
-from protocol.policy import LatencyClass, Policy
-from protocol.signing import seal
-from protocol.tariff import MAX_PRICE
+from protocol.identity.ids import MAX_TOKENS
+from protocol.identity.signing import seal
+from protocol.market.offer import MAX_AT_ONCE, MAX_DURATION_US, MAX_SEALED_OFFER, Evidence, Offer
+from protocol.policy.policy import LatencyClass, Policy
 
 U63 = st.integers(0, 2**63 - 1)
 PRICES = st.integers(0, MAX_PRICE)

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.energy_book import EnergyBook, Window
-from protocol.energy_shares import NOBODY, Roofline, Weights, Worked, idle_part, marginal_of, shares
-from protocol.shared_counter import AWAY_US, CounterBook, note
+from protocol.energy.energy_book import EnergyBook, Window
+from protocol.energy.energy_shares import NOBODY, Roofline, Weights, Worked, idle_part, marginal_of, shares
+from protocol.energy.shared_counter import AWAY_US, CounterBook, note
 
 SESSIONS = [bytes([each]) * 32 for each in range(4)]
 WEIGHTS = st.lists(st.integers(0, 10**9), min_size=1, max_size=8).filter(any)

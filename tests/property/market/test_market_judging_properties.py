@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_energy_claim, an_offer, key_of, some_hardware
 
-from protocol.columns import Column, Columns
-from protocol.judging import Judge
-from protocol.offer import Evidence, Offer
-from protocol.policy import Known, LatencyClass, Needs, Policy
+from protocol.market.offer import Evidence, Offer
+from protocol.policy.policy import Known, LatencyClass, Needs, Policy
+from protocol.routing.columns import Column, Columns
+from protocol.routing.judging import Judge
 
 PLACES = [("FR", ""), ("DE", ""), ("DE", "DE-BE"), ("US", "US-CA"), ("US", ""), ("ZZ", "")]
 

@@ -9,9 +9,9 @@ from every_path import as_path, cheapest_of_all, every_path, random_candidates
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.candidates import Limits, Weights, broken, lattice_of, measure
-from protocol.lattice import INFINITE, Programme, cheapest, path_cost
-from protocol.search import find
+from protocol.routing.candidates import Limits, Weights, broken, lattice_of, measure
+from protocol.routing.lattice import INFINITE, Programme, cheapest, path_cost
+from protocol.routing.search import find
 
 WEIGHTS = [Weights(500, 500, 0), Weights(500, 500, 3), Weights(0, 0, 1000), Weights(300, 700, 90)]
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 from routes_of_offers import route
 
-from protocol.corridors import Corridor, lawful_hop
-from protocol.jurisdictions import country_of
-from protocol.lawful_ways import lawful_hops
-from protocol.offer import Offer
-from protocol.policy import TIME_PER_TOKEN_US, Needs, Policy, excluded
-from protocol.residency import places_of
-from protocol.routes import NoRouteError, Route
-from protocol.ways import ONE_REGION, UNKNOWN_RTT_US, Regions
+from protocol.geography.jurisdictions import country_of
+from protocol.market.offer import Offer
+from protocol.policy.corridors import Corridor, lawful_hop
+from protocol.policy.policy import TIME_PER_TOKEN_US, Needs, Policy, excluded
+from protocol.policy.residency import places_of
+from protocol.routing.lawful_ways import lawful_hops
+from protocol.routing.routes import NoRouteError, Route
+from protocol.routing.ways import ONE_REGION, UNKNOWN_RTT_US, Regions
 
 BLOCKS = 5
 Chain = tuple[tuple[int, int, int], ...]

@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.charges import (
+from protocol.energy.charges import (
     MAX_LOAD_W,
     MAX_LOCAL_PRICE,
     MAX_RATE_PPM,
@@ -20,8 +20,8 @@ from protocol.charges import (
     exchanged,
     with_share,
 )
-from protocol.price_series import STEP_S, PriceSeries, PriceSource, mean_between
-from protocol.tariff import (
+from protocol.energy.price_series import STEP_S, PriceSeries, PriceSource, mean_between
+from protocol.energy.tariff import (
     MAX_CARBON_G_PER_KWH,
     MAX_CARBON_PRICE,
     MAX_HARDWARE_PRICE,

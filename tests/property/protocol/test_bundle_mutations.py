@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from played_job import Play
 
-from protocol.bundle import Bundle, Verified, verify_bundle
-from protocol.bundle_file import dump_bundle, load_bundle
-from protocol.codec import Message, MessageShape, shapes
+from protocol.encoding.codec import Message, MessageShape, shapes
+from protocol.encoding.fields import ListShape, OptionalShape, Shape
 from protocol.errors import InvalidError, PeerError
-from protocol.fields import ListShape, OptionalShape, Shape
+from protocol.receipts.bundle import Bundle, Verified, verify_bundle
+from protocol.receipts.bundle_file import dump_bundle, load_bundle
 
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 MESSAGES = ("manifest", "terms", "session", "pay")

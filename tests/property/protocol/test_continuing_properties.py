@@ -7,8 +7,8 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.continuing import joinings
-from protocol.frames import ANEW, Joining
+from protocol.session.continuing import joinings
+from protocol.session.frames import ANEW, Joining
 
 LEGS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=5)
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.earnings import Books, Grouping, JobRecord, PayoutRecord, books_of
-from protocol.standing import DAY_S
+from protocol.reputation.standing import DAY_S
+from protocol.serving.earnings import Books, Grouping, JobRecord, PayoutRecord, books_of
 
 MONEY = st.integers(0, 2**62)
 MICRO_KWH = 1000 * 3_600_000_000

@@ -9,9 +9,9 @@ from arbitrary_messages import arbitrary, wire_messages
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol.codec import Message, decode, encode
+from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import MalformedError, SignatureError
-from protocol.signing import SigningKey, open_envelope, seal
+from protocol.identity.signing import SigningKey, open_envelope, seal
 
 KEY = SigningKey(b"\x05" * 32)
 KINDS = wire_messages()

@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.metering import amount, last_position, payable, positions_of, served, window_count, window_end
-from protocol.tariff import MAX_PRICE
-from protocol.terms import Plan
+from protocol.energy.tariff import MAX_PRICE
+from protocol.session.metering import amount, last_position, payable, positions_of, served, window_count, window_end
+from protocol.session.terms import Plan
 
 NAMES = ("cached", "price_cached", "late", "late_discount_ppm", "rejected", "price_rejected")
 LIMIT = 2**60

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.operations import MAX_SETTLED
-from protocol.redeeming import Redeemable, batches, fee_part, worth_of
+from protocol.settlement.operations import MAX_SETTLED
+from protocol.settlement.redeeming import Redeemable, batches, fee_part, worth_of
 from protocol.units import MICRO
 
 NOW = 1_000_000

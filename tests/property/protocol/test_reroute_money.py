@@ -18,9 +18,9 @@ from market_offers import some_limits, some_rates
 from played_job import Play
 from taken import take_voucher
 
-from protocol.claim import Claim
-from protocol.messages import SignedVoucher, sign_voucher
-from protocol.metering import (
+from protocol.session.claim import Claim
+from protocol.session.messages import SignedVoucher, sign_voucher
+from protocol.session.metering import (
     Stint,
     last_position,
     most_owed,
@@ -32,9 +32,9 @@ from protocol.metering import (
     window_end,
     work_of,
 )
-from protocol.operations import Release, Settle
-from protocol.tab import first_voucher
-from protocol.terms import Plan, open_reroutes
+from protocol.session.tab import first_voucher
+from protocol.session.terms import Plan, open_reroutes
+from protocol.settlement.operations import Release, Settle
 
 Span = tuple[int, int]
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))

@@ -11,11 +11,11 @@ from market_offers import some_limits
 from tabbed_play import TabbedPlay
 from taken import take_voucher
 
-from protocol.bundle import verify_bundle
-from protocol.claim import Claim
-from protocol.messages import sign_voucher
-from protocol.metering import paid_limit, positions_of, spans
-from protocol.tab import first_voucher
+from protocol.receipts.bundle import verify_bundle
+from protocol.session.claim import Claim
+from protocol.session.messages import sign_voucher
+from protocol.session.metering import paid_limit, positions_of, spans
+from protocol.session.tab import first_voucher
 
 ROUTE = ((0, 2), (2, 4), (4, 6))
 STANDBYS = ((0, 6), (2, 4), (0, 2), (2, 6))

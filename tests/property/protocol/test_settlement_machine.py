@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger_world import checkpoint_of, equivocation, notice, receipt_of, slash
 from ledger_world import genesis as world_genesis
 
-from protocol.eip712 import sign_typed
 from protocol.errors import PeerError, RuleError
-from protocol.messages import (
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import (
     Discharge,
     Leg,
     Session,
@@ -29,7 +30,8 @@ from protocol.messages import (
     sign_discharge,
     sign_voucher,
 )
-from protocol.operations import (
+from protocol.settlement import Books, apply, ledger_domain, replay
+from protocol.settlement.operations import (
     ACTIONS,
     Action,
     Close,
@@ -44,8 +46,6 @@ from protocol.operations import (
     Withdraw,
     sign_op,
 )
-from protocol.settlement import Books, apply, ledger_domain, replay
-from protocol.signing import SigningKey
 
 OPERATOR, *PARTIES = (SigningKey(bytes([number]) * 32) for number in range(1, 6))
 KEYS = {key.address: key for key in (OPERATOR, *PARTIES)}

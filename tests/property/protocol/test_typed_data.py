@@ -11,10 +11,10 @@ from eth_account.messages import encode_typed_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol.codec import Count, Message, MessageShape, Size, TextSize, Uint, message, shapes
-from protocol.eip712 import Domain, encode_type, struct_hash, type_hash, typed_digest
-from protocol.fields import ListShape, Shape
-from protocol.ids import keccak256
+from protocol.encoding.codec import Count, Message, MessageShape, Size, TextSize, Uint, message, shapes
+from protocol.encoding.fields import ListShape, Shape
+from protocol.identity.eip712 import Domain, encode_type, struct_hash, type_hash, typed_digest
+from protocol.identity.ids import keccak256
 
 
 class Hue(StrEnum):

@@ -17,22 +17,22 @@ from node.p2p.direct import DataPlane, Link
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.pipeline.buying.job import Deal, make_deal
-from protocol.agreement import Chosen, make_orders
-from protocol.codec import Message, decode, encode
+from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import JoulemeshError
-from protocol.frames import LEG_FRAMES, Attach, Prompt
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.messages import Session, SignedVoucher, session_id, sign_voucher
+from protocol.identity.ids import BlockSpan, ModelManifest
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.offer import Offer
 from protocol.names import ORDER_PROTOCOL
-from protocol.offer import Offer
-from protocol.order import Acceptance, JobOrder, Refusal
-from protocol.peer_id import peer_id_of
-from protocol.policy import Evidence, LatencyClass, Policy
-from protocol.receipt import token_bytes
-from protocol.routes import RouteLeg
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.tab import first_voucher
-from protocol.terms import Plan, SamplingTerms
+from protocol.policy.policy import Evidence, LatencyClass, Policy
+from protocol.routing.routes import RouteLeg
+from protocol.session.agreement import Chosen, make_orders
+from protocol.session.frames import LEG_FRAMES, Attach, Prompt
+from protocol.session.messages import Session, SignedVoucher, session_id, sign_voucher
+from protocol.session.order import Acceptance, JobOrder, Refusal
+from protocol.session.receipt import token_bytes
+from protocol.session.tab import first_voucher
+from protocol.session.terms import Plan, SamplingTerms
 from siege.attack import Budget, Target
 from siege.forged import real_offers
 

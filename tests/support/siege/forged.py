@@ -13,14 +13,14 @@ from typing import Any
 import msgpack
 
 from node.p2p.host import P2PHost
-from protocol import signing
-from protocol.catalog import OfferList, OffersRequest
-from protocol.codec import decode, encode
-from protocol.ids import BlockSpan, keccak256
+from protocol.encoding.codec import decode, encode
+from protocol.identity import signing
+from protocol.identity.ids import BlockSpan, keccak256
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.catalog import OfferList, OffersRequest
+from protocol.market.offer import Offer
 from protocol.names import BOOK_PROTOCOL
-from protocol.offer import Offer
-from protocol.peer_id import peer_id_of
-from protocol.signing import SigningKey, open_envelope, seal
 from siege.attack import Target
 
 __all__ = ["Victim", "book_of", "forge", "real_offers", "sealed_by_nobody", "sealed_raw", "victim"]

@@ -18,7 +18,7 @@ from node.config import ClientConfig
 from node.events import unheard
 from node.keystore import generate
 from protocol.errors import JoulemeshError
-from protocol.offer import Offer
+from protocol.market.offer import Offer
 from siege.attack import say
 
 PROMPT = (5, 6, 7, 8, 9, 10, 11, 12)

@@ -15,8 +15,8 @@ from node.config import NodeConfig
 from node.events import Event, NodeReady
 from node.keystore import generate
 from node.model_directory import model_manifest
-from protocol.ids import BlockSpan, ModelManifest
-from protocol.jurisdictions import UNDECLARED
+from protocol.geography.jurisdictions import UNDECLARED
+from protocol.identity.ids import BlockSpan, ModelManifest
 from siege.attack import Target
 
 __all__ = ["noisy_copy", "run_liar"]

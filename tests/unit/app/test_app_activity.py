@@ -8,7 +8,7 @@ import pytest
 
 from node.app.activity import activity_file, open_activity, read_activity
 from node.events import Event, LedgerLost, OrderRefused
-from protocol.ids import Address
+from protocol.identity.ids import Address
 
 NODE = Address(b"\x07" * 20)
 pytestmark = pytest.mark.asyncio

@@ -11,7 +11,7 @@ from node.app.network import open_network
 from node.app.provider import _listen_for_data
 from node.config import NodeConfig
 from protocol.errors import ConfigurationError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 KEY = SigningKey(b"\x21" * 32)
 CONFIG = NodeConfig(model=Path("model"))

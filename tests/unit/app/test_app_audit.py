@@ -10,8 +10,8 @@ from agreed_job import agree
 from played_job import Play
 
 from node.app.audit import audit_bundle
-from protocol.bundle import Bundle
 from protocol.errors import ConfigurationError, DishonestError, ModelError
+from protocol.receipts.bundle import Bundle
 
 NOWHERE = Path("/nonexistent")
 ALL = {0: 13, 1: 13, 2: 13}

@@ -10,9 +10,9 @@ from agreed_job import manifest_of
 from node.app.catalogues import Catalogues, require_true
 from node.signed_files import write_signed
 from protocol.errors import ConfigurationError, DishonestError, InvalidError, ModelError, StaleError
-from protocol.ids import ModelManifest
-from protocol.model_catalogue import Catalogue, CatalogueEntry
-from protocol.signing import SigningKey, seal
+from protocol.identity.ids import ModelManifest
+from protocol.identity.signing import SigningKey, seal
+from protocol.models.model_catalogue import Catalogue, CatalogueEntry
 
 MANIFEST = manifest_of(4)
 NOW = 1_900_000_000

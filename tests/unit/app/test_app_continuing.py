@@ -12,9 +12,9 @@ from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 from node.app.continuing import Earlier
 from node.app.planning import Market, Request
 from node.config import ClientConfig
-from protocol.ids import BlockSpan
-from protocol.offer import Offer
-from protocol.signing import seal
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import seal
+from protocol.market.offer import Offer
 
 LEGS = ((key_of(0).public_key, BlockSpan(start=0, end=2)), (key_of(1).public_key, BlockSpan(start=2, end=4)))
 EARLIER = Earlier(session=b"\x05" * 32, tokens=(4, 5, 6, 7, 8), proven=5, legs=LEGS)

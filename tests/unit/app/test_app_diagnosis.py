@@ -34,7 +34,7 @@ from node.p2p.direct import DataPlane, Listener
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.ports import Link
-from protocol.peer_id import peer_id_of
+from protocol.identity.peer_id import peer_id_of
 
 READY = {
     "ledger": "http://127.0.0.1:1",

@@ -24,10 +24,10 @@ from node.market import OfferBook
 from node.pipeline.buying.job import Deal, JobResult
 from node.ports import VenueRules
 from protocol.errors import LostPeerError, RefusedError
-from protocol.metering import reserved_caps
-from protocol.offer import Offer
-from protocol.routes import NoRouteError, Route
-from protocol.standing import Deed
+from protocol.market.offer import Offer
+from protocol.reputation.standing import Deed
+from protocol.routing.routes import NoRouteError, Route
+from protocol.session.metering import reserved_caps
 
 PROMPT = (1, 2, 3, 4, 5)
 

@@ -14,12 +14,12 @@ from node.app.planning import Market, Request
 from node.config import ClientConfig
 from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, LocalError
-from protocol.ids import ModelFile, ModelManifest, checksum_address
-from protocol.law import NO_LAW
-from protocol.offer import Offer, Statement
-from protocol.routes import NoRouteError
-from protocol.signing import SigningKey, seal
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.identity.ids import ModelFile, ModelManifest, checksum_address
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import Offer, Statement
+from protocol.policy.law import NO_LAW
+from protocol.routing.routes import NoRouteError
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 MANIFEST = ModelManifest(
     name="demo", license="apache-2.0", precision="fp32", blocks=4, hidden_size=8, vocabulary=100, max_context=100,

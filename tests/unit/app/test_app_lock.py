@@ -12,7 +12,7 @@ import pytest
 
 from node.app.lock import sole_use
 from protocol.errors import LocalError
-from protocol.ids import Address
+from protocol.identity.ids import Address
 
 KEY, OTHER = Address(b"\x11" * 20), Address(b"\x22" * 20)
 

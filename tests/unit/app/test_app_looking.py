@@ -11,11 +11,11 @@ from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 from node.app.looking import look
 from node.app.planning import CHANCES, Market, Request
 from node.config import ClientConfig
-from protocol.merit import Merit
-from protocol.offer import Offer
-from protocol.routes import NoRouteError
-from protocol.shortlist import FIRST
-from protocol.signing import seal
+from protocol.identity.signing import seal
+from protocol.market.offer import Offer
+from protocol.reputation.merit import Merit
+from protocol.routing.routes import NoRouteError
+from protocol.routing.shortlist import FIRST
 
 pytestmark = pytest.mark.asyncio
 

@@ -9,8 +9,8 @@ from market_offers import NOW, key_of
 
 from node.app.merits import Merits
 from protocol.errors import UnreachableError
-from protocol.merit import Merit, merit_of
-from protocol.standing import NEWCOMER, Deed, Standing, Tally
+from protocol.reputation.merit import Merit, merit_of
+from protocol.reputation.standing import NEWCOMER, Deed, Standing, Tally
 
 SERVED = Standing({Deed.SERVED: Tally(count=1, last_at=NOW - 500)})
 FAILED = Standing({Deed.SERVED: Tally(count=1, last_at=NOW - 500), Deed.FAILED: Tally(count=1, last_at=NOW - 10)}, 1)

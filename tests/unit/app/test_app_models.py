@@ -13,10 +13,10 @@ from node.app.models import ModelServer, fetch_manifest, fetch_tokenizer
 from node.app.prompt import Prompt
 from node.fetching import ChunkDesk, Uplink
 from node.model_directory import HashMemory, model_manifest
-from protocol.catalog import CLIENT_FILES, FileRequest
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import DishonestError, ModelError, RefusedError, UnreachableError
-from protocol.ids import ModelManifest
+from protocol.identity.ids import ModelManifest
+from protocol.market.catalog import CLIENT_FILES, FileRequest
 
 DEMO = Path(demo.__file__).parent / "model"
 pytestmark = pytest.mark.asyncio

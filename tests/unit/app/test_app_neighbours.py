@@ -9,10 +9,10 @@ from market_offers import an_offer, key_of
 
 from node.app.neighbours import Neighbours, likely_neighbours
 from protocol.errors import UnreachableError
-from protocol.ids import BlockSpan
-from protocol.merit import Merit
-from protocol.offer import MAX_ROUND_TRIPS, Offer, RoundTrip
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.identity.ids import BlockSpan
+from protocol.market.offer import MAX_ROUND_TRIPS, Offer, RoundTrip
+from protocol.reputation.merit import Merit
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 OWN = key_of(0).public_key
 

@@ -20,12 +20,12 @@ from node.events import Event, LedgerBack, LedgerLost
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
 from node.p2p.dials import MOST_AT_ENDPOINT
-from protocol.catalog import OfferList
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import LocalError
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import seal
+from protocol.market.catalog import OfferList
 from protocol.names import LACKING_PROTOCOL, OFFERS_TOPIC
-from protocol.peer_id import peer_id_of
-from protocol.signing import seal
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,7 +10,7 @@ from small_market import MANIFEST
 
 from node.app.placement import Placement, Room, _largest
 from node.events import BlocksChosen, BlocksKept, BlocksMoving, Event
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 ME = 7
 

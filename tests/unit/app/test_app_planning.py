@@ -17,16 +17,16 @@ from node.app.requirements import require_funds, require_routable, require_token
 from node.config import ClientConfig
 from node.peers import Deeds
 from node.ports import VenueRules
-from protocol.columns import Columns
-from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, FundsError
-from protocol.ids import checksum_address
-from protocol.offer import Evidence, Offer
-from protocol.policy import LatencyClass, Policy
-from protocol.routes import NoRouteError
-from protocol.signing import seal
-from protocol.standing import NEWCOMER, Deed, Standing
-from protocol.trust import Trust, trust_hash
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import seal
+from protocol.market.offer import Evidence, Offer
+from protocol.policy.corridors import Corridor
+from protocol.policy.policy import LatencyClass, Policy
+from protocol.policy.trust import Trust, trust_hash
+from protocol.reputation.standing import NEWCOMER, Deed, Standing
+from protocol.routing.columns import Columns
+from protocol.routing.routes import NoRouteError
 
 ROOT = MANIFEST.root
 CONFIG = ClientConfig(data_dir=Path("/nowhere"))

@@ -11,8 +11,8 @@ from market_offers import an_offer, key_of
 
 from node.app import round_trips
 from node.app.round_trips import RoundTrips
-from protocol.offer import Offer
-from protocol.ways import UNKNOWN_RTT_US
+from protocol.market.offer import Offer
+from protocol.routing.ways import UNKNOWN_RTT_US
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,10 +12,10 @@ from node.app.planning import Market, Request
 from node.app.shunned import address_of
 from node.app.stakes import LOOKS, short_of, stakes_by
 from node.config import ClientConfig
-from protocol.offer import Offer
+from protocol.identity.signing import seal
+from protocol.market.offer import Offer
+from protocol.routing.shortlist import FIRST
 from protocol.settlement import Account
-from protocol.shortlist import FIRST
-from protocol.signing import seal
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,8 +12,8 @@ from market_offers import key_of
 from node.app.continuing import Earlier
 from node.app.unfinished import Unfinished, keep_unfinished, load_unfinished
 from protocol.errors import ConfigurationError, LocalError
-from protocol.ids import BlockSpan
-from protocol.terms import SamplingTerms
+from protocol.identity.ids import BlockSpan
+from protocol.session.terms import SamplingTerms
 
 LEGS = ((key_of(0).public_key, BlockSpan(start=0, end=2)), (key_of(1).public_key, BlockSpan(start=2, end=4)))
 UNFINISHED = Unfinished(

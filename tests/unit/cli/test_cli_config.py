@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.setting_kinds import AUTO, Fixed, Jurisdictions, Multiaddrs, Span, Whole
 from node.settings import declared, load, template
-from protocol.candidates import MAX_LATENCY_WEIGHT
+from protocol.energy.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
 from protocol.errors import ConfigurationError
-from protocol.offer import Evidence
-from protocol.policy import LatencyClass
-from protocol.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
+from protocol.market.offer import Evidence
+from protocol.policy.policy import LatencyClass
+from protocol.routing.candidates import MAX_LATENCY_WEIGHT
 
 WITNESS = "witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb"
 LOG = "ledger.example.org/main+7bcc7f72+AaQ9niQCYoLvF+SIyhXxzF9dVkGKS9S3ELVDFFMYA2zy"

@@ -15,8 +15,8 @@ from node.app.earnings import open_earnings
 from node.earnings import StoredJournal, Work
 from node.events import unheard
 from node.keystore import LIGHT, Keystore, generate
-from protocol.ids import checksum_address
-from protocol.standing import DAY_S
+from protocol.identity.ids import checksum_address
+from protocol.reputation.standing import DAY_S
 
 Joule = Callable[..., Any]
 ONE, TWO = b"a" * 20, b"b" * 20

@@ -13,9 +13,9 @@ import pytest
 from node.energy.account import Figures
 from node.energy.live import EnergyReport, Power, energy_file, read_report, report_of, write_report
 from node.keystore import LIGHT, Keystore, generate
-from protocol.energy_shares import Accuracy
+from protocol.energy.energy_shares import Accuracy
 from protocol.errors import LocalError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 Joule = Callable[..., Any]
 FIGURES = Figures(

@@ -22,9 +22,9 @@ from node.cli.streaming import AnswerStream
 from node.events import Healed, Level, unheard
 from node.pipeline.buying.job import JobResult
 from node.ports import VenueRules
-from protocol.bundle import Bundle, verify_bundle
-from protocol.bundle_file import dump_bundle
-from protocol.routes import Route
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.receipts.bundle_file import dump_bundle
+from protocol.routing.routes import Route
 
 pytestmark = pytest.mark.asyncio
 PROMPT = (1, 2, 3, 4, 5)

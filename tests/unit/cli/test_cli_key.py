@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from protocol.peer_id import public_key_of
-from protocol.signing import address_of_public_key
+from protocol.identity.peer_id import public_key_of
+from protocol.identity.signing import address_of_public_key
 
 Joule = Callable[..., Any]
 SECRET = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d"

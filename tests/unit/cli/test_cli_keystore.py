@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from node.keystore import LIGHT, Keystore, encrypt, generate, parse_keyfile
 from protocol.errors import KeystoreError
-from protocol.ids import checksum_address
-from protocol.signing import SigningKey
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import SigningKey
 
 # The scrypt and PBKDF2 vectors of the Web3 Secret Storage definition.
 VECTOR_SECRET = bytes.fromhex("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")

@@ -10,8 +10,8 @@ from market_offers import an_offer
 
 from node.cli.market_plot import market_svg
 from node.cli.offer_watch import Lines, changes
-from protocol.market_figures import market_figures
-from protocol.offer import Offer, OfferKey, offer_key
+from protocol.market.market_figures import market_figures
+from protocol.market.offer import Offer, OfferKey, offer_key
 
 
 def test_a_plot_is_xml_whatever_a_model_is_called() -> None:

@@ -13,8 +13,8 @@ import pytest
 from node.app.peers import peers_file
 from node.peers import PeerDatabase
 from node.peers.deeds import Deeds
-from protocol.ids import checksum_address
-from protocol.standing import Deed
+from protocol.identity.ids import checksum_address
+from protocol.reputation.standing import Deed
 
 Joule = Callable[..., Any]
 FAILED, LIAR = b"f" * 20, b"l" * 20

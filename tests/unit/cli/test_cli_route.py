@@ -11,9 +11,9 @@ from routes_of_offers import route
 from node.app.planned import PlannedRoute, planned
 from node.cli.route import _print
 from node.cli.route_picture import MOST_DRAWN, WIDTH, bars, svg
-from protocol.ids import ModelFile, ModelManifest
-from protocol.offer import Offer
-from protocol.policy import Needs
+from protocol.identity.ids import ModelFile, ModelManifest
+from protocol.market.offer import Offer
+from protocol.policy.policy import Needs
 
 MANIFEST = ModelManifest(
     name="<demo>",

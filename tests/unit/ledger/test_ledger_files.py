@@ -8,9 +8,9 @@ import pytest
 
 from node.ledger.log_key import create_log_key, read_log_key
 from node.ledger.remembered import Memory
-from protocol.checkpoint import Checkpoint, sign_checkpoint
 from protocol.errors import ConfigurationError, KeystoreError
-from protocol.note import NoteKey
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.note import NoteKey
 
 
 def test_a_log_key_reads_back_and_is_private(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from node.ledger.schema import sqlite_url
 from node.ledger.sequencer import Sequencer
 from node.ledger.store import Store
 from protocol.errors import LocalError, MalformedError
-from protocol.operations import sign_op
+from protocol.settlement.operations import sign_op
 
 
 @pytest_asyncio.fixture

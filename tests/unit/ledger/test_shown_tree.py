@@ -9,8 +9,8 @@ import pytest
 from node.ledger.schema import sqlite_url
 from node.ledger.store import Store
 from node.ledger.tree import ShownTree
-from protocol.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
-from protocol.tiles import TILE_WIDTH, Tile, TileAppender
+from protocol.log.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_consistency, verify_inclusion
+from protocol.log.tiles import TILE_WIDTH, Tile, TileAppender
 
 SIZES = (1, 2, 255, 256, 257, 700, 65_536, 65_537, 66_300)
 

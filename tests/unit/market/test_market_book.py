@@ -13,9 +13,9 @@ from market_offers import MODEL, NOW, an_offer, key_of
 
 from node.market import OfferBook, VerifiedOffer, verify_offer
 from protocol.errors import ExpiredError, MalformedError, RefusedError, SignatureError
-from protocol.merit import Merit
-from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer
-from protocol.signing import seal
+from protocol.identity.signing import seal
+from protocol.market.offer import CLOCK_SKEW_S, MAX_TTL_S, Offer
+from protocol.reputation.merit import Merit
 
 
 class Time:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from energy_bench import BLOCKS, ONE, TWO, Bench, some
 
-from protocol.energy_shares import NOBODY, Accuracy
+from protocol.energy.energy_shares import NOBODY, Accuracy
 from protocol.errors import MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 
 def test_nothing_is_known_before_a_window_is_full() -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from market_offers import NOW, an_offer, key_of
 
 from node.market import Exchange, OfferBook
-from protocol.catalog import MAX_LACKING, MAX_MARKS, LackingRequest, OfferList
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import LostPeerError, MalformedError
-from protocol.lacking import bucket_of, buckets_of, lacking_in, mark_of, parts_for, request_for
-from protocol.offer import offer_key
-from protocol.signing import seal
+from protocol.identity.signing import seal
+from protocol.market.catalog import MAX_LACKING, MAX_MARKS, LackingRequest, OfferList
+from protocol.market.lacking import bucket_of, buckets_of, lacking_in, mark_of, parts_for, request_for
+from protocol.market.offer import offer_key
 
 ASKING, ASKED = "asking", "asked"
 

@@ -10,7 +10,7 @@ from market_offers import NOW, an_offer, key_of
 from node.market import OfferGate, picked
 from node.market.gate import GUESTS_AT_ONCE, GUESTS_OF_A_BOOK, GUESTS_PER_S
 from protocol.errors import MalformedError, PeerError, RefusedError, SignatureError
-from protocol.signing import seal
+from protocol.identity.signing import seal
 
 
 class Seconds:

@@ -11,10 +11,10 @@ import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 from routes_of_offers import route
 
-from protocol.ids import BlockSpan
-from protocol.kept_route import kept_legs
-from protocol.offer import Offer
-from protocol.routes import NoRouteError, Route
+from protocol.identity.ids import BlockSpan
+from protocol.market.offer import Offer
+from protocol.routing.kept_route import kept_legs
+from protocol.routing.routes import NoRouteError, Route
 
 BLOCKS = 12
 

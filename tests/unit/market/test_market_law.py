@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_energy_claim, an_offer, key_of, some_hardware
 
-from protocol.blocs import BLOCS, BLOCS_NOW
-from protocol.codec import encode
-from protocol.corridors import Corridor
-from protocol.denials import Denial, DenialKind, Denials, open_denials
+from protocol.encoding.codec import encode
 from protocol.errors import InvalidError
-from protocol.jurisdictions import COUNTRIES
-from protocol.law import NO_LAW, Law
-from protocol.offer import Evidence
-from protocol.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode, excluded
-from protocol.signing import SigningKey, seal
+from protocol.geography.blocs import BLOCS, BLOCS_NOW
+from protocol.geography.jurisdictions import COUNTRIES
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import Evidence
+from protocol.policy.corridors import Corridor
+from protocol.policy.denials import Denial, DenialKind, Denials, open_denials
+from protocol.policy.law import NO_LAW, Law
+from protocol.policy.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode, excluded
 
 ISSUER = SigningKey(b"\x0a" * 32)
 UNTIL = NOW + 900

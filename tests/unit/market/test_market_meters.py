@@ -19,9 +19,9 @@ from node.energy.modelled import ProcessorTime, RooflineMeter
 from node.energy.shared import MeterFolder, SharedMeter
 from node.setting_kinds import METER_UNITS, Choice
 from node.settings import declared
-from protocol.energy_shares import NOBODY, Worked
+from protocol.energy.energy_shares import NOBODY, Worked
 from protocol.errors import ConfigurationError, MeterError
-from protocol.offer import Provenance
+from protocol.market.offer import Provenance
 
 # Models
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from market_offers import NOW, an_energy_claim, an_offer, key_of, some_hardware
 
-from protocol.activations import ActivationType
+from protocol.energy.tariff import MAX_PRICE
 from protocol.errors import ExpiredError, InvalidError, MalformedError, PeerError, SignatureError
-from protocol.ids import MAX_BLOCKS, BlockSpan
-from protocol.offer import (
+from protocol.identity.ids import MAX_BLOCKS, BlockSpan
+from protocol.identity.signing import seal
+from protocol.market.offer import (
     CLOCK_SKEW_S,
     MAX_ADDRESSES,
     MAX_DURATION_US,
@@ -22,9 +23,8 @@ from protocol.offer import (
     check_offer,
     supersedes,
 )
-from protocol.rates import check_rates, share
-from protocol.signing import seal
-from protocol.tariff import MAX_PRICE
+from protocol.market.rates import check_rates, share
+from protocol.models.activations import ActivationType
 
 FP32, BF16 = ActivationType.FP32, ActivationType.BF16
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer
 
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import InvalidError
-from protocol.jurisdictions import COUNTRIES, GROUPS, expand, is_known, is_subdivision
-from protocol.offer import Evidence
-from protocol.policy import NOTHING_KNOWN, Known, LatencyClass, Needs, Reason, ReasonCode, excluded
+from protocol.geography.jurisdictions import COUNTRIES, GROUPS, expand, is_known, is_subdivision
+from protocol.market.offer import Evidence
+from protocol.policy.policy import NOTHING_KNOWN, Known, LatencyClass, Needs, Reason, ReasonCode, excluded
 
 ANY = Needs()
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from protocol.energy.tariff import MAX_CARBON_PRICE, MAX_HARDWARE_PRICE, MAX_MARGIN_PPM, MAX_PRICE, MAX_TARIFF
 from protocol.errors import ConfigurationError
-from protocol.pricing import Comparable, Costs, MarginPolicy, Pricing, Quote, Supply, median_of
-from protocol.rates import check_rates
-from protocol.tariff import MAX_CARBON_PRICE, MAX_HARDWARE_PRICE, MAX_MARGIN_PPM, MAX_PRICE, MAX_TARIFF
+from protocol.market.pricing import Comparable, Costs, MarginPolicy, Pricing, Quote, Supply, median_of
+from protocol.market.rates import check_rates
 from protocol.units import MICRO
 
 COSTS = Costs(millijoules_in=1_080, millijoules_out=10_800, prompt_us=100, position_us=1000)

@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 
-from protocol.country_discs import DISCS
-from protocol.denials import Denial, DenialKind, Denials, open_denials
-from protocol.distances import Point, distance_m, least_m, point, reach_m
 from protocol.errors import InvalidError
-from protocol.ids import keccak256
-from protocol.jurisdictions import COUNTRIES
-from protocol.law import Law, coarse
-from protocol.offer import Evidence, Offer, Statement
-from protocol.policy import Known, Needs, ReasonCode, backing_under, excluded
-from protocol.residency import Ground
-from protocol.signing import SigningKey, seal
-from protocol.trust import Anchor, Trust, trust_hash
+from protocol.geography.country_discs import DISCS
+from protocol.geography.distances import Point, distance_m, least_m, point, reach_m
+from protocol.geography.jurisdictions import COUNTRIES
+from protocol.identity.ids import keccak256
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import Evidence, Offer, Statement
+from protocol.policy.denials import Denial, DenialKind, Denials, open_denials
+from protocol.policy.law import Law, coarse
+from protocol.policy.policy import Known, Needs, ReasonCode, backing_under, excluded
+from protocol.policy.residency import Ground
+from protocol.policy.trust import Anchor, Trust, trust_hash
 
 UNTIL = NOW + 900
 BERLIN, FRANKFURT, LYON = (52.52, 13.40), (50.11, 8.68), (45.76, 4.84)

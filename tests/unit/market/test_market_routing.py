@@ -8,12 +8,12 @@ import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_energy_claim, an_offer, key_of
 from routes_of_offers import route
 
-from protocol.corridors import Corridor
 from protocol.errors import ConfigurationError, RoutingError
-from protocol.offer import EnergyClaim, Evidence, Offer
-from protocol.policy import Known, LatencyClass, Needs, Policy, ReasonCode
-from protocol.routes import NoRouteError, Route
-from protocol.ways import UNKNOWN_RTT_US, Regions
+from protocol.market.offer import EnergyClaim, Evidence, Offer
+from protocol.policy.corridors import Corridor
+from protocol.policy.policy import Known, LatencyClass, Needs, Policy, ReasonCode
+from protocol.routing.routes import NoRouteError, Route
+from protocol.routing.ways import UNKNOWN_RTT_US, Regions
 
 
 def ask(offers: list[Offer], policy: Policy | None = None, **changes: Any) -> Route:

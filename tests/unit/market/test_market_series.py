@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from market_offers import an_offer
 
-from protocol.charges import Charge, blended_price, charged, demand_price, in_merit_order
-from protocol.comparing import comparable
-from protocol.curtailment import AT_EASE, Level, Signal, admits, by_ceiling, places_within, strictest
+from protocol.energy.charges import Charge, blended_price, charged, demand_price, in_merit_order
+from protocol.energy.price_series import STEP_S, PriceSeries, PriceSource, filled, hourly_means
+from protocol.energy.rate_table import DemandTable, RateTable, Tier, tier_rate
 from protocol.errors import InvalidError
-from protocol.ids import BlockSpan
-from protocol.policy import LatencyClass
-from protocol.price_series import STEP_S, PriceSeries, PriceSource, filled, hourly_means
-from protocol.pricing import Comparable
-from protocol.rate_table import DemandTable, RateTable, Tier, tier_rate
-from protocol.rates import Rates
-from protocol.requoting import Pace, Quoted, next_boundary, requoted
+from protocol.identity.ids import BlockSpan
+from protocol.market.comparing import comparable
+from protocol.market.pricing import Comparable
+from protocol.market.rates import Rates
+from protocol.market.requoting import Pace, Quoted, next_boundary, requoted
+from protocol.policy.policy import LatencyClass
+from protocol.serving.curtailment import AT_EASE, Level, Signal, admits, by_ceiling, places_within, strictest
 
 DAY = 86_400
 NOON = 1_767_225_600 + DAY // 2

@@ -13,9 +13,9 @@ from virtual_loop import run_virtually
 from node.market import Exchange, OfferBook, verify_offer
 from node.market.advertiser import INTERVAL_S, TTL_S
 from node.market.book import VerifiedOffer
-from protocol.catalog import LackingRequest, OfferList
 from protocol.errors import LostPeerError
-from protocol.signing import seal
+from protocol.identity.signing import seal
+from protocol.market.catalog import LackingRequest, OfferList
 
 HOSTS, LATE, DEAD, NEIGHBOURS = 50, 5, 5, 6
 BURST_S = INTERVAL_S / 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.tariff import ask_price, energy_price, floor_price
+from protocol.energy.tariff import ask_price, energy_price, floor_price
 
 
 @pytest.mark.parametrize(

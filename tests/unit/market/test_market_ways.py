@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from market_offers import an_offer, key_of
 
-from protocol.columns import Columns
-from protocol.offer import Offer, RoundTrip
-from protocol.ways import MOST_MEASURED, ONE_REGION, UNKNOWN_RTT_US, Regions, measured_ways, ways_by_region
+from protocol.market.offer import Offer, RoundTrip
+from protocol.routing.columns import Columns
+from protocol.routing.ways import MOST_MEASURED, ONE_REGION, UNKNOWN_RTT_US, Regions, measured_ways, ways_by_region
 
 RTT = {0: 20_000, 1: 30_000, 2: 24_000, 3: 26_000}
 

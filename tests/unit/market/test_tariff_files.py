@@ -14,10 +14,10 @@ from node.tariff.description import Feed
 from node.tariff.follow import FollowedSupply, checked_tariff
 from node.tariff.reading import read_tariff
 from node.tariff.schedule import supply_series
+from protocol.energy.price_series import PriceSource
 from protocol.errors import ConfigurationError
-from protocol.price_series import PriceSource
-from protocol.pricing import MarginPolicy, Pricing, Supply
-from protocol.requoting import Pace
+from protocol.market.pricing import MarginPolicy, Pricing, Supply
+from protocol.market.requoting import Pace
 
 FLAT = '[price]\nkind = "flat"\nvalue = 0.10\n'
 NIGHT_AND_DAY = [0] * 8 + [1] * 12 + [0] * 4

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from node.p2p.address import DataAddress, check_listen, check_peer_address, data_address, parse_data_address
 from protocol.errors import ListenError, MalformedError
-from protocol.peer_id import peer_id_of
-from protocol.signing import SigningKey
+from protocol.identity.peer_id import peer_id_of
+from protocol.identity.signing import SigningKey
 
 PEER = peer_id_of(SigningKey(b"\x01" * 32).public_key)
 

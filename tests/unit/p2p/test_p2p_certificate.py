@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from node.p2p.certificate import authenticate, identity_extension, issue, new_certificate
 from protocol.errors import SignatureError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SECRET = os.urandom(32)

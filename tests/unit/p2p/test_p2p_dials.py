@@ -19,7 +19,7 @@ from node.p2p.dials import (
     reach_of_url,
 )
 from protocol.errors import MalformedError, UnreachableError
-from protocol.reach import Reach
+from protocol.market.reach import Reach
 
 pytestmark = pytest.mark.asyncio
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import MalformedError
-from protocol.peer_id import peer_id_of, protobuf_of, public_key_of, public_key_of_protobuf
-from protocol.signing import SigningKey
+from protocol.identity.peer_id import peer_id_of, protobuf_of, public_key_of, public_key_of_protobuf
+from protocol.identity.signing import SigningKey
 
 SECRETS = st.integers(1, 2**252).map(lambda number: number.to_bytes(32, "big"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from node.peers.deeds import MAX_SUM, Deeds
-from protocol.standing import DAY_S, FIRST_PAUSE_S, KEPT_DAYS, NEWCOMER, Deed, shunned_until
+from protocol.reputation.standing import DAY_S, FIRST_PAUSE_S, KEPT_DAYS, NEWCOMER, Deed, shunned_until
 
 NOW = 1_800_000_000
 PEER = b"p" * 20

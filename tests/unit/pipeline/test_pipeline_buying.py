@@ -16,11 +16,11 @@ from node.app.receipts import make_bundle
 from node.pipeline.buying.client import Job, JobClient
 from node.pipeline.buying.reclaim import open_sessions, reclaim
 from node.ports import Link
-from protocol.bundle import verify_bundle
 from protocol.errors import RefusedError, RuleError
-from protocol.messages import SignedVoucher
-from protocol.operations import Settle
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.receipts.bundle import verify_bundle
+from protocol.session.messages import SignedVoucher
+from protocol.settlement.operations import Settle
 
 PROMPT = (1, 2, 3, 4, 5)
 

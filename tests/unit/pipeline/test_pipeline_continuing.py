@@ -18,9 +18,9 @@ from node.pipeline.buying.job import JobResult
 from node.pipeline.vouchers import VoucherStore
 from node.worker import InlineWorker
 from protocol.errors import RefusedError
-from protocol.metering import Work, owed
-from protocol.order import Acceptance
-from protocol.signing import SigningKey, open_envelope
+from protocol.identity.signing import SigningKey, open_envelope
+from protocol.session.metering import Work, owed
+from protocol.session.order import Acceptance
 
 pytestmark = pytest.mark.asyncio
 

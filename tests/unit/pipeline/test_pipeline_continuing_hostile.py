@@ -13,11 +13,11 @@ from hand_client import Hand, expect, send, serves
 from small_market import RATES, SmallMarket
 
 from node.app.continuing import Earlier
-from protocol.activations import ActivationType
-from protocol.frames import ANEW, Attach, Discharged, Failed, Joining, Paused, Receipted, Step, StepItem
-from protocol.messages import session_id
-from protocol.metering import Work, owed
-from protocol.order import Acceptance
+from protocol.models.activations import ActivationType
+from protocol.session.frames import ANEW, Attach, Discharged, Failed, Joining, Paused, Receipted, Step, StepItem
+from protocol.session.messages import session_id
+from protocol.session.metering import Work, owed
+from protocol.session.order import Acceptance
 
 pytestmark = pytest.mark.asyncio
 

@@ -19,10 +19,10 @@ from small_market import BLOCKS
 
 from node.app.continuing import Earlier
 from node.pipeline.serving import windows
-from protocol.eip712 import Domain, sign_typed
-from protocol.messages import Receipt
-from protocol.receipt import NO_HASH
-from protocol.signing import SigningKey
+from protocol.identity.eip712 import Domain, sign_typed
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Receipt
+from protocol.session.receipt import NO_HASH
 
 JOBS = int(os.environ.get("JOULE_DISTURBED_JOBS", "60"))
 PROMPT = tuple(range(1, 14))

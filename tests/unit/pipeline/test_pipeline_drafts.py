@@ -14,7 +14,7 @@ from node.pipeline.serving.lookup import LookupDrafter
 from node.pipeline.serving.windows import Passed
 from node.ports import DraftAsk, StepOutput
 from protocol.errors import DishonestError
-from protocol.metering import Work, owed
+from protocol.session.metering import Work, owed
 
 pytestmark = pytest.mark.asyncio
 

@@ -13,13 +13,13 @@ from node.pipeline.serving.rows import Arrived
 from node.pipeline.serving.trail import Trails
 from node.pipeline.serving.windows import Signer, Windows
 from node.ports import StepOutput
-from protocol.activations import ActivationType
-from protocol.drafts import Mask
-from protocol.draws import NonceChain
+from protocol.drafting.drafts import Mask
 from protocol.errors import MalformedError
+from protocol.identity.signing import SigningKey
+from protocol.models.activations import ActivationType
+from protocol.session.draws import NonceChain
+from protocol.session.terms import Plan, Speculation
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey
-from protocol.terms import Plan, Speculation
 
 SESSION = b"\x01" * 32
 PLAN = Plan(prompt=3, most=40, chunk=8, window=16)

@@ -11,15 +11,26 @@ from hand_client import NOISE, OTHER_LEDGER, STRANGER, Hand, expect, expect_with
 from small_market import RATES, SmallMarket
 
 from node.pipeline.serving.leg import LegJob
-from protocol.activations import ActivationType
-from protocol.codec import Message
+from protocol.encoding.codec import Message
 from protocol.errors import LostPeerError
-from protocol.fingerprint import SKETCH_BYTES, sketch
-from protocol.frames import Attach, Discharged, Draw, Failed, Finish, Receipted, Sampled, SampledToken, Step, StepItem
-from protocol.messages import SignedVoucher
-from protocol.metering import Work, owed
-from protocol.order import Acceptance
-from protocol.receipt import sketches_hash
+from protocol.models.activations import ActivationType
+from protocol.session.fingerprint import SKETCH_BYTES, sketch
+from protocol.session.frames import (
+    Attach,
+    Discharged,
+    Draw,
+    Failed,
+    Finish,
+    Receipted,
+    Sampled,
+    SampledToken,
+    Step,
+    StepItem,
+)
+from protocol.session.messages import SignedVoucher
+from protocol.session.metering import Work, owed
+from protocol.session.order import Acceptance
+from protocol.session.receipt import sketches_hash
 
 pytestmark = pytest.mark.asyncio
 

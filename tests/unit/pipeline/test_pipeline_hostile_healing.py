@@ -16,9 +16,12 @@ from small_market import BLOCKS, SmallMarket
 
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import MOST_EARLY
-from protocol.activations import ActivationType
 from protocol.errors import DishonestError, LostPeerError
-from protocol.frames import (
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import SigningKey, seal
+from protocol.models.activations import ActivationType
+from protocol.reputation.standing import Deed
+from protocol.session.frames import (
     Attach,
     Failed,
     Joining,
@@ -30,11 +33,8 @@ from protocol.frames import (
     Step,
     StepItem,
 )
-from protocol.ids import BlockSpan
-from protocol.receipt import token_bytes
-from protocol.signing import SigningKey, seal
-from protocol.standing import Deed
-from protocol.terms import Assignment, Reroute
+from protocol.session.receipt import token_bytes
+from protocol.session.terms import Assignment, Reroute
 
 pytestmark = pytest.mark.asyncio
 

@@ -18,7 +18,7 @@ from node.pipeline.buying.reclaim import reclaim
 from node.pipeline.vouchers import StoredVoucher, VoucherStore
 from node.worker import InlineWorker
 from protocol.errors import RefusedError, RuleError
-from protocol.metering import Work, owed
+from protocol.session.metering import Work, owed
 
 pytestmark = pytest.mark.asyncio
 

@@ -16,17 +16,17 @@ from node.app.accusing import keep_double, read_proof
 from node.events import Event, SignedTwice
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
-from protocol.codec import Message, decode, encode
-from protocol.double_receipt import DoubleReceipt, check_double
-from protocol.eip712 import sign_typed
-from protocol.fingerprint import SKETCH_BYTES
-from protocol.frames import CLIENT_FRAMES, LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
-from protocol.ids import checksum_address
-from protocol.messages import Receipt
-from protocol.metering import Work, owed
-from protocol.order import Acceptance
-from protocol.receipt import sketches_hash
-from protocol.signing import open_envelope, seal
+from protocol.encoding.codec import Message, decode, encode
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import checksum_address
+from protocol.identity.signing import open_envelope, seal
+from protocol.receipts.double_receipt import DoubleReceipt, check_double
+from protocol.session.fingerprint import SKETCH_BYTES
+from protocol.session.frames import CLIENT_FRAMES, LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
+from protocol.session.messages import Receipt
+from protocol.session.metering import Work, owed
+from protocol.session.order import Acceptance
+from protocol.session.receipt import sketches_hash
 
 pytestmark = pytest.mark.asyncio
 

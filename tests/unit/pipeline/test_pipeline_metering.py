@@ -18,9 +18,9 @@ from node.pipeline.buying.client import JobClient
 from node.pipeline.vouchers import VoucherStore
 from node.worker import InlineWorker
 from protocol.errors import MeterError
-from protocol.messages import UNMEASURED, Receipt
-from protocol.offer import Provenance
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.market.offer import Provenance
+from protocol.session.messages import UNMEASURED, Receipt
 
 MINUTES = 10
 

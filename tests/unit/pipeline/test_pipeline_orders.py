@@ -9,10 +9,10 @@ from hand_client import NOISE, STRANGER, Hand, serves
 from small_market import FEE, SmallMarket
 
 from protocol.errors import MalformedError, PeerError
-from protocol.frames import Attach
-from protocol.messages import Discharge, SignedDischarge, sign_voucher
-from protocol.order import Acceptance, Refusal
-from protocol.signing import SigningKey, seal
+from protocol.identity.signing import SigningKey, seal
+from protocol.session.frames import Attach
+from protocol.session.messages import Discharge, SignedDischarge, sign_voucher
+from protocol.session.order import Acceptance, Refusal
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,7 +12,7 @@ from node.p2p.link import MAX_PAYLOAD_BYTES
 from node.pipeline.serving.outbox import MAX_QUEUED, MAX_QUEUED_BYTES, Outbox
 from node.ports import STRANGER
 from protocol.errors import LostPeerError
-from protocol.frames import Attach
+from protocol.session.frames import Attach
 
 pytestmark = pytest.mark.asyncio
 FRAME = Attach(session=bytes(32))

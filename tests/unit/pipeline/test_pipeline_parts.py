@@ -14,8 +14,8 @@ from node.pipeline.serving import parts
 from node.pipeline.serving.parts import CLIENT_BYTES, HEADER_BYTES, LINGER_S, Parts
 from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LostPeerError
-from protocol.frames import Attach, Failed
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.session.frames import Attach, Failed
 
 pytestmark = pytest.mark.asyncio
 

@@ -19,12 +19,12 @@ from node.pipeline.serving.neighbours import DIAL_S, DIALS_OF_CLIENT, FAILED_S, 
 from node.pipeline.vouchers import VoucherStore
 from node.worker import InlineWorker
 from protocol.errors import LostPeerError, MalformedError, RefusedError, SignatureError, UnreachableError
-from protocol.frames import Attach, Discharged, Failed, Finish, Receipted, Sampled
-from protocol.messages import sign_voucher
-from protocol.order import Acceptance, Refusal
-from protocol.places import TURN_S
-from protocol.signing import SigningKey
-from protocol.standing import Deed
+from protocol.identity.signing import SigningKey
+from protocol.reputation.standing import Deed
+from protocol.serving.places import TURN_S
+from protocol.session.frames import Attach, Discharged, Failed, Finish, Receipted, Sampled
+from protocol.session.messages import sign_voucher
+from protocol.session.order import Acceptance, Refusal
 
 Story = Callable[[SmallMarket], Coroutine[Any, Any, None]]
 WHOLE = ((0, 6),)

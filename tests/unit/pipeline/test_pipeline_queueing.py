@@ -15,11 +15,11 @@ from node.pipeline.serving.pace import Pace
 from node.pipeline.vouchers import VoucherStore
 from node.ports import StepInput, StepOutput, T
 from node.worker import InlineWorker
-from protocol.frames import Sampled
-from protocol.messages import session_id
-from protocol.order import Acceptance, Refusal
-from protocol.places import GIVE_WAY_S
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
+from protocol.serving.places import GIVE_WAY_S
+from protocol.session.frames import Sampled
+from protocol.session.messages import session_id
+from protocol.session.order import Acceptance, Refusal
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,10 +10,10 @@ from node.earnings import Kept
 from node.events import BondTooSmall, Event, JournalNotKept, VoucherNotRedeemable, VoucherRedeemed
 from node.pipeline.serving.bonds import BondWatch
 from node.pipeline.vouchers import StoredVoucher
-from protocol.earnings import JobRecord
 from protocol.errors import RefusedError
-from protocol.frames import Sampled
-from protocol.operations import MAX_SETTLED, Settle
+from protocol.serving.earnings import JobRecord
+from protocol.session.frames import Sampled
+from protocol.settlement.operations import MAX_SETTLED, Settle
 
 pytestmark = pytest.mark.asyncio
 

@@ -19,11 +19,11 @@ from node.pipeline.serving.seen import RECORD, SPARE, SeenSessions, remembered_u
 from node.pipeline.vouchers import StoredVoucher
 from node.worker import InlineWorker
 from protocol.errors import PeerError, RefusedError
-from protocol.frames import Discharged, Finish, Sampled
-from protocol.messages import SignedDischarge
-from protocol.offer import CLOCK_SKEW_S, MAX_TTL_S
-from protocol.order import Acceptance, Refusal
-from protocol.signing import seal
+from protocol.identity.signing import seal
+from protocol.market.offer import CLOCK_SKEW_S, MAX_TTL_S
+from protocol.session.frames import Discharged, Finish, Sampled
+from protocol.session.messages import SignedDischarge
+from protocol.session.order import Acceptance, Refusal
 
 Story = Callable[[SmallMarket], Coroutine[Any, Any, None]]
 FAR = 80 * 24 * 3600

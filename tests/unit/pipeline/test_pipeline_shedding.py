@@ -8,7 +8,7 @@ import pytest
 from small_market import SmallMarket
 
 from node.events import JobFailed
-from protocol.policy import LatencyClass
+from protocol.policy.policy import LatencyClass
 
 pytestmark = pytest.mark.asyncio
 PROMPT = (1, 2, 3, 4, 5)

@@ -15,12 +15,12 @@ from virtual_loop import run_virtually
 
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
-from protocol.codec import Message, decode, encode
-from protocol.eip712 import sign_typed
+from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import LostPeerError, RefusedError
-from protocol.frames import LEG_FRAMES, Receipted, Sampled
-from protocol.messages import Receipt
-from protocol.standing import Deed, shunned_until
+from protocol.identity.eip712 import sign_typed
+from protocol.reputation.standing import Deed, shunned_until
+from protocol.session.frames import LEG_FRAMES, Receipted, Sampled
+from protocol.session.messages import Receipt
 
 PROMPT = (1, 2, 3, 4, 5)
 Story = Callable[[SmallMarket], Awaitable[None]]

@@ -8,9 +8,9 @@ from small_market import SmallMarket
 from taken import take_voucher
 
 from node.pipeline.vouchers import StoredVoucher
-from protocol.claim import Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
-from protocol.ids import MAX_TOKENS
+from protocol.identity.ids import MAX_TOKENS
+from protocol.session.claim import Claim
 
 pytestmark = pytest.mark.asyncio
 

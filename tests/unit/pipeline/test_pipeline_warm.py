@@ -8,8 +8,8 @@ import pytest
 
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Ended, Origin, Warm
-from protocol.activations import ActivationType
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
+from protocol.models.activations import ActivationType
 
 CLIENT, OTHER = b"\x01" * 20, b"\x02" * 20
 BLOCKS = BlockSpan(start=2, end=4)

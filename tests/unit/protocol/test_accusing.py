@@ -6,12 +6,12 @@ import pytest
 from ledger_world import CLIENT, OPERATOR, STRANGER, deposit, receipt_of, stake
 from ruled_ledger import DOMAIN, SESSION, RuledLedger
 
-from protocol.accusing import accuse_leg, accuse_operator_of
-from protocol.checkpoint import Checkpoint, Operator, operator_line, parse_checkpoint, sign_checkpoint
 from protocol.errors import MalformedError, PeerError, SignatureError
-from protocol.fork import ForkProof
-from protocol.note import Note, NoteKey, parse_note
+from protocol.log.checkpoint import Checkpoint, Operator, operator_line, parse_checkpoint, sign_checkpoint
+from protocol.log.fork import ForkProof
+from protocol.log.note import Note, NoteKey, parse_note
 from protocol.settlement import ledger_domain
+from protocol.settlement.accusing import accuse_leg, accuse_operator_of
 
 LOG_KEY = NoteKey("ledger.example/accused", b"\x05" * 32)
 HERE = Operator(DOMAIN, OPERATOR.address)

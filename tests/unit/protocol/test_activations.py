@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.activations import FORMATS, ActivationType, from_wire, to_wire
 from protocol.errors import MalformedError
+from protocol.models.activations import FORMATS, ActivationType, from_wire, to_wire
 
 FP32, BF16 = ActivationType.FP32, ActivationType.BF16
 numbers = st.floats(width=32, allow_nan=False)

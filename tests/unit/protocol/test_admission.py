@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.admission import MAX_RETRY_S, UNIT, Queued, charge, require_soon, wait_us
 from protocol.errors import RefusedError
+from protocol.market.admission import MAX_RETRY_S, UNIT, Queued, charge, require_soon, wait_us
 
 ME, OTHER, THIRD = (bytes([name]) * 20 for name in (1, 2, 3))
 ROW_US = 1000

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.activations import FORMATS, ActivationType, Tolerance
-from protocol.audit import Judgement, Observation, Verdict, draw, judge
 from protocol.errors import InvalidError
-from protocol.ids import BlockSpan
-from protocol.terms import Assignment
+from protocol.identity.ids import BlockSpan
+from protocol.models.activations import FORMATS, ActivationType, Tolerance
+from protocol.receipts.audit import Judgement, Observation, Verdict, draw, judge
+from protocol.session.terms import Assignment
 
 T = Tolerance(distance_ppm=20, gain=100, margin=1000, margin_gain=2000)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from market_offers import an_energy_claim, an_offer
 from small_market import MANIFEST
 
-from protocol.batching import HOUR_S, Expected, expected_prices, petaflop_day, start, weights_of
-from protocol.ids import ModelFile
+from protocol.identity.ids import ModelFile
+from protocol.market.batching import HOUR_S, Expected, expected_prices, petaflop_day, start, weights_of
 
 
 def at(*costs: int | None) -> list[Expected | None]:

@@ -8,12 +8,12 @@ from forged_bundles import refused
 from market_offers import some_limits, some_rates
 from played_job import Play
 
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import dump_bundle, load_bundle
-from protocol.messages import UNMEASURED
-from protocol.metering import last_position, window_count
-from protocol.offer import Provenance
-from protocol.terms import Speculation
+from protocol.market.offer import Provenance
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import dump_bundle, load_bundle
+from protocol.session.messages import UNMEASURED
+from protocol.session.metering import last_position, window_count
+from protocol.session.terms import Speculation
 from protocol.units import ceil_div
 
 

@@ -11,9 +11,9 @@ import pytest
 from agreed_job import agree
 from played_job import Play
 
-from protocol.bundle import verify_bundle
-from protocol.bundle_file import MAX_BUNDLE_BYTES, dump_bundle, load_bundle
 from protocol.errors import MalformedError
+from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle_file import MAX_BUNDLE_BYTES, dump_bundle, load_bundle
 
 Change = Callable[[dict[str, Any]], object]
 

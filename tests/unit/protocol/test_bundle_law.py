@@ -11,19 +11,19 @@ from agreed_job import CLIENT, agree
 from market_offers import NOW, key_of
 from played_job import Play
 
-from protocol.bundle import Bundle, verify_bundle
-from protocol.bundle_file import dump_bundle, load_bundle
-from protocol.bundle_law import LegLaw, RoundTrips, seal_round_trips
-from protocol.corridors import Corridor
-from protocol.denials import Denial, DenialKind, Denials
-from protocol.distances import point
 from protocol.errors import DishonestError, PeerError
-from protocol.ids import keccak256
-from protocol.messages import session_id
-from protocol.offer import Evidence, Statement
-from protocol.residency import Ground
-from protocol.signing import SigningKey, seal
-from protocol.trust import Trust, trust_hash
+from protocol.geography.distances import point
+from protocol.identity.ids import keccak256
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import Evidence, Statement
+from protocol.policy.corridors import Corridor
+from protocol.policy.denials import Denial, DenialKind, Denials
+from protocol.policy.residency import Ground
+from protocol.policy.trust import Trust, trust_hash
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.receipts.bundle_file import dump_bundle, load_bundle
+from protocol.receipts.bundle_law import LegLaw, RoundTrips, seal_round_trips
+from protocol.session.messages import session_id
 
 ATTESTOR = SigningKey(b"\x0a" * 32)
 LONG = NOW + 10**6

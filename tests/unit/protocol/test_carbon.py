@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import an_energy_claim, an_offer
 
-from protocol.carbon import MAX_COUNTED, carbon_extra, carbon_extras
-from protocol.tariff import MAX_CARBON_G_PER_KWH, MAX_CARBON_PRICE, MAX_MILLIJOULES_PER_TOKEN, MAX_PUE_MILLI
+from protocol.energy.tariff import MAX_CARBON_G_PER_KWH, MAX_CARBON_PRICE, MAX_MILLIJOULES_PER_TOKEN, MAX_PUE_MILLI
+from protocol.market.carbon import MAX_COUNTED, carbon_extra, carbon_extras
 
 HUNDRED = 100_000_000
 """Micro-units per tonne."""

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from ledger_world import CLIENT, MILLION, PROVIDERS, STRANGER, discharge_of, make_session, voucher_of
 
 from node.settlement.contract import settlement_contract
-from protocol.chain_evidence import ChainProof, check_chain_proof, check_opening_call
-from protocol.codec import decode, encode
-from protocol.contract import Contract
-from protocol.contract_calls import (
+from protocol.chain.chain_evidence import ChainProof, check_chain_proof, check_opening_call
+from protocol.chain.contract import Contract
+from protocol.chain.contract_calls import (
     close_call,
     fresh,
     marks_of,
@@ -21,14 +20,15 @@ from protocol.contract_calls import (
     release_call,
     settle_call,
 )
+from protocol.chain.rlp import read_rlp, rlp
+from protocol.chain.transaction import Transaction, read_transaction
+from protocol.encoding.codec import decode, encode
 from protocol.errors import DishonestError, JoulemeshError, MalformedError, PeerError
-from protocol.ids import Address
-from protocol.messages import session_id
-from protocol.operations import Close, Open, Release, Settle
-from protocol.rlp import read_rlp, rlp
+from protocol.identity.ids import Address
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import session_id
 from protocol.settlement import SessionRecord
-from protocol.signing import SigningKey
-from protocol.transaction import Transaction, read_transaction
+from protocol.settlement.operations import Close, Open, Release, Settle
 
 CONTRACT = Contract(8453, Address(b"\x77" * 20))
 SESSION = make_session()

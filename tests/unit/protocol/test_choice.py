@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from market_offers import MODEL, an_offer
 
-from protocol.choice import (
+from protocol.errors import ConfigurationError
+from protocol.identity.ids import MAX_BLOCKS
+from protocol.market.offer import Offer
+from protocol.reputation.merit import Merit
+from protocol.routing.choice import (
     SILENT,
     choose_model,
     covers,
@@ -19,11 +23,7 @@ from protocol.choice import (
     namesakes,
     silent,
 )
-from protocol.errors import ConfigurationError
-from protocol.ids import MAX_BLOCKS
-from protocol.merit import Merit
-from protocol.offer import Offer
-from protocol.routes import NoRouteError
+from protocol.routing.routes import NoRouteError
 
 OTHER = b"\x33" * 32
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.chunks import (
+from protocol.errors import DishonestError, MalformedError
+from protocol.identity.ids import ModelFile
+from protocol.log.merkle import leaf_hash
+from protocol.models.chunks import (
     CHUNK_BYTES,
     chunk_bytes,
     chunk_count,
@@ -18,9 +21,6 @@ from protocol.chunks import (
     open_chunk_list,
     root_of_chunks,
 )
-from protocol.errors import DishonestError, MalformedError
-from protocol.ids import ModelFile
-from protocol.merkle import leaf_hash
 
 
 @given(st.integers(0, 1 << 50), st.integers(0, 1 << 50))

@@ -9,15 +9,16 @@ from agreed_job import CLIENT, agree
 from played_job import Play
 from taken import take_voucher
 
-from protocol.claim import VOUCHERS_A_WINDOW, Claim
 from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
-from protocol.ids import MAX_TOKENS, BlockSpan
-from protocol.messages import MAX_LEGS, SignedVoucher, check_discharge, check_voucher, sign_voucher
-from protocol.metering import Stint, window_count
-from protocol.order import check_acceptance
+from protocol.identity.ids import MAX_TOKENS, BlockSpan
+from protocol.identity.signing import SigningKey
+from protocol.routing.routes import MAX_LEGS
+from protocol.session.claim import VOUCHERS_A_WINDOW, Claim
+from protocol.session.messages import SignedVoucher, check_discharge, check_voucher, sign_voucher
+from protocol.session.metering import Stint, window_count
+from protocol.session.order import check_acceptance
+from protocol.session.tab import Tab, first_voucher
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey
-from protocol.tab import Tab, first_voucher
 
 STRANGER = SigningKey(b"\x31" * 32)
 

@@ -74,4 +74,4 @@ def test_the_code_cites_what_exists() -> None:
         if missing:
             wrong[str(path.relative_to(ROOT))] = missing
     assert wrong == {}
-    assert cited((ROOT / "protocol/order.py").read_text()) >= {f"O{number}" for number in range(1, 8)}
+    assert cited((ROOT / "protocol/session/order.py").read_text()) >= {f"O{number}" for number in range(1, 8)}

@@ -8,9 +8,20 @@ from typing import Annotated
 import msgpack
 import pytest
 
-from protocol.codec import Count, Message, Size, TextSize, Uint, decode, encode, fields_to_wire, message, shapes
+from protocol.encoding.codec import (
+    Count,
+    Message,
+    Size,
+    TextSize,
+    Uint,
+    decode,
+    encode,
+    fields_to_wire,
+    message,
+    shapes,
+)
 from protocol.errors import InvalidError, MalformedError, PeerError, peers_fault
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
 
 
 class Colour(StrEnum):

@@ -8,17 +8,6 @@ from collections.abc import Callable
 import pytest
 from outside_vectors import load_vectors
 
-from protocol.checkpoint import Checkpoint, sign_checkpoint
-from protocol.cosignature import (
-    AHEAD_S,
-    AddCheckpoint,
-    CosignerKey,
-    CosigningKey,
-    WitnessPolicy,
-    check_add_checkpoint,
-    cosigned_by,
-    parse_add_checkpoint,
-)
 from protocol.errors import (
     DishonestError,
     ForkedError,
@@ -29,8 +18,19 @@ from protocol.errors import (
     StaleError,
     UnwitnessedError,
 )
-from protocol.merkle import Frontier, consistency_proof, leaf_hash, node_hash
-from protocol.note import Note, NoteKey, NoteSignature, VerifierKey, open_note, parse_note
+from protocol.log.checkpoint import Checkpoint, sign_checkpoint
+from protocol.log.cosignature import (
+    AHEAD_S,
+    AddCheckpoint,
+    CosignerKey,
+    CosigningKey,
+    WitnessPolicy,
+    check_add_checkpoint,
+    cosigned_by,
+    parse_add_checkpoint,
+)
+from protocol.log.merkle import Frontier, consistency_proof, leaf_hash, node_hash
+from protocol.log.note import Note, NoteKey, NoteSignature, VerifierKey, open_note, parse_note
 
 LOG = NoteKey("ledger.example", bytes(range(32)))
 ONE, TWO = (CosigningKey(f"witness.example/{number}", bytes([number]) * 32) for number in (1, 2))

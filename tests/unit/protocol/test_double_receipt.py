@@ -6,10 +6,10 @@ import pytest
 from ledger_world import PROVIDERS, STRANGER, receipt_of
 from ruled_ledger import DOMAIN, SESSION
 
-from protocol.double_receipt import DoubleReceipt, SaidOnce, check_double, dump_double, is_double, load_double
 from protocol.errors import MalformedError, PeerError
-from protocol.messages import SignedReceipt
-from protocol.receipt import NO_HASH
+from protocol.receipts.double_receipt import DoubleReceipt, SaidOnce, check_double, dump_double, is_double, load_double
+from protocol.session.messages import SignedReceipt
+from protocol.session.receipt import NO_HASH
 
 VENUE = "one+00000000+AA=="
 

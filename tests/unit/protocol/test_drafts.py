@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.drafts import Guessing, Mask, Verifying
+from protocol.drafting.drafts import Guessing, Mask, Verifying
 from protocol.errors import MalformedError
 
 SECRET, SESSION = b"\x05" * 32, b"\x06" * 32

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from protocol.draws import NonceChain, check_nonce, nonces_up_to, window_seed
 from protocol.errors import DishonestError
-from protocol.ids import keccak256
+from protocol.identity.ids import keccak256
+from protocol.session.draws import NonceChain, check_nonce, nonces_up_to, window_seed
 
 SECRET = bytes(range(32))
 CHAIN = NonceChain(SECRET, 5)

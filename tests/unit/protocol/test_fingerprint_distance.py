@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import MalformedError
-from protocol.fingerprint import SKETCH_BYTES, distance_ppm, parse
+from protocol.session.fingerprint import SKETCH_BYTES, distance_ppm, parse
 
 numbers = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=64, max_size=64)
 

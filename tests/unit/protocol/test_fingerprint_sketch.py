@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plain_sketch import examples, philox, plain_sketch
 
 from protocol.errors import InvalidError
-from protocol.fingerprint import SKETCH_BYTES, distance_ppm, most_rows, parse, sketch
+from protocol.session.fingerprint import SKETCH_BYTES, distance_ppm, most_rows, parse, sketch
 
 SEED = bytes(range(32))
 WIDTH = 96

@@ -12,12 +12,12 @@ from forged_bundles import honest_bundle, honest_play, refused
 from market_offers import NOW, key_of, some_limits, some_rates
 from played_job import Play
 
-from protocol.bundle import Bundle, verify_bundle
 from protocol.errors import MalformedError, PeerError, SignatureError
-from protocol.ids import BlockSpan, keccak256
-from protocol.messages import session_id
-from protocol.signing import seal
-from protocol.terms import Speculation, Terms, terms_hash
+from protocol.identity.ids import BlockSpan, keccak256
+from protocol.identity.signing import seal
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.session.messages import session_id
+from protocol.session.terms import Speculation, Terms, terms_hash
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from market_offers import NOW
 from paper_ledger import PaperLedger
 from played_job import Play
 
-from protocol.bundle import Bundle, verify_bundle
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import MalformedError, PeerError, SignatureError
-from protocol.evidence import LogProof
-from protocol.operations import LogEntry, Release, SessionEffect, Settle, sign_op
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.settlement.evidence import LogProof
+from protocol.settlement.operations import LogEntry, Release, SessionEffect, Settle, sign_op
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from agreed_job import CLIENT, agree
 from forged_bundles import STRANGER, honest_bundle, honest_play, refused
 from played_job import Play
 
-from protocol.bundle import Bundle, seal_transcript, verify_bundle
 from protocol.errors import MalformedError, SignatureError
-from protocol.ids import MAX_TOKENS
+from protocol.identity.ids import MAX_TOKENS
+from protocol.receipts.bundle import Bundle, seal_transcript, verify_bundle
 
 
 @pytest.fixture(scope="module")

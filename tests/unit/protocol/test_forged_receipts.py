@@ -10,15 +10,15 @@ from agreed_job import agree, chain_of
 from forged_bundles import honest_bundle, honest_play, lying, refused
 from played_job import Play
 
-from protocol.bundle import Bundle, verify_bundle
+from protocol.energy.power import JOB_SLACK_US, most_millijoules
 from protocol.errors import DishonestError, MalformedError, SignatureError
-from protocol.fingerprint import SKETCH_BYTES
-from protocol.ids import MAX_TOKENS
-from protocol.messages import UNMEASURED, SignedReceipt
-from protocol.metering import served
-from protocol.offer import Provenance
-from protocol.power import JOB_SLACK_US, most_millijoules
-from protocol.receipt import NO_HASH, bytes_hash, token_bytes
+from protocol.identity.ids import MAX_TOKENS
+from protocol.market.offer import Provenance
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.session.fingerprint import SKETCH_BYTES
+from protocol.session.messages import UNMEASURED, SignedReceipt
+from protocol.session.metering import served
+from protocol.session.receipt import NO_HASH, bytes_hash, token_bytes
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from forged_bundles import STRANGER, refused
 from market_offers import key_of
 from played_job import Play
 
-from protocol.bundle import verify_bundle
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError
-from protocol.signing import SigningKey
-from protocol.terms import open_reroutes
+from protocol.identity.signing import SigningKey
+from protocol.receipts.bundle import verify_bundle
+from protocol.session.terms import open_reroutes
 
 # R8 and N6: reroutes
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from protocol.checkpoint import (
+from protocol.errors import DishonestError, JoulemeshError, MalformedError, PeerError, SignatureError
+from protocol.log.checkpoint import (
     Checkpoint,
     check_gossiped,
     format_checkpoint,
@@ -17,10 +18,9 @@ from protocol.checkpoint import (
     own_note,
     sign_checkpoint,
 )
-from protocol.errors import DishonestError, JoulemeshError, MalformedError, PeerError, SignatureError
-from protocol.fork import MAX_FORK_BYTES, ForkProof, check_fork, dump_fork, load_fork
-from protocol.merkle import consistency_proof, leaf_hash, node_hash, root_of
-from protocol.note import NoteKey, sign_note
+from protocol.log.fork import MAX_FORK_BYTES, ForkProof, check_fork, dump_fork, load_fork
+from protocol.log.merkle import consistency_proof, leaf_hash, node_hash, root_of
+from protocol.log.note import NoteKey, sign_note
 
 KEY = NoteKey("log.example", b"\x07" * 32)
 OTHER = NoteKey("log.example", b"\x08" * 32)

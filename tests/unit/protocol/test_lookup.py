@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import lookup
-from protocol.lookup import Lookup
+from protocol.drafting import lookup
+from protocol.drafting.lookup import Lookup
 
 
 def after(tokens, guesses=(), count=4) -> tuple[int, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.codec import decode, encode
+from protocol.encoding.codec import decode, encode
 from protocol.errors import JoulemeshError
-from protocol.ids import ModelFile, ModelManifest
+from protocol.identity.ids import ModelFile, ModelManifest
 
 
 def file(name: str) -> ModelFile:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from market_offers import an_offer
 
-from protocol.holders import EVEN
-from protocol.market_figures import concentration, figures_of, market_figures
+from protocol.market.holders import EVEN
+from protocol.market.market_figures import concentration, figures_of, market_figures
 
 CLASSES = {"batch": 10_000_000, "metro": 50_000}
 

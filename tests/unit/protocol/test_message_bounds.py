@@ -10,11 +10,11 @@ import pytest
 from arbitrary_messages import wire_messages
 from market_offers import an_offer
 
-from protocol.codec import Message, MessageShape, decode, encode, shapes
+from protocol.encoding.codec import Message, MessageShape, decode, encode, shapes
+from protocol.encoding.fields import ListShape, OptionalShape, Shape, UintShape
 from protocol.errors import MalformedError
-from protocol.fields import ListShape, OptionalShape, Shape, UintShape
-from protocol.ids import MAX_BLOCKS
-from protocol.offer import Offer
+from protocol.identity.ids import MAX_BLOCKS
+from protocol.market.offer import Offer
 
 MONEY = {"amount", "amounts", "cap", "ceilings", "faucet_limit", "fee", "free", "max_price_in", "max_price_out"} | {
     "min_stake",

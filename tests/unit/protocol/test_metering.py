@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from market_offers import some_rates
 
-from protocol.metering import (
+from protocol.session.metering import (
     NEVER,
     Stint,
     Work,
@@ -28,7 +28,7 @@ from protocol.metering import (
     window_index,
     work_of,
 )
-from protocol.terms import Plan
+from protocol.session.terms import Plan
 from protocol.units import ceil_div, format_micro
 
 PLAN = Plan(prompt=10, most=20, chunk=4, window=8)

@@ -26,11 +26,12 @@ from ledger_world import (
     withdraw,
 )
 
-from protocol.codec import Message, decode, encode, shapes
-from protocol.eip712 import encode_type, recover_typed, sign_typed
+from protocol.encoding.codec import Message, decode, encode, shapes
 from protocol.errors import InvalidError
-from protocol.messages import session_id
-from protocol.operations import (
+from protocol.identity.eip712 import encode_type, recover_typed, sign_typed
+from protocol.session.messages import session_id
+from protocol.settlement import LEDGER_CHAIN_ID, ledger_domain
+from protocol.settlement.operations import (
     ACTIONS,
     Action,
     Close,
@@ -47,7 +48,6 @@ from protocol.operations import (
     Unstake,
     sign_op,
 )
-from protocol.settlement import LEDGER_CHAIN_ID, ledger_domain
 
 DOMAIN = ledger_domain("test+00000000+AA==")
 SESSION = make_session()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.checkpoint import (
+from protocol.errors import MalformedError, SignatureError
+from protocol.identity.eip712 import encode_type
+from protocol.identity.ids import keccak256
+from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import (
     Checkpoint,
     Operator,
     SignedCheckpoint,
@@ -18,12 +22,8 @@ from protocol.checkpoint import (
     sign_typed_checkpoint,
     typed_checkpoint,
 )
-from protocol.eip712 import encode_type
-from protocol.errors import MalformedError, SignatureError
-from protocol.ids import keccak256
-from protocol.note import Note, NoteKey, NoteSignature, parse_note
+from protocol.log.note import Note, NoteKey, NoteSignature, parse_note
 from protocol.settlement import ledger_domain
-from protocol.signing import SigningKey
 
 LOG = NoteKey("ledger.example", bytes(range(32)))
 DOMAIN = ledger_domain(str(LOG.verifier))

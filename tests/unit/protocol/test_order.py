@@ -10,8 +10,6 @@ from agreed_job import CLIENT, RATES, Agreed, agree, offered
 from market_offers import NOW, an_offer, key_of, some_limits, some_rates
 from paper_ledger import PaperLedger
 
-from protocol.activations import ActivationType
-from protocol.agreement import Chosen, common_activations, common_credit, make_orders
 from protocol.errors import (
     DishonestError,
     ExpiredError,
@@ -21,15 +19,17 @@ from protocol.errors import (
     RoutingError,
     SignatureError,
 )
-from protocol.evidence import check_opened
-from protocol.ids import MAX_TOKENS, keccak256
-from protocol.messages import MAX_LEGS, SignedVoucher, sign_voucher
-from protocol.offer import CLOCK_SKEW_S
-from protocol.order import MAX_ORDER_AGE_S, JobOrder, check_acceptance, check_offer_of, check_order
-from protocol.routes import RouteLeg
-from protocol.signing import SigningKey, address_of_public_key, seal
-from protocol.tab import first_voucher
-from protocol.terms import Terms, terms_hash
+from protocol.identity.ids import MAX_TOKENS, keccak256
+from protocol.identity.signing import SigningKey, address_of_public_key, seal
+from protocol.market.offer import CLOCK_SKEW_S
+from protocol.models.activations import ActivationType
+from protocol.routing.routes import MAX_LEGS, RouteLeg
+from protocol.session.agreement import Chosen, common_activations, common_credit, make_orders
+from protocol.session.messages import SignedVoucher, sign_voucher
+from protocol.session.order import MAX_ORDER_AGE_S, JobOrder, check_acceptance, check_offer_of, check_order
+from protocol.session.tab import first_voucher
+from protocol.session.terms import Terms, terms_hash
+from protocol.settlement.evidence import check_opened
 
 STRANGER = SigningKey(b"\x02" * 32)
 AGREED = agree(standbys=((0, 6),))

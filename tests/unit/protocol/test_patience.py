@@ -8,9 +8,9 @@ import pytest
 from agreed_job import agree
 from market_offers import an_offer
 
-from protocol.offer import MAX_DURATION_US, Offer
-from protocol.patience import LEAST_S, MOST_S, SUSPECT_S, Patience, crawl_s, patience_with
-from protocol.terms import Terms
+from protocol.market.offer import MAX_DURATION_US, Offer
+from protocol.session.patience import LEAST_S, MOST_S, SUSPECT_S, Patience, crawl_s, patience_with
+from protocol.session.terms import Terms
 
 SPANS = ((0, 2), (2, 4))
 

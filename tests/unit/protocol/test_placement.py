@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import an_offer, key_of
 
-from protocol.holders import EVEN, MOST_RATE, Holder, capacity, holders_of, priced_demand, supply
-from protocol.placement import HORIZON_S, Move, Plan, lightest, plan, turn
+from protocol.market.holders import EVEN, MOST_RATE, Holder, capacity, holders_of, priced_demand, supply
+from protocol.market.placement import HORIZON_S, Move, Plan, lightest, plan, turn
 
 FIXED = json.loads((Path(__file__).parents[2] / "vectors" / "placement.json").read_text())
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protocol.errors import RefusedError
-from protocol.places import (
+from protocol.reputation.standing import NEWCOMER, Deed, Standing, Tally
+from protocol.serving.places import (
     BELOW_S,
     GIVE_WAY_S,
     TURN_S,
@@ -18,7 +19,6 @@ from protocol.places import (
     quota,
     rank_of,
 )
-from protocol.standing import NEWCOMER, Deed, Standing, Tally
 
 NOW = 1_000_000
 ME = b"\x01" * 20

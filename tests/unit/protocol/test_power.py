@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from market_offers import NOW, an_energy_claim, an_offer, key_of
 
+from protocol.energy.power import DEVICE_W, MOST_DEVICES, most_millijoules, most_per_token
+from protocol.energy.tariff import MAX_MILLIJOULES_PER_TOKEN
 from protocol.errors import MalformedError
-from protocol.offer import MAX_AT_ONCE, HardwareKind, check_offer
-from protocol.power import DEVICE_W, MOST_DEVICES, most_millijoules, most_per_token
-from protocol.tariff import MAX_MILLIJOULES_PER_TOKEN
+from protocol.market.offer import MAX_AT_ONCE, HardwareKind, check_offer
 
 FIELDS = {"millijoules_in": "prompt_us", "millijoules_out": "position_us"}
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from protocol.bounded_toml import MAX_TOML_BYTES, parse_toml
+from protocol.encoding.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import InvalidError
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import InvalidError
-from protocol.quantizer import GROUP, from_int4, from_int8, to_int4, to_int8
+from protocol.models.quantizer import GROUP, from_int4, from_int8, to_int4, to_int8
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "quantizer.json").read_text())
 

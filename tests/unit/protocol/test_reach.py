@@ -6,8 +6,8 @@ import pytest
 from market_offers import NOW, address_of, an_offer, key_of
 
 from protocol.errors import MalformedError
-from protocol.offer import check_offer
-from protocol.reach import Reach, check_data_addresses, endpoint_of, reach_of
+from protocol.market.offer import check_offer
+from protocol.market.reach import Reach, check_data_addresses, endpoint_of, reach_of
 
 HOSTS = {
     "0.0.0.0": Reach.NOWHERE,

@@ -25,7 +25,7 @@ from ledger_world import (
 )
 from ruled_ledger import DOMAIN, EXPIRY, FEE, GRACE_S, SESSION, RuledLedger
 
-from protocol.messages import Leg, session_id
+from protocol.session.messages import Leg, session_id
 from protocol.settlement import Change
 
 NOTICE_S, PERIOD_S = 200, 500

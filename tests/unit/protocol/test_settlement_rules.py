@@ -25,13 +25,13 @@ from ledger_world import (
 )
 from ruled_ledger import CAP, DOMAIN, EXPIRY, FEE, GRACE_S, SESSION, VERIFIER_KEY, RuledLedger
 
-from protocol.codec import encode
-from protocol.eip712 import sign_typed
+from protocol.encoding.codec import encode
 from protocol.errors import DishonestError, MalformedError, RuleError, SignatureError
-from protocol.messages import Leg, session_id
-from protocol.operations import sign_op
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.signing import SigningKey
+from protocol.session.messages import Leg, session_id
 from protocol.settlement import MAX_MONEY, MAX_SESSION_S, Account, Books, Rules, apply, ledger_domain, replay
-from protocol.signing import SigningKey
+from protocol.settlement.operations import sign_op
 
 OTHER = ledger_domain("other+00000000+AA==")
 

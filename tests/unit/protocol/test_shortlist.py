@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer
 
-from protocol.choice import nothing_known
-from protocol.columns import Columns
-from protocol.corridors import Corridor
-from protocol.ids import MAX_BLOCKS
-from protocol.judging import Judge
-from protocol.merit import Merit
-from protocol.offer import Offer
-from protocol.policy import Needs, Policy
-from protocol.shortlist import shortlist as seek
-from protocol.tariff import MAX_PRICE
-from protocol.ways import ONE_REGION, ways_by_region
-from protocol.wish import Wish
+from protocol.energy.tariff import MAX_PRICE
+from protocol.identity.ids import MAX_BLOCKS
+from protocol.market.offer import Offer
+from protocol.policy.corridors import Corridor
+from protocol.policy.policy import Needs, Policy
+from protocol.reputation.merit import Merit
+from protocol.routing.choice import nothing_known
+from protocol.routing.columns import Columns
+from protocol.routing.judging import Judge
+from protocol.routing.shortlist import shortlist as seek
+from protocol.routing.ways import ONE_REGION, ways_by_region
+from protocol.routing.wish import Wish
 
 
 def shortlist(

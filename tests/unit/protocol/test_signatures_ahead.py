@@ -25,13 +25,13 @@ from ledger_world import (
 )
 from ruled_ledger import DOMAIN, SESSION, RuledLedger
 
-from protocol.codec import Message
-from protocol.eip712 import Domain, Recover, recover_typed, sign_typed
+from protocol.encoding.codec import Message
 from protocol.errors import SignatureError
-from protocol.ids import Address
-from protocol.operations import ACTIONS, Close, SignedOp, Unbond, sign_op
+from protocol.identity.eip712 import Domain, Recover, recover_typed, sign_typed
+from protocol.identity.ids import Address
 from protocol.settlement import Books, ledger_domain, replay
 from protocol.settlement import signatures as room
+from protocol.settlement.operations import ACTIONS, Close, SignedOp, Unbond, sign_op
 from protocol.settlement.signatures import NOBODY, KnownSigners, signatures_in, signers_of
 
 

@@ -8,11 +8,11 @@ from eth_account.messages import encode_typed_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.eip712 import Domain, encode_type, recover_typed, sign_typed
 from protocol.errors import InvalidError, MalformedError, SignatureError
-from protocol.ids import checksum_address, keccak256, parse_address
-from protocol.messages import Leg, Session, Voucher
-from protocol.signing import SigningKey, address_of_public_key, open_envelope, recover, seal
+from protocol.identity.eip712 import Domain, encode_type, recover_typed, sign_typed
+from protocol.identity.ids import checksum_address, keccak256, parse_address
+from protocol.identity.signing import SigningKey, address_of_public_key, open_envelope, recover, seal
+from protocol.session.messages import Leg, Session, Voucher
 
 KEY = SigningKey(b"\x01" * 32)
 OTHER = SigningKey(b"\x02" * 32)

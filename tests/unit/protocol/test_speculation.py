@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_times import Ring, Simulation
 
-from protocol.speculation import NONE, Costs, Pace, Pacer, Prior, Times, Worth, speed
+from protocol.drafting.speculation import NONE, Costs, Pace, Pacer, Prior, Times, Worth, speed
 
 MOST = Pace(64, 16)
 TOKENS = 1_500

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.standing import (
+from protocol.reputation.standing import (
     DAY_S,
     FAILURES,
     FIRST_PAUSE_S,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.encoding.strict_json import MAX_NUMBER, exact_keys, int_text, parse_object
 from protocol.errors import MalformedError
-from protocol.strict_json import MAX_NUMBER, exact_keys, int_text, parse_object
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(0, MAX_NUMBER) | st.text(st.characters(exclude_categories=["Cs"])),

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from taken import take_voucher
 
-from protocol.eip712 import sign_typed
 from protocol.errors import DishonestError, MalformedError, PeerError, SignatureError
-from protocol.frames import SampledToken
-from protocol.ids import MAX_TOKENS
-from protocol.messages import SignedReceipt, Voucher, check_voucher, sign_voucher
-from protocol.metering import Stint, owed, positions_of, served, window_count, window_end, work_of
-from protocol.receipt import NO_RECEIPTS, sketches_hash
+from protocol.identity.eip712 import sign_typed
+from protocol.identity.ids import MAX_TOKENS
+from protocol.session.frames import SampledToken
+from protocol.session.messages import SignedReceipt, Voucher, check_voucher, sign_voucher
+from protocol.session.metering import Stint, owed, positions_of, served, window_count, window_end, work_of
+from protocol.session.receipt import NO_RECEIPTS, sketches_hash
+from protocol.session.tab import Tab, first_voucher
+from protocol.session.terms import Plan
 from protocol.settlement import ledger_domain
-from protocol.tab import Tab, first_voucher
-from protocol.terms import Plan
 
 OTHER_DOMAIN = ledger_domain("two+00000000+AA==")
 PLAN = Plan(prompt=5, most=12, chunk=3, window=4)

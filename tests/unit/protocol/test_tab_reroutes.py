@@ -7,13 +7,13 @@ from agreed_job import CLIENT, agree
 from tabbed_play import TabbedPlay, copied
 from taken import take_voucher
 
-from protocol.claim import Claim
 from protocol.errors import DishonestError, InvalidError, MalformedError
-from protocol.frames import SampledToken
-from protocol.messages import sign_voucher
-from protocol.metering import paid_limit, positions_of, rates_for, spans
-from protocol.receipt import fed_hash
-from protocol.tab import first_voucher
+from protocol.session.claim import Claim
+from protocol.session.frames import SampledToken
+from protocol.session.messages import sign_voucher
+from protocol.session.metering import paid_limit, positions_of, rates_for, spans
+from protocol.session.receipt import fed_hash
+from protocol.session.tab import first_voucher
 
 TAKES_OVER = ((0, (0, 2)), (3, (2, 4)), (2, (4, 6)))
 

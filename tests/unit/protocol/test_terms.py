@@ -10,13 +10,14 @@ from agreed_job import CLIENT, agree
 from market_offers import key_of, some_rates
 from played_job import Play
 
-from protocol.agreement import make_session
+from protocol.energy.tariff import MAX_PRICE
 from protocol.errors import DishonestError, InvalidError, MalformedError, PeerError, SignatureError
-from protocol.ids import MAX_TOKENS, BlockSpan
-from protocol.messages import MAX_LEGS, Leg, Session, session_id
-from protocol.signing import SigningKey, seal
-from protocol.tariff import MAX_PRICE
-from protocol.terms import (
+from protocol.identity.ids import MAX_TOKENS, BlockSpan
+from protocol.identity.signing import SigningKey, seal
+from protocol.routing.routes import MAX_LEGS
+from protocol.session.agreement import make_session
+from protocol.session.messages import Leg, Session, session_id
+from protocol.session.terms import (
     MAX_REROUTES,
     Assignment,
     Continuation,

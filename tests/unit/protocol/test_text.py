@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import protocol
-from protocol.codec import TextSize
+from protocol.encoding.codec import TextSize
+from protocol.encoding.fields import TextShape
+from protocol.encoding.text import is_plain_text, to_plain_text
 from protocol.errors import InvalidError
-from protocol.fields import TextShape
-from protocol.text import is_plain_text, to_plain_text
 
 ROOT = Path(__file__).resolve().parents[3]
 FORBIDDEN = {"isprintable", "isspace", "isalpha", "isalnum", "isdigit", "isnumeric", "isidentifier", "unicodedata"}
@@ -84,7 +84,7 @@ def test_any_text_can_be_made_plain(text: str, most: int) -> None:
 
 
 def test_no_rule_asks_pythons_tables_of_characters() -> None:
-    for path in Path(protocol.__path__[0]).glob("*.py"):
+    for path in Path(protocol.__path__[0]).rglob("*.py"):
         names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         names |= {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
         assert not names & FORBIDDEN, path.name

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.chain.rlp import rlp
+from protocol.chain.trie import trie_proof, trie_root, trie_value
 from protocol.errors import DishonestError, MalformedError, PeerError
-from protocol.ids import keccak256
-from protocol.rlp import rlp
-from protocol.trie import trie_proof, trie_root, trie_value
+from protocol.identity.ids import keccak256
 
 
 def test_roots_follow_from_the_definition() -> None:

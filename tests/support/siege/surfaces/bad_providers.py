@@ -15,15 +15,15 @@ from node.p2p.host import P2PHost
 from node.p2p.order_desk import OrderDesk
 from node.p2p.runtime import TrioRuntime
 from node.ports import STRANGER, Link
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import JoulemeshError, LostPeerError, RefusedError
-from protocol.frames import Failed
-from protocol.messages import session_id
+from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.market.offer import Offer
 from protocol.names import OFFERS_TOPIC
-from protocol.offer import Offer
-from protocol.order import Acceptance, JobOrder
-from protocol.signing import SigningKey, open_envelope, seal
-from protocol.terms import terms_hash
+from protocol.session.frames import Failed
+from protocol.session.messages import session_id
+from protocol.session.order import Acceptance, JobOrder
+from protocol.session.terms import terms_hash
 from siege.attack import Ground, Surface, attack
 from siege.forged import forge, real_offers
 from siege.liars import noisy_copy, run_liar

@@ -8,9 +8,9 @@ import secrets
 
 from node.p2p.direct import DataPlane, Link
 from node.p2p.link import MAX_PAYLOAD_BYTES, PREFIX
-from protocol.codec import encode
-from protocol.frames import Attach
-from protocol.peer_id import public_key_of
+from protocol.encoding.codec import encode
+from protocol.identity.peer_id import public_key_of
+from protocol.session.frames import Attach
 from siege.attack import Ground, Surface, attack
 from siege.sockets import Place, Up, connect, flood, hold_open, place_of, until_cut
 

@@ -11,9 +11,9 @@ import aiohttp
 
 from node.ledger import LedgerClient
 from protocol.errors import JoulemeshError
+from protocol.identity.signing import SigningKey
 from protocol.names import CHECKPOINTS_TOPIC
-from protocol.operations import Withdraw
-from protocol.signing import SigningKey
+from protocol.settlement.operations import Withdraw
 from siege.attack import Budget, Ground, Surface, attack
 from siege.gossip import talkers
 from siege.sockets import Up, connect, flood, hold_open, http_place, until_cut

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 
 from node.p2p.host import P2PHost
-from protocol.activations import ActivationType
-from protocol.codec import encode
+from protocol.encoding.codec import encode
+from protocol.energy.tariff import MAX_PRICE
 from protocol.errors import InvalidError, JoulemeshError
-from protocol.ids import BlockSpan
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import SigningKey, seal
+from protocol.market.offer import Offer
+from protocol.models.activations import ActivationType
 from protocol.names import OFFERS_TOPIC
-from protocol.offer import Offer
-from protocol.signing import SigningKey, seal
-from protocol.tariff import MAX_PRICE
 from siege.attack import Ground, Surface, attack
 from siege.forged import Victim, forge, real_offers, sealed_by_nobody, sealed_raw, victim
 from siege.gossip import talkers

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 
 from node.p2p.direct import Link
 from node.pipeline.buying.job import Deal
-from protocol.agreement import make_orders
-from protocol.codec import encode
+from protocol.encoding.codec import encode
 from protocol.errors import JoulemeshError, RuleError
-from protocol.frames import Failed, Sampled
-from protocol.ids import BlockSpan
-from protocol.signing import SigningKey, seal
+from protocol.identity.ids import BlockSpan
+from protocol.identity.signing import SigningKey, seal
+from protocol.session.agreement import make_orders
+from protocol.session.frames import Failed, Sampled
 from siege.attack import Budget, Ground, Surface, attack
 from siege.buyer import Buyer, Leg, buyer, buyers, read_frame
 from siege.forged import Victim, forge, victim

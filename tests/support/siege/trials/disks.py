@@ -17,7 +17,7 @@ from local_network import PASSPHRASE
 from node.keystore import LIGHT, Keystore, generate
 from node.ledger import LedgerClient
 from protocol.errors import JoulemeshError
-from protocol.signing import SigningKey
+from protocol.identity.signing import SigningKey
 from siege.disk import full, is_small_disk
 from siege.field import Field, Job
 from siege.trial import Bench, Broken, CannotBeTried, trial

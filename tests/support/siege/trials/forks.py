@@ -12,8 +12,8 @@ from ledger_world import OPERATOR, HandClock, ledger_settings, make_session
 
 from node.ledger import LedgerClient, run_ledger
 from protocol.errors import JoulemeshError
+from protocol.identity.signing import SigningKey
 from protocol.names import CHECKPOINTS_TOPIC
-from protocol.signing import SigningKey
 from siege.gossip import talkers
 from siege.trial import Bench, Broken, trial
 

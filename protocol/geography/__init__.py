@@ -1,0 +1,1 @@
+"""Where machines stand: countries, their groups, and how far light comes."""

@@ -1,0 +1,1 @@
+"""Who is who: keys, addresses, peer ids, and what is signed with them."""

@@ -1,0 +1,1 @@
+"""What is remembered of a peer, and whom to keep where not all find room."""
