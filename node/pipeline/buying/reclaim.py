@@ -87,7 +87,10 @@ async def reclaim(settlement: Settlement, journal: VoucherStore, key: SigningKey
     returned, fee = 0, (await settlement.rules()).cost
     for each in await open_sessions(settlement, journal, now=now):
         if each.back_from < now:
-            returned += each.reserved_micro if await _close(settlement, each.session, key) else 0
+            closed = await _close(settlement, each.session, key)
+            if closed is None:
+                continue
+            returned += each.reserved_micro if closed else 0
             await journal.remove(each.session)
         elif worth_having(each.freed_micro, fee) and await _release(settlement, each, key):
             returned += each.freed_micro
@@ -96,11 +99,15 @@ async def reclaim(settlement: Settlement, journal: VoucherStore, key: SigningKey
     return returned
 
 
-async def _close(settlement: Settlement, session: bytes, key: SigningKey) -> bool:
-    """Whether it was this call that closed it: another process of the same key, or a provider, may be quicker."""
+async def _close(settlement: Settlement, session: bytes, key: SigningKey) -> bool | None:
+    """Whether it was this call that closed it: another process of the same key, or a provider, may be quicker. None
+    where the grace has not ended by the venue's clock, which on a chain is that of its newest block.
+    """
     try:
         await settlement.close(session, key)
     except RuleError as error:
+        if error.code == "early":
+            return None
         if error.code not in ("closed", "unknown-session"):
             raise
         return False

@@ -249,16 +249,34 @@ def test_a_node_redeems_to_the_last_second_of_the_grace(tmp_path: Path, at: int,
     tell(tmp_path, story)
 
 
+async def leave_open(market: SmallMarket) -> Hand:
+    """A session that a client opened, and never used."""
+    hand = Hand(market)
+    await hand.open()
+    stored = StoredVoucher(session=hand.deal.session, opened_at=market.now, leg=None, pay=hand.pay(3, 4), discharges=())
+    await market.journal.put(hand.session, stored)
+    return hand
+
+
+def test_a_venue_whose_clock_is_behind_is_asked_again_later(tmp_path: Path) -> None:
+    """A chain's clock is that of its newest block."""
+
+    async def story(market: SmallMarket) -> None:
+        hand = await leave_open(market)
+        market.skipped_s += hand.deal.session.expiry + GRACE_S - market.now
+        assert await reclaim(market.ledger, market.journal, hand.key, now=market.now + 5) == 0
+        assert list(await market.journal.all()) == [hand.session]
+        market.skipped_s += 1
+        assert await reclaim(market.ledger, market.journal, hand.key, now=market.now) > 0
+
+    tell(tmp_path, story)
+
+
 @pytest.mark.parametrize(("at", "closes"), [(-1, False), (0, False), (1, True)])
 def test_a_client_closes_from_the_first_second_after_the_grace(tmp_path: Path, at: int, closes: bool) -> None:
     async def story(market: SmallMarket) -> None:
-        hand = Hand(market)
-        before = market.free(hand.key)
-        await hand.open()
-        stored = StoredVoucher(
-            session=hand.deal.session, opened_at=market.now, leg=None, pay=hand.pay(3, 4), discharges=()
-        )
-        await market.journal.put(hand.session, stored)
+        before = market.free(market.client_key)
+        hand = await leave_open(market)
         market.skipped_s += hand.deal.session.expiry + GRACE_S + at - market.now
         returned = await reclaim(market.ledger, market.journal, hand.key, now=market.now)
         assert (returned > 0) is closes
