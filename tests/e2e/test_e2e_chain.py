@@ -151,7 +151,9 @@ async def test_nodes_claim_what_a_client_that_died_has_promised(tmp_path: Path, 
         held = (await network.joule("balance", "--json", **told)).json()["held"]
         assert held > 0, "what nobody has claimed is still reserved"
         async with asyncio.timeout(60):
-            while (back := await network.joule("reclaim", "--json", **told)).json()["returned"] == 0:
+            back = None
+            while back is None or back.json()["returned"] == 0:
+                back = await network.joule("reclaim", "--json", **told)
                 assert back.status == 0, back.err
         names = ["client", *network.nodes]
         addresses = [parse_address(network.addresses[name]) for name in names]
