@@ -4,6 +4,7 @@ Sides take turns: many sessions in one pass against one after the other, and, wh
 engines. Processor time of one thread, random weights, the same model in each precision.
 
     python scripts/bench_engine.py
+    python scripts/bench_engine.py --stored bf16        # weights as checkpoints are published: held in sixteen bits
     python scripts/bench_engine.py --against ../another-checkout --precisions fp32 --json
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from measured_market import LARGE, ROOT, Ask, asked, make_model
+from safetensors.torch import load_file, save_file
 
 ENGINE = Path(__file__).resolve().parent / "measured_engine.py"
 DECODED = ((1, 256), (4, 256), (8, 256), (16, 256), (32, 256), (16, 1024), (32, 1024))
@@ -62,15 +64,25 @@ def shown(each: Row) -> str:
     return f"{each['row']:<36}{each['ours']:>10.2f}{other}  {each['unit']}"
 
 
+def narrow(folder: Path) -> None:
+    """The model's weights in bf16."""
+    for path in folder.glob("*.safetensors"):
+        tensors = {name: tensor.bfloat16() for name, tensor in load_file(path).items()}
+        save_file(tensors, path, {"format": "pt"})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What one engine does.")
     parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--stored", choices=["fp32", "bf16"], default="fp32", help="how the weights lie on the disk")
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--json", action="store_true", help="a JSON object a row")
     arguments = parser.parse_args()
     checkouts = [ROOT, *([arguments.against.resolve()] if arguments.against else [])]
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), LARGE)
+        if arguments.stored == "bf16":
+            narrow(Path(folder))
         for precision in arguments.precisions.split(","):
             for each in rows(Path(folder), precision, checkouts):
                 print(json.dumps(each) if arguments.json else shown(each), flush=True)

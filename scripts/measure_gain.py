@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch.nn.functional import embedding
 
 from node.engine.attention import CpuBackend
 from node.engine.matrices import Matrix, Plain
@@ -25,8 +24,8 @@ Tensor = torch.Tensor
 class Differentiable(CpuBackend):
     """Weights as they are: gradients flow through torch's own products alone."""
 
-    def laid_out(self, weight: Tensor, bias: Tensor | None) -> Matrix:
-        return Plain(weight, bias)
+    def laid_out(self, weight: Tensor, bias: Tensor | None, factors: Tensor | None = None) -> Matrix:
+        return Plain(weight if factors is None else weight * factors.unsqueeze(1), bias)
 
 
 class _WholeSequence:
@@ -68,7 +67,7 @@ def unscaled(rows: Tensor) -> Tensor:
 def entering(span: Span, tokens: Sequence[int], first: int) -> Tensor:
     """Scaled rows that enter block `first`."""
     with torch.no_grad():
-        return scaled(run_blocks(span, embedding(torch.tensor(tokens), span._embedding), 0, first))
+        return scaled(run_blocks(span, span._enter(tokens, span.blocks), 0, first))
 
 
 def worst_change(span: Span, rows: Tensor, first: int, end: int, *, beginnings: int = 2) -> tuple[float, Tensor]:

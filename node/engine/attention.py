@@ -54,8 +54,8 @@ class Backend(Protocol):
     def move(self, store: Store, move: Move) -> None:
         """Copy keys and values of all blocks to other slots."""
 
-    def laid_out(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Matrix:
-        """A weight ``[out, in]`` from this machine's memory, as rows are multiplied with it fastest."""
+    def laid_out(self, weight: torch.Tensor, bias: torch.Tensor | None, factors: torch.Tensor | None = None) -> Matrix:
+        """A weight ``[out, in]`` as rows are multiplied with it fastest; its own rows times factors, if there are."""
 
     def take_in(self, host: torch.Tensor) -> torch.Tensor:
         """Token ids, rows or other weights, from this machine's memory to where they are computed with."""
@@ -154,9 +154,9 @@ class CpuBackend:
             raise TypeError(f"a store of another back end: {type(store).__name__}")
         store.move(move)
 
-    def laid_out(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Matrix:
+    def laid_out(self, weight: torch.Tensor, bias: torch.Tensor | None, factors: torch.Tensor | None = None) -> Matrix:
         """See `Backend`."""
-        return laid_out(weight, bias)
+        return laid_out(weight, bias, factors)
 
     def take_in(self, host: torch.Tensor) -> torch.Tensor:
         """See `Backend`."""

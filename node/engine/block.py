@@ -6,7 +6,8 @@ one product for queries, keys and values, and as few calls besides as can be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch.nn.functional import gelu, rms_norm
@@ -16,12 +17,21 @@ from node.engine.attention import Backend, Pass
 from node.engine.experts import Experts
 from node.engine.matrices import Matrix
 from node.engine.rope import turned
+from node.engine.stored import Scaled
 
-__all__ = ["Block", "Norm", "Take"]
+__all__ = ["Block", "BlockWeights", "Norm"]
 
-Take = Callable[[str], torch.Tensor]
-"""A tensor of the block, by its name after the block's prefix."""
 Rotary = tuple[torch.Tensor, torch.Tensor]
+
+
+class BlockWeights(Protocol):
+    """The tensors of one block, by their names after the block's prefix."""
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """As it is computed with."""
+
+    def product(self, name: str) -> Scaled:
+        """A weight ``[out, in]`` that rows are multiplied with."""
 
 
 class Norm:
@@ -42,10 +52,12 @@ class Block:
     Args:
         index: in the whole model, as the store counts.
         window: positions that a row sees, itself included; None for all.
-        take: its weights.
+        weights: its own.
     """
 
-    def __init__(self, shape: Architecture, index: int, take: Take, backend: Backend, *, window: int | None) -> None:
+    def __init__(
+        self, shape: Architecture, index: int, weights: BlockWeights, backend: Backend, *, window: int | None
+    ) -> None:
         self.index = index
         self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
         self._scale = shape.scale
@@ -53,11 +65,16 @@ class Block:
         self._is_gelu = shape.is_gelu
 
         def product(*names: str, bias: bool) -> Matrix:
-            weight = torch.cat([take(f"{name}.weight") for name in names])
-            return backend.laid_out(weight, torch.cat([take(f"{name}.bias") for name in names]) if bias else None)
+            parts = [weights.product(f"{name}.weight") for name in names]
+            factors = [each.factors for each in parts if each.factors is not None]
+            return backend.laid_out(
+                torch.cat([each.numbers for each in parts]),
+                torch.cat([weights.tensor(f"{name}.bias") for name in names]) if bias else None,
+                torch.cat(factors) if factors else None,
+            )
 
         def norm(name: str) -> Norm:
-            weight = take(f"{name}.weight")
+            weight = weights.tensor(f"{name}.weight")
             return Norm(weight + 1 if shape.norms_from_one else weight, shape.epsilon)
 
         self.enter, self.attended, self.middle, self.fed = (
@@ -72,7 +89,7 @@ class Block:
         self.experts: Experts | None = None
         if shape.has_experts(index):
             assert shape.mixture is not None
-            self.experts = Experts(shape.mixture, take, lambda name: product(name, bias=False))
+            self.experts = Experts(shape.mixture, weights.tensor, lambda name: product(name, bias=False))
         else:
             self.gate, self.up, self.down = (
                 product(f"mlp.{each}_proj", bias=shape.mlp_bias) for each in ("gate", "up", "down")

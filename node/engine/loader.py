@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,7 @@ from node.engine.attention import Backend, CpuBackend
 from node.engine.block import Block, Norm
 from node.engine.matrices import Matrix, Plain
 from node.engine.span import DTYPES, Span
-from node.engine.stored import Part, Storage, storage_of
+from node.engine.stored import Part, Read, Scaled, Storage, product_of, storage_of
 from node.model_directory import (
     EMBEDDING,
     HEAD,
@@ -34,6 +35,8 @@ from node.model_directory import (
 from protocol.errors import ModelError
 
 __all__ = ["load_layers", "load_span"]
+
+T = TypeVar("T")
 
 
 def load_span(directory: Path, start: int, end: int, *, dtype: str = "fp32", backend: Backend | None = None) -> Span:
@@ -88,12 +91,12 @@ def _load(
     with _Weights(directory, wanted, storage, DTYPES[dtype], computes) as weights:
         layers = [
             Block(
-                shape, number if whole else block, weights.under(f"model.layers.{block}."), computes,
+                shape, number if whole else block, _BlockWeights(weights, f"model.layers.{block}."), computes,
                 window=shape.windows[block],
             )
             for number, block in enumerate(blocks)
         ]  # fmt: skip
-        embedding = weights.take(EMBEDDING) if first else None
+        embedding = weights.take(EMBEDDING, as_stored=True) if first else None
         norm = Norm(weights.take(NORM).float() + (1 if shape.norms_from_one else 0), shape.epsilon) if last else None
         head = _head(facts, weights, embedding, computes) if last else None
     return Span(
@@ -109,7 +112,7 @@ def _load(
 
 
 def _head(facts: ModelFacts, weights: _Weights, embedding: torch.Tensor | None, backend: Backend) -> Matrix:
-    """In fp32 whatever the precision is. Where it is the embedding, which lies in memory as it is, it stays that."""
+    """In fp32 whatever the precision is. An embedding that lies in memory so is the head, too."""
     if not facts.tied:
         return backend.laid_out(weights.take(HEAD).float(), None)
     if embedding is not None and embedding.dtype is torch.float32:
@@ -129,6 +132,21 @@ def _wanted(
         wanted[NORM] = (facts.hidden_size,)
         wanted[EMBEDDING if facts.tied else HEAD] = table
     return wanted
+
+
+class _BlockWeights:
+    """Those of one block."""
+
+    def __init__(self, weights: _Weights, prefix: str) -> None:
+        self._weights, self._prefix = weights, prefix
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """See `BlockWeights`."""
+        return self._weights.take(self._prefix + name)
+
+    def product(self, name: str) -> Scaled:
+        """See `BlockWeights`."""
+        return self._weights.product(self._prefix + name)
 
 
 class _Weights:
@@ -165,17 +183,29 @@ class _Weights:
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
 
-    def under(self, prefix: str) -> Callable[[str], torch.Tensor]:
-        """`take` for names after a prefix."""
-        return lambda name: self.take(prefix + name)
+    def take(self, name: str, *, as_stored: bool = False) -> torch.Tensor:
+        """One tensor. A copy: a file that is changed under a running node must not change what it computes.
 
-    def take(self, name: str) -> torch.Tensor:
-        """One tensor. A copy: a file that is changed under a running node must not change what it computes."""
+        Args:
+            as_stored: in the number format that it has in the file, where that is the smaller one.
+        """
+        tensor = self._made(name, self._storage.whole)
+        narrow = as_stored and tensor.element_size() < self._dtype.itemsize
+        return self._backend.take_in(tensor.to(tensor.dtype if narrow else self._dtype, copy=True))
+
+    def product(self, name: str) -> Scaled:
+        """One weight that rows are multiplied with; a copy, too."""
+        numbers, factors = self._made(name, partial(product_of, self._storage))
+        return Scaled(
+            self._backend.take_in(numbers.to(self._dtype, copy=True)),
+            None if factors is None else self._backend.take_in(factors),
+        )
+
+    def _made(self, name: str, make: Callable[[str, tuple[int, ...], Read], T]) -> T:
         try:
-            tensor = self._storage.whole(name, self._wanted[name], self._read).to(self._dtype, copy=True)
+            return make(name, self._wanted[name], self._read)
         except ValueError as error:
             raise ModelError(f"{name} makes no sense: {error}", hint="download the model again") from error
-        return self._backend.take_in(tensor)
 
     def _read(self, name: str) -> torch.Tensor:
         path = self._places[name].file

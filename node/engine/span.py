@@ -33,7 +33,7 @@ class Span:
         blocks: these, one after the other.
         dtype: of weights and activations.
         backend: what computes.
-        embedding: ``[vocabulary, hidden_size]``, where the span is the first.
+        embedding: ``[vocabulary, hidden_size]``, where the span is the first; `dtype` or a narrower one.
         norm: the final norm, in fp32, where it is the last.
         head: ``[vocabulary, hidden_size]`` in fp32, where it is the last.
     """
@@ -126,7 +126,8 @@ class Span:
 
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:
-            entered = embedding(self._backend.take_in(torch.tensor(packed, dtype=torch.long)), self._embedding)
+            ids = self._backend.take_in(torch.tensor(packed, dtype=torch.long))
+            entered = embedding(ids, self._embedding).to(self.dtype)
             scale = self._shape.embedding_scale
             return entered if scale == 1 else entered * torch.tensor(scale, dtype=entered.dtype)
         return self._backend.take_in(torch.as_tensor(packed, dtype=self.dtype))

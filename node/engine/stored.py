@@ -1,14 +1,14 @@
 """How a checkpoint stores the tensors of a block: as they are, several in one, or as whole numbers with scales.
 
-Quantized weights become fp32 when they are loaded, and are multiplied like any others: kernels that take whole numbers
-with fp32 rows are slower on processors than products with what they stand for (docs/explanation/precisions.md).
+Quantized weights become fp32 when they are loaded, with a factor for each row where that is how they are stored, and
+are laid out like any others: those of int8 and int4 fit sixteen bits (`halved`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -16,7 +16,7 @@ from node.engine.architecture import Architecture
 from node.model_directory import Quantization
 from protocol.models.quantizer import GROUP, from_int4, from_int8
 
-__all__ = ["Part", "Storage", "storage_of"]
+__all__ = ["Part", "Read", "Scaled", "Storage", "product_of", "storage_of"]
 
 FLOATS = ("F32", "F16", "BF16")
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
@@ -32,6 +32,13 @@ class Part:
     shape: tuple[int, ...]
     dtypes: tuple[str, ...] = FLOATS
     """As safetensors calls them; any of these."""
+
+
+class Scaled(NamedTuple):
+    """A weight ``[out, in]``, each row of it to be multiplied by a factor where there are any, ``[out]``."""
+
+    numbers: torch.Tensor
+    factors: torch.Tensor | None
 
 
 class Storage(Protocol):
@@ -90,28 +97,28 @@ class Quantized:
     """Products of blocks as whole numbers, by the quantizer of docs/spec/quantization.md; all else as it is."""
 
     def __init__(self, bits: int) -> None:
-        self._bits = bits
+        self.bits = bits
 
     def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
         """See `Storage`."""
         if not _is_product(name):
             return {name: Part(shape)}
         outputs, inputs = shape
-        if self._bits == 8:
+        if self.bits == 8:
             return {name: Part(shape, ("I8",)), _scale(name): Part((outputs,), ("F32",))}
         if inputs % GROUP:
             raise ValueError(f"{inputs} inputs are no whole number of groups of {GROUP}")
         return {
             name: Part((outputs, inputs // 2), ("U8",)),
-            _scale(name): Part((outputs, inputs // GROUP), ("F32",)),
+            _scale(name): Part((outputs, inputs // GROUP), ("BF16",)),
         }
 
     def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
         """See `Storage`."""
         if not _is_product(name):
             return read(name)
-        expand = from_int8 if self._bits == 8 else from_int4
-        return torch.from_numpy(expand(read(name).numpy(), read(_scale(name)).numpy()))
+        expand = from_int8 if self.bits == 8 else from_int4
+        return torch.from_numpy(expand(read(name).numpy(), read(_scale(name)).float().numpy()))
 
 
 class Gptq:
@@ -190,6 +197,13 @@ class Awq:
         values = numbers(read(f"{base}.qweight")).view(groups, -1, outputs)
         zeros = numbers(read(f"{base}.qzeros"))
         return ((values - zeros[:, None]).float() * scales[:, None]).view(-1, outputs).t().contiguous()
+
+
+def product_of(storage: Storage, name: str, shape: tuple[int, ...], read: Read) -> Scaled:
+    """A weight that rows are multiplied with: int8's whole numbers need not meet their scales before sums do."""
+    if isinstance(storage, Quantized) and storage.bits == 8 and _is_product(name):
+        return Scaled(read(name).float(), read(_scale(name)).clone())
+    return Scaled(storage.whole(name, shape, read), None)
 
 
 def storage_of(family: str, quantization: Quantization | None, shape: Architecture) -> Storage:

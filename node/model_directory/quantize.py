@@ -123,7 +123,7 @@ def _planned(name: str, place: TensorPlace, bits: int) -> Iterator[_Out]:
         if inputs % GROUP:
             raise ModelError(f"{name} has {inputs} inputs, no whole number of groups of {GROUP}", hint="use 8 bits")
         yield _Out(name, "U8", (outputs, inputs // 2), outputs * inputs // 2)
-        yield _Out(scale, "F32", (outputs, inputs // GROUP), 4 * outputs * (inputs // GROUP))
+        yield _Out(scale, "BF16", (outputs, inputs // GROUP), 2 * outputs * (inputs // GROUP))
 
 
 def _converted(source: BinaryIO, name: str, place: TensorPlace, bits: int) -> Iterator[bytes]:
@@ -139,7 +139,8 @@ def _converted(source: BinaryIO, name: str, place: TensorPlace, bits: int) -> It
     except InvalidError as error:
         raise ModelError(f"{name}: {error.message}", hint="download the model again") from None
     yield np.ascontiguousarray(numbers).tobytes()
-    yield np.ascontiguousarray(scales, dtype="<f4").tobytes()
+    whole = np.ascontiguousarray(scales, dtype="<f4")
+    yield (whole if bits == 8 else (whole.view("<u4") >> 16).astype("<u2")).tobytes()
 
 
 def _in_fp32(data: bytes, place: TensorPlace) -> Weight:
