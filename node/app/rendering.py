@@ -25,7 +25,7 @@ from jinja2.utils import Namespace
 
 __all__ = ["CPU_S", "MAX_MEMORY_BYTES", "MAX_TEXT_LENGTH"]
 
-CPU_S = 5
+CPU_S = 2
 MAX_MEMORY_BYTES = 512 * 1024 * 1024
 MAX_TEXT_LENGTH = 8 * 1024 * 1024
 """Characters."""

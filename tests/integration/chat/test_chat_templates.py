@@ -16,6 +16,7 @@ from node.app import chat
 from node.app.chat import ChatTemplate, find_template
 from node.app.models import Text
 from node.app.prompt import ChatMessage, Prompt
+from node.app.rendering import _rendered
 from protocol.errors import ConfigurationError, ModelError
 
 TEMPLATES = {
@@ -207,7 +208,10 @@ def equals_reference(directory: Path, conversation: list[tuple[str, str]]) -> No
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_prompts_are_those_of_apply_chat_template(directory: Path, template: str, conversation: str) -> None:
+def test_prompts_are_those_of_apply_chat_template(
+    directory: Path, template: str, conversation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_in_own_process", lambda asked: _rendered(asked["template"], asked["variables"]))
     settings(directory, chat_template=TEMPLATES[template], **SETTINGS["plain"])
     equals_reference(directory, CONVERSATIONS[conversation])
 

@@ -54,8 +54,8 @@ def test_no_training_story_sum_or_wish_is_held_out(task: str) -> None:
 
 
 def test_more_held_out_prompts_than_exist_are_refused() -> None:
-    with pytest.raises(ValueError, match="fewer than 2000 held-out prompts"):
-        corpus.held_out("subtract", 2000, 1)
+    with pytest.raises(ValueError, match="fewer than 600 held-out prompts"):
+        corpus.held_out("subtract", 600, 1)
 
 
 def test_every_task_is_trained() -> None:
