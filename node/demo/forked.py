@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -29,6 +29,10 @@ __all__ = ["Command", "Forked", "call_forked", "fork", "stand_apart"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SAFE_PATH = "PYTHONSAFEPATH"
+"""Environment variable: whether Python leaves the folder it is started in out of where it looks for modules."""
+
+_one_at_a_time = threading.Lock()
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["node.demo.imported"])
 
@@ -141,13 +145,30 @@ def fork(command: Callable[[], None], *, parent: bool = False) -> BaseProcess:
     """
     process = _forks.Process(target=command, daemon=not parent)
     try:
-        process.start()
+        with _safe_path():
+            process.start()
     except (OSError, EOFError) as error:
         raise LocalError(
             f"a process could not be started ({error or 'the one that it is forked from has ended'})",
             hint="is the temporary folder (TMPDIR) writable, and its path shorter than 80 characters?",
         ) from None
     return process
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """The process that others are forked from, if it is started in the block, imports nothing from the folder that it
+    is started in, as ``python -c`` would: what lies there may be anybody's.
+    """
+    with _one_at_a_time:
+        before = os.environ.get(SAFE_PATH)
+        os.environ[SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[SAFE_PATH]
+            if before is not None:
+                os.environ[SAFE_PATH] = before
 
 
 class Command:

@@ -49,3 +49,25 @@ def test_where_no_process_can_be_started_a_person_is_told_what_to_look_at(tmp_pa
     assert done.returncode == 1
     assert "could not be started" in done.stderr
     assert "TMPDIR" in done.stderr
+
+
+def test_what_lies_in_the_folder_is_not_imported(tmp_path: Path) -> None:
+    """``python -c``, by which Python starts the process that others are forked from, would import it."""
+    for name in ("signal.py", "selectors.py", "attr.py"):
+        (tmp_path / name).write_text("raise SystemExit('planted')")
+    script = tmp_path / "bin" / "start.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from node.demo.forked import _forks, fork\n"
+        "if __name__ == '__main__':\n"
+        "    _forks.set_forkserver_preload(['attr'])\n"
+        "    process = fork(int)\n"
+        "    process.join()\n"
+        "    print(process.exitcode)\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("0\n", "")
