@@ -27,6 +27,7 @@ from node.app.kept_receipts import ListedReceipt
 from node.app.planned import PlannedRoute
 from node.app.report import JobReport
 from node.app.settling import HeldSession, Settling
+from node.app.status import Status
 from node.app.survey import KeptManifest, Survey
 from node.app.watching import Watched
 from node.cli.accusing import Convicted
@@ -34,6 +35,7 @@ from node.cli.anchor import AnchorLine
 from node.cli.attest import Signed
 from node.cli.boundary import Failure
 from node.cli.catalogue import LocalModel, RemovedCatalogue, ShownCatalogue
+from node.cli.completion import CompletionScript
 from node.cli.contract import Contract
 from node.cli.copies import Exported
 from node.cli.doctor import Finding
@@ -156,6 +158,8 @@ PRINTED: dict[str, Printed] = {
     "contract verify": Printed((Contract,)),
     "demo": Printed((DemoFindings,), "An object with the fields of [joule run](#joule-run), and with these"),
     "doctor": Printed((Finding,), "A list of objects"),
+    "status": Printed((Status,)),
+    "completion": Printed((CompletionScript,)),
     "node setup": Printed((NodeSetUp,)),
     "unit": Printed((Unit,)),
     "page": Printed(
@@ -213,7 +217,15 @@ def kind(hint: Any) -> str:
         return "one of " + ", ".join(f"`{each.value}`" for each in hint)
     if dataclasses.is_dataclass(hint):
         return f"object, see [{hint.__name__}](#{hint.__name__.lower()})"
-    names = {int: "integer", str: "text", bool: "true or false", float: "number", bytes: "text (hex)", Path: "text"}
+    names = {
+        int: "integer",
+        str: "text",
+        bool: "true or false",
+        float: "number",
+        bytes: "text (hex)",
+        Path: "text",
+        Any: "value",
+    }
     return names[hint]
 
 

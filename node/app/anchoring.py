@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from node.app.clock import clock
+from node.app.services import shown_here
 from node.config import AnchorConfig, NodeConfig
 from node.events import AnchorReady, Events, PeerUnreached, Timed
 from node.file_limit import raise_file_limit
@@ -88,8 +89,9 @@ async def run_anchor(config: AnchorConfig, key: SigningKey, on_event: Events) ->
         P2PHost.open(runtime, key.secret, config.listen, announce=config.announce) as host,
     ):
         serve_times(host, key, lasts_s=config.lasts_s, now=clock, tell=_told(on_event))
-        on_event(AnchorReady(anchor=checksum_address(key.address), peer=host.addresses[0]))
-        await host.wait_closed()
+        with shown_here(config.data_dir, "anchor", on_event) as shown:
+            shown(AnchorReady(anchor=checksum_address(key.address), peer=host.addresses[0]))
+            await host.wait_closed()
 
 
 def own_statements(files: Sequence[Path], public_key: bytes) -> tuple[bytes, ...]:

@@ -24,7 +24,7 @@ from node.app.warm import Held, Warm, without_stop
 from node.gateway import Costs, OfferedModel, ToolStyle, Turn, Wanted, style_of
 from protocol.errors import ConfigurationError
 from protocol.identity.ids import ModelManifest
-from protocol.session.terms import WHOLE_PPM, SamplingTerms
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["BoughtAnswer", "BoughtAnswers"]
 
@@ -93,8 +93,8 @@ class BoughtAnswers:
         return SamplingTerms(
             temperature_milli=warmth,
             seed=seed,
-            top_p_ppm=WHOLE_PPM if wanted.top_p_ppm is None else wanted.top_p_ppm,
-            top_k=wanted.top_k or 0,
+            top_p_ppm=config.top_p_ppm if wanted.top_p_ppm is None else wanted.top_p_ppm,
+            top_k=config.top_k if wanted.top_k is None else wanted.top_k,
         )
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:

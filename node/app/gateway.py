@@ -10,6 +10,7 @@ from node.app.bought import BoughtAnswers
 from node.app.client import open_client
 from node.app.clock import clock
 from node.app.measured import open_metrics
+from node.app.services import shown_here
 from node.config import ClientConfig, GatewayConfig
 from node.events import Events
 from node.gateway import Limits, ServiceSettings, serving
@@ -29,6 +30,7 @@ async def run_gateway(config: GatewayConfig, key: SigningKey, events: Events) ->
         FundsError: the balance buys nothing at all.
     """
     async with AsyncExitStack() as stack:
+        events = stack.enter_context(shown_here(config.data_dir, "gateway", events, ledger=config.ledger))
         events = await stack.enter_async_context(open_metrics(config, events))
         client = await stack.enter_async_context(open_client(config, key, events))
         await client.require_ready()

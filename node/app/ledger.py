@@ -14,6 +14,7 @@ from pathlib import Path
 from node.app.clock import clock
 from node.app.measured import open_metrics
 from node.app.network import Network, open_network
+from node.app.services import shown_here
 from node.app.venue import refuse_contract
 from node.config import LedgerConfig
 from node.durable import create_file
@@ -60,8 +61,9 @@ async def run_ledger(config: LedgerConfig, key: SigningKey, on_event: Events, *,
     Raises:
         ListenError, ConfigurationError, LocalError: it cannot start, or had to stop.
     """
-    async with open_metrics(config, on_event) as metrics:
-        await _run_ledger(config, key, metrics, accept_clock=accept_clock)
+    with shown_here(config.data_dir, "ledger", on_event) as shown:
+        async with open_metrics(config, shown) as metrics:
+            await _run_ledger(config, key, metrics, accept_clock=accept_clock)
 
 
 async def _run_ledger(config: LedgerConfig, key: SigningKey, on_event: Metrics, *, accept_clock: bool) -> None:

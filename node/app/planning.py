@@ -340,7 +340,12 @@ class Market:
         """Terms and a session over a route of this market."""
         config, sampling, earlier = self._config, self._request.sampling, self._request.earlier
         if sampling is None:
-            sampling = SamplingTerms(temperature_milli=config.temperature_milli, seed=config.seed)
+            sampling = SamplingTerms(
+                temperature_milli=config.temperature_milli,
+                seed=config.seed,
+                top_p_ppm=config.top_p_ppm,
+                top_k=config.top_k,
+            )
         return make_deal(
             [Chosen(leg, self._sealed[id(leg.offer)]) for leg in found.legs],
             standbys=self._standbys(found),

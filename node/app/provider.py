@@ -29,6 +29,7 @@ from node.app.placement import Placement, room_of
 from node.app.power import power_of
 from node.app.provider_settings import hold_back, take_over
 from node.app.reload import Reload
+from node.app.services import shown_here
 from node.app.serving import Doors, Held, Node, Shared
 from node.app.settling import vouchers_folder
 from node.app.venue import Venue, log_of, open_venue, peers_of, settling_patience_s, shown_venue
@@ -75,6 +76,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
     async with AsyncExitStack() as stack:
         stack.enter_context(sole_use(config.data_dir, key.address))
         on_event = await stack.enter_async_context(open_activity(config.data_dir, key.address, on_event))
+        on_event = stack.enter_context(shown_here(config.data_dir, "node", on_event, ledger=config.ledger))
         on_event = await stack.enter_async_context(open_metrics(config, on_event))
         power = power_of(config, on_event)
         named = named_model(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from node.app.clock import clock
+from node.app.services import shown_here
 from node.config import WitnessConfig
 from node.events import Events, WitnessReady
 from node.file_limit import raise_file_limit
@@ -38,6 +39,11 @@ async def run_witness(config: WitnessConfig, on_event: Events) -> None:
     """
     raise_file_limit()
     settings = settings_of(config)
+    with shown_here(config.data_dir, "witness", on_event) as shown:
+        await _serve(settings, shown)
+
+
+async def _serve(settings: WitnessSettings, on_event: Events) -> None:
     async with serve_witness(settings, clock, events=on_event) as witness:
         logs = tuple(key.name for key, _ in settings.logs)
         on_event(WitnessReady(url=witness.url, verifier_key=witness.verifier_key, logs=logs))

@@ -54,6 +54,8 @@ COMMANDS = {
     "contract": "node.cli.contract:contract",
     "demo": "node.cli.demo:demo",
     "doctor": "node.cli.doctor:doctor",
+    "status": "node.cli.status:status",
+    "completion": "node.cli.completion:completion",
     "unit": "node.cli.setup:unit",
     "page": "node.cli.page:page",
 }

@@ -220,12 +220,14 @@ async def _look(config: ClientConfig, key: SigningKey, paths: tuple[Path, ...], 
 async def _watch(config: ClientConfig, key: SigningKey, paths: tuple[Path, ...], lead: int, events: Events) -> None:
     from node.app.clock import clock
     from node.app.presence import Presence
+    from node.app.services import shown_here
     from node.app.settling import open_ledger
     from node.app.watching import Watchtower
 
-    async with open_ledger(config) as ledger:
-        tower = Watchtower(ledger, paths, key, clock, events, lead_s=lead)
-        await tower.run(Presence(ledger.url, events, time.monotonic))
+    with shown_here(config.data_dir, "watchtower", events, ledger=config.ledger) as shown:
+        async with open_ledger(config) as ledger:
+            tower = Watchtower(ledger, paths, key, clock, shown, lead_s=lead)
+            await tower.run(Presence(ledger.url, shown, time.monotonic))
 
 
 def _row(held: HeldSession) -> tuple[str, ...]:

@@ -56,6 +56,19 @@ class ClientConfig:
         default=0,
         about="Fixes the draw: the same prompt, seed and model give the same text.",
     )
+    top_p_ppm: int = setting(
+        Fixed("of the probability", 6, "0", "1"),
+        name="top_p",
+        table="job",
+        default=1_000_000,
+        about="Only the likeliest tokens are drawn that have this much of the probability together. 1 leaves out none.",
+    )
+    top_k: int = setting(
+        Whole("tokens", 0, 1 << 24),
+        table="job",
+        default=0,
+        about="Only so many of the likeliest tokens are drawn. 0 leaves out none.",
+    )
     window: int = setting(
         Whole("tokens", 1, 4_096),
         table="job",

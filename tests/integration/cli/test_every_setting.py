@@ -565,6 +565,8 @@ differ(
     bought,
     max_tokens=("5", "6"),
     temperature=("0", "0.5"),
+    top_p=("1", "0.5"),
+    top_k=("0", "1"),
     seed=("0", "1"),
     window=("4", "5"),
     session_s=("10", "11"),
