@@ -35,6 +35,7 @@ from node.cli.anchor import AnchorLine
 from node.cli.attest import Signed
 from node.cli.boundary import Failure
 from node.cli.catalogue import LocalModel, RemovedCatalogue, ShownCatalogue
+from node.cli.checking import CheckedModel
 from node.cli.completion import CompletionScript
 from node.cli.contract import Contract
 from node.cli.copies import Exported
@@ -108,6 +109,7 @@ PRINTED: dict[str, Printed] = {
     "model quantize": Printed((MadeModel,)),
     "model prune": Printed((MadeModel,)),
     "model verify": Printed((VerifiedModel,)),
+    "model check": Printed((CheckedModel,)),
     "model card": Printed((ModelCard,)),
     "model list": Printed((LocalModel,), "A list of objects, in order of name"),
     "node run": Printed((), "[Events](#events), an object on each line"),

@@ -13,6 +13,7 @@ from statistics import median
 
 import torch
 
+from node.engine.attending import Attending
 from node.engine.attention import CpuBackend
 from node.engine.matrices import Matrix, Plain
 from node.engine.span import Span
@@ -34,13 +35,13 @@ class _WholeSequence:
     def __init__(self, rows: int) -> None:
         self.positions = torch.arange(rows)
 
-    def attend(self, block: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, block: int, query: Tensor, key: Tensor, value: Tensor, how: Attending) -> Tensor:
         query, key, value = (each.transpose(0, 1) for each in (query, key, value))
         group, at = query.shape[0] // key.shape[0], self.positions
         unseen = at[None, :] > at[:, None]
-        if window is not None:
-            unseen |= at[None, :] <= at[:, None] - window
-        weights = (query @ key.repeat_interleave(group, 0).transpose(1, 2)) * scale
+        if how.window is not None:
+            unseen |= at[None, :] <= at[:, None] - how.window
+        weights = (query @ key.repeat_interleave(group, 0).transpose(1, 2)) * how.scale
         weights = weights.masked_fill(unseen, float("-inf")).softmax(-1)
         return (weights @ value.repeat_interleave(group, 0)).transpose(0, 1)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from node.engine.attending import Attending, attended
 from node.engine.kv import PAGE_TOKENS, Batch, Move, Segment
 from node.engine.matrices import Matrix, laid_out
 from node.ports import Activations
@@ -37,7 +38,7 @@ class Pass(Protocol):
         """Of each packed row in its session, ``[rows]``."""
 
     def attend(
-        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Attending
     ) -> torch.Tensor:
         """Store the new keys and values; ``[rows, heads, head_dim]``, of which inputs are too."""
 
@@ -121,15 +122,17 @@ class _CpuPass:
         self._reaches: dict[int | None, list[_Reach]] = {}
 
     def attend(
-        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+        self, block: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, how: Attending
     ) -> torch.Tensor:
         at = 2 * (block - self._store.first)
         self._store.whole[at].index_copy_(1, self._new_slots, key.transpose(0, 1))
         self._store.whole[at + 1].index_copy_(1, self._new_slots, value.transpose(0, 1))
-        if (reaches := self._reaches.get(window)) is None:
-            reaches = self._reaches[window] = [_Reach(segment, self._store, window) for segment in self._segments]
+        if (reaches := self._reaches.get(how.window)) is None:
+            reaches = [_Reach(segment, self._store, how.window) for segment in self._segments]
+            self._reaches[how.window] = reaches
+        attend = _attend if how.is_plain else attended
         parts = [
-            _attend(query[s.row : s.row + s.length], reach.part(at), reach.part(at + 1), reach.mask, scale)
+            attend(query[s.row : s.row + s.length], reach.part(at), reach.part(at + 1), reach.mask, how)
             for s, reach in zip(self._segments, reaches, strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -199,14 +202,14 @@ def _mask(segment: Segment, start: int, window: int | None) -> torch.Tensor:
 
 
 def _attend(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, how: Attending
 ) -> torch.Tensor:
     """One segment: ``[rows, heads, d]`` over ``[1, kv_heads, keys, d]`` gives ``[rows, heads, d]``."""
     rows, heads, head_dim = query.shape
     kv_heads, seen = keys.shape[1:3]
     group = heads // kv_heads
     if rows == 1:  # the heads of a group become the rows of one query
-        out = scaled_dot_product_attention(query.view(1, kv_heads, group, head_dim), keys, values, scale=scale)
+        out = scaled_dot_product_attention(query.view(1, kv_heads, group, head_dim), keys, values, scale=how.scale)
         return out.reshape(1, heads, head_dim)
     shape = (kv_heads, group, seen, head_dim)  # expanded with stride 0: not a copy, and the mask is shared
     out = scaled_dot_product_attention(
@@ -214,6 +217,6 @@ def _attend(
         keys.transpose(0, 1).expand(shape),
         values.transpose(0, 1).expand(shape),
         attn_mask=mask,
-        scale=scale,
+        scale=how.scale,
     )
     return out.permute(2, 0, 1, 3).reshape(rows, heads, head_dim)

@@ -7,12 +7,14 @@ one product for queries, keys and values, and as few calls besides as can be.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch.nn.functional import gelu, rms_norm
 
 from node.engine.architecture import Architecture
+from node.engine.attending import Attending
 from node.engine.attention import Backend, Pass
 from node.engine.experts import Experts
 from node.engine.matrices import Matrix
@@ -60,8 +62,8 @@ class Block:
     ) -> None:
         self.index = index
         self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self._scale = shape.scale
-        self._window = window
+        sinks = weights.tensor("self_attn.sinks") if shape.has_sinks else None
+        self._how = Attending(shape.scale, window, shape.score_cap, sinks)
         self._is_gelu = shape.is_gelu
 
         def product(*names: str, bias: bool) -> Matrix:
@@ -89,7 +91,7 @@ class Block:
         self.experts: Experts | None = None
         if shape.has_experts(index):
             assert shape.mixture is not None
-            self.experts = Experts(shape.mixture, weights.tensor, lambda name: product(name, bias=False))
+            self.experts = Experts(shape.mixture, weights.tensor, partial(product, bias=shape.mixture.biased))
         else:
             self.gate, self.up, self.down = (
                 product(f"mlp.{each}_proj", bias=shape.mlp_bias) for each in ("gate", "up", "down")
@@ -98,7 +100,7 @@ class Block:
     @property
     def is_near(self) -> bool:
         """Whether its rows see a window only."""
-        return self._window is not None
+        return self._how.window is not None
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
@@ -127,7 +129,7 @@ class Block:
             else:
                 both = torch.cat((queries.of(both[:, :heads]), keys.of(both[:, heads:])), 1)
         both = turned(both, rotary)
-        seen = step.attend(self.index, both[:, :heads], both[:, heads:], value, self._scale, self._window)
+        seen = step.attend(self.index, both[:, :heads], both[:, heads:], value, self._how)
         rows = _added(self.out, seen.reshape(count, heads * self._head_dim), rows, self.attended)
         inner = rows if self.middle is None else self.middle.of(rows)
         if self.experts is not None:

@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from node.engine.matrices import Matrix
 
-__all__ = ["ExpertNames", "Experts", "Mixture"]
+__all__ = ["Clamp", "ExpertNames", "Experts", "Mixture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,19 @@ class ExpertNames:
     gate: str
     up: str
     down: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clamp:
+    """Gates that open by ``gate * sigmoid(slope * gate)``, for what lies within a limit, and raise it by 1."""
+
+    slope: float
+    limit: float
+
+    def gated(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """What goes through."""
+        low = gate.clamp(max=self.limit)
+        return (up.clamp(-self.limit, self.limit) + 1) * (low * torch.sigmoid(low * self.slope))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +52,24 @@ class Mixture:
     """Whether the shares of a row's experts add up to 1."""
     dense: frozenset[int]
     """Blocks that have none, but a gated product for all rows."""
+    biased: bool = False
+    """Whether products within experts, and the router's, have biases."""
+    clamp: Clamp | None = None
+    """How gates open where that is not by silu."""
 
     def tensors(self, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes."""
-        yield f"{self.names.router}.weight", (self.count, hidden)
+        yield from self._product(self.names.router, self.count, hidden)
         for number in range(self.count):
             expert = self.names.expert.format(number)
             for name in (self.names.gate, self.names.up):
-                yield f"{expert}.{name}.weight", (self.intermediate, hidden)
-            yield f"{expert}.{self.names.down}.weight", (hidden, self.intermediate)
+                yield from self._product(f"{expert}.{name}", self.intermediate, hidden)
+            yield from self._product(f"{expert}.{self.names.down}", hidden, self.intermediate)
+
+    def _product(self, name: str, out: int, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield f"{name}.weight", (out, width)
+        if self.biased:
+            yield f"{name}.bias", (out,)
 
 
 class Experts:
@@ -61,6 +83,7 @@ class Experts:
     def __init__(self, mixture: Mixture, take: Callable[[str], torch.Tensor], product: Callable[[str], Matrix]) -> None:
         self._mixture = mixture
         self._router = take(f"{mixture.names.router}.weight")
+        self._router_bias = take(f"{mixture.names.router}.bias") if mixture.biased else None
         names = mixture.names
         self._experts = [
             tuple(product(f"{names.expert.format(number)}.{each}") for each in (names.gate, names.up, names.down))
@@ -75,7 +98,9 @@ class Experts:
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
         """``[rows, hidden]``; a row does not depend on what the others go through."""
-        shares, chosen = linear(rows, self._router).float().softmax(-1).topk(self._mixture.active, dim=-1)
+        shares, chosen = (
+            linear(rows, self._router, self._router_bias).float().softmax(-1).topk(self._mixture.active, dim=-1)
+        )
         if self._mixture.normalized:
             shares = shares / shares.sum(-1, keepdim=True)
         result = torch.zeros_like(rows)
@@ -83,6 +108,8 @@ class Experts:
             gate, up, down = self._experts[number]
             row, place = torch.where(chosen == number)
             own = rows[row]
-            through = down.of(up.times(own, gate.silu_of(own)))
+            clamp = self._mixture.clamp
+            inner = up.times(own, gate.silu_of(own)) if clamp is None else clamp.gated(gate.of(own), up.of(own))
+            through = down.of(inner)
             result.index_add_(0, row, through * shares[row, place].unsqueeze(-1).to(rows.dtype))
         return result

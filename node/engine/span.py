@@ -122,7 +122,8 @@ class Span:
             raise ValueError("only the last span of a model has a head")
         with torch.inference_mode():
             final = self._norm.of(self._backend.take_in(torch.from_numpy(rows)))
-            return self._backend.give_out(self._head.of(final))
+            logits, cap = self._head.of(final), self._shape.logit_cap
+            return self._backend.give_out(logits if cap is None else torch.tanh(logits / cap) * cap)
 
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:

@@ -6,6 +6,7 @@ are laid out like any others: those of int8 and int4 fit sixteen bits (`halved`)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -14,11 +15,14 @@ import torch
 
 from node.engine.architecture import Architecture
 from node.model_directory import Quantization
+from protocol.errors import ModelError
 from protocol.models.quantizer import GROUP, from_int4, from_int8
 
 __all__ = ["Part", "Read", "Scaled", "Storage", "product_of", "storage_of"]
 
 FLOATS = ("F32", "F16", "BF16")
+FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+"""What four bits of MXFP4 stand for."""
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where number `i` of eight stands in a word, by AWQ's kernels."""
 
@@ -91,6 +95,68 @@ class Fused:
         """See `Storage`."""
         found = self._found(name)
         return read(name) if found is None else read(found[0])[found[1] : found[1] + shape[0]]
+
+
+class Stacked:
+    """All experts of a block in one tensor each for gates with products, and for what follows them (gpt-oss).
+
+    Args:
+        shape: of the model's blocks.
+        short: whether they are in MXFP4: four bits a number, and a power of two for 32 neighbours.
+    """
+
+    def __init__(self, shape: Architecture, *, short: bool) -> None:
+        assert shape.mixture is not None
+        self._count, self._short = shape.mixture.count, short
+        self._read: dict[str, torch.Tensor] = {}
+
+    def _found(self, name: str) -> tuple[str, int, slice, bool] | None:
+        """The stack that a tensor is in, its place there, which of its outputs it has, and whether it is a bias."""
+        match = re.fullmatch(r"(.*\.mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)", name)
+        if match is None:
+            return None
+        stack = "down_proj" if match[3] == "down" else "gate_up_proj"
+        rows = {"gate": slice(0, None, 2), "up": slice(1, None, 2), "down": slice(None)}[match[3]]
+        biased = match[4] == "bias"
+        return f"{match[1]}.{stack}{'_bias' if biased else ''}", int(match[2]), rows, biased
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        if (found := self._found(name)) is None:
+            return {name: Part(shape)}
+        stack, _, rows, biased = found
+        outputs = shape[0] * (rows.step or 1)
+        if biased:
+            return {stack: Part((self._count, outputs))}
+        if not self._short:
+            return {stack: Part((self._count, shape[1], outputs))}
+        if shape[1] % 32:
+            raise ValueError(f"{shape[1]} inputs are no whole number of groups of 32")
+        return {
+            f"{stack}_blocks": Part((self._count, outputs, shape[1] // 32, 16), ("U8",)),
+            f"{stack}_scales": Part((self._count, outputs, shape[1] // 32), ("U8",)),
+        }
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        if (found := self._found(name)) is None:
+            return read(name)
+        stack, place, rows, biased = found
+        if biased:
+            return self._once(stack, read)[place][rows]
+        if not self._short:
+            return self._once(stack, read)[place].t()[rows].contiguous()
+        blocks, scales = (self._once(f"{stack}_{each}", read)[place][rows] for each in ("blocks", "scales"))
+        numbers = torch.tensor(FP4)[torch.stack((blocks & 15, blocks >> 4), -1).long().flatten(2)]
+        return torch.ldexp(numbers, scales.int().unsqueeze(-1) - 127).flatten(1)
+
+    def _once(self, name: str, read: Read) -> torch.Tensor:
+        """A stack is read once for all its experts, and kept until another block's are."""
+        if name not in self._read:
+            block = name.partition(".mlp.")[0]
+            self._read = {each: kept for each, kept in self._read.items() if each.startswith(f"{block}.")}
+            self._read[name] = read(name)
+        return self._read[name]
 
 
 class Quantized:
@@ -207,7 +273,11 @@ def product_of(storage: Storage, name: str, shape: tuple[int, ...], read: Read) 
 
 
 def storage_of(family: str, quantization: Quantization | None, shape: Architecture) -> Storage:
-    """How a checkpoint of this family, quantized so, stores its tensors."""
+    """How a checkpoint of this family, quantized so, stores its tensors. Raises ModelError where that is not known."""
+    if family == "gpt_oss":
+        if quantization is not None and quantization.method != "mxfp4":
+            raise _unknown(family, quantization)
+        return Stacked(shape, short=quantization is not None)
     if quantization is None:
         return Fused(shape) if family == "phi3" else AsTheyAre()
     made: dict[str, Callable[[], Any]] = {
@@ -215,8 +285,16 @@ def storage_of(family: str, quantization: Quantization | None, shape: Architectu
         "gptq": lambda: Gptq(quantization),
         "awq": lambda: Awq(quantization),
     }
+    if quantization.method not in made:
+        raise _unknown(family, quantization)
     storage: Storage = made[quantization.method]()
     return storage
+
+
+def _unknown(family: str, quantization: Quantization) -> ModelError:
+    return ModelError(
+        f"weights of a {family} model by {quantization.method} are not known", hint="use a checkpoint in bf16"
+    )
 
 
 def _is_product(name: str) -> bool:

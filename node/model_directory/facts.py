@@ -13,7 +13,9 @@ from protocol.models.precisions import PRECISIONS as KNOWN_PRECISIONS
 __all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
 
 ARCHITECTURES = {
+    "gemma2": "Gemma2",
     "gemma3_text": "Gemma3",
+    "gpt_oss": "GptOss",
     "llama": "Llama",
     "mistral": "Mistral",
     "mixtral": "Mixtral",
@@ -50,7 +52,7 @@ class Quantization:
     """How a checkpoint stores the weights of its products as whole numbers."""
 
     method: str
-    """``joulemesh`` (docs/spec/quantization.md), ``gptq`` or ``awq``."""
+    """``joulemesh`` (docs/spec/quantization.md), ``gptq``, ``awq``, or ``mxfp4``, whose numbers are floating point."""
     bits: int
     """4 or 8."""
     group: int
@@ -87,7 +89,8 @@ class ModelFacts:
     @property
     def precisions(self) -> tuple[str, ...]:
         """What the model can be served in."""
-        return PRECISIONS[:2] if self.quantization is None else (f"int{self.quantization.bits}",)
+        found = self.quantization
+        return PRECISIONS[:2] if found is None or found.method == "mxfp4" else (f"int{found.bits}",)
 
 
 def model_facts(directory: Path) -> ModelFacts:
@@ -108,7 +111,7 @@ def model_facts(directory: Path) -> ModelFacts:
         vocabulary=_positive(config, "vocab_size", MAX_VOCABULARY),
         max_context=_positive(config, "max_position_embeddings", MAX_CONTEXT),
         stop_tokens=_stop_tokens(directory, config),
-        tied=config.get("tie_word_embeddings", model_type == "gemma3_text") is True,
+        tied=config.get("tie_word_embeddings", model_type in ("gemma2", "gemma3_text")) is True,
         quantization=_quantization(config),
     )
 
@@ -155,6 +158,8 @@ def _quantization(config: dict[str, Any]) -> Quantization | None:
     if found is None:
         return None
     said = found if isinstance(found, dict) else {}
+    if said.get("quant_method") == "mxfp4":  # of gpt-oss: four bits, and a power of two for 32 neighbours
+        return Quantization(method="mxfp4", bits=4, group=32, is_second_format=False)
     method, bits, group = said.get("quant_method"), said.get("bits"), said.get("group_size", -1)
     known = {"joulemesh": (4, 8), "gptq": (4, 8), "awq": (4,)}
     sound = isinstance(method, str) and type(bits) is int and type(group) is int and bits in known.get(method, ())

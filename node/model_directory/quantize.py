@@ -46,6 +46,8 @@ def quantize_model(directory: Path, target: Path, bits: int) -> int:
     if facts.quantization is not None:
         hint = "begin with the checkpoint that they are made of"
         raise ModelError("the model's weights are quantized already", hint=hint)
+    if facts.model_type == "gpt_oss":
+        raise ModelError("weights of a gpt_oss model are not quantized here", hint="they are published in four bits")
     try:
         target.mkdir(parents=True)
     except OSError as error:

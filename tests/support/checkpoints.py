@@ -30,7 +30,7 @@ def make_checkpoint(
     """Write a model with random weights and a tokenizer of `vocab` tokens (258 to 934).
 
     An `endless` model has no stop token: its answers are as long as one asks for.
-    `architecture` is a `model_type`: gemma3_text, llama, mistral, mixtral, olmo2, phi3, qwen2, qwen3 or qwen3_moe.
+    `architecture` is a `model_type`, one of `node.model_directory.ARCHITECTURES`.
     Weights are larger than at the start of a training, so that every layer has its say in which token comes next.
     """
     import torch
@@ -55,7 +55,18 @@ def make_checkpoint(
         settings |= {"num_experts_per_tok": 2, "moe_intermediate_size": hidden, "norm_topk_prob": True}
         settings["num_local_experts" if architecture == "mixtral" else "num_experts"] = 6
         settings |= {"mlp_only_layers": [1]} if architecture == "qwen3_moe" else {}
-    if architecture == "gemma3_text":
+    if architecture == "gpt_oss":
+        settings |= {"num_experts_per_tok": 2, "num_local_experts": 6, "sliding_window": sliding_window or 24}
+        settings |= {"swiglu_limit": 1.5}  # low enough to be met
+    if architecture == "gemma2":
+        # Low enough to bend what small random models give.
+        settings |= {
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 4.0,
+            "query_pre_attn_scalar": hidden // 8,
+        }
+        settings |= {"sliding_window": sliding_window or 24, "head_dim": hidden // 2}
+    elif architecture == "gemma3_text":
         kinds = ["full_attention" if layer % 3 == 2 else "sliding_attention" for layer in range(layers)]
         settings |= {"layer_types": kinds, "sliding_window": sliding_window or 24, "query_pre_attn_scalar": hidden}
     elif architecture in ("mistral", "mixtral", "phi3"):
@@ -63,7 +74,7 @@ def make_checkpoint(
     elif sliding_window is not None and architecture.startswith("qwen"):
         # Qwen's layers below max_window_layers see everything, those from there on the window: both kinds in a model.
         settings |= {"use_sliding_window": True, "sliding_window": sliding_window, "max_window_layers": layers // 2}
-    elif sliding_window is not None:
+    elif sliding_window is not None and architecture != "gpt_oss":
         raise ValueError(f"{architecture} has no sliding window")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -18,6 +18,8 @@ VARIANTS = {
     "llama-sharded": {"architecture": "llama", "shard_size": "200KB"},
     "phi3": {"architecture": "phi3"},
     "gemma3": {"architecture": "gemma3_text", "tied": True, "layers": 5},
+    "gemma2": {"architecture": "gemma2", "tied": True},
+    "gpt-oss": {"architecture": "gpt_oss"},
     "olmo2": {"architecture": "olmo2"},
     "mixtral": {"architecture": "mixtral"},
     "mixtral-window": {"architecture": "mixtral", "sliding_window": 24},

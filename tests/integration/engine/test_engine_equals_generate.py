@@ -32,6 +32,8 @@ COUNT = 40
         ("phi3-window", (0, 2, 4)),
         ("olmo2", (0, 1, 4)),
         ("gemma3", (0, 2, 3, 5)),
+        ("gemma2", (0, 1, 4)),
+        ("gpt-oss", (0, 1, 2, 4)),
         ("mixtral", (0, 2, 4)),
         ("mixtral-window", (0, 3, 4)),
         ("qwen3-moe", (0, 1, 2, 4)),
