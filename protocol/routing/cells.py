@@ -20,8 +20,15 @@ _FEW = 12_000
 """Candidates up to which all blocks are looked at in one go."""
 _MANY = 250_000
 """Cells whose costs are fetched block by block: what is made for all at once does not stay near the processor."""
+_MOST_AT_HAND = 2**24
+"""Bytes of an array up to which memory stays with the process when the array is gone."""
 INFINITE = 2**60
 """No path. Sums of two such values and of any path's cost stay below 2**62."""
+
+
+# The C library hands large arrays back to the system as they go, and has each page of the next one mapped and zeroed
+# again: a third of the time of a route. It raises its bounds for that with the largest array that it ever gave back.
+np.empty(_MOST_AT_HAND, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +55,16 @@ class Cells:
     @classmethod
     def of(cls, start: Ints, end: Ints, region: Ints, blocks: int) -> Cells:
         """All blocks of all spans of candidates that stand by region."""
-        kind = np.uint8 if blocks < 256 else np.int16
+        kind = np.uint8 if blocks < 256 else np.uint16
         low: Any = start.astype(kind)
-        high: Any = end.astype(kind)
+        length: Any = (end - start).astype(kind)
+        block = np.arange(blocks, dtype=kind)[:, None]
         if len(start) <= _FEW:
-            block = np.arange(blocks, dtype=kind)[:, None]
-            flat = np.flatnonzero((low <= block) & (high > block))
-            bounds = np.searchsorted(flat, np.arange(blocks + 1) * len(start))
-            who = flat - np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
+            who = np.flatnonzero(_within(block, low, length))
+            bounds = np.searchsorted(who, np.arange(blocks + 1) * len(start))
+            who -= np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
         else:
-            holders = [np.flatnonzero((low <= each) & (high > each)) for each in range(blocks)]
+            holders = [np.flatnonzero(_within(each, low, length)) for each in block]
             bounds = np.cumsum([0, *map(len, holders)])
             who = np.concatenate(holders)
         return cls._made(who, region.take(who), bounds, starts=start, ends=end)
@@ -125,10 +132,11 @@ class Cells:
         """The candidates that may serve every block."""
         first, last = np.zeros(candidates, dtype=bool), self.at(self.blocks - 1)
         first[self.at(0)] = True
-        both = last[first[last]]
+        both: Ints = last[first[last]]
         if not len(both) or self.starts is not None:
             return both
-        return both[np.bincount(self.who, minlength=candidates)[both] == self.blocks]
+        whole: Ints = both[np.bincount(self.who, minlength=candidates)[both] == self.blocks]
+        return whole
 
     def part(self, kept: Bools, names: Ints | None = None, region: Ints | None = None) -> Cells:
         """Some of the cells.
@@ -157,6 +165,11 @@ class Cells:
         who, region = self.who[source] + ring * candidates, self.region[source] + ring * regions
         starts, ends = (None if each is None else np.tile(each, rings) for each in (self.starts, self.ends))
         return Cells._made(who, region, bounds, starts=starts, ends=ends)
+
+
+def _within(block: Any, low: Any, length: Any) -> Any:
+    """Whether a block is at or above `low` by less than a length; in unsigned numbers what is below lies far above."""
+    return (block - low) < length
 
 
 @dataclass(frozen=True, slots=True)
