@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["INFINITE", "Bools", "Cells", "Ints", "Sweep", "sweep"]
+__all__ = ["INFINITE", "Bools", "Cells", "Ints", "Sweep", "costs_of", "sweep"]
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -20,8 +20,15 @@ _FEW = 12_000
 """Candidates up to which all blocks are looked at in one go."""
 _MANY = 250_000
 """Cells whose costs are fetched block by block: what is made for all at once does not stay near the processor."""
+_MOST_AT_HAND = 2**24
+"""Bytes of an array up to which memory stays with the process when the array is gone."""
 INFINITE = 2**60
 """No path. Sums of two such values and of any path's cost stay below 2**62."""
+
+
+# The C library hands large arrays back to the system as they go, and has each page of the next one mapped and zeroed
+# again: a third of the time of a route. It raises its bounds for that with the largest array that it ever gave back.
+np.empty(_MOST_AT_HAND, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +49,28 @@ class Cells:
     """(B + 1) where the heads of each block begin."""
     starts: Ints | None
     """(N,) the first block of each candidate, where nobody has a hole in its span; None where somebody may."""
+    ends: Ints | None
+    """(N,) the end of each one's span; None where `starts` are."""
 
     @classmethod
     def of(cls, start: Ints, end: Ints, region: Ints, blocks: int) -> Cells:
         """All blocks of all spans of candidates that stand by region."""
-        kind = np.uint8 if blocks < 256 else np.int16
+        kind = np.uint8 if blocks < 256 else np.uint16
         low: Any = start.astype(kind)
-        high: Any = end.astype(kind)
+        length: Any = (end - start).astype(kind)
+        block = np.arange(blocks, dtype=kind)[:, None]
         if len(start) <= _FEW:
-            block = np.arange(blocks, dtype=kind)[:, None]
-            flat = np.flatnonzero((low <= block) & (high > block))
-            bounds = np.searchsorted(flat, np.arange(blocks + 1) * len(start))
-            who = flat - np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
+            who = np.flatnonzero(_within(block, low, length))
+            bounds = np.searchsorted(who, np.arange(blocks + 1) * len(start))
+            who -= np.repeat(np.arange(blocks) * len(start), np.diff(bounds))
         else:
-            holders = [np.flatnonzero((low <= each) & (high > each)) for each in range(blocks)]
+            holders = [np.flatnonzero(_within(each, low, length)) for each in block]
             bounds = np.cumsum([0, *map(len, holders)])
             who = np.concatenate(holders)
-        return cls._made(who, region.take(who), bounds, starts=start)
+        return cls._made(who, region.take(who), bounds, starts=start, ends=end)
 
     @classmethod
-    def _made(cls, who: Ints, region: Ints, bounds: Ints, *, starts: Ints | None) -> Cells:
+    def _made(cls, who: Ints, region: Ints, bounds: Ints, *, starts: Ints | None, ends: Ints | None) -> Cells:
         new = np.ones(len(who), dtype=bool)
         np.not_equal(region[1:], region[:-1], out=new[1:])
         new[bounds[:-1][bounds[:-1] < len(who)]] = True
@@ -69,7 +78,7 @@ class Cells:
         head_bounds = np.searchsorted(heads, bounds)
         head_region = region.take(heads)
         heads -= np.repeat(bounds[:-1], np.diff(head_bounds))
-        return cls(who, region, bounds.tolist(), heads, head_region, head_bounds.tolist(), starts)
+        return cls(who, region, bounds.tolist(), heads, head_region, head_bounds.tolist(), starts, ends)
 
     @property
     def blocks(self) -> int:
@@ -100,13 +109,34 @@ class Cells:
         runs[order] = block[new][new.cumsum() - 1]
         return runs
 
+    def run_end(self, candidate: int, block: int) -> int:
+        """The end of the blocks that a candidate may serve from one on that it may serve."""
+        if self.ends is not None:
+            return int(self.ends[candidate])
+        end = block + 1
+        while end < self.blocks and self.holds(candidate, end):
+            end += 1
+        return end
+
+    def holds(self, candidate: int, block: int) -> bool:
+        """Whether a candidate may serve a block."""
+        who = self.at(block)
+        place = int(who.searchsorted(candidate))
+        return place < len(who) and int(who[place]) == candidate
+
     def block_of_each(self) -> Ints:
         """(C,) the block of each cell."""
         return np.repeat(np.arange(self.blocks), np.diff(self.bounds))
 
     def everywhere(self, candidates: int) -> Ints:
         """The candidates that may serve every block."""
-        return np.flatnonzero(np.bincount(self.who, minlength=candidates) == self.blocks)
+        first, last = np.zeros(candidates, dtype=bool), self.at(self.blocks - 1)
+        first[self.at(0)] = True
+        both: Ints = last[first[last]]
+        if not len(both) or self.starts is not None:
+            return both
+        whole: Ints = both[np.bincount(self.who, minlength=candidates)[both] == self.blocks]
+        return whole
 
     def part(self, kept: Bools, names: Ints | None = None, region: Ints | None = None) -> Cells:
         """Some of the cells.
@@ -120,7 +150,7 @@ class Cells:
         if names is not None:
             who = names[who]
         bounds = at.searchsorted(self.bounds)
-        return Cells._made(who, self.region[at] if region is None else region[who], bounds, starts=None)
+        return Cells._made(who, self.region[at] if region is None else region[who], bounds, starts=None, ends=None)
 
     def copies(self, rings: int, candidates: int, regions: int) -> Cells:
         """The same cells several times over, as if for so many times the candidates and regions."""
@@ -133,7 +163,13 @@ class Cells:
         source += np.arange(len(source))
         bounds = np.array(self.bounds) * rings
         who, region = self.who[source] + ring * candidates, self.region[source] + ring * regions
-        return Cells._made(who, region, bounds, starts=None if self.starts is None else np.tile(self.starts, rings))
+        starts, ends = (None if each is None else np.tile(each, rings) for each in (self.starts, self.ends))
+        return Cells._made(who, region, bounds, starts=starts, ends=ends)
+
+
+def _within(block: Any, low: Any, length: Any) -> Any:
+    """Whether a block is at or above `low` by less than a length; in unsigned numbers what is below lies far above."""
+    return (block - low) < length
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +193,11 @@ class Sweep:
         return values[ring * size : (ring + 1) * size]
 
 
+def costs_of(cells: Cells, block_cost: Ints, access: Ints) -> tuple[Ints, Ints] | None:
+    """(C,) the cost of each cell's block, and the access of its candidate; None where there are too many."""
+    return None if len(cells.who) > _MANY else (block_cost.take(cells.who), access.take(cells.who))
+
+
 def sweep(
     cells: Cells,
     block_cost: Ints,
@@ -166,6 +207,7 @@ def sweep(
     *,
     most: Ints | None = None,
     back: bool = False,
+    costs: tuple[Ints, Ints] | None = None,
 ) -> Sweep:
     """Cheapest costs block by block.
 
@@ -174,6 +216,7 @@ def sweep(
         entry: (K, R) cost of starting in each region, for each of K rings.
         most: (N,) blocks of one leg, where somebody may not serve its whole span.
         back: from the last block to the first.
+        costs: of each cell the cost of its block and the access, where they are at hand (`costs_of`).
     """
     rings, regions = entry.shape
     candidates = block_cost.shape[-1]
@@ -185,15 +228,14 @@ def sweep(
     runs = _Runs(most, cells.blocks, block_cost) if most is not None and capped else None
     ways = np.ascontiguousarray(between.swapaxes(-1, -2) if back else between)
     barred = int(between.max(initial=0)) >= INFINITE
-    many = len(cells.who) > _MANY
     hops = np.empty((rings, regions, regions), dtype=np.int64)
-    cost_of, access_of = (None, None) if many else (block_cost.take(cells.who), access.take(cells.who))
+    cost_of, access_of = (costs or costs_of(cells, block_cost, access)) or (None, None)
     value = np.full(len(block_cost), INFINITE, dtype=np.int64)
     values = np.empty(len(cells.who), dtype=np.int64)
     arrivals = np.empty((cells.blocks, rings * regions), dtype=np.int64)
     lefts = np.full((cells.blocks, rings * regions), INFINITE, dtype=np.int64)
     all_who, all_region, bounds, whole = cells.who, cells.region, cells.bounds, cells.starts is not None
-    arriving = entry.reshape(-1)
+    arriving, every = entry.reshape(-1), rings * regions
     for step, block in enumerate(range(cells.blocks - 1, -1, -1) if back else range(cells.blocks)):
         low, high = bounds[block], bounds[block + 1]
         arrivals[block] = arriving
@@ -212,7 +254,10 @@ def sweep(
             value[who] = best
             first, last = cells.head_bounds[block], cells.head_bounds[block + 1]
             least = np.minimum.reduceat(best + here, cells.heads[first:last])
-            left[cells.head_region[first:last]] = least
+            if last - first == every:  # a head for each, in their order
+                left[:] = least
+            else:
+                left[cells.head_region[first:last]] = least
         elif not whole:
             value.fill(INFINITE)
         np.add(left.reshape(rings, regions, 1), ways, out=hops)

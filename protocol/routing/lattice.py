@@ -14,13 +14,13 @@ Costs are plain integers; `search` says what they mean. Their sum over a path st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from protocol.routing.cells import INFINITE, Bools, Cells, Ints, Sweep, sweep
+from protocol.routing.cells import INFINITE, Bools, Cells, Ints, Sweep, costs_of, sweep
 
 __all__ = [
     "INFINITE",
@@ -85,6 +85,7 @@ class Programme:
         self.lattice = lattice
         self._forward: Sweep | None = None
         self._backward: Sweep | None = None
+        self._costs: tuple[Ints, Ints] | None = None
 
     @property
     def forward(self) -> Sweep:
@@ -102,7 +103,10 @@ class Programme:
 
     def _sweep(self, entry: Ints, *, back: bool) -> Sweep:
         lat = self.lattice
-        return sweep(lat.cells, lat.block_cost, lat.access, lat.between, entry, most=lat.most, back=back)
+        if self._costs is None and len(entry) == 1:
+            self._costs = costs_of(lat.cells, lat.block_cost, lat.access)
+        costs = self._costs if len(entry) == 1 else None
+        return sweep(lat.cells, lat.block_cost, lat.access, lat.between, entry, most=lat.most, back=back, costs=costs)
 
     @property
     def bound(self) -> int:
@@ -116,15 +120,12 @@ class Programme:
         if lattice.cells.has_hole:
             return None
         best = self._alone()
-        if best is not None and best.cost <= self.bound:
-            return best
-        chain = self.closed()
-        if chain is not None and (best is None or chain.cost < best.cost):
-            best = chain
-        upper = 2 * INFINITE if best is None else best.cost
-        if self.bound >= min(upper, INFINITE):
-            return best
-        return self._ring_below(min(upper, INFINITE)) or best
+        for nearer in (self.closed, self._closed_nearest):
+            if best is not None and best.cost <= self.bound:
+                return best
+            best = min((each for each in (best, nearer()) if each is not None), key=_cost, default=None)
+        upper = INFINITE if best is None else min(best.cost, INFINITE)
+        return self._ring_below(upper) or best
 
     def _alone(self) -> Path | None:
         lattice = self.lattice
@@ -142,15 +143,36 @@ class Programme:
         lattice = self.lattice
         ends = self.forward.left[-1] + lattice.between.min(axis=1)
         last = int(ends.argmin())
-        if ends[last] >= INFINITE:
-            return None
-        legs = walk_back(lattice, self.forward, 0, last)
-        cost = path_cost(lattice, legs)
+        return None if ends[last] >= INFINITE else self._as_ring(walk_back(lattice, self.forward, 0, last))
+
+    def _as_ring(self, legs: tuple[PathLeg, ...]) -> Path | None:
+        cost = path_cost(self.lattice, legs)
         return None if cost >= INFINITE else Path(legs, cost)
+
+    def _closed_nearest(self) -> Path | None:
+        """The better of two chains, closed, from either end of the ring with the least bound: they mostly meet it, and
+        nothing is left to be looked for.
+        """
+        rings = [self._as_ring(legs) for legs in self.near_chains(1)]
+        return min((ring for ring in rings if ring is not None), key=_cost, default=None)
+
+    def near_chains(self, most: int) -> Iterator[tuple[PathLeg, ...]]:
+        """The cheapest chains from the first and to the last region of rings that are bounded least, of so many."""
+        bounds = self._pair_bounds()
+        flat = bounds.reshape(-1)
+        nearest = np.argpartition(flat, most)[:most] if most < len(flat) else np.arange(len(flat))
+        for at in nearest[flat[nearest].argsort(kind="stable")].tolist():
+            first, last = divmod(at, len(bounds))
+            if bounds[first, last] < INFINITE:
+                yield walk_on(self.lattice, self.backward, first)
+                yield walk_back(self.lattice, self.forward, 0, last)
 
     def _ring_below(self, upper: int) -> Path | None:
         """The cheapest ring that costs less than `upper`, if there is one."""
-        rings, cells = self.ring_bounds(), self.cell_bounds()
+        rings = self.ring_bounds()
+        if not (rings < upper).any():
+            return None
+        cells = self.cell_bounds()
         best: Path | None = None
         below = cells[cells < upper]
         if int((rings < upper).sum()) * len(below) > MOST_RINGED:
@@ -182,10 +204,14 @@ class Programme:
 
     def ring_bounds(self) -> Ints:
         """(R,) no ring that begins in a region costs less."""
-        ends, starts = self.forward.left[-1], self.backward.left[0]
-        # From each first region to each last one, and back to the first.
-        least: Ints = (np.maximum(starts[:, None], ends[None, :]) + self.lattice.between.T).min(axis=1)
+        least: Ints = self._pair_bounds().min(axis=1)
         return least
+
+    def _pair_bounds(self) -> Ints:
+        """(R, R) likewise of those that begin in the one region and end in the other."""
+        ends, starts = self.forward.left[-1], self.backward.left[0]
+        bounds: Ints = np.maximum(starts[:, None], ends) + self.lattice.between.T
+        return bounds
 
     def cell_bounds(self) -> Ints:
         """(C,) no ring of several legs that uses a candidate for a block costs less."""
@@ -226,6 +252,10 @@ class Programme:
         return through
 
 
+def _cost(path: Path) -> int:
+    return path.cost
+
+
 def cheapest(lattice: Lattice) -> Path | None:
     """The cheapest path through all blocks, or None where there is none."""
     return Programme(lattice).cheapest()
@@ -261,12 +291,7 @@ def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int, runs: Ints
     runs = cells.runs() if runs is None else runs
     end = cells.blocks
     while True:
-        who = cells.at(end - 1)
-        values = found.values_of(end - 1, ring)
-        leaving = values + lattice.access[who]
-        here = lattice.region[who] == region
-        place = int(np.where(here, leaving, 4 * INFINITE).argmin())
-        candidate, value = int(who[place]), int(values[place])
+        candidate, value, place = _cheapest_of(lattice, found, end - 1, ring, region)
         first = int(runs[candidate] if cells.starts is not None else runs[cells.bounds[end - 1] + place])
         start = _entry(lattice, found, ring, candidate, (first, end), value)
         legs.append((candidate, start, end))
@@ -275,6 +300,33 @@ def walk_back(lattice: Lattice, found: Sweep, ring: int, region: int, runs: Ints
         left = found.left[start - 1][ring * regions : (ring + 1) * regions]
         region = int((left + lattice.between[:, lattice.region[candidate]]).argmin())
         end = start
+
+
+def walk_on(lattice: Lattice, found: Sweep, region: int) -> tuple[PathLeg, ...]:
+    """The legs of the cheapest path that enters `region` first, from a sweep that went back."""
+    cells, legs = lattice.cells, list[PathLeg]()
+    start = 0
+    while True:
+        candidate, value, _ = _cheapest_of(lattice, found, start, 0, region)
+        last = cells.run_end(candidate, start)
+        if lattice.most is not None:
+            last = min(last, start + int(lattice.most[candidate]))
+        leaving = found.arriving[start:last, lattice.region[candidate]] + int(lattice.access[candidate])
+        leaving += int(lattice.block_cost[candidate]) * np.arange(1, last - start + 1)
+        end = last - int((leaving[::-1] == value).argmax())  # the longest of equals
+        legs.append((candidate, start, end))
+        if end == cells.blocks:
+            return tuple(legs)
+        region = int((found.left[end] + lattice.between[lattice.region[candidate]]).argmin())
+        start = end
+
+
+def _cheapest_of(lattice: Lattice, found: Sweep, block: int, ring: int, region: int) -> tuple[int, int, int]:
+    """Who of a region has done a block cheapest, access included; what that costs without, and its place there."""
+    who, values = lattice.cells.at(block), found.values_of(block, ring)
+    low, high = lattice.cells.region[slice(*lattice.cells.bounds[block : block + 2])].searchsorted((region, region + 1))
+    place = int(low) + int((values[low:high] + lattice.access[who[low:high]]).argmin())
+    return int(who[place]), int(values[place]), place
 
 
 def _entry(lattice: Lattice, found: Sweep, ring: int, candidate: int, run: tuple[int, int], value: int) -> int:

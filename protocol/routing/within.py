@@ -31,6 +31,8 @@ __all__ = ["cheapest_within"]
 STEPS = 4
 MOST_STEPS = 6
 """Multipliers that are tried on all candidates; more where none of the paths was fast enough."""
+NEAR = 2
+"""Rings over all candidates whose chains are tried, those that are bounded least."""
 ROUNDS = 3
 """Multipliers that are tried on each ring over few cells."""
 TRIES = ((2_000, 3, 60), (12_000, 16, 100), (12_000, 64, 1_500))
@@ -137,6 +139,8 @@ class _Search:
 
     def exact(self) -> Found:
         """The best path there is, or the best one met with its gap."""
+        for legs in self.programme.near_chains(NEAR):
+            self._note(legs, path_cost(self.costs, legs))
         rings, cells = self._bounds()
         least = max(self.relaxed.cost, int(rings.min()))
         for most_cells, most_rings, most_labels in TRIES:
