@@ -30,7 +30,7 @@ from simulator.demand import draw_classes, response
 from simulator.elastic import asked_at, crossing
 from simulator.entry import Movers
 from simulator.exact import Ints, ratio
-from simulator.happenings import factors
+from simulator.happenings import factors, multiplied
 from simulator.metrics import Recorder, Records
 from simulator.pipelines import clear_pipelines, stages_of
 from simulator.population import draw_population
@@ -281,7 +281,7 @@ class Market:
             given = spread_over(numbers, timeline.epochs, timeline.epoch_minutes, timeline.first)
         else:
             given = np.full(timeline.epochs, token.price, dtype=np.int64)
-        return np.asarray(given * factors(self.settings, timeline, "token-price", [""])[0] // MICRO)
+        return multiplied(given, factors(self.settings, timeline, "token-price", [""])[0], "token's price")
 
 
 def _is_event(settings: Settings) -> bool:

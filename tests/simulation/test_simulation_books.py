@@ -16,6 +16,7 @@ from simulator.demand import draw_classes
 from simulator.draws import draws_for
 from simulator.engine import simulate
 from simulator.exact import LARGEST, exact_sum, magnitude, ratio
+from simulator.happenings import multiplied
 from simulator.population import draw_population
 from simulator.pricing import block_prices
 from simulator.scenario import Settings
@@ -23,6 +24,7 @@ from simulator.settlement import Books
 from simulator.supply import draw_supply
 from simulator.tables import Agents, Audit, Demand, Entry, Event, Hardware, Market, Region, Token
 from simulator.timeline import Timeline
+from simulator.validation import check_across
 
 SCENARIOS = 15
 """Of 2,000 that `scripts/bench_simulator.py --scenarios 2000` tries."""
@@ -43,7 +45,7 @@ def anything(kind: Any, lots: np.random.Generator, **fixed: Any) -> Any:
 
 
 def random_settings(number: int) -> Settings:
-    """The number-th of endlessly many scenarios over all documented bounds."""
+    """The number-th of endlessly many scenarios over all documented bounds. Raises ConfigurationError."""
     lots = draws_for(number, "random scenarios")
     providers, hours = int(lots.integers(1, 12)), int(lots.integers(1, 26))
     run = dataclasses.replace(small_settings().run, providers=providers, hours=hours)
@@ -54,7 +56,7 @@ def random_settings(number: int) -> Settings:
         f"d{i}": anything(Demand, lots, series="", origin="", latency_class="batch", min_evidence="claimed")
         for i in range(3)
     }
-    return Settings(
+    settings = Settings(
         run=dataclasses.replace(run, burn_in_days=int(lots.integers(0, 3))),
         market=anything(Market, lots, strategy="rule"),
         entry=anything(Entry, lots),
@@ -66,6 +68,8 @@ def random_settings(number: int) -> Settings:
         audit=anything(Audit, lots),
         events=tuple(anything(Event, lots, where=()) for _ in range(int(lots.integers(0, 3)))),
     )
+    check_across(settings)
+    return settings
 
 
 def test_random_scenarios_give_a_result_or_a_clear_refusal() -> None:
@@ -115,6 +119,21 @@ def test_clearing_and_payments_are_those_of_a_plain_loop(seed: int) -> None:
                     free[n] -= some * int(classes.busy_us[c, n])
                     assert found.get((c, epoch, n), 0) == some
         assert left[epoch].tolist() == free
+
+
+def test_what_events_multiply_never_wraps() -> None:
+    plan = small_settings(("hours = 340", "hours = 24"))
+    most = Event(at=0, what="token-price", factor=10**9)
+    dear = dataclasses.replace(plan, token=dataclasses.replace(plan.token, price=10**12))
+    simulate(dataclasses.replace(dear, events=(dataclasses.replace(most, factor=4 * 10**6),)))
+    with pytest.raises(ConfigurationError, match="token's price outgrow"):
+        simulate(dataclasses.replace(dear, events=(most,)))
+    with pytest.raises(ConfigurationError, match="over a million"):
+        simulate(dataclasses.replace(dear, events=(most, most, most)))
+    figure, by = np.array([1, 2**40 - 1]), np.array([2**22])
+    assert multiplied(figure, by, "tariff").tolist() == [(each << 22) // 10**6 for each in figure.tolist()]
+    with pytest.raises(ConfigurationError, match="a tariff outgrow"):
+        multiplied(figure + 1, by, "tariff")
 
 
 def test_equal_classes_share_what_there_is() -> None:
