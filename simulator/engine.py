@@ -29,7 +29,7 @@ from simulator.deferral import Backlog
 from simulator.demand import draw_classes, response
 from simulator.elastic import asked_at, crossing
 from simulator.entry import Movers
-from simulator.exact import Ints, ratio
+from simulator.exact import Ints, exact_sum, ratio
 from simulator.happenings import factors, multiplied
 from simulator.metrics import Recorder, Records
 from simulator.pipelines import clear_pipelines, stages_of
@@ -46,6 +46,8 @@ from simulator.tokens import TokenDay, Treasury
 from simulator.zones import Worth, worth_of, zones_of
 
 __all__ = ["Market", "simulate"]
+
+_MOST_EVENTS = 20_000_000  # some ten minutes
 
 
 def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: None) -> Records:
@@ -84,6 +86,11 @@ class Market:
         self.treasury, self.books = Treasury(settings.token), Books(self.classes.names)
         self.recorder = Recorder(settings, self.timeline, self.population, self.classes, self.supply)
         self.recorded = self._recorded()
+        if settings.run.fidelity == "event" and exact_sum(self.classes.potential) > _MOST_EVENTS:
+            raise ConfigurationError(
+                f"over {_MOST_EVENTS:,} requests would be served one by one",
+                hint="simulate fewer hours or requests, or flows",
+            )
         self.arena = (
             Arena(settings, self.classes, self.population, self.stages, self.recorded) if _is_event(settings) else None
         )
