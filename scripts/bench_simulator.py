@@ -102,16 +102,20 @@ def try_random(count: int) -> None:
     sys.path[:0] = [str(tests / "simulation"), str(tests / "support")]
     from test_simulation_books import random_settings
 
-    done, longest = 0, 0.0
+    done, refused, longest = 0, 0, 0.0
     for number in range(count):
         start = time.process_time()
         try:
             simulate(random_settings(number))
             done += 1
         except ConfigurationError:
-            pass
+            refused += 1
+        except Exception as error:  # noqa: BLE001 - each fault is listed, and all others are looked for
+            print(f"scenario {number} is neither: {type(error).__name__}: {error}")
         longest = max(longest, time.process_time() - start)
-    print(f"{done} of {count} gave a result, all others a refusal; the longest took {longest:.1f} s")
+    print(f"{done} of {count} gave a result, {refused} a refusal; the longest took {longest:.1f} s")
+    if done + refused < count:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

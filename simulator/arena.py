@@ -13,6 +13,7 @@ from collections import deque
 
 import numpy as np
 
+from protocol.units import ceil_div
 from simulator.clearing import MeritOrder, Product, Trades
 from simulator.demand import Classes
 from simulator.draws import draws_for
@@ -21,6 +22,7 @@ from simulator.ledger import NullLedger
 from simulator.pipelines import Stage
 from simulator.population import Population
 from simulator.pricing import Prices
+from simulator.replay.recorded import Recorded
 from simulator.scenario import Settings
 
 __all__ = ["Arena", "Served"]
@@ -33,6 +35,8 @@ class _Job:
     """In which it arrived, from the start of the run."""
     factor: float
     """By which its service takes longer than the mean."""
+    size: tuple[int, int]
+    """Prompt and generated tokens."""
     since_us: int
     """When it began to wait."""
     stage: int = 0
@@ -61,8 +65,15 @@ class Served:
 class Arena:
     """All sites' queues."""
 
-    def __init__(self, settings: Settings, classes: Classes, people: Population, stages: list[Stage]) -> None:
-        self._classes, self._people, self._stages = classes, people, stages
+    def __init__(
+        self,
+        settings: Settings,
+        classes: Classes,
+        people: Population,
+        stages: list[Stage],
+        recorded: Recorded | None = None,
+    ) -> None:
+        self._classes, self._people, self._stages, self._recorded = classes, people, stages, recorded
         demands = list(settings.demand.values())
         seed = settings.run.seed
         self._arrivals = [draws_for(seed, "event arrivals", name) for name in classes.names]
@@ -97,25 +108,44 @@ class Arena:
             working_us: (E, N) time that sites have; one without any takes no new request.
         """
         shape = potential.shape
-        want = np.stack([self._arrivals[c].poisson(potential[c]) for c in range(shape[0])]).astype(np.int64)
+        want = np.stack([self._arrived(c, potential[c]) for c in range(shape[0])])
         day = _Day(self, epochs, merits, products, prices, working_us > 0, want.shape)
         arrivals = self._arrival_times(want, epochs.start, epoch_us)
         end = epochs.stop * epoch_us
-        for at_us, c, epoch in arrivals:
+        for at_us, c, epoch, size in arrivals:
             self._until(at_us, day)
             factor = float(self._services[c].exponential()) if self._exponential[c] else 1.0
-            self._place(_Job(c, epoch, factor, at_us), at_us, day)
+            self._place(_Job(c, epoch, factor * self._longer(c, size), size, at_us), at_us, day)
         self._until(2**62 if last else end, day)
         return day.served(want)
 
-    def _arrival_times(self, want: Ints, first: int, epoch_us: int) -> list[tuple[int, int, int]]:
-        found: list[tuple[int, int, int]] = []
+    def _arrived(self, c: int, mean: Ints) -> Ints:
+        """(E,) how many requests come; those of a trace are known."""
+        if self._recorded is not None and self._recorded.names(c):
+            return mean
+        return np.asarray(self._arrivals[c].poisson(mean), dtype=np.int64)
+
+    def _arrival_times(self, want: Ints, first: int, epoch_us: int) -> list[tuple[int, int, int, tuple[int, int]]]:
+        found: list[tuple[int, int, int, tuple[int, int]]] = []
         for c in range(want.shape[0]):
+            size = int(self._classes.tokens_in[c]), int(self._classes.tokens_out[c])
             for e, count in enumerate(want[c].tolist()):
-                times = self._arrivals[c].random(count) * epoch_us
                 start = (first + e) * epoch_us
-                found += [(start + int(each), c, first + e) for each in times]
+                if self._recorded is not None and self._recorded.names(c):
+                    known = self._recorded.arrivals(c, first + e, count)
+                    found += [(start + within, c, first + e, own) for within, own in known]
+                else:
+                    times = self._arrivals[c].random(count) * epoch_us
+                    found += [(start + int(each), c, first + e, size) for each in times]
         return sorted(found)
+
+    def _longer(self, c: int, size: tuple[int, int]) -> float:
+        """By how much a request of this size takes longer than its class's, at the mean speed of all sites."""
+        usual = int(self._classes.tokens_in[c]), int(self._classes.tokens_out[c])
+        if size == usual:
+            return 1.0
+        each = 1 / float(self._people.tokens_in_per_s.mean()), 1 / float(self._people.tokens_out_per_s.mean())
+        return (size[0] * each[0] + size[1] * each[1]) / (usual[0] * each[0] + usual[1] * each[1])
 
     def _until(self, now: int, day: _Day) -> None:
         while self._heap and self._heap[0][0] <= now:
@@ -199,7 +229,8 @@ class _Day:
         self._merits, self._products, self._prices, self._open = merits, products, prices, open_sites
         self._count = open_sites.shape[1]
         self._rows: dict[tuple[int, int, int], list[int]] = {}
-        self._sold: dict[tuple[int, int, int, int], int] = {}
+        self._sold: dict[tuple[int, int, int, int], list[int]] = {}
+        """Requests, and all their prompt and generated tokens, by class, epoch, site and stage."""
         self._jobs: list[_Job] = []
         self._shape = shape
         self._late = np.zeros(shape, dtype=np.int64)
@@ -214,12 +245,15 @@ class _Day:
         key = job.of_class, self._epoch(job), job.stage
         if key not in self._rows:
             merit, classes = self._merits[self._products[job.of_class]], self._arena._classes
-            order = merit.order[key[1]]
-            fits = classes.lawful[job.of_class][order] & self._open[key[1]][order]
+            order, quote = merit.order[key[1]], merit.quote[key[1]]
+            fits = classes.lawful[job.of_class] & self._open[key[1]]
             if self._arena._stages:
-                fits &= self._arena._stages[job.stage].holds[order]
-            fits &= merit.quote[key[1]][order] <= int(classes.most_paid[job.of_class])
-            self._rows[key] = order[fits].tolist()
+                stage = self._arena._stages[job.stage]
+                quote = ceil_div(quote * stage.blocks, stage.held)
+                order = order[np.argsort(quote[order], kind="stable")]
+                fits &= stage.holds
+            fits &= quote <= int(classes.most_paid[job.of_class])
+            self._rows[key] = order[fits[order]].tolist()
         return self._rows[key]
 
     def choose(self, job: _Job) -> int | None:
@@ -231,7 +265,9 @@ class _Day:
     def take(self, job: _Job, site: int, service: int, *, late: bool) -> None:
         """A job goes to a site."""
         key = job.of_class, self._epoch(job), site, job.stage
-        self._sold[key] = self._sold.get(key, 0) + 1
+        sold = self._sold.setdefault(key, [0, 0, 0])
+        for at, some in enumerate((1, *job.size)):
+            sold[at] += some
         stages = self._arena._stages
         job.legs.append((site, stages[job.stage].blocks if stages else 1))
         if job.stage == 0:
@@ -240,22 +276,21 @@ class _Day:
 
     def owed(self, job: _Job, site: int, part: int) -> int:
         """Micro-units that a leg earned, by the amount kernel."""
-        epoch, classes, stages = self._epoch(job), self._arena._classes, self._arena._stages
+        epoch, stages = self._epoch(job), self._arena._stages
         held = int(stages[0].held[site]) if stages else 1
         ask_in, ask_out = (int(each[epoch, site]) for each in (self._prices.ask_in, self._prices.ask_out))
-        size = int(classes.tokens_in[job.of_class]), int(classes.tokens_out[job.of_class])
-        return NullLedger.owed(*size, ask_in, ask_out, part, held)
+        return NullLedger.owed(*job.size, ask_in, ask_out, part, held)
 
     def served(self, want: Ints) -> Served:
         """All of it."""
-        columns = np.array([(*key, some) for key, some in self._sold.items()], dtype=np.int64).reshape(-1, 5)
-        c, epoch, site, stage, some = columns.T
+        columns = np.array([(*key, *sold) for key, sold in self._sold.items()], dtype=np.int64).reshape(-1, 7)
+        c, epoch, site, stage, some, *sizes = columns.T
         stages = self._arena._stages
         if stages:
             used = np.array([each.blocks for each in stages], dtype=np.int64)[stage]
-            trades = Trades(c, epoch, site, some, stage, used, stages[0].held[site])
+            trades = Trades(c, epoch, site, some, stage, used, stages[0].held[site], *sizes)
         else:
-            trades = Trades(c, epoch, site, some)
+            trades = Trades(c, epoch, site, some, None, None, None, *sizes)
         waits, counts, whole = np.zeros(self._shape), np.zeros(self._shape), np.zeros(self._shape)
         for job in self._jobs:
             at = job.of_class, self._epoch(job)

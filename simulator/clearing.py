@@ -70,6 +70,16 @@ class Trades:
     used: Ints | None = None
     """Blocks of the site that were used, of `held`."""
     held: Ints | None = None
+    tokens_in: Ints | None = None
+    """Prompt tokens of all these requests, where each has its own size; None where all have that of their class."""
+    tokens_out: Ints | None = None
+    """Generated tokens, likewise."""
+
+    def sizes(self, classes: Classes) -> tuple[Ints, Ints]:
+        """Prompt and generated tokens of all these requests."""
+        if self.tokens_in is not None and self.tokens_out is not None:
+            return self.tokens_in, self.tokens_out
+        return self.requests * classes.tokens_in[self.of_class], self.requests * classes.tokens_out[self.of_class]
 
     @property
     def complete(self) -> Ints:

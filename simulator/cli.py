@@ -15,7 +15,18 @@ import click
 from protocol.errors import ConfigurationError
 from simulator.intervals import Spread
 from simulator.picture import FORMATS
-from simulator.reports import HEADLINE, Report, check_runs, fit, pair_runs, plot_folder, run_scenario, sweep_scenario
+from simulator.reports import (
+    HEADLINE,
+    Report,
+    check_runs,
+    fit,
+    pair_runs,
+    plot_folder,
+    replay_runs,
+    run_scenario,
+    sweep_scenario,
+    trace_log,
+)
 from simulator.scenario import bundled_names, find_scenario, load_scenario
 
 __all__ = ["sim"]
@@ -120,6 +131,52 @@ def calibrate(scenario: str, as_json: bool, **options: Any) -> None:
     for name, each in fitted.items():
         click.echo(f"{name}: {each.key} = {each.value:.6g} gives {each.figure} = {each.reached:.6g}")
         click.echo(f"  observed: {each.target:.6g}; {each.runs} runs")
+
+
+@sim.command(epilog=_example("joule sim trace copy --receipts ~/.local/share/joulemesh/receipts --out happened"))
+@click.argument("log", metavar="FOLDER", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for trace and scenario.")
+@click.option(
+    "--receipts", type=click.Path(path_type=Path), help="Folder of receipts: who served which blocks, on what."
+)
+@click.option("--offers", type=click.Path(path_type=Path), help="What `joule offers --json` printed.")
+@click.option("--model", default="", help="Beginning of the root of the model that is meant, where there are several.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def trace(log: Path, out: Path, receipts: Path | None, offers: Path | None, model: str, as_json: bool) -> None:
+    """Turn a ledger's log, as `joule ledger export` wrote it to FOLDER, into a scenario of what happened.
+
+    The log is verified. Sessions become a trace of who asked when for how many tokens, who served them and what that
+    was paid; machines, places and tariffs come from receipts and offers, where these are given.
+    """
+    written = trace_log(log, out, receipts=receipts, offers=offers, model=model)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(written)))
+        return
+    click.echo(f"{written.scenario}: {written.sessions} sessions of {written.sites} sites in {written.hours} h")
+    if written.described < written.sites:
+        click.echo(f"{written.sites - written.described} sites that nothing describes are taken for fast machines")
+    if written.unpaid or written.unplaced:
+        click.echo(f"left out: {written.unpaid} never paid, {written.unplaced} whose blocks or model are not known")
+
+
+@sim.command(epilog=_example("joule sim replay happened/scenario.toml --seeds 4 --out results/happened"))
+@_experiment
+def replay(scenario: str, as_json: bool, **options: Any) -> None:
+    """Replay a trace, run the same demand by both engines, and say how far each is from what happened."""
+    report, errors = replay_runs(scenario, progress=_progress(), **options)
+    if as_json:
+        click.echo(json.dumps(_finite({**report.as_json(), "errors": [dataclasses.asdict(each) for each in errors]})))
+        return
+    real = report.runs["replay"]
+    click.echo(f"{report.title}: {_range(real['market.price'])} $ per Mtok, {real['market.tokens'].mean:.0f} tokens\n")
+    click.echo(f"{'engine':8} {'seed':>6} {'revenue':>9} {'moved':>8} {'worst site':>11} {'use':>8} {'served':>8}")
+    for each in errors:
+        click.echo(
+            f"{each.fidelity:8} {each.seed:6} {each.revenue:+9.2%} {each.moved:8.2%} {each.worst_revenue:+11.2%} "
+            f"{each.use:8.2%} {each.served:8.2%}"
+        )
+    click.echo("")
+    _print_end(report)
 
 
 @sim.command(epilog=_example("joule sim plot residency-seed1 --format pdf"))

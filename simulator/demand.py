@@ -15,6 +15,7 @@ from simulator.exact import LARGEST, Ints, magnitude
 from simulator.happenings import factors
 from simulator.law import lawful
 from simulator.population import Population
+from simulator.replay.trace import arrivals_an_hour
 from simulator.scenario import Settings
 from simulator.series import spread_over
 from simulator.tables import MILLI, Demand
@@ -125,7 +126,9 @@ def _round_trips(settings: Settings) -> Ints:
 
 def _arrivals(settings: Settings, timeline: Timeline, name: str, up: Ints) -> Ints:
     demand = settings.demand[name]
-    if demand.series:
+    if settings.trace is not None and name in settings.trace.classes:
+        hourly = arrivals_an_hour(settings.trace, name, timeline).astype(float)
+    elif demand.series:
         numbers = settings.series[demand.series]
         hourly = spread_over(numbers, timeline.epochs, timeline.epoch_minutes, timeline.first) / MICRO
     else:

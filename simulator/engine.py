@@ -29,12 +29,13 @@ from simulator.deferral import Backlog
 from simulator.demand import draw_classes, response
 from simulator.elastic import asked_at, crossing
 from simulator.entry import Movers
-from simulator.exact import Ints, ratio
-from simulator.happenings import factors
+from simulator.exact import Ints, exact_sum, ratio
+from simulator.happenings import factors, multiplied
 from simulator.metrics import Recorder, Records
 from simulator.pipelines import clear_pipelines, stages_of
 from simulator.population import draw_population
 from simulator.pricing import Prices, block_prices, scaled_prices
+from simulator.replay.recorded import Recorded
 from simulator.scenario import Settings
 from simulator.series import spread_over
 from simulator.settlement import Block, Books, payments, settle
@@ -45,6 +46,8 @@ from simulator.tokens import TokenDay, Treasury
 from simulator.zones import Worth, worth_of, zones_of
 
 __all__ = ["Market", "simulate"]
+
+_MOST_EVENTS = 20_000_000  # some ten minutes
 
 
 def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: None) -> Records:
@@ -82,7 +85,15 @@ class Market:
         self.strategy = strategy_of(settings)
         self.treasury, self.books = Treasury(settings.token), Books(self.classes.names)
         self.recorder = Recorder(settings, self.timeline, self.population, self.classes, self.supply)
-        self.arena = Arena(settings, self.classes, self.population, self.stages) if _is_event(settings) else None
+        self.recorded = self._recorded()
+        if settings.run.fidelity == "event" and exact_sum(self.classes.potential) > _MOST_EVENTS:
+            raise ConfigurationError(
+                f"over {_MOST_EVENTS:,} requests would be served one by one",
+                hint="simulate fewer hours or requests, or flows",
+            )
+        self.arena = (
+            Arena(settings, self.classes, self.population, self.stages, self.recorded) if _is_event(settings) else None
+        )
         self._measured: Served | None = None
         self._arrived: Ints | None = None
         """(C, E) of those who may wait, what came anew: what is wanted is more."""
@@ -102,11 +113,16 @@ class Market:
             day, epochs, block_prices(settings.market, people, self.state.use, per_kwh), working_us
         )
         merits = self._merits(prices, day)
-        want, trades, left_us, fixed = self._cleared(day, epochs, merits, prices, working_us)
+        replayed: Ints | None = None
+        if settings.run.fidelity == "replay" and self.recorded is not None:
+            want, trades, replayed = self.recorded.day(epochs)
+            left_us, fixed = working_us.copy(), None
+        else:
+            want, trades, left_us, fixed = self._cleared(day, epochs, merits, prices, working_us)
         worth = worth_of(
             classes, self.zones, self.products, merits, want, trades, left_us, settings.market.value_of_lost_load
         )
-        earned = self._payments(trades, prices, worth, fixed)
+        earned = self._payments(trades, prices, worth, fixed) if replayed is None else replayed
         times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
         block = settle(classes, people, working_us, times, trades, earned, prices)
         self.books.post(block)
@@ -274,6 +290,13 @@ class Market:
     def _machines(self) -> Ints:
         return self.population.units * self.state.present
 
+    def _recorded(self) -> Recorded | None:
+        trace = self.settings.trace
+        if trace is None:
+            return None
+        sites = self.population.names()
+        return Recorded(trace, self.timeline, self.classes.names, sites, self.settings.run.seed)
+
     def _given_token_price(self) -> Ints:
         token, timeline = self.settings.token, self.timeline
         if token.price_series:
@@ -281,11 +304,11 @@ class Market:
             given = spread_over(numbers, timeline.epochs, timeline.epoch_minutes, timeline.first)
         else:
             given = np.full(timeline.epochs, token.price, dtype=np.int64)
-        return np.asarray(given * factors(self.settings, timeline, "token-price", [""])[0] // MICRO)
+        return multiplied(given, factors(self.settings, timeline, "token-price", [""])[0], "token's price")
 
 
 def _is_event(settings: Settings) -> bool:
-    if settings.run.fidelity == "fluid":
+    if settings.run.fidelity != "event":
         return False
     if settings.market.price_rule != "posted" or any(each.defer_hours for each in settings.demand.values()):
         raise ConfigurationError("single requests pay what is asked, and wait at sites", hint="posted, no defer_hours")

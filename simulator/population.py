@@ -62,6 +62,8 @@ class Population:
     """Requests that the whole site serves at once."""
     ignores_energy: np.ndarray[Any, np.dtype[np.bool_]]
     """Whether its asks leave out what energy costs."""
+    fixed_asks: tuple[Ints, Ints]
+    """Micro-units per million prompt and generated tokens that it asks whatever they cost it; 0: by its costs."""
     tie: Ints
     """A lot in 0..2**62 by which equal asks are put in order."""
 
@@ -117,6 +119,7 @@ def draw_population(settings: Settings) -> Population:
         capital_daily=daily[hardware] * units,
         slots=_pick(kinds, "slots", hardware) * units,
         ignores_energy=lots("ignorance") * MICRO < settings.agents.ignore_energy,
+        fixed_asks=(_pick(kinds, "ask_in", hardware), _pick(kinds, "ask_out", hardware)),
         tie=(lots("tie") * 2.0**52).astype(np.int64),
     )
     _check_bounds(people)

@@ -79,12 +79,15 @@ def block_prices(market: Market, population: Population, use: Ints, per_kwh: Int
     capital_in = capital_price(hourly, population.unit_in_us, np.full_like(hourly, market.target_use))
     capital_in = smaller(capital_in, capital_out)
     asks = []
-    for joules, capital in ((population.joules_in, capital_in), (population.joules_out, capital_out)):
+    kinds = (population.joules_in, capital_in), (population.joules_out, capital_out)
+    for (joules, capital), fixed in zip(kinds, population.fixed_asks, strict=True):
         seen = np.where(population.ignores_energy, 0, joules)
         ask = asks_of(market, seen, population.pue, per_kwh, capital, use)
         if market.margin_policy == "book":
             median = np.sort(ask, axis=1)[:, (ask.shape[1] - 1) // 2, None]
             ask = asks_of(market, seen, population.pue, per_kwh, capital, use, median)
+        if fixed.any():
+            ask = np.where(fixed > 0, fixed, ask)
         if magnitude(ask) > MAX_PRICE:
             raise ConfigurationError("an ask is beyond what an offer may say", hint="lower hourly_cost or tariffs")
         asks.append(ask)

@@ -11,12 +11,28 @@ from typing import Any
 from protocol.errors import ConfigurationError
 from simulator.experiments import Failed, Job, Outcome, Progress, jobs_of, run_jobs, spreads
 from simulator.intervals import Spread
+from simulator.replay.compared import Misfit, load_sites, misfit
+from simulator.replay.ledger_log import read_log
+from simulator.replay.machines import machines_of_offers, read_receipts
+from simulator.replay.writing import Written, write_trace
 from simulator.scenario import Scenario, find_scenario, load_scenario
 from simulator.sensitivity import Index
 from simulator.store import Store, check_extra
 from simulator.studies import Checked, Fitted, calibrate, check, differences, sweep_indices, sweep_points
+from simulator.validation import check_across
 
-__all__ = ["HEADLINE", "Report", "check_runs", "fit", "pair_runs", "plot_folder", "run_scenario", "sweep_scenario"]
+__all__ = [
+    "HEADLINE",
+    "Report",
+    "check_runs",
+    "fit",
+    "pair_runs",
+    "plot_folder",
+    "replay_runs",
+    "run_scenario",
+    "sweep_scenario",
+    "trace_log",
+]
 
 HEADLINE = (
     "market.price",
@@ -195,6 +211,41 @@ def fit(scenario: str | Path, **options: Any) -> dict[str, Fitted]:
     fitted = {name: calibrate(asked.scenario, each, asked.seeds, asked.run) for name, each in wanted.items()}
     asked.store.finish([], {"fitted": {name: dataclasses.asdict(each) for name, each in fitted.items()}})
     return fitted
+
+
+def trace_log(log: Path, out: Path, *, receipts: Path | None, offers: Path | None, model: str) -> Written:
+    """Turn an exported log into a trace and a scenario, with what receipts and offers say of machines.
+
+    Raises:
+        ConfigurationError: the log, a receipt or an offer does not hold, or there is nothing to replay.
+        LocalError: the folder cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"{out} exists and is not empty", hint="choose another --out")
+    paid = read_log(log)
+    proven = {} if receipts is None else read_receipts(receipts, paid.verifier_key)
+    offered = {} if offers is None else dict(machines_of_offers(offers))
+    return write_trace(paid, out, receipts=proven, machines=offered, model=model)
+
+
+def replay_runs(scenario: str | Path, **options: Any) -> tuple[Report, list[Misfit]]:
+    """Replay a trace, run it by both engines, and hold these against it. Raises as `run_scenario`."""
+    asked = _asked(scenario, kind="replay", **options)
+    first = next(iter(asked.scenario.runs.values()))
+    if first.trace is None:
+        raise ConfigurationError("the file has no trace", hint="`joule sim trace` writes one that has")
+    runs = {}
+    for fidelity in ("replay", "fluid", "event"):
+        runs[fidelity] = dataclasses.replace(first, run=dataclasses.replace(first.run, fidelity=fidelity))
+        check_across(runs[fidelity])
+    asked = dataclasses.replace(asked, scenario=dataclasses.replace(asked.scenario, runs=runs))
+    outcome = asked.all_runs(full=True)
+    found = []
+    for each in outcome.done:
+        if each.name != "replay" and each.seed in outcome.of("replay"):
+            totals, real = (load_sites(asked.store.path(name, each.seed)) for name in (each.name, "replay"))
+            found.append(misfit(each.name, each.seed, totals, real, 1 - each.figures["market.unserved"]))
+    return asked.report(outcome, {"errors": [dataclasses.asdict(each) for each in found]}), found
 
 
 def plot_folder(folder: Path, kind: str, figures: Sequence[str], metric: str | None, entity: str) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from protocol.encoding.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
 from simulator.plans import Plans, read_plans
+from simulator.replay.trace import Trace, read_trace
 from simulator.series import Numbers, read_series
 from simulator.settings import read_named, read_table, unknown_key
 from simulator.tables import (
@@ -67,6 +68,8 @@ class Settings:
     events: tuple[Event, ...] = ()
     series: dict[str, Numbers] = dataclasses.field(default_factory=dict)
     """Those that something names."""
+    trace: Trace | None = None
+    """What `run.trace` says."""
 
     def __post_init__(self) -> None:
         for name in ("regions", "hardware", "sites", "demand", "series"):
@@ -77,8 +80,9 @@ class Settings:
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of every value that the outcome follows from, except the seed."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "series"}
-        words = json.dumps(_plain({**plain, "series": self._named_series()}), sort_keys=True, separators=(",", ":"))
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain |= {"series": self._named_series(), "trace": self.trace.digest if self.trace else ""}
+        words = json.dumps(_plain(plain), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(words.encode()).hexdigest()
 
     def _named_series(self) -> dict[str, str]:
@@ -246,7 +250,8 @@ def _settings(table: Mapping[str, Any], folder: Path) -> Settings:
         if name not in declared:
             raise unknown_key(f"series.{name}", name, declared)
         numbers[name] = read_series(declared[name], folder, name)
-    settings = dataclasses.replace(settings, series=numbers)
+    trace = read_trace(folder / settings.run.trace) if settings.run.trace else None
+    settings = dataclasses.replace(settings, series=numbers, trace=trace)
     check_across(settings)
     return settings
 
@@ -320,8 +325,8 @@ def _at(table: Mapping[str, Any], path: str) -> tuple[list[str], str]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        seedless = isinstance(value, Run)
-        fields = [each.name for each in dataclasses.fields(value) if not (seedless and each.name == "seed")]
+        aside = ("seed", "trace") if isinstance(value, Run) else ()
+        fields = [each.name for each in dataclasses.fields(value) if each.name not in aside]
         return {name: _plain(getattr(value, name)) for name in fields}
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}

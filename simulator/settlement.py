@@ -74,8 +74,7 @@ def payments(classes: Classes, trades: Trades, price_in: Ints, price_out: Ints) 
     Raises:
         ConfigurationError: an amount beyond what 60 bits hold.
     """
-    tokens_in = trades.requests * classes.tokens_in[trades.of_class]
-    tokens_out = trades.requests * classes.tokens_out[trades.of_class]
+    tokens_in, tokens_out = trades.sizes(classes)
     _check_products(tokens_in, tokens_out, magnitude(price_in, price_out))
     return amount(tokens_in, tokens_out, price_in, price_out)
 
@@ -107,9 +106,9 @@ def settle(
         return total.reshape(shape)
 
     requests = trades.requests
-    tokens_in = by_site(trades.part(requests * classes.tokens_in[trades.of_class]))
-    tokens_out = by_site(trades.part(requests * classes.tokens_out[trades.of_class]))
-    busy_us = by_site(trades.part(requests * classes.busy_us[trades.of_class, trades.site]))
+    size_in, size_out = trades.sizes(classes)
+    tokens_in, tokens_out = by_site(trades.part(size_in)), by_site(trades.part(size_out))
+    busy_us = by_site(trades.part(_busy_us(classes, population, trades)))
     paid = np.zeros((len(classes.names), shape[0]), dtype=np.int64)
     np.add.at(paid, (trades.of_class, trades.epoch), earned)
     idle_mj = (
@@ -132,6 +131,15 @@ def settle(
         energy=ceil_div(machine_mj * population.pue, MILLI),
         paid=paid,
     )
+
+
+def _busy_us(classes: Classes, population: Population, trades: Trades) -> Ints:
+    """Microseconds that the whole site needs for each trade."""
+    if trades.tokens_in is None:
+        return np.asarray(trades.requests * classes.busy_us[trades.of_class, trades.site])
+    size_in, size_out = trades.sizes(classes)
+    both = (size_in, population.tokens_in_per_s), (size_out, population.tokens_out_per_s)
+    return np.asarray(sum(ceil_div(size * MICRO, rate[trades.site]) for size, rate in both))
 
 
 class Books:

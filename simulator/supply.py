@@ -11,7 +11,7 @@ from protocol.errors import ConfigurationError
 from protocol.units import MICRO
 from simulator.draws import Floats, draws_for
 from simulator.exact import Ints, magnitude
-from simulator.happenings import factors
+from simulator.happenings import factors, multiplied
 from simulator.scenario import Settings
 from simulator.series import spread_over
 from simulator.tables import MILLI, Region
@@ -40,9 +40,9 @@ def draw_supply(settings: Settings, timeline: Timeline) -> Supply:
     """Tariffs, carbon and outages of a scenario, from its seed. Raises ConfigurationError beyond all bounds."""
     names = list(settings.regions)
     tariff = np.stack([_tariff(settings, timeline, name) for name in names])
-    tariff = tariff * factors(settings, timeline, "tariff", names) // MICRO
+    tariff = multiplied(tariff, factors(settings, timeline, "tariff", names), "tariff")
     carbon = np.stack([_carbon(settings, timeline, region) for region in settings.regions.values()])
-    carbon = carbon * factors(settings, timeline, "carbon", names) // MICRO
+    carbon = multiplied(carbon, factors(settings, timeline, "carbon", names), "supply's carbon")
     if magnitude(carbon) > MAX_CARBON_G_PER_KWH or int(carbon.min()) < 0:
         raise ConfigurationError("a supply's carbon is out of range", hint=f"0 to {MAX_CARBON_G_PER_KWH} g per kWh")
     per_kwh = tariff + carbon_cost(carbon, settings.market.carbon_price)

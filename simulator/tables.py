@@ -46,8 +46,12 @@ class Run:
     """Minutes for which asks, demand and use hold; divides 60."""
     burn_in_days: int = whole(0, 3650, 0)
     """Days before hour 0 in which entry, exit and use settle; they are in no figure."""
-    fidelity: str = choice(("fluid", "event"), "fluid")
-    """fluid: each epoch is cleared as a whole; event: requests arrive, wait and are served one by one (X24)."""
+    fidelity: str = choice(("fluid", "event", "replay"), "fluid")
+    """fluid: each epoch is cleared as a whole; event: requests arrive, wait and are served one by one (X24); replay:
+    those of `trace` are served by whom they were served (X25)."""
+    trace: str = text("")
+    """A .csv file of sessions, relative to the scenario, as `joule sim trace` writes it: what its classes ask for, in
+    every engine (X25)."""
     ledger: bool = flag(False)
     """With `fidelity = "event"`: whether each request is a session on a ledger by the shipped rules (X24)."""
     blocks: int = whole(1, 1000, 1)
@@ -193,6 +197,11 @@ class Hardware:
     """Tokens that are guessed before each pass; 0: none (X22)."""
     draft_row_cost: int = decimal(MICRO, "0", "10", "0")
     """Millionths: what each guess adds to a pass, of the time of one without (X22)."""
+    ask_in: int = decimal(MICRO, "0", "1000000", "0")
+    """Micro-units per million prompt tokens that it asks, whatever they cost it; 0: its ask follows from its costs
+    (X3)."""
+    ask_out: int = decimal(MICRO, "0", "1000000", "0")
+    """Micro-units per million generated tokens, likewise (X3)."""
     category: str = text("")
     """As policies on hardware name it (X23)."""
 

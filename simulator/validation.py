@@ -11,6 +11,7 @@ from simulator.settings import unknown_key
 from simulator.tables import MOST_PROVIDERS, Demand, Event
 
 if TYPE_CHECKING:
+    from simulator.replay.trace import Trace
     from simulator.scenario import Settings
 
 __all__ = ["check_across"]
@@ -26,6 +27,7 @@ def check_across(settings: Settings) -> None:
     if 60 % run.epoch_minutes:
         raise ConfigurationError("run.epoch_minutes does not divide 60", hint="5, 6, 10, 12, 15, 20, 30 or 60")
     _check_sites(settings)
+    _check_trace(settings)
     for name, region in settings.regions.items():
         _check_place(region.jurisdiction, f"region.{name}.jurisdiction")
     places = [region.jurisdiction for region in settings.regions.values()]
@@ -64,6 +66,33 @@ def _check_sites(settings: Settings) -> None:
             raise ConfigurationError(
                 f"hardware.{name}.blocks end after the model's", hint=f"run.blocks is {run.blocks}"
             )
+
+
+def _check_trace(settings: Settings) -> None:
+    run, trace = settings.run, settings.trace
+    if trace is None:
+        if run.fidelity == "replay":
+            raise ConfigurationError("run.trace is missing", hint="a replay needs one; `joule sim trace` writes it")
+        return
+    if run.burn_in_days:
+        raise ConfigurationError("a trace begins at hour 0", hint="leave run.burn_in_days out")
+    for name in trace.classes:
+        if name not in settings.demand:
+            raise unknown_key(f"run.trace names demand.{name}, which", name, settings.demand)
+        if settings.demand[name].requests_per_hour or settings.demand[name].series:
+            raise ConfigurationError(
+                f"demand.{name} is in the trace and has requests of its own", hint="leave one of them out"
+            )
+    if run.fidelity == "replay":
+        _check_replay(settings, trace)
+
+
+def _check_replay(settings: Settings, trace: Trace) -> None:
+    for name in trace.sites:
+        if name not in settings.sites or settings.sites[name].count != 1:
+            raise ConfigurationError(f"the trace names site {name!r}", hint=f"add [site.{name}] with count = 1")
+    if others := sorted(set(settings.demand) - set(trace.classes)):
+        raise ConfigurationError(f"demand.{others[0]} is not in the trace", hint="a replay adds no demand")
 
 
 def _check_place(place: str, key: str) -> None:

@@ -379,6 +379,18 @@ def test_the_simulator_is_run_as_printed(folder: Path, forked: Path) -> None:
             pass
 
 
+@pytest.mark.long
+def test_what_happened_is_replayed_as_printed(folder: Path, forked: Path) -> None:
+    with Reader(folder, forked) as reader:
+        said = [out for _, out in follow(reader, ROOT / "docs/how-to/replay.md")]
+        reader.stop()
+    traced, replayed = said[-3:-1]
+    assert "3 sessions of 1 sites" in traced
+    assert "left out" not in traced
+    rows = [line.split() for line in replayed.splitlines() if line.startswith(("fluid", "event"))]
+    assert [row[3] for row in rows] == ["0.00%"] * 4  # of revenue is at other sites
+
+
 def test_what_is_installed_exists() -> None:
     """Nothing is installed here: targets, extras and files are looked up, and the rest is run."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -16,6 +16,7 @@ from simulator.demand import draw_classes
 from simulator.draws import draws_for
 from simulator.engine import simulate
 from simulator.exact import LARGEST, exact_sum, magnitude, ratio
+from simulator.happenings import multiplied
 from simulator.population import draw_population
 from simulator.pricing import block_prices
 from simulator.scenario import Settings
@@ -23,6 +24,7 @@ from simulator.settlement import Books
 from simulator.supply import draw_supply
 from simulator.tables import Agents, Audit, Demand, Entry, Event, Hardware, Market, Region, Token
 from simulator.timeline import Timeline
+from simulator.validation import check_across
 
 SCENARIOS = 15
 """Of 2,000 that `scripts/bench_simulator.py --scenarios 2000` tries."""
@@ -43,29 +45,57 @@ def anything(kind: Any, lots: np.random.Generator, **fixed: Any) -> Any:
 
 
 def random_settings(number: int) -> Settings:
-    """The number-th of endlessly many scenarios over all documented bounds."""
+    """The number-th of endlessly many scenarios over all documented bounds. Raises ConfigurationError."""
     lots = draws_for(number, "random scenarios")
     providers, hours = int(lots.integers(1, 12)), int(lots.integers(1, 26))
-    run = dataclasses.replace(small_settings().run, providers=providers, hours=hours)
-    run = dataclasses.replace(run, seed=number, epoch_minutes=int(lots.choice([5, 15, 60])))
+    run = dataclasses.replace(small_settings().run, providers=providers, hours=hours, seed=number)
+    run = dataclasses.replace(run, epoch_minutes=int(lots.choice([5, 15, 60])), burn_in_days=int(lots.integers(0, 3)))
+    one_by_one, unusual = lots.random() < 0.2, lots.random() < 0.3
+    if one_by_one:
+        run = dataclasses.replace(run, fidelity="event", ledger=bool(lots.random() < 0.3))
+    if unusual:
+        run = dataclasses.replace(run, blocks=int(lots.integers(1, 9)))
     few = {"jurisdiction": "NO", "tariff": "", "carbon_series": "", "sites": int(lots.integers(0, 9))}
-    regions = {f"r{i}": anything(Region, lots, **few) for i in range(2)}
-    demand = {
-        f"d{i}": anything(Demand, lots, series="", origin="", latency_class="batch", min_evidence="claimed")
-        for i in range(3)
-    }
-    return Settings(
-        run=dataclasses.replace(run, burn_in_days=int(lots.integers(0, 3))),
-        market=anything(Market, lots, strategy="rule"),
+    regions = {f"r{i}": anything(Region, lots, **{**few, "share": 1 - i}) for i in range(2)}
+    known = {"series": "", "origin": "", "latency_class": "batch", "min_evidence": "claimed"}
+    if one_by_one:  # as many as can be served one by one in a moment, or far too many
+        known |= {"requests_per_hour": int(lots.choice([7, 300, 10**9])), "growth": 0, "defer_hours": 0}
+    demand = {f"d{i}": anything(Demand, lots, **known) for i in range(3)}
+    if unusual:
+        demand = {
+            name: dataclasses.replace(each, latency_class=_one_of(LATENCY, lots)) for name, each in demand.items()
+        }
+    market = anything(Market, lots, strategy=_one_of(STRATEGIES, lots) if unusual else "rule")
+    if one_by_one:
+        market = dataclasses.replace(market, price_rule="posted", strategy="rule")
+    kinds = [anything(Hardware, lots, share=1 + i, category="", blocks=_span(run.blocks, lots)) for i in range(2)]
+    settings = Settings(
+        run=run,
+        market=market,
         entry=anything(Entry, lots),
         regions=regions,
-        hardware={f"h{i}": anything(Hardware, lots, share=1 + i, category="") for i in range(2)},
+        hardware={f"h{i}": each for i, each in enumerate(kinds)},
         demand=demand,
         agents=anything(Agents, lots),
         token=anything(Token, lots, price_series=""),
         audit=anything(Audit, lots),
         events=tuple(anything(Event, lots, where=()) for _ in range(int(lots.integers(0, 3)))),
     )
+    check_across(settings)
+    return settings
+
+
+LATENCY = ("batch", "chat", "voice", "metro")
+STRATEGIES = ("rule", "best-response", "cournot")
+
+
+def _one_of(words: tuple[str, ...], lots: np.random.Generator) -> str:
+    return str(lots.choice(words))
+
+
+def _span(blocks: int, lots: np.random.Generator) -> tuple[int, ...]:
+    start, end = sorted(lots.integers(0, blocks + 1, 2).tolist())
+    return (start, end) if start < end and blocks > 1 else ()
 
 
 def test_random_scenarios_give_a_result_or_a_clear_refusal() -> None:
@@ -115,6 +145,21 @@ def test_clearing_and_payments_are_those_of_a_plain_loop(seed: int) -> None:
                     free[n] -= some * int(classes.busy_us[c, n])
                     assert found.get((c, epoch, n), 0) == some
         assert left[epoch].tolist() == free
+
+
+def test_what_events_multiply_never_wraps() -> None:
+    plan = small_settings(("hours = 340", "hours = 24"))
+    most = Event(at=0, what="token-price", factor=10**9)
+    dear = dataclasses.replace(plan, token=dataclasses.replace(plan.token, price=10**12))
+    simulate(dataclasses.replace(dear, events=(dataclasses.replace(most, factor=4 * 10**6),)))
+    with pytest.raises(ConfigurationError, match="token's price outgrow"):
+        simulate(dataclasses.replace(dear, events=(most,)))
+    with pytest.raises(ConfigurationError, match="over a million"):
+        simulate(dataclasses.replace(dear, events=(most, most, most)))
+    figure, by = np.array([1, 2**40 - 1]), np.array([2**22])
+    assert multiplied(figure, by, "tariff").tolist() == [(each << 22) // 10**6 for each in figure.tolist()]
+    with pytest.raises(ConfigurationError, match="a tariff outgrow"):
+        multiplied(figure + 1, by, "tariff")
 
 
 def test_equal_classes_share_what_there_is() -> None:

@@ -92,3 +92,34 @@ def test_one_price_for_all_and_waiting_for_cheap_hours_are_for_flows() -> None:
             document = document.replace("growth = 2", "defer_hours = 3")
         with pytest.raises(ConfigurationError, match="wait at sites"):
             simulate(next(iter(parse_scenario(document).runs.values())))
+
+
+STAGES = """
+[run]
+fidelity = "event"
+hours = 2
+blocks = 6
+[entry]
+rule = "none"
+[region.north]
+jurisdiction = "NO"
+energy_price = 0.05
+[demand.chat]
+requests_per_hour = 50
+tokens_in = 700
+tokens_out = 300
+price_cap = 2
+"""
+
+
+def test_a_stage_is_served_by_who_asks_least_for_its_blocks() -> None:
+    """A site of all six blocks at 0.84 serves three of them for 0.42: less than one of three at 0.48."""
+    document = STAGES
+    kind = "tokens_in_per_s = 9000\ntokens_out_per_s = 900\njoules_in = 0\njoules_out = 0\nslots = 500\n"
+    for name, span, ask in (("whole", "0, 6", 0.84), ("first", "0, 3", 0.48), ("last", "3, 6", 0.36)):
+        document += f"[hardware.{name}]\n{kind}blocks = [{span}]\nask_in = {ask}\nask_out = {ask}\n"
+        document += f'[site.{name}]\nregion = "north"\nhardware = "{name}"\n'
+    records = simulate(next(iter(parse_scenario(document).runs.values())))
+    earned = dict(zip(records.population.names(), records.sites["revenue_micro"].tolist(), strict=True))
+    assert earned["site/first/00000"] == 0 < earned["site/whole/00000"]
+    assert earned["site/last/00000"] > 0
