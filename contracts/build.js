@@ -1,7 +1,7 @@
 // Compiles with the pinned solc, offline. Writes JSON with the ABI and code of each contract,
 // and where in its deployed code values stand that are only known then.
 //   node build.js             the contract and a token for the demo into the package, the test tokens into tests/support
-//   node build.js FILE.sol    what FILE declares, to standard output (for tests that change the source)
+//   node build.js FILE.sol ... what the files declare, to standard output (for tests that change the source)
 "use strict";
 
 const fs = require("node:fs");
@@ -60,7 +60,8 @@ function write(target, built) {
 }
 
 if (process.argv.length > 2) {
-  process.stdout.write(JSON.stringify(compile(process.argv[2], false)));
+  const built = process.argv.slice(2).map((file) => compile(file, false));
+  process.stdout.write(JSON.stringify(Object.assign({}, ...built)));
 } else {
   write("node/settlement/contract.json", compile(path.join(__dirname, "Settlement.sol"), true));
   const tokens = compile(path.join(__dirname, "Tokens.sol"), true);

@@ -46,7 +46,7 @@ async def test_eight_qwen_blocks_in_uneven_cuts_answer_like_transformers(tmp_pat
         await network.start_ledger()
         await network.start_nodes(qwen, "0:1", "1:6", "6:8")
         assert (await network.joule("faucet", "5")).status == 0
-        await answers_equal_generate(network, qwen, PROMPTS, 40)
+        await answers_equal_generate(network, qwen, PROMPTS, 24)
 
 
 @pytest.mark.slow

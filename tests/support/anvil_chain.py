@@ -143,9 +143,9 @@ def token_code(name: str) -> tuple[Abi, bytes]:
     return Abi(built["abi"]), bytes.fromhex(built["bytecode"])
 
 
-def compile_source(source: Path) -> dict[str, tuple[Abi, bytes]]:
-    """What the pinned compiler makes of a Solidity file, by name of the contract. Raises CalledProcessError."""
-    command = ["node", str(CONTRACTS / "build.js"), str(source)]
+def compile_source(*sources: Path) -> dict[str, tuple[Abi, bytes]]:
+    """What the pinned compiler makes of Solidity files, by name of the contract. Raises CalledProcessError."""
+    command = ["node", str(CONTRACTS / "build.js"), *map(str, sources)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     return {name: (Abi(each["abi"]), bytes.fromhex(each["bytecode"])) for name, each in json.loads(done.stdout).items()}
 
