@@ -22,6 +22,7 @@ import click
 import node.events
 from node.app.audit import AuditReport
 from node.app.batch import Answer
+from node.app.benched import BenchedModel, BenchedNode
 from node.app.copies import TailedEntry
 from node.app.kept_receipts import ListedReceipt
 from node.app.planned import PlannedRoute
@@ -112,6 +113,8 @@ PRINTED: dict[str, Printed] = {
     "model check": Printed((CheckedModel,)),
     "model card": Printed((ModelCard,)),
     "model list": Printed((LocalModel,), "A list of objects, in order of name"),
+    "bench model": Printed((BenchedModel,)),
+    "bench node": Printed((BenchedNode,)),
     "node run": Printed((), "[Events](#events), an object on each line"),
     "route": Printed((PlannedRoute,)),
     "energy": Printed((EnergyReport,), "An object; with `--watch` one on each line"),

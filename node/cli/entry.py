@@ -25,6 +25,7 @@ COMMANDS = {
     "anchor": "node.cli.anchor:anchor",
     "attest": "node.cli.attest:attest",
     "model": "node.cli.model:model",
+    "bench": "node.cli.bench:bench",
     "node": "node.cli.provider:node",
     "energy": "node.cli.energy:energy",
     "tariff": "node.cli.tariff:tariff",

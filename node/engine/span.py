@@ -74,6 +74,11 @@ class Span:
         return numbers, sum(each.nbytes for each in matrices) + sum(each.nbytes for each in norms)
 
     @property
+    def position_bytes(self) -> int:
+        """Of the keys and values of one position through all of these blocks."""
+        return 2 * self._shape.kv_heads * self._shape.head_dim * len(self.blocks) * self.dtype.itemsize
+
+    @property
     def is_first(self) -> bool:
         """Whether token ids, not activations, enter."""
         return self._embedding is not None

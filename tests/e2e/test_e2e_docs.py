@@ -354,6 +354,14 @@ def test_money_is_put_at_stake_as_printed(folder: Path, forked: Path) -> None:
     assert "$2.50 is leaving the stake" in said
 
 
+@pytest.mark.long
+def test_a_model_is_measured_as_printed(folder: Path) -> None:
+    with Reader(folder, INSTALLED) as reader:
+        said = "\n".join(out for _, out in follow(reader, ROOT / "docs/how-to/measure-a-model.md"))
+    for expected in ("accuracy x tokens a kWh", "$/h earned", "blocks may be cut anywhere"):
+        assert expected in said
+
+
 def test_law_is_followed_as_printed(folder: Path, forked: Path) -> None:
     page = ROOT / "docs/how-to/follow-the-law.md"
     with Reader(folder, forked) as reader:
