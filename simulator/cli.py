@@ -20,6 +20,7 @@ from simulator.reports import (
     Report,
     check_runs,
     fit,
+    page_of,
     pair_runs,
     plot_folder,
     replay_runs,
@@ -192,6 +193,16 @@ def plot(folder: Path, kind: str, figures: tuple[str, ...], metric: str | None, 
     """Draw the results in a folder, with intervals."""
     path = plot_folder(folder, kind, figures, metric, entity)
     click.echo(json.dumps({"picture": str(path)}) if as_json else str(path))
+
+
+@sim.command(epilog=_example("joule sim report residency-seed1 --out residency.html"))
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file. [default: in FOLDER]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def report(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Write the results in a folder as one HTML page, pictures inside, that asks nobody for anything."""
+    path = page_of(folder, out)
+    click.echo(json.dumps({"page": str(path)}) if as_json else str(path))
 
 
 @sim.command(epilog=_example("joule sim examples"))

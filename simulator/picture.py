@@ -39,6 +39,8 @@ def draw_figures(path: Path, title: str, outcome: Outcome, figures: Sequence[str
         ax.set_yticks(range(len(runs)), runs, fontsize=8)
         ax.set_ylim(len(runs) - 0.4, -0.6)
         ax.tick_params(axis="x", labelsize=8)
+        ax.use_sticky_edges = False
+        ax.margins(x=0.06)
         ax.grid(axis="x", alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(figures) :]:
@@ -58,20 +60,37 @@ def draw_courses(path: Path, title: str, folder: Path, entity: str, metric: str)
     from matplotlib.figure import Figure
 
     page = Figure(figsize=(8, 4), layout="constrained")
-    ax = page.subplots()
+    ax, (scale, unit) = page.subplots(), _shown_in(metric)
     for at, (run, days) in enumerate(_daily(folder, entity, metric).items()):
-        low, middle, high = np.percentile(days, [5, 50, 95], axis=0)
+        low, middle, high = np.percentile(days / scale, [5, 50, 95], axis=0)
         when, colour = np.arange(1, len(middle) + 1), _COLOURS[at % len(_COLOURS)]
         ax.fill_between(when, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(when, middle, color=colour, linewidth=1.4, label=run)
     ax.set_xlabel("day")
-    ax.set_ylabel(f"{metric}, mean of the day", fontsize=9)
+    ax.set_ylabel(f"{unit}, mean of the day", fontsize=9)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False)
     page.suptitle(f"{title}: {entity}", x=0.01, ha="left", fontsize=11)
     page.supxlabel("line: median of seeds; band: 5 to 95 % of them", fontsize=8)
     _save(page, path)
+
+
+def _shown_in(metric: str) -> tuple[float, str]:
+    """By how much a metric's values are divided, and what they are counted in then."""
+    units = {
+        "_micro_per_mtok": (1e6, "$ per Mtok"),
+        "_micro_per_kwh": (1e6, "$ per kWh"),
+        "_micro": (1e6, "$"),
+        "_ppm": (1e4, "%"),
+        "_us": (1e6, "s"),
+        "_mj": (3.6e9, "kWh"),
+        "_mg": (1e6, "kg"),
+    }
+    for end, (scale, unit) in units.items():
+        if metric.endswith(end):
+            return scale, f"{metric.removesuffix(end).replace('_', ' ')}, {unit}"
+    return 1.0, metric.replace("_", " ")
 
 
 def load_outcome(folder: Path) -> tuple[Mapping[str, Any], Outcome]:

@@ -17,7 +17,7 @@ from simulator.replay.machines import machines_of_offers, read_receipts
 from simulator.replay.writing import Written, write_trace
 from simulator.scenario import Scenario, find_scenario, load_scenario
 from simulator.sensitivity import Index
-from simulator.store import Store, check_extra
+from simulator.store import Store, check_extra, write_whole
 from simulator.studies import Checked, Fitted, calibrate, check, differences, sweep_indices, sweep_points
 from simulator.validation import check_across
 
@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "check_runs",
     "fit",
+    "page_of",
     "pair_runs",
     "plot_folder",
     "replay_runs",
@@ -136,6 +137,7 @@ def _asked(
     ending = f"-{kind}" if kind else ""
     folder = out if out is not None else Path(f"{source.stem}{ending}-seed{read.seed}")
     store = Store.open(folder, force=force)
+    write_whole(folder / "scenario.toml", source.read_bytes())
     count = seeds or read.plans.experiment.seeds
     return _Asked(read, count, folder, processes, progress, store, started)
 
@@ -179,7 +181,8 @@ def pair_runs(scenario: str | Path, **options: Any) -> tuple[Report, dict[str, d
         raise ConfigurationError("the file has one run", hint="add a variant to compare it with")
     outcome = asked.all_runs()
     found = {name: differences(outcome, *both) for name, both in pairs.items()}
-    return asked.report(outcome), found
+    plain = {name: {each: dataclasses.asdict(spread) for each, spread in all_.items()} for name, all_ in found.items()}
+    return asked.report(outcome, {"pairs": plain}), found
 
 
 def check_runs(scenario: str | Path, **options: Any) -> tuple[Report, list[Checked]]:
@@ -248,13 +251,28 @@ def replay_runs(scenario: str | Path, **options: Any) -> tuple[Report, list[Misf
     return asked.report(outcome, {"errors": [dataclasses.asdict(each) for each in found]}), found
 
 
+def page_of(folder: Path, out: Path | None) -> Path:
+    """Write the results in a folder as one HTML page; where it is. Raises ConfigurationError or LocalError."""
+    check_extra("pyarrow", "matplotlib")
+    from simulator.report_page import write_page
+
+    _check_results(folder)
+    path = folder / "report.html" if out is None else out
+    write_page(folder, path, HEADLINE)
+    return path
+
+
+def _check_results(folder: Path) -> None:
+    if not (folder / "runs.parquet").is_file():
+        raise ConfigurationError(f"{folder} holds no results", hint="run an experiment with --out there first")
+
+
 def plot_folder(folder: Path, kind: str, figures: Sequence[str], metric: str | None, entity: str) -> Path:
     """Draw the results in a folder; where the picture is. Raises ConfigurationError."""
     check_extra("pyarrow", "matplotlib")
     from simulator.picture import draw_courses, draw_figures, load_outcome
 
-    if not (folder / "runs.parquet").is_file():
-        raise ConfigurationError(f"{folder} holds no results", hint="run an experiment with --out there first")
+    _check_results(folder)
     manifest, outcome = load_outcome(folder)
     title, confidence = str(manifest.get("title", folder.name)), float(manifest.get("confidence", 0.95))
     if metric:

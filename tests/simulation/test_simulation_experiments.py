@@ -61,6 +61,27 @@ def test_a_run_keeps_every_row_and_sums_up(scenario_file: Path) -> None:
     assert Path(json.loads(invoke("plot", folder, "--json").stdout)["picture"]).read_text().startswith("<?xml")
 
 
+def test_a_page_holds_all_results_and_asks_nobody(scenario_file: Path) -> None:
+    claim = '[[check]]\nclaim = "tokens cost {value}"\nfigure = "market.price"\nvalue = 0\n'
+    scenario_file.write_text(TINY.replace('title = "', 'title = "<script>alert(1)</script> ', 1) + claim)
+    folder = json.loads(invoke("check", "tiny.toml", "--seeds", 2, "--json").stdout)["out"]
+    page = Path(invoke("report", folder).stdout.strip()).read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "default-src 'none'" in page
+    assert all(word not in page for word in ("<script", "http://", "https://", "@import", "url("))
+    assert ("Claims" in page, "market.price" in page, "[hardware." in page) == (True, True, True)
+    assert page.count("data:image/svg+xml") == 1
+    folder = json.loads(invoke("run", "tiny.toml", "--seeds", 2, "--json").stdout)["out"]
+    other = json.loads(invoke("report", folder, "--out", "whole.html", "--json").stdout)["page"]
+    assert Path(other).read_text().count("data:image/svg+xml") > 3
+    folder = json.loads(invoke("pair", "tiny.toml", "--seeds", 2, "--json").stdout)["out"]
+    assert "Differences, seed by seed" in Path(invoke("report", folder).stdout.strip()).read_text()
+    empty = scenario_file.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(ConfigurationError, match="holds no results"):
+        invoke("report", empty)
+
+
 def test_what_is_there_is_not_computed_again_and_what_was_torn_is(
     scenario_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
