@@ -1,7 +1,8 @@
 """The live page over HTTP, for whoever sits at this machine, or knows the password.
 
 ======  ===========  ==========================================================
-GET     /            the page; /page.css, /page.js, /land.svg are its parts
+GET     /            the page; /page.css, /page.js, /receipt.js, /land.svg are its parts
+GET     /verify/*    the receipt verifier; /vendor/* is what it computes with
 GET     /state       all that it shows, as JSON (`view.PageState`)
 ======  ===========  ==========================================================
 
@@ -33,11 +34,14 @@ _PARTS = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/receipt.js": ("receipt.js", "text/javascript"),
     "/land.svg": ("land.svg", "image/svg+xml"),
 }
+_MODULES = ("verify", "vendor")
+"""Folders of the receipt verifier: its own modules, and what they compute with."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -65,6 +69,10 @@ def page_app(state: State, *, host: str, password: str | None) -> web.Applicatio
     for path, (name, kind) in _PARTS.items():
         content = resources.files(__package__).joinpath("assets", name).read_bytes()
         app.router.add_get(path, _constant(content, kind))
+    for folder in _MODULES:
+        for each in resources.files(__package__).joinpath("assets", folder).iterdir():
+            if each.name.endswith(".mjs"):
+                app.router.add_get(f"/{folder}/{each.name}", _constant(each.read_bytes(), "text/javascript"))
 
     async def shown(_request: web.Request) -> web.Response:
         return web.Response(text=json_text(plain(await state())), content_type="application/json")

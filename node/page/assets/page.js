@@ -165,14 +165,14 @@ function jobs({ client }) {
 
 // Life
 
-const views = { network, nodes, jobs };
+const views = { network, nodes, jobs, verify: null }; // the last is receipt.js's
 let state = null, last = "";
 
 function show() {
   const chosen = location.hash.slice(1) in views ? location.hash.slice(1) : "network";
   for (const button of document.querySelectorAll("nav button")) button.setAttribute("aria-pressed", String(button.dataset.view === chosen));
   for (const name of Object.keys(views)) document.getElementById(name).hidden = name !== chosen;
-  if (state) document.getElementById(chosen).replaceChildren(...views[chosen](state));
+  if (state && views[chosen]) document.getElementById(chosen).replaceChildren(...views[chosen](state));
 }
 
 async function refresh() {

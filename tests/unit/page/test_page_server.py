@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
+import functools
 import html
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from served_page import served_page
 
 from node.app.finding import Finding
 from node.app.kept_receipts import ListedReceipt
@@ -58,18 +58,7 @@ async def seen() -> PageState:
     return SEEN
 
 
-@contextlib.asynccontextmanager
-async def page(**wanted: Any) -> AsyncIterator[str]:
-    """A page's URL."""
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    given = {"host": "127.0.0.1", "port": 0, "password": None, **wanted}
-    serving = asyncio.create_task(serve_page(seen, ready=ready.set_result, **given))
-    try:
-        yield await ready
-    finally:
-        serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+page = functools.partial(served_page, seen)
 
 
 async def asked(url: str, **given: Any) -> tuple[int, dict[str, str], str]:
@@ -77,11 +66,14 @@ async def asked(url: str, **given: Any) -> tuple[int, dict[str, str], str]:
         return answer.status, dict(answer.headers), await answer.text()
 
 
-@pytest.mark.parametrize("path", ["", "page.js", "page.css", "land.svg", "state", "nothing", "../../etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    ["", "page.js", "page.css", "land.svg", "verify/verify.mjs", "state", "nothing", "vendor/", "../../etc/passwd"],
+)
 async def test_every_answer_lets_no_strange_script_run(path: str) -> None:
     async with page() as url:
         status, headers, _ = await asked(url + path)
-    assert status == (404 if path in ("nothing", "../../etc/passwd") else 200)
+    assert status == (404 if path in ("nothing", "vendor/", "../../etc/passwd") else 200)
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
