@@ -159,8 +159,8 @@ class EvmVenue(EvmView):
         return await self._moved("slash", key, session_values(session), *said)
 
     async def equivocation(self, proof: Equivocation, key: SigningKey) -> Moved:
-        """Have the stake of who has signed two checkpoints of one size for this contract."""
-        said = (_as_call(proof.first), _split(proof.first), _as_call(proof.second), _split(proof.second))
+        """Have the stake here of who has signed two checkpoints of one size for its own ledger."""
+        said = (proof.ledger, _as_call(proof.first), _split(proof.first), _as_call(proof.second), _split(proof.second))
         return await self._moved("equivocation", key, *said)
 
     async def _moved(self, name: str, key: SigningKey, *values: object) -> Moved:
