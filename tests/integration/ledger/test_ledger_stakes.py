@@ -28,6 +28,8 @@ from ledger_world import (
     settle,
     slash,
     stake,
+    unbond,
+    unstake,
     withdraw,
 )
 from sqlalchemy import select
@@ -58,13 +60,13 @@ async def test_a_stake_is_kept_lost_and_proven(settings: LedgerSettings) -> None
         for key in (CLIENT, STRANGER, LIAR):
             await client.faucet(key.address, 10 * MILLION)
         await client.open(session, CLIENT)
-        await client.stake(1_001, LIAR)
-        await client.unstake(1, LIAR)
+        await client.submit(stake(1_001), LIAR)
+        await client.submit(unstake(1), LIAR)
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         found = await client.account(LIAR.address)
         assert (found.bond, found.unbonding, found.unlock_at) == (1_000, 1, NOW + WEEK_S)
         with pytest.raises(RuleError) as early:
-            await client.unbond(LIAR)
+            await client.submit(unbond(), LIAR)
         assert early.value.code == "early"
         free = (await client.account(STRANGER.address)).free
         one, two = (receipt_of(client.domain, session, 1, rows=rows) for rows in (13, 14))
