@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 /// @title The settlement rules of Joulemesh as a contract: one venue, one token, nobody in charge.
@@ -131,6 +132,13 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         "uint32 p50Us,uint32 p95Us,uint64 late)"
     );
     bytes32 private constant CHECKPOINT = keccak256("Checkpoint(bytes32 origin,uint64 size,bytes32 root)");
+
+    /// @dev L2: what ledgers sign under. The chain id is no chain's.
+    bytes32 private constant DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant NAME = keccak256("joulemesh");
+    bytes32 private constant VERSION = keccak256("2");
+    uint256 private constant LEDGER_CHAIN = 0x6A6F756C65;
 
     /// @dev In a session's slot, once nothing is held for it. No hash of marks is this number.
     bytes32 private constant CLOSED = bytes32(uint256(1));
@@ -415,7 +423,10 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     }
 
     /// @notice Two checkpoints of one log with one size and two roots: the stake of whoever signed both is lost.
+    /// @param ledger The address in the domain of the ledger whose log it is: an operator signs for its own ledger, and
+    /// its bond here answers for that.
     function equivocation(
+        address ledger,
         Checkpoint calldata first,
         Signature calldata firstBy,
         Checkpoint calldata second,
@@ -424,8 +435,10 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         if (first.origin != second.origin || first.size != second.size || first.root == second.root) revert Proof();
         (bytes32 one, bytes32 other) = (_hashCheckpoint(first), _hashCheckpoint(second));
         if (one >= other) revert Proof();
-        address accused = _signer(one, firstBy.r, firstBy.vs);
-        _requireSigner(other, secondBy.r, secondBy.vs, accused);
+        bytes32 domain = keccak256(abi.encode(DOMAIN, NAME, VERSION, LEDGER_CHAIN, ledger));
+        address accused = _signer(MessageHashUtils.toTypedDataHash(domain, one), firstBy.r, firstBy.vs);
+        bytes32 digest = MessageHashUtils.toTypedDataHash(domain, other);
+        if (_signer(digest, secondBy.r, secondBy.vs) != accused) revert BadSignature();
         _slash(accused);
     }
 
@@ -614,12 +627,11 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     }
 
     function _requireSigner(bytes32 structHash, bytes32 r, bytes32 vs, address expected) private view {
-        if (_signer(structHash, r, vs) != expected) revert BadSignature();
+        if (_signer(_hashTypedDataV4(structHash), r, vs) != expected) revert BadSignature();
     }
 
     /// @dev Who made an EIP-2098 signature; there is no signature of nobody.
-    function _signer(bytes32 structHash, bytes32 r, bytes32 vs) private view returns (address signer) {
-        bytes32 digest = _hashTypedDataV4(structHash);
+    function _signer(bytes32 digest, bytes32 r, bytes32 vs) private view returns (address signer) {
         assembly ("memory-safe") {
             let at := mload(64)
             mstore(at, digest)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.app.venue import require_log
 from node.durable import replace_file
 from node.events import Events, SignedTwice
 from node.ledger import LedgerClient
 from node.pipeline.buying.job import JobResult
 from protocol.errors import ConfigurationError
 from protocol.identity.ids import Address, checksum_address
-from protocol.log.checkpoint import Operator
 from protocol.log.fork import ForkProof, load_fork
 from protocol.receipts.double_receipt import (
     MAX_DOUBLE_BYTES,
@@ -23,7 +21,7 @@ from protocol.receipts.double_receipt import (
     is_double,
     load_double,
 )
-from protocol.settlement.accusing import accuse_leg, accuse_operator_of
+from protocol.settlement.accusing import accuse_leg, accuse_operator_of, operator_in
 
 if TYPE_CHECKING:
     from node.app.client import Client
@@ -111,14 +109,18 @@ async def _accuse_leg(client: Client, double: DoubleReceipt) -> Conviction:
 
 
 async def _accuse_operator(client: Client, proof: ForkProof) -> Conviction:
-    log = require_log(client.ledger, "a ledger's operator is accused on that ledger")
-    rules = await log.connect()
-    _require_venue(proof.verifier_key, rules.verifier_key, "it is against another ledger")
-    action = accuse_operator_of(proof, Operator(log.domain, rules.operator))
-    staked = await client.balance(rules.operator)
-    entry = await log.submit(action, client.key)
-    reward = (staked.bond + staked.unbonding) // 2
-    return Conviction(place=str(entry.index), accused=rules.operator, reward=reward, burned=entry.entry.burned)
+    # Wherever he has a stake: of all ledgers, his own is the one where he decides what is taken.
+    venue, operator = client.ledger, operator_in(proof)
+    await venue.connect()
+    action = accuse_operator_of(proof, operator)
+    staked = await client.balance(operator.address)
+    penalty = staked.bond + staked.unbonding
+    if isinstance(venue, LedgerClient):
+        place = str((await venue.submit(action, client.key)).index)
+    else:
+        place = (await venue.equivocation(action, client.key)).place
+    reward = penalty // 2
+    return Conviction(place=place, accused=operator.address, reward=reward, burned=penalty - reward)
 
 
 def _require_venue(named: str, here: str, what: str) -> None:

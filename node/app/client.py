@@ -38,6 +38,7 @@ from node.app.venue import (
     open_venue,
     require_log,
     stake,
+    told,
     unbond,
     unstake,
     whole,
@@ -146,6 +147,12 @@ class Client:
     async def unbond(self) -> Moved:
         """Free what has left the stake."""
         return await unbond(self.ledger, self.key)
+
+    def told(self, moved: Moved) -> None:
+        """Whoever asked for money to be moved knows what became of it. Until then the same call, in whatever process,
+        finishes or finds what this one has asked for. Raises LocalError.
+        """
+        told(self.ledger, moved, self.key)
 
     async def open_sessions(self, address: bytes) -> list[OpenSession]:
         """What jobs of this account, run from here, left open on the ledger."""

@@ -14,15 +14,15 @@ from typing import TypeAlias
 from node.app.clock import clock
 from node.app.witnessed import witnessed_of
 from node.config import ClientConfig, NodeConfig
-from node.ledger import LedgerClient, Proven
+from node.ledger import LedgerClient, Proven, TooLongAgoError
 from node.ledger_address import remembered_at
 from node.settlement.evm import ChainSettings, EvmVenue
 from node.settlement.evm import Moved as ChainMoved
 from node.venue_address import is_venue, parse_venue, shown_url
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, UnreachableError
 from protocol.identity.signing import SigningKey
 from protocol.settlement import Account, account_of
-from protocol.settlement.operations import Withdraw
+from protocol.settlement.operations import Action, Stake, Unbond, Unstake, Withdraw
 
 __all__ = [
     "Moved",
@@ -38,12 +38,14 @@ __all__ = [
     "settling_patience_s",
     "shown_venue",
     "stake",
+    "told",
     "unbond",
     "unstake",
     "whole",
     "withdraw",
 ]
 
+AGAIN = "then give the same command again: it finds out whether this one was taken, and both together count once"
 LEDGER_PATIENCE_S = 5.0
 CHAIN_PATIENCE_S = 60.0
 
@@ -60,6 +62,10 @@ class Moved:
     """Of that, Unix seconds."""
     accounts: Mapping[bytes, Account]
     """Every account that it is known to have changed, as it left them, by address."""
+    earlier: bool = False
+    """Whether an earlier call had asked for it, whose end was not told: both together count once."""
+    wish: bytes = b""
+    """Names what was asked of a ledger, for `told`."""
 
 
 @asynccontextmanager
@@ -157,41 +163,68 @@ async def deposit(venue: Venue, amount_micro: int, key: SigningKey) -> Moved:
             code="no-twin",
             hint="on a local network: joule faucet; to pay tokens in, name a contract with --ledger evm:...",
         )
-    return _of_chain(await venue.deposit(amount_micro, key), key)
+    return _of_chain(await venue.deposit(amount_micro, key, once=True), key)
 
 
 async def withdraw(venue: Venue, amount_micro: int, to: str, key: SigningKey) -> Moved:
     """Take free money out: of a ledger with a line for its operator, of a contract to an address."""
     if isinstance(venue, LedgerClient):
         action = Withdraw(actor=key.address, nonce=0, amount=amount_micro, reference=to)
-        return of_entry(await venue.submit(action, key))
-    return _of_chain(await venue.withdrawn(amount_micro, to, key), key)
+        return await _once(venue, action, key)
+    return _of_chain(await venue.withdrawn(amount_micro, to, key, once=True), key)
 
 
 async def stake(venue: Venue, amount_micro: int, key: SigningKey) -> Moved:
     """Put free money at stake."""
-    return _moved(await venue.stake(amount_micro, key), key)
+    if isinstance(venue, LedgerClient):
+        return await _once(venue, Stake(actor=key.address, nonce=0, amount=amount_micro), key)
+    return _of_chain(await venue.stake(amount_micro, key, once=True), key)
 
 
 async def unstake(venue: Venue, amount_micro: int, key: SigningKey) -> Moved:
     """Begin to take money out of the stake."""
-    return _moved(await venue.unstake(amount_micro, key), key)
+    if isinstance(venue, LedgerClient):
+        return await _once(venue, Unstake(actor=key.address, nonce=0, amount=amount_micro), key)
+    return _of_chain(await venue.unstake(amount_micro, key, once=True), key)
 
 
 async def unbond(venue: Venue, key: SigningKey) -> Moved:
     """Free what has left the stake."""
-    return _moved(await venue.unbond(key), key)
+    if isinstance(venue, LedgerClient):
+        return await _once(venue, Unbond(actor=key.address, nonce=0), key)
+    return _of_chain(await venue.unbond(key, once=True), key)
 
 
-def _moved(done: Proven | ChainMoved, key: SigningKey) -> Moved:
-    return of_entry(done) if isinstance(done, Proven) else _of_chain(done, key)
+async def _once(ledger: LedgerClient, action: Action, key: SigningKey) -> Moved:
+    """Raises UnreachableError with what a person can do about it."""
+    try:
+        return of_entry(await ledger.submit_once(action, key))
+    except TooLongAgoError:
+        raise
+    except UnreachableError as error:
+        error.hint = f"{error.hint}; {AGAIN}" if error.hint else AGAIN
+        raise
+
+
+def told(venue: Venue, moved: Moved, key: SigningKey) -> None:
+    """The person knows what became of what was asked for: asking again asks for more. Raises LocalError."""
+    if isinstance(venue, LedgerClient):
+        venue.told(moved.wish)
+    else:
+        venue.told(moved.place, key)
 
 
 def of_entry(proven: Proven) -> Moved:
     """What an entry of a ledger says."""
     accounts = {effect.account: account_of(effect) for effect in proven.entry.accounts}
-    return Moved(place=str(proven.index), time=proven.entry.time, accounts=accounts)
+    return Moved(
+        place=str(proven.index),
+        time=proven.entry.time,
+        accounts=accounts,
+        earlier=proven.earlier,
+        wish=proven.wish,
+    )
 
 
 def _of_chain(done: ChainMoved, key: SigningKey) -> Moved:
-    return Moved(place=done.place, time=done.time, accounts={key.address: done.account})
+    return Moved(place=done.place, time=done.time, accounts={key.address: done.account}, earlier=done.earlier)

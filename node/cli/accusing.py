@@ -50,7 +50,8 @@ def accuse(config: ClientConfig, file: Path, passphrase_file: Path | None, as_js
 
     FILE is what a client has kept of a leg that signed two receipts for one window, for a ledger or a contract; or what
     it or a node has kept of a ledger's operator that signed two histories, where the two checkpoints have one size and
-    the operator's own signature. Half of the stake is yours, the rest nobody's.
+    the operator's own signature: for that ledger, or any other venue where he has a stake, such as a contract. Half of
+    the stake is yours, the rest nobody's.
     """
     from node.app.accusing import read_proof
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from protocol.errors import ConfigurationError, InvalidError, KeystoreError
 from protocol.identity.ids import Address, Name, checksum_address, parse_address
 
 if TYPE_CHECKING:
+    from node.app.client import Client
     from node.app.venue import Moved
     from node.pipeline.buying.reclaim import OpenSession
     from protocol.identity.signing import SigningKey
@@ -71,6 +73,8 @@ class MovedMoney:
     """Of that, Unix seconds."""
     free: dict[str, int]
     """Micro-units that each account in it has free after it, by address."""
+    earlier: bool
+    """Whether an earlier call, which ended before it told, had asked for this: both together count once."""
 
 
 def parse_amount(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -157,9 +161,8 @@ def reclaim(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -
 def faucet(config: ClientConfig, amount: int, passphrase_file: Path | None, as_json: bool) -> int:
     """Get play money, in $, on a local network whose ledger has a faucet.  [default amount: 1]"""
     key = unlocked(config, passphrase_file)
-    entry, status = run_job(_faucet(config, key, amount))
-    _print_entry(f"credited ${money(amount)} to {checksum_address(key.address)}", entry, as_json)
-    return status
+    done = f"credited ${money(amount)} to {checksum_address(key.address)}"
+    return run_job(_move(config, key, lambda client: client.faucet(amount), done, as_json))[1]
 
 
 @click.command(
@@ -177,9 +180,8 @@ def deposit(config: ClientConfig, amount: int, passphrase_file: Path | None, as_
     The contract is allowed to take exactly that much. Into an embedded ledger its operator pays.
     """
     key = unlocked(config, passphrase_file)
-    entry, status = run_job(_deposit(config, key, amount))
-    _print_entry(f"paid in ${money(amount)} for {checksum_address(key.address)}", entry, as_json)
-    return status
+    done = f"paid in ${money(amount)} for {checksum_address(key.address)}"
+    return run_job(_move(config, key, lambda client: client.deposit(amount), done, as_json))[1]
 
 
 @click.command(epilog=examples("joule withdraw 2.50 --reference 'IBAN DE02 1203 0000 0000 2020 51'"))
@@ -200,9 +202,8 @@ def withdraw(config: ClientConfig, amount: int, reference: str, passphrase_file:
     A contract pays it out itself, in its token.
     """
     key = unlocked(config, passphrase_file)
-    entry, status = run_job(_withdraw(config, key, amount, reference))
-    _print_entry(f"withdrew ${money(amount)} from {checksum_address(key.address)}", entry, as_json)
-    return status
+    done = f"withdrew ${money(amount)} from {checksum_address(key.address)}"
+    return run_job(_move(config, key, lambda client: client.withdraw(amount, reference), done, as_json))[1]
 
 
 def local_time(at: int) -> str:
@@ -213,14 +214,21 @@ def local_time(at: int) -> str:
 def _print_entry(done: str, entry: Moved, as_json: bool) -> None:
     if as_json:
         accounts = {checksum_address(address): account.free for address, account in entry.accounts.items()}
-        print_json(MovedMoney(entry=entry.place, time=entry.time, free=accounts))
+        print_json(MovedMoney(entry=entry.place, time=entry.time, free=accounts, earlier=entry.earlier))
     else:
-        click.echo(f"{done} ({place_words(entry.place)})")
+        click.echo(f"{done} ({place_words(entry.place)}){earlier_words(entry)}")
 
 
 def place_words(place: str) -> str:
     """Where a venue's books have something, for people."""
     return f"transaction {place}" if place.startswith("0x") else f"ledger entry {place}"
+
+
+def earlier_words(moved: Moved) -> str:
+    """That an earlier call had asked for the same, where one had."""
+    if not moved.earlier:
+        return ""
+    return "\nAn earlier call, which ended before it told, had asked for this: it was done once. Call again for more."
 
 
 async def _balance(config: ClientConfig, address: bytes) -> tuple[Account, list[OpenSession]]:
@@ -237,22 +245,12 @@ async def _reclaim(config: ClientConfig, key: SigningKey) -> int:
         return await client.reclaim()
 
 
-async def _faucet(config: ClientConfig, key: SigningKey, amount: int) -> Moved:
+async def _move(
+    config: ClientConfig, key: SigningKey, ask: Callable[[Client], Awaitable[Moved]], done: str, as_json: bool
+) -> None:
     from node.app.client import open_client
 
     async with open_client(config, key, tell(config, err=True)) as client:
-        return await client.faucet(amount)
-
-
-async def _deposit(config: ClientConfig, key: SigningKey, amount: int) -> Moved:
-    from node.app.client import open_client
-
-    async with open_client(config, key, tell(config, err=True)) as client:
-        return await client.deposit(amount)
-
-
-async def _withdraw(config: ClientConfig, key: SigningKey, amount: int, reference: str) -> Moved:
-    from node.app.client import open_client
-
-    async with open_client(config, key, tell(config, err=True)) as client:
-        return await client.withdraw(amount, reference)
+        moved = await ask(client)
+        _print_entry(done, moved, as_json)
+        client.told(moved)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.money import ACCOUNT, local_time, parse_amount, place_words
+from node.cli.money import ACCOUNT, earlier_words, local_time, parse_amount, place_words
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_json, tell
 from node.cli.running import run_job
@@ -41,6 +41,8 @@ class Staked:
     """Micro-units on their way out of the stake."""
     unlock_at: int | None
     """Unix seconds from which those can be freed; null where there are none."""
+    earlier: bool
+    """Whether an earlier call, which ended before it told, had asked for this: both together count once."""
 
 
 @click.command(epilog=examples("joule stake 5"))
@@ -54,10 +56,11 @@ def stake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_js
     Clients with a `min_stake` do business only with providers that have as much at stake.
     """
     key = unlocked(config, passphrase_file)
-    entry, status = run_job(_act(config, key, lambda client: client.stake(amount)))
-    mine: Account = entry.accounts[key.address]
-    _show(f"staked ${money(amount)}; ${money(mine.bond)} is at stake", entry, key, as_json)
-    return status
+
+    def words(mine: Account) -> str:
+        return f"staked ${money(amount)}; ${money(mine.bond)} is at stake"
+
+    return run_job(_act(config, key, lambda client: client.stake(amount), words, as_json))[1]
 
 
 @click.command(epilog=examples("joule unstake 2.50"))
@@ -71,13 +74,12 @@ def unstake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_
     All that is on its way waits anew.
     """
     key = unlocked(config, passphrase_file)
-    entry, status = run_job(_act(config, key, lambda client: client.unstake(amount)))
-    mine: Account = entry.accounts[key.address]
-    done = (
-        f"${money(mine.unbonding)} leaves the stake; from {local_time(mine.unlock_at)} on it can be freed: joule unbond"
-    )
-    _show(done, entry, key, as_json)
-    return status
+
+    def words(mine: Account) -> str:
+        when = local_time(mine.unlock_at)
+        return f"${money(mine.unbonding)} leaves the stake; from {when} on it can be freed: joule unbond"
+
+    return run_job(_act(config, key, lambda client: client.unstake(amount), words, as_json))[1]
 
 
 @click.command(epilog=examples("joule unbond"))
@@ -87,10 +89,11 @@ def unstake(config: ClientConfig, amount: int, passphrase_file: Path | None, as_
 def unbond(config: ClientConfig, passphrase_file: Path | None, as_json: bool) -> int:
     """Free what has left the stake, once the wait is over."""
     key = unlocked(config, passphrase_file)
-    entry, status = run_job(_act(config, key, lambda client: client.unbond()))
-    mine: Account = entry.accounts[key.address]
-    _show(f"what left the stake is free; ${money(mine.free)} is free now", entry, key, as_json)
-    return status
+
+    def words(mine: Account) -> str:
+        return f"what left the stake is free; ${money(mine.free)} is free now"
+
+    return run_job(_act(config, key, lambda client: client.unbond(), words, as_json))[1]
 
 
 def _show(done: str, entry: Moved, key: SigningKey, as_json: bool) -> None:
@@ -105,14 +108,23 @@ def _show(done: str, entry: Moved, key: SigningKey, as_json: bool) -> None:
                 bond=mine.bond,
                 unbonding=mine.unbonding,
                 unlock_at=mine.unlock_at if mine.unbonding else None,
+                earlier=entry.earlier,
             )
         )
     else:
-        click.echo(f"{checksum_address(key.address)}: {done} ({place_words(entry.place)})")
+        click.echo(f"{checksum_address(key.address)}: {done} ({place_words(entry.place)}){earlier_words(entry)}")
 
 
-async def _act(config: ClientConfig, key: SigningKey, change: Callable[[Client], Awaitable[Moved]]) -> Moved:
+async def _act(
+    config: ClientConfig,
+    key: SigningKey,
+    change: Callable[[Client], Awaitable[Moved]],
+    words: Callable[[Account], str],
+    as_json: bool,
+) -> None:
     from node.app.client import open_client
 
     async with open_client(config, key, tell(config, err=True)) as client:
-        return await change(client)
+        moved = await change(client)
+        _show(words(moved.accounts[key.address]), moved, key, as_json)
+        client.told(moved)

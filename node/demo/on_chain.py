@@ -44,7 +44,7 @@ class ChainMarket(DemoMarket):
     async def _endow(self, client: Client) -> None:
         await self._opened.give_coin(client.key.address)
         await self._opened.give_tokens(client.key.address, PLAY_MONEY)
-        await client.deposit(PLAY_MONEY)
+        client.told(await client.deposit(PLAY_MONEY))
 
     def sent(self, client: Client) -> tuple[DemoTransaction, ...]:
         found = client.ledger.sent if isinstance(client.ledger, EvmVenue) else []

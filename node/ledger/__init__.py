@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from node.ledger.client import LedgerClient
+from node.ledger.client import LedgerClient, TooLongAgoError
 from node.ledger.rates import Rate, Rates
 from node.ledger.verified_log import Proven
 from node.ledger.wire import LedgerInfo
@@ -43,6 +43,7 @@ __all__ = [
     "RunningLedger",
     "RunningWitness",
     "Shown",
+    "TooLongAgoError",
     "Watch",
     "WitnessServer",
     "WitnessSettings",

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from node.ledger.addresses import Delivery
+from node.ledger.asked import Asked, AskedFile, asked_at, wish_of
 from node.ledger.reader import LedgerReader
 from node.ledger.trust import Question
 from node.ledger.verified_log import Proven
@@ -32,18 +34,19 @@ from protocol.settlement.operations import (
     Release,
     Settle,
     SignedOp,
-    Stake,
-    Unbond,
-    Unstake,
     Withdraw,
     sign_op,
 )
 
-__all__ = ["LedgerClient"]
+__all__ = ["LedgerClient", "TooLongAgoError"]
 
 _NONCE_ATTEMPTS = 32
 _LOOKED_THROUGH = 65_536
 """Entries that are read at most to find an operation whose answer was lost."""
+
+
+class TooLongAgoError(UnreachableError):
+    """Whether an operation was taken cannot be looked up any more."""
 
 
 class LedgerClient(LedgerReader):
@@ -64,6 +67,13 @@ class LedgerClient(LedgerReader):
             url, remembered=remembered, verifier_key=verifier_key, witnessed=witnessed, timeout_s=timeout_s
         )
         self._acting: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._wishes = None if remembered is None else AskedFile(asked_at(remembered))
+
+    async def disconnect(self) -> None:
+        """As `LedgerReader.disconnect`."""
+        if self._wishes is not None:
+            self._wishes.close()
+        await super().disconnect()
 
     async def open(self, session: Session, key: SigningKey) -> bytes:
         """Open a session of this key's own; evidence that it is open."""
@@ -87,18 +97,6 @@ class LedgerClient(LedgerReader):
     async def close(self, session: bytes, key: SigningKey) -> bytes:
         """After the grace: return what is left to the client; evidence."""
         return (await self.submit(Close(actor=key.address, nonce=0, session=session), key)).evidence
-
-    async def stake(self, amount: int, key: SigningKey) -> Proven:
-        """Put free money at stake."""
-        return await self.submit(Stake(actor=key.address, nonce=0, amount=amount), key)
-
-    async def unstake(self, amount: int, key: SigningKey) -> Proven:
-        """Begin to take money out of the stake; RuleError ``bond`` where less is there."""
-        return await self.submit(Unstake(actor=key.address, nonce=0, amount=amount), key)
-
-    async def unbond(self, key: SigningKey) -> Proven:
-        """Free what has left the stake; RuleError ``early`` before the wait is over."""
-        return await self.submit(Unbond(actor=key.address, nonce=0), key)
 
     async def withdraw(self, amount: int, to: str, key: SigningKey, *, seen: Account) -> Taken:
         """Take money out, once at most for an account that stood as `seen`: the ledger takes no nonce twice."""
@@ -133,6 +131,56 @@ class LedgerClient(LedgerReader):
             self._witnessed.check(answer.note)
         return proven
 
+    async def submit_once(self, action: Action, key: SigningKey) -> Proven:
+        """As `submit`, for what a person asks for: a call that is repeated, by whatever process, finishes or finds what
+        the one before has asked for. So it is until `told` says that the person knows; then it is asked for anew.
+
+        Raises as `submit`, and LocalError where the file of what was asked for cannot be used.
+        """
+        await self.connect()
+        action = action.replace(actor=key.address)
+        if self._wishes is None:
+            return await self.submit(action, key)
+        wish = wish_of(self.verifier_key, action)
+        for _ in range(_NONCE_ATTEMPTS):
+            asked = self._wishes.find(wish)
+            is_earlier = asked is not None
+            if asked is None:
+                account = await self._account(key.address)
+                size = 0 if self._trust.newest is None else self._trust.newest.size
+                asked = self._wishes.keep(Asked(wish, account.nonce, size))
+            try:
+                proven = await self.submit(action, key, after=asked.after)
+            except RuleError as error:
+                found = await self._asked_before(asked, action, key) if error.code == "nonce" else None
+                if found is not None:
+                    return replace(found, wish=wish, earlier=True)
+                self._wishes.forget(wish)  # refused, or another operation has its number: it is not done, nor will be
+                if error.code != "nonce":
+                    raise
+            else:
+                return replace(proven, wish=wish, earlier=is_earlier)
+        raise UnreachableError("other operations of this account came first each time")
+
+    def told(self, wish: bytes) -> None:
+        """The person knows what became of it."""
+        if self._wishes is not None:
+            self._wishes.forget(wish)
+
+    async def _asked_before(self, asked: Asked, action: Action, key: SigningKey) -> Proven | None:
+        """What an earlier call has had done; None where another operation has its number."""
+        signed = sign_op(self.domain, key, action.replace(nonce=asked.after + 1))
+        try:
+            found = await self._find_taken(signed, asked.since, witnessed=False)
+        except TooLongAgoError:
+            self.told(asked.wish)  # which this error does
+            raise
+        if found is None:
+            return None
+        question, answer = found
+        await self._log.follow(question, answer)
+        return self._prove_taken(answer, own=signed)
+
     async def _submit(
         self, action: Action, key: SigningKey, *, after: int | None, witnessed: bool
     ) -> tuple[SignedOp, Question, Answer]:
@@ -148,7 +196,8 @@ class LedgerClient(LedgerReader):
                 answer = await self._http.post(f"ops{query}", encode(signed), delivery)
             except RuleError as error:
                 if error.code == "nonce" and delivery.unsure:
-                    found = await self._find_taken(signed, question, witnessed=witnessed)
+                    first = 0 if question.newest is None else question.newest.size
+                    found = await self._find_taken(signed, first, witnessed=witnessed)
                     if found is not None:
                         self._log.nonces.put(key.address, max(last + 1, self._log.nonces.get(key.address) or 0))
                         return signed, *found
@@ -163,19 +212,18 @@ class LedgerClient(LedgerReader):
             return signed, question, Answer.from_json(answer)
         raise RuntimeError("the last attempt returns or raises")
 
-    async def _find_taken(
-        self, signed: SignedOp, before: Question, *, witnessed: bool
-    ) -> tuple[Question, Answer] | None:
+    async def _find_taken(self, signed: SignedOp, first: int, *, witnessed: bool) -> tuple[Question, Answer] | None:
         """The answer of a front end that went away before it gave it; None where it had not taken the operation.
 
         Args:
-            before: what was known of the log when it was signed.
+            first: entries that the log had when it was signed.
+
+        Raises TooLongAgoError.
         """
         self._http.addresses.read_where_written()
-        first = 0 if before.newest is None else before.newest.size
         size = (await self.checkpoint()).size
         if size - first > _LOOKED_THROUGH:
-            raise UnreachableError(
+            raise TooLongAgoError(
                 "the ledger went away before it said whether it took an operation, and its log has grown too far since",
                 hint="look at the account or the session before you do it again",
             )

@@ -150,7 +150,7 @@ class LedgerReader:
         if genesis.verifier_key != self.verifier_key:
             raise DishonestError(f"the first entry of the ledger at {self.url} is not its genesis")
         self._rules, self._asked = info.rules, time.monotonic()
-        self._trust.operator = Operator(self.domain, info.rules.operator)
+        self._trust.know(Operator(self.domain, info.rules.operator), answer.note)
         return info
 
     def _read_rules(self, genesis: Genesis, answer: Answer) -> Rules | None:

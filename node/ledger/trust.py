@@ -86,10 +86,12 @@ class Trust:
         self._memory = memory
         self._url = url
         self._newest = memory.checkpoint
-        self.operator: Operator | None = None
+        self._operator: Operator | None = None
         """Who signs beside the log's key, once the rules are known."""
         self._opened: Recent[bytes, Checkpoint] = Recent(_NOTES)
         """Notes whose signature was verified."""
+        self._unanswered: Recent[bytes, None] = Recent(_NOTES)
+        """Those of them that the operator has not signed."""
         self._notes: Recent[Checkpoint, bytes] = Recent(_JUDGED)
         """Each verified checkpoint's note, without what others have put on it."""
         self._judged: Recent[Checkpoint, bool] = Recent(_JUDGED)
@@ -138,6 +140,32 @@ class Trust:
                 hint=f"it is another ledger, or somebody poses as yours{way_out}",
             )
 
+    @property
+    def operator(self) -> Operator | None:
+        """Who signs beside the log's key; None until the rules are known."""
+        return self._operator
+
+    def know(self, operator: Operator, note: bytes) -> None:
+        """From here on answers have to bear an operator's line, as the note by which he became known has to.
+
+        Raises DishonestError, SignatureError.
+        """
+        if self._operator is None:
+            self._operator = operator
+            self._opened.pop(note)
+        self._require_answered_for(note)
+        if self.open(note) == self._newest:
+            self._memory.remember(self._own(note))
+
+    def _require_answered_for(self, note: bytes) -> None:
+        """So that his stake answers for every history that anybody is shown (docs/spec/ledger.md, clause C12)."""
+        self.open(note)
+        if note in self._unanswered:
+            raise DishonestError(
+                f"the ledger at {self._url} shows a checkpoint that its operator has not signed with its account's key",
+                hint="nobody's stake answers for it: use another ledger",
+            )
+
     # Checkpoints
 
     @property
@@ -155,8 +183,8 @@ class Trust:
         found = self._opened.get(note)
         if found is None:
             found = open_checkpoint(note, self.verifier)
-            if self.operator is not None:
-                check_operator_line(note, self.operator)
+            if self._operator is not None and check_operator_line(note, self._operator) is None:
+                self._unanswered.put(note, None)
             self._opened.put(note, found)
             self._notes.put(found, self._own(note))
         self._require_one_root(found)
@@ -164,7 +192,7 @@ class Trust:
 
     def _own(self, note: bytes) -> bytes:
         """Without what others have put on it: what is gossiped, and what convicts."""
-        return own_note(note, self.verifier, self.operator)
+        return own_note(note, self.verifier, self._operator)
 
     def _require_one_root(self, found: Checkpoint) -> None:
         known = self._roots.get(found.size)
@@ -202,6 +230,7 @@ class Trust:
         to be joined to it by another question. Raises DishonestError where they are of different histories.
         """
         found = self.open(answer.note)
+        self._require_answered_for(answer.note)
         for earlier in question.asked:
             self._require_continues(earlier, found, answer.consistency.get(earlier.size))
         if found not in self._judged and self._newest != question.newest:

@@ -37,6 +37,10 @@ class Proven:
     index: int
     evidence: bytes
     """What convinces others: a ``log-proof/1`` (`protocol.settlement.evidence`)."""
+    wish: bytes = b""
+    """Of an operation that a person has asked for: what names it until its end is told (`asked`)."""
+    earlier: bool = False
+    """Whether an earlier call had asked for it, and got no answer that was told."""
 
 
 class VerifiedLog:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from node.ports import Clock, Taken
 from node.settlement.contract import settlement_contract
+from node.settlement.deployment import ContractFacts
 from node.settlement.sending import Done, Sender
 from node.settlement.token import allowance_of, approval, require_tokens
 from node.settlement.viewing import ChainSettings, EvmView, named
@@ -59,6 +60,8 @@ class Moved:
     """Of its block, Unix seconds."""
     account: Account
     """As it stands."""
+    earlier: bool = False
+    """Whether an earlier call had asked for it, whose end was not told."""
 
 
 class EvmVenue(EvmView):
@@ -121,12 +124,25 @@ class EvmVenue(EvmView):
 
     async def withdraw(self, amount: int, to: str, key: SigningKey, *, seen: Account) -> Taken:
         """Send free money to an address, once at most for an account seen so: a chain takes no number twice."""
-        done = await self._act("withdraw", key, "withdraw", _address_of(to), amount, nonce=seen.nonce)
+        call = settlement_contract().abi.call("withdraw", _address_of(to), amount)
+        done = await self._do("withdraw", key, call, nonce=seen.nonce)
         return Taken(place=named(done.name), actor=key.address, sessions=())
 
-    async def deposit(self, amount: int, key: SigningKey) -> Moved:
+    # What a person asks for. `once`: as `Sender.do` has it, until `told`.
+
+    def told(self, name: str, key: SigningKey) -> None:
+        """Whoever asked for a transaction knows what became of it."""
+        self._file.told(key.address, bytes.fromhex(name.removeprefix("0x")))
+
+    async def deposit(self, amount: int, key: SigningKey, *, once: bool = False) -> Moved:
         """Pay tokens in; the contract is allowed to take exactly so many. FundsError where there are fewer."""
         facts = await self.connect()
+        call = settlement_contract().abi.call("deposit", amount)
+        if not (once and self._sender.has_kept(key.address, self._contract.address, call)):
+            await self._allow(facts, amount, key)
+        return await self._moved("deposit", key, amount, once=once)
+
+    async def _allow(self, facts: ContractFacts, amount: int, key: SigningKey) -> None:
         await require_tokens(self._rpc, facts, key.address, amount)
         units = amount * facts.scale
         allowed = await allowance_of(self._rpc, facts, key.address)
@@ -134,24 +150,23 @@ class EvmVenue(EvmView):
             # Some tokens change an allowance only from or to nothing.
             for allowance in (0, units) if allowed else (units,):
                 await self._do("approve", key, approval(facts, allowance), to=facts.token)
-        return await self._moved("deposit", key, amount)
 
-    async def withdrawn(self, amount: int, to: str, key: SigningKey) -> Moved:
+    async def withdrawn(self, amount: int, to: str, key: SigningKey, *, once: bool = False) -> Moved:
         """Send free money to an address; to this key's own by default."""
         target = _address_of(to) if to else key.address
-        return await self._moved("withdraw", key, target, amount)
+        return await self._moved("withdraw", key, target, amount, once=once)
 
-    async def stake(self, amount: int, key: SigningKey) -> Moved:
+    async def stake(self, amount: int, key: SigningKey, *, once: bool = False) -> Moved:
         """Put free money at stake."""
-        return await self._moved("stake", key, amount)
+        return await self._moved("stake", key, amount, once=once)
 
-    async def unstake(self, amount: int, key: SigningKey) -> Moved:
+    async def unstake(self, amount: int, key: SigningKey, *, once: bool = False) -> Moved:
         """Begin to take money out of the stake."""
-        return await self._moved("unstake", key, amount)
+        return await self._moved("unstake", key, amount, once=once)
 
-    async def unbond(self, key: SigningKey) -> Moved:
+    async def unbond(self, key: SigningKey, *, once: bool = False) -> Moved:
         """Free what has left the stake."""
-        return await self._moved("unbond", key)
+        return await self._moved("unbond", key, once=once)
 
     async def slash(self, session: Session, proof: Slash, key: SigningKey) -> Moved:
         """Have a leg's stake for two receipts that contradict each other; half of it is this key's."""
@@ -159,24 +174,28 @@ class EvmVenue(EvmView):
         return await self._moved("slash", key, session_values(session), *said)
 
     async def equivocation(self, proof: Equivocation, key: SigningKey) -> Moved:
-        """Have the stake of who has signed two checkpoints of one size for this contract."""
-        said = (_as_call(proof.first), _split(proof.first), _as_call(proof.second), _split(proof.second))
+        """Have the stake here of who has signed two checkpoints of one size for its own ledger."""
+        said = (proof.ledger, _as_call(proof.first), _split(proof.first), _as_call(proof.second), _split(proof.second))
         return await self._moved("equivocation", key, *said)
 
-    async def _moved(self, name: str, key: SigningKey, *values: object) -> Moved:
-        done = await self._act(name, key, name, *values)
-        block = await self._reader.block(done.block)
-        return Moved(place=named(done.name), time=block.time, account=await self.account(key.address))
-
-    async def _act(self, what: str, key: SigningKey, name: str, *values: object, nonce: int | None = None) -> Done:
-        await self.connect()
-        return await self._do(what, key, settlement_contract().abi.call(name, *values), nonce=nonce)
+    async def _moved(self, name: str, key: SigningKey, *values: object, once: bool = False) -> Moved:
+        done = await self._do(name, key, settlement_contract().abi.call(name, *values), once=once)
+        block, account = await self._reader.block(done.block), await self.account(key.address)
+        return Moved(place=named(done.name), time=block.time, account=account, earlier=done.earlier)
 
     async def _do(
-        self, what: str, key: SigningKey, data: bytes, *, to: bytes | None = None, nonce: int | None = None
+        self,
+        what: str,
+        key: SigningKey,
+        data: bytes,
+        *,
+        to: bytes | None = None,
+        nonce: int | None = None,
+        once: bool = False,
     ) -> Done:
         await self.connect()
-        done = await self._sender.do(key, self._contract.address if to is None else to, data, nonce=nonce)
+        target = self._contract.address if to is None else to
+        done = await self._sender.do(key, target, data, nonce=nonce, once=once)
         self._floor = max(self._floor, done.block)
         self.sent.append(SentTransaction(what, done.name, done.block, done.gas, done.price))
         return done

@@ -148,13 +148,17 @@ class ChainFile:
                 ),
             )
 
-    def drop(self, sender: bytes, *, below: int | None = None, nonce: int | None = None) -> None:
-        """Forget the transaction with a number, or all with lower ones."""
+    def told(self, sender: bytes, name: bytes) -> None:
+        """Forget the transaction that was final under this hash: whoever asked for it knows."""
         with self._file.transaction() as rows:
-            if below is not None:
-                rows.execute("DELETE FROM pending WHERE sender = ? AND nonce < ?", (sender, below))
-            if nonce is not None:
-                rows.execute("DELETE FROM pending WHERE sender = ? AND nonce = ?", (sender, nonce))
+            for each in _pending(rows, sender):
+                if name in each.hashes:
+                    rows.execute("DELETE FROM pending WHERE sender = ? AND nonce = ?", (sender, each.nonce))
+
+    def drop(self, sender: bytes, *, nonce: int) -> None:
+        """Forget the transaction with a number."""
+        with self._file.transaction() as rows:
+            rows.execute("DELETE FROM pending WHERE sender = ? AND nonce = ?", (sender, nonce))
 
 
 def _pending(rows: Connection, sender: bytes) -> list[Pending]:

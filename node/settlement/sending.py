@@ -1,7 +1,8 @@
 """Transactions of one's own: numbered, paid for, sent, seen through until they are final, and hurried where they stick.
 
 One at a time is numbered and sent for a key on this machine, whichever process sends it; then each waits by itself.
-What was sent is on disk before: after a crash the same call is waited for, and not sent again. Where that fails, too,
+What was sent is on disk before: after a crash the same call is waited for, and not sent again. What a person asks for
+stays there until its end was told (`ChainFile.told`). Where that fails, too,
 the contract is what counts: it pays no voucher twice and opens no session twice, so that all that is lost is gas.
 """
 
@@ -22,7 +23,7 @@ from node.settlement.gas import Gas, Price
 from node.settlement.kept import ChainFile, Pending
 from node.settlement.rpc import ChainRpc, NodeError, data_of, number_of
 from protocol.chain.transaction import Transaction, transaction_hash
-from protocol.errors import FundsError, LocalError, MalformedError, RuleError, UnreachableError
+from protocol.errors import FundsError, JoulemeshError, LocalError, MalformedError, RuleError, UnreachableError
 from protocol.identity.ids import Address, checksum_address
 from protocol.identity.signing import SigningKey
 
@@ -59,6 +60,8 @@ class Done:
     """That it took."""
     price: int
     """Wei that each gas cost."""
+    earlier: bool = False
+    """Whether an earlier call has sent it."""
 
 
 class Sender:
@@ -92,11 +95,15 @@ class Sender:
         self._turns: defaultdict[bytes, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._chain_id: int | None = None
 
-    async def do(self, key: SigningKey, to: bytes, data: bytes, *, nonce: int | None = None) -> Done:
+    async def do(
+        self, key: SigningKey, to: bytes, data: bytes, *, nonce: int | None = None, once: bool = False
+    ) -> Done:
         """Have the chain do something, and wait until that is final.
 
         Args:
             nonce: the only number under which it may be done; RuleError ``nonce`` where another transaction had it.
+            once: a call that is repeated, by whatever process, waits for what the one before has sent, or finds what
+                became of that, until `told`.
 
         Raises:
             RuleError: the contract refuses; the code is that of its error.
@@ -106,14 +113,41 @@ class Sender:
         """
         for _ in range(_ATTEMPTS):
             async with self._turn(key.address):
-                pending = await self._sent(key, to, data, nonce)
+                kept = await self._asked_before(key.address, to, data) if once else None
+                pending = kept or await self._sent(key, to, data, nonce)
             done = await self._see_through(key, pending)
-            if done is None and nonce is not None:
-                raise RuleError("another transaction of this account came first", code="nonce")
-            if done is not None:
+            if done is None:
+                self._file.drop(key.address, nonce=pending.nonce)
+                if nonce is not None:
+                    raise RuleError("another transaction of this account came first", code="nonce")
+                continue
+            if not once:
+                self._file.drop(key.address, nonce=pending.nonce)
+            try:
                 await self._require_taken(done, key.address, to, data)
-                return done
+            except RuleError:
+                self._file.drop(key.address, nonce=pending.nonce)
+                raise
+            return replace(done, earlier=kept is not None)
         raise UnreachableError("other transactions of this account came first each time")
+
+    def has_kept(self, sender: bytes, to: bytes, data: bytes) -> bool:
+        """Whether the same was sent, and has no end that was told."""
+        return any((each.to, each.data) == (to, data) for each in self._file.pending(sender))
+
+    async def _asked_before(self, sender: bytes, to: bytes, data: bytes) -> Pending | None:
+        if not self.has_kept(sender, to, data):
+            return None
+        _, queued = await self._counts(sender)
+        same = [each for each in self._file.pending(sender) if (each.to, each.data) == (to, data)]
+        found = next((each for each in same if each.nonce <= queued + MOST_WAITING), None)
+        return None if found is None else await self._handed_in_again(found)
+
+    async def _handed_in_again(self, pending: Pending) -> Pending:
+        """One that was kept, and whoever kept it may have died before it was sent."""
+        with suppress(JoulemeshError):  # had already, or mined: it is looked at again while it is waited for
+            await self._hand_in(pending)
+        return pending
 
     @asynccontextmanager
     async def _turn(self, address: Address) -> AsyncIterator[None]:
@@ -142,7 +176,7 @@ class Sender:
         waiting = [each for each in self._file.pending(key.address) if mined <= each.nonce <= queued + MOST_WAITING]
         for each in waiting:
             if (each.to, each.data) == (to, data) and nonce in (None, each.nonce):
-                return each
+                return await self._handed_in_again(each)
         free = max([queued, *(each.nonce + 1 for each in waiting)])
         if nonce is not None and nonce < mined:
             raise RuleError("this account has sent another transaction since", code="nonce")
@@ -225,13 +259,11 @@ class Sender:
                 pending = self._newest(pending)
                 done, is_mined = await self._look(pending)
                 if done is not None:
-                    self._file.drop(key.address, nonce=pending.nonce)
                     return done
                 if not is_mined:
                     used_up = await self._count(key.address, "latest") > pending.nonce
                     gone = gone + 1 if used_up else 0
                     if gone >= GONE_LOOKS:
-                        self._file.drop(key.address, nonce=pending.nonce)
                         return None
                     if not used_up:
                         await self._tend(key)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from protocol.encoding.codec import Message, message
@@ -47,6 +48,7 @@ __all__ = [
     "format_checkpoint",
     "open_checkpoint",
     "operator_line",
+    "operators_in",
     "own_note",
     "parse_checkpoint",
     "recover_checkpoint",
@@ -261,6 +263,19 @@ def check_operator_line(note: bytes, operator: Operator) -> SignedCheckpoint | N
     if recover_checkpoint(operator.domain, signed) != operator.address:
         raise SignatureError("the operator's line of a checkpoint is not signed by the operator for this ledger")
     return signed
+
+
+def operators_in(note: bytes, domain: Domain) -> set[Address]:
+    """Every account that has a line on a note, signed for a ledger with this domain. Raises MalformedError."""
+    found = parse_note(note)
+    checkpoint = parse_checkpoint(found.text)
+    signers = set()
+    for line in found.signatures:
+        if line.name == checkpoint.origin and len(line.signature) == 64:
+            signed = SignedCheckpoint(checkpoint=typed_checkpoint(checkpoint), signature=line.signature)
+            with suppress(SignatureError):
+                signers.add(recover_checkpoint(domain, signed))
+    return {each for each in signers if check_operator_line(note, Operator(domain, each)) is not None}
 
 
 def _operator_key_id(origin: str, operator: Address) -> bytes:

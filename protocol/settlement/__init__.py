@@ -1,12 +1,13 @@
 """The settlement state machine, pure: the same rules in the embedded ledger, in a replay of its log, in a contract.
 
-Reading order: state (what there is), accounts, sessions, stakes, proofs, notices (what operations do), machine (which
-one does what), signatures (who signed, found before the rules ask).
+Reading order: domains (where a signature counts), state (what there is), accounts, sessions, stakes, proofs, notices
+(what operations do), machine (which one does what), signatures (who signed, found before the rules ask).
 """
 
 from __future__ import annotations
 
-from protocol.settlement.machine import LEDGER_CHAIN_ID, apply, ledger_domain, replay, rules_of
+from protocol.settlement.domains import LEDGER_CHAIN_ID, domain_at, ledger_domain
+from protocol.settlement.machine import apply, replay, rules_of
 from protocol.settlement.notices import announced
 from protocol.settlement.sessions import MAX_SESSION_S
 from protocol.settlement.state import (
@@ -35,6 +36,7 @@ __all__ = [
     "account_of",
     "announced",
     "apply",
+    "domain_at",
     "ledger_domain",
     "replay",
     "rules_of",

@@ -12,8 +12,9 @@ from typing import Any
 
 from protocol.errors import DishonestError, PeerError, RuleError, SignatureError
 from protocol.identity.eip712 import Domain, Recover, recover_typed
-from protocol.identity.ids import Address, keccak256
+from protocol.identity.ids import Address
 from protocol.settlement.accounts import deposit, withdraw
+from protocol.settlement.domains import ledger_domain
 from protocol.settlement.notices import notice
 from protocol.settlement.operations import (
     Action,
@@ -39,16 +40,7 @@ from protocol.settlement.sessions import close, open_session, release, settle
 from protocol.settlement.stakes import stake, unbond, unstake
 from protocol.settlement.state import Books, Draft, Lookup, Outcome, Rules, effect_of
 
-__all__ = ["LEDGER_CHAIN_ID", "apply", "ledger_domain", "replay", "rules_of"]
-
-LEDGER_CHAIN_ID = 0x6A6F756C65
-"""``joule`` in ASCII: the chain id of every embedded ledger. Wallets refuse 0, and this one is no chain's."""
-
-
-def ledger_domain(verifier_key: str) -> Domain:
-    """The EIP-712 domain of the embedded ledger that signs its checkpoints with `verifier_key` (clause L2)."""
-    contract = keccak256(b"tlog:" + verifier_key.encode())[12:]
-    return Domain(chain_id=LEDGER_CHAIN_ID, verifying_contract=contract)
+__all__ = ["apply", "replay", "rules_of"]
 
 
 def rules_of(genesis: Genesis) -> Rules:

@@ -182,10 +182,12 @@ class Slash(Action):
 
 @message("equivocation/2", typed=True)
 class Equivocation(Action):
-    """Convict a ledger's operator by two checkpoints of one size; half of its stake goes to the actor."""
+    """Convict a ledger's operator by two checkpoints of one size; half of its stake here goes to the actor."""
 
     actor: AddressBytes
     nonce: U64
+    ledger: AddressBytes
+    """The verifying contract of the ledger whose log has both: this one, or another whose operator has a stake here."""
     first: SignedCheckpoint
     """The one whose struct hash is the lower."""
     second: SignedCheckpoint

@@ -12,6 +12,7 @@ from protocol.identity.eip712 import struct_hash
 from protocol.identity.ids import Address
 from protocol.log.checkpoint import recover_checkpoint
 from protocol.session.receipt import NO_HASH
+from protocol.settlement.domains import domain_at
 from protocol.settlement.operations import Equivocation, Slash
 from protocol.settlement.state import Draft
 
@@ -46,10 +47,11 @@ def equivocation(draft: Draft, action: Equivocation) -> None:
         raise _proves_nothing("the two checkpoints are not of one log at one size with different roots")
     # (2) in order
     _require_order(one, other)
-    # (3) under one signature, for this venue
-    accused = recover_checkpoint(draft.domain, action.first, draft.recover)
-    if recover_checkpoint(draft.domain, action.second, draft.recover) != accused:
-        raise SignatureError("the two checkpoints are not signed by one party for this ledger")
+    # (3) under one signature, for the ledger that the log is of
+    domain = domain_at(Address(action.ledger))
+    accused = recover_checkpoint(domain, action.first, draft.recover)
+    if recover_checkpoint(domain, action.second, draft.recover) != accused:
+        raise SignatureError("the two checkpoints are not signed by one party for that ledger")
     _punish(draft, accused)
 
 

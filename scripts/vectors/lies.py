@@ -10,6 +10,7 @@ from protocol.log.checkpoint import SignedCheckpoint, TypedCheckpoint
 from protocol.market.offer import Provenance
 from protocol.session.messages import UNMEASURED, Receipt, Session, SignedReceipt, session_id
 from protocol.settlement.operations import Equivocation, Slash
+from scripts.vectors.ledger_states import DOMAIN
 
 __all__ = ["accusing", "checkpoint_of", "receipt_of", "showing"]
 
@@ -51,7 +52,7 @@ def accusing(*receipts: SignedReceipt, swapped: bool = False) -> Slash:
     return Slash(actor=NOBODY, nonce=0, first=first, second=second)
 
 
-def showing(*checkpoints: SignedCheckpoint, swapped: bool = False) -> Equivocation:
-    """The operation that shows two checkpoints, in order unless they are swapped."""
+def showing(*checkpoints: SignedCheckpoint, swapped: bool = False, ledger: Domain = DOMAIN) -> Equivocation:
+    """The operation that shows two checkpoints of a ledger's log, in order unless they are swapped."""
     first, second = sorted(checkpoints, key=lambda each: struct_hash(each.checkpoint), reverse=swapped)
-    return Equivocation(actor=NOBODY, nonce=0, first=first, second=second)
+    return Equivocation(actor=NOBODY, nonce=0, ledger=ledger.verifying_contract, first=first, second=second)

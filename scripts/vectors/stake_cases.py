@@ -123,6 +123,12 @@ def equivocation_cases() -> list[Case]:
         Case(name="two logs", action=showing(one, checkpoint_of(DOMAIN, key, root=9, origin=1)), **at),
         Case(name="roots under two keys", action=showing(one, provider[1]), **at),
         Case(name="a root for another ledger", action=showing(one, checkpoint_of(OTHER, key, root=9)), **at),
+        Case(
+            name="two roots of another ledger, whose operator has a stake here",
+            action=showing(*(checkpoint_of(OTHER, LEGS[1], root=root) for root in (0x88, 0x89)), ledger=OTHER),
+            **at,
+        ),
+        Case(name="two roots, and another ledger named", action=showing(*provider, ledger=OTHER), **at),
     ]
 
 

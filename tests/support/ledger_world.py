@@ -188,10 +188,10 @@ def checkpoint_of(domain: Domain, key: SigningKey, **changes: Any) -> SignedChec
     return SignedCheckpoint(checkpoint=typed, signature=sign_typed(domain, typed, key))
 
 
-def equivocation(*checkpoints: SignedCheckpoint) -> Equivocation:
-    """The operation that shows two checkpoints, in order."""
+def equivocation(ledger: Domain, *checkpoints: SignedCheckpoint) -> Equivocation:
+    """The operation that shows two checkpoints of a ledger's log, in order."""
     first, second = sorted(checkpoints, key=lambda each: struct_hash(each.checkpoint))
-    return Equivocation(actor=bytes(20), nonce=0, first=first, second=second)
+    return Equivocation(actor=bytes(20), nonce=0, ledger=ledger.verifying_contract, first=first, second=second)
 
 
 def notice(effective: int, **changes: int) -> Notice:

@@ -22,7 +22,7 @@ from protocol.session.messages import (
     Session,
     session_id,
 )
-from protocol.settlement import MAX_MONEY, MAX_SESSION_S
+from protocol.settlement import MAX_MONEY, MAX_SESSION_S, ledger_domain
 from protocol.settlement.operations import (
     Stake,
     Unbond,
@@ -30,6 +30,8 @@ from protocol.settlement.operations import (
     Withdraw,
 )
 
+LOG = ledger_domain("log.example+00000000+AA==")
+"""What the operator of some ledger signs its checkpoints under."""
 parties = st.sampled_from(PARTIES)
 amounts = st.sampled_from([0, 1, 2, 7, 30, 100, 500, MAX_MONEY - 300, MAX_MONEY])
 tenths = st.lists(st.sampled_from([0, 1, 3, 5, 9, 10]), min_size=3, max_size=3)
@@ -259,7 +261,7 @@ class TwinMachine(TwinSteps, RuleBasedStateMachine):
         accused=parties,
         actor=parties,
         stakes=st.sampled_from([0, 1, 8]),
-        flaw=st.sampled_from(["", "", "", "size", "origin", "root", "signer", "order"]),
+        flaw=st.sampled_from(["", "", "", "size", "origin", "root", "signer", "order", "ledger", "venue"]),
     )
     def an_equivocation(self, accused: SigningKey, actor: SigningKey, stakes: int, flaw: str) -> None:
         """A log's operator at stake, and two roots of one size."""
@@ -272,12 +274,13 @@ class TwinMachine(TwinSteps, RuleBasedStateMachine):
             root=(b"\x42" if flaw == "root" else b"\x43") * 32,
         )
         signers = accused, another(accused) if flaw == "signer" else accused
+        log = self.twins.venue.domain if flaw == "venue" else LOG
         pair = [
-            SignedCheckpoint(checkpoint=said, signature=sign_typed(self.twins.venue.domain, said, key))
+            SignedCheckpoint(checkpoint=said, signature=sign_typed(log, said, key))
             for said, key in zip((one, other), signers, strict=True)
         ]
         pair.sort(key=lambda each: struct_hash(each.checkpoint), reverse=flaw == "order")
-        self.do(self.equivocating(actor, pair))
+        self.do(self.equivocating(actor, pair, self.twins.venue.domain if flaw == "ledger" else LOG))
 
     @rule(index=which, one=parties, other=parties, parts=tenths, more=tenths, kind=st.sampled_from("scrbw"))
     def a_race(

@@ -9,7 +9,7 @@ from typing import Any
 from contract_calls import as_call, claim_of, claimed, receipt_call, settled_by, split
 from twins import OPERATOR, PARTIES, Step, Twins
 
-from protocol.identity.eip712 import sign_typed
+from protocol.identity.eip712 import Domain, sign_typed
 from protocol.identity.signing import SigningKey
 from protocol.log.checkpoint import SignedCheckpoint
 from protocol.market.offer import Provenance
@@ -183,10 +183,11 @@ class TwinSteps:
         called = [part for each in pair for part in (receipt_call(each.receipt), split(each.signature))]
         return self.simple("slash", actor, Slash, as_call(session), *called, first=first, second=second)
 
-    def equivocating(self, actor: SigningKey, pair: Sequence[SignedCheckpoint]) -> Step:
+    def equivocating(self, actor: SigningKey, pair: Sequence[SignedCheckpoint], log: Domain) -> Step:
         first, second = pair
-        called = []
+        called: list[Any] = [log.verifying_contract]
         for each in pair:
             said = each.checkpoint
             called += [(said.origin, said.size, said.root), split(each.signature)]
-        return self.simple("equivocation", actor, Equivocation, *called, first=first, second=second)
+        at = log.verifying_contract
+        return self.simple("equivocation", actor, Equivocation, *called, ledger=at, first=first, second=second)

@@ -104,6 +104,10 @@ def test_money_goes_in_and_out_and_the_log_verifies(joule: Joule, ledger: Ledger
     assert "every entry follows the rules" in joule("ledger", "verify", ledger.url).out
 
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_money_is_staked_and_comes_back_after_a_wait(joule: Joule, ledger: LedgerProcess) -> None:
     at = ("--ledger", ledger.url)
     assert joule("faucet", "5", *at).status == 0
@@ -120,12 +124,19 @@ def test_money_is_staked_and_comes_back_after_a_wait(joule: Joule, ledger: Ledge
     assert "$0.50 is at stake\n" in told
     assert "joule unbond" in told
     assert "less than" in joule("unstake", "0.6", *at).err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("node.cli.stakes.print_json", interrupted)  # at the last moment: it is taken, and nobody was told
+        assert joule("stake", "0.1", *at, "--json").status != 0
+    again = joule("stake", "0.1", *at, "--json").json
+    assert (again["bond"], again["earlier"]) == (600_000, True)
+    assert joule("unstake", "0.1", *at, "--json").json["earlier"] is False
+    leaving = joule("balance", *at, "--json").json
 
     freed = joule("unbond", *at, "--json")
     while freed.status:  # the wait is two seconds of the ledger's clock
         assert freed.json["code"] == "early"
         freed = joule("unbond", *at, "--json")
-    assert (freed.json["free"], freed.json["unbonding"], freed.json["unlock_at"]) == (4_499_997, 0, None)
+    assert (freed.json["free"], freed.json["unbonding"], freed.json["unlock_at"]) == (4_499_995, 0, None)
     assert freed.json["time"] >= leaving["unlock_at"]
     verified = joule("ledger", "verify", str(ledger.folder / "ledger" / "ledger.sqlite3"), "--json").json
     assert (verified["sound"], verified["held"], verified["burned"]) == (True, 5_000_000, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bank import Bank, open_bank
-from ledger_world import CLIENT, FEE, MILLION, NOW, PROVIDERS, STRANGER, close, make_session, voucher_of
+from ledger_world import CLIENT, FEE, MILLION, NOW, PROVIDERS, STRANGER, close, make_session, stake, voucher_of
 
 from node.app.earnings import journal_file
 from node.app.settling import (
@@ -219,7 +219,7 @@ async def test_settling_by_hand_keeps_to_the_share_and_is_in_the_books(
 async def test_what_a_bond_does_not_allow_yet_is_settled_later(tmp_path: Path) -> None:
     """By hand, and by a watchtower: the rest of a voucher is neither lost nor called bad."""
     async with open_bank(tmp_path, bond_multiple=1, unbonding_s=300) as bank:
-        await bank.client.stake(100, NODE)
+        await bank.client.submit(stake(100), NODE)
         await promise(bank, tmp_path, 250, 0, 0)
         events: list[Event] = []
         settle = partial(

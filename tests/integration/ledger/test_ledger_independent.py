@@ -20,7 +20,7 @@ from protocol.log.cosignature import CosigningKey
 from protocol.log.merkle import consistency_proof, inclusion_proof, leaf_hash
 from protocol.log.note import Note, NoteKey, NoteSignature, parse_note
 from protocol.log.tiles import Tile, TileAppender, TileReader
-from protocol.settlement.machine import ledger_domain
+from protocol.settlement import ledger_domain
 
 SOURCE = Path(__file__).parent / "go_verifier" / "main.go"
 KEY = NoteKey("joulemesh.example/ledger", bytes(range(32)))

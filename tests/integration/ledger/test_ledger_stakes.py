@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +28,16 @@ from ledger_world import (
     settle,
     slash,
     stake,
+    unbond,
+    unstake,
     withdraw,
 )
 from sqlalchemy import select
 
 from node.ledger import LedgerClient, LedgerSettings, run_ledger, schema, verify_database
 from protocol.errors import ConfigurationError, DishonestError, RuleError
+from protocol.log.checkpoint import check_operator_line, own_note
+from protocol.log.note import VerifierKey
 from protocol.session.messages import session_id
 from protocol.settlement import Change
 
@@ -55,13 +60,13 @@ async def test_a_stake_is_kept_lost_and_proven(settings: LedgerSettings) -> None
         for key in (CLIENT, STRANGER, LIAR):
             await client.faucet(key.address, 10 * MILLION)
         await client.open(session, CLIENT)
-        await client.stake(1_001, LIAR)
-        await client.unstake(1, LIAR)
+        await client.submit(stake(1_001), LIAR)
+        await client.submit(unstake(1), LIAR)
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
         found = await client.account(LIAR.address)
         assert (found.bond, found.unbonding, found.unlock_at) == (1_000, 1, NOW + WEEK_S)
         with pytest.raises(RuleError) as early:
-            await client.unbond(LIAR)
+            await client.submit(unbond(), LIAR)
         assert early.value.code == "early"
         free = (await client.account(STRANGER.address)).free
         one, two = (receipt_of(client.domain, session, 1, rows=rows) for rows in (13, 14))
@@ -86,7 +91,7 @@ async def test_an_operator_answers_with_its_bond_in_its_own_ledger(settings: Led
         await client.submit(deposit(OPERATOR, 10), OPERATOR)
         await client.submit(stake(10), OPERATOR)
         pair = checkpoint_of(client.domain, OPERATOR), checkpoint_of(client.domain, OPERATOR, root=bytes(32))
-        await client.submit(equivocation(*pair), STRANGER)
+        await client.submit(equivocation(client.domain, *pair), STRANGER)
         assert (await client.account(OPERATOR.address)).bond == 0
     assert await verified(settings) == 5
 
@@ -193,3 +198,33 @@ async def stored_sessions(settings: LedgerSettings) -> set[bytes]:
         found = {bytes(row.session) for row in rows}
     await engine.dispose()
     return found
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["/info", "/account"])
+async def test_a_history_without_the_operators_word_is_not_taken(path: str, tmp_path: Path) -> None:
+    """An operator that left it out where he shows another history would keep his stake."""
+    lies: dict[str, Callable[[bytes], bytes]] = {}
+
+    def bare(body: bytes) -> bytes:
+        said = json.loads(body)
+        key = VerifierKey.parse(ledger.verifier_key)
+        said["checkpoint"] = own_note(said["checkpoint"].encode(), key).decode()
+        return json.dumps(said).encode()
+
+    async with (
+        run_ledger(ledger_settings(tmp_path), OPERATOR, HandClock()) as ledger,
+        lying_ledger(ledger.url, lies) as url,
+        LedgerClient(url) as reader,
+        LedgerClient(ledger.url) as right,
+    ):
+        if path != "/info":
+            await reader.connect()
+        lies[path] = bare
+        with pytest.raises(DishonestError, match="has not signed with its account's key"):
+            await reader.account(CLIENT.address)
+        await right.connect()
+        assert right.note is not None
+        assert right.operator is not None
+        assert check_operator_line(right.note, right.operator) is not None
+        assert (await right.account(CLIENT.address)).free == 0

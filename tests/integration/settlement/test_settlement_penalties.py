@@ -15,8 +15,11 @@ from node.app.accusing import accuse
 from node.settlement.evm import EvmVenue
 from protocol.errors import ConfigurationError, MalformedError, RuleError
 from protocol.identity.signing import SigningKey
+from protocol.log.checkpoint import Checkpoint, operator_line, sign_checkpoint
+from protocol.log.fork import ForkProof
+from protocol.log.note import NoteKey
 from protocol.receipts.double_receipt import DoubleReceipt
-from protocol.settlement import Account
+from protocol.settlement import Account, ledger_domain
 from protocol.settlement.accusing import accuse_leg, accuse_operator
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())]
@@ -61,19 +64,34 @@ async def test_two_receipts_cost_a_legs_stake(market: ChainMarket, tmp_path: Pat
         assert again.value.code == "nothing-staked"
 
 
-async def test_two_checkpoints_cost_their_signers_stake(market: ChainMarket, tmp_path: Path) -> None:
-    operator = PROVIDERS[1]
+async def test_two_histories_of_a_ledger_cost_its_operators_stake_on_a_chain(
+    market: ChainMarket, tmp_path: Path
+) -> None:
+    """With the very lines that a ledger's checkpoints carry: its own writer could leave the proof out."""
+    operator, log = PROVIDERS[1], NoteKey("ledger.example/forked", b"\x05" * 32)
+    ledger = ledger_domain(str(log.verifier))
     market.endow(operator, MILLION)
+
+    def note(root: int, *keys: SigningKey) -> bytes:
+        checkpoint = Checkpoint(log.verifier.name, 5, bytes([root]) * 32)
+        return sign_checkpoint(checkpoint, log, *(operator_line(ledger, checkpoint, key) for key in keys))
+
+    def proof(older: bytes, newer: bytes) -> ForkProof:
+        key = str(log.verifier)
+        return ForkProof(verifier_key=key, older=older, newer=newer, root=b"\2" * 32, consistency=())
+
     async with market.venue(tmp_path, HandClock(NOW)) as venue:
         await venue.deposit(MILLION, operator)
         await venue.stake(MILLION, operator)
-        one, two, larger = (
-            checkpoint_of(venue.domain, operator, size=size, root=bytes([root]) * 32)
-            for size, root in ((5, 1), (5, 2), (6, 2))
-        )
-        with pytest.raises(RuleError) as grown:
-            await venue.equivocation(accuse_operator(one, larger), STRANGER)
-        assert grown.value.code == "proof"
-        moved = await venue.equivocation(accuse_operator(two, one), STRANGER)
-        assert moved.account.free == MILLION // 2
+        client: Any = Accuser(venue, STRANGER)
+        elsewhere = (checkpoint_of(venue.domain, operator, root=bytes([root]) * 32) for root in (1, 2))
+        with pytest.raises(RuleError) as unsigned:
+            await venue.equivocation(accuse_operator(ledger, *elsewhere), STRANGER)
+        assert unsigned.value.code == "bad-signature"
+        for older in (note(1), note(1, STRANGER)):
+            with pytest.raises(MalformedError):
+                await accuse(client, proof(older, note(2, operator)))
+        done = await accuse(client, proof(note(1, operator), note(2, STRANGER, operator)))
+        assert (done.accused, done.reward, done.burned) == (operator.address, MILLION // 2, MILLION // 2)
         assert (await venue.account(operator.address)).bond == 0
+        assert (await venue.account(STRANGER.address)).free == MILLION // 2

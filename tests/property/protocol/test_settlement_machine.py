@@ -495,7 +495,7 @@ class Settlement(RuleBasedStateMachine):
             model.punish(liar.address, key.address)
 
         pair = checkpoint_of(DOMAIN, liar), checkpoint_of(DOMAIN, liar, size=size, root=bytes([root]) * 32)
-        self.act(key, equivocation(*pair), self.expect(key, change))
+        self.act(key, equivocation(DOMAIN, *pair), self.expect(key, change))
 
     @rule(
         by_operator=seldom.map(lambda each: not each),

@@ -65,7 +65,7 @@ EXAMPLES: tuple[Action, ...] = (
     unbond(),
     notice(2**40 - 1, faucet_limit=7),
     slash(receipt_of(DOMAIN, SESSION), receipt_of(DOMAIN, SESSION, rows=14)),
-    equivocation(checkpoint_of(DOMAIN, CLIENT), checkpoint_of(DOMAIN, CLIENT, root=bytes(32))),
+    equivocation(DOMAIN, checkpoint_of(DOMAIN, CLIENT), checkpoint_of(DOMAIN, CLIENT, root=bytes(32))),
 )
 TYPES = {
     Genesis: "Genesis(address actor,uint64 nonce,string verifierKey,uint40 grace,uint64 faucetLimit,uint64 fee,"
@@ -78,8 +78,9 @@ TYPES = {
     "Receipt(bytes32 session,uint8 leg,uint32 window,uint64 tokensIn,uint64 tokensOut,uint64 rows,bytes32 input,"
     "bytes32 output,bytes32 tokens,bytes32 nonce,bytes32 sketches,uint64 millijoules,string source,uint32 pueMilli,"
     "uint32 p50Us,uint32 p95Us,uint64 late)SignedReceipt(Receipt receipt,bytes signature)",
-    Equivocation: "Equivocation(address actor,uint64 nonce,SignedCheckpoint first,SignedCheckpoint second)"
-    "Checkpoint(bytes32 origin,uint64 size,bytes32 root)SignedCheckpoint(Checkpoint checkpoint,bytes signature)",
+    Equivocation: "Equivocation(address actor,uint64 nonce,address ledger,SignedCheckpoint first,"
+    "SignedCheckpoint second)Checkpoint(bytes32 origin,uint64 size,bytes32 root)"
+    "SignedCheckpoint(Checkpoint checkpoint,bytes signature)",
     Open: "Open(address actor,uint64 nonce,Session session,bytes signature)Leg(address provider,uint64 cap)"
     "Session(address client,uint40 expiry,bytes32 terms,bytes32 salt,Leg[] legs)",
     Settle: "Settle(address actor,uint64 nonce,SignedVoucher[] vouchers)"

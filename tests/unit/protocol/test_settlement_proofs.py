@@ -106,13 +106,25 @@ def test_an_operator_that_signs_two_roots_loses_its_stake(ledger: RuledLedger) -
         (checkpoint_of(DOMAIN, STRANGER, root=b"\x89" * 32), "bad-signature"),
         (checkpoint_of(OTHER, OPERATOR, root=b"\x89" * 32), "bad-signature"),
     ):
-        assert ledger.refuses(STRANGER, equivocation(one, other)) == code
-    right = equivocation(one, two)
+        assert ledger.refuses(STRANGER, equivocation(DOMAIN, one, other)) == code
+    right = equivocation(DOMAIN, one, two)
     assert ledger.refuses(STRANGER, right.replace(first=right.second, second=right.first)) == "proof"
     nobody = (checkpoint_of(DOMAIN, CLIENT), checkpoint_of(DOMAIN, CLIENT, root=b"\x89" * 32))
-    assert ledger.refuses(STRANGER, equivocation(*nobody)) == "nothing-staked"
+    assert ledger.refuses(STRANGER, equivocation(DOMAIN, *nobody)) == "nothing-staked"
     ledger.do(STRANGER, right)
     assert ledger.free(STRANGER) == free + staked // 2 - FEE
     assert ledger.books.account(OPERATOR.address).bond == 0
     assert ledger.replayed() == ledger.books
     assert ledger.books.total() + ledger.books.burned == 5 * MILLION
+
+
+def test_a_stake_answers_for_the_log_of_another_ledger_too(ledger: RuledLedger) -> None:
+    """Whoever runs a ledger elsewhere writes that ledger alone: this one takes the proof that he would not."""
+    pair = [checkpoint_of(OTHER, LIAR, root=bytes([root]) * 32) for root in (1, 2)]
+    assert ledger.refuses(STRANGER, equivocation(DOMAIN, *pair)) == "bad-signature"  # other signers, by its domain
+    mixed = pair[0], checkpoint_of(DOMAIN, LIAR, root=b"\2" * 32)
+    assert ledger.refuses(STRANGER, equivocation(OTHER, *mixed)) == "bad-signature"
+    assert ledger.books.account(LIAR.address).bond == BOND
+    ledger.do(STRANGER, equivocation(OTHER, *pair))
+    assert ledger.books.account(LIAR.address).bond == 0
+    assert ledger.replayed() == ledger.books

@@ -49,7 +49,7 @@ def busy_ledger() -> RuledLedger:
     ledger.do(OPERATOR, notice(ledger.now + 300))
     ledger.do(PROVIDERS[1], stake(1000))
     two = (checkpoint_of(DOMAIN, PROVIDERS[1]), checkpoint_of(DOMAIN, PROVIDERS[1], root=b"\x89" * 32))
-    ledger.do(STRANGER, equivocation(*two))
+    ledger.do(STRANGER, equivocation(DOMAIN, *two))
     ledger.do(CLIENT, withdraw(3))
     return ledger
 
