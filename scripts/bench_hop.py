@@ -63,8 +63,15 @@ def ring(checkout: Path, model: Path, spans: Sequence[str], vocabulary: int) -> 
 
 
 def measure(ask: Ask, count: int, most: int) -> Measured:
-    """The steady part of `count` answers of `most` tokens at once, through a ring."""
-    return Measured(**ask(streams=count, most=most, prompt=PROMPT, settled=SETTLED))
+    """The steady part of `count` answers at once, of `most` tokens or, where streams are too uneven, of more.
+
+    Raises RuntimeError where they are so uneven that there is no steady part.
+    """
+    for longer in (1, 2, 4):
+        found = Measured(**ask(streams=count, most=most * longer, prompt=PROMPT, settled=SETTLED))
+        if found.tokens:
+            return found
+    raise RuntimeError(f"{count} streams never ran all at once: one was over while another had hardly begun")
 
 
 # One process, and the rows

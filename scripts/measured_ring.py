@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from measured_market import answer, market
+from measured_steady import Steady
 
 from node.app.client import Client
 from node.app.planning import Request
@@ -33,6 +35,8 @@ class Wanted(NamedTuple):
     """Tokens."""
     settled: int
     """Tokens of each answer before what is measured."""
+    drafts: str = "never"
+    """As the client's setting: what is guessed makes streams uneven, and passes overlap that are one token's."""
 
 
 class Thread(NamedTuple):
@@ -72,7 +76,7 @@ def spent(pid: int, before: dict[int, Thread], after: dict[int, Thread]) -> dict
 
 
 class Streams:
-    """Answers that run at the same time, and when each of their tokens came."""
+    """Answers that run at the same time."""
 
     def __init__(self, client: Client, vocabulary: int, wanted: Wanted) -> None:
         self._client = client
@@ -80,14 +84,7 @@ class Streams:
         self._wanted = wanted
         self._begin = asyncio.Barrier(wanted.streams)
         self._beginning = asyncio.Semaphore(4)
-        self._counts = [0] * wanted.streams
-        self.settled = asyncio.Event()
-        self.over = asyncio.Event()
-
-    @property
-    def tokens(self) -> int:
-        """That came in all."""
-        return sum(self._counts)
+        self.steady = Steady(wanted.streams, settled=wanted.settled, most=wanted.most - 2)
 
     async def run(self, number: int) -> None:
         prompt = tuple((7 * number + 11 * at) % self._vocabulary for at in range(self._wanted.prompt))
@@ -99,34 +96,31 @@ class Streams:
                 await anext(tokens)
             await self._begin.wait()
             async for _ in tokens:
-                self._note(number)
+                self.steady.note(number)
         if job.result is None or job.result.error is not None:
             raise RuntimeError("a stream did not come to its end") from (
                 None if job.result is None else job.result.error
             )
 
-    def _note(self, number: int) -> None:
-        self._counts[number] += 1
-        if not self.settled.is_set() and min(self._counts) >= self._wanted.settled:
-            self.settled.set()
-        if self._counts[number] >= self._wanted.most - 2:
-            self.over.set()
-
 
 async def measure(client: Client, pids: list[int], vocabulary: int, wanted: Wanted) -> dict[str, Any]:
-    """Run so many answers, and say what their steady part took."""
+    """Run so many answers, and say what their steady part took; no tokens where it had none."""
+    client.config = dataclasses.replace(client.config, drafts=wanted.drafts)
     streams = Streams(client, vocabulary, wanted)
+    steady, seconds, pids = streams.steady, 0.0, [*pids, os.getpid()]
     async with asyncio.TaskGroup() as group:
         for number in range(wanted.streams):
             group.create_task(streams.run(number))
-        await streams.settled.wait()
-        pids = [*pids, os.getpid()]
-        began, first, before = time.perf_counter(), streams.tokens, [threads_of(pid) for pid in pids]
-        await streams.over.wait()
-        tokens, seconds = streams.tokens - first, time.perf_counter() - began
-        after = [threads_of(pid) for pid in pids]
+        has_one = await steady.beginning()
+        began, first = time.perf_counter(), steady.tokens
+        after = before = [threads_of(pid) for pid in pids]
+        if has_one:
+            await steady.over.wait()
+            seconds = time.perf_counter() - began
+            after = [threads_of(pid) for pid in pids]
+        tokens = steady.tokens - first
     *nodes, own = [spent(*each) for each in zip(pids, before, after, strict=True)]
-    return {"tokens": tokens, "seconds": seconds, "nodes": nodes, "client": own["loop"]}
+    return {"tokens": tokens if has_one else 0, "seconds": seconds, "nodes": nodes, "client": own["loop"]}
 
 
 async def be_the_ring(model: Path, spans: list[str], vocabulary: int) -> None:

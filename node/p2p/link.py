@@ -85,6 +85,8 @@ class Link:
         self._max_payload = max_payload
         self._on_closed = on_closed
         self._allowance: Callable[[], Allowance] = lambda: STRANGER
+        self._admitted = LinkRank.STRANGER
+        """What the peer had here when its last frame began."""
         self._unsent: asyncio.Task[None] | None = None
         """Sends the rest of a frame that has begun."""
         self._receiving = asyncio.Lock()
@@ -164,8 +166,7 @@ class Link:
             if self._malformed:
                 raise LostPeerError("the link ended (bytes that are no frame)")
             try:
-                ahead = self.rank is not LinkRank.STRANGER
-                frame = await self._arriving.frame(self._admit, ahead=ahead)
+                frame = await self._arriving.frame(self._admit, ahead=self._admitted is not LinkRank.STRANGER)
             except MalformedError:
                 self._malformed = True  # what follows is no frame either
                 self.abort()
@@ -182,12 +183,11 @@ class Link:
 
     async def _admit(self, prefix: bytes) -> tuple[int, int]:
         allowed = self._allowance()
-        bound = Allowance(
-            header=min(allowed.header, MAX_HEADER_BYTES),
-            payload=min(allowed.payload, self._max_payload),
-            rank=allowed.rank,
-        )
-        lengths = read_lengths(prefix, bound)
+        self._admitted = allowed.rank
+        if allowed.header > MAX_HEADER_BYTES or allowed.payload > self._max_payload:
+            header, payload = min(allowed.header, MAX_HEADER_BYTES), min(allowed.payload, self._max_payload)
+            allowed = Allowance(header=header, payload=payload, rank=allowed.rank)
+        lengths = read_lengths(prefix, allowed)
         if allowed.rank is LinkRank.STRANGER and (pause_s := self._pace.take(asyncio.get_running_loop().time())):
             await asyncio.sleep(pause_s)
         if allowed.rank is LinkRank.STRANGER and lengths[1] > STRANGER.payload:
@@ -269,7 +269,10 @@ class _Arriving:
         if self._lengths is None:
             if self._filled < PREFIX.size:
                 await self._fill(ahead)
-            lengths = await admit(bytes(self._buffer))
+            lengths = header, payload = await admit(bytes(self._buffer))
+            if payload <= SMALL_BYTES and len(self._ahead) >= header + payload:
+                await self._rest(header + payload)
+                return self._cut_off(header, header + payload)
             await self._make_room(*lengths)
             self._lengths = lengths
         await self._fill(ahead)
@@ -278,6 +281,12 @@ class _Arriving:
         frame.release()
         self._forget()
         return found
+
+    def _cut_off(self, header: int, size: int) -> tuple[bytes, bytes]:
+        """A frame that came in one read."""
+        ahead, self._ahead = self._ahead, self._ahead[size:]
+        self._forget()
+        return ahead[:header], ahead[header:size]
 
     def drop(self) -> None:
         """Forget what has come."""
@@ -343,6 +352,10 @@ class _Arriving:
         self._filled += count
         if self._due_s is None:
             self._due_s = asyncio.get_running_loop().time() + FRAME_S
+        await self._rest(count)
+
+    async def _rest(self, count: int) -> None:
+        """After many bytes, others have their turn."""
         self._unbroken += max(count, _TURN_BYTES)
         if self._unbroken > _SLICE_BYTES:
             self._unbroken = 0

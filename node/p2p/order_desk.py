@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from node.p2p.pace import Paces
 from node.p2p.requests import refusal_of
@@ -66,7 +67,7 @@ class OrderDesk:
     def allowance(self, public_key: bytes) -> Allowance:
         """What the peer with this key may send: an order, too."""
         allowed = self._allowances(public_key)
-        return replace(allowed, payload=max(allowed.payload, MAX_ORDER_BYTES))
+        return allowed if allowed.payload >= MAX_ORDER_BYTES else _with_orders(allowed)
 
     async def take(self, link: Link, header: bytes, payload: bytes) -> bool:
         """Whether a frame was an order, which is answered then. Raises PeerError for one that is none after all."""
@@ -103,6 +104,11 @@ class OrderDesk:
             self._busy[peer] -= 1
             if not self._busy[peer]:
                 del self._busy[peer]
+
+
+@lru_cache(maxsize=256)
+def _with_orders(allowed: Allowance) -> Allowance:
+    return replace(allowed, payload=MAX_ORDER_BYTES)
 
 
 class _Attended:

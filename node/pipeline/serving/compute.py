@@ -75,9 +75,12 @@ class ComputeLoop:
         loop = asyncio.get_running_loop()
         rest = _nothing
         while True:
-            self._look()
-            hold_us = self._hold_us()
-            batch = [] if hold_us else self._next_batch()
+            if self._poked:
+                self._look()
+            hold_us, batch = 0, []
+            if len(self._scheduler):
+                hold_us = self._hold_us()
+                batch = [] if hold_us else self._next_batch()
             if not batch:
                 rest()
                 rest = _nothing

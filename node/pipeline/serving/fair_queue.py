@@ -75,7 +75,8 @@ class FairQueue:
         """
         if self._total <= room:  # nobody has to wait for anybody
             everything = [Turn(*each) for each in self._rows.items()]
-            self._clear()
+            if everything or self._had:
+                self._clear()
             return everything
         taken: dict[bytes, int] = {}
         while room > 0 and self._waiting:

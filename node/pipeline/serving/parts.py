@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.trail import REPLAY_BYTES
@@ -43,15 +44,19 @@ class Parts:
         """Bytes of rows that a neighbour may send in one step."""
         self._known: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
         """Those who had a part: until when their rows may still come, and how many bytes of them."""
+        self._told: dict[bytes, tuple[float, Allowance]] = {}
+        """By public key, of those with a session: what was said last, and until when it holds if no session changes."""
 
     def begin(self, job: LegJob) -> None:
         """A job is served from now on."""
+        self._told.clear()
         for address, rows in self._of(job):
             self._sessions[address] += 1
             self._rows[address] += rows
 
     def end(self, job: LegJob) -> None:
         """It is over."""
+        self._told.clear()
         for address, rows in self._of(job):
             before = self._rows[address]
             for counter, count in ((self._sessions, 1), (self._rows, rows)):
@@ -66,11 +71,16 @@ class Parts:
 
     def allowance(self, public_key: bytes) -> Allowance:
         """What the peer with this key may send now."""
+        told = self._told.get(public_key)
+        if told is not None and self._now() < told[0]:
+            return told[1]
         address = address_of_public_key(public_key)
         until, lingering = self._known.get(address, (0.0, 0))
         late = lingering if until > self._now() else 0
         if address in self._sessions:
-            return Allowance(HEADER_BYTES, max(CLIENT_BYTES, self._rows[address], late), LinkRank.BUSY)
+            allowed = Allowance(HEADER_BYTES, max(CLIENT_BYTES, self._rows[address], late), LinkRank.BUSY)
+            self._told[public_key] = (until if late else inf, allowed)
+            return allowed
         if until > self._now():
             return Allowance(HEADER_BYTES, max(CLIENT_BYTES, late), LinkRank.KNOWN)
         return replace(STRANGER, rank=LinkRank.KNOWN) if until else STRANGER
