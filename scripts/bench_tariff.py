@@ -55,7 +55,6 @@ from protocol.energy.tariff import (
 from protocol.routing.cells import Ints
 from protocol.session.metering import amount
 from protocol.units import MICRO, smaller
-from simulator.pricing import capital_price as site_capital
 from simulator.settlement import cost
 
 SAMPLE = 2_000
@@ -189,13 +188,6 @@ KERNELS = {
         ((1, 512),),
         lambda rows: ceil(
             Fraction(max(ceil(Fraction(2 * 10**8 * rows, DEVICE.mflop_per_s)), 2 * 10**5) * DEVICE.milliwatts, 1000)
-        ),
-    ),
-    "site_capital": Kernel(
-        lambda hourly, speed: site_capital(800_000, hourly, speed),
-        ((0, 10**9), (1, 10**5)),
-        lambda hourly, speed: int(
-            Fraction(int(Fraction(int(Fraction(hourly * MICRO, speed * 3600)) * MICRO, 800_000)) * MICRO, 800_000)
         ),
     ),
     "site_cost": Kernel(

@@ -98,8 +98,12 @@ def idle_part(
     """
     quiet_us = window_us - busy_us
     if idle_uw is None:
-        whole = microjoules // window_us
-        by_time: IntOrArray = whole * quiet_us + (microjoules - whole * window_us) * quiet_us // window_us
+        whole, rest = divmod(microjoules, window_us)
+        whole *= quiet_us  # in place: no array is made beside these two
+        rest *= quiet_us
+        rest //= window_us
+        whole += rest
+        by_time: IntOrArray = whole
         return by_time
     drawn = idle_uw * quiet_us // _US
     smaller: IntOrArray = choose(drawn < microjoules, drawn, microjoules)
