@@ -92,7 +92,7 @@ async def report_of(
     assert process.returncode == 0, (json.loads(out)["error"], events)
     report: dict[str, Any] = json.loads(out)
     proven = verify_bundle(load_bundle(receipt.read_bytes()))
-    assert proven.tokens_out == TOKENS
+    assert proven.tokens_out == TOKENS, (report["healed"], events)
     # A micro-unit that the client does not have any more, a leg or the ledger has, or it is held for a leg.
     free = (await network.joule("balance", "--json", name=name)).json()["free"]
     assert 1_000_000 - micro(free) == sum(proven.amounts) + proven.held + report["fees_micro"]
