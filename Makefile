@@ -20,7 +20,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # A file's tests stay together, for they share what is slow to start.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash soak sdks clean
+.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash heal soak sdks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -94,6 +94,10 @@ sdks: ## Fetch clients of OpenAI's API into runs/sdks, which the gateway is trie
 
 crash: .venv/installed-dev ## The ledger killed at every write and at 200 random moments under load, on SQLite and PostgreSQL (minutes)
 	@CRASH=long $(BIN)/python -m pytest -q -s --timeout 7200 tests/integration/ledger/test_ledger_kills.py
+
+heal: .venv/installed-dev ## Answers in whose middle legs die or are cut off: 30 of each as processes, 600 in memory, then 2,000 sessions with all that goes wrong (half an hour; cuts need root)
+	@export JOULE_KILLS=30 JOULE_CUTS=30 JOULE_DISTURBED_JOBS=600 JOULE_SOAK_SESSIONS=2000 JOULE_CROWDS=300
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/e2e/test_e2e_healing.py tests/unit/pipeline/test_pipeline_disturbed.py tests/unit/pipeline/test_pipeline_returns.py tests/unit/pipeline/test_pipeline_pages.py
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
 	@for each in scripts/bench_*.py; do echo "== $$each"; PYTHONPATH=.:tests/support $(BIN)/python $$each; done

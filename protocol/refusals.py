@@ -113,6 +113,8 @@ class RefusalCode(StrEnum):
     """Two statements of a party, or a statement and the facts, contradict each other."""
     CLIENT_GONE = "client-gone"
     """The client's connection has ended."""
+    SET_ASIDE = "set-aside"
+    """What this leg had computed of the session had to make room for others: it can begin anew."""
     NEIGHBOUR_LOST = "neighbour-lost"
     """The connection to a neighbour on the route has ended."""
     LOST_PEER = "lost-peer"
@@ -210,7 +212,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     Way.FRAME: (
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.TOO_LONG, _C.EXPIRED, _C.STALE, _C.CAP, _C.UNKNOWN_SESSION),
         *(_C.OUT_OF_ORDER, _C.BEYOND_RESERVATION, _C.NOT_FINITE, _C.UNPAID, _C.NOT_PARTY, _C.CLIENT_GONE),
-        *(_C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.PAUSED, _C.SHUTDOWN),
+        *(_C.SET_ASIDE, _C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.PAUSED, _C.SHUTDOWN),
         # Of a reroute, which a standby may refuse like an order.
         *(_C.NOT_MINE, _C.UNPROVEN, _C.NO_TRAIL, _C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.DISHONEST, _C.BUSY),
     ),

@@ -79,6 +79,7 @@ def limits_of(config: NodeConfig) -> ProviderLimits:
         draft_depth=config.draft_depth,
         credit=min(config.credit_tokens, config.window),
         warm_s=config.warm_s,
+        overcommit=config.overcommit_percent,
     )
 
 

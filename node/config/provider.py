@@ -303,6 +303,14 @@ class NodeConfig:
         default=16_384,
         about="Room in the attention cache, over all sessions together.",
     )
+    overcommit_percent: int = setting(
+        Whole("%", 100, 1_000),
+        name="overcommit",
+        table="capacity",
+        default=100,
+        about="Tokens that jobs may be promised in all, in percent of kv_tokens. Above 100 a job takes room as its "
+        "answer grows: more fit in, for most answers stop early. Where room runs out, batch jobs and the newest wait.",
+    )
     max_sessions: int = setting(
         Whole("sessions", 1, 4_096),
         table="capacity",

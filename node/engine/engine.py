@@ -98,7 +98,7 @@ class Engine:
 
     @property
     def kv_free(self) -> int:
-        """Positions that no session has reserved."""
+        """Positions for which there are pages that no session has."""
         return self._book.free
 
     def open(
@@ -110,8 +110,12 @@ class Engine:
         seed: int,
         cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
+        first: int | None = None,
     ) -> None:
-        """Reserve KV for `max_tokens` positions through some of the blocks, all of them by default.
+        """Room for `max_tokens` positions through some of the blocks, all of them by default.
+
+        Args:
+            first: so many of them have pages from the beginning, by default all; for the others see `grow`.
 
         Raises:
             RefusedError: ``no-room``, ``too-long`` for the model, ``span`` not held, or ``session-open`` already.
@@ -119,9 +123,24 @@ class Engine:
         through = self._through(blocks, self.span.blocks)
         self._require_fitting(max_tokens)
         sampling = Sampling(temperature_milli, seed, *cut)
-        self._book.reserve(session, max_tokens)
+        self._book.reserve(session, max_tokens, first)
         self._sampling[session] = sampling
         self._blocks[session] = through
+
+    def grow(self, session: bytes, tokens: int) -> None:
+        """See that there are pages for a session's first `tokens` positions, or for all that it may have.
+
+        Raises:
+            RefusedError: ``no-room``; it is as it was.
+            MalformedError: it is not open.
+        """
+        move = self._book.grow(session, tokens)
+        if move is not None:
+            self.span.move(self._store, move)
+
+    def empty(self, session: bytes) -> None:
+        """Free all pages of a session, which stays open and begins anew; one that is not open is ignored."""
+        self._book.empty(session)
 
     def trim(self, session: bytes, length: int) -> int:
         """Forget positions from `length` on and free the room beyond them; the room that is kept, in positions.
@@ -141,6 +160,7 @@ class Engine:
         seed: int,
         cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
+        first: int | None = None,
         keep: bool = False,
     ) -> None:
         """Open a session with the first `length` positions of one that is over, which is gone then.
@@ -148,6 +168,7 @@ class Engine:
         Args:
             keep: the old one stays as it is, and what both begin with is there twice.
             blocks: of those that the old one went through, all by default.
+            first: as `open`.
 
         Raises:
             RefusedError: as `open`; the old session is as it was.
@@ -157,7 +178,7 @@ class Engine:
         through = self._through(blocks, self._blocks[old])
         self._require_fitting(max_tokens)
         sampling = Sampling(temperature_milli, seed, *cut)
-        move = self._book.adopt(old, new, length, max_tokens, keep=keep)
+        move = self._book.adopt(old, new, length, max_tokens, keep=keep, first=first)
         if move is not None:
             self.span.move(self._store, move)
         if not keep:

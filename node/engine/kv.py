@@ -1,9 +1,9 @@
 """Where each session's keys and values lie: pages of a fixed store, counted in integers. No tensors here.
 
-A session's whole room is reserved when it opens, so a job that was accepted never runs out in mid-stream, and what a
-node may advertise is what is free. One that is over may keep the pages that it filled, until another goes on from
-there. Pages are handed out as one contiguous run where any is long enough: attention then reads a view of the store,
-which on CPU is 2 to 2.5 times as fast as gathering scattered pages.
+A session has so many positions at most, and pages for all of them from its beginning, or for some, and more as it
+grows; one that gave all of them up begins anew. One that is over may keep the pages that it filled, until another goes
+on from there. Pages are handed out as one contiguous run where any is long enough: attention then reads a view of the
+store, which on CPU is 2 to 2.5 times as fast as gathering scattered pages.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class PagePool:
         Fewer are the first of them. Where nothing holds all in one run, the same and some that lie apart.
         """
         missing = count - len(pages)
+        if not pages:
+            return self.take(count)
         if missing <= 0:
             self.give(pages[count:])
             return pages[:count]
@@ -178,17 +180,47 @@ class KvBook:
 
     @property
     def free(self) -> int:
-        """Positions that are not reserved."""
+        """Positions for which there are pages that nobody has."""
         return self._pool.free * PAGE_TOKENS
 
-    def reserve(self, session: bytes, tokens: int) -> None:
-        """Set room for `tokens` positions aside. Raises RefusedError: ``no-room``, or ``session-open`` already."""
+    def reserve(self, session: bytes, tokens: int, first: int | None = None) -> None:
+        """Room for `tokens` positions, with pages for the `first` of them, by default for all.
+
+        Raises RefusedError: ``no-room``, or ``session-open`` already.
+        """
         if session in self._rooms:
             raise RefusedError("the session is open here already", code="session-open")
-        pages = self._pool.take(max(1, _pages_for(tokens)))
+        first = tokens if first is None else min(first, tokens)
+        pages = self._pool.take(max(1, _pages_for(first)))
         if pages is None:
-            raise self._no_room(tokens)
+            raise self._no_room(first)
         self._rooms[session] = _Room(pages, tokens)
+
+    def grow(self, session: bytes, tokens: int) -> Move | None:
+        """See that there are pages for the first `tokens` positions, or for all that it may have.
+
+        Returns what has to be copied in the store, if anything.
+
+        Raises:
+            RefusedError: ``no-room``; it is as it was.
+            MalformedError: it is not open.
+        """
+        room = self._room(session)
+        count = _pages_for(min(tokens, room.most))
+        if count <= len(room.pages):
+            return None
+        pages = self._pool.extend(room.pages, count)
+        if pages is None:
+            raise self._no_room((count - len(room.pages)) * PAGE_TOKENS)
+        source, target = (_slots(each, 0, room.length) for each in (room.pages, pages))
+        room.pages = pages
+        return None if source == target else Move(source, target)
+
+    def empty(self, session: bytes) -> None:
+        """Free all of a session's pages; it stays open, and begins anew. One that is not open is ignored."""
+        if (room := self._rooms.get(session)) is not None:
+            self._pool.give(room.pages)
+            room.pages, room.length = (), 0
 
     def trim(self, session: bytes, length: int) -> int:
         """Forget positions from `length` on, and free the room beyond them; the room that is kept, in positions.
@@ -197,15 +229,18 @@ class KvBook:
         """
         self.rollback(session, length)
         room = self._rooms[session]
-        kept = max(1, _pages_for(length))
+        kept = min(len(room.pages), max(1, _pages_for(length)))
         self._pool.give(room.pages[kept:])
         room.pages, room.most = room.pages[:kept], length
         return kept * PAGE_TOKENS
 
-    def adopt(self, old: bytes, new: bytes, length: int, tokens: int, *, keep: bool = False) -> Move | None:
+    def adopt(
+        self, old: bytes, new: bytes, length: int, tokens: int, *, keep: bool = False, first: int | None = None
+    ) -> Move | None:
         """Give the first `length` positions of a session to a new one with room for `tokens`.
 
-        Returns what has to be copied in the store, if anything. The old one is gone, unless it is to be kept.
+        Returns what has to be copied in the store, if anything. The old one is gone, unless it is to be kept. The new
+        one has pages for the `first` positions, by default for all.
 
         Raises:
             RefusedError: ``no-room``, or ``session-open`` already; the old one is as it was.
@@ -216,10 +251,11 @@ class KvBook:
             raise RefusedError("the session is open here already", code="session-open")
         if not 0 <= length <= min(room.length, tokens):
             raise MalformedError(f"{length} positions of {room.length} go into room for {tokens}")
-        count = max(1, _pages_for(tokens))
+        first = tokens if first is None else max(length, min(first, tokens))
+        count = max(1, _pages_for(first))
         pages = self._pool.take(count) if keep else self._pool.extend(room.pages, count)
         if pages is None:
-            raise self._no_room(tokens - (0 if keep else len(room.pages) * PAGE_TOKENS))
+            raise self._no_room(first - (0 if keep else len(room.pages) * PAGE_TOKENS))
         if not keep:
             del self._rooms[old]
         self._rooms[new] = _Room(pages, tokens, length)
@@ -245,7 +281,7 @@ class KvBook:
     def check(self, session: bytes, position: int, length: int) -> None:
         """That rows may come to stand at a position, the next one or one before it.
 
-        Raises MalformedError: not open, behind the next position, or beyond the room.
+        Raises MalformedError: not open, behind the next position, or beyond the room or its pages.
         """
         room = self._room(session)
         if length < 1:
@@ -254,6 +290,8 @@ class KvBook:
             raise MalformedError(f"position {position} where {room.length} is next", code="out-of-order")
         if position + length > room.most:
             raise MalformedError(f"position {position + length - 1} of {room.most} reserved", code="beyond-reservation")
+        if position + length > len(room.pages) * PAGE_TOKENS:
+            raise MalformedError(f"no page for position {position + length - 1}", code="beyond-reservation")
 
     def segment(self, session: bytes, row: int, length: int) -> Segment:
         """A batch's segment for the session's next `length` positions."""

@@ -81,12 +81,28 @@ class SpanEngine(Protocol):
         seed: int,
         cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
+        first: int | None = None,
     ) -> None:
-        """Reserve KV for a session through some of the blocks, all by default. Raises RefusedError without room."""
+        """Room for a session through some of the blocks, all by default; its `first` positions have pages from the
+        beginning, by default all of them. Raises RefusedError without room.
+        """
+
+    @property
+    def kv_capacity(self) -> int:
+        """Positions that there is room for."""
 
     @property
     def kv_free(self) -> int:
-        """Positions that no session has reserved."""
+        """Positions for which there are pages that no session has."""
+
+    def grow(self, session: bytes, tokens: int) -> None:
+        """See that a session's first `tokens` positions, or all that it may have, have pages.
+
+        Raises RefusedError without room, and MalformedError for one that is not open: all is as it was.
+        """
+
+    def empty(self, session: bytes) -> None:
+        """Free all pages of a session, which stays open and begins anew; one that is not open is ignored."""
 
     def trim(self, session: bytes, length: int) -> int:
         """Forget positions from `length` on and free the room beyond them; the room that is kept, in positions.
@@ -105,6 +121,7 @@ class SpanEngine(Protocol):
         seed: int,
         cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
+        first: int | None = None,
         keep: bool = False,
     ) -> None:
         """Open a session with the first `length` positions of one that is over, which is gone then, unless it is kept.

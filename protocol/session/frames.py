@@ -188,7 +188,9 @@ class Failed(Message):
 
 @message("paused/2")
 class Paused(Message):
-    """Leg to client: a neighbour is gone; the session stands still here until the client says how it goes on."""
+    """Leg to client: a neighbour is gone, or what was computed had to make room and may begin anew; the session stands
+    still here until the client says how it goes on.
+    """
 
     session: Bytes32
     leg: LegNumber

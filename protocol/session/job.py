@@ -21,7 +21,7 @@ class JobState(StrEnum):
     SERVING = "serving"
     """The client is attached: prompt chunks and generated tokens flow, each window paid by voucher."""
     PAUSED = "paused"
-    """A neighbour is gone: nothing is computed until the client names a new route, or says that it is over."""
+    """A neighbour is gone, or what was computed: nothing is, until the client names a route or says that it is over."""
     FINISHED = "finished"
     """No more tokens; the last receipts and the last voucher are due."""
     DISCHARGED = "discharged"

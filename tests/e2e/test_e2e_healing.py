@@ -1,7 +1,7 @@
 """Legs die or are cut off in mid-answer, as processes: the answer is the one that it would have been, and so is the
 money.
 
-JOULE_KILLS and JOULE_CUTS say how many. Cuts need root and network namespaces.
+JOULE_KILLS and JOULE_CUTS say how many; `make heal` has 30 of each. Cuts need root and network namespaces.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from local_network import LocalNetwork, voucher_beyond
+from siege.watched import usage_of
 
 from node.demo.wan import Wan
 from protocol.errors import ConfigurationError
@@ -37,6 +38,9 @@ TOKENS = 240
 JOB = ("run", "hello", "--max-tokens", str(TOKENS), "--temperature", "0.7", "--seed", "7", "--session-s", "60")
 ROOM = ("--kv-tokens", "8192")
 SPANS = ("0:2", "2:4", "4:6")
+FEW_FILES = 8
+"""Links to neighbours and the ledger, which a node keeps for the next job."""
+STANDBY = f"node{len(SPANS)}"
 
 
 async def start(network: LocalNetwork, model: Path) -> None:
@@ -88,7 +92,7 @@ async def report_of(
     assert process.returncode == 0, (json.loads(out)["error"], events)
     report: dict[str, Any] = json.loads(out)
     proven = verify_bundle(load_bundle(receipt.read_bytes()))
-    assert proven.tokens_out == TOKENS
+    assert proven.tokens_out == TOKENS, (report["healed"], events)
     # A micro-unit that the client does not have any more, a leg or the ledger has, or it is held for a leg.
     free = (await network.joule("balance", "--json", name=name)).json()["free"]
     assert 1_000_000 - micro(free) == sum(proven.amounts) + proven.held + report["fees_micro"]
@@ -105,6 +109,7 @@ async def disturb(network: LocalNetwork, count: int, hurt: Callable[[str], None]
     chance = Random(count)
     whole = await report_of(network, "undisturbed", hurt=None)
     assert whole["tokens_out"] == TOKENS
+    before = files_of(network)
     for number in range(count):
         leg = number if number < len(SPANS) else chance.randrange(len(SPANS))
         at = chance.randrange(1, TOKENS - 100)
@@ -115,6 +120,17 @@ async def disturb(network: LocalNetwork, count: int, hurt: Callable[[str], None]
         assert [leg] in gone
         assert all(each in ([], [leg]) for each in gone)  # a link may be slow to find out that its peer is back
         await mend(leg)
+    async with asyncio.timeout(60):
+        while any(now > FEW_FILES + then for now, then in zip(files_of(network), before, strict=True)):  # noqa: ASYNC110 - what another process closes tells nobody
+            await asyncio.sleep(0.5)
+
+
+def files_of(network: LocalNetwork) -> tuple[int, int]:
+    """Descriptors of the two that live through all of it: the ledger and the standby."""
+    assert network.ledger is not None
+    through = (network.ledger, network.nodes[STANDBY])
+    ledger, standby = (usage_of(each.process.pid).files for each in through)
+    return ledger, standby
 
 
 async def test_an_answer_goes_on_whichever_leg_is_killed(near: LocalNetwork, endless: Path) -> None:

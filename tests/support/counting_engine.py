@@ -41,6 +41,8 @@ def checksums(tokens: Sequence[int], *, before: int = 0) -> list[int]:
 class _Held:
     room: int
     blocks: BlockSpan
+    paged: int
+    """Of the room, positions that it has."""
     sums: list[int] = field(default_factory=list)
     """The checksum after each position."""
 
@@ -63,22 +65,40 @@ class CountingEngine:
         seed: int,
         cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
+        first: int | None = None,
     ) -> None:
-        if max_tokens > self.kv_free:
+        first = max_tokens if first is None else min(first, max_tokens)
+        if first > self.kv_free:
             raise RefusedError("no room", code="no-room")
-        self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end))
+        self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end), first)
+
+    def grow(self, session: bytes, tokens: int) -> None:
+        self.length(session)
+        held = self._held[session]
+        paged = max(held.paged, min(tokens, held.room))
+        if paged - held.paged > self.kv_free:
+            raise RefusedError("no room", code="no-room")
+        held.paged = paged
+
+    def empty(self, session: bytes) -> None:
+        if (held := self._held.get(session)) is not None:
+            held.paged, held.sums = 0, []
 
     def fill(self, kv_tokens: int = 0) -> None:
         """From now on there is no room for anybody else, or for so many positions in all."""
         self._kv_tokens = kv_tokens
 
     @property
+    def kv_capacity(self) -> int:
+        return self._kv_tokens
+
+    @property
     def kv_free(self) -> int:
-        return self._kv_tokens - sum(held.room for held in self._held.values())
+        return self._kv_tokens - sum(held.paged for held in self._held.values())
 
     def trim(self, session: bytes, length: int) -> int:
         self.rollback(session, length)
-        self._held[session].room = length
+        self._held[session].room = self._held[session].paged = length
         return length
 
     def adopt(
@@ -92,17 +112,19 @@ class CountingEngine:
         seed: int,
         cut: Cut = NO_CUT,
         blocks: BlockSpan | None = None,
+        first: int | None = None,
         keep: bool = False,
     ) -> None:
         if length > min(self.length(old), max_tokens):
             raise MalformedError("no such position")
         if new in self._held:
             raise RefusedError("it is open already", code="session-open")
-        if max_tokens > self.kv_free + (0 if keep else self._held[old].room):
+        first = max_tokens if first is None else max(length, min(first, max_tokens))
+        if first > self.kv_free + (0 if keep else self._held[old].paged):
             raise RefusedError("no room", code="no-room")
         span = blocks or BlockSpan(start=self._start, end=self._end)
         before = self._held[old] if keep else self._held.pop(old)
-        self._held[new] = _Held(max_tokens, span, before.sums[:length])
+        self._held[new] = _Held(max_tokens, span, first, before.sums[:length])
 
     def close(self, session: bytes) -> None:
         self._held.pop(session, None)
@@ -134,7 +156,7 @@ class CountingEngine:
     def _one(self, item: StepInput) -> StepOutput:
         if item.position > self.length(item.session) or len(item.data) != item.length:
             raise MalformedError("not the next position")
-        if item.position + item.length > self._held[item.session].room:
+        if item.position + item.length > self._held[item.session].paged:
             raise MalformedError("more than was reserved")
         span = self._held[item.session].blocks
         if span.start == 0:

@@ -6,13 +6,15 @@ Everything is drawn from one number, so that a job that went wrong goes wrong ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from counting_engine import CountingEngine
+from counting_engine import CountingEngine, next_token
+from oracle_drafter import OracleDrafter
 from rough_network import RoughNetwork
 from small_market import BLOCKS, GRACE_S, MANIFEST, VERIFIER_KEY, SmallMarket, limits_of
 
@@ -28,7 +30,7 @@ from protocol.identity.signing import SigningKey
 from protocol.receipts.bundle import verify_bundle
 from protocol.session.metering import earned, paid_limit, spans, stints
 
-__all__ = ["DisturbedMarket", "StuckWorker", "Trouble", "answer"]
+__all__ = ["DisturbedMarket", "Outcome", "StuckWorker", "Trouble", "answer", "draft", "random_spans"]
 
 EXPIRY_S = 600
 
@@ -260,6 +262,7 @@ class DisturbedMarket(SmallMarket):
                 "trail bytes": node.admission.trails.size,
                 "parts": len(provider._parts._sessions) + len(provider._parts._rows),
                 "ready": len(provider._compute._jobs) + len(provider._compute._poked),
+                "paged": len(provider._rooms._pages) + len(provider._compute._short),
                 "live": len(node.redeemer._live),
                 "promised": len(node.redeemer._promised),
                 "ending": len(provider._ends._under_way),
@@ -300,6 +303,26 @@ class DisturbedMarket(SmallMarket):
         if bundle is not None:
             proven = verify_bundle(bundle)
             assert proven.windows == tuple(result.tab.book.windows)
+
+
+def following(tokens: Sequence[int]) -> int:
+    return next_token(tokens[-1], len(tokens) - 1)
+
+
+def random_spans(chance: Random) -> tuple[tuple[int, int], ...]:
+    """A route of one to four legs."""
+    cuts = sorted(chance.sample(range(1, BLOCKS), chance.randint(0, 3)))
+    ends = (0, *cuts, BLOCKS)
+    return tuple(pairwise(ends))
+
+
+def draft(market: SmallMarket, chance: Random) -> None:
+    """Half of the markets guess ahead, rightly more often or less, whoever has the first blocks."""
+    depth, right = chance.choice((0, 0, 0, 1, 4, 15)), chance.choice((0.0, 0.5, 0.9, 1.0))
+    for node in market.nodes:
+        node.draft_depth = depth
+        if node.span.start == 0 and depth:
+            node.drafter = OracleDrafter(following, right, instant=chance.random() < 0.5)
 
 
 def replace_side(side: ClientSide, ledger: Any) -> ClientSide:

@@ -96,8 +96,10 @@ RATES = Rates(
 )
 
 
-def limits_of(idle_s: float = 2.0, max_sessions: int = 64, credit: int = 0) -> ProviderLimits:
-    return ProviderLimits(lapse_s=idle_s, idle_s=idle_s, max_sessions=max_sessions, credit=credit)
+def limits_of(idle_s: float = 2.0, max_sessions: int = 64, credit: int = 0, overcommit: int = 100) -> ProviderLimits:
+    return ProviderLimits(
+        lapse_s=idle_s, idle_s=idle_s, max_sessions=max_sessions, credit=credit, overcommit=overcommit
+    )
 
 
 class MemoryLedger:
@@ -499,6 +501,7 @@ class SmallMarket:
         paid: Paid = paid_nobody,
         drafts: bool = True,
         earlier: Earlier | None = None,
+        policy: Policy = POLICY,
     ) -> Deal:
         """A deal over all nodes, whole spans unless other `spans` are given for the route."""
         used = [node.span for node in self.nodes]
@@ -515,7 +518,7 @@ class SmallMarket:
             standbys=route[self.on_route :],
             manifest=MANIFEST,
             venue=self.ledger.domain.separator,
-            policy=POLICY,
+            policy=policy,
             plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window, ahead=ahead),
             sampling=SamplingTerms(temperature_milli=temperature_milli, seed=0),
             prompt=prompt,

@@ -32,8 +32,10 @@ CALL_S = 6.0
 """Seconds in which a leg takes up the new route: it may have to dial its neighbour, and to make room."""
 SAME_ROUTE = 2
 """Times that a route is tried once more before a leg of it is left out, where nobody can tell which one fails."""
-_OF_NOBODY = ("stalled", "neighbour-lost")
+_OF_NOBODY = ("stalled", "neighbour-lost", "set-aside")
 """Codes of failures that do not say which leg is at fault."""
+_STANDS_STILL = ("neighbour-lost", "set-aside")
+"""Codes with which a leg says why it stands still: it is not looked for."""
 PROMPT_PART = 4096
 """Token ids in one frame."""
 
@@ -86,7 +88,8 @@ class Healing:
         """A leg stands still. Raises LostPeerError, unless it has yet to hear of the newest route."""
         if leg not in self._awaited or frame.code == "next-unreachable":
             named = self._result.deal.name(leg)
-            raise LostPeerError(f"{named} stands still: {frame.reason}", code="neighbour-lost")
+            code = "set-aside" if frame.code == "set-aside" else "neighbour-lost"
+            raise LostPeerError(f"{named} stands still: {frame.reason}", code=code)
 
     def lost_standby(self, leg: int, frame: Failed | PeerError) -> None:
         """One that does not serve, or not any more, cannot be called."""
@@ -115,7 +118,8 @@ class Healing:
         """
         began, tab = loop_s(), self._result.tab
         # Before the first token, and where nobody stands by, another session is as good.
-        if tab.ended or len(tab.reroutes) >= MAX_REROUTES or not (tab.generated or self._standbys):
+        comes_back = error.code == "set-aside"
+        if tab.ended or len(tab.reroutes) >= MAX_REROUTES or not (tab.generated or self._standbys or comes_back):
             raise error
         before = set(self._gone)
         if error.code not in _OF_NOBODY and not isinstance(error, SlowError):
@@ -149,7 +153,7 @@ class Healing:
 
     def _cause(self, error: LostPeerError, gone: Collection[int]) -> LostPeerError:
         """What tells most: that a leg is gone, not that its neighbours stand still."""
-        if error.code != "neighbour-lost" or not gone:
+        if error.code not in _STANDS_STILL or not gone:
             return error
         leg = min(gone)
         self._result.blame(leg, self._gone[leg])
@@ -172,7 +176,7 @@ class Healing:
         """
         tab = self._result.tab
         route = [each.leg for each in tab.book.route]
-        slow = None if error.code == "neighbour-lost" else held_up_at(route, self._standings, tab.proven)
+        slow = None if error.code in _STANDS_STILL else held_up_at(route, self._standings, tab.proven)
         if slow is not None and self._is_replaceable(slow):
             self._leave((slow,), error)
             return True

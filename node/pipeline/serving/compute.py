@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from node.pipeline.loop_clock import loop_us
@@ -21,6 +21,9 @@ from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Work
 __all__ = ["ComputeLoop"]
 
 Result = tuple[LegJob, StepInput, StepOutput | Exception]
+
+MakeRoom = Callable[[Collection[LegJob]], Awaitable[None]]
+"""Sees that jobs which lack pages have them, as far as can be; called between passes."""
 
 Finished = Callable[[list[Result]], Callable[[], None]]
 """Sends on at once what others wait for; what it returns is the rest, done while the next pass computes."""
@@ -61,6 +64,12 @@ class ComputeLoop:
         self._waited_ns = 0
         """Up to the end of the last pass; the worker's."""
         self._known = known
+        self.make_room: MakeRoom | None = None
+        """Where jobs have pages by and by."""
+        self._short: dict[bytes, LegJob] = {}
+        """Jobs that lack pages."""
+        self._freed = False
+        """Whether the engine was called since it was last tried to give them some."""
         self._poked: dict[bytes, LegJob] = {}
         self._jobs: dict[bytes, LegJob] = {}
         self._wake = asyncio.Event()
@@ -77,6 +86,8 @@ class ComputeLoop:
         while True:
             if self._poked:
                 self._look()
+            if self.make_room is not None:
+                await self._see_to_room(self.make_room)
             hold_us, batch = 0, []
             if len(self._scheduler):
                 hold_us = self._hold_us()
@@ -84,7 +95,7 @@ class ComputeLoop:
             if not batch:
                 rest()
                 rest = _nothing
-                if not self._poked:
+                if not self._poked and not self._freed:
                     await self._sleep(hold_us)
                 continue
             pieces = [piece for _, piece in batch]
@@ -104,6 +115,13 @@ class ComputeLoop:
                 else:
                     self._jobs.pop(job.session, None)
 
+    async def _see_to_room(self, make_room: MakeRoom) -> None:
+        self._freed = False
+        await make_room(tuple(self._short.values()))
+        self._short = {session: job for session, job in self._short.items() if job.lacks}
+        if self._poked:
+            self._look()
+
     @property
     def answering(self) -> bool:
         """Whether any answer is under way."""
@@ -111,6 +129,15 @@ class ComputeLoop:
 
     async def with_engine(self, call: Callable[[], T]) -> T:
         """Run an engine call between passes."""
+        try:
+            return await self._worker.run(call)
+        finally:
+            if self.make_room is not None:
+                self._freed = True
+                self._wake.set()
+
+    async def making_room(self, call: Callable[[], T]) -> T:
+        """The same for `make_room` itself, which is not to be called again because of it."""
         return await self._worker.run(call)
 
     def close(self) -> None:
@@ -149,11 +176,19 @@ class ComputeLoop:
                 self._jobs[job.session] = job
             else:
                 self._jobs.pop(job.session, None)
+            if self.make_room is not None:
+                self._note_short(job)
             customer = Customer(job.order.session.client, self._known(job.session))
             self._scheduler.ready(job.session, rows, customer, answering=job.prompt_left == 0)
             if job.ended:
                 self._scheduler.end(job.session)
         self._poked.clear()
+
+    def _note_short(self, job: LegJob) -> None:
+        if job.lacks:
+            self._short[job.session] = job
+        else:
+            self._short.pop(job.session, None)
 
     def _next_batch(self) -> list[tuple[LegJob, StepInput]]:
         batch: list[tuple[LegJob, StepInput]] = []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.pipeline.serving.catching_up import Fed
-from node.pipeline.serving.rows import Arrived, Onward, Waiting
+from node.pipeline.serving.rows import Arrived, Onward, Share, Waiting
 from node.pipeline.serving.trail import MOST_OF_SESSION, REPLAY_BYTES, Trail
 from node.pipeline.serving.windows import Passed, Windows
 from node.ports import StepInput, StepOutput
@@ -64,6 +64,7 @@ class Flow:
         stop_tokens: Sequence[int],
     ) -> None:
         self.ends = ends
+        self.kv = Share()
         self.joining = ANEW
         self.running = False
         """True while a piece of this session is in the engine."""
@@ -102,7 +103,12 @@ class Flow:
     @property
     def held(self) -> int:
         """Positions in the KV that are of tokens which stand."""
-        return min(self.computed, self._certain)
+        return 0 if self.kv.gone else min(self.computed, self._certain)
+
+    @property
+    def holds(self) -> int:
+        """Positions that are in the KV."""
+        return 0 if self.kv.gone else self.computed
 
     def take_over(self, trail: Trail, held: int) -> None:
         """The KV and the trail are those of an earlier session, as far as its first `held` positions."""
@@ -193,7 +199,13 @@ class Flow:
                 self._tentative.append(last.part(last.position, position))
 
     def ready_rows(self, may_process: int) -> int:
-        """Rows that may run now, in one piece: arrived, paid, and without drafts not across a window's end.
+        """Rows that can run now, in one piece: those that may, as far as there are pages for them."""
+        first = self._waiting.first
+        return 0 if first is None else max(0, min(self.may_run(may_process), self.kv.paged) - first.position)
+
+    def may_run(self, may_process: int) -> int:
+        """One past the last row that may run now, in one piece: arrived, paid, and without drafts not across a
+        window's end; 0 for none.
 
         Nothing runs while a receipt is held up: so few windows' rows are all that is ever kept.
         """
@@ -210,7 +222,7 @@ class Flow:
             end = min(end, self._windows.end)
         elif first.position < self._plan.prompt:  # a neighbour takes no more rows of a session in one frame
             end = min(end, window_end(self._plan, first.position))
-        return max(0, end - first.position)
+        return end if end > first.position else 0
 
     def take(self, rows: int) -> StepInput:
         """So many of the rows that may run now, for the engine."""
@@ -332,6 +344,7 @@ class Flow:
         self.computed = self._certain = joining.start
         self._trail.cut(joining.start)
         self._verifying = Verifying(due=joining.start)
+        self.kv.gone = self.kv.aside = False
         self.ended = False
 
     def known_rows(self, now_us: int) -> Arrived | None:

@@ -100,6 +100,7 @@ class LegJob(OnRoute):
             stop_tokens=stop_tokens,
         )
         drafts = terms.speculation.depth * terms.speculation.flights
+        self.kv = self._flow.kv
         self._most_ahead = (self.plan.ahead + 1) * (self.plan.chunk + self.plan.window) + drafts
         """Positions that a neighbour can be ahead by, which may have seen the next vouchers earlier."""
         self._mask = Mask(NO_SECRET, self.session)
@@ -159,7 +160,7 @@ class LegJob(OnRoute):
     @property
     def waits_for(self) -> Waits:
         """Who has to do something next."""
-        if self._flow.running or self.ready_rows:
+        if self._flow.running or self.kv.aside or self.ready_rows or self.lacks:
             return Waits.WORK
         if self.state is JobState.ACCEPTED:
             return Waits.ATTACH
@@ -268,6 +269,12 @@ class LegJob(OnRoute):
         """Rows that may run now, in one piece."""
         return self._flow.ready_rows(self.claim.may_process) if self.state is JobState.SERVING else 0
 
+    @property
+    def lacks(self) -> int:
+        """Positions that it needs pages for, so that rows which may run can; 0 where it has enough."""
+        end = self._flow.may_run(self.claim.may_process) if self.state is JobState.SERVING else 0
+        return end if end > self.kv.paged else 0
+
     def next_piece(self, most: int) -> StepInput | None:
         """At most `most` of the rows that may run now; None without any."""
         rows = min(self.ready_rows, most)
@@ -368,7 +375,9 @@ class LegJob(OnRoute):
         mine = next((each for each in route if each.leg == self.leg), None)
         if mine is None:
             raise RefusedError("this leg has no part in the new route", code="not-mine")
-        held = 0 if joins else min(position, self._flow.computed)
+        held = 0 if joins else min(position, self._flow.holds)
+        if self.kv.gone and joining.start:
+            raise RefusedError("what was computed had to make room for others", code="set-aside")
         if joining.base != position or joining.start > held or joining.onward > position:
             raise MalformedError("a leg cannot take up the session where it is told to")
         if position >= last_position(self.plan):
@@ -407,4 +416,4 @@ class LegJob(OnRoute):
         """Positions that came in, were computed, were signed for, and whether all of these can be replayed."""
         signed = self._windows.signed
         replays = self.is_last or self.trail.whole >= signed
-        return self._flow.arrived, self._flow.computed, signed, replays
+        return self._flow.arrived, self._flow.holds, signed, replays

@@ -23,6 +23,8 @@ class ProviderLimits:
     """Seconds that the first rows of a new job may wait for other prompts."""
     draft_depth: int = 0
     """Drafted tokens that one pass verifies at most; 0 for none."""
+    overcommit: int = 100
+    """Positions that jobs may be promised, in percent of those that there is room for."""
     credit: int = 0
     """Generated tokens that it serves unpaid for a client without history."""
     attach_s: float = 12.0

@@ -113,7 +113,8 @@ class Provider:
         self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary)
         self.trails = Trails()
         """Keep what is sent on."""
-        self._rooms = Rooms(engine, self._compute, Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s), self.trails)
+        warm = Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s)
+        self._rooms = Rooms(engine, self._compute, warm, self.trails, self._call_back, overcommit=limits.overcommit)
         self._queueing = Queueing(self._places, self._compute, pace, limits, held=self._rooms.held)
         self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
         self._rerouting = Rerouting(
@@ -285,9 +286,19 @@ class Provider:
         job = served.job
         job.advance(JobEvent.PAUSE)
         served.moved_s = loop_s()
-        reason = to_plain_text(error.message, 512)
+        self._tell_paused(served, error)
+
+    def _tell_paused(self, served: Served, error: PeerError) -> None:
+        job, reason = served.job, to_plain_text(error.message, 512)
         with contextlib.suppress(LostPeerError):  # its reader tells of a client that is gone
             served.post(Paused(session=job.session, leg=job.leg, code=error.code, reason=reason))
+
+    def _call_back(self, job: LegJob) -> None:
+        """There is room again for a job that was set aside: its client names the route anew, and it is fed again."""
+        served = self._places.get(job.session)
+        if served is not None:
+            served.moved_s = loop_s()
+            self._tell_paused(served, LostPeerError("its attention cache had made room", code="set-aside"))
 
     # Results
 

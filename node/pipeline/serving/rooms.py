@@ -1,4 +1,5 @@
-"""The KV of jobs: reserved for a whole job when it begins, kept warm when it is over as long as nobody needs it.
+"""The KV of jobs: reserved for a whole job when it begins, or by and by where more is promised than there is
+(`pages`), and kept warm when it is over as long as nobody needs it.
 
 A job that continues another session of the same client goes on with what this one left: with its pages; or, where it
 begins alike and goes on otherwise, with a copy if there is room, so that others can begin alike, too. All decisions
@@ -8,16 +9,17 @@ belong to the event loop; the engine is called through `ComputeLoop`, in the ord
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.pages import EVERYTHING, Pages, room_of, set_aside
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Ended, Origin, Warm
 from node.ports import Cut, SpanEngine
-from protocol.errors import MalformedError, RefusedError
+from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.identity.ids import Address, BlockSpan
 
 __all__ = ["Rooms"]
@@ -27,31 +29,61 @@ MOST_ORIGINS = 3
 
 
 class Rooms:
-    """Opens and closes sessions in the engine."""
+    """Opens and closes sessions in the engine.
 
-    def __init__(self, engine: SpanEngine, compute: ComputeLoop, warm: Warm, trails: Trails) -> None:
+    Args:
+        call_back: tells the client of a job that was set aside that there is room for it again.
+        overcommit: positions that may be promised, in percent of those that there are.
+    """
+
+    def __init__(
+        self,
+        engine: SpanEngine,
+        compute: ComputeLoop,
+        warm: Warm,
+        trails: Trails,
+        call_back: Callable[[LegJob], None],
+        *,
+        overcommit: int = EVERYTHING,
+    ) -> None:
         self._engine = engine
         self._trails = trails
         self._compute = compute
         self._warm = warm
+        self._call_back = call_back
+        self._pages = Pages(overcommit)
+        if self._pages.on_demand:
+            compute.make_room = self._hand_out
 
     @property
     def free(self) -> int:
-        """Positions that a new session could have: those of sessions that are kept warm are anybody's."""
-        return self._engine.kv_free + self._warm.room
+        """Positions that a new session could have, and that are there: those of sessions that are kept warm are
+        anybody's. None while a job waits for pages.
+        """
+        free = self._engine.kv_free + self._warm.room
+        if not self._pages.on_demand:
+            return free
+        return 0 if self._pages.pressed else max(0, min(free, self._pages.left(self._engine.kv_capacity)))
 
     async def take(self, job: LegJob, blocks: BlockSpan) -> None:
-        """Reserve what a job's whole plan needs, and give it what its leg still holds of its sequence.
+        """Reserve what a job's whole plan needs, or its beginning, and give it what is left here of its sequence.
 
-        Raises RefusedError where there is no room, even in place of all that are kept warm.
+        Raises RefusedError where there is no room for all of it, even in place of all that are kept warm.
         """
+        if self._pages.on_demand and room_of(job) > self.free:
+            raise RefusedError(f"room for {self.free} more positions, {room_of(job)} asked for", code="no-room")
+        first = self._pages.first_of(job)
         ended, copies = self._earlier(job)
-        missing = _room_of(job) - self._engine.kv_free - (0 if ended is None or copies else ended.room)
+        missing = first - self._engine.kv_free - (0 if ended is None or copies else ended.room)
+        self._pages.begin(job, first)
         leaving = self._warm.make_room(missing)
         trail = None if ended is None or ended.trail is None or not copies else self._copied(ended.trail, job)
         try:
             held = await self._compute.with_engine(partial(self._reserve, job, blocks, ended, leaving, copies))
-        except RefusedError:
+        except BaseException as error:
+            self._pages.end(job)
+            if not isinstance(error, RefusedError):
+                raise
             if trail is not None:
                 trail.end()
             if ended is not None and not copies:
@@ -63,12 +95,56 @@ class Rooms:
 
     def leave(self, job: LegJob) -> Callable[[], None]:
         """A job is over: what the engine has to be called with. From now on its client may go on from there."""
+        self._pages.end(job)
         if job.is_last or job.place is None or not job.held:
             job.trail.end()
         if job.place is None or not job.held:
             return partial(self._engine.close, job.session)
         ended = _left_by(job)
         return partial(self._trim, ended, self._warm.keep(ended))
+
+    async def _hand_out(self, short: Collection[LegJob]) -> None:
+        """Between passes: give pages to the jobs that lack some, in their order, and call back who was set aside."""
+        for job in self._pages.in_order(short):
+            if await self._grow(job):
+                self._pages.has_enough(job)
+                self._compute.poke(job)
+        if not self._short_of_pages(short):
+            for job in self._pages.back(self._engine.kv_free + self._warm.room):
+                job.kv.aside = False
+                self._call_back(job)
+
+    def _short_of_pages(self, jobs: Collection[LegJob]) -> bool:
+        return any(job.lacks for job in jobs)
+
+    async def _grow(self, job: LegJob) -> bool:
+        """Whether it has enough now: others that come after it give theirs up, first those that are over."""
+        while job in self._pages and (lacks := job.lacks):
+            part = self._pages.part(job, lacks)
+            try:
+                await self._compute.making_room(partial(self._engine.grow, job.session, part))
+                job.kv.paged = part
+            except RefusedError:
+                if not await self._take_from_another(job, part - job.kv.paged):
+                    return False
+            except PeerError:  # it ended meanwhile
+                return False
+        return True
+
+    async def _take_from_another(self, job: LegJob, missing: int) -> bool:
+        """Whether anybody had pages that could be freed for it."""
+        leaving = self._warm.make_room(min(missing, self._warm.room))
+        for session in leaving:
+            await self._compute.making_room(partial(self._engine.close, session))
+        if leaving:
+            return True
+        last = self._pages.last_after(job)
+        if last is None:
+            return False
+        set_aside(last)
+        self._compute.poke(last)
+        await self._compute.making_room(partial(self._engine.empty, last.session))
+        return True
 
     async def close(self) -> None:
         """Keep nothing any more."""
@@ -95,7 +171,7 @@ class Rooms:
         found = self._warm.find(name, client, job.span)
         if found is None:
             return None, False
-        if self.held(job) < found.length and _room_of(job) <= self._engine.kv_free:
+        if self.held(job) < found.length and room_of(job) <= self._engine.kv_free:
             return found, True
         return self._warm.take(name, client, job.span), False
 
@@ -112,7 +188,8 @@ class Rooms:
         opening = partial(
             self._engine.open if ended is None else partial(self._engine.adopt, ended.session),
             job.session,
-            max_tokens=_room_of(job),
+            max_tokens=room_of(job),
+            first=job.kv.paged,
             temperature_milli=sampling.temperature_milli,
             seed=sampling.seed,
             cut=Cut(sampling.top_p_ppm, sampling.top_k),
@@ -135,11 +212,6 @@ class Rooms:
     async def _close(self, sessions: Sequence[bytes]) -> None:
         for session in sessions:
             await self._compute.with_engine(partial(self._engine.close, session))
-
-
-def _room_of(job: LegJob) -> int:
-    """Positions that its whole plan needs."""
-    return job.plan.prompt + job.plan.most
 
 
 def _left_by(job: LegJob) -> Ended:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.ports import Activations
 from protocol.drafting.drafts import ID_BYTES
 
-__all__ = ["Arrived", "Onward", "Waiting"]
+__all__ = ["Arrived", "Onward", "Share", "Waiting"]
+
+
+@dataclass(slots=True)
+class Share:
+    """What a session has of its leg's attention cache."""
+
+    paged: int = sys.maxsize
+    """Positions that it has pages for."""
+    gone: bool = False
+    """All that it held was given up: it begins anew on the next route."""
+    aside: bool = False
+    """There is no room for it yet, and its client has not been told."""
 
 
 class Onward(NamedTuple):

@@ -187,6 +187,7 @@ differ(
     draft_depth=("4", "8"),
 )
 differ(NodeConfig, limits_of, warm_s=("0", "60"), chunk=("64", "128"), stretch=("0", "3"), wait=("1", "5"))
+differ(NodeConfig, limits_of, overcommit=("100", "400"))
 differ(NodeConfig, held, model=(str(DEMO), str(DEMO.parent)))
 
 

@@ -28,10 +28,19 @@ class Book(RuleBasedStateMachine):
         self.store: list[object] = [None] * (PAGES * PAGE_TOKENS)
         self.written: dict[bytes, list[object]] = {}
         self.room: dict[bytes, int] = {}
+        self.paged: dict[bytes, int] = {}
+        """Pages of those that have not one for each position, and one at least."""
         self.count = 0
 
     def reserved_pages(self) -> int:
-        return sum(map(pages_for, self.room.values()))
+        return sum(map(self.pages_of, self.room))
+
+    def pages_of(self, session: bytes) -> int:
+        return self.paged.get(session, pages_for(self.room[session]))
+
+    def least_room(self, session: bytes) -> int:
+        """Positions that may be written."""
+        return min(self.room[session], self.pages_of(session) * PAGE_TOKENS)
 
     @rule(target=sessions, tokens=st.integers(1, 5 * PAGE_TOKENS))
     def reserve(self, tokens: int):
@@ -48,6 +57,35 @@ class Book(RuleBasedStateMachine):
         self.written[session], self.room[session] = [], tokens
         return session
 
+    @rule(target=sessions, tokens=st.integers(1, 5 * PAGE_TOKENS), first=st.integers(0, 5 * PAGE_TOKENS))
+    def reserve_in_part(self, tokens: int, first: int):
+        if pages_for(min(first, tokens)) > PAGES - self.reserved_pages():
+            return multiple()
+        self.count += 1
+        session = self.count.to_bytes(2, "big")
+        self.book.reserve(session, tokens, first)
+        self.written[session], self.room[session] = [], tokens
+        self.paged[session] = pages_for(min(first, tokens))
+        return session
+
+    @rule(session=sessions, tokens=st.integers(0, 6 * PAGE_TOKENS))
+    def grow(self, session: bytes, tokens: int) -> None:
+        wanted, had = -(-min(tokens, self.room[session]) // PAGE_TOKENS), self.pages_of(session)
+        if wanted - had > PAGES - self.reserved_pages():
+            with pytest.raises(RefusedError) as refused:
+                self.book.grow(session, tokens)
+            assert refused.value.code == "no-room"
+            return
+        move = self.book.grow(session, tokens) or Move([], [])
+        for slot, what in zip(move.target, [self.store[slot] for slot in move.source], strict=True):
+            self.store[slot] = what
+        self.paged[session] = max(had, wanted)
+
+    @rule(session=sessions)
+    def empty(self, session: bytes) -> None:
+        self.book.empty(session)
+        self.written[session], self.paged[session] = [], 0
+
     @rule(session=sessions)
     def reserve_again(self, session: bytes) -> None:
         with pytest.raises(RefusedError) as refused:
@@ -57,7 +95,7 @@ class Book(RuleBasedStateMachine):
     @rule(session=sessions, length=st.integers(0, 40))
     def write(self, session: bytes, length: int) -> None:
         position = len(self.written[session])
-        if not 1 <= length <= self.room[session] - position:
+        if not 1 <= length <= self.least_room(session) - position:
             with pytest.raises(MalformedError):
                 self.book.check(session, position, length)
             return
@@ -77,7 +115,7 @@ class Book(RuleBasedStateMachine):
 
     @rule(session=sessions, data=st.data())
     def back_in_order(self, session: bytes, data: st.DataObject) -> None:
-        if (most := min(len(self.written[session]), self.room[session] - 1)) > 0:
+        if (most := min(len(self.written[session]), self.least_room(session) - 1)) > 0:
             self.book.check(session, data.draw(st.integers(0, most)), 1)
 
     @rule(session=sessions, length=st.integers(0, 80))
@@ -86,9 +124,10 @@ class Book(RuleBasedStateMachine):
             with pytest.raises(MalformedError):
                 self.book.trim(session, length)
             return
-        assert self.book.trim(session, length) == pages_for(length) * PAGE_TOKENS
+        pages = min(pages_for(length), self.pages_of(session))
+        assert self.book.trim(session, length) == pages * PAGE_TOKENS
         del self.written[session][length:]
-        self.room[session] = length
+        self.room[session], self.paged[session] = length, pages
 
     @rule(target=sessions, old=consumes(sessions), length=st.integers(0, 40), more=st.integers(0, 3 * PAGE_TOKENS))
     def copy(self, old: bytes, length: int, more: int):
@@ -112,7 +151,7 @@ class Book(RuleBasedStateMachine):
         self.count += 1
         new, length = self.count.to_bytes(2, "big"), min(length, len(self.written[old]))
         tokens = max(1, length + more)
-        if pages_for(tokens) - pages_for(self.room[old]) > PAGES - self.reserved_pages():
+        if pages_for(tokens) - self.pages_of(old) > PAGES - self.reserved_pages():
             with pytest.raises(RefusedError) as refused:
                 self.book.adopt(old, new, length, tokens)
             assert refused.value.code == "no-room"
@@ -122,6 +161,7 @@ class Book(RuleBasedStateMachine):
             self.store[slot] = what
         self.written[new], self.room[new] = self.written.pop(old)[:length], tokens
         del self.room[old]
+        self.paged.pop(old, None)
         return new
 
     @rule(session=sessions, length=st.integers(-1, 80))
@@ -138,6 +178,7 @@ class Book(RuleBasedStateMachine):
         self.book.release(session)
         self.book.release(session)  # again is ignored
         del self.written[session], self.room[session]
+        self.paged.pop(session, None)
         with pytest.raises(MalformedError) as malformed:
             self.book.length(session)
         assert malformed.value.code == "unknown-session"

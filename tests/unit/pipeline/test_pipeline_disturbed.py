@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
-from counting_engine import next_token
-from disturbed_market import DisturbedMarket, Outcome, Trouble, answer
-from oracle_drafter import OracleDrafter
+from disturbed_market import DisturbedMarket, Outcome, Trouble, answer, draft, random_spans
 from small_market import BLOCKS
 
 from node.app.continuing import Earlier
@@ -29,17 +26,6 @@ PROMPT = tuple(range(1, 14))
 Spans = tuple[tuple[int, int], ...]
 
 pytestmark = pytest.mark.asyncio
-
-
-def following(tokens: Sequence[int]) -> int:
-    return next_token(tokens[-1], len(tokens) - 1)
-
-
-def random_spans(chance: Random) -> Spans:
-    """A route of one to four legs."""
-    cuts = sorted(chance.sample(range(1, BLOCKS), chance.randint(0, 3)))
-    ends = (0, *cuts, BLOCKS)
-    return tuple(pairwise(ends))
 
 
 def random_spares(chance: Random, spans: Spans) -> Spans:
@@ -87,15 +73,6 @@ def honest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(windows, "sign_typed", watched)
     yield
     assert lies == []
-
-
-def draft(market: DisturbedMarket, chance: Random) -> None:
-    """Half of the markets guess ahead, rightly more often or less, whoever has the first blocks."""
-    depth, right = chance.choice((0, 0, 0, 1, 4, 15)), chance.choice((0.0, 0.5, 0.9, 1.0))
-    for node in market.nodes:
-        node.draft_depth = depth
-        if node.span.start == 0 and depth:
-            node.drafter = OracleDrafter(following, right, instant=chance.random() < 0.5)
 
 
 def plan_of(chance: Random) -> dict[str, int]:

@@ -1,0 +1,61 @@
+"""A link whose way is cut off ends soon, whoever sends over it: real namespaces, real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from node.demo.wan import Wan
+from node.p2p import tls
+from node.p2p.direct import DataPlane, Link
+from protocol.errors import ConfigurationError, LostPeerError
+from protocol.identity.signing import SigningKey
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def wan() -> Iterator[Wan]:
+    """Two hosts, a millisecond apart."""
+    try:
+        with Wan(("here", "there"), round_trip_s=0.001) as hosts:
+            yield hosts
+    except ConfigurationError as error:
+        pytest.skip(error.message)
+
+
+async def test_both_ends_of_a_link_that_is_cut_off_find_out(
+    wan: Wan, new_plane: Callable[..., DataPlane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has sent what does not arrive, and one only listens."""
+    monkeypatch.setattr(tls, "UNANSWERED_S", 0.5)
+    monkeypatch.setattr(tls, "QUIET_S", 1)
+    monkeypatch.setattr(tls, "ASKED_EVERY_S", 1)
+    secret, arrived, found = os.urandom(32), asyncio.Event(), asyncio.Event()
+
+    async def listen(link: Link) -> None:
+        await link.receive()
+        arrived.set()
+        try:
+            await link.receive()
+        except LostPeerError:
+            found.set()
+            raise
+
+    plane = new_plane(listen, secret=secret)
+    with wan.here("there"):
+        address = await plane.listen(wan.address("there"))
+    dialling = new_plane()
+    with wan.here("here"):
+        link = await dialling.connect(address, SigningKey(secret).public_key)
+    await link.send(b"before")
+    await arrived.wait()
+    wan.cut("there")
+    async with asyncio.timeout(10):
+        await link.send(b"lost")
+        with pytest.raises(LostPeerError):
+            await link.receive()
+        await found.wait()
