@@ -4,6 +4,9 @@ Gossip is lossy: queues between peers are short, a mesh takes seconds to form, a
 go over it. What a node has missed it has from the next neighbours that it asks, in the same signed bytes, so that an
 offer reaches all within a few turns although gossip brought it to some only, and a newcomer to all that it has to hear.
 A turn costs one short question, and at most `MAX_LACKING` offers in answer; nobody is told anything unasked.
+
+Who has just come is asked next: what it said before gossip's mesh took it in was heard by nobody. A newcomer's own
+first question comes as soon.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ __all__ = ["EXCHANGE_S", "Ask", "Exchange", "Take"]
 
 EXCHANGE_S = 4.0
 """Between turns, on average; an offer that one neighbour has is here after a few of them."""
+
+SOON = 1 / 4
+"""Of the time between turns: how often new neighbours are looked for."""
 
 Ask = Callable[[str, LackingRequest], Awaitable[OfferList]]
 """Ask a connected peer, by its id."""
@@ -54,14 +60,25 @@ class Exchange:
         self._draw = random.SystemRandom() if draw is None else draw
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Ask for ever: new neighbours soon, one at a look, and between them any."""
+        met: frozenset[str] = frozenset()
         while True:
-            await asyncio.sleep(self._seconds * self._draw.uniform(0.5, 1.5))
-            await self.turn()
+            looks = max(1, round(self._draw.uniform(0.5, 1.5) / SOON))
+            for _ in range(looks):
+                await asyncio.sleep(self._seconds * SOON)
+                neighbours = frozenset(await self._neighbours())
+                fresh, met = sorted(neighbours - met), neighbours
+                if fresh:
+                    break
+            await self.turn(fresh)
 
-    async def turn(self) -> int:
-        """Ask one neighbour for one part; how many offers it had. One that does not answer is left alone."""
-        neighbours = await self._neighbours()
+    async def turn(self, among: Sequence[str] = ()) -> int:
+        """Ask one neighbour for one part; how many offers it had. One that does not answer is left alone.
+
+        Args:
+            among: ids of those of whom one is asked; of all where it is empty.
+        """
+        neighbours = among or await self._neighbours()
         if not neighbours:
             return 0
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -89,6 +90,30 @@ async def test_a_neighbour_that_is_lost_ends_nothing() -> None:
     assert await pair.exchange.turn() == 0
     pair.lost = False
     assert await pair.exchange.turn() == 1
+
+
+@pytest.mark.asyncio
+async def test_who_has_just_come_is_asked_next_and_once() -> None:
+    pair = Pair()
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    ids = [f"neighbour {number}" for number in range(40)]
+    pair.neighbours = ids[:39]
+
+    async def ask(peer: str, question: LackingRequest) -> OfferList:
+        await asked.put(peer)
+        return await pair._ask(peer, question)
+
+    exchange = Exchange(pair.here, pair._neighbours, ask, pair._take, seconds=0.02, draw=random.Random(3))
+    running = asyncio.create_task(exchange.run())
+    for number in (5, 6):
+        pair.there.add(sealed(number))
+        assert await asked.get() in ids[:39]
+    pair.neighbours = ids
+    turns = [await asked.get() for _ in range(4)]
+    assert turns.count(ids[39]) == 1, "a neighbour by chance has one chance in forty"
+    assert turns[0] == ids[39] or turns[1] == ids[39], "the turn before had begun already"
+    pair.neighbours = []
+    running.cancel()
 
 
 @pytest.mark.asyncio
