@@ -33,6 +33,7 @@ def market(_market: ChainMarket) -> Iterator[ChainMarket]:
     _market.chain.ask("evm_setAutomine", True)
     _market.chain.ask("anvil_dropAllTransactions")
     _market.chain.ask("evm_revert", before)
+    _market.chain.ask("anvil_setNextBlockBaseFeePerGas", "0x0")  # which a revert leaves as it is
 
 
 @pytest.fixture
