@@ -14,7 +14,7 @@ from sqlite3 import Connection
 
 from protocol.errors import LocalError
 
-__all__ = ["Connection", "DatabaseFile"]
+__all__ = ["Connection", "DatabaseFile", "copy_database"]
 
 WAIT_S = 5.0
 """Seconds for another process that is writing."""
@@ -88,3 +88,29 @@ class DatabaseFile:
             connection.close()
             raise
         return connection
+
+
+def copy_database(source: Path, target: Path) -> Path:
+    """Copy a SQLite file as it stands at one moment, also while others write it; the copy, which is on disk then.
+
+    A draft becomes the target once it is whole; one that is there already is replaced. Raises LocalError.
+    """
+    draft = target.with_name(f".{target.name}.draft")
+    try:
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        uri = f"{source.resolve().as_uri()}?mode=ro"
+        read = sqlite3.connect(uri, uri=True, timeout=WAIT_S)
+        with closing(read), closing(sqlite3.connect(draft)) as written:
+            read.backup(written)
+            written.execute("PRAGMA journal_mode = DELETE")  # one file, whole
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return draft.replace(target)
+    except (sqlite3.Error, OSError) as error:
+        draft.unlink(missing_ok=True)
+        hint = "see that it is a SQLite database, and that there is room for a copy"
+        raise LocalError(f"{source} cannot be copied to {target}: {error}", code="backup", hint=hint) from None

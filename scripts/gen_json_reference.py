@@ -21,6 +21,7 @@ import click
 
 import node.events
 from node.app.audit import AuditReport
+from node.app.backups import BackedUp, Migrated, Restored
 from node.app.batch import Answer
 from node.app.benched import BenchedModel, BenchedNode
 from node.app.copies import TailedEntry
@@ -89,6 +90,9 @@ PRINTED: dict[str, Printed] = {
     "ledger notice": Printed((Announced,)),
     "ledger accuse": Printed((Convicted,)),
     "ledger export": Printed((Exported,)),
+    "ledger backup": Printed((BackedUp,)),
+    "ledger restore": Printed((Restored,)),
+    "ledger migrate": Printed((Migrated,)),
     "ledger tail": Printed((TailedEntry,), "An object on each line"),
     "ledger clear-fork": Printed((SetAside,)),
     "ledger verify-fork": Printed((TwoHistories,)),
@@ -140,6 +144,9 @@ PRINTED: dict[str, Printed] = {
         (Batched, Answer), "An object with these of the first; the output file has one of the second on each line"
     ),
     "gateway run": Printed((), "[Events](#events), an object on each line"),
+    "gateway backup": Printed((BackedUp,)),
+    "gateway restore": Printed((Restored,)),
+    "gateway migrate": Printed((Migrated,)),
     "gateway key new": Printed((ShownKey,)),
     "gateway key list": Printed((ShownKey,), "A list of objects"),
     "gateway key revoke": Printed((ShownKey,)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.cli.keeping import keeping_commands
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_facts, print_json, print_table, tell
 from node.cli.running import serve, survive_hangups
@@ -86,6 +87,10 @@ def run(
     reload = Reload(config, read, events)
     reload.follow(events.follow)
     serve(run_gateway(config, unlocked(config, passphrase_file), events), events=events, reload=reload)
+
+
+for _command in keeping_commands("gateway", GatewayConfig):
+    gateway.add_command(_command)
 
 
 @gateway.group(epilog=examples("joule gateway key new app --budget 2", "joule gateway key list"))

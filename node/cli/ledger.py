@@ -12,6 +12,7 @@ import click
 from node.cli.accusing import accuse
 from node.cli.boundary import FAILED
 from node.cli.copies import export, tail
+from node.cli.keeping import keeping_commands
 from node.cli.notices import notice
 from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
 from node.cli.output import money, print_facts, print_json, tell
@@ -221,3 +222,5 @@ def clear_fork(file: Path, as_json: bool) -> None:
 
 ledger.add_command(export)
 ledger.add_command(tail)
+for _command in keeping_commands("ledger", LedgerConfig):
+    ledger.add_command(_command)

@@ -23,19 +23,33 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Strin
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from node.database_file import copy_database
 from node.gateway.limits import Limits, limits_from_parameters
 from node.gateway.reading import Parameters
 from node.gateway.refusals import ApiError
+from node.migrating import migrate, what_to_do
 from node.ports import Clock
 from protocol.errors import LocalError
 from protocol.units import format_micro
 
-__all__ = ["Hold", "Key", "KeyTerms", "Keys", "open_keys"]
+__all__ = ["Hold", "Key", "KeyTerms", "Keys", "migrate_keys", "open_keys"]
 
 PREFIX = "jk"
 _ROOT = re.compile("[0-9a-f]{8,64}")
 """The beginning of a model's root."""
+SCHEMA_VERSION = "1"
+"""Whoever changes a table adds a file to `revisions`, which leads to the new version."""
+FIRST_VERSION = "1"
+"""The oldest that can be migrated."""
+REVISIONS = Path(__file__).parent / "revisions"
 _METADATA = MetaData()
+_META = Table(
+    "meta",
+    _METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(32), nullable=False),
+)
+"""``schema``: version of these tables."""
 _KEYS = Table(
     "keys",
     _METADATA,
@@ -155,6 +169,19 @@ class Keys:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise LocalError(f"{self._path} cannot be used: {reason}", code="keys") from None
 
+    async def prepare(self) -> None:
+        """Make the tables, where there are none. Raises LocalError where they are of another version."""
+        async with self._transaction() as connection:
+            await connection.run_sync(_META.create, checkfirst=True)
+            found = await _version(connection)
+            if found not in (None, SCHEMA_VERSION):
+                hint = what_to_do(found, first=FIRST_VERSION, current=SCHEMA_VERSION, command="joule gateway migrate")
+                said = f"{self._path} has tables of version {found}, not {SCHEMA_VERSION}"
+                raise LocalError(said, code="gateway-version", hint=hint)
+            await connection.run_sync(_METADATA.create_all)
+            if found is None:
+                await connection.execute(_META.insert().values(name="schema", value=SCHEMA_VERSION))
+
     async def new(self, terms: KeyTerms) -> tuple[Key, str]:
         """Another key, and the text that its owner is given: it is not kept."""
         identity, secret, made_at = secrets.token_hex(4), secrets.token_urlsafe(32), self._clock()
@@ -267,6 +294,37 @@ class Keys:
             await connection.execute(_HOLDS.delete())
 
 
+async def _version(connection: AsyncConnection) -> str | None:
+    found = await connection.scalar(select(_META.c.value).where(_META.c.name == "schema"))
+    return None if found is None else str(found)
+
+
+async def migrate_keys(path: Path, *, revisions: Path = REVISIONS) -> tuple[str, str, Path | None]:
+    """Bring a file of keys to the newest version of its tables, while nobody uses it; a copy is made beside it first.
+
+    Returns the version before, the version now, and the copy. Raises LocalError.
+    """
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    event.listen(engine.sync_engine, "connect", _prepare)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_META.create, checkfirst=True)
+            before = await _version(connection) or FIRST_VERSION
+        if before == SCHEMA_VERSION and revisions == REVISIONS:
+            return before, before, None
+        copy = copy_database(path, path.with_name(f"{path.name}.version-{before}"))
+        async with engine.begin() as connection:
+            now = await connection.run_sync(migrate, revisions, before)
+            await connection.execute(_META.delete().where(_META.c.name == "schema"))
+            await connection.execute(_META.insert().values(name="schema", value=now))
+        return before, now, copy
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise LocalError(f"{path} cannot be migrated: {reason}", code="keys") from None
+    finally:
+        await engine.dispose()
+
+
 def _spend(key: str, micro: int) -> Any:
     return _KEYS.update().where(_KEYS.c.id == key).values(spent=_KEYS.c.spent + micro)
 
@@ -307,8 +365,7 @@ async def open_keys(path: Path, clock: Clock) -> AsyncIterator[Keys]:
     event.listen(engine.sync_engine, "connect", _prepare)
     keys = Keys(engine, path, clock)
     try:
-        async with keys._transaction() as connection:
-            await connection.run_sync(_METADATA.create_all)
+        await keys.prepare()
         yield keys
     finally:
         await engine.dispose()

@@ -32,6 +32,7 @@ from protocol.errors import ConfigurationError, UnreachableError
 from protocol.routing.routes import MAX_LEGS
 
 __all__ = [
+    "FIRST_VERSION",
     "SCHEMA_VERSION",
     "accounts",
     "checkpoint",
@@ -50,6 +51,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = "5"
+"""Whoever changes a table adds a file to `revisions`, which leads to the new version."""
+FIRST_VERSION = "5"
+"""The oldest that can be migrated."""
 
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from node.ledger import schema, writer_lock
 from node.ledger.notices import Noted
 from node.ledger.rows import AccountRow, Batch, ProviderRow, SessionRow
+from node.migrating import what_to_do
 from protocol.encoding.codec import decode, encode
 from protocol.errors import LocalError, MalformedError
 from protocol.identity.ids import Address, SessionId
@@ -161,12 +162,10 @@ class Store:
         rows = await connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema"))
         found = rows.scalar()
         if found not in (None, schema.SCHEMA_VERSION):
-            raise LocalError(
-                f"the ledger database has tables of version {found}, not {schema.SCHEMA_VERSION}",
-                code="ledger-version",
-                hint="another version of this software made it, and this one cannot read it: begin a ledger in a new "
-                "folder, or run the version that made it",
-            )
+            first, current = schema.FIRST_VERSION, schema.SCHEMA_VERSION
+            hint = what_to_do(found, first=first, current=current, command="joule ledger migrate")
+            said = f"the ledger database has tables of version {found}, not {current}"
+            raise LocalError(said, code="ledger-version", hint=hint)
 
     @property
     def _dialect(self) -> Any:
