@@ -109,6 +109,7 @@ PRINTED: dict[str, Printed] = {
     "model catalogue show": Printed((ShownCatalogue,)),
     "model quantize": Printed((MadeModel,)),
     "model prune": Printed((MadeModel,)),
+    "model adapt": Printed((MadeModel,)),
     "model verify": Printed((VerifiedModel,)),
     "model check": Printed((CheckedModel,)),
     "model card": Printed((ModelCard,)),

@@ -57,3 +57,10 @@ def test_a_pruned_model_is_a_model_of_fewer_blocks(joule: Joule, model: Path, tm
         assert joule("model", "prune", str(model), str(tmp_path / "no"), "--layers", layers).status in (1, 2)
     for blocks in ("auto", "0:9", "3"):
         assert joule("model", "verify", str(out), "--blocks", blocks).status in (1, 2)
+
+
+def test_an_adapter_that_is_none_is_refused(joule: Joule, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    refused = joule("model", "adapt", str(model), str(tmp_path / "lora"), str(tmp_path / "out"), "--json")
+    assert (refused.status, refused.json["code"]) == (1, "model")
+    assert joule("model", "adapt", str(model), "lora", "out", "--name", "a b").status == 2
