@@ -42,6 +42,7 @@ from node.cli.completion import CompletionScript
 from node.cli.contract import Contract
 from node.cli.copies import Exported
 from node.cli.doctor import Finding
+from node.cli.drafting import MadeDraft
 from node.cli.earnings import Earnings
 from node.cli.entry import COMMANDS, joule
 from node.cli.gateway import ShownKey
@@ -113,6 +114,8 @@ PRINTED: dict[str, Printed] = {
     "model catalogue show": Printed((ShownCatalogue,)),
     "model quantize": Printed((MadeModel,)),
     "model prune": Printed((MadeModel,)),
+    "model draft": Printed((MadeDraft,)),
+    "model adapt": Printed((MadeModel,)),
     "model verify": Printed((VerifiedModel,)),
     "model check": Printed((CheckedModel,)),
     "model card": Printed((ModelCard,)),

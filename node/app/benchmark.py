@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,23 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from node.app.benched import BenchedModel, BenchedNode, Pace, PrecisionBench, SpanBench
+from node.app.held_out import encoder_of, held_out
 from node.app.measure import meter_of
 from node.app.provider_settings import pricing_of
-from node.app.tokenizer_limits import load_tokenizer
 from node.config import NodeConfig
 from node.energy import DeclaredEnergy, Energy, MeteredEnergy, SpanSize, choose_energy
 from node.energy.modelled import RooflineMeter
 from node.engine.worth import Encode, Question, worth_of
 from node.importing import importing
-from node.model_directory import ModelFacts, model_facts, quantize_model, read_text_file
+from node.model_directory import ModelFacts, model_facts, quantize_model
 from node.ports import Activations, StepInput, StepOutput
 from protocol.energy.power import most_millijoules
 from protocol.errors import ConfigurationError, ModelError
 from protocol.identity.ids import BlockSpan
-from protocol.market.catalog import MAX_FILE_BYTES
 from protocol.market.pricing import Costs, Supply
 from protocol.units import MICRO, ceil_div
 
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["bench_model", "bench_node"]
 
-HELD_OUT = Path(__file__).with_name("held_out.json")
 QUANTIZED = {"int8": 8, "int4": 4}
 PROMPT = 128
 """Positions of the prompt whose speed is measured."""
@@ -67,7 +63,7 @@ def bench_model(
     for each in chosen:
         if each not in made:
             raise ModelError(f"the model cannot be had in {each}", hint=f"choose among {', '.join(made)}")
-    encode, (questions, text) = _encoder(directory), _held_out()
+    encode, (questions, text) = encoder_of(directory), held_out()
     found: list[PrecisionBench] = []
     exact: Activations | None = None
     bench = None
@@ -130,19 +126,6 @@ def _spans(config: NodeConfig, facts: ModelFacts) -> Iterator[BlockSpan]:
     if facts.blocks > 1:
         yield BlockSpan(start=0, end=facts.blocks // 2)
         yield BlockSpan(start=facts.blocks // 2, end=facts.blocks)
-
-
-def _encoder(directory: Path) -> Encode:
-    path = directory / "tokenizer.json"
-    if not path.is_file():
-        raise ModelError(f"{directory} has no tokenizer.json: nothing can be asked", hint="download it, too")
-    tokenizer: Tokenizer = load_tokenizer(read_text_file(path, MAX_FILE_BYTES))
-    return lambda text, begins: tokenizer.encode(text, add_special_tokens=begins).ids
-
-
-def _held_out() -> tuple[list[Question], str]:
-    kept = json.loads(HELD_OUT.read_text(encoding="utf-8"))
-    return [Question(each["ask"], tuple(each["choices"])) for each in kept["questions"]], kept["text"]
 
 
 class _Bench:

@@ -10,9 +10,10 @@ import click
 
 from node.cli.catalogue import catalogue, list_models
 from node.cli.checking import check
+from node.cli.drafting import draft
 from node.cli.options import examples, json_option
 from node.cli.output import print_facts, print_json, print_table
-from node.cli.variants import card, prune, quantize, verify
+from node.cli.variants import adapt, card, prune, quantize, verify
 from node.config import default_data_dir
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def show(directory: Path, as_json: bool) -> None:
 
 model.add_command(catalogue)
 model.add_command(list_models)
-for command in (quantize, prune, verify, check, card):
+for command in (quantize, prune, draft, adapt, verify, check, card):
     model.add_command(command)
 
 

@@ -1,7 +1,8 @@
-"""`joule model quantize | prune | verify | card`: make variants of a model, check one, and describe it."""
+"""`joule model quantize | prune | adapt | verify | card`: make variants of a model, check one, and describe it."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class MadeModel:
     precisions: tuple[str, ...]
     """What it can be sold as."""
     weight_bytes: int
-    """Of its tensors."""
+    """Of its tensors; of an adapted model, of the adapter's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,26 @@ def prune(directory: Path, target: Path, layers: str, as_json: bool) -> None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--layers") from None
     _tell(target, prune_model(directory, target, kept), as_json=as_json)
+
+
+@click.command(epilog=examples("joule model adapt ./model ./adapter ./model-with-adapter"))
+@directory_argument
+@click.argument("adapter", metavar="ADAPTER", type=click.Path(path_type=Path))
+@target_argument
+@click.option("--name", metavar="NAME", help="What it adds to the model's name.  [default: that of ADAPTER]")
+@json_option
+def adapt(directory: Path, adapter: Path, target: Path, name: str | None, as_json: bool) -> None:
+    """Put a LoRA adapter, as PEFT saves it, beside the model in DIR into the new folder OUT, a product of its own.
+
+    The base's files stay as they are, by links where the disk can, so its root says which base and which adapter it is,
+    and a node that has the base needs a few megabytes more. A manifest is still to be written: joule model manifest
+    OUT.
+    """
+    from node.model_directory import adapt_model
+
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,48}", name):
+        raise click.BadParameter("give letters, digits, dots, dashes and underscores", param_hint="--name")
+    _tell(target, adapt_model(directory, adapter, target, name=name), as_json=as_json)
 
 
 @click.command(epilog=examples("joule model verify ./model", "joule model verify ./model --blocks 0:2 --json"))

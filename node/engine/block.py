@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch.nn.functional import gelu, rms_norm
 
+from node.engine.adapted import Adapted, joined
 from node.engine.architecture import Architecture
 from node.engine.attending import Attending
 from node.engine.attention import Backend, Pass
@@ -69,11 +70,13 @@ class Block:
         def product(*names: str, bias: bool) -> Matrix:
             parts = [weights.product(f"{name}.weight") for name in names]
             factors = [each.factors for each in parts if each.factors is not None]
-            return backend.laid_out(
+            made = backend.laid_out(
                 torch.cat([each.numbers for each in parts]),
                 torch.cat([weights.tensor(f"{name}.bias") for name in names]) if bias else None,
                 torch.cat(factors) if factors else None,
             )
+            low = joined([len(each.numbers) for each in parts], [each.low for each in parts])
+            return made if low is None else Adapted(made, low)
 
         def norm(name: str) -> Norm:
             weight = weights.tensor(f"{name}.weight")

@@ -86,10 +86,17 @@ def halved(weight: torch.Tensor, factors: torch.Tensor | None, bias: torch.Tenso
     if weight.dtype is not torch.float32 or not _halves():
         return None
     scales = _factors(weight)
-    for numbers, scale in ((weight[:TRIED], scales[:TRIED]), (weight, scales)):
-        if not torch.equal((numbers / scale.unsqueeze(1)).half().float() * scale.unsqueeze(1), numbers):
-            return None
-    return Halved(weight / scales.unsqueeze(1), scales if factors is None else scales * factors, bias)
+    if not _fits(weight[:TRIED] / scales[:TRIED].unsqueeze(1), weight[:TRIED]):
+        return None
+    numbers = weight / scales.unsqueeze(1)
+    if not _fits(numbers, weight):
+        return None
+    return Halved(numbers, scales if factors is None else scales * factors, bias)
+
+
+def _fits(numbers: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether half precision holds a weight's numbers over powers of two: they are exact unless they vanish."""
+    return torch.equal(numbers.half().float(), numbers) and bool(numbers.count_nonzero() == weight.count_nonzero())
 
 
 def _factors(weight: torch.Tensor) -> torch.Tensor:

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 
+from node.engine.adapted import Low
 from node.engine.architecture import Architecture, architecture
 from node.engine.attention import Backend, CpuBackend
 from node.engine.block import Block, Norm
 from node.engine.matrices import Matrix, Plain
 from node.engine.span import DTYPES, Span
-from node.engine.stored import Part, Read, Scaled, Storage, product_of, storage_of
+from node.engine.stored import Part, Read, Scaled, Storage, product_of, storage_of, with_adapter
 from node.model_directory import (
     EMBEDDING,
     HEAD,
@@ -84,10 +85,11 @@ def _load(
     if dtype not in DTYPES:
         raise ModelError(f"unknown precision {dtype!r}", hint=f"use one of {', '.join(DTYPES)}")
     computes = CpuBackend() if backend is None else backend
-    shape = architecture(facts, load_config(directory))
+    config = load_config(directory)
+    shape = architecture(facts, config)
     wanted = _wanted(facts, shape, blocks, first=first, last=last)
     whole = first and last  # a model of its own, whose blocks are counted from 0
-    storage = storage_of(facts.model_type, facts.quantization, shape)
+    storage = with_adapter(storage_of(facts.model_type, facts.quantization, shape), config, wanted)
     with _Weights(directory, wanted, storage, DTYPES[dtype], computes) as weights:
         layers = [
             Block(
@@ -195,10 +197,11 @@ class _Weights:
 
     def product(self, name: str) -> Scaled:
         """One weight that rows are multiplied with; a copy, too."""
-        numbers, factors = self._made(name, partial(product_of, self._storage))
+        numbers, factors, low = self._made(name, partial(product_of, self._storage))
         return Scaled(
             self._backend.take_in(numbers.to(self._dtype, copy=True)),
             None if factors is None else self._backend.take_in(factors),
+            None if low is None else Low(*(self._backend.take_in(each.to(self._dtype, copy=True)) for each in low)),
         )
 
     def _made(self, name: str, make: Callable[[str, tuple[int, ...], Read], T]) -> T:

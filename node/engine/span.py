@@ -61,6 +61,19 @@ class Span:
         self._norm = norm
         self._head = head
 
+    def of_layers(self, layers: Sequence[int]) -> Span:
+        """A whole model without some of its layers, the first of which stays: the same weights, not a copy."""
+        return Span(
+            self.facts,
+            self._shape,
+            [self.layers[each] for each in layers],
+            dtype=self.dtype,
+            backend=self._backend,
+            embedding=self._embedding,
+            norm=self._norm,
+            head=self._head,
+        )
+
     @property
     def size(self) -> tuple[int, int]:
         """Parameters that a pass goes through, and the bytes of their weights; of the embedding only rows are read."""

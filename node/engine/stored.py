@@ -7,18 +7,19 @@ are laid out like any others: those of int8 and int4 fit sixteen bits (`halved`)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from node.engine.adapted import Low
 from node.engine.architecture import Architecture
-from node.model_directory import Quantization
+from node.model_directory import ADAPTER, Quantization
 from protocol.errors import ModelError
 from protocol.models.quantizer import GROUP, from_int4, from_int8
 
-__all__ = ["Part", "Read", "Scaled", "Storage", "product_of", "storage_of"]
+__all__ = ["Part", "Read", "Scaled", "Storage", "product_of", "storage_of", "with_adapter"]
 
 FLOATS = ("F32", "F16", "BF16")
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
@@ -43,6 +44,8 @@ class Scaled(NamedTuple):
 
     numbers: torch.Tensor
     factors: torch.Tensor | None
+    low: Low | None = None
+    """What an adapter adds."""
 
 
 class Storage(Protocol):
@@ -265,11 +268,64 @@ class Awq:
         return ((values - zeros[:, None]).float() * scales[:, None]).view(-1, outputs).t().contiguous()
 
 
+class Adapters:
+    """A storage, beside an adapter to some of its products.
+
+    Args:
+        ranks: by name of the product.
+    """
+
+    def __init__(self, base: Storage, ranks: Mapping[str, int]) -> None:
+        self.base, self._ranks = base, ranks
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Mapping[str, Part]:
+        """See `Storage`."""
+        module = name.removesuffix(".weight")
+        rank = self._ranks.get(module)
+        own = self.base.parts(name, shape)
+        if rank is None:
+            return own
+        return {**own, f"{module}.lora_A": Part((rank, shape[1])), f"{module}.lora_B": Part((shape[0], rank))}
+
+    def whole(self, name: str, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+        """See `Storage`."""
+        return self.base.whole(name, shape, read)
+
+    def low(self, name: str, read: Read) -> Low | None:
+        """What is added to a product."""
+        module = name.removesuffix(".weight")
+        return Low(read(f"{module}.lora_A"), read(f"{module}.lora_B")) if module in self._ranks else None
+
+
 def product_of(storage: Storage, name: str, shape: tuple[int, ...], read: Read) -> Scaled:
     """A weight that rows are multiplied with: int8's whole numbers need not meet their scales before sums do."""
+    if isinstance(storage, Adapters):
+        return product_of(storage.base, name, shape, read)._replace(low=storage.low(name, read))
     if isinstance(storage, Quantized) and storage.bits == 8 and _is_product(name):
         return Scaled(read(name).float(), read(_scale(name)).clone())
     return Scaled(storage.whole(name, shape, read), None)
+
+
+def with_adapter(storage: Storage, config: Mapping[str, Any], names: Iterable[str]) -> Storage:
+    """As `config.json` says of an adapter, where it does.
+
+    Args:
+        names: of the tensors that are read.
+
+    Raises ModelError for an adapter to what is no product of theirs.
+    """
+    ranks = config.get(ADAPTER)
+    if ranks is None:
+        return storage
+    wanted = {name.removesuffix(".weight") for name in names if _is_product(name)}
+    blocks = {name.split(".")[2] for name in wanted}
+    sound = isinstance(ranks, dict) and all(type(rank) is int and 0 < rank <= 1024 for rank in ranks.values())
+    own = {name for name in ranks if name.split(".")[2:3] and name.split(".")[2] in blocks} if sound else set()
+    if not sound or not own <= wanted:
+        raise ModelError(
+            "config.json does not describe an adapter of this model", hint="make it with joule model adapt"
+        )
+    return Adapters(storage, ranks)
 
 
 def storage_of(family: str, quantization: Quantization | None, shape: Architecture) -> Storage:

@@ -8,7 +8,16 @@ It needs no torch and runs nothing that the directory holds. Only safetensors we
 
 from __future__ import annotations
 
-from node.model_directory.facts import ARCHITECTURES, PRECISIONS, ModelFacts, Quantization, load_config, model_facts
+from node.model_directory.adapt import adapt_model
+from node.model_directory.facts import (
+    ADAPTER,
+    ARCHITECTURES,
+    PRECISIONS,
+    ModelFacts,
+    Quantization,
+    load_config,
+    model_facts,
+)
 from node.model_directory.files import json_object, read_text_file
 from node.model_directory.hashes import HashMemory
 from node.model_directory.manifest import (
@@ -41,6 +50,7 @@ from node.model_directory.weights import (
 )
 
 __all__ = [
+    "ADAPTER",
     "ARCHITECTURES",
     "CHUNKS_FILE",
     "EMBEDDING",
@@ -52,6 +62,7 @@ __all__ = [
     "ModelFacts",
     "Quantization",
     "TensorPlace",
+    "adapt_model",
     "belongs",
     "check_model",
     "dump_manifest",

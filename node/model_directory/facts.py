@@ -10,7 +10,7 @@ from node.model_directory.files import read_json
 from protocol.errors import ModelError
 from protocol.models.precisions import PRECISIONS as KNOWN_PRECISIONS
 
-__all__ = ["ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
+__all__ = ["ADAPTER", "ARCHITECTURES", "PRECISIONS", "ModelFacts", "Quantization", "load_config", "model_facts"]
 
 ARCHITECTURES = {
     "gemma2": "Gemma2",
@@ -29,6 +29,9 @@ ARCHITECTURES = {
 
 PRECISIONS = tuple(KNOWN_PRECISIONS)
 """What a model can be served in; the last two only where its weights are quantized so (`ModelFacts.precisions`)."""
+
+ADAPTER = "joulemesh_lora"
+"""What ``config.json`` calls the ranks of an adapter, by the product that it changes."""
 
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")
 """Position embeddings that depend on the position alone. Others change with the longest sequence at hand, so that a

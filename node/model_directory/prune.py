@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from node.model_directory.facts import load_config, model_facts
+from node.model_directory.facts import ADAPTER, load_config, model_facts
 from node.model_directory.manifest import CONFIG_FILE, TEXT_FILES
 from node.model_directory.weights import SINGLE_FILE, TensorPlace, read_header, weight_files
 from protocol.errors import ModelError
@@ -64,6 +64,11 @@ def _configuration(config: dict[str, Any], layers: Sequence[int], name: str) -> 
     changed = config | {"num_hidden_layers": len(layers), "_name_or_path": own}
     if isinstance(kinds, list):
         changed["layer_types"] = [kinds[layer] for layer in layers]
+    ranks = config.get(ADAPTER)
+    if isinstance(ranks, dict):
+        numbers = {old: new for new, old in enumerate(layers)}
+        renamed = {_renamed(module, numbers): rank for module, rank in ranks.items()}
+        changed[ADAPTER] = {module: rank for module, rank in renamed.items() if module is not None}
     return changed
 
 

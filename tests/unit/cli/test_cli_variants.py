@@ -57,3 +57,26 @@ def test_a_pruned_model_is_a_model_of_fewer_blocks(joule: Joule, model: Path, tm
         assert joule("model", "prune", str(model), str(tmp_path / "no"), "--layers", layers).status in (1, 2)
     for blocks in ("auto", "0:9", "3"):
         assert joule("model", "verify", str(out), "--blocks", blocks).status in (1, 2)
+
+
+def test_an_adapter_that_is_none_is_refused(joule: Joule, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    refused = joule("model", "adapt", str(model), str(tmp_path / "lora"), str(tmp_path / "out"), "--json")
+    assert (refused.status, refused.json["code"]) == (1, "model")
+    assert joule("model", "adapt", str(model), "lora", "out", "--name", "a b").status == 2
+
+
+def test_a_draft_is_of_the_layers_that_guess_best(joule: Joule, model: Path, tmp_path: Path) -> None:
+    out, sample = tmp_path / "draft", tmp_path / "sample.txt"
+    sample.write_text('17 + 25 = 42.\nReverse "stone": "enots".\nMia has a red kite. Where is Mia?' * 2)
+    found = joule("model", "draft", str(model), str(out), "--keep", "3", "--sample", str(sample), "--json")
+    assert found.status == 0, found.err
+    made = found.json
+    assert made["layers"][0] == 0
+    assert sorted(set(made["layers"])) == made["layers"]
+    assert 0 < made["evenly_ppm"] <= made["agreement_ppm"] < 1e6
+    assert model_facts(out).blocks == 3
+    assert joule("model", "draft", str(model), str(out)).status == 1
+    assert joule("model", "draft", str(model), str(tmp_path / "no"), "--keep", "6").status == 1
+    (tmp_path / "empty").write_text(" ")
+    assert joule("model", "draft", str(model), str(tmp_path / "no"), "--sample", str(tmp_path / "empty")).status == 1

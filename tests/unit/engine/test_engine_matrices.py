@@ -115,6 +115,9 @@ def test_one_number_that_does_not_fit_keeps_a_weight_in_fp32(monkeypatch: pytest
         odd = weight.clone()
         odd[300, 5] = value
         assert isinstance(laid_out(odd), Packed)
+    odd[300, 5:7] = torch.tensor([1e30, 1e-30])  # the small one would vanish
+    odd[300, 7:] = 0
+    assert isinstance(laid_out(odd), Packed)
     odd[300, 5] = torch.inf
     assert not isinstance(laid_out(odd), Halved)
     monkeypatch.setattr("node.engine.halved._halves", lambda: False)
