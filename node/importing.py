@@ -1,16 +1,26 @@
-"""Imports of what is large, without the garbage collector.
+"""Imports of what is large, without the garbage collector, and without what is imported for nothing.
 
 What a model's libraries consist of, half a million objects, lives as long as the process. The collector goes through it
-again and again while it is imported, and later now and then, when everything else waits for a third of a second.
+again and again while it is imported, and later now and then, when everything else waits for a third of a second. And
+libraries import others for what nobody here calls: these are loaded when somebody does.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.machinery import PathFinder
+from types import ModuleType
 
-__all__ = ["importing"]
+__all__ = ["UNUSED", "importing", "put_off"]
+
+UNUSED = ("httpx", "requests", "torch._meta_registrations")
+"""What libp2p fetches certificates with that are not used here, and what torch compiles models with: 30 MB, and a
+second of computing at each start.
+"""
 
 
 @contextmanager
@@ -24,3 +34,26 @@ def importing() -> Iterator[None]:
         gc.freeze()
         if collects:
             gc.enable()
+
+
+def put_off(*names: str) -> None:
+    """From now on, whoever imports one of these modules as a whole has it when it first looks into it.
+
+    Nothing changes for those that are imported already, or not installed.
+    """
+    for name in names:
+        spec = None if "." in name else PathFinder.find_spec(name)  # a part of a package is found through it
+        if name not in sys.modules and (spec is not None or "." in name):
+            sys.modules[name] = _Later(name)
+            sys.modules[name].__spec__ = spec
+
+
+class _Later(ModuleType):
+    """Stands for a module that nobody has looked into yet."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__") and name != "__path__":  # whoever goes through all modules looks for no more
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)

@@ -14,7 +14,7 @@ import click
 from node.cli.boundary import extra_for, report, wants_json
 from node.cli.options import examples
 from node.config import default_data_dir
-from node.importing import importing
+from node.importing import UNUSED, importing, put_off
 
 __all__ = ["COMMANDS", "PLUGINS", "joule", "main"]
 
@@ -133,6 +133,7 @@ def joule() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends in SystemExit, whatever happens."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    put_off(*UNUSED)
     sys.exit(status_of(given))
 
 

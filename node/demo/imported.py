@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from contextlib import suppress
 
-from node.importing import importing
+from node.importing import UNUSED, importing, put_off
 
 MODULES = (
     *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
     *("node.app.provider", "node.engine.engine", "libp2p"),
 )
 
+put_off(*UNUSED)
 with importing():
     for name in MODULES:
         with suppress(ImportError):  # a client has no engine
