@@ -316,7 +316,7 @@ def _listed(policy: Policy, offer: Offer, law: Law, now: int) -> Reason | None:
     denied, category = law.denied, offer.hardware.category
     if denied.places and offer.jurisdiction == UNDECLARED:
         return Reason(ReasonCode.UNDECLARED, "it does not say where it stands, and a list that you obey names places")
-    if denied.hardware and not category:
+    if denied.hardware and not (category and offer.hardware.name):  # a line may mean either
         return Reason(ReasonCode.HARDWARE, "it does not say what hardware it is, and a list that you obey names some")
     found = denied.found(
         address_of_public_key(offer.public_key), places_of(offer), (category, offer.hardware.name), policy.blocs

@@ -29,11 +29,13 @@ __all__ = [
     "Ints",
     "Lattice",
     "Path",
+    "PathLeg",
     "Programme",
     "cheapest",
     "path_cost",
     "reduced",
     "walk_back",
+    "walk_on",
 ]
 
 FEW_RINGS = 1

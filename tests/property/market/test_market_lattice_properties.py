@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from every_path import as_path, cheapest_of_all, every_path, random_candidates
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.routing.candidates import Limits, Weights, broken, lattice_of, measure
-from protocol.routing.lattice import INFINITE, Programme, cheapest, path_cost
+from protocol.routing.lattice import INFINITE, Lattice, PathLeg, Programme, cheapest, path_cost, walk_back, walk_on
 from protocol.routing.search import find
 
 WEIGHTS = [Weights(500, 500, 0), Weights(500, 500, 3), Weights(0, 0, 1000), Weights(300, 700, 90)]
@@ -33,6 +35,41 @@ def test_no_path_costs_less(seed: int, weights: Weights, regions: int, capped: b
     assert least is None or found.cost <= least
     if len({leg[0] for leg in found.legs}) == len(found.legs):
         assert found.cost == least
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 4), st.booleans(), st.integers(0, 2**24))
+def test_chains_from_either_end_cost_what_the_sweeps_say(
+    seed: int, weights: Weights, regions: int, capped: bool, holes: int
+) -> None:
+    candidates = random_candidates(random.Random(seed), count=6, regions=regions, capped=capped)
+    whole = lattice_of(candidates, weights)
+    kept = np.array([(holes >> at) & 7 != 7 for at in range(len(whole.cells.who))], dtype=bool)
+    lattice = replace(whole, cells=whole.cells.part(kept))
+    if lattice.cells.has_hole:
+        return
+    programme = Programme(lattice)
+    ends, starts = programme.forward.left[-1], programme.backward.left[0]
+    for region in range(len(lattice.between)):
+        if starts[region] < INFINITE:
+            legs = walk_on(lattice, programme.backward, region)
+            assert lattice.region[legs[0][0]] == region
+            assert open_cost(lattice, legs) == starts[region]
+        if ends[region] < INFINITE:
+            legs = walk_back(lattice, programme.forward, 0, region)
+            assert lattice.region[legs[-1][0]] == region
+            assert open_cost(lattice, legs) == ends[region]
+
+
+def open_cost(lattice: Lattice, legs: tuple[PathLeg, ...]) -> int:
+    """What a chain costs that is not closed, the ways in and out included; its legs are held against the cells."""
+    cost = 0
+    for candidate, start, end in legs:
+        assert all(lattice.cells.holds(candidate, block) for block in range(start, end))
+        assert lattice.most is None or end - start <= lattice.most[candidate]
+        cost += int(lattice.block_cost[candidate]) * (end - start) + 2 * int(lattice.access[candidate])
+    regions = [int(lattice.region[candidate]) for candidate, _, _ in legs]
+    return cost + sum(int(lattice.between[hop]) for hop in pairwise(regions))
 
 
 @settings(max_examples=80, deadline=None)

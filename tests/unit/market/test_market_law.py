@@ -187,9 +187,10 @@ def under(*sealed: bytes, until: int = UNTIL) -> tuple[dict[str, Any], Law]:
         (("place", "UA-43"), {"jurisdiction": "UA", "region": "UA-30"}, {"jurisdiction": "UA"}, ReasonCode.LISTED),
         (("place", "EU"), {"jurisdiction": "CH"}, {"jurisdiction": "CH", "places": ("FR",)}, ReasonCode.LISTED),
         (("place", "IR"), {}, {"jurisdiction": "ZZ"}, ReasonCode.UNDECLARED),
-        (("hardware", "cluster"), hardware("consumer"), hardware("cluster"), ReasonCode.LISTED),
+        (("hardware", "cluster"), hardware("consumer", "L4"), hardware("cluster", "L4"), ReasonCode.LISTED),
         (("hardware", "H100"), hardware("datacenter", "A100"), hardware("datacenter", "H100"), ReasonCode.LISTED),
-        (("hardware", "cluster"), hardware("consumer"), hardware(""), ReasonCode.HARDWARE),
+        (("hardware", "cluster"), hardware("consumer", "L4"), hardware("", "L4"), ReasonCode.HARDWARE),
+        (("hardware", "H100"), hardware("datacenter", "A100"), hardware("datacenter"), ReasonCode.HARDWARE),
     ],
 )
 def test_a_list_denies_what_it_names(

@@ -345,7 +345,7 @@ function checkLists(policy, offer, law, until, admits) {
   if (!policy.lists.length) return;
   admits(law.opened.every(({ denials }) => denials.expires_at >= until), "a list has expired, or will before the job ends");
   admits(!law.places.length || offer.jurisdiction !== UNDECLARED, "it does not say where it stands");
-  admits(!law.hardware.size || offer.hardware.category, "it does not say what hardware it is");
+  admits(!law.hardware.size || (offer.hardware.category && offer.hardware.name), "it does not say what hardware it is");
   admits(!law.operators.has(`0x${hex(addressOfKey(offer.public_key))}`), "it is on a list");
   admits(!placesOf(offer).some((place) => mayStandIn(law.places, place, policy.blocs)), "its place is on a list");
   admits(![offer.hardware.category, offer.hardware.name].some((each) => law.hardware.has(each)), "its hardware is on a list");
