@@ -142,14 +142,17 @@ def calibrate(scenario: str, as_json: bool, **options: Any) -> None:
 )
 @click.option("--offers", type=click.Path(path_type=Path), help="What `joule offers --json` printed.")
 @click.option("--model", default="", help="Beginning of the root of the model that is meant, where there are several.")
+@click.option("--by-cost", is_flag=True, help="Let asks follow from costs, and say what `calibrate` has to meet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def trace(log: Path, out: Path, receipts: Path | None, offers: Path | None, model: str, as_json: bool) -> None:
+def trace(
+    log: Path, out: Path, receipts: Path | None, offers: Path | None, model: str, by_cost: bool, as_json: bool
+) -> None:
     """Turn a ledger's log, as `joule ledger export` wrote it to FOLDER, into a scenario of what happened.
 
     The log is verified. Sessions become a trace of who asked when for how many tokens, who served them and what that
     was paid; machines, places and tariffs come from receipts and offers, where these are given.
     """
-    written = trace_log(log, out, receipts=receipts, offers=offers, model=model)
+    written = trace_log(log, out, receipts=receipts, offers=offers, model=model, by_cost=by_cost)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(written)))
         return

@@ -28,6 +28,9 @@ _RESPONSE = 0.5
 _CAUTION = 1.5
 """How much more that takes where margins differ from day to day, in parts of their mean deviation."""
 
+_FORESIGHT = 2.0
+"""By how many parts of its cost a site expects to earn less where the market has grown by one part lately."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -47,6 +50,8 @@ class State:
     """Micro-units that it lost since it last was in the black, at most its credit."""
     age_days: Ints
     """Since its machines were bought."""
+    size: float
+    """Units that were present, averaged as margins are."""
 
 
 class Movers:
@@ -76,6 +81,7 @@ class Movers:
             spread=nothing,
             debt=nothing,
             age_days=np.floor(self._age.of(0) * self._life).astype(np.int64),
+            size=float((self._population.units * present).sum()),
         )
 
     def next(self, state: State, day: int, use: Ints, running: Ints, gross: Ints, caught: Flags) -> State:
@@ -92,7 +98,7 @@ class Movers:
         if entry.rule == "none":
             return dataclasses.replace(state, use=averaged, present=state.present & ~caught)
         net = gross - self._population.capital_daily
-        loss_days = np.where(state.present & (net < 0), state.loss_days + 1, 0)
+        loss_days, size = np.where(state.present & (net < 0), state.loss_days + 1, 0), state.size
         if entry.rule == "habit":
             leaves, joins = self._by_habit(state, entry, day, loss_days, net)
             margin, spread, debt, age = state.margin, state.spread, state.debt, state.age_days
@@ -102,7 +108,8 @@ class Movers:
             spread = state.spread + np.where(state.present, (off - state.spread) // entry.memory_days, 0)
             loss_days = np.where(state.present & (margin < self._scrap_daily(state, day)), state.loss_days + 1, 0)
             debt = np.where(state.present, np.maximum(state.debt - gross, 0), 0)
-            seen = dataclasses.replace(state, loss_days=loss_days, spread=spread)
+            size += (self._present_units(state) - size) / entry.memory_days
+            seen = dataclasses.replace(state, loss_days=loss_days, spread=spread, size=size)
             leaves, joins, renewed = self._by_value(seen, entry, day, running, margin, debt)
             age = np.where(joins | renewed, 0, state.age_days + 1)
             margin = np.where(joins, self._expected(state, margin), margin)
@@ -116,6 +123,7 @@ class Movers:
             spread=spread,
             debt=np.where(joins | leaves, 0, debt),
             age_days=age,
+            size=size,
         )
 
     def _newcomers_use(self, use: Ints, state: State) -> Ints:
@@ -138,14 +146,17 @@ class Movers:
         scale = np.maximum(cost * _RESPONSE + caution, 1.0)
         looks = self._join.of(day) * MICRO / max(entry.join, 1)  # below 1: has its look today
         crowd = max(1, int(state.present.sum())) / max(1, int((~state.present).sum()))
+        # Margins were earned by as many as there were: more of them earn less.
+        grown = self._present_units(state) / max(state.size, 1.0) - 1
+        lost = _FORESIGHT * grown * cost
         # Whoever is to be built: is what it will earn worth more than what it costs?
-        gain = (self._expected(state, margin) - capital) / scale
+        gain = (self._expected(state, margin) - lost - capital) / scale
         joins = ~state.present & (looks < np.clip(gain, 0, 1) * crowd)
         # Whoever stands and is worn out: as if it were not there.
         worn = state.present & (state.age_days >= self._life) & (self._worth > 0)
         renewed = worn & (margin >= capital)
         # Whoever stands: what it cost is spent, and counts only as far as scrapping it brings some back.
-        regret = (self._scrap_daily(state, day) - margin) / scale
+        regret = (self._scrap_daily(state, day) - margin + lost) / scale
         gives_up = state.present & (state.loss_days >= entry.patience_days) & (looks < np.clip(regret, 0, 1))
         broke = state.present & (debt > entry.credit_days * np.maximum(running, 1))
         return (worn & ~renewed) | gives_up | broke, joins, renewed
@@ -171,6 +182,10 @@ class Movers:
         total, units = np.zeros(int(self._peers.max()) + 1, dtype=np.int64), self._units(state)
         np.add.at(total, self._peers, np.where(state.present, figure, 0))
         return np.asarray(total[self._peers] // np.maximum(units[self._peers], 1) * self._population.units)
+
+    def _present_units(self, state: State) -> float:
+        """Of all sites."""
+        return float((self._population.units * state.present).sum())
 
     def _units(self, state: State) -> Ints:
         """Units that are present, by kind of site."""

@@ -145,9 +145,9 @@ class Recorder:
         c, site, people = trades.of_class, trades.site, self._population
         service = trades.part(self._classes.busy_us[c, site] * people.slots[site])
         way = self._classes.round_trip_us[c, people.region[site]] * (trades.complete > 0)
-        total = np.zeros(served.shape)
-        np.add.at(total, (c, trades.epoch), trades.requests * (service + way).astype(float))
-        return np.rint(total / np.maximum(served, 1)).astype(np.int64)
+        total = np.zeros(served.size)
+        np.add.at(total, c * served.shape[1] + trades.epoch, trades.requests * (service + way).astype(float))
+        return np.rint(total.reshape(served.shape) / np.maximum(served, 1)).astype(np.int64)
 
     def _enter_waits(self, epochs: slice, served: Ints, busy_us: Ints, working_us: Ints) -> None:
         epoch_us = self._timeline.epoch_us

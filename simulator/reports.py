@@ -216,7 +216,9 @@ def fit(scenario: str | Path, **options: Any) -> dict[str, Fitted]:
     return fitted
 
 
-def trace_log(log: Path, out: Path, *, receipts: Path | None, offers: Path | None, model: str) -> Written:
+def trace_log(
+    log: Path, out: Path, *, receipts: Path | None, offers: Path | None, model: str, by_cost: bool = False
+) -> Written:
     """Turn an exported log into a trace and a scenario, with what receipts and offers say of machines.
 
     Raises:
@@ -228,7 +230,7 @@ def trace_log(log: Path, out: Path, *, receipts: Path | None, offers: Path | Non
     paid = read_log(log)
     proven = {} if receipts is None else read_receipts(receipts, paid.verifier_key)
     offered = {} if offers is None else dict(machines_of_offers(offers))
-    return write_trace(paid, out, receipts=proven, machines=offered, model=model)
+    return write_trace(paid, out, receipts=proven, machines=offered, model=model, by_cost=by_cost)
 
 
 def replay_runs(scenario: str | Path, **options: Any) -> tuple[Report, list[Misfit]]:

@@ -109,8 +109,8 @@ def settle(
     size_in, size_out = trades.sizes(classes)
     tokens_in, tokens_out = by_site(trades.part(size_in)), by_site(trades.part(size_out))
     busy_us = by_site(trades.part(_busy_us(classes, population, trades)))
-    paid = np.zeros((len(classes.names), shape[0]), dtype=np.int64)
-    np.add.at(paid, (trades.of_class, trades.epoch), earned)
+    paid = np.zeros(len(classes.names) * shape[0], dtype=np.int64)
+    np.add.at(paid, trades.of_class * shape[0] + trades.epoch, earned)
     idle_mj = (
         np.maximum(working_us - busy_us, 0) * population.idle_watts // MILLI
     )  # a watt for a microsecond is a microjoule
@@ -129,7 +129,7 @@ def settle(
         hourly_cost=np.broadcast_to(population.hourly_cost * present // an_hour, shape),
         capital=np.broadcast_to(population.capital_daily * present // a_day, shape),
         energy=ceil_div(machine_mj * population.pue, MILLI),
-        paid=paid,
+        paid=paid.reshape(-1, shape[0]),
     )
 
 

@@ -124,9 +124,10 @@ def _room(classes: Classes, zones: Zones, c: int, left_us: Ints, zone_count: int
 
 
 def _served_by_zone(zones: Zones, trades: Trades, shape: tuple[int, int, int]) -> Ints:
-    served = np.zeros(shape, dtype=np.int64)
-    np.add.at(served, (trades.of_class, trades.epoch, zones.of_site[trades.site]), trades.requests)
-    return served
+    served = np.zeros(np.prod(shape), dtype=np.int64)
+    at = (trades.of_class * shape[1] + trades.epoch) * shape[2] + zones.of_site[trades.site]
+    np.add.at(served, at, trades.requests)
+    return served.reshape(shape)
 
 
 def _dearest_elsewhere(served: Ints, level: Ints, scarcity: Ints) -> Ints:

@@ -73,6 +73,7 @@ def write_trace(
     receipts: Mapping[bytes, ServedSession] | None = None,
     machines: Mapping[bytes, Machine] | None = None,
     model: str = "",
+    by_cost: bool = False,
 ) -> Written:
     """Write trace.csv and scenario.toml.
 
@@ -80,6 +81,7 @@ def write_trace(
         receipts: by session id.
         machines: by address, as offered; what a receipt says of a machine goes before.
         model: the beginning of a model's root; needed where receipts and offers are of several.
+        by_cost: asks follow from costs, and the file says what to calibrate them by, instead of being those observed.
 
     Raises:
         ConfigurationError: nothing to write, or several models and none was named.
@@ -103,7 +105,10 @@ def write_trace(
     hours = max(job.at for job in jobs) // _HOUR_S - begins // _HOUR_S + 1
     sites = sorted({leg[0] for job in jobs for leg in job.legs} | set(known))
     write_whole(folder / "trace.csv", _table(jobs, begins).encode())
-    write_whole(folder / "scenario.toml", _scenario(jobs, sites, known, begins, hours).encode())
+    text = _scenario(jobs, sites, known, begins, hours)
+    if by_cost:
+        text = _calibrated(text, jobs, log.verifier_key)
+    write_whole(folder / "scenario.toml", text.encode())
     return Written(
         scenario=str(folder / "scenario.toml"),
         sessions=len(jobs),
@@ -207,6 +212,19 @@ def _site(name: str, region: str, machine: Machine, asks: tuple[int, int], block
         f"region = {_quoted(region)}",
         f'hardware = "{name}"',
     ]
+
+
+def _calibrated(text: str, jobs: Iterable[_Job], verifier_key: str) -> str:
+    """The scenario without asks, and with the overhead to be found at which tokens cost what they did."""
+    kept = [line for line in text.splitlines() if not line.startswith(("ask_in = ", "ask_out = "))]
+    paid, tokens = 0, 0
+    for job in jobs:
+        paid, tokens = paid + sum(leg[3] for leg in job.legs), tokens + sum(job.size)
+    price = paid * MICRO // tokens
+    kept += ["", "[calibrate.overhead]", 'key = "market.overhead"', "low = 0"]
+    kept += [f"high = {_decimal(min(2 * price, 1000 * MICRO))}", 'figure = "market.price"']
+    kept += [f"target = {_decimal(price)}", f"source = {_quoted('the ledger ' + verifier_key)}"]
+    return "\n".join(kept) + "\n"
 
 
 def _asks(site: bytes, jobs: Iterable[_Job]) -> tuple[int, int]:

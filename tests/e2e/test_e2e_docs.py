@@ -392,7 +392,8 @@ def test_what_happened_is_replayed_as_printed(folder: Path, forked: Path) -> Non
     with Reader(folder, forked) as reader:
         said = [out for _, out in follow(reader, ROOT / "docs/how-to/replay.md")]
         reader.stop()
-    traced, replayed = said[-3:-1]
+    traced, replayed, _, fitted = said[-4:]
+    assert "gives market.price" in fitted
     assert "3 sessions of 1 sites" in traced
     assert "left out" not in traced
     rows = [line.split() for line in replayed.splitlines() if line.startswith(("fluid", "event"))]

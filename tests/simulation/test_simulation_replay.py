@@ -144,6 +144,20 @@ def test_events_of_one_site_are_the_ledgers_to_the_unit(happened: tuple[PaperLed
         assert running(settings, fidelity).sites["revenue_micro"].tolist() == [sum(owed)]
 
 
+def test_what_tokens_cost_is_met_by_an_overhead(happened: tuple[PaperLedger, Settings, Path], tmp_path: Path) -> None:
+    """Energy is free here, so an ask is the overhead and the margin of a tenth."""
+    ledger, _, folder = happened
+    CliRunner().invoke(
+        sim, ["trace", str(folder / "copy"), "--by-cost", "--out", str(tmp_path / "costs")], catch_exceptions=False
+    )
+    arguments = ["calibrate", str(tmp_path / "costs" / "scenario.toml"), "--seeds", "1", "--json"]
+    told = CliRunner().invoke(sim, [*arguments, "--out", str(tmp_path / "fit")], catch_exceptions=False)
+    fitted = json.loads(told.output)["overhead"]
+    price = sum(earned(ledger).values()) / sum(sum(size_of(job)) for job in range(JOBS))
+    assert fitted["target"] == pytest.approx(price, abs=1e-6)
+    assert fitted["value"] == pytest.approx(price / 1.1, rel=2e-4)
+
+
 def test_a_receipt_tells_of_blocks_and_machines(tmp_path: Path) -> None:
     play = honest_play()
     ledger = play.agreed.ledger
