@@ -394,3 +394,4 @@ class NodeConfig:
     data_dir: Path = shared.data_dir()
     metrics_port: int | None = shared.metrics_port()
     log_level: str = shared.log_level("info")
+    log_format: str = shared.log_format()

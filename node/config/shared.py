@@ -28,6 +28,7 @@ __all__ = [
     "key",
     "ledger",
     "listen",
+    "log_format",
     "log_level",
     "max_checkpoint_age_s",
     "max_gas_price_wei",
@@ -79,6 +80,16 @@ def log_level(default: str) -> str:
         default=default,
         reloadable=True,
         about="How much is told: everything, what happens, what may be wrong, or what is.",
+    )
+
+
+def log_format() -> str:
+    return setting(  # type: ignore[no-any-return]
+        Choice(("text", "json")),
+        table="local",
+        default="text",
+        about="What a service prints of what happens: lines for people, or JSON objects, one a line, for programs, as "
+        "--json does. Each job is one line.",
     )
 
 
