@@ -34,6 +34,7 @@ __all__ = [
     "max_gas_price_wei",
     "metrics_port",
     "min_witnesses",
+    "otlp",
     "peers",
     "witnesses",
 ]
@@ -90,6 +91,17 @@ def log_format() -> str:
         default="text",
         about="What a service prints of what happens: lines for people, or JSON objects, one a line, for programs, as "
         "--json does. Each job is one line.",
+    )
+
+
+def otlp() -> str | None:
+    return setting(  # type: ignore[no-any-return]
+        Text("a URL", metavar="URL", pattern=r"https?://\S{1,400}"),
+        table="local",
+        default=None,
+        example='"http://127.0.0.1:4318/v1/traces"',
+        about="Where traces of jobs are sent, to a collector of OpenTelemetry: ids, times and counts, no texts. None "
+        "are when left out.",
     )
 
 

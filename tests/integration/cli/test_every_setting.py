@@ -49,6 +49,7 @@ from node.app.provider_settings import (
     take_over,
 )
 from node.app.terms import Speed, Terms
+from node.app.traced import open_traces
 from node.app.venue import chain_settings_of
 from node.app.witness import settings_of as settings_of_witness
 from node.app.witnessed import witnessed_of
@@ -922,6 +923,20 @@ def metrics_at(config: NodeConfig | LedgerConfig | GatewayConfig) -> list[str]:
 
 for each_cls in (NodeConfig, LedgerConfig, GatewayConfig):
     differ(each_cls, metrics_at, metrics_port=(None, "0"))
+
+
+def traced(config: NodeConfig | ClientConfig) -> bool:
+    """Whether its events go to a collector, too."""
+
+    async def look() -> bool:
+        async with open_traces(config, unheard) as events:
+            return events is not unheard
+
+    return asyncio.run(look())
+
+
+for each_cls in (NodeConfig, ClientConfig):
+    differ(each_cls, traced, otlp=(None, "http://127.0.0.1:1/v1/traces"))
 
 differ(
     GatewayConfig,
