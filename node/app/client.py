@@ -30,6 +30,7 @@ from node.app.receipts import Kept, keep_bundle, make_bundle
 from node.app.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
 from node.app.shunned import address_of, shunned
 from node.app.stakes import stakes_by
+from node.app.traced import open_traces
 from node.app.venue import (
     Moved,
     Venue,
@@ -362,6 +363,7 @@ async def open_client(config: ClientConfig, key: SigningKey | None, events: Even
     async with AsyncExitStack() as stack:
         worker = ThreadWorker("journal")
         stack.callback(worker.close)
+        events = await stack.enter_async_context(open_traces(config, events))
         peers = await stack.enter_async_context(open_peers(config.data_dir, None, events))
         ledger = await stack.enter_async_context(open_venue(config))
         joining = asyncio.Lock()

@@ -32,6 +32,7 @@ from node.app.reload import Reload
 from node.app.services import shown_here
 from node.app.serving import Doors, Held, Node, Shared
 from node.app.settling import vouchers_folder
+from node.app.traced import open_traces
 from node.app.venue import Venue, log_of, open_venue, peers_of, settling_patience_s, shown_venue
 from node.app.witnessed import tell_of_lack
 from node.config import NodeConfig
@@ -78,6 +79,7 @@ async def run_node(config: NodeConfig, key: SigningKey, on_event: Events, reload
         on_event = await stack.enter_async_context(open_activity(config.data_dir, key.address, on_event))
         on_event = stack.enter_context(shown_here(config.data_dir, "node", on_event, ledger=config.ledger))
         on_event = await stack.enter_async_context(open_metrics(config, on_event))
+        on_event = await stack.enter_async_context(open_traces(config, on_event))
         power = power_of(config, on_event)
         named = named_model(config)
         on_event(Starting(step=f"asking the ledger at {shown_venue(config.ledger)}"))

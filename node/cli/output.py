@@ -71,7 +71,8 @@ def tell(
 ) -> EventPrinter:
     """A printer of events at the configured level, which libraries' logs follow too; the rest as `EventPrinter`."""
     level = Level.of(config.log_level)
-    follow_logs(level)
+    as_json = as_json or getattr(config, "log_format", "text") == "json"
+    follow_logs(level, as_json=as_json)
     return EventPrinter(level, as_json=as_json, err=err, before=before)
 
 
@@ -96,7 +97,7 @@ class EventPrinter:
     def follow(self, config: NodeConfig | LedgerConfig | ClientConfig | WitnessConfig | AnchorConfig) -> None:
         """Take over a level that has changed while the service runs."""
         self.level = Level.of(config.log_level)
-        follow_logs(self.level)
+        follow_logs(self.level, as_json=self._as_json)
 
     def __call__(self, event: Event) -> None:
         if event.level < self.level or self._gone:

@@ -30,3 +30,4 @@ class AnchorConfig:
     key: str = shared.key()
     data_dir: Path = shared.data_dir()
     log_level: str = shared.log_level("info")
+    log_format: str = shared.log_format()

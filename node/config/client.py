@@ -259,4 +259,5 @@ class ClientConfig:
 
     key: str = shared.key()
     data_dir: Path = shared.data_dir()
+    otlp: str | None = shared.otlp()
     log_level: str = shared.log_level("warning")

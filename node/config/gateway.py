@@ -69,3 +69,4 @@ class GatewayConfig(ClientConfig):
 
     metrics_port: int | None = shared.metrics_port()
     log_level: str = shared.log_level("info")
+    log_format: str = shared.log_format()

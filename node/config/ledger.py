@@ -97,3 +97,4 @@ class LedgerConfig:
     data_dir: Path = shared.data_dir()
     metrics_port: int | None = shared.metrics_port()
     log_level: str = shared.log_level("info")
+    log_format: str = shared.log_format()

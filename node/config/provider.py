@@ -393,4 +393,6 @@ class NodeConfig:
     key: str = shared.key()
     data_dir: Path = shared.data_dir()
     metrics_port: int | None = shared.metrics_port()
+    otlp: str | None = shared.otlp()
     log_level: str = shared.log_level("info")
+    log_format: str = shared.log_format()

@@ -28,11 +28,13 @@ __all__ = [
     "key",
     "ledger",
     "listen",
+    "log_format",
     "log_level",
     "max_checkpoint_age_s",
     "max_gas_price_wei",
     "metrics_port",
     "min_witnesses",
+    "otlp",
     "peers",
     "witnesses",
 ]
@@ -79,6 +81,27 @@ def log_level(default: str) -> str:
         default=default,
         reloadable=True,
         about="How much is told: everything, what happens, what may be wrong, or what is.",
+    )
+
+
+def log_format() -> str:
+    return setting(  # type: ignore[no-any-return]
+        Choice(("text", "json")),
+        table="local",
+        default="text",
+        about="What a service prints of what happens: lines for people, or JSON objects, one a line, for programs, as "
+        "--json does. Each job is one line.",
+    )
+
+
+def otlp() -> str | None:
+    return setting(  # type: ignore[no-any-return]
+        Text("a URL", metavar="URL", pattern=r"https?://\S{1,400}"),
+        table="local",
+        default=None,
+        example='"http://127.0.0.1:4318/v1/traces"',
+        about="Where traces of jobs are sent, to a collector of OpenTelemetry: ids, times and counts, no texts. None "
+        "are when left out.",
     )
 
 

@@ -54,3 +54,4 @@ class WitnessConfig:
 
     data_dir: Path = shared.data_dir()
     log_level: str = shared.log_level("info")
+    log_format: str = shared.log_format()

@@ -59,6 +59,7 @@ from node.events.process import (
     Stopped,
     Stopping,
     TookOver,
+    TracesNotSent,
 )
 from node.events.serving import (
     DiskRefused,
@@ -180,6 +181,7 @@ __all__ = [
     "TariffRefused",
     "Timed",
     "TookOver",
+    "TracesNotSent",
     "VoucherNotRedeemable",
     "VoucherRedeemed",
     "VoucherSetAside",

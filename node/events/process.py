@@ -22,6 +22,7 @@ __all__ = [
     "Stopped",
     "Stopping",
     "TookOver",
+    "TracesNotSent",
 ]
 
 
@@ -68,6 +69,21 @@ class MetricsReady(Event):
 
     def sentence(self) -> str:
         return f"metrics are at {self.url}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracesNotSent(Event):
+    """A collector does not take traces: they are lost until it does."""
+
+    name: ClassVar[str] = "traces not sent"
+    level: ClassVar[Level] = Level.WARNING
+    collector: str
+    """Its host."""
+    reason: str
+    """For people."""
+
+    def sentence(self) -> str:
+        return f"traces are lost, {self.collector} does not take them: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

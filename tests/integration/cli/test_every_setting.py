@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import io
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +49,7 @@ from node.app.provider_settings import (
     take_over,
 )
 from node.app.terms import Speed, Terms
+from node.app.traced import open_traces
 from node.app.venue import chain_settings_of
 from node.app.witness import settings_of as settings_of_witness
 from node.app.witnessed import witnessed_of
@@ -921,6 +924,20 @@ def metrics_at(config: NodeConfig | LedgerConfig | GatewayConfig) -> list[str]:
 for each_cls in (NodeConfig, LedgerConfig, GatewayConfig):
     differ(each_cls, metrics_at, metrics_port=(None, "0"))
 
+
+def traced(config: NodeConfig | ClientConfig) -> bool:
+    """Whether its events go to a collector, too."""
+
+    async def look() -> bool:
+        async with open_traces(config, unheard) as events:
+            return events is not unheard
+
+    return asyncio.run(look())
+
+
+for each_cls in (NodeConfig, ClientConfig):
+    differ(each_cls, traced, otlp=(None, "http://127.0.0.1:1/v1/traces"))
+
 differ(
     GatewayConfig,
     settings_of_gateway,
@@ -934,23 +951,43 @@ differ(
 )
 
 
+@contextlib.contextmanager
+def root_logging() -> Iterator[None]:
+    """Python's logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:], root.level = handlers, level
+
+
+@shows(NodeConfig, "log_format")
+@shows(LedgerConfig, "log_format")
+@shows(GatewayConfig, "log_format")
+@shows(WitnessConfig, "log_format")
+@shows(AnchorConfig, "log_format")
+def _(_world: World) -> None:
+    with root_logging():
+        for cls in (NodeConfig, LedgerConfig, GatewayConfig, WitnessConfig, AnchorConfig):
+            required = {"model": "m"} if cls is NodeConfig else {}
+            for word in ("text", "json"):
+                with contextlib.redirect_stdout(io.StringIO()) as said:
+                    tell(load(cls, flags={**required, "log_format": word}))(MetricsReady(url="http://x"))
+                assert said.getvalue().startswith("{") is (word == "json")
+
+
 @shows(NodeConfig, "log_level")
 @shows(LedgerConfig, "log_level")
 @shows(ClientConfig, "log_level")
 @shows(WitnessConfig, "log_level")
 @shows(AnchorConfig, "log_level")
 def _(_world: World) -> None:
-    import logging
-
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
+    with root_logging():
         for cls in (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig, AnchorConfig):
             required = {"model": "m"} if cls is NodeConfig else {}
             for word in ("debug", "error"):
                 assert tell(load(cls, flags={**required, "log_level": word})).level.word == word
-    finally:
-        root.handlers[:], root.level = handlers, level
 
 
 CONFIGURATIONS = (NodeConfig, LedgerConfig, ClientConfig, WitnessConfig, AnchorConfig)
@@ -958,7 +995,7 @@ ALL = [(cls, each.name) for cls in CONFIGURATIONS for each in declared(cls)]
 ALL += [
     (GatewayConfig, each.name)
     for each in declared(GatewayConfig)
-    if each.table == "gateway" or each.name == "metrics_port"
+    if each.table == "gateway" or each.name in ("metrics_port", "log_format")
 ]
 """The others are a client's."""
 

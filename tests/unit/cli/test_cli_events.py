@@ -84,6 +84,15 @@ def test_libraries_are_heard_from_warnings_on(root: logging.Logger, capsys: pyte
     assert "some.library: details" in capsys.readouterr().err
 
 
+def test_libraries_speak_to_programs_in_json(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    follow_logs(Level.INFO, as_json=True)
+    logging.getLogger("a.library").warning("odd: %s", "\x1b[2J\nnext")
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["name"], said["message"]) == ("library", "a.library", "odd: \x1b[2J")
+    assert "\x1b" not in line
+
+
 def test_the_same_message_is_shown_once_in_a_while(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     follow_logs(Level.INFO)
     log = logging.getLogger("some.other.library")

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
         "gen_diagrams.py",
         "gen_json_reference.py",
         "gen_messages.py",
+        "gen_page_messages.py",
         "gen_scenario_reference.py",
     ],
 )

@@ -121,12 +121,6 @@ def test_every_forgery_of_other_tests_is_judged_as_in_python(tmp_path: Path) -> 
     assert sum(not each["taken"] for each in asked) > 100
 
 
-def test_what_it_reads_by_is_what_the_declarations_say() -> None:
-    command = [sys.executable, "scripts/gen_page_messages.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.skipif(not has_browser(), reason="no browser (Debian: apt-get install chromium chromium-driver)")
 @pytest.mark.asyncio
 async def test_in_a_browser_a_receipt_is_looked_at_clause_by_clause(tmp_path: Path) -> None:
