@@ -126,6 +126,7 @@ class DisturbedMarket(SmallMarket):
             node.limits = limits_of(idle_s=30.0, overcommit=overcommit)
             node.limits.warm_s = 100.0
             node.engine.fill(room)
+            node.engine.grain = 2.0**-10
         self.room = room
         self.clients = clients
         for key in self.keys[1:]:
