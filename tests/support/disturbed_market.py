@@ -110,12 +110,24 @@ class Outcome:
 class DisturbedMarket(SmallMarket):
     """See above. Use as an async context manager on a virtual clock."""
 
-    def __init__(self, folder: Path, chance: Random, *, clients: int = 0, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        chance: Random,
+        *,
+        clients: int = 0,
+        room: int = 1_000_000,
+        overcommit: int = 100,
+        **changes: Any,
+    ) -> None:
         self.rough = RoughNetwork(chance, chance.choice((0.0, 0.5, 5.0, 40.0)))
         super().__init__(folder, network=self.rough, **changes)
         for node in self.nodes:
-            node.limits = limits_of(idle_s=30.0)
+            node.limits = limits_of(idle_s=30.0, overcommit=overcommit)
             node.limits.warm_s = 100.0
+            node.engine.fill(room)
+            node.engine.grain = 2.0**-10
+        self.room = room
         self.clients = clients
         for key in self.keys[1:]:
             self.ledger.deposit(key, 10**9)
@@ -242,7 +254,7 @@ class DisturbedMarket(SmallMarket):
             await self.trouble(Trouble(kind=kind, node=number))
         node = self.nodes[number]
         node.limits.max_sessions, node.refuse_all = 64, None
-        node.engine.fill(1_000_000)
+        node.engine.fill(self.room)
 
     @property
     def keys(self) -> list[SigningKey]:

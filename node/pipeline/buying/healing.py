@@ -73,6 +73,8 @@ class Healing:
         """How often each leg was one of two that fell out of step."""
         self._unheard = 0
         """So many of the newest reroutes only standbys have heard of."""
+        self._anew: set[int] = set()
+        """Legs that have computed again what had been signed for: what they send of it differs in its last digits."""
         self._still: set[int] = set()
         """Legs that stand still again although they have heard of the newest route."""
 
@@ -90,6 +92,10 @@ class Healing:
             named = self._result.deal.name(leg)
             code = "set-aside" if frame.code == "set-aside" else "neighbour-lost"
             raise LostPeerError(f"{named} stands still: {frame.reason}", code=code)
+
+    def sends_what_was_signed(self, leg: int) -> bool:
+        """Whether what a leg sends again are the very bytes that were signed for."""
+        return leg not in self._anew
 
     def lost_standby(self, leg: int, frame: Failed | PeerError) -> None:
         """One that does not serve, or not any more, cannot be called."""
@@ -235,6 +241,7 @@ class Healing:
             proven=True,
         )
         places = dict(zip(legs, found, strict=True))
+        self._anew |= {leg for leg, each in places.items() if each.start < base}
         first = {legs[0]}
         tab.reroute(reroute, seal(reroute, self._side.key))
         self._unheard += 1

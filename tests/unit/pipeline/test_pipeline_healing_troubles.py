@@ -44,6 +44,14 @@ async def test_two_legs_that_die_at_once_are_both_replaced(tmp_path: Path, legs:
     assert sorted(leg for _, came in found for leg in came) == [3, 4]
 
 
+@pytest.mark.parametrize("legs", [(0, 1), (1, 2), (2, 1)])
+async def test_what_a_replacement_computed_again_feeds_the_next_one(tmp_path: Path, legs: tuple[int, int]) -> None:
+    """Its rows are not to the last digit those that were signed for, and nobody has lied."""
+    troubles = [Trouble(kind="kill", node=leg, tokens=tokens) for leg, tokens in zip(legs, (6, 14), strict=True)]
+    outcome = await troubled(tmp_path, troubles, WHOLE, WHOLE)
+    assert [gone for gone, _ in joined(outcome)] == [(leg,) for leg in legs]
+
+
 @pytest.mark.parametrize("leg", [0, 1, 2])
 @pytest.mark.parametrize("kinds", [("kill", "revive"), ("mute", "unmute")])
 async def test_a_leg_that_comes_back_has_no_part_any_more(tmp_path: Path, leg: int, kinds: tuple[str, str]) -> None:

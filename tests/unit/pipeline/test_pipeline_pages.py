@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 from disturbed_market import DisturbedMarket, Outcome, Trouble, answer, draft, random_spans
-from small_market import POLICY, limits_of
+from small_market import POLICY
 
 from node.app.continuing import Earlier
 from node.pipeline.serving import pages
@@ -40,12 +40,8 @@ class Crowd(DisturbedMarket):
     """Several clients at nodes with little room."""
 
     def __init__(self, folder: Path, *, capacity: int = CAPACITY, overcommit: int = 400, **changes: object) -> None:
-        super().__init__(folder, Random(1), clients=6, **{"spans": SPANS} | changes)
-        self.capacity = capacity
-        for node in self.nodes:
-            node.limits = limits_of(idle_s=60.0, overcommit=overcommit)
-            node.limits.warm_s = 100.0
-            node.engine.fill(capacity)
+        more = {"spans": SPANS} | changes
+        super().__init__(folder, Random(1), clients=6, room=capacity, overcommit=overcommit, **more)
 
     async def ask(
         self,
@@ -71,10 +67,6 @@ class Crowd(DisturbedMarket):
             earlier=earlier,
         )
         return await self.disturbed(deal, troubles, key=key)
-
-    async def mend(self, number: int) -> None:
-        await super().mend(number)
-        self.nodes[number].engine.fill(self.capacity)
 
     async def settle(self, outcomes: Iterable[Outcome]) -> None:
         """What holds of all that was asked, once it is over."""

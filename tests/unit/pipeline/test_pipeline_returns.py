@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from disturbed_market import DisturbedMarket, Trouble, answer
 
+from node.pipeline.serving import pages
 from protocol.errors import RefusedError
 
 SESSIONS = int(os.environ.get("JOULE_SOAK_SESSIONS", "60"))
@@ -22,14 +23,19 @@ PROMPT = (3, 1, 4, 1, 5, 9, 2, 6)
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300 + SESSIONS)]
 
 
-@pytest.mark.parametrize("name", ["first"])
-async def test_everything_returns_to_zero(tmp_path: Path, name: str) -> None:
-    chance = Random(name)
+@pytest.mark.parametrize("room", [1_000_000, 100], ids=["room enough", "more promised than there is"])
+async def test_everything_returns_to_zero(tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the sessions where all fit in, and half where they take pages by and by, and give way to one another."""
+    monkeypatch.setattr(pages, "LEAST", 2)
+    chance = Random(room)
     before = asyncio.all_tasks()
     spans, spares = ((0, 2), (2, 4), (4, 6)), ((0, 6), (0, 6), (2, 4), (0, 4))
-    market = DisturbedMarket(tmp_path, chance, clients=AT_ONCE, spans=spans, spares=spares)
+    overcommit = 100 if room > 100 else 400
+    market = DisturbedMarket(
+        tmp_path, chance, clients=AT_ONCE, spans=spans, spares=spares, room=room, overcommit=overcommit
+    )
     async with market:
-        left = SESSIONS
+        left = SESSIONS // 2
 
         async def sessions(number: int) -> None:
             nonlocal left
