@@ -22,13 +22,14 @@ IMPORTS = {
     "node/energy/attribution.py": "import trio",
     "node/pipeline/serving/leg.py": "import sqlalchemy",
     "node/ledger/store.py": "import sqlite3",
+    "node/ledger/schema.py": "import alembic",
     "node/pipeline/buying/client.py": "import node.ledger.store",
     "node/engine/block.py": "import transformers",
     "node/newcomer/part.py": "import safetensors",
 }
 """One line each that import-linter has to catch, a package that the contracts do not name among them."""
 JOINERS = {"node.api", "node.app", "node.cli", "node.demo", "node.page"}
-SHARED = {"node.config", "node.events", "node.model_directory", "node.ports"}
+SHARED = {"node.config", "node.events", "node.model_directory", "node.ports", "node.migrating"}
 """What several services use. Any other package of `node` is a service."""
 
 CALLS = {
@@ -77,7 +78,7 @@ def test_the_import_linter_names_every_wall_that_is_broken(copy: Path) -> None:
         plant(copy / file, line)
     broken = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert broken.returncode != 0
-    assert "0 kept, 9 broken" in broken.stdout
+    assert "0 kept, 10 broken" in broken.stdout
     for file in IMPORTS:
         assert file.removesuffix(".py").replace("/", ".") in broken.stdout
 
