@@ -20,14 +20,17 @@ DEAR = (*ROOM, "--overhead-price", "9")
 TOKENS = 400
 
 
-async def healed_run(network: LocalNetwork, receipt: Path) -> tuple[dict[str, object], list[dict[str, object]]]:
-    """The report of a run in whose middle the second of three nodes is killed, and the events that it told."""
+async def healed_run(
+    network: LocalNetwork, receipt: Path, *dead: str
+) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """The report of a run in whose middle nodes are killed, and the events that it told."""
     process = await network.spawn(
         "run", "hello", "--max-tokens", str(TOKENS), "--temperature", "0.7", "--seed", "3", "--standbys", "2",
         "--receipt", str(receipt), "--verbose", "--json",
     )  # fmt: skip
     await voucher_beyond(process, 60)
-    os.kill(network.nodes["node1"].process.pid, signal.SIGKILL)
+    for name in dead:
+        os.kill(network.nodes[name].process.pid, signal.SIGKILL)
     async with asyncio.timeout(120):
         out, err = await process.communicate()
     assert process.returncode == 0, (out, err)
@@ -46,7 +49,7 @@ async def test_a_leg_may_be_replaced_by_two_and_every_window_is_judged_by_who_se
         more = {f"node{number}": ROOM if number < 3 else DEAR for number in range(len(spans))}
         await network.start_nodes(endless, *spans, **more)
         assert (await network.joule("faucet", "1")).status == 0
-        report, events = await healed_run(network, receipt)
+        report, events = await healed_run(network, receipt, "node1")
         verified = await network.joule("receipt", "verify", str(receipt))
         proved = await network.joule("receipt", "verify", str(receipt), "--json")
         earned = [
@@ -75,3 +78,20 @@ async def test_a_leg_may_be_replaced_by_two_and_every_window_is_judged_by_who_se
     found = audit_bundle(bundle, endless)
     assert found.verdict is Verdict.MATCH
     assert found.windows_judged == found.windows == report["windows"]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.asyncio
+async def test_of_two_neighbours_that_die_at_once_nobody_is_called_a_liar(tmp_path: Path, endless: Path) -> None:
+    """What the one replacement feeds the other it has computed itself: no byte of it need be what was signed for."""
+    async with LocalNetwork(tmp_path) as network:
+        await network.start_ledger()
+        spans = ("0:2", "2:4", "4:6", "0:6", "0:6")
+        more = {f"node{number}": ROOM if number < 3 else DEAR for number in range(len(spans))}
+        await network.start_nodes(endless, *spans, **more)
+        assert (await network.joule("faucet", "1")).status == 0
+        report, _ = await healed_run(network, tmp_path / "receipt.json", "node0", "node1")
+        assert (await network.joule("receipt", "verify", str(tmp_path / "receipt.json"))).status == 0
+    gone = sorted(leg for each in report["healed"] for leg in each["gone"])  # type: ignore[attr-defined]
+    assert (gone, report["tokens_out"], report["error"], report["verified"]) == ([0, 1], TOKENS, None, True)
