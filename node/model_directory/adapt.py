@@ -40,6 +40,7 @@ BASE_FILE = "base.safetensors"
 """What a base of one file is called: a model with an index has no `SINGLE_FILE`."""
 MAX_CONFIG_BYTES = 1 << 20
 MAX_RANK = 1024
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _TENSOR = re.compile(r"base_model\.model\.(model\.layers\.\d{1,9}\..+)\.lora_([AB])(?:\.default)?\.weight")
 _KNOWN = {"bias": ("none", None), "use_dora": (False, None), "fan_in_fan_out": (False, None)}
 """What else would change how a product is computed."""
@@ -135,7 +136,8 @@ def _modules(adapter: Path) -> dict[str, _Low]:
     parts: dict[str, dict[str, TensorPlace]] = {}
     for name, place in read_header(adapter / ADAPTER_WEIGHTS).items():
         match = _TENSOR.fullmatch(name)
-        if match is None or len(place.shape) != 2 or place.dtype not in ("F32", "F16", "BF16"):
+        sound = place.size == _BYTES.get(place.dtype, 0) * math.prod(place.shape)
+        if match is None or len(place.shape) != 2 or not sound:
             raise ModelError(
                 f"the adapter has a tensor that is not known: {name[:80]}", hint="only products of blocks are adapted"
             )

@@ -144,6 +144,14 @@ def test_adapters_of_other_models_and_odd_tensors_are_refused(base: Path, tmp_pa
         assert not (tmp_path / "made").exists()
 
 
+def test_a_tensor_of_another_size_than_its_shape_is_refused(base: Path, tmp_path: Path) -> None:
+    make_adapter(tmp_path / "lora", base)
+    weights = tmp_path / "lora" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes().replace(b'"F32"', b'"F16"', 1))
+    with pytest.raises(ModelError, match="a tensor that is not known"):
+        adapt_model(base, tmp_path / "lora", tmp_path / "made")
+
+
 def test_blocks_that_are_left_out_take_their_part_along(base: Path, tmp_path: Path) -> None:
     make_adapter(tmp_path / "lora", base)
     adapt_model(base, tmp_path / "lora", tmp_path / "made")

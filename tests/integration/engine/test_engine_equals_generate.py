@@ -13,8 +13,8 @@ from node.ports import StepInput
 from protocol.errors import RefusedError
 from protocol.identity.ids import BlockSpan
 
-PROMPT_LENGTHS = (1, 5, 17, 40)
-COUNT = 40
+PROMPT_LENGTHS = (1, 17, 40)
+COUNT = 26
 
 
 @pytest.mark.parametrize(

@@ -71,22 +71,6 @@ def test_rows_that_travelled_as_bytes_give_the_same_rows(ring: Ring) -> None:
     assert np.array_equal(here, ok(last.forward([item(b"s", 0, sent)])[0]).hidden)
 
 
-def test_rollback_forgets_what_was_drafted(ring: Ring, checkpoint) -> None:
-    ring.open(b"s")
-    tokens = [ring.step({b"s": PROMPT})[b"s"]]
-    for _ in range(12):
-        at = ring.position[b"s"]
-        ring.step({b"s": [tokens[-1], 5, 6, 7]})  # a draft that turns out wrong
-        for engine in ring.engines:
-            assert engine.length(b"s") == at + 4
-            engine.rollback(b"s", at)
-        ring.position[b"s"] = at
-        tokens.append(ring.step({b"s": tokens[-1:]})[b"s"])
-    assert tokens == reference_tokens(checkpoint("llama"), PROMPT, 13)
-    with pytest.raises(MalformedError):
-        ring.engines[0].rollback(b"s", 100)
-
-
 def test_room_is_reserved_at_opening_and_freed_at_closing(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 1, kv_tokens=10 * PAGE_TOKENS + 3)
     assert engine.kv_capacity == engine.kv_free == 10 * PAGE_TOKENS
@@ -148,21 +132,6 @@ def test_a_pass_takes_so_many_rows_and_not_one_more(checkpoint) -> None:
     assert engine.length(b"a") == engine.length(b"b") == 0
     for output in engine.forward([item(b"a", 0, [5] * 35), item(b"b", 0, [5] * 5)]):
         assert ok(output).tokens == ()
-
-
-def test_a_long_prompt_in_pieces_gives_the_same_as_in_one(checkpoint) -> None:
-    ids = list(range(2, 202))
-    outputs = []
-    for pieces in ([200], [32, 1, 96, 71]):
-        engine = Engine.load(checkpoint("mistral-window"), 0, 6, kv_tokens=1024)
-        engine.open(b"s", max_tokens=256, temperature_milli=0, seed=0)
-        at, last = 0, None
-        for length in pieces:
-            last = ok(engine.forward([item(b"s", at, ids[at : at + length], draws=1)])[0])
-            at += length
-        outputs.append(last)
-    assert outputs[0].tokens == outputs[1].tokens
-    np.testing.assert_allclose(outputs[0].hidden[-71:], outputs[1].hidden, rtol=1e-3, atol=1e-4)
 
 
 def test_all_rows_of_a_draft_are_drawn_after_in_one_pass(checkpoint) -> None:
