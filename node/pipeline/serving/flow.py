@@ -300,10 +300,10 @@ class Flow:
         base = self.joining.base
         while self._tentative and not self._windows.blocked:
             first = self._tentative.popleft()
-            bound = base if first.position < base else self._windows.end
-            end = min(first.end, self._certain, bound)
-            if end < first.end:
-                self._tentative.appendleft(first.part(max(end, first.position), first.end))
+            bound, came = base if first.position < base else self._windows.end, first.end
+            end = min(came, self._certain, bound)
+            if end < came:
+                self._tentative.appendleft(first.part(max(end, first.position), came))
             if end <= first.position:
                 return
             self._book(first.part(first.position, end))
@@ -311,12 +311,13 @@ class Flow:
     def _book(self, passed: Passed) -> None:
         if not self.ends.last:
             self._trail.append(passed.position, passed.sent)
-        if passed.end <= self.joining.base:
+        end = passed.end
+        if end <= self.joining.base:
             if self.fed is not None:
                 self.fed.add(passed)
             return
-        self._windows.add(passed, generated=max(0, passed.end - max(passed.position, self._plan.prompt - 1)))
-        self.processed = passed.end
+        self._windows.add(passed, generated=max(0, end - max(passed.position, self._plan.prompt - 1)))
+        self.processed = end
 
     def end(self) -> None:
         """Nothing more is wanted: what waits is dropped, drafts that go on from the last token too."""

@@ -46,8 +46,10 @@ class Trail:
             self._lost = False
         if self._lost:
             return
-        self.cut(position)
-        if position > self.whole:
+        whole = self.whole
+        if position < whole:
+            self.cut(position)
+        elif position > whole:
             self.lose()
             return
         self._rows += raw
