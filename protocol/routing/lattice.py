@@ -14,7 +14,7 @@ Costs are plain integers; `search` says what they mean. Their sum over a path st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -152,22 +152,16 @@ class Programme:
         return None if cost >= INFINITE else Path(legs, cost)
 
     def _closed_nearest(self) -> Path | None:
-        """The better of two chains, closed, from either end of the ring with the least bound: they mostly meet it, and
-        nothing is left to be looked for.
+        """The better of two chains, closed: from the first and to the last region of the ring with the least bound.
+        They mostly meet it, and nothing is left to be looked for.
         """
-        rings = [self._as_ring(legs) for legs in self.near_chains(1)]
-        return min((ring for ring in rings if ring is not None), key=_cost, default=None)
-
-    def near_chains(self, most: int) -> Iterator[tuple[PathLeg, ...]]:
-        """The cheapest chains from the first and to the last region of rings that are bounded least, of so many."""
         bounds = self._pair_bounds()
-        flat = bounds.reshape(-1)
-        nearest = np.argpartition(flat, most)[:most] if most < len(flat) else np.arange(len(flat))
-        for at in nearest[flat[nearest].argsort(kind="stable")].tolist():
-            first, last = divmod(at, len(bounds))
-            if bounds[first, last] < INFINITE:
-                yield walk_on(self.lattice, self.backward, first)
-                yield walk_back(self.lattice, self.forward, 0, last)
+        first, last = divmod(int(bounds.argmin()), bounds.shape[1])
+        if bounds[first, last] >= INFINITE:
+            return None
+        there, back = walk_on(self.lattice, self.backward, first), walk_back(self.lattice, self.forward, 0, last)
+        rings = [ring for ring in (self._as_ring(there), self._as_ring(back)) if ring is not None]
+        return min(rings, key=_cost, default=None)
 
     def _ring_below(self, upper: int) -> Path | None:
         """The cheapest ring that costs less than `upper`, if there is one."""

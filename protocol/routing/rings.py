@@ -15,7 +15,7 @@ import numpy as np
 from protocol.routing.cells import INFINITE, Bools, Ints, Sweep, sweep
 from protocol.routing.lattice import Lattice, PathLeg, path_cost, reduced, walk_back
 
-__all__ = ["Note", "Rings", "mixed", "multiplier_between", "reduced_both"]
+__all__ = ["Line", "Note", "Rings", "mixed", "multiplier_between", "reduced_both"]
 
 
 def mixed(costs: Lattice, times: Lattice, multiplier: int) -> Lattice:

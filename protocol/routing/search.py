@@ -52,16 +52,21 @@ def find(candidates: Candidates, limits: Limits, weights: Weights, programme: Pr
         programme: of the lattice of `candidates` under `weights`, where its sweeps are of use to others, too.
     """
     programme = Programme(lattice_of(candidates, weights)) if programme is None else programme
+    found = None
+    chain = None if candidates.most is not None else programme.closed()
+    if chain is not None and Limit.TIME in broken(candidates, limits, chain):
+        # The best ring is nearly always too slow as well; what is found here is exact even where it is not.
+        found = cheapest_within(candidates, limits, programme.lattice, chain, programme.bound)
+        if found is not None and not found.gap:
+            return found
     relaxed = programme.cheapest()
     if relaxed is None:
         return None
     problems = broken(candidates, limits, relaxed)
     if not problems:
         return Found(relaxed, 0)
-    if Limit.TIME in problems and candidates.most is None:
-        found = cheapest_within(candidates, limits, programme.lattice, relaxed)
-        if found is not None:
-            return found
+    if found is not None:
+        return found
     if unreachable(candidates, limits) is not None:
         return None
     if problems == {Limit.TWICE}:

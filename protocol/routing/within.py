@@ -23,7 +23,7 @@ from protocol.routing.candidates import Candidates, Found, Limits, broken, measu
 from protocol.routing.cells import INFINITE, Bools, Ints
 from protocol.routing.labels import MOST_ONCE, Labels
 from protocol.routing.lattice import Lattice, Path, PathLeg, Programme, path_cost
-from protocol.routing.rings import Rings, mixed, multiplier_between, reduced_both
+from protocol.routing.rings import Line, Rings, mixed, multiplier_between, reduced_both
 from protocol.routing.routes import MAX_LEGS
 
 __all__ = ["cheapest_within"]
@@ -31,8 +31,6 @@ __all__ = ["cheapest_within"]
 STEPS = 4
 MOST_STEPS = 6
 """Multipliers that are tried on all candidates; more where none of the paths was fast enough."""
-NEAR = 2
-"""Rings over all candidates whose chains are tried, those that are bounded least."""
 ROUNDS = 3
 """Multipliers that are tried on each ring over few cells."""
 TRIES = ((2_000, 3, 60), (12_000, 16, 100), (12_000, 64, 1_500))
@@ -46,15 +44,16 @@ TURNS = 8
 """Times that labels are pushed anew because a path broke a limit that they did not know of."""
 
 
-def cheapest_within(candidates: Candidates, limits: Limits, lattice: Lattice, relaxed: Path) -> Found | None:
+def cheapest_within(candidates: Candidates, limits: Limits, lattice: Lattice, slow: Path, least: int) -> Found | None:
     """The cheapest path that keeps all limits, where only the time per token makes that hard; None where none was met.
 
     Args:
         lattice: of the candidates, without a cap on anybody's blocks.
-        relaxed: its cheapest path, which takes too long.
+        slow: a cheap path that takes too long.
+        least: no path of several legs costs less.
     """
-    took_us = measure(candidates, relaxed).latency_us
-    search = _Search(candidates, limits, lattice, _times(candidates, lattice), relaxed, took_us)
+    took_us = measure(candidates, slow).latency_us
+    search = _Search(candidates, limits, lattice, _times(candidates, lattice), (slow.cost, took_us), least)
     search.find_multiplier()
     return None if search.best is None else search.exact()
 
@@ -76,9 +75,10 @@ class _Search:
     limits: Limits
     costs: Lattice
     times: Lattice
-    relaxed: Path
-    took_us: int
-    """On that one."""
+    slow: Line
+    """Of a cheap path that takes too long."""
+    least: int
+    """No path of several legs costs less."""
     best: Path | None = None
     """The cheapest met that keeps all limits."""
     counts_legs: bool = False
@@ -96,7 +96,7 @@ class _Search:
         self._try_alone()
         largest = int(self.times.block_cost.max() + self.times.access.max() + self.times.between.max())
         most = max(1, 2**56 // (4 * largest * self.costs.cells.blocks))
-        slow = self.relaxed.cost, self.took_us
+        slow = self.slow
         fast: tuple[int, int] | None = None
         tried: set[int] = set()
         following, best = min(most, max(1, slow[0] // slow[1])), -4 * INFINITE
@@ -139,10 +139,8 @@ class _Search:
 
     def exact(self) -> Found:
         """The best path there is, or the best one met with its gap."""
-        for legs in self.programme.near_chains(NEAR):
-            self._note(legs, path_cost(self.costs, legs))
         rings, cells = self._bounds()
-        least = max(self.relaxed.cost, int(rings.min()))
+        least = max(self.least, int(rings.min()))
         for most_cells, most_rings, most_labels in TRIES:
             assert self.best is not None
             starts, beyond = _least(rings, self.best.cost, most_rings)
@@ -182,7 +180,7 @@ class _Search:
         if not rings.count:
             return min(beyond, self.best.cost)
         before = self.best.cost
-        rings.narrow(ROUNDS, (self.relaxed.cost, self.took_us), partial(self._note_named, named))
+        rings.narrow(ROUNDS, self.slow, partial(self._note_named, named))
         self.by_region |= dict(zip(rings.origin.tolist(), rings.multiplier.tolist(), strict=True))
         if rings.count and beyond < self.best.cost and most < TRIES[-1][2]:
             return min(beyond, int(rings.least.min()))
