@@ -19,8 +19,8 @@ from node.ledger.verified_log import Proven
 from node.ledger.wire import Answer
 from node.ledger.witnessed import Witnessed
 from node.ports import Taken
-from protocol.encoding.codec import encode
-from protocol.errors import DishonestError, RuleError, UnreachableError
+from protocol.encoding.codec import decode, encode
+from protocol.errors import DishonestError, PeerError, RuleError, UnreachableError
 from protocol.identity.ids import Address, checksum_address
 from protocol.identity.signing import SigningKey
 from protocol.log.tiles import TILE_WIDTH, bundle_of
@@ -30,6 +30,7 @@ from protocol.settlement.operations import (
     Action,
     Close,
     Deposit,
+    LogEntry,
     Open,
     Release,
     Settle,
@@ -170,6 +171,14 @@ class LedgerClient(LedgerReader):
     async def _asked_before(self, asked: Asked, action: Action, key: SigningKey) -> Proven | None:
         """What an earlier call has had done; None where another operation has its number."""
         signed = sign_op(self.domain, key, action.replace(nonce=asked.after + 1))
+        answer = await self._log.ask(f"account/{checksum_address(key.address)}")
+        latest = self._prove_taken(answer) if answer.has("entry") else None
+        if latest is not None and latest.entry.op == signed:
+            return latest
+        changed = () if latest is None else latest.entry.accounts
+        used = max((each.nonce for each in changed if each.account == key.address), default=0)
+        if used <= asked.after:
+            raise DishonestError(f"the ledger refuses number {asked.after + 1}, which by its own entries is free")
         try:
             found = await self._find_taken(signed, asked.since, witnessed=False)
         except TooLongAgoError:
@@ -229,7 +238,7 @@ class LedgerClient(LedgerReader):
             )
         for begin in range(first - first % TILE_WIDTH, size, TILE_WIDTH):
             for index, entry in enumerate(await self._http.bundle(bundle_of(begin, size)), begin):
-                if signed.signature in entry:
+                if _is_of(entry, signed):
                     question = self._trust.question()
                     query = self._witnessed.query(question) if witnessed else question.query
                     return question, Answer.from_json(await self._http.get_json(f"entry/{index}{query}"))
@@ -255,3 +264,13 @@ class LedgerClient(LedgerReader):
         if action.actor != rules.operator:
             raise DishonestError(f"entry {proven.index} is not by the ledger's operator")
         return proven
+
+
+def _is_of(entry: bytes, signed: SignedOp) -> bool:
+    """Whether an entry holds this very operation, and not its signature alone."""
+    if signed.signature not in entry:
+        return False
+    try:
+        return decode(entry, LogEntry).op == signed
+    except PeerError:
+        return False

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -252,6 +252,30 @@ def decode(data: bytes, *accepted: type[M], limit: int = MAX_MESSAGE_BYTES) -> M
     Raises `MalformedError` for anything else: too long, trailing or truncated bytes, another kind, a field that is
     missing, ill-typed or out of bounds, or an encoding that is not the canonical one.
     """
+    raw = _unpacked(data, accepted, limit)
+    for cls in accepted:
+        if cls.kind == raw[0]:
+            decoded = _decoded(cls, raw[1:])
+            # Each field's value is what was on the wire: so what was read, written again, is the message's encoding.
+            if msgpack.packb(raw, use_bin_type=True) != data:
+                raise MalformedError(f"{cls.__name__} is not canonically encoded")
+            return decoded
+    raise MalformedError(f"unexpected message kind {raw[0][:40]!r}")
+
+
+def raw_fields(data: bytes, cls: type[Message]) -> list[Any]:
+    """The fields, in wire form, of what says that it is a message of this class; none of them is checked.
+
+    For whoever makes the message anew from some of them, and compares its bytes with these. Raises MalformedError.
+    """
+    kind, *fields = _unpacked(data, (cls,), MAX_MESSAGE_BYTES)
+    if kind != cls.kind or len(fields) != len(shapes(cls)):
+        raise MalformedError(f"this is no {cls.kind}")
+    return fields
+
+
+def _unpacked(data: bytes, accepted: Iterable[type[Message]], limit: int) -> list[Any]:
+    """A list that begins with a kind. Raises MalformedError."""
     if len(data) > limit:
         raise MalformedError(f"message of {len(data)} bytes where {limit} are allowed")
     # A list's room is taken before its items are read, at each of hundreds of levels: so none may say that it is much
@@ -263,14 +287,7 @@ def decode(data: bytes, *accepted: type[M], limit: int = MAX_MESSAGE_BYTES) -> M
         raise MalformedError(f"not one msgpack value: {type(error).__name__}") from None
     if type(raw) is not list or not raw or type(raw[0]) is not str:
         raise MalformedError("not a message: expected a list that begins with a kind")
-    for cls in accepted:
-        if cls.kind == raw[0]:
-            decoded = _decoded(cls, raw[1:])
-            # Each field's value is what was on the wire: so what was read, written again, is the message's encoding.
-            if msgpack.packb(raw, use_bin_type=True) != data:
-                raise MalformedError(f"{cls.__name__} is not canonically encoded")
-            return decoded
-    raise MalformedError(f"unexpected message kind {raw[0][:40]!r}")
+    return raw
 
 
 def _decoded(cls: type[M], raw: list[Any]) -> M:

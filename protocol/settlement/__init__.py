@@ -7,7 +7,7 @@ Reading order: domains (where a signature counts), state (what there is), accoun
 from __future__ import annotations
 
 from protocol.settlement.domains import LEDGER_CHAIN_ID, domain_at, ledger_domain
-from protocol.settlement.machine import apply, replay, rules_of
+from protocol.settlement.machine import apply, glance, outcome_as_written, replay, rules_of
 from protocol.settlement.notices import announced
 from protocol.settlement.sessions import MAX_SESSION_S
 from protocol.settlement.state import (
@@ -37,7 +37,9 @@ __all__ = [
     "announced",
     "apply",
     "domain_at",
+    "glance",
     "ledger_domain",
+    "outcome_as_written",
     "replay",
     "rules_of",
 ]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from protocol.errors import DishonestError, PeerError, RuleError, SignatureError
+from protocol.encoding.codec import encode, raw_fields
+from protocol.errors import DishonestError, InvalidError, MalformedError, PeerError, RuleError, SignatureError
 from protocol.identity.eip712 import Domain, Recover, recover_typed
 from protocol.identity.ids import Address
 from protocol.settlement.accounts import deposit, withdraw
@@ -40,7 +41,7 @@ from protocol.settlement.sessions import close, open_session, release, settle
 from protocol.settlement.stakes import stake, unbond, unstake
 from protocol.settlement.state import Books, Draft, Lookup, Outcome, Rules, effect_of
 
-__all__ = ["apply", "replay", "rules_of"]
+__all__ = ["apply", "glance", "outcome_as_written", "replay", "rules_of"]
 
 
 def rules_of(genesis: Genesis) -> Rules:
@@ -98,6 +99,36 @@ def replay(books: Books, domain: Domain, entry: LogEntry, recover: Recover = rec
     if outcome.entry != entry:
         raise DishonestError("its effects are not those that the rules give")
     books.record(outcome)
+
+
+def glance(data: bytes) -> tuple[int, SignedOp] | None:
+    """Time and operation of what may be an entry, none of it checked; None where it is none."""
+    try:
+        time, op, *_ = raw_fields(data, LogEntry)
+        action, signature = op
+        return (time, SignedOp(action=action, signature=signature)) if type(time) is int and 0 <= time < 2**40 else None
+    except (MalformedError, InvalidError, TypeError, ValueError):
+        return None
+
+
+def outcome_as_written(
+    state: Lookup, domain: Domain, data: bytes, glanced: tuple[int, SignedOp] | None, recover: Recover = recover_typed
+) -> Outcome | None:
+    """What an entry does whose bytes are those that the rules give; None for all others, of which `replay` says why.
+
+    To write what the rules give takes a third of the time of reading what was written.
+
+    Args:
+        glanced: what `glance` says of the bytes.
+    """
+    if glanced is None:
+        return None
+    time, signed = glanced
+    try:
+        outcome = apply(state, domain, signed, time, recover)
+    except (PeerError, RuleError):
+        return None
+    return outcome if encode(outcome.entry) == data else None
 
 
 def _charge(draft: Draft) -> None:

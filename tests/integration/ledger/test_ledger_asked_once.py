@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from ledger_world import CLIENT, FEE, MILLION, OPERATOR, HandClock, ledger_settings, stake, withdraw
+from ledger_world import CLIENT, FEE, MILLION, OPERATOR, HandClock, ledger_settings, lying_ledger, stake, withdraw
 
 from node.ledger import LedgerClient, Proven, RunningLedger, run_ledger
 from node.ledger.asked import AskedFile
 from node.ledger.log_source import HttpLog
-from protocol.errors import LocalError, RuleError
+from protocol.errors import DishonestError, LocalError, RuleError
 from protocol.settlement.operations import Action
 
 pytestmark = pytest.mark.asyncio
@@ -120,3 +120,64 @@ async def test_a_spoiled_file_is_told_before_anything_is_sent(ledger: RunningLed
         await command(ledger, tmp_path, withdraw(5))
     assert spoiled.value.code == "asked-file"
     assert await free(ledger) == MILLION
+
+
+async def lost(ledger: RunningLedger, folder: Path) -> None:
+    """A withdrawal that was taken, and whose answer nobody has read."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(HttpLog, "post", True, patch)
+        with pytest.raises(Killed):
+            await command(ledger, folder, withdraw(5))
+
+
+def blank(bundle: bytes) -> bytes:
+    """As many entries of as many bytes, with nothing in them."""
+    place, parts = 0, []
+    while place < len(bundle):
+        length = int.from_bytes(bundle[place : place + 2], "big")
+        parts.append(bundle[place : place + 2] + bytes(length))
+        place += 2 + length
+    return b"".join(parts)
+
+
+async def test_a_relay_has_nothing_done_twice_by_keeping_entries_back(ledger: RunningLedger, tmp_path: Path) -> None:
+    """What it passes on of the log is not proven; what it says of the account is."""
+    await lost(ledger, tmp_path)
+    lies = {"/tile/entries": blank}
+    async with lying_ledger(ledger.url, lies) as url, LedgerClient(url, remembered=tmp_path / "ledger.json") as client:
+        assert (await client.submit_once(withdraw(5), CLIENT)).earlier
+    assert await free(ledger) == MILLION - 5 - FEE
+
+
+async def test_a_number_that_is_free_is_not_believed_to_be_used(ledger: RunningLedger, tmp_path: Path) -> None:
+    async def refuse(_log: HttpLog, path: str, *_: object) -> None:
+        assert path.startswith("ops")
+        raise RuleError("it is used", code="nonce")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HttpLog, "post", refuse)
+        with pytest.raises(DishonestError, match="its own entries"):
+            await command(ledger, tmp_path, withdraw(5))
+    assert (await command(ledger, tmp_path, withdraw(5))).earlier
+    assert await free(ledger) == MILLION - 5 - FEE
+
+
+async def test_whoever_writes_ones_signature_into_its_own_entry_is_not_believed(
+    ledger: RunningLedger, tmp_path: Path
+) -> None:
+    """A name that holds the bytes is no operation of this account's."""
+    await lost(ledger, tmp_path)
+    async with LedgerClient(ledger.url) as other:
+        entry = (await other.entry(2)).entry
+        await other.submit(withdraw(1), CLIENT)  # the account's newest entry is another one by now
+
+    def copied(bundle: bytes) -> bytes:
+        """The entry before it, with the signature in it."""
+        first = 2 + int.from_bytes(bundle[:2], "big")
+        return bundle[: first - 64] + entry.op.signature + bundle[first:]
+
+    lies = {"/tile/entries": copied}
+    async with lying_ledger(ledger.url, lies) as url, LedgerClient(url, remembered=tmp_path / "ledger.json") as client:
+        found = await client.submit_once(withdraw(5), CLIENT)
+        assert (found.index, found.earlier) == (2, True)
+    assert await free(ledger) == MILLION - 6 - 2 * FEE

@@ -139,9 +139,8 @@ async def test_what_is_no_request_is_answered_so(tmp_path: Path, body: bytes) ->
 @pytest.mark.asyncio
 async def test_a_stranger_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     async with witness_of(tmp_path, LOG.verifier) as witness:
-        statuses = [(await shown(witness, "ledger.example"))[0] for _ in range(120)]
-        assert statuses[0] == 404
-        assert statuses[-1] == 429
+        answers = await asyncio.gather(*(shown(witness, "ledger.example") for _ in range(200)))
+        assert {status for status, *_ in answers} == {404, 429}
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 from ledger_world import (
     CLIENT,
@@ -25,11 +26,11 @@ from ledger_world import (
 )
 from ruled_ledger import DOMAIN, SESSION, RuledLedger
 
-from protocol.encoding.codec import Message
+from protocol.encoding.codec import Message, encode
 from protocol.errors import SignatureError
 from protocol.identity.eip712 import Domain, Recover, recover_typed, sign_typed
 from protocol.identity.ids import Address
-from protocol.settlement import Books, ledger_domain, replay
+from protocol.settlement import Books, glance, ledger_domain, outcome_as_written, replay
 from protocol.settlement import signatures as room
 from protocol.settlement.operations import ACTIONS, Close, SignedOp, Unbond, sign_op
 from protocol.settlement.signatures import NOBODY, KnownSigners, signatures_in, signers_of
@@ -145,3 +146,21 @@ def test_money_is_what_it_was() -> None:
     for entry in ledger.log:
         replay(books, DOMAIN, entry, signers)
     assert books.total() == 5 * MILLION - 3 - books.burned
+
+
+def test_an_entry_is_what_the_rules_write_or_is_read() -> None:
+    """Whatever bit of it is another: then the slow way says why, and nothing has changed."""
+    ledger, books = busy_ledger(), Books()
+    for number, entry in enumerate(ledger.log):
+        data = encode(entry)
+        for place in range(number % 7, len(data), 97):
+            other = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+            assert outcome_as_written(books, DOMAIN, other, glance(other)) is None, (number, place)
+        assert outcome_as_written(books, DOMAIN, data + b"\0", glance(data + b"\0")) is None
+        outcome = outcome_as_written(books, DOMAIN, data, glance(data))
+        assert outcome is not None
+        assert outcome.entry == entry
+        books.record(outcome)
+    assert books == ledger.books
+    for odd in (b"", b"\xc0", encode(ledger.log[0].op), msgpack.packb(["entry/2", True, [b"", b""], [], [], 0])):
+        assert glance(odd) is None
