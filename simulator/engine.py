@@ -113,16 +113,15 @@ class Market:
             day, epochs, block_prices(settings.market, people, self.state.use, per_kwh), working_us
         )
         merits = self._merits(prices, day)
-        replayed: Ints | None = None
         if settings.run.fidelity == "replay" and self.recorded is not None:
-            want, trades, replayed = self.recorded.day(epochs)
+            want, trades = self.recorded.day(epochs)
             left_us, fixed = working_us.copy(), None
         else:
             want, trades, left_us, fixed = self._cleared(day, epochs, merits, prices, working_us)
         worth = worth_of(
             classes, self.zones, self.products, merits, want, trades, left_us, settings.market.value_of_lost_load
         )
-        earned = self._payments(trades, prices, worth, fixed) if replayed is None else replayed
+        earned = self._payments(trades, prices, worth, fixed) if trades.paid is None else trades.paid
         times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
         block = settle(classes, people, working_us, times, trades, earned, prices)
         self.books.post(block)
