@@ -280,7 +280,8 @@ class _Day:
         epoch, stages = self._epoch(job), self._arena._stages
         held = int(stages[0].held[site]) if stages else 1
         ask_in, ask_out = (int(each[epoch, site]) for each in (self._prices.ask_in, self._prices.ask_out))
-        return NullLedger.owed(*job.size, ask_in, ask_out, part, held)
+        opening = int(self._arena._people.opening[site])
+        return NullLedger.owed(*job.size, ask_in, ask_out, part, held, opening)
 
     def served(self, want: Ints) -> Served:
         """All of it."""

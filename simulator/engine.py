@@ -156,6 +156,7 @@ class Market:
         for product in dict.fromkeys(self.products):
             c = self.products.index(product)
             quote = quotes(product[0], product[1], prices.ask_in, prices.ask_out) + self.classes.rank_extra[c]
+            quote = quote + self.population.opening * MICRO
             merits[product] = merit_order(quote, ranks)
         return merits
 
@@ -240,7 +241,7 @@ class Market:
             price = np.minimum(price, classes.price_cap[c])
             return payments(classes, trades, price, price)
         asks = trades.part(prices.ask_in[epoch, site]), trades.part(prices.ask_out[epoch, site])
-        by_ask = payments(classes, trades, *asks)
+        by_ask = payments(classes, trades, *asks, trades.part(self.population.opening[site]))
         if rule == "posted":
             return by_ask
         scarce = np.minimum(worth.scarcity[epoch, self.zones.of_site[site]], classes.price_cap[c])
