@@ -230,7 +230,7 @@ class _Day:
         self._count = open_sites.shape[1]
         self._rows: dict[tuple[int, int, int], list[int]] = {}
         self._sold: dict[tuple[int, int, int, int], list[int]] = {}
-        """Requests, and all their prompt and generated tokens, by class, epoch, site and stage."""
+        """Requests, all their prompt and generated tokens, and micro-units, by class, epoch, site and stage."""
         self._jobs: list[_Job] = []
         self._shape = shape
         self._late = np.zeros(shape, dtype=np.int64)
@@ -265,11 +265,12 @@ class _Day:
     def take(self, job: _Job, site: int, service: int, *, late: bool) -> None:
         """A job goes to a site."""
         key = job.of_class, self._epoch(job), site, job.stage
-        sold = self._sold.setdefault(key, [0, 0, 0])
-        for at, some in enumerate((1, *job.size)):
-            sold[at] += some
         stages = self._arena._stages
-        job.legs.append((site, stages[job.stage].blocks if stages else 1))
+        part = stages[job.stage].blocks if stages else 1
+        sold = self._sold.setdefault(key, [0, 0, 0, 0])
+        for at, some in enumerate((1, *job.size, self.owed(job, site, part))):
+            sold[at] += some
+        job.legs.append((site, part))
         if job.stage == 0:
             self._jobs.append(job)
         self._busy[key[1], site] += service // self._arena._slots[site]
@@ -279,11 +280,12 @@ class _Day:
         epoch, stages = self._epoch(job), self._arena._stages
         held = int(stages[0].held[site]) if stages else 1
         ask_in, ask_out = (int(each[epoch, site]) for each in (self._prices.ask_in, self._prices.ask_out))
-        return NullLedger.owed(*job.size, ask_in, ask_out, part, held)
+        opening = int(self._arena._people.opening[site])
+        return NullLedger.owed(*job.size, ask_in, ask_out, part, held, opening)
 
     def served(self, want: Ints) -> Served:
         """All of it."""
-        columns = np.array([(*key, *sold) for key, sold in self._sold.items()], dtype=np.int64).reshape(-1, 7)
+        columns = np.array([(*key, *sold) for key, sold in self._sold.items()], dtype=np.int64).reshape(-1, 8)
         c, epoch, site, stage, some, *sizes = columns.T
         stages = self._arena._stages
         if stages:

@@ -74,6 +74,8 @@ class Trades:
     """Prompt tokens of all these requests, where each has its own size; None where all have that of their class."""
     tokens_out: Ints | None = None
     """Generated tokens, likewise."""
+    paid: Ints | None = None
+    """Micro-units for all of them, each paid by itself; None where that follows from their sums."""
 
     def sizes(self, classes: Classes) -> tuple[Ints, Ints]:
         """Prompt and generated tokens of all these requests."""

@@ -113,16 +113,15 @@ class Market:
             day, epochs, block_prices(settings.market, people, self.state.use, per_kwh), working_us
         )
         merits = self._merits(prices, day)
-        replayed: Ints | None = None
         if settings.run.fidelity == "replay" and self.recorded is not None:
-            want, trades, replayed = self.recorded.day(epochs)
+            want, trades = self.recorded.day(epochs)
             left_us, fixed = working_us.copy(), None
         else:
             want, trades, left_us, fixed = self._cleared(day, epochs, merits, prices, working_us)
         worth = worth_of(
             classes, self.zones, self.products, merits, want, trades, left_us, settings.market.value_of_lost_load
         )
-        earned = self._payments(trades, prices, worth, fixed) if replayed is None else replayed
+        earned = self._payments(trades, prices, worth, fixed) if trades.paid is None else trades.paid
         times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
         block = settle(classes, people, working_us, times, trades, earned, prices)
         self.books.post(block)
@@ -157,6 +156,7 @@ class Market:
         for product in dict.fromkeys(self.products):
             c = self.products.index(product)
             quote = quotes(product[0], product[1], prices.ask_in, prices.ask_out) + self.classes.rank_extra[c]
+            quote = quote + self.population.opening * MICRO
             merits[product] = merit_order(quote, ranks)
         return merits
 
@@ -241,7 +241,7 @@ class Market:
             price = np.minimum(price, classes.price_cap[c])
             return payments(classes, trades, price, price)
         asks = trades.part(prices.ask_in[epoch, site]), trades.part(prices.ask_out[epoch, site])
-        by_ask = payments(classes, trades, *asks)
+        by_ask = payments(classes, trades, *asks, trades.part(self.population.opening[site]))
         if rule == "posted":
             return by_ask
         scarce = np.minimum(worth.scarcity[epoch, self.zones.of_site[site]], classes.price_cap[c])

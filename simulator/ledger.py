@@ -41,9 +41,12 @@ class NullLedger:
         self._total = self._books.total
 
     @staticmethod
-    def owed(tokens_in: int, tokens_out: int, price_in: int, price_out: int, used: int, held: int) -> int:
+    def owed(
+        tokens_in: int, tokens_out: int, price_in: int, price_out: int, used: int, held: int, opening: int = 0
+    ) -> int:
         """Micro-units of a leg that ran `used` of its `held` blocks: its share of the rates, as in a route."""
-        return amount(tokens_in, tokens_out, ceil_div(price_in * used, held), ceil_div(price_out * used, held))
+        owed = amount(tokens_in, tokens_out, ceil_div(price_in * used, held), ceil_div(price_out * used, held))
+        return owed + ceil_div(opening * used, held)
 
     def settle(self, of_class: int, legs: list[tuple[int, int]]) -> None:
         """Open a session of these sites and amounts, pay it by voucher, and settle it. Raises RuleError."""

@@ -64,6 +64,8 @@ class Population:
     """Whether its asks leave out what energy costs."""
     fixed_asks: tuple[Ints, Ints]
     """Micro-units per million prompt and generated tokens that it asks whatever they cost it; 0: by its costs."""
+    opening: Ints
+    """Micro-units that it asks for a request, whatever its size."""
     tie: Ints
     """A lot in 0..2**62 by which equal asks are put in order."""
 
@@ -120,6 +122,7 @@ def draw_population(settings: Settings) -> Population:
         slots=_pick(kinds, "slots", hardware) * units,
         ignores_energy=lots("ignorance") * MICRO < settings.agents.ignore_energy,
         fixed_asks=(_pick(kinds, "ask_in", hardware), _pick(kinds, "ask_out", hardware)),
+        opening=_pick(kinds, "opening", hardware),
         tie=(lots("tie") * 2.0**52).astype(np.int64),
     )
     _check_bounds(people)

@@ -68,15 +68,16 @@ class Block:
         return self.revenue - self.running_cost - self.capital
 
 
-def payments(classes: Classes, trades: Trades, price_in: Ints, price_out: Ints) -> Ints:
-    """Micro-units of each trade, at prices of its own per million tokens.
+def payments(classes: Classes, trades: Trades, price_in: Ints, price_out: Ints, opening: Ints = _NOTHING) -> Ints:
+    """Micro-units of each trade, at prices of its own per million tokens and an opening one for each request.
 
     Raises:
         ConfigurationError: an amount beyond what 60 bits hold.
     """
     tokens_in, tokens_out = trades.sizes(classes)
     _check_products(tokens_in, tokens_out, magnitude(price_in, price_out))
-    return amount(tokens_in, tokens_out, price_in, price_out)
+    _check_products(trades.requests, _NOTHING, magnitude(opening))
+    return amount(tokens_in, tokens_out, price_in, price_out) + trades.requests * opening
 
 
 def settle(

@@ -202,6 +202,8 @@ class Hardware:
     (X3)."""
     ask_out: int = decimal(MICRO, "0", "1000000", "0")
     """Micro-units per million generated tokens, likewise (X3)."""
+    opening: int = decimal(MICRO, "0", "1000", "0")
+    """Micro-units that it asks for taking a request at all, whatever its size (X9)."""
     category: str = text("")
     """As policies on hardware name it (X23)."""
 

@@ -36,6 +36,8 @@ class Machine:
     """Micro-units per million prompt tokens."""
     ask_out: int
     """Micro-units per million generated tokens."""
+    opening: int
+    """Micro-units for a session, whatever its size."""
     prompt_us: int
     """Of one prompt token."""
     position_us: int
@@ -133,6 +135,7 @@ def _machine(offer: Offer) -> Machine:
         blocks=offer.blocks,
         ask_in=offer.rates.price_in,
         ask_out=offer.rates.price_out,
+        opening=offer.rates.opening,
         prompt_us=offer.prompt_us,
         position_us=offer.position_us,
         sessions=max(1, offer.limits.sessions),
@@ -185,6 +188,7 @@ def _of_json(offer: Any) -> tuple[bytes, Machine]:
         blocks=_whole(offer, "blocks"),
         ask_in=_whole(offer["rates"], "price_in"),
         ask_out=_whole(offer["rates"], "price_out"),
+        opening=_whole(offer["rates"], "opening"),
         prompt_us=max(1, _whole(offer, "prompt_us")),
         position_us=max(1, _whole(offer, "position_us")),
         sessions=max(1, _whole(offer["limits"], "sessions")),

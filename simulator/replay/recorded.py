@@ -43,8 +43,8 @@ class Recorded:
         trace = self._trace
         return [(int(self._within[s]), (int(trace.tokens_in[s]), int(trace.tokens_out[s]))) for s in known]
 
-    def day(self, epochs: slice) -> tuple[Ints, Trades, Ints]:
-        """What was wanted (C, E), who served it, and what each of these trades was paid."""
+    def day(self, epochs: slice) -> tuple[Ints, Trades]:
+        """What was wanted (C, E), who served it, and what that was paid."""
         trace, count = self._trace, epochs.stop - epochs.start
         now = (self._epoch >= epochs.start) & (self._epoch < epochs.stop)
         want = np.zeros((self._shape[0], count), dtype=np.int64)
@@ -75,5 +75,4 @@ class Recorded:
             totals.append(total)
         requests, tokens_in, tokens_out, paid = totals
         c, epoch, site, stage, used, held = unique
-        trades = Trades(c, epoch, site, requests, stage, used, held, tokens_in, tokens_out)
-        return want, trades, paid
+        return want, Trades(c, epoch, site, requests, stage, used, held, tokens_in, tokens_out, paid)

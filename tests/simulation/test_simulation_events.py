@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from plain_markets import market_toml, run_market
@@ -119,7 +121,14 @@ def test_a_stage_is_served_by_who_asks_least_for_its_blocks() -> None:
     for name, span, ask in (("whole", "0, 6", 0.84), ("first", "0, 3", 0.48), ("last", "3, 6", 0.36)):
         document += f"[hardware.{name}]\n{kind}blocks = [{span}]\nask_in = {ask}\nask_out = {ask}\n"
         document += f'[site.{name}]\nregion = "north"\nhardware = "{name}"\n'
-    records = simulate(next(iter(parse_scenario(document).runs.values())))
-    earned = dict(zip(records.population.names(), records.sites["revenue_micro"].tolist(), strict=True))
+    plan = next(iter(parse_scenario(document).runs.values()))
+    opened = {name: dataclasses.replace(each, opening=8) for name, each in plan.hardware.items()}
+    paid, dearer = (simulate(dataclasses.replace(plan, hardware=each)) for each in (plan.hardware, opened))
+    served = int(paid.classes["requests_served"].sum())
+    assert paid.sites["revenue_micro"].sum() == served * (420 + 360)
+    assert dearer.sites["revenue_micro"].sum() == served * (420 + 360 + 4 + 8)
+    flows = dataclasses.replace(plan, run=dataclasses.replace(plan.run, fidelity="fluid"), hardware=opened)
+    assert simulate(flows).sites["revenue_micro"].sum() == 2 * 50 * (420 + 360 + 4 + 8)
+    earned = dict(zip(paid.population.names(), paid.sites["revenue_micro"].tolist(), strict=True))
     assert earned["site/first/00000"] == 0 < earned["site/whole/00000"]
     assert earned["site/last/00000"] > 0
