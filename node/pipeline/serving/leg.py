@@ -297,6 +297,7 @@ class LegJob(OnRoute):
         if tokens_out > self.plan.most:
             raise MalformedError("the client has seen more tokens than were ordered")
         self.advance(JobEvent.FINISH)
+        self.kv.aside = False  # it has no use for room any more
         self._seen = tokens_out
         self._flow.end()
 

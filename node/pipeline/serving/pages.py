@@ -54,7 +54,15 @@ class Pages:
     @property
     def pressed(self) -> bool:
         """Whether any job waits for pages, so that no other should begin."""
-        return any(session in self._jobs for session in self._short) or any(job.kv.gone for job in self._jobs.values())
+        return any(session in self._jobs for session in self._short) or any(job.kv.aside for job in self._jobs.values())
+
+    @property
+    def awaited(self) -> int:
+        """Positions that are kept free for jobs that were called back and are not here yet: for them it is up to their
+        clients, who hold up nobody else.
+        """
+        back = [job for job in self._jobs.values() if job.kv.gone and not job.kv.aside]
+        return sum(room_of(job) for job in back if job.state is JobState.PAUSED)
 
     def left(self, capacity: int) -> int:
         """Positions that may still be promised."""
@@ -103,9 +111,8 @@ class Pages:
 
     def back(self, free: int) -> Iterator[LegJob]:
         """Those that were set aside and for whose whole plan there is room by now, the first ones first."""
-        gone = [job for job in self._jobs.values() if job.kv.gone and job.state is JobState.PAUSED]
-        free -= sum(room_of(job) for job in gone if not job.kv.aside)
-        for job in sorted((job for job in gone if job.kv.aside), key=_order):
+        free -= self.awaited
+        for job in sorted((job for job in self._jobs.values() if job.kv.aside), key=_order):
             free -= room_of(job)
             if free < 0:
                 return

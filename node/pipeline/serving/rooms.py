@@ -63,7 +63,8 @@ class Rooms:
         free = self._engine.kv_free + self._warm.room
         if not self._pages.on_demand:
             return free
-        return 0 if self._pages.pressed else max(0, min(free, self._pages.left(self._engine.kv_capacity)))
+        left = self._pages.left(self._engine.kv_capacity)
+        return 0 if self._pages.pressed else max(0, min(free - self._pages.awaited, left))
 
     async def take(self, job: LegJob, blocks: BlockSpan) -> None:
         """Reserve what a job's whole plan needs, or its beginning, and give it what is left here of its sequence.

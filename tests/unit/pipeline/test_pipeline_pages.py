@@ -19,6 +19,7 @@ from node.pipeline.serving import pages
 from node.pipeline.serving.leg import LegJob
 from protocol.errors import RefusedError
 from protocol.policy.policy import LatencyClass
+from protocol.serving.places import Waits
 from protocol.session.frames import Joining
 from protocol.session.terms import Reroute
 
@@ -158,6 +159,17 @@ async def test_what_was_given_up_is_not_gone_on_from(tmp_path: Path) -> None:
         with pytest.raises(RefusedError) as refused:
             job.reroute((again,), Joining(base=position, start=position, onward=position), ())
         assert refused.value.code == "set-aside"
+        await market.settle(await asyncio.gather(*asked))
+
+
+async def test_whose_client_says_that_it_is_over_waits_for_no_room(tmp_path: Path) -> None:
+    async with Crowd(tmp_path) as market:
+        asked = [asyncio.create_task(market.ask(number, expiry_s=600 + number)) for number in range(3)]
+        while not (waiting := [job for job in market.jobs() if job.kv.aside]):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+        waiting[0].finish(0)
+        assert waiting[0].waits_for is not Waits.WORK
+        assert list(market.nodes[0].provider._rooms._pages.back(CAPACITY)) == []
         await market.settle(await asyncio.gather(*asked))
 
 
