@@ -38,8 +38,8 @@ TOKENS = 240
 JOB = ("run", "hello", "--max-tokens", str(TOKENS), "--temperature", "0.7", "--seed", "7", "--session-s", "60")
 ROOM = ("--kv-tokens", "8192")
 SPANS = ("0:2", "2:4", "4:6")
-FEW_FILES = 8
-"""Links to neighbours and the ledger, which a node keeps for the next job."""
+FEW_FILES = 24
+"""Links to peers, neighbours and the ledger, which come by and by and are kept; over 30 jobs one for each is more."""
 STANDBY = f"node{len(SPANS)}"
 
 
@@ -121,8 +121,13 @@ async def disturb(network: LocalNetwork, count: int, hurt: Callable[[str], None]
         assert all(each in ([], [leg]) for each in gone)  # a link may be slow to find out that its peer is back
         await mend(leg)
     async with asyncio.timeout(60):
-        while any(now > FEW_FILES + then for now, then in zip(files_of(network), before, strict=True)):  # noqa: ASYNC110 - what another process closes tells nobody
+        while count > FEW_FILES and grown(network, before):  # noqa: ASYNC110 - what another closes tells nobody
             await asyncio.sleep(0.5)
+
+
+def grown(network: LocalNetwork, before: tuple[int, int]) -> bool:
+    """Whether either holds many more descriptors than before."""
+    return any(now > FEW_FILES + then for now, then in zip(files_of(network), before, strict=True))
 
 
 def files_of(network: LocalNetwork) -> tuple[int, int]:
