@@ -17,10 +17,8 @@ from types import ModuleType
 
 __all__ = ["UNUSED", "importing", "put_off"]
 
-UNUSED = ("httpx", "requests", "torch._meta_registrations")
-"""What libp2p fetches certificates with that are not used here, and what torch compiles models with: 30 MB, and a
-second of computing at each start.
-"""
+UNUSED = ("httpx", "requests")
+"""What libp2p fetches certificates with that are not used here: some 10 MB."""
 
 
 @contextmanager
