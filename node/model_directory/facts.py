@@ -122,11 +122,11 @@ def model_facts(directory: Path) -> ModelFacts:
 def load_config(directory: Path) -> dict[str, Any]:
     """``config.json``. Raises ModelError when the directory or the file is missing or is not what it should be."""
     if not directory.is_dir():
-        raise ModelError(f"there is no model directory {directory}", hint="check the path given to --model")
+        raise ModelError(f"there is no model directory {directory}", hint="check the path")
     path = directory / "config.json"
     if not path.is_file():
         raise ModelError(
-            f"{directory} holds no config.json", hint="point --model at a Hugging Face model directory with config.json"
+            f"{directory} holds no config.json", hint="name a Hugging Face model directory, which has a config.json"
         )
     return read_json(path, MAX_CONFIG_BYTES)
 
