@@ -23,7 +23,8 @@ The second argument tells whether the peer has answered since the call before.
 """
 
 UNANSWERED_S = 6.0
-"""Seconds for which nothing that was sent gets through, after which a connection has ended."""
+"""Seconds for which nothing that was sent gets through, after which a connection has ended: also where the peer lives and
+takes nothing, whose window is full then."""
 QUIET_S = 15
 """Seconds without a byte after which the other end is asked whether it is there."""
 ASKED_EVERY_S = 5
