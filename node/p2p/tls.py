@@ -23,8 +23,9 @@ The second argument tells whether the peer has answered since the call before.
 """
 
 UNANSWERED_S = 6.0
-"""Seconds for which nothing that was sent gets through, after which a connection has ended: also where the peer lives and
-takes nothing, whose window is full then."""
+"""Seconds for which nothing that was sent gets through, after which a connection has ended; also where the peer lives
+and takes nothing, so that its window is full.
+"""
 QUIET_S = 15
 """Seconds without a byte after which the other end is asked whether it is there."""
 ASKED_EVERY_S = 5
