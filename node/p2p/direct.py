@@ -28,6 +28,7 @@ from node.p2p.certificate import authenticate, client_context, new_certificate, 
 from node.p2p.link import MAX_PAYLOAD_BYTES, Link
 from node.p2p.link_places import MAX_HANDSHAKES, MAX_LINKS, Places, Waiting, share_out
 from node.p2p.lobby import Lobby
+from node.p2p.tcp_info import round_trip_s
 from node.p2p.tls import TlsSocket
 from node.p2p.turns import Stage, Turns
 from node.ports import STRANGER, Allowance, LinkRank
@@ -65,8 +66,6 @@ Few, for its address is its own word: it may be somebody else's, who wants none 
 """
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO, errno.EPERM}
 """Reasons for which one connection cannot be accepted, and a later one can."""
-_RTT_AT = 68
-"""Where Linux's `tcp_info` has the smoothed round trip, microseconds in 32 bits."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
@@ -129,6 +128,8 @@ class DataPlane:
         self._tasks: set[asyncio.Task[None]] = set()
         """One for each caller: its handshake, then its service. Each ends its own link, and says why."""
         self._links: set[Link] = set()
+        self._looking: asyncio.TimerHandle | None = None
+        """While there are links."""
         links, self._most_waiting = share_out(descriptors)
         self._places = Places(links)
         self._waiting = Waiting(self._most_waiting)
@@ -214,6 +215,8 @@ class DataPlane:
     async def close(self) -> None:
         """Close every link and end their tasks. Again does nothing."""
         self.hang_up()
+        if self._looking is not None:
+            self._looking.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -334,7 +337,7 @@ class DataPlane:
 
     async def _dial_once(self, host: str, port: int) -> tuple[TlsSocket, float | None]:
         connection = await _connected(host, port)
-        trip_s = _round_trip_s(connection)
+        trip_s = round_trip_s(connection)
         stream = TlsSocket(connection, self._client, server_side=False)
         try:
             await stream.handshake(_at_once)
@@ -346,7 +349,16 @@ class DataPlane:
     def _new_link(self, public_key: bytes, stream: TlsSocket) -> Link:
         link = Link(public_key, stream, self._max_payload, self._budget, on_closed=self._links.discard)
         self._links.add(link)
+        if self._looking is None:
+            self._look()
         return link
+
+    def _look(self) -> None:
+        """End the links whose way is cut off, and look again while there are any."""
+        loop = asyncio.get_running_loop()
+        for link in tuple(self._links):
+            link.end_if_cut_off(loop.time())
+        self._looking = loop.call_later(_SWEEP_S, self._look) if self._links else None
 
 
 async def _connected(host: str, port: int) -> socket.socket:
@@ -367,14 +379,6 @@ async def _connected(host: str, port: int) -> socket.socket:
         else:
             return connection
     raise failure
-
-
-def _round_trip_s(connection: socket.socket) -> float | None:
-    """What the system has measured while it connected, however busy this process is; None where it does not tell."""
-    if not hasattr(socket, "TCP_INFO") or sys.platform != "linux":
-        return None
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
-    return int.from_bytes(info[_RTT_AT : _RTT_AT + 4], sys.byteorder) / 1_000_000
 
 
 async def _at_once(call: Callable[[], None], _answered: bool) -> None:

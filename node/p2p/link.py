@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from node.p2p.budget import SMALL_BYTES, ReceiveBudget
 from node.p2p.pace import Pace
-from node.p2p.tls import TlsSocket
+from node.p2p.tls import CLOSED_HERE, TlsSocket
 from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LocalError, LostPeerError, MalformedError
 
@@ -43,6 +43,10 @@ _READ_BYTES = 16 * 1024
 _STRANGERS_FRAMES_PER_S = 20.0
 _STRANGERS_FRAMES_AT_ONCE = 16
 """Frames of a peer without a part in any session; further ones are read later, and so sent later."""
+UNANSWERED_S = 6.0
+"""Seconds for which nothing that was sent gets through, after which a link has ended. The system would try for a quarter
+of an hour, ever more rarely, so that a way which was cut stays dead for long after it is back.
+"""
 _CLOSE_LIMIT_S = 5.0
 _GONE = (OSError, EOFError)
 
@@ -95,6 +99,8 @@ class Link:
         self._pace = Pace(_STRANGERS_FRAMES_PER_S, _STRANGERS_FRAMES_AT_ONCE, now)
         self._malformed = False
         self._closed = asyncio.Event()
+        self._unanswered_s: float | None = None
+        """Since when nothing gets through, on the loop's clock."""
 
     @property
     def public_key(self) -> bytes:
@@ -203,9 +209,21 @@ class Link:
                 await self._stream.goodbye()
         self.abort()
 
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        self._stream.abort()
+    def end_if_cut_off(self, now: float) -> None:
+        """Drop the connection where nothing has got through for `UNANSWERED_S`, to be asked every second or so.
+
+        Not where the peer lives and takes nothing: that is its frame's time, and its owner's matter.
+        """
+        if not self._stream.is_unanswered:
+            self._unanswered_s = None
+        elif self._unanswered_s is None:
+            self._unanswered_s = now
+        elif now - self._unanswered_s >= UNANSWERED_S:
+            self.abort("nothing gets through")
+
+    def abort(self, why: str = CLOSED_HERE) -> None:
+        """Drop the connection at once; whoever waits hears why."""
+        self._stream.abort(why)
         self._arriving.drop()
         self._budget.strangers.leave(self)
         if not self._closed.is_set():

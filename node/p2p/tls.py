@@ -14,7 +14,9 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
-__all__ = ["Gate", "Perform", "TlsSocket", "hang_up"]
+from node.p2p.tcp_info import is_unanswered
+
+__all__ = ["CLOSED_HERE", "Gate", "Perform", "TlsSocket", "hang_up"]
 
 Perform = Callable[[Callable[[], None], bool], Awaitable[None]]
 """Runs a call that takes a millisecond of computing, here or in another thread; returns when it has returned.
@@ -22,15 +24,14 @@ Perform = Callable[[Callable[[], None], bool], Awaitable[None]]
 The second argument tells whether the peer has answered since the call before.
 """
 
-UNANSWERED_S = 6.0
-"""Seconds for which nothing that was sent gets through, after which a connection has ended; also where the peer lives
-and takes nothing, so that its window is full.
-"""
 QUIET_S = 15
 """Seconds without a byte after which the other end is asked whether it is there."""
 ASKED_EVERY_S = 5
 """Seconds from one such question to the next."""
+_ASKED_AT_MOST = 6
+"""Such questions without an answer, after which the system ends the connection by itself."""
 
+CLOSED_HERE = "closed on this side"
 _GOODBYE_S = 1.0
 """Seconds for a peer to take what was sent last, and to close in its turn."""
 _DRAIN_BYTES = 64 * 1024
@@ -51,7 +52,7 @@ class Gate:
         )
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._watched = False
-        self._is_shut = False
+        self._why_shut: str | None = None
 
     async def wait(self, done: Callable[[], bool] = lambda: True) -> None:
         """Return once the descriptor is ready and `done`, asked whenever it is, says so.
@@ -60,8 +61,8 @@ class Gate:
 
         Raises ConnectionAbortedError when the gate is shut, and what `done` raises.
         """
-        if self._is_shut:
-            raise ConnectionAbortedError("closed on this side")
+        if self._why_shut is not None:
+            raise ConnectionAbortedError(self._why_shut)
         waiting = asyncio.get_running_loop().create_future()
         if not self._watched:
             self._watched = True
@@ -72,15 +73,15 @@ class Gate:
         finally:
             self._waiting.pop(waiting, None)
 
-    def shut(self) -> None:
-        """End every wait, before the descriptor is closed."""
-        if self._is_shut:
+    def shut(self, why: str = CLOSED_HERE) -> None:
+        """End every wait, before the descriptor is closed, and say why."""
+        if self._why_shut is not None:
             return
-        self._is_shut = True
+        self._why_shut = why
         self._unwatch()
         for waiting in self._waiting:
             if not waiting.done():
-                waiting.set_exception(ConnectionAbortedError("closed on this side"))
+                waiting.set_exception(ConnectionAbortedError(why))
 
     def _unwatch(self) -> None:
         if self._watched:
@@ -99,14 +100,12 @@ class Gate:
 
 
 def _notice_silence(raw: socket.socket) -> None:
-    """Let the system end a connection over which nothing gets through: by itself it would try for a quarter of an hour,
-    ever more rarely, so that a way which was cut stays dead for long after it is back.
-    """
+    """Let the system ask a peer that says nothing whether it is there; see `TlsSocket.is_unanswered`."""
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
-        ("TCP_USER_TIMEOUT", round(1000 * UNANSWERED_S)),
         ("TCP_KEEPIDLE", QUIET_S),
         ("TCP_KEEPINTVL", ASKED_EVERY_S),
+        ("TCP_KEEPCNT", _ASKED_AT_MOST),
     ):
         if (option := getattr(socket, name, None)) is not None:
             raw.setsockopt(socket.IPPROTO_TCP, option, value)
@@ -122,7 +121,7 @@ class TlsSocket:
         self._socket = context.wrap_socket(raw, server_side=server_side, do_handshake_on_connect=False)
         self._can_read = self._read_on = Gate(self._socket.fileno())
         self._can_write = self._write_on = Gate(self._socket.fileno(), write=True)
-        self._ended = False
+        self._why_ended: str | None = None
 
     async def handshake(self, perform: Perform) -> None:
         """Raises ssl.SSLError, OSError. The socket must not be closed before it returns, `perform` may be using it."""
@@ -147,6 +146,15 @@ class TlsSocket:
     def certificate(self) -> bytes | None:
         """The peer's, in DER."""
         return self._socket.getpeercert(binary_form=True)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether what was sent, or asked, has had to be sent again and nothing came back: the way may be cut.
+
+        Never where the peer lives and takes nothing, for its system answers each question about its window. Known where
+        the system tells.
+        """
+        return self._why_ended is None and is_unanswered(self._socket)
 
     def read_into(self, buffer: memoryview) -> int | None:
         """How many bytes there were; 0 at the end, None where `readable` has to be awaited. Raises OSError."""
@@ -204,7 +212,7 @@ class TlsSocket:
         read yet. Raises OSError, TimeoutError.
         """
         self._check()
-        self._ended = True
+        self._why_ended = CLOSED_HERE
         with contextlib.suppress(ssl.SSLError):  # nobody waits for the peer's own word: its end of the stream will do
             self._socket.unwrap()
         self._socket.shutdown(socket.SHUT_WR)
@@ -217,16 +225,16 @@ class TlsSocket:
                 except BlockingIOError:
                     await self._can_read.wait()
 
-    def abort(self) -> None:
-        """Close at once; who waits hears of it. Again does nothing."""
-        self._ended = True
-        self._can_read.shut()
-        self._can_write.shut()
+    def abort(self, why: str = CLOSED_HERE) -> None:
+        """Close at once; who waits hears of it, and why. Again does nothing."""
+        self._why_ended = self._why_ended or why
+        self._can_read.shut(why)
+        self._can_write.shut(why)
         hang_up(self._socket)
 
     def _check(self) -> None:
-        if self._ended:  # an unwrapped SSLSocket would send in the clear
-            raise ConnectionAbortedError("closed on this side")
+        if self._why_ended is not None:  # an unwrapped SSLSocket would send in the clear
+            raise ConnectionAbortedError(self._why_ended)
 
 
 def hang_up(connection: socket.socket) -> None:
