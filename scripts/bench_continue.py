@@ -21,8 +21,8 @@ from statistics import median
 
 from measured_market import LONG, make_model, market, served
 
-from node.app.continuing import Earlier
-from node.app.planning import Request
+from node.app.buying.continuing import Earlier
+from node.app.buying.planning import Request
 
 ANSWER = 16
 """Tokens of the first answer."""

@@ -35,9 +35,9 @@ from typing import Any
 
 from measured_market import ROOT, SMALL, Ask, Market, answer, asked, joule, market
 
-from node.app.audit import BUNDLED_MODEL
-from node.app.client import Client
-from node.app.planning import Request
+from node.app.buying.audit import BUNDLED_MODEL
+from node.app.buying.client import Client
+from node.app.buying.planning import Request
 
 PROMPT = "Once upon a time there was a little fox"
 TOKENS = 10

@@ -27,10 +27,10 @@ from typing import Any
 import aiohttp
 from local_network import LocalNetwork
 
-from node.app.asking import Question
-from node.app.audit import BUNDLED_MODEL
-from node.app.client import Client, open_client
-from node.app.prompt import Prompt
+from node.app.buying.asking import Question
+from node.app.buying.audit import BUNDLED_MODEL
+from node.app.buying.client import Client, open_client
+from node.app.models.prompt import Prompt
 from node.config import ClientConfig
 from node.events import unheard
 from node.keystore import generate

@@ -33,10 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 
 from market_offers import an_offer, key_of
 
-from node.app.checkpoints import Checkpoints
-from node.app.clock import clock
-from node.app.merits import Merits
-from node.app.network import REJOIN_S, Network
+from node.app.network.membership import REJOIN_S, Network
+from node.app.network.merits import Merits
+from node.app.process.clock import clock
+from node.app.settlement.checkpoints import Checkpoints
 from node.events import unheard
 from node.file_limit import raise_file_limit
 from node.market import EXCHANGE_S, Advertiser, OfferGate

@@ -21,8 +21,8 @@ from bench_hop import LARGE_SPANS
 from measured_market import LARGE, make_model, market, served
 from measured_ring import ROOM
 
-from node.app.client import Client
-from node.app.planning import Request
+from node.app.buying.client import Client
+from node.app.buying.planning import Request
 from node.engine.engine import Engine
 from node.ports import StepInput, StepOutput
 

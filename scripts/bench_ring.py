@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from node.app.audit import BUNDLED_MODEL
+from node.app.buying.audit import BUNDLED_MODEL
 from node.demo.run import DEFAULT_PROMPT, run_demo
 from node.engine.engine import Engine
 from node.ports import StepInput, StepOutput

@@ -29,9 +29,9 @@ from typing import Any
 from measured_market import SMALL, joule, market, served
 from tokenizers import Tokenizer
 
-from node.app.audit import BUNDLED_MODEL
-from node.app.client import Client
-from node.app.planning import Request
+from node.app.buying.audit import BUNDLED_MODEL
+from node.app.buying.client import Client
+from node.app.buying.planning import Request
 
 NEAR, FAR = "127.0.0.1", "127.0.0.2"
 """Where nodes listen, and where their far ends do."""
@@ -91,10 +91,10 @@ def knowing(answers: Path, arguments: Sequence[str]) -> Sequence[str]:
 
 def be_a_node(answers: str, *arguments: str) -> None:
     """`joule` with an oracle that knows these answers in the place of what the settings name."""
-    import node.app.provider
+    import node.app.daemons.provider
     from node.cli import main
 
-    node.app.provider.load_drafter = lambda *_: Oracle(Path(answers))
+    node.app.daemons.provider.load_drafter = lambda *_: Oracle(Path(answers))
     sys.argv = ["joule", *arguments]
     main()
 

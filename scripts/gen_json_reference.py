@@ -20,47 +20,47 @@ from typing import Any, NamedTuple
 import click
 
 import node.events
-from node.app.audit import AuditReport
-from node.app.backups import BackedUp, Migrated, Restored
-from node.app.batch import Answer
-from node.app.benched import BenchedModel, BenchedNode
-from node.app.copies import TailedEntry
-from node.app.kept_receipts import ListedReceipt
-from node.app.planned import PlannedRoute
-from node.app.report import JobReport
-from node.app.settling import HeldSession, Settling
-from node.app.status import Status
-from node.app.survey import KeptManifest, Survey
-from node.app.watching import Watched
-from node.cli.accusing import Convicted
-from node.cli.anchor import AnchorLine
-from node.cli.attest import Signed
-from node.cli.boundary import Failure
-from node.cli.catalogue import LocalModel, RemovedCatalogue, ShownCatalogue
-from node.cli.checking import CheckedModel
+from node.app.buying.audit import AuditReport
+from node.app.buying.batch import Answer
+from node.app.buying.kept_receipts import ListedReceipt
+from node.app.buying.planned import PlannedRoute
+from node.app.buying.report import JobReport
+from node.app.daemons.backups import BackedUp, Migrated, Restored
+from node.app.daemons.watching import Watched
+from node.app.diagnosis.status import Status
+from node.app.models.survey import KeptManifest, Survey
+from node.app.selling.benched import BenchedModel, BenchedNode
+from node.app.settlement.copies import TailedEntry
+from node.app.settlement.settling import HeldSession, Settling
+from node.cli.accounts.key import KeyFacts
+from node.cli.accounts.money import Balance, MovedMoney, Reclaimed
+from node.cli.accounts.stakes import Staked
+from node.cli.buying.peers import Forgotten, RememberedPeer
+from node.cli.buying.policy import PolicyMeaning
+from node.cli.buying.receipt_facts import Claims, Proven
+from node.cli.buying.submit import Batched
 from node.cli.completion import CompletionScript
-from node.cli.contract import Contract
-from node.cli.copies import Exported
-from node.cli.doctor import Finding
-from node.cli.drafting import MadeDraft
-from node.cli.earnings import Earnings
 from node.cli.entry import COMMANDS, joule
 from node.cli.gateway import ShownKey
-from node.cli.key import KeyFacts
-from node.cli.ledger import Replayed, SetAside, TwoHistories
-from node.cli.money import Balance, MovedMoney, Reclaimed
-from node.cli.notices import Announced
+from node.cli.ledgers.accusing import Convicted
+from node.cli.ledgers.contract import Contract
+from node.cli.ledgers.copies import Exported
+from node.cli.ledgers.ledger import Replayed, SetAside, TwoHistories
+from node.cli.ledgers.notices import Announced
+from node.cli.ledgers.witness import WitnessKey
+from node.cli.models.catalogue import LocalModel, RemovedCatalogue, ShownCatalogue
+from node.cli.models.checking import CheckedModel
+from node.cli.models.drafting import MadeDraft
+from node.cli.models.variants import MadeModel, ModelCard, VerifiedModel
 from node.cli.page import PageReady
-from node.cli.peers import Forgotten, RememberedPeer
-from node.cli.policy import PolicyMeaning
-from node.cli.receipt_facts import Claims, Proven
-from node.cli.settling import ExportedVouchers
-from node.cli.setup import NodeSetUp, Unit
-from node.cli.stakes import Staked
-from node.cli.submit import Batched
-from node.cli.tariff import TariffShown
-from node.cli.variants import MadeModel, ModelCard, VerifiedModel
-from node.cli.witness import WitnessKey
+from node.cli.selling.anchor import AnchorLine
+from node.cli.selling.attest import Signed
+from node.cli.selling.doctor import Finding
+from node.cli.selling.earnings import Earnings
+from node.cli.selling.settling import ExportedVouchers
+from node.cli.selling.setup import NodeSetUp, Unit
+from node.cli.selling.tariff import TariffShown
+from node.cli.terminal.boundary import Failure
 from node.demo.result import DemoFindings
 from node.energy.live import EnergyReport
 from node.events import Event

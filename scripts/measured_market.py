@@ -22,9 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from node.app.audit import BUNDLED_MODEL
-from node.app.client import Client, open_client
-from node.app.planning import Request
+from node.app.buying.audit import BUNDLED_MODEL
+from node.app.buying.client import Client, open_client
+from node.app.buying.planning import Request
 from node.config import ClientConfig
 from node.demo.processes import JouleProcess
 from node.events import unheard

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from node.app.asking import Question
-from node.app.client import Client as MarketClient
-from node.app.client import open_client
-from node.app.prompt import Prompt, load_messages
-from node.app.receipts import new_receipt_file
-from node.app.report import JobReport
+from node.app.buying.asking import Question
+from node.app.buying.client import Client as MarketClient
+from node.app.buying.client import open_client
+from node.app.buying.receipts import new_receipt_file
+from node.app.buying.report import JobReport
+from node.app.models.prompt import Prompt, load_messages
 from node.config import ClientConfig
 from node.events import Events, unheard
 from node.keystore import Keystore

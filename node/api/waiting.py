@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from node.api.client import Answer, Client, Messages
-from node.app.report import JobReport
+from node.app.buying.report import JobReport
 from protocol.market.offer import Offer
 
 __all__ = ["WaitingAnswer", "WaitingClient"]

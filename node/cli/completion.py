@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import click
 from click.shell_completion import get_completion_class
 
-from node.cli.options import examples, json_option
-from node.cli.output import print_json
+from node.cli.terminal.options import examples, json_option
+from node.cli.terminal.output import print_json
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_JOULE_COMPLETE"

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.boundary import FAILED
-from node.cli.options import examples, json_option
-from node.cli.output import money, print_json
-from node.cli.running import run_job
-from node.cli.streaming import AnswerStream
+from node.cli.terminal.boundary import FAILED
+from node.cli.terminal.options import examples, json_option
+from node.cli.terminal.output import money, print_json
+from node.cli.terminal.running import run_job
+from node.cli.terminal.streaming import AnswerStream
 from node.json_values import plain
 
 if TYPE_CHECKING:
-    from node.app.audit import AuditReport
+    from node.app.buying.audit import AuditReport
     from node.demo.result import DemoResult, Killed, SitePower, Way
 
 
@@ -80,7 +80,7 @@ def demo(
     if as_json:
         print_json({**plain(result.report), **plain(result.found)})
     else:
-        from node.cli.report import print_report
+        from node.cli.buying.report import print_report
 
         print_report(result.report, proof=list(_proof(result)), distance=list(_ways(result.found.ways)))
         for line in _power(result.found.power):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.keeping import keeping_commands
-from node.cli.options import configured, examples, json_option, passphrase_option, unlocked
-from node.cli.output import money, print_facts, print_json, print_table, tell
-from node.cli.running import serve, survive_hangups
+from node.cli.ledgers.keeping import keeping_commands
+from node.cli.terminal.options import configured, examples, json_option, passphrase_option, unlocked
+from node.cli.terminal.output import money, print_facts, print_json, print_table, tell
+from node.cli.terminal.running import serve, survive_hangups
 from node.config import GatewayConfig
 from protocol.errors import ConfigurationError
 
@@ -79,8 +79,8 @@ def run(
     gateway key new`, or where it listens beyond this machine, one of those. The settings of the policy bound every
     request.
     """
-    from node.app.gateway import run_gateway
-    from node.app.reload import Reload
+    from node.app.daemons.gateway import run_gateway
+    from node.app.process.reload import Reload
 
     survive_hangups()
     events = tell(config, as_json=as_json)
@@ -205,7 +205,7 @@ def revoke(config: GatewayConfig, identity: str, as_json: bool) -> None:
 
 
 async def _with_keys(config: GatewayConfig, act: Callable[[Any], Any]) -> Any:
-    from node.app.gateway import gateway_keys
+    from node.app.daemons.gateway import gateway_keys
 
     async with gateway_keys(config.data_dir) as keys:
         return await act(keys)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import configured, examples, json_option, keystore, read_passphrase
-from node.cli.output import print_json
-from node.cli.running import serve_quietly
+from node.cli.terminal.options import configured, examples, json_option, keystore, read_passphrase
+from node.cli.terminal.output import print_json
+from node.cli.terminal.running import serve_quietly
 from node.config import ClientConfig
 from node.config.shared import HOST
 from protocol.errors import ConfigurationError, KeystoreError
@@ -59,8 +59,8 @@ def page(config: ClientConfig, host: str, port: int, password_file: Path | None,
         else:
             click.echo(f"ready: the page is at {url}")
 
-    from node.app.client import open_client
-    from node.cli.output import tell
+    from node.app.buying.client import open_client
+    from node.cli.terminal.output import tell
     from node.page import Gatherer, serve_page
 
     async def run() -> None:

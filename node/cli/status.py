@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.money import local_time
-from node.cli.options import configured, examples, json_option
-from node.cli.output import money, print_facts, print_json, print_table
-from node.cli.running import run_job
+from node.cli.accounts.money import local_time
+from node.cli.terminal.options import configured, examples, json_option
+from node.cli.terminal.output import money, print_facts, print_json, print_table
+from node.cli.terminal.running import run_job
 from node.config import ClientConfig
 from protocol.identity.ids import checksum_address
 
 if TYPE_CHECKING:
-    from node.app.services import Service
-    from node.app.status import HereSession, Status
+    from node.app.diagnosis.status import HereSession, Status
+    from node.app.process.services import Service
 
 _STARTED = {
     "ledger": ("url",),
@@ -38,7 +38,7 @@ def status(config: ClientConfig, as_json: bool) -> int:
     It needs no settings and no passphrase, and changes nothing. Without --ledger it asks the ledger of a service that
     runs here. `joule doctor` looks deeper.
     """
-    from node.app.status import status_of
+    from node.app.diagnosis.status import status_of
 
     found, ended = run_job(status_of(config))
     if as_json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from node.app.report import JobReport
+from node.app.buying.report import JobReport
 from node.demo.market import CLIENT, LEDGER, NODES, DemoMarket, DemoNode
 from node.demo.result import ByLaw, DemoFindings, DemoResult
 from node.demo.run import DEFAULT_PROMPT, Say, ask, check, market_on, named

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from node.app.client import Client
-from node.app.report import JobReport
+from node.app.buying.client import Client
+from node.app.buying.report import JobReport
 from node.demo.by_law import found_by_law, under
 from node.demo.market import CLIENT, LEDGER, DemoMarket, DemoNode
 from node.demo.result import DemoFindings, DemoResult, SitePower

@@ -8,8 +8,15 @@ from contextlib import suppress
 from node.importing import UNUSED, importing, put_off
 
 MODULES = (
-    *("node.cli", "node.cli.output", "node.cli.provider", "node.cli.running", "node.app.client", "node.app.ledger"),
-    *("node.app.provider", "node.engine.engine", "libp2p"),
+    *(
+        "node.cli",
+        "node.cli.terminal.output",
+        "node.cli.selling.provider",
+        "node.cli.terminal.running",
+        "node.app.buying.client",
+        "node.app.daemons.ledger",
+    ),
+    *("node.app.daemons.provider", "node.engine.engine", "libp2p"),
 )
 
 put_off(*UNUSED)

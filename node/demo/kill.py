@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from node.app.report import JobReport
+from node.app.buying.report import JobReport
 from node.demo.market import LEDGER, NODES, STANDBY, DemoMarket
 from node.demo.result import DemoFindings, DemoResult, Killed
 from node.demo.run import DEFAULT_PROMPT, Say, ask, check, market_on, named

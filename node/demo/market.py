@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.app.audit import BUNDLED_MODEL
-from node.app.client import Client, open_client
+from node.app.buying.audit import BUNDLED_MODEL
+from node.app.buying.client import Client, open_client
 from node.config import ClientConfig
 from node.demo.processes import JouleProcess, ProcessGroup
 from node.demo.result import DemoTransaction

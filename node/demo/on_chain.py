@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from node.app.client import Client
+from node.app.buying.client import Client
 from node.demo.local_chain import LocalChain
 from node.demo.market import PLAY_MONEY, DemoMarket, DemoNode
 from node.demo.processes import JouleProcess

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from node.app.report import JobReport
+from node.app.buying.report import JobReport
 from node.demo.market import CLIENT, LEDGER, NODES, demo_market
 from node.demo.result import DemoFindings, DemoResult, Way
 from node.demo.run import DEFAULT_PROMPT, Say, ask, check

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.app.audit import AuditReport
-from node.app.report import JobReport
+from node.app.buying.audit import AuditReport
+from node.app.buying.report import JobReport
 from protocol.receipts.audit import Verdict
 
 __all__ = ["ByLaw", "DemoFindings", "DemoResult", "DemoTransaction", "Killed", "SitePower", "Way"]

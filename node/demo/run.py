@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from node.app.asking import Question
-from node.app.audit import BUNDLED_MODEL, AuditReport, audit_bundle
-from node.app.client import Client
-from node.app.prompt import Prompt
-from node.app.report import JobReport
+from node.app.buying.asking import Question
+from node.app.buying.audit import BUNDLED_MODEL, AuditReport, audit_bundle
+from node.app.buying.client import Client
+from node.app.buying.report import JobReport
+from node.app.models.prompt import Prompt
 from node.demo.forked import call_forked
 from node.demo.market import CLIENT, LEDGER, NODES, DemoMarket, demo_market
 from node.demo.result import DemoFindings, DemoResult

@@ -1,7 +1,7 @@
 """A front door that speaks OpenAI's API: HTTP in, what is wanted of a market out. It knows no market.
 
 Reading order: `refusals`, `reading`, `limits`, `tools`, `wanted`, `answering` (what a market is here), `replies`,
-`keys`, `entrance`, `answers`, `shelf`, `batches`, `service`. `node.app.gateway` joins it with a client.
+`keys`, `entrance`, `answers`, `shelf`, `batches`, `service`. `node.app.daemons.gateway` joins it with a client.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import errno
 import logging
 import socket
 import ssl
-import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager

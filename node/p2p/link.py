@@ -44,8 +44,10 @@ _STRANGERS_FRAMES_PER_S = 20.0
 _STRANGERS_FRAMES_AT_ONCE = 16
 """Frames of a peer without a part in any session; further ones are read later, and so sent later."""
 UNANSWERED_S = 6.0
-"""Seconds for which nothing that was sent gets through, after which a link has ended. The system would try for a quarter
-of an hour, ever more rarely, so that a way which was cut stays dead for long after it is back.
+"""Seconds for which nothing that was sent gets through, after which a link has ended.
+
+The system would try for a quarter of an hour, ever more rarely, so that a way which was cut would stay dead for long
+after it is back.
 """
 _CLOSE_LIMIT_S = 5.0
 _GONE = (OSError, EOFError)

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from node.app.activity import Told, read_activity
-from node.app.diagnosis import diagnosed
-from node.app.earnings import read_earnings
-from node.app.finding import Finding
-from node.app.kept_receipts import ListedReceipt, listed
-from node.app.shunned import address_of
-from node.app.symptoms import Running, running_nodes, symptoms_of
-from node.app.venue import log_of, shown_venue
+from node.app.buying.kept_receipts import ListedReceipt, listed
+from node.app.diagnosis.activity import Told, read_activity
+from node.app.diagnosis.diagnosis import diagnosed
+from node.app.diagnosis.finding import Finding
+from node.app.diagnosis.symptoms import Running, running_nodes, symptoms_of
+from node.app.network.shunned import address_of
+from node.app.settlement.earnings import read_earnings
+from node.app.settlement.venue import log_of, shown_venue
 from node.config import ClientConfig
 from node.energy import energy_file, read_report
 from node.page.view import (
@@ -45,7 +45,7 @@ from protocol.serving.earnings import Grouping, JobRecord, books_of
 from protocol.units import ceil_div
 
 if TYPE_CHECKING:
-    from node.app.client import Client
+    from node.app.buying.client import Client
 
 __all__ = ["Gatherer"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.app.finding import Finding
-from node.app.kept_receipts import ListedReceipt
+from node.app.buying.kept_receipts import ListedReceipt
+from node.app.diagnosis.finding import Finding
 from node.energy import EnergyReport
 from protocol.market.market_figures import MarketFigures
 from protocol.serving.earnings import Sum

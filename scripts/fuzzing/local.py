@@ -7,12 +7,12 @@ import hashlib
 import json
 from collections.abc import Callable
 
-from node.app.audit import BUNDLED_MODEL
-from node.app.chat import find_template
-from node.app.continuing import Earlier
-from node.app.models import Text
-from node.app.prompt import Prompt, load_messages
-from node.app.unfinished import Unfinished, dump_unfinished, load_unfinished
+from node.app.buying.audit import BUNDLED_MODEL
+from node.app.buying.continuing import Earlier
+from node.app.buying.unfinished import Unfinished, dump_unfinished, load_unfinished
+from node.app.models.chat import find_template
+from node.app.models.obtaining import Text
+from node.app.models.prompt import Prompt, load_messages
 from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.keystore import LIGHT, KeyFile, encrypt, parse_keyfile
 from node.model_directory import (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local_network import LocalNetwork, voucher_beyond
 
-from node.app.audit import BUNDLED_MODEL
+from node.app.buying.audit import BUNDLED_MODEL
 from node.demo.run import DEFAULT_PROMPT
 from node.earnings import Work, open_journal
 from node.events import unheard

@@ -15,7 +15,7 @@ import pytest
 from doc_commands import INSTALLED, ROOT, SERVICE, Block, Reader, blocks, free_port
 from postgres_server import running_postgres
 
-from node.app.measure import meter_of
+from node.app.selling.measure import meter_of
 from node.config import ClientConfig, NodeConfig
 from node.energy import SpanSize, choose_energy
 from node.settings import load

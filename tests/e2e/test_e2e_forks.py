@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from local_network import PASSPHRASE, LocalNetwork
 
-from node.app.clock import clock
-from node.app.network import open_network
+from node.app.network.membership import open_network
+from node.app.process.clock import clock
 from node.events import unheard
 from node.keystore import Keystore
 from node.ledger import LedgerClient, LedgerSettings, run_ledger

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from local_network import LocalNetwork, voucher_beyond
 
-from node.app.audit import audit_bundle
+from node.app.buying.audit import audit_bundle
 from protocol.receipts.audit import Draw, Verdict
 from protocol.receipts.bundle_file import load_bundle
 
@@ -74,7 +74,9 @@ async def test_a_leg_may_be_replaced_by_two_and_every_window_is_judged_by_who_se
     assert proved.json()["amounts"] == earned
     assert f"from position {base}: leg 0 blocks 0:2, leg {first} blocks 2:3, leg {second} blocks 3:4" in verified.out
     bundle = load_bundle(receipt.read_bytes())
-    monkeypatch.setattr("node.app.audit.draw", lambda seed, session, windows, legs: Draw(window=windows - 1, leg=9))
+    monkeypatch.setattr(
+        "node.app.buying.audit.draw", lambda seed, session, windows, legs: Draw(window=windows - 1, leg=9)
+    )
     found = audit_bundle(bundle, endless)
     assert found.verdict is Verdict.MATCH
     assert found.windows_judged == found.windows == report["windows"]

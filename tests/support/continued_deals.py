@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from counting_engine import next_token
 from small_market import MANIFEST, POLICY, SmallMarket
 
-from node.app.continuing import Earlier
+from node.app.buying.continuing import Earlier
 from node.pipeline.buying.job import Deal, make_deal
 from protocol.identity.signing import SigningKey, seal
 from protocol.routing.routes import RouteLeg

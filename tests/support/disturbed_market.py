@@ -18,7 +18,7 @@ from oracle_drafter import OracleDrafter
 from rough_network import RoughNetwork
 from small_market import BLOCKS, GRACE_S, MANIFEST, VERIFIER_KEY, SmallMarket, limits_of
 
-from node.app.receipts import make_bundle
+from node.app.buying.receipts import make_bundle
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import ClientSide, Deal, JobResult
 from node.pipeline.buying.reclaim import reclaim

@@ -22,7 +22,7 @@ from typing import Any
 
 from shared_forks import address_of_server, fork_from
 
-import node.cli.key
+import node.cli.accounts.key
 from node.demo.forked import Command, fork
 from node.keystore import LIGHT
 
@@ -60,7 +60,7 @@ class Shared(Command):
         super().__call__()
 
     def perform(self) -> None:
-        node.cli.key.STANDARD = LIGHT  # type: ignore[misc]
+        node.cli.accounts.key.STANDARD = LIGHT  # type: ignore[misc]
         super().perform()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from counting_engine import VOCABULARY, WIDTH, CountingEngine
 from memory_links import MemoryNetwork
 
-from node.app.continuing import Earlier
+from node.app.buying.continuing import Earlier
 from node.earnings import JournalTables, StoredJournal, Work
 from node.events import Event, Events, unheard
 from node.peers import Deeds

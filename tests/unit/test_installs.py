@@ -11,13 +11,22 @@ WITHOUT_ENGINE = """
 import sys
 for name in ("torch", "safetensors", "matplotlib", "pyarrow", "asyncpg", "zeus"):
     sys.modules[name] = None  # an import of it raises
-import node.app.client, node.app.ledger, node.app.network, node.app.provider, node.app.models
-import node.cli.run, node.cli.offers, node.cli.money, node.cli.receipt, node.cli.audit, node.cli.ledger
+import node.app.buying.client
+import node.app.daemons.ledger
+import node.app.network.membership
+import node.app.daemons.provider
+import node.app.models.obtaining
+import node.cli.buying.run
+import node.cli.buying.offers
+import node.cli.accounts.money
+import node.cli.buying.receipt
+import node.cli.buying.audit
+import node.cli.ledgers.ledger
 import node.ledger.ledger, node.ledger.verify, protocol.receipts.bundle
 """
 
 WITHOUT_NETWORK = """
-import node.app.client, node.cli.money, node.cli.receipt, sys
+import node.app.buying.client, node.cli.accounts.money, node.cli.buying.receipt, sys
 loaded = {"libp2p", "trio", "sqlalchemy", "torch"} & set(sys.modules)
 assert not loaded, loaded
 """

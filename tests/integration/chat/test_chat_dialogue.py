@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from checkpoints import BOS, EOS, write_tokenizer
 
-from node.app.dialogue import Dialogue
-from node.app.models import Text
-from node.app.prompt import ChatMessage
+from node.app.models.dialogue import Dialogue
+from node.app.models.obtaining import Text
+from node.app.models.prompt import ChatMessage
 from protocol.errors import ConfigurationError, ModelError
 
 PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}<assistant>"

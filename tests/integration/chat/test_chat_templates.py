@@ -12,11 +12,11 @@ import pytest
 from checkpoints import write_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from node.app import chat
-from node.app.chat import ChatTemplate, find_template
-from node.app.models import Text
-from node.app.prompt import ChatMessage, Prompt
-from node.app.rendering import _rendered
+from node.app.models import chat
+from node.app.models.chat import ChatTemplate, find_template
+from node.app.models.obtaining import Text
+from node.app.models.prompt import ChatMessage, Prompt
+from node.app.models.rendering import _rendered
 from protocol.errors import ConfigurationError, ModelError
 
 TEMPLATES = {

@@ -94,7 +94,7 @@ def a_backup_that_was_changed_is_not_put_in_place(joule: Joule, kept: Path, thir
         database.execute("UPDATE accounts SET free = free + 1")
     assert "not what was backed up" in put(listed)
     # Who also changes the list is found out by the log itself.
-    from node.app.backups import _listed
+    from node.app.daemons.backups import _listed
 
     names = [each["name"] for each in listed["files"]]
     assert "not sound" in put({**listed, "files": [_listed(kept, name) for name in names]})

@@ -125,7 +125,9 @@ def test_money_is_staked_and_comes_back_after_a_wait(joule: Joule, ledger: Ledge
     assert "joule unbond" in told
     assert "less than" in joule("unstake", "0.6", *at).err
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("node.cli.stakes.print_json", interrupted)  # at the last moment: it is taken, and nobody was told
+        patch.setattr(
+            "node.cli.accounts.stakes.print_json", interrupted
+        )  # at the last moment: it is taken, and nobody was told
         assert joule("stake", "0.1", *at, "--json").status != 0
     again = joule("stake", "0.1", *at, "--json").json
     assert (again["bond"], again["earlier"]) == (600_000, True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from node.app.services import services_here, shown_here
+from node.app.process.services import services_here, shown_here
 from node.events import GatewayReady, unheard
 
 Joule = Callable[..., Any]

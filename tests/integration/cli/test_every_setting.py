@@ -24,21 +24,23 @@ import pytest
 from doc_commands import free_port
 from small_market import RememberedPeers
 
-from node.app.anchoring import NODES_WORD_S, own_statements, time_others
-from node.app.asks import Asks
-from node.app.client import Client, open_client
-from node.app.drafter import load_drafter
-from node.app.fetching import Named, places_of, uplink_of
-from node.app.gateway import settings_of as settings_of_gateway
-from node.app.held_model import held_model
-from node.app.holding import Holding
-from node.app.law import law_of, policy_of
-from node.app.ledger import settings_of
-from node.app.measure import load_and_measure, meter_of
-from node.app.measured import open_metrics
-from node.app.placement import Placement, room_of
-from node.app.planning import Market, Request
-from node.app.provider_settings import (
+from node.app.buying.client import Client, open_client
+from node.app.buying.law import law_of, policy_of
+from node.app.buying.planning import Market, Request
+from node.app.daemons.gateway import settings_of as settings_of_gateway
+from node.app.daemons.ledger import settings_of
+from node.app.daemons.witness import settings_of as settings_of_witness
+from node.app.models.held_model import held_model
+from node.app.network.fetching import Named, places_of, uplink_of
+from node.app.process.measured import open_metrics
+from node.app.process.traced import open_traces
+from node.app.selling.anchoring import NODES_WORD_S, own_statements, time_others
+from node.app.selling.asks import Asks
+from node.app.selling.drafter import load_drafter
+from node.app.selling.holding import Holding
+from node.app.selling.measure import load_and_measure, meter_of
+from node.app.selling.placement import Placement, room_of
+from node.app.selling.provider_settings import (
     destination_of,
     hold_back,
     limits_of,
@@ -48,13 +50,11 @@ from node.app.provider_settings import (
     supply_of,
     take_over,
 )
-from node.app.terms import Speed, Terms
-from node.app.traced import open_traces
-from node.app.venue import chain_settings_of
-from node.app.witness import settings_of as settings_of_witness
-from node.app.witnessed import witnessed_of
-from node.cli.options import unlocked
-from node.cli.output import tell
+from node.app.selling.terms import Speed, Terms
+from node.app.settlement.venue import chain_settings_of
+from node.app.settlement.witnessed import witnessed_of
+from node.cli.terminal.options import unlocked
+from node.cli.terminal.output import tell
 from node.config import AnchorConfig, ClientConfig, GatewayConfig, LedgerConfig, NodeConfig, WitnessConfig
 from node.energy import DeclaredEnergy, MeteredEnergy, SpanSize
 from node.energy.source import choose_energy

@@ -10,7 +10,7 @@ import pytest
 from bank import Bank
 from ledger_world import FEE, MILLION, OPERATOR, PROVIDERS, deposit, lying_ledger, withdraw
 
-from node.app.payout import AGAIN_S, PAUSE_S, Destination, Payouts
+from node.app.settlement.payout import AGAIN_S, PAUSE_S, Destination, Payouts
 from node.earnings import JournalTables, StoredJournal, open_journal
 from node.events import Event, PaidOut, PayoutFailed
 from node.ledger import LedgerClient

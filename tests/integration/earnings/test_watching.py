@@ -10,8 +10,9 @@ import pytest
 from bank import Bank, open_bank
 from ledger_world import CLIENT, FEE, MILLION, NOW, PROVIDERS, STRANGER, close, make_session, stake, voucher_of
 
-from node.app.earnings import journal_file
-from node.app.settling import (
+from node.app.daemons.watching import Watchtower
+from node.app.settlement.earnings import journal_file
+from node.app.settlement.settling import (
     HeldSession,
     export_vouchers,
     held_sessions,
@@ -19,7 +20,6 @@ from node.app.settling import (
     settle_now,
     vouchers_folder,
 )
-from node.app.watching import Watchtower
 from node.earnings import JournalTables
 from node.events import (
     Event,

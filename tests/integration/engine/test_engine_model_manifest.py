@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from node.app.held_model import HASHES_FILE, held_model
+from node.app.models.held_model import HASHES_FILE, held_model
 from node.config import NodeConfig
 from node.engine.loader import load_span
 from node.model_directory import (

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from many_chunks import make_big_model
 
-from node.app.models import ModelServer
+from node.app.models.obtaining import ModelServer
 from node.fetching import (
     ChunkDesk,
     FolderSource,

@@ -12,8 +12,8 @@ import pytest
 from market_offers import NOW, an_offer, key_of
 from tariff_files import table_toml, write
 
-from node.app.asks import Asks
-from node.app.holding import Holding
+from node.app.selling.asks import Asks
+from node.app.selling.holding import Holding
 from node.events import Event, OfferPublished, OfferWithdrawn, WorkHeldBack, WorkResumed
 from node.market import Advertiser, Lookout
 from node.market.advertiser import TTL_S

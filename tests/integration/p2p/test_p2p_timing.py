@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import trio
 
-from node.app.anchoring import Timings, serve_times
+from node.app.selling.anchoring import Timings, serve_times
 from node.events import Event, PeerUnreached
 from node.p2p import timing
 from node.p2p.host import P2PHost

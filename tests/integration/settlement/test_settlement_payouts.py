@@ -12,7 +12,7 @@ from chain_venue import ChainMarket
 from ledger_world import CLIENT, MILLION, NOW, HandClock
 from rpc_door import door_to
 
-from node.app.payout import AGAIN_S, PAUSE_S, Destination, Payouts
+from node.app.settlement.payout import AGAIN_S, PAUSE_S, Destination, Payouts
 from node.earnings import JournalTables, open_journal
 from node.events import Event, PaidOut, PayoutFailed
 from node.worker import ThreadWorker

@@ -11,7 +11,7 @@ from anvil_chain import why_no_anvil
 from chain_venue import ChainMarket
 from ledger_world import CLIENT, MILLION, NOW, PROVIDERS, STRANGER, HandClock, checkpoint_of, make_session, receipt_of
 
-from node.app.accusing import accuse
+from node.app.buying.accusing import accuse
 from node.settlement.evm import EvmVenue
 from protocol.errors import ConfigurationError, MalformedError, RuleError
 from protocol.identity.signing import SigningKey

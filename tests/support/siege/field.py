@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from local_network import LocalNetwork
 
-from node.app.audit import BUNDLED_MODEL
+from node.app.buying.audit import BUNDLED_MODEL
 from node.demo.forked import Command, Forked
 from node.model_directory import model_manifest
 from siege.attack import Attack, NodeAt, Target

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from node.app import provider
-from node.app.reload import Reload
+from node.app.daemons import provider
+from node.app.process.reload import Reload
 from node.config import NodeConfig
 from node.events import Event, NodeReady
 from node.keystore import generate

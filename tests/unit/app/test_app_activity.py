@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node.app.activity import activity_file, open_activity, read_activity
+from node.app.diagnosis.activity import activity_file, open_activity, read_activity
 from node.events import Event, LedgerLost, OrderRefused
 from protocol.identity.ids import Address
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from node.app.network import open_network
-from node.app.provider import _listen_for_data
+from node.app.daemons.provider import _listen_for_data
+from node.app.network.membership import open_network
 from node.config import NodeConfig
 from protocol.errors import ConfigurationError
 from protocol.identity.signing import SigningKey

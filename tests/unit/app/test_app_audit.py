@@ -9,7 +9,7 @@ import pytest
 from agreed_job import agree
 from played_job import Play
 
-from node.app.audit import audit_bundle
+from node.app.buying.audit import audit_bundle
 from protocol.errors import ConfigurationError, DishonestError, ModelError
 from protocol.receipts.bundle import Bundle
 

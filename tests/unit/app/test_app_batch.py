@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.app.batch import Answer, _append, _failed, _plain, answers_in, load_items
+from node.app.buying.batch import Answer, _append, _failed, _plain, answers_in, load_items
 from protocol.errors import ConfigurationError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from agreed_job import manifest_of
 
-from node.app.catalogues import Catalogues, require_true
+from node.app.network.catalogues import Catalogues, require_true
 from node.signed_files import write_signed
 from protocol.errors import ConfigurationError, DishonestError, InvalidError, ModelError, StaleError
 from protocol.identity.ids import ModelManifest

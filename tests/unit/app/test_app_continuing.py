@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
-from node.app.continuing import Earlier
-from node.app.planning import Market, Request
+from node.app.buying.continuing import Earlier
+from node.app.buying.planning import Market, Request
 from node.config import ClientConfig
 from protocol.identity.ids import BlockSpan
 from protocol.identity.signing import seal

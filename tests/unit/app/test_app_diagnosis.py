@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from market_offers import an_offer, key_of
 
-from node.app.activity import Told
-from node.app.diagnosis import Symptoms, diagnosed
-from node.app.finding import Finding
-from node.app.symptoms import _reached
+from node.app.diagnosis.activity import Told
+from node.app.diagnosis.diagnosis import Symptoms, diagnosed
+from node.app.diagnosis.finding import Finding
+from node.app.diagnosis.symptoms import _reached
 from node.events import (
     EnergyNotKept,
     EnergyPriceChanged,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from node.app import known_names
-from node.app.known_names import KnownNames
+from node.app.network import known_names
+from node.app.network.known_names import KnownNames
 
 A, B = b"\x11" * 32, b"\x22" * 32
 

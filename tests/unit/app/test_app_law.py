@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from market_offers import NOW, VENUE, an_offer, key_of
 
-from node.app.law import law_of
-from node.app.planning import Market, Request
+from node.app.buying.law import law_of
+from node.app.buying.planning import Market, Request
 from node.config import ClientConfig
 from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, LocalError

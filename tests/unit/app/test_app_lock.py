@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from node.app.lock import sole_use
+from node.app.process.lock import sole_use
 from protocol.errors import LocalError
 from protocol.identity.ids import Address
 
@@ -19,7 +19,7 @@ KEY, OTHER = Address(b"\x11" * 20), Address(b"\x22" * 20)
 HOLDER = """
 import sys
 from pathlib import Path
-from node.app.lock import sole_use
+from node.app.process.lock import sole_use
 
 with sole_use(Path(sys.argv[1]), bytes.fromhex(sys.argv[2])):
     print("held", flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from market_offers import NOW, key_of
 
-from node.app.merits import Merits
+from node.app.network.merits import Merits
 from protocol.errors import UnreachableError
 from protocol.reputation.merit import Merit, merit_of
 from protocol.reputation.standing import NEWCOMER, Deed, Standing, Tally

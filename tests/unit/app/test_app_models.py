@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from node import demo
-from node.app.models import ModelServer, fetch_manifest, fetch_tokenizer
-from node.app.prompt import Prompt
+from node.app.models.obtaining import ModelServer, fetch_manifest, fetch_tokenizer
+from node.app.models.prompt import Prompt
 from node.fetching import ChunkDesk, Uplink
 from node.model_directory import HashMemory, model_manifest
 from protocol.encoding.codec import encode

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from market_offers import an_offer, key_of
 
-from node.app.neighbours import Neighbours, likely_neighbours
+from node.app.network.neighbours import Neighbours, likely_neighbours
 from protocol.errors import UnreachableError
 from protocol.identity.ids import BlockSpan
 from protocol.market.offer import MAX_ROUND_TRIPS, Offer, RoundTrip

@@ -15,7 +15,7 @@ import pytest_asyncio
 from ledger_world import HandClock, ledger_settings, lying_ledger
 from market_offers import address_of, an_offer, key_of
 
-from node.app.network import ANSWER_S, FEW, JOIN_S, Network, open_network
+from node.app.network.membership import ANSWER_S, FEW, JOIN_S, Network, open_network
 from node.events import Event, LedgerBack, LedgerLost
 from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
@@ -263,7 +263,7 @@ async def test_one_that_says_nothing_is_not_waited_for_where_others_are_enough(o
 async def test_a_ledger_whose_answers_do_not_hold_is_told_of_and_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.app.network.REJOIN_S", 0.01)
+    monkeypatch.setattr("node.app.network.membership.REJOIN_S", 0.01)
     told: list[Event] = []
     news = asyncio.Event()
     lies: dict[str, Callable[[bytes], bytes]] = {}

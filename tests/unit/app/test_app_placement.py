@@ -8,7 +8,7 @@ import pytest
 from market_offers import MODEL, an_offer, key_of
 from small_market import MANIFEST
 
-from node.app.placement import Placement, Room, _largest
+from node.app.selling.placement import Placement, Room, _largest
 from node.events import BlocksChosen, BlocksKept, BlocksMoving, Event
 from protocol.identity.ids import BlockSpan
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from market_offers import MANIFEST, MODEL, NOW, VENUE, an_offer, key_of
 
-from node.app.law import law_of, policy_of
-from node.app.planning import Market, Request
-from node.app.requirements import require_funds, require_routable, require_tokens
+from node.app.buying.law import law_of, policy_of
+from node.app.buying.planning import Market, Request
+from node.app.buying.requirements import require_funds, require_routable, require_tokens
 from node.config import ClientConfig
 from node.peers import Deeds
 from node.ports import VenueRules

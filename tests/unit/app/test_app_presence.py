@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.app.presence import Presence
+from node.app.network.presence import Presence
 from node.events import Event, LedgerBack, LedgerLost, NetworkBack, NetworkLost
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.app.reload import Reload
+from node.app.process.reload import Reload
 from node.config import NodeConfig
 from node.events import Event, RestartNeeded, SettingsChanged, SettingsRefused
 from node.settings import declared, load

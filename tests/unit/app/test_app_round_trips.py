@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from market_offers import an_offer, key_of
 
-from node.app import round_trips
-from node.app.round_trips import RoundTrips
+from node.app.network import round_trips
+from node.app.network.round_trips import RoundTrips
 from protocol.market.offer import Offer
 from protocol.routing.ways import UNKNOWN_RTT_US
 

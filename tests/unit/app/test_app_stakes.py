@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
-from node.app.planning import Market, Request
-from node.app.shunned import address_of
-from node.app.stakes import LOOKS, short_of, stakes_by
+from node.app.buying.planning import Market, Request
+from node.app.buying.stakes import LOOKS, short_of, stakes_by
+from node.app.network.shunned import address_of
 from node.config import ClientConfig
 from protocol.identity.signing import seal
 from protocol.market.offer import Offer

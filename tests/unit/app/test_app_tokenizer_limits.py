@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from node.app.models import Text
+from node.app.models.obtaining import Text
 from protocol.errors import JoulemeshError, MalformedError
 
 LLAMA_3 = (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from market_offers import key_of
 
-from node.app.continuing import Earlier
-from node.app.unfinished import Unfinished, keep_unfinished, load_unfinished
+from node.app.buying.continuing import Earlier
+from node.app.buying.unfinished import Unfinished, keep_unfinished, load_unfinished
 from protocol.errors import ConfigurationError, LocalError
 from protocol.identity.ids import BlockSpan
 from protocol.session.terms import SamplingTerms

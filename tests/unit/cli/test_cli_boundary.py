@@ -165,8 +165,8 @@ def test_whoever_stops_reading_is_not_told_of_it() -> None:
 
 WORK = """
 import asyncio, sys
-from node.cli.boundary import Interrupted, report
-from node.cli.running import run_job, serve
+from node.cli.terminal.boundary import Interrupted, report
+from node.cli.terminal.running import run_job, serve
 
 async def work(answer):
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from node.app.earnings import open_earnings
+from node.app.settlement.earnings import open_earnings
 from node.earnings import StoredJournal, Work
 from node.events import unheard
 from node.keystore import LIGHT, Keystore, generate
@@ -43,7 +43,7 @@ def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     key = generate()
     Keystore(tmp_path / "keys").create("berlin", key, "correct horse", work_factor=LIGHT)
     now = [DAY + 5]
-    monkeypatch.setattr("node.app.earnings.clock", lambda: now[0])
+    monkeypatch.setattr("node.app.settlement.earnings.clock", lambda: now[0])
 
     async def keep() -> None:
         async with open_earnings(tmp_path, key.address, unheard) as journal:

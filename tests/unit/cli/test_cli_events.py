@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.cli.logs import follow_logs
-from node.cli.output import EventPrinter, money
+from node.cli.terminal.logs import follow_logs
+from node.cli.terminal.output import EventPrinter, money
 from node.events import JobFailed, Level, OfferRefused, Stopped
 
 REFUSED = OfferRefused(code="malformed", reason="\x1b[31mno\x1b[0m \x9b2J\u202e")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from small_market import FEE, GRACE_S, MANIFEST, VERIFIER_KEY, SmallMarket
 
-from node.app.execution import Execution
-from node.app.planning import JobPlan, Request
-from node.app.receipts import Kept, make_bundle
-from node.app.report import JobReport, build_report
-from node.cli.output import EventPrinter
-from node.cli.receipt_facts import claims, proven
-from node.cli.report import print_report
-from node.cli.streaming import AnswerStream
+from node.app.buying.execution import Execution
+from node.app.buying.planning import JobPlan, Request
+from node.app.buying.receipts import Kept, make_bundle
+from node.app.buying.report import JobReport, build_report
+from node.cli.buying.receipt_facts import claims, proven
+from node.cli.buying.report import print_report
+from node.cli.terminal.output import EventPrinter
+from node.cli.terminal.streaming import AnswerStream
 from node.events import Healed, Level, unheard
 from node.pipeline.buying.job import JobResult
 from node.ports import VenueRules

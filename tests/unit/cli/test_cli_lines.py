@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from node.cli.lines import AHEAD, Lines
+from node.cli.terminal.lines import AHEAD, Lines
 
 pytestmark = pytest.mark.asyncio
 

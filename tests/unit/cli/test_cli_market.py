@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from market_offers import an_offer
 
-from node.cli.market_plot import market_svg
-from node.cli.offer_watch import Lines, changes
+from node.cli.buying.market_plot import market_svg
+from node.cli.buying.offer_watch import Lines, changes
 from protocol.market.market_figures import market_figures
 from protocol.market.offer import Offer, OfferKey, offer_key
 

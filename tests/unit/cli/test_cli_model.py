@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from node import demo
-from node.app.prompt import MAX_PROMPT_BYTES
+from node.app.models.prompt import MAX_PROMPT_BYTES
 from node.model_directory import MANIFEST_FILE, read_manifest
 
 DEMO = Path(demo.__file__).parent / "model"

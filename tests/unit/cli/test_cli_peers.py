@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from node.app.peers import peers_file
+from node.app.network.peers import peers_file
 from node.peers import PeerDatabase
 from node.peers.deeds import Deeds
 from protocol.identity.ids import checksum_address

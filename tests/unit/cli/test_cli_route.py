@@ -8,9 +8,9 @@ import pytest
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
 from routes_of_offers import route
 
-from node.app.planned import PlannedRoute, planned
-from node.cli.route import _print
-from node.cli.route_picture import MOST_DRAWN, WIDTH, bars, svg
+from node.app.buying.planned import PlannedRoute, planned
+from node.cli.buying.route import _print
+from node.cli.buying.route_picture import MOST_DRAWN, WIDTH, bars, svg
 from protocol.identity.ids import ModelFile, ModelManifest
 from protocol.market.offer import Offer
 from protocol.policy.policy import Needs

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tariff_files import table_toml, unix, write
 
-from node.app.asks import Asks
+from node.app.selling.asks import Asks
 from node.tariff.description import Feed
 from node.tariff.follow import FollowedSupply, checked_tariff
 from node.tariff.reading import read_tariff

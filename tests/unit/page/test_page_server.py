@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from served_page import served_page
 
-from node.app.finding import Finding
-from node.app.kept_receipts import ListedReceipt
+from node.app.buying.kept_receipts import ListedReceipt
+from node.app.diagnosis.finding import Finding
 from node.page.server import serve_page
 from node.page.view import ClientView, NetworkView, NodeView, OfferView, PageState, PlaceView, RefusalView
 from protocol.errors import ListenError

@@ -12,7 +12,7 @@ import pytest
 from small_market import FEE, GRACE_S, MANIFEST, RATES, VERIFIER_KEY, SmallMarket
 from virtual_loop import run_virtually
 
-from node.app.receipts import make_bundle
+from node.app.buying.receipts import make_bundle
 from node.pipeline.buying.client import Job, JobClient
 from node.pipeline.buying.reclaim import open_sessions, reclaim
 from node.ports import Link

@@ -12,7 +12,7 @@ from continued_deals import deal_on, expected_tokens
 from counting_engine import CountingEngine
 from small_market import RATES, SmallMarket, limits_of
 
-from node.app.continuing import Earlier
+from node.app.buying.continuing import Earlier
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
 from node.pipeline.vouchers import VoucherStore

@@ -12,7 +12,7 @@ from disturbed_market import StuckWorker
 from hand_client import Hand, expect, send, serves
 from small_market import RATES, SmallMarket
 
-from node.app.continuing import Earlier
+from node.app.buying.continuing import Earlier
 from protocol.models.activations import ActivationType
 from protocol.session.frames import ANEW, Attach, Discharged, Failed, Joining, Paused, Receipted, Step, StepItem
 from protocol.session.messages import session_id

@@ -14,7 +14,7 @@ import pytest
 from disturbed_market import DisturbedMarket, Outcome, Trouble, answer, draft, random_spans
 from small_market import BLOCKS
 
-from node.app.continuing import Earlier
+from node.app.buying.continuing import Earlier
 from node.pipeline.serving import windows
 from protocol.identity.eip712 import Domain, sign_typed
 from protocol.identity.signing import SigningKey

@@ -12,7 +12,7 @@ from hand_client import PROMPT, STRANGER, serves
 from memory_links import MemoryLink
 from small_market import RATES, SmallMarket
 
-from node.app.accusing import keep_double, read_proof
+from node.app.buying.accusing import keep_double, read_proof
 from node.events import Event, SignedTwice
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult

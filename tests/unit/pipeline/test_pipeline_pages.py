@@ -14,7 +14,7 @@ import pytest
 from disturbed_market import DisturbedMarket, Outcome, Trouble, answer, draft, random_spans
 from small_market import POLICY
 
-from node.app.continuing import Earlier
+from node.app.buying.continuing import Earlier
 from node.pipeline.serving import pages
 from node.pipeline.serving.leg import LegJob
 from protocol.errors import RefusedError

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 
-from node.app.audit import BUNDLED_MODEL
+from node.app.buying.audit import BUNDLED_MODEL
 from siege.trial import Bench, Broken, trial
 
 MOST_S = 30.0
@@ -20,7 +20,7 @@ READ_TEXT = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({most}, {most}))
 from pathlib import Path
-from node.app.models import Text
+from node.app.models.obtaining import Text
 from protocol.errors import JoulemeshError
 try:
     text = Text(Path(sys.argv[1]).read_bytes())

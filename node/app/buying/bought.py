@@ -1,0 +1,239 @@
+"""A client as the market of a gateway: plans, answers and receipts of others' questions, with this client's money."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node.app.buying.client import Client
+from node.app.buying.continuing import Earlier
+from node.app.buying.execution import Execution
+from node.app.buying.offered import OfferedModels
+from node.app.buying.planning import Request
+from node.app.buying.requirements import OPERATIONS
+from node.app.buying.warm import Held, Warm, without_stop
+from node.app.models.dialogue import plain_turns
+from node.app.models.obtaining import Text
+from node.app.models.prompt import TOOL, ChatMessage, Prompt
+from node.gateway import Costs, OfferedModel, ToolStyle, Turn, Wanted, style_of
+from protocol.errors import ConfigurationError
+from protocol.identity.ids import ModelManifest
+from protocol.session.terms import SamplingTerms
+
+__all__ = ["BoughtAnswer", "BoughtAnswers"]
+
+OVER_S = 5.0
+"""A question waits so long for the session that it goes on from to be over; then it begins anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A prompt as text and as token ids, and what it goes on from."""
+
+    prompt: Prompt
+    written: str
+    ids: tuple[int, ...]
+    held: Held | None
+    tool_style: ToolStyle | None
+
+
+class BoughtAnswers:
+    """Answers with one client's money (`node.gateway.Market`).
+
+    Args:
+        receipts: the folder that receipts go to.
+    """
+
+    def __init__(self, client: Client, receipts: Path) -> None:
+        self._client = client
+        self._receipts = receipts
+        self._warm = Warm()
+        self._offered = OfferedModels(client)
+
+    async def models(self) -> Sequence[OfferedModel]:
+        return await self._offered.now()
+
+    async def plan(self, wanted: Wanted, *, owner: str) -> BoughtAnswer:
+        client = self._client
+        manifest = await client.model(wanted.model)
+        text = await client.text(manifest)
+        asked = await self._asked(wanted, manifest, text, owner)
+        earlier = None if asked.held is None else await _over(asked.held)
+        request = Request(
+            prompt=asked.ids,
+            model=manifest.root.hex(),
+            most=wanted.most,
+            sampling=self._sampling(wanted),
+            policy=wanted.limits.as_policy(),
+            earlier=earlier,
+        )
+        try:
+            job = await client.execute(await client.plan(request))
+        except BaseException:
+            if asked.held is not None:
+                self._warm.put(owner, manifest.root, asked.held)
+            raise
+        return BoughtAnswer(self, job, asked, text, owner)
+
+    def receipt(self, identity: str) -> Path:
+        return self._receipts / f"{identity}.json"
+
+    def _sampling(self, wanted: Wanted) -> SamplingTerms:
+        config = self._client.config
+        warmth = config.temperature_milli if wanted.temperature_milli is None else wanted.temperature_milli
+        seed = wanted.seed
+        if seed is None:
+            seed = secrets.randbits(63) if warmth else config.seed
+        return SamplingTerms(
+            temperature_milli=warmth,
+            seed=seed,
+            top_p_ppm=config.top_p_ppm if wanted.top_p_ppm is None else wanted.top_p_ppm,
+            top_k=config.top_k if wanted.top_k is None else wanted.top_k,
+        )
+
+    async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
+        if wanted.raw is not None:
+            prompt, template, style = Prompt(raw=wanted.raw), None, None
+            written = wanted.raw
+        else:
+            prompt = Prompt(messages=tuple(map(_message, wanted.messages)))
+            template = text.template()
+            style = None if template is None else style_of(template.source)
+            if wanted.tools and style is None:
+                raise ConfigurationError("this model's chat template tells it of no tools", code="tools")
+            if template is None:
+                written = plain_turns(prompt.messages)
+            else:
+                written = await asyncio.to_thread(template.render, prompt.messages, wanted.tools)
+        held = self._warm.take(owner, manifest.root, written)
+        ids = await asyncio.to_thread(_ids, text, written, held, whole=template is None)
+        return _Asked(
+            prompt=prompt, written=written, ids=tuple(ids), held=held, tool_style=style if wanted.tools else None
+        )
+
+    async def keep(self, answer: BoughtAnswer) -> tuple[Path, ...]:
+        """Write the receipts of an answer's sessions."""
+        client, found = self._client, []
+        *broken_off, last = answer.job.answering
+        for number, result in enumerate((*broken_off, last), 1):
+            name = answer.id if result is last else f"{answer.id}-{number}"
+            tokens, asked = result.tab.tokens, result.deal.terms.plan.prompt
+            before = answer.text.decode(tokens[answer.tokens_in : asked])
+            words = (answer.asked.prompt.shown + before, answer.text.decode(tokens[asked:]).strip())
+            self._receipts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept = await client.keep(result, answer.job.plan.manifest, text=words, file=self.receipt(name))
+            found += [] if kept.file is None else [kept.file]
+        return tuple(found)
+
+    def remember(self, answer: BoughtAnswer) -> asyncio.Future[Earlier | None]:
+        """What another question of the same owner may go on from; to be told the session once that is over."""
+        earlier: asyncio.Future[Earlier | None] = asyncio.get_running_loop().create_future()
+        manifest, tokens = answer.job.plan.manifest, answer.job.tokens
+        if tokens:
+            kept = without_stop(tokens, manifest.stop_tokens)
+            written = answer.asked.written + answer.said
+            held = Held(written=written, ids=(*answer.asked.ids, *kept), earlier=earlier)
+            self._warm.put(answer.owner, manifest.root, held)
+        return earlier
+
+
+class BoughtAnswer:
+    """One answer (`node.gateway.Answer`)."""
+
+    def __init__(self, market: BoughtAnswers, job: Execution, asked: _Asked, text: Text, owner: str) -> None:
+        self.id = secrets.token_hex(16)
+        self.model = job.plan.manifest.name
+        self.tokens_in = len(asked.ids)
+        self.reserved_micro = job.plan.reserved_micro + OPERATIONS * job.plan.rules.fee
+        self.job = job
+        self.asked = asked
+        self.text = text
+        self.owner = owner
+        self.tool_style = asked.tool_style
+        self.said = ""
+        """The answer as its reader has it, who sends it again with the next question."""
+        self._market = market
+        self._stream = self._pieces()
+
+    @property
+    def tokens_held(self) -> int:
+        answering = self.job.answering
+        return min((each.start for each in answering[0].tab.joinings), default=0) if answering else 0
+
+    @property
+    def tokens_out(self) -> int:
+        return len(self.job.tokens)
+
+    @property
+    def finished(self) -> str:
+        tokens = self.job.tokens
+        return "stop" if tokens and tokens[-1] in self.job.plan.manifest.stop_tokens else "length"
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._stream
+
+    async def _pieces(self) -> AsyncGenerator[str]:
+        async for token in self.job:
+            piece = self.text.piece(token)
+            self.said += piece
+            yield piece
+            if self.job.results[-1].tab.ended:
+                return  # what follows is about money, and `close` sees to it
+        result = self.job.result
+        if result is not None and result.error is not None:
+            raise result.error
+
+    async def close(self) -> Costs:
+        job, earlier = self.job, self._market.remember(self)
+        try:
+            await self._stream.aclose()
+            await job.__aexit__(None, None, None)
+        finally:
+            found = [each for result in job.results if (each := Earlier.of(result)) is not None]
+            earlier.set_result(found[-1] if found else None)
+        if not job.results:
+            return Costs(tokens_in=self.tokens_in, tokens_held=0, tokens_out=0, micro=0, receipts=())
+        claimed = sum(sum(each.unreleased) - sum(each.held) for each in job.results)
+        return Costs(
+            tokens_in=self.tokens_in,
+            tokens_held=self.tokens_held,
+            tokens_out=self.tokens_out,
+            micro=sum(sum(each.paid) for each in job.results) + job.fees_micro + claimed,
+            receipts=await self._market.keep(self),
+        )
+
+
+def _message(turn: Turn) -> ChatMessage:
+    """As a template takes it: arguments as objects, since templates write them as JSON."""
+    more: list[tuple[str, Any]] = []
+    if turn.calls:
+        calls = [each.to_json() for each in turn.calls]
+        for each in calls:
+            with suppress(ValueError):
+                each["function"]["arguments"] = json.loads(each["function"]["arguments"])
+        more.append(("tool_calls", calls))
+    if turn.role == TOOL:
+        more.append(("tool_call_id", turn.answers))
+    return ChatMessage(turn.role, turn.content, tuple(more))
+
+
+async def _over(held: Held) -> Earlier | None:
+    """The session of a sequence, which a quick reader asks about before it is over."""
+    try:
+        async with asyncio.timeout(OVER_S):
+            return await asyncio.shield(held.earlier)
+    except TimeoutError:
+        return None
+
+
+def _ids(text: Text, written: str, held: Held | None, *, whole: bool) -> list[int]:
+    """Token ids of a prompt; `whole` where the model's special tokens are not written in it yet."""
+    if held is not None and written.startswith(held.written):
+        return [*held.ids, *text.encode_on(written[len(held.written) :])]
+    return text.encode(written) if whole else text.encode_on(written)

@@ -1,0 +1,1 @@
+"""Processes that are left running: node, ledger, gateway, witness, watchtower; and their backups."""

@@ -1,0 +1,78 @@
+"""The gateway process: a client, whose money buys answers for whoever asks over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from node.app.buying.bought import BoughtAnswers
+from node.app.buying.client import open_client
+from node.app.process.clock import clock
+from node.app.process.measured import open_metrics
+from node.app.process.services import shown_here
+from node.config import ClientConfig, GatewayConfig
+from node.events import Events
+from node.gateway import Limits, ServiceSettings, serving
+from node.gateway.keys import Keys, open_keys
+from node.tasks import owned_tasks
+from protocol.identity.signing import SigningKey
+
+__all__ = ["bounds_of", "gateway_keys", "run_gateway", "settings_of"]
+
+
+async def run_gateway(config: GatewayConfig, key: SigningKey, events: Events) -> None:
+    """Run a gateway until cancelled.
+
+    Raises:
+        ListenError, ConfigurationError, LocalError: it cannot start.
+        UnreachableError, RoutingError: the ledger or the network does not answer.
+        FundsError: the balance buys nothing at all.
+    """
+    async with AsyncExitStack() as stack:
+        events = stack.enter_context(shown_here(config.data_dir, "gateway", events, ledger=config.ledger))
+        events = await stack.enter_async_context(open_metrics(config, events))
+        client = await stack.enter_async_context(open_client(config, key, events))
+        await client.require_ready()
+        keys = await stack.enter_async_context(gateway_keys(config.data_dir))
+        await keys.begin()
+        tasks = await stack.enter_async_context(owned_tasks())
+        market = BoughtAnswers(client, config.data_dir / "receipts")
+        await client.offers()
+        service = serving(market, keys, settings_of(config), tasks=tasks, clock=clock, events=events)
+        await stack.enter_async_context(service)
+        await tasks.watch()
+
+
+@asynccontextmanager
+async def gateway_keys(data_dir: Path) -> AsyncIterator[Keys]:
+    """The API keys of the gateway with this data directory. Raises LocalError."""
+    async with open_keys(data_dir / "gateway" / "keys.sqlite3", clock) as keys:
+        yield keys
+
+
+def settings_of(config: GatewayConfig) -> ServiceSettings:
+    """How the settings say that it serves."""
+    return ServiceSettings(
+        folder=config.data_dir / "gateway" / "files",
+        host=config.host,
+        port=config.port,
+        names=config.names,
+        origins=config.origins,
+        most_body=config.max_body_kib * 1024,
+        most_connections=config.connections,
+        moderation=config.moderation,
+        bounds=bounds_of(config),
+    )
+
+
+def bounds_of(config: ClientConfig) -> Limits:
+    """What holds for every request: nobody's key or request may be wider. A class is a wish, and may be another."""
+    return Limits(
+        places=config.allow,
+        deny=config.deny,
+        max_price_in=config.max_price_in_micro,
+        max_price_out=config.max_price_out_micro,
+        evidence=config.min_evidence,
+        precision=config.precision,
+    )

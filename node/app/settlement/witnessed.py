@@ -1,0 +1,38 @@
+"""Which cosignatures a client or a node asks the ledger's checkpoints for."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from node.app.process.clock import clock
+from node.config import ClientConfig, NodeConfig
+from node.events import Events, LedgerUnwitnessed
+from node.ledger import Witnessed
+from protocol.errors import ConfigurationError, InvalidError, UnwitnessedError
+from protocol.log.cosignature import CosignerKey, WitnessPolicy
+
+__all__ = ["Witnessing", "tell_of_lack", "witnessed_of"]
+
+
+class Witnessing(Protocol):
+    """A venue that can say whether it is watched as is asked for."""
+
+    async def require_witnessed(self) -> None:
+        """Raises UnwitnessedError where it is not."""
+
+
+def witnessed_of(config: ClientConfig | NodeConfig) -> Witnessed:
+    """Which cosignatures a client or a node asks for. Raises ConfigurationError."""
+    keys = tuple(CosignerKey.parse(each) for each in config.witnesses)
+    try:
+        return Witnessed(WitnessPolicy(keys, config.min_witnesses, config.max_checkpoint_age_s), clock)
+    except InvalidError as error:
+        raise ConfigurationError(f"witnesses, min_witnesses: {error.message}", hint=error.hint) from None
+
+
+async def tell_of_lack(ledger: Witnessing, on_event: Events) -> None:
+    """Where the ledger shows no checkpoint as the policy asks, say so: no order will be taken until it does."""
+    try:
+        await ledger.require_witnessed()
+    except UnwitnessedError as error:
+        on_event(LedgerUnwitnessed(reason=error.message))

@@ -1,0 +1,1 @@
+"""Keys, and the money and stakes that they have on a ledger."""

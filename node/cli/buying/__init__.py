@@ -1,0 +1,1 @@
+"""Commands of whoever buys answers: offers, routes, runs, conversations, receipts, audits."""

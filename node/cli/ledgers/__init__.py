@@ -1,0 +1,1 @@
+"""Commands of whoever runs a ledger, witnesses one, or has one as a contract."""

@@ -1,0 +1,1 @@
+"""Commands for model directories: manifests, catalogues, variants, checks."""

@@ -1,0 +1,1 @@
+"""Commands of whoever runs a node: from setting it up to what it earns."""
