@@ -28,6 +28,7 @@ from node.app.buying.report import JobReport
 from node.app.daemons.backups import BackedUp, Migrated, Restored
 from node.app.daemons.watching import Watched
 from node.app.diagnosis.status import Status
+from node.app.models.leaks import ModelLeaks
 from node.app.models.survey import KeptManifest, Survey
 from node.app.selling.benched import BenchedModel, BenchedNode
 from node.app.settlement.copies import TailedEntry
@@ -118,6 +119,7 @@ PRINTED: dict[str, Printed] = {
     "model adapt": Printed((MadeModel,)),
     "model verify": Printed((VerifiedModel,)),
     "model check": Printed((CheckedModel,)),
+    "model leaks": Printed((ModelLeaks,)),
     "model card": Printed((ModelCard,)),
     "model list": Printed((LocalModel,), "A list of objects, in order of name"),
     "bench model": Printed((BenchedModel,)),

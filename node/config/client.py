@@ -241,6 +241,20 @@ class ClientConfig:
         flag="--attestor",
         about="Parties whose signature for a machine's place you accept.",
     )
+    trusted_ends: tuple[str, ...] = setting(
+        Addresses(),
+        table="trust",
+        default=(),
+        flag="--trusted-end",
+        about="Providers that alone may serve the first and the last blocks, where token ids are seen: your own nodes, "
+        "or operators whom you trust. Anybody may when left out. Nobody learns whom you trust.",
+    )
+    end_blocks: int = setting(
+        Whole("blocks", 1, 255),
+        table="trust",
+        default=1,
+        about="How many of the first, and how many of the last blocks only trusted_ends may serve.",
+    )
     latency_weight_micro_per_ms: int = setting(
         Fixed("$ per million tokens for each millisecond", 6, "0", "10"),
         name="latency_weight",

@@ -143,10 +143,19 @@ class Span:
             logits, cap = self._head.of(final), self._shape.logit_cap
             return self._backend.give_out(logits if cap is None else torch.tanh(logits / cap) * cap)
 
+    def embedded(self, ids: Sequence[int]) -> Activations:
+        """fp32 rows ``[len(ids), hidden_size]``, as they enter the model's first block."""
+        if self._embedding is None:
+            raise ValueError("only the first span of a model has an embedding")
+        with torch.inference_mode():
+            return self._backend.give_out(self._embed(ids, self._embedding))
+
+    def _embed(self, ids: Activations | Sequence[int], table: torch.Tensor) -> torch.Tensor:
+        entered = embedding(self._backend.take_in(torch.tensor(ids, dtype=torch.long)), table).to(self.dtype)
+        scale = self._shape.embedding_scale
+        return entered if scale == 1 else entered * torch.tensor(scale, dtype=entered.dtype)
+
     def _enter(self, packed: Activations | Sequence[int], through: range) -> torch.Tensor:
         if self._embedding is not None and through.start == 0:
-            ids = self._backend.take_in(torch.tensor(packed, dtype=torch.long))
-            entered = embedding(ids, self._embedding).to(self.dtype)
-            scale = self._shape.embedding_scale
-            return entered if scale == 1 else entered * torch.tensor(scale, dtype=entered.dtype)
+            return self._embed(packed, self._embedding)
         return self._backend.take_in(torch.as_tensor(packed, dtype=self.dtype))

@@ -20,7 +20,7 @@ from protocol.units import MICRO
 if TYPE_CHECKING:
     from node.engine.engine import Engine
 
-__all__ = ["KEPT", "Encode", "Question", "Worth", "worth_of"]
+__all__ = ["KEPT", "Encode", "Question", "Worth", "wilson", "worth_of"]
 
 KEPT = 96
 """Positions of the text whose probabilities are compared with fp32's: each takes 4 bytes a token of the vocabulary."""
@@ -91,7 +91,7 @@ def worth_of(
         nats -= sum(float(row[begin[at + n + 1]]) for n, row in enumerate(logs) if at + n + 1 < len(begin))
         kept.extend(row for n, row in enumerate(logs) if (at + n) % every == 0 and len(kept) < KEPT)
     probabilities = np.stack(kept)
-    low, high = _wilson(right, len(questions))
+    low, high = wilson(right, len(questions))
     divergence, agreement = (None, None) if exact is None else _apart(exact, probabilities)
     return Worth(
         questions=len(questions),
@@ -177,7 +177,8 @@ def _apart(exact: Activations, other: Activations) -> tuple[int, int]:
     return max(0, round(float(nats.mean()) * MICRO)), round(float(same.mean()) * MICRO)
 
 
-def _wilson(right: int, asked: int) -> tuple[int, int]:
+def wilson(right: int, asked: int) -> tuple[int, int]:
+    """Between which shares, in millionths, the true one lies with 95 %: Wilson's interval."""
     share, z = right / asked, _Z
     middle = (share + z * z / (2 * asked)) / (1 + z * z / asked)
     half = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked)) / (1 + z * z / asked)

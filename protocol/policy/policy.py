@@ -199,6 +199,7 @@ class ReasonCode(StrEnum):
     DEARER = "dearer"
     LIMITS = "limits"
     SHUNNED = "shunned"
+    UNTRUSTED = "untrusted"
 
 
 @dataclass(frozen=True, slots=True)

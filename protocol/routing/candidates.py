@@ -63,10 +63,17 @@ class Candidates:
     """(R, R) where no hop may lead; None where all may."""
     kept: Ints | None = None
     """(K, 3) a provider, and the blocks that nobody else may serve, nor itself any others; None where all is open."""
+    opened: tuple[Ints, Ints] | None = None
+    """(N,) each: the first block, and the end, of what one may serve of its span; None where that is all of it."""
+
+    @property
+    def serves(self) -> tuple[Ints, Ints]:
+        """(N,) each: first block and end of what each may serve."""
+        return (self.start, self.end) if self.opened is None else self.opened
 
     def cells(self) -> Cells:
-        """Who may serve which block: all of its span, unless something is kept."""
-        cells = Cells.of(self.start, self.end, self.region, self.blocks)
+        """Who may serve which block: all of its span, unless something is kept, or closed to it."""
+        cells = Cells.of(*self.serves, self.region, self.blocks)
         if self.kept is None:
             return cells
         keeper = np.full(self.blocks, -1)

@@ -61,9 +61,17 @@ def no_lawful_way(policy: Policy, hop: tuple[Offer, Offer], rejected: Sequence[E
     )
 
 
-def no_cover(cells: Cells, rejected: Sequence[Explained]) -> NoRouteError:
-    """Some block is served by no candidate."""
+def no_cover(
+    candidates: Candidates, cells: Cells, rejected: Sequence[Explained], closed: Sequence[Explained]
+) -> NoRouteError:
+    """Some block is served by no candidate.
+
+    Args:
+        closed: those that could serve more, were they trusted.
+    """
     open_blocks = [block for block in range(cells.blocks) if not len(cells.at(block))]
+    if closed and all(((candidates.start <= block) & (block < candidates.end)).any() for block in open_blocks):
+        return _nobody_trusted(open_blocks, [*rejected, *closed])
     ranges: list[list[int]] = []
     for block in open_blocks:
         if ranges and ranges[-1][1] == block:
@@ -78,6 +86,16 @@ def no_cover(cells: Cells, rejected: Sequence[Explained]) -> NoRouteError:
         hint="loosen what excludes them, or wait for more offers"
         if others
         else "wait for more offers, or start a node that serves these blocks",
+        explanations=rejected,
+    )
+
+
+def _nobody_trusted(blocks: Sequence[int], rejected: Sequence[Explained]) -> NoRouteError:
+    named = ", ".join(map(str, blocks))
+    return NoRouteError(
+        f"nobody whom you trust with the first and the last blocks offers block{'s' * (len(blocks) > 1)} {named}",
+        code="untrusted",
+        hint="wait for one of them, name another one with --trusted-end, or run a node with these blocks yourself",
         explanations=rejected,
     )
 

@@ -54,6 +54,7 @@ def route_over(judge: Judge, ways: Ways, wish: Wish) -> Route:
         route = attempt.finished(attempt.find())
         if all(judge.reason(leg.offer) is None for legs in (route.legs, *route.standbys) for leg in legs):
             _require_lawful(judge, route)
+            _require_trusted(judge, route, wish)
             return replace(route, backups=tuple(_backups(judge, lawful, wish, usable, route)))
         # A clause that has no column yet: each offer is held against it.
         for row in np.flatnonzero(usable).tolist():
@@ -73,6 +74,7 @@ def _backups(judge: Judge, ways: Ways, wish: Wish, usable: Bools, route: Route) 
             return
         if all(judge.reason(leg.offer) is None for leg in route.legs):
             _require_lawful(judge, route)
+            _require_trusted(judge, route, wish)
             yield route
 
 
@@ -82,6 +84,13 @@ def _require_lawful(judge: Judge, route: Route) -> None:
     hop = judge.policy.unlawful_hop([places_of(each) for each in legs], judge.until)
     if hop is not None:
         raise no_lawful_way(judge.policy, (legs[hop[0]], legs[hop[1]]), ())
+
+
+def _require_trusted(judge: Judge, route: Route, wish: Wish) -> None:
+    """Hold each leg, and whoever stands by for it, against the rule itself, likewise."""
+    for leg in (each for legs in (route.legs, *route.standbys) for each in legs):
+        if wish.ends is not None and wish.ends.open_to(leg.offer.public_key, leg.span, judge.blocks) != leg.span:
+            raise NoRouteError(_UNTRUSTED.sentence, code=str(_UNTRUSTED.code), explanations=((leg.offer, _UNTRUSTED),))
 
 
 class _Attempt:
@@ -110,7 +119,7 @@ class _Attempt:
             left_out = bool(there.any()) and bool(of_any(self._judge.columns, self.wish.without)[there].all())
             raise (none_answers if left_out else nothing_usable)(self._rejected())
         if self._programme.lattice.cells.has_hole:
-            raise no_cover(self._programme.lattice.cells, self._rejected())
+            raise no_cover(self._candidates, self._programme.lattice.cells, self._rejected(), self._closed())
         if self._candidates.barred is not None and self._programme.cheapest() is None:
             raise no_lawful_way(self._judge.policy, self._barred_hop(), self._rejected())
         found = find(self._candidates, self._limits, self._weights, self._programme)
@@ -157,6 +166,21 @@ class _Attempt:
         assert offer is not None
         return offer
 
+    def _closed(self) -> list[Explained]:
+        """Offers that could be used, but for their blocks being kept for those whom the client trusts."""
+        c, ends = self._candidates, self.wish.ends
+        if ends is None:
+            return []
+        start, end = c.serves
+        return [(self.offer(row), _UNTRUSTED) for row in self.rows[(start > c.start) | (end < c.end)].tolist()]
+
+    def nowhere(self, offer: Offer) -> Reason:
+        """Why no route leads through an offer that may be used."""
+        ends, blocks = self.wish.ends, self._judge.blocks
+        if ends is not None and ends.open_to(offer.public_key, offer.span, blocks) != offer.span:
+            return _UNTRUSTED
+        return _TAKEN if self.wish.kept else _BARRED
+
     # Who could take a leg's place
 
     def _standbys(self, found: Found) -> Iterator[tuple[RouteLeg, ...]]:
@@ -169,7 +193,7 @@ class _Attempt:
         for at, (_, start, end) in enumerate(legs):
             before, after = lattice.region[legs[at - 1][0]], lattice.region[legs[(at + 1) % len(legs)][0]]
             held = lattice.cells.at(start)
-            held = held[c.end[held] >= end]
+            held = held[c.serves[1][held] >= end]
             if c.most is not None:
                 held = held[c.most[held] >= end - start]
             if c.barred is not None:  # whomever of the others it will be beside
@@ -258,7 +282,7 @@ class _Told:
         if whole == _SAME:
             return offer, self._same
         if whole == _NOWHERE:
-            return offer, _TAKEN if self._attempt.wish.kept else _BARRED
+            return offer, self._attempt.nowhere(offer)
         return offer, _BREAKS
 
     def _coded(self) -> tuple[list[int], list[int], list[int]]:
@@ -278,4 +302,7 @@ _NOT_ASKED = -(2**62)
 _IN_A_BETTER_ONE = Reason(ReasonCode.DEARER, "it is in a better route")
 _TAKEN = Reason(ReasonCode.LIMITS, "the session goes on with those that served its blocks before")
 _BARRED = Reason(ReasonCode.CORRIDOR, "each route with it has a hop that your policy forbids, or leaves blocks out")
+_UNTRUSTED = Reason(
+    ReasonCode.UNTRUSTED, "you trust others with the first and the last blocks, and no route takes the rest of it"
+)
 _BREAKS = Reason(ReasonCode.LIMITS, "cheaper routes with it break a limit on price, time, legs or providers")

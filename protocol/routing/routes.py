@@ -47,7 +47,8 @@ class Explanations(Sequence[Explained]):
 
 
 class NoRouteError(RoutingError):
-    """No route. `code` is one of no-offers, unreachable, all-excluded, gap, price-cap, too-slow, busy, no-route."""
+    """No route. `code` is one of no-offers, unreachable, all-excluded, gap, untrusted, no-corridor, price-cap,
+    too-slow, busy, no-route."""
 
     def __init__(self, message: str, *, code: str, hint: str = "", explanations: Sequence[Explained] = ()) -> None:
         super().__init__(message, code=code, hint=hint)

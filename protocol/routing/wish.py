@@ -12,6 +12,7 @@ from protocol.energy.tariff import MAX_CARBON_PRICE, MAX_PRICE
 from protocol.errors import ConfigurationError
 from protocol.identity.ids import BlockSpan
 from protocol.market.carbon import carbon_extras
+from protocol.policy.ends import TrustedEnds
 from protocol.policy.policy import Reason
 from protocol.routing.candidates import MAX_LATENCY_WEIGHT, Candidates
 from protocol.routing.cells import Bools, Ints
@@ -46,7 +47,8 @@ class Wish:
     """Further routes that share no provider with the best one, nor with one another."""
     most_blocks: Mapping[bytes, int] = field(default_factory=lambda: MappingProxyType({}))
     """By public key: blocks that a leg of a provider may have at most, where that is less than its span."""
-
+    ends: TrustedEnds | None = None
+    """Who may serve the first and the last blocks; None for whoever offers them."""
     carbon_price: int = 0
     """Micro-units that a tonne of CO2 equivalent is taken to cost: it counts beside prices, and nobody is paid it."""
 
@@ -100,8 +102,20 @@ def candidates_of(judge: Judge, ways: Ways, wish: Wish, usable: Bools) -> tuple[
         most=_most(columns, wish, rows, judge.blocks),
         barred=ways.barred,
         kept=np.array(kept, dtype=np.int64) if kept else None,
+        opened=_opened(judge, wish.ends, rows),
     )
     return candidates, rows
+
+
+def _opened(judge: Judge, ends: TrustedEnds | None, rows: Ints) -> tuple[Ints, Ints] | None:
+    """First blocks and ends of what each may serve: those who are not trusted what lies between the ends."""
+    if ends is None:
+        return None
+    columns, (first, end) = judge.columns, ends.between(judge.blocks)
+    trusted = of_any(columns, ends.keys)[rows]
+    starts, stops = columns.at(Column.START)[rows], columns.at(Column.END)[rows]
+    starts = np.where(trusted, starts, np.maximum(starts, first))
+    return starts, np.maximum(starts, np.where(trusted, stops, np.minimum(stops, end)))
 
 
 def _counted(columns: Columns, wish: Wish, rows: Ints) -> tuple[Ints, Ints]:

@@ -19,6 +19,7 @@ from node.app.buying.accusing import keep_double
 from node.app.buying.another_try import look_again, plan_again, worth_another_try
 from node.app.buying.busy import BusyNodes
 from node.app.buying.execution import Execution
+from node.app.buying.law import covers_trusted
 from node.app.buying.looking import look
 from node.app.buying.planning import JobPlan, Market, Request
 from node.app.buying.receipts import Kept, keep_bundle, make_bundle
@@ -271,6 +272,8 @@ class Client:
 
     async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
+        if self.config.trusted_ends:  # whoever else is heard first may not do
+            await self.offers(enough=lambda found: covers_trusted(self.config, found, manifest))
         if self.config.standbys:
             await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
         network, roads = await self._join()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from node.app.network.shunned import address_of
 from node.config import ClientConfig
 from node.law_settings import Anchors, Corridors, Ground, SignedFiles
 from node.signed_files import read_signed
 from protocol.errors import ConfigurationError, PeerError
 from protocol.identity.ids import Address, ModelManifest, checksum_address, parse_address
-from protocol.market.offer import Evidence
+from protocol.market.offer import Evidence, Offer
 from protocol.policy.denials import OpenDenials, open_denials
+from protocol.policy.ends import TrustedEnds, opened
 from protocol.policy.law import Law
 from protocol.policy.policy import LatencyClass, Policy
 from protocol.policy.trust import Trust
+from protocol.routing.choice import covers_some_model
 
-__all__ = ["law_of", "policy_of"]
+__all__ = ["covers_trusted", "ends_of", "law_of", "policy_of"]
 
 PLANNING_S = 60
 """A session may be opened so long after its route was looked for: what law holds until then has to hold longer."""
@@ -68,6 +72,22 @@ def _list(issuer: Address, file: Path) -> OpenDenials:
             code="list-not-in-force",
         )
     return found
+
+
+def ends_of(config: ClientConfig, nodes: Iterable[bytes]) -> TrustedEnds | None:
+    """Who of some providers, by public key, may serve the first and the last blocks; None where anybody may."""
+    if not config.trusted_ends:
+        return None
+    trusted = {parse_address(each) for each in config.trusted_ends}
+    return TrustedEnds(frozenset(node for node in nodes if address_of(node) in trusted), config.end_blocks)
+
+
+def covers_trusted(config: ClientConfig, offers: Sequence[Offer], manifest: ModelManifest) -> bool:
+    """Whether offers leave no block of a model out, the ends of it served by those alone who may serve them."""
+    of_model = [each for each in offers if each.model == manifest.root]
+    ends = ends_of(config, {each.public_key for each in of_model})
+    cut = [offer.replace(span=span) for offer, span in opened(ends, of_model, manifest.blocks)]
+    return covers_some_model(cut)
 
 
 def policy_of(config: ClientConfig, manifest: ModelManifest, law: Law) -> Policy:

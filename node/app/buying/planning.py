@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from node.app.buying.continuing import Earlier
-from node.app.buying.law import law_of, policy_of
+from node.app.buying.law import ends_of, law_of, policy_of
 from node.app.network.shunned import address_of, known_of, left_alone, shunned
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
@@ -24,6 +24,8 @@ from node.ports import Clock, Randomness, VenueRules
 from protocol.errors import ConfigurationError
 from protocol.identity.ids import Address, BlockSpan, ModelManifest
 from protocol.market.offer import Evidence, Offer
+from protocol.market.rates import share
+from protocol.policy.ends import opened
 from protocol.policy.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode
 from protocol.reputation.merit import Merit
 from protocol.reputation.standing import NEWCOMER, Deed, Standing
@@ -145,6 +147,7 @@ class Market:
         self.plan = self._plan()
         self.law = law_of(config, clock())
         self.policy = self._policy()
+        self._ends = ends_of(config, {offer.public_key for offer in self._offers})
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
         self._standing = standing
@@ -255,6 +258,7 @@ class Market:
             latency_weight=self._config.latency_weight_micro_per_ms,
             carbon_price=self._config.carbon_price_micro,
             prompt_milli=self._prompt_milli,
+            ends=self._ends,
             **more,
         )
 
@@ -305,7 +309,12 @@ class Market:
         return covers_twice(there, self._manifest.root) if self._config.standbys else covers_some_model(there)
 
     def _there(self, round_trips: Mapping[bytes, int]) -> list[Offer]:
-        return self._admitted(self._round_trips.keys() | round_trips.keys())
+        """Offers of those that answered, each with the blocks alone that it may serve."""
+        there = self._admitted(self._round_trips.keys() | round_trips.keys())
+        return [
+            offer if offer.span == span else offer.replace(span=span)
+            for offer, span in opened(self._ends, there, self._manifest.blocks)
+        ]
 
     @property
     def round_trips(self) -> dict[bytes, int]:
@@ -377,9 +386,10 @@ class Market:
         ]
         spares.sort(key=lambda offer: 1_000 * (offer.rates.price_in + offer.rates.price_out) // len(offer.span))
         spares = lawful_standbys(self.policy, [leg.offer for leg in found.legs], spares, self.law.until)
-        route, spans = [leg.span for leg in found.legs], [offer.span for offer in spares]
+        useful = opened(self._ends, spares, self._manifest.blocks)
+        route, spans = [leg.span for leg in found.legs], [span for _, span in useful]
         return [
-            Chosen(_whole_leg(spares[at]), self._sealed[id(spares[at])])
+            Chosen(_standby(*useful[at]), self._sealed[id(useful[at][0])])
             for at in choose_standbys(route, spans, min(self._config.standbys, MAX_LEGS - len(route)))
         ]
 
@@ -387,6 +397,7 @@ class Market:
         return self._standing(provider).of(Deed.SERVED).amount
 
 
-def _whole_leg(offer: Offer) -> RouteLeg:
-    """All that an offer holds: whom it will replace, nobody knows yet."""
-    return RouteLeg(offer, offer.span, price_in=offer.rates.price_in, price_out=offer.rates.price_out)
+def _standby(offer: Offer, span: BlockSpan) -> RouteLeg:
+    """All that an offer may be used for: whom it will replace, nobody knows yet."""
+    rates = share(offer.rates, len(span), len(offer.span))
+    return RouteLeg(offer, span, price_in=rates.price_in, price_out=rates.price_out)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.app.models.prompt import MAX_PROMPT_BYTES, Prompt, load_messages
+from node.cli.buying.privacy import explain_privacy
 from node.cli.buying.submit import Wish, run_file
 from node.cli.terminal.boundary import FAILED
 from node.cli.terminal.options import configured, examples, json_option, passphrase_option, unlocked
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         "echo 'Tell me a story about a drum.' | joule run - --json",
         "joule run --resume sum.unfinished.json",
         "joule run --input prompts.jsonl --output answers.jsonl --at-once 4",
+        "joule run --explain-privacy --trusted-end 0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf",
     )
 )
 @click.argument("prompt", metavar="[PROMPT]", required=False)
@@ -79,6 +81,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to keep the receipt; a new file.  [default: a new file among the receipts in the data directory]",
 )
+@click.option(
+    "--explain-privacy",
+    "explains_privacy",
+    is_flag=True,
+    help="Send nothing: tell which leg would see what of the prompt and the answer.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Tell each step on stderr: --log-level info.")
 @passphrase_option
 @json_option
@@ -94,6 +102,7 @@ def run(
     output_file: Path | None,
     at_once: int,
     receipt_file: Path | None,
+    explains_privacy: bool,
     verbose: bool,
     passphrase_file: Path | None,
     as_json: bool,
@@ -108,6 +117,11 @@ def run(
     """
     from node.app.buying.receipts import new_receipt_file
 
+    if explains_privacy:
+        _require_alone("--explain-privacy", resume=unfinished_file, input=input_file, receipt=receipt_file)
+        asks = prompt is not None or messages_file is not None
+        shown = _prompt(prompt, raw=raw, system=system, messages_file=messages_file) if asks else None
+        return explain_privacy(config, shown, model, as_json=as_json)
     if input_file is not None:
         others = {"PROMPT": prompt, "raw": raw, "system": system, "messages": messages_file, "resume": unfinished_file}
         _require_alone("--input", **others, receipt=receipt_file)
@@ -169,7 +183,7 @@ def _require_alone(flag: str, **others: object) -> None:
     for name, given in others.items():
         if given:
             other = name if name.isupper() else f"--{name}"
-            raise click.UsageError(f"{flag} and {other} exclude each other: the file says all that is asked")
+            raise click.UsageError(f"{flag} and {other} exclude each other")
 
 
 def _prompt(text: str | None, *, raw: bool, system: str | None, messages_file: str | None) -> Prompt:

@@ -11,6 +11,7 @@ import click
 from node.cli.models.catalogue import catalogue, list_models
 from node.cli.models.checking import check
 from node.cli.models.drafting import draft
+from node.cli.models.leaking import leaks
 from node.cli.models.variants import adapt, card, prune, quantize, verify
 from node.cli.terminal.options import examples, json_option
 from node.cli.terminal.output import print_facts, print_json, print_table
@@ -102,7 +103,7 @@ def show(directory: Path, as_json: bool) -> None:
 
 model.add_command(catalogue)
 model.add_command(list_models)
-for command in (quantize, prune, draft, adapt, verify, check, card):
+for command in (quantize, prune, draft, adapt, verify, check, leaks, card):
     model.add_command(command)
 
 

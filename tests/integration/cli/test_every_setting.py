@@ -25,7 +25,7 @@ from doc_commands import free_port
 from small_market import RememberedPeers
 
 from node.app.buying.client import Client, open_client
-from node.app.buying.law import law_of, policy_of
+from node.app.buying.law import ends_of, law_of, policy_of
 from node.app.buying.planning import Market, Request
 from node.app.daemons.gateway import settings_of as settings_of_gateway
 from node.app.daemons.ledger import settings_of
@@ -78,6 +78,7 @@ from protocol.market.pricing import Comparable
 from protocol.models.model_catalogue import CatalogueEntry
 from protocol.names import TIME_PROTOCOL
 from protocol.policy.denials import Denial, DenialKind, Denials
+from protocol.policy.ends import TrustedEnds
 from protocol.policy.policy import LatencyClass
 from protocol.routing.routes import NoRouteError
 from protocol.serving.places import free_for_newcomers
@@ -593,7 +594,15 @@ differ(
     stands_at=(None, "52.52,13.40"),
     anchors=(None, ANCHOR),
     attestors=(None, ATTESTOR),
+    trusted_ends=(None, ATTESTOR),
 )
+
+
+@shows(ClientConfig, "end_blocks")
+def _(_world: World) -> None:
+    flags = {"trusted_ends": checksum_address(KEY.address)}
+    found = [ends_of(load(ClientConfig, flags={**flags, "end_blocks": each}), [KEY.public_key]) for each in ("1", "2")]
+    assert found == [TrustedEnds(frozenset({KEY.public_key}), depth) for depth in (1, 2)]
 
 
 @shows(ClientConfig, "corridors")
