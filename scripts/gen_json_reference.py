@@ -24,6 +24,7 @@ from node.app.buying.audit import AuditReport
 from node.app.buying.batch import Answer
 from node.app.buying.kept_receipts import ListedReceipt
 from node.app.buying.planned import PlannedRoute
+from node.app.buying.privacy import PrivacyTold
 from node.app.buying.report import JobReport
 from node.app.daemons.backups import BackedUp, Migrated, Restored
 from node.app.daemons.watching import Watched
@@ -141,9 +142,9 @@ PRINTED: dict[str, Printed] = {
     ),
     "market": Printed((MarketFigures,), "A list of objects, one for each model"),
     "run": Printed(
-        (JobReport,),
+        (JobReport, PrivacyTold),
         "An object; with `--verbose` also [events](#events) on stderr; with `--input` what "
-        "[joule submit](#joule-submit) prints",
+        "[joule submit](#joule-submit) prints; with `--explain-privacy` an object with the fields of the second",
     ),
     "submit": Printed(
         (Batched, Answer), "An object with these of the first; the output file has one of the second on each line"

@@ -28,7 +28,7 @@ from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import ModelError
 from protocol.identity.ids import BlockSpan
 
-__all__ = ["LENGTH", "MOST_CUTS", "MOST_KNOWN", "MOST_TOLD", "cuts_of", "leaks_of", "room_for"]
+__all__ = ["MOST_KNOWN", "MOST_TOLD", "cuts_of", "directions_of", "guesses_at", "leaks_of", "room_for"]
 
 LENGTH = 128
 """Tokens of one prompt: longer texts are cut to pieces of it."""
@@ -38,8 +38,8 @@ MOST_KNOWN = 4_096
 """Tokens that `trained` is fitted to, at most."""
 MOST_CUTS = 16
 """Cuts that are looked at; of a model with more blocks some, evenly."""
-MOST_TRIED = 1_024
-"""Tokens that `search` tries for one row."""
+MOST_TRIED = 512
+"""Tokens that `search` tries for one row; where none makes it, the rest of the prompt stays as `trained` has it."""
 SAME = 0.01
 """Rows are the same that are apart by less than this share of their length: machines round differently."""
 RIDGE = 1e-2
@@ -47,6 +47,7 @@ RIDGE = 1e-2
 
 _ROWS, _GUESS = b"rows", b"guess"
 Ids = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Lines = tuple[Activations, Activations, Activations]
 """A linear map: what is taken off, what that is multiplied with, and what is added."""
 
@@ -70,24 +71,42 @@ def leaks_of(engine: Engine, known: Sequence[int], told: Sequence[int], cuts: Se
         told: token ids of another text, which the attacks are to tell.
         cuts: from 0 on, ascending (`cuts_of`).
     """
-    table = engine.span.embedded(range(engine.facts.vocabulary))
-    directions = _centred(table, table.mean(0))
+    directions = directions_of(engine)
     seen, rows = _rows_at(engine, known, cuts), _rows_at(engine, told, cuts)
-    truth = np.array(told)
+    ids, truth = np.array(known), np.array(told)
     found = []
     for cut in cuts:
-        guesses = {"nearest": _ranked(_centred(rows[cut], seen[cut].mean(0)), directions, 1)[:, 0]}
-        if cut:
-            lines = _fit(seen[cut], np.array(known), directions)
-            ranked = _ranked(_through(lines, rows[cut]), directions, MOST_TRIED)
-            guesses["trained"] = ranked[:, 0]
-            guesses["search"] = _search(engine, rows[cut], ranked, cut)
-        attacks = (_attacked(each, int((guesses[each] == truth).sum()), len(told)) for each in guesses)
+        guesses = guesses_at(engine, cut, rows[cut], seen[cut], ids, directions)
+        attacks = (_attacked(attack, guesses[attack] == truth) for attack in guesses)
         found.append(CutLeak(cut=cut, attacks=tuple(attacks)))
     return found
 
 
-def _attacked(attack: str, recovered: int, of: int) -> Attacked:
+def directions_of(engine: Engine) -> Activations:
+    """``[vocabulary, hidden_size]``: where each token's row of the embedding points from the mean of all."""
+    table = engine.span.embedded(range(engine.facts.vocabulary))
+    return _centred(table, table.mean(0))
+
+
+def guesses_at(
+    engine: Engine, cut: int, rows: Activations, seen: Activations, known: Ids, directions: Activations
+) -> dict[str, Ids]:
+    """By attack, which token each row is taken for.
+
+    Args:
+        rows: that came at the cut, of prompts of `LENGTH` tokens one after the other.
+        seen: likewise, of the `known` tokens.
+        directions: of each token's row of the embedding.
+    """
+    found = {"nearest": _ranked(_centred(rows, seen.mean(0)), directions, 1)[:, 0]}
+    if cut:
+        ranked = _ranked(_through(_fit(seen, known, directions), rows), directions, MOST_TRIED)
+        found |= {"trained": ranked[:, 0], "search": _search(engine, rows, ranked, cut)}
+    return found
+
+
+def _attacked(attack: str, right: Bools) -> Attacked:
+    recovered, of = int(right.sum()), len(right)
     low, high = wilson(recovered, of)
     share = round(recovered * 1_000_000 / of)
     return Attacked(attack=attack, recovered=recovered, of=of, share_ppm=share, low_ppm=low, high_ppm=high)
@@ -168,38 +187,33 @@ def _through(lines: Lines, rows: Activations) -> Activations:
 
 
 def _search(engine: Engine, rows: Activations, ranked: Ids, cut: int) -> Ids:
-    """Token ids by what makes the very rows that came; the nearest that was tried where nothing does."""
+    """Token ids by what makes the very rows that came; as ranked from the first row of a prompt on that nothing makes."""
     found = ranked[:, 0].copy()
     for start, end in _pieces(len(rows)):
         _open(engine, _GUESS, end - start, BlockSpan(start=0, end=cut))
         at = start
         while at < end:
             # All that is left is guessed at once: it stands as far as its rows are those that came.
-            apart = _apart(_run(engine, _GUESS, at - start, found[at:end].tolist()), rows[at:end])
-            wrong = np.flatnonzero(apart > SAME)
-            if not len(wrong):
+            same = _same(_run(engine, _GUESS, at - start, found[at:end].tolist()), rows[at:end])
+            if same.all():
                 break
-            at += int(wrong[0])
-            found[at] = _tried(engine, rows[at], ranked[at], at - start)
+            at += int(np.flatnonzero(~same)[0])
+            made = _tried(engine, rows[at : at + 1], ranked[at], at - start)
+            if made is None:
+                break
+            found[at] = made
             at += 1
         engine.close(_GUESS)
     return found
 
 
-def _tried(engine: Engine, row: Activations, candidates: Ids, position: int) -> int:
-    """The first of some tokens that makes this row at a position, or the one that comes nearest."""
-    nearest, least = int(candidates[0]), np.inf
-    for each in candidates.tolist():
-        apart = float(_apart(_run(engine, _GUESS, position, [each]), row[None])[0])
-        if apart < least:
-            nearest, least = each, apart
-        if apart <= SAME:
-            return nearest
-    _run(engine, _GUESS, position, [nearest])
-    return nearest
+def _tried(engine: Engine, row: Activations, candidates: Ids, position: int) -> int | None:
+    """The first of some tokens that makes this row at a position, if any does."""
+    makes = (each for each in candidates.tolist() if _same(_run(engine, _GUESS, position, [each]), row).all())
+    return next(makes, None)
 
 
-def _apart(rows: Activations, others: Activations) -> Activations:
-    """How far rows are from others, as shares of these."""
-    found: Activations = np.linalg.norm(rows - others, axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
-    return found
+def _same(rows: Activations, others: Activations) -> Bools:
+    """Which rows are others, but for rounding."""
+    same: Bools = np.linalg.norm(rows - others, axis=1) <= SAME * np.linalg.norm(others, axis=1)
+    return same

@@ -17,6 +17,7 @@ import numpy as np
 
 from node.app.buying.continuing import Earlier
 from node.app.buying.law import ends_of, law_of, policy_of
+from node.app.buying.standing_by import by_block, stand_by
 from node.app.network.shunned import address_of, known_of, left_alone, shunned
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
@@ -24,7 +25,6 @@ from node.ports import Clock, Randomness, VenueRules
 from protocol.errors import ConfigurationError
 from protocol.identity.ids import Address, BlockSpan, ModelManifest
 from protocol.market.offer import Evidence, Offer
-from protocol.market.rates import share
 from protocol.policy.ends import opened
 from protocol.policy.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, ReasonCode
 from protocol.reputation.merit import Merit
@@ -34,14 +34,12 @@ from protocol.routing.choice import ENOUGH, SILENT, MeritOf, covers_some_model, 
 from protocol.routing.columns import Columns
 from protocol.routing.judging import Judge
 from protocol.routing.kept_route import kept_legs
-from protocol.routing.lawful_ways import lawful_standbys
 from protocol.routing.router import route_over
-from protocol.routing.routes import MAX_LEGS, NoRouteError, Route, RouteLeg
+from protocol.routing.routes import NoRouteError, Route
 from protocol.routing.shortlist import FIRST, shortlist
 from protocol.routing.ways import ONE_REGION, UNKNOWN_RTT_US, measured_ways, ways_by_region
 from protocol.routing.wish import Wish, of_any
-from protocol.session.agreement import Chosen, common_activations, paid_nobody
-from protocol.session.healing import choose_standbys
+from protocol.session.agreement import Chosen, paid_nobody
 from protocol.session.metering import reserved_caps
 from protocol.session.terms import Plan, SamplingTerms
 
@@ -232,6 +230,10 @@ class Market:
         kept = self._kept(usable)
         short = [*(self._columns.offer(row) for row in self._rows_of(kept, usable)), *short]
         short = list({id(offer): offer for offer in short}.values())
+        if self._config.standbys:  # who is on no second route may still stand by for a leg of the first
+            left = usable & ~of_any(self._columns, [offer.public_key for offer in short])
+            spares = opened(self._ends, map(self._columns.offer, np.flatnonzero(left).tolist()), self._manifest.blocks)
+            short += sorted((offer for offer, _ in spares), key=by_block)[: max(0, most - len(short))]
         if all(self._merit(offer.public_key) < Merit.PAID for offer in short):
             return short
         others = np.flatnonzero(usable & ~of_any(self._columns, [offer.public_key for offer in short])).tolist()
@@ -377,27 +379,17 @@ class Market:
     def _standbys(self, found: Route) -> list[Chosen]:
         """Nodes that answered, and could take over from a leg; the cheapest first."""
         on_route = {leg.offer.public_key for leg in found.legs}
-        spares = [
-            offer
-            for offer in self._admitted(
-                self._round_trips.keys() - on_route - self._shunned.keys() - self._without.keys()
-            )
-            if set(offer.activations) >= {common_activations([leg.offer for leg in found.legs])}
-        ]
-        spares.sort(key=lambda offer: 1_000 * (offer.rates.price_in + offer.rates.price_out) // len(offer.span))
-        spares = lawful_standbys(self.policy, [leg.offer for leg in found.legs], spares, self.law.until)
-        useful = opened(self._ends, spares, self._manifest.blocks)
-        route, spans = [leg.span for leg in found.legs], [span for _, span in useful]
-        return [
-            Chosen(_standby(*useful[at]), self._sealed[id(useful[at][0])])
-            for at in choose_standbys(route, spans, min(self._config.standbys, MAX_LEGS - len(route)))
-        ]
+        nodes = self._round_trips.keys() - on_route - self._shunned.keys() - self._without.keys()
+        chosen = stand_by(
+            found.legs,
+            self._admitted(nodes),
+            most=self._config.standbys,
+            policy=self.policy,
+            until=self.law.until,
+            ends=self._ends,
+            blocks=self._manifest.blocks,
+        )
+        return [Chosen(leg, self._sealed[id(leg.offer)]) for leg in chosen]
 
     def _paid(self, provider: Address) -> int:
         return self._standing(provider).of(Deed.SERVED).amount
-
-
-def _standby(offer: Offer, span: BlockSpan) -> RouteLeg:
-    """All that an offer may be used for: whom it will replace, nobody knows yet."""
-    rates = share(offer.rates, len(span), len(offer.span))
-    return RouteLeg(offer, span, price_in=rates.price_in, price_out=rates.price_out)

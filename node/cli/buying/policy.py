@@ -124,6 +124,9 @@ def _places(config: ClientConfig) -> list[str]:
     else:
         ways = ", ".join(config.corridors) or "none"
         found.append(f"data come from {config.origin} and leave it by corridors for {config.purpose} only: {ways}")
+    if config.trusted_ends:
+        count = "block" if config.end_blocks == 1 else f"{config.end_blocks} blocks"
+        found.append(f"only {' or '.join(config.trusted_ends)} serves the first {count} and the last {count}")
     found.append(f"a place is backed by {config.min_evidence} at least")
     if config.min_evidence != "claimed":
         found.append(

@@ -110,3 +110,10 @@ def test_what_each_leg_sees_is_told() -> None:
     alone = privacy_of(MANIFEST, market([here(0)]).route(), None, trusted=trusted, end_blocks=1)
     assert [(leg.prompt, leg.answer, leg.cut) for leg in alone.legs] == [("token ids", "token ids", None)]
     assert known_leaks(MANIFEST.root, Path("/nowhere")) is None
+
+
+def test_who_is_on_no_second_route_is_asked_all_the_same_where_it_could_stand_by() -> None:
+    spare = here(7, price_out=50_000)
+    for standbys, asked in ((0, [8, 0, 1]), (1, [8, 0, 1, 7])):
+        made = market([*OURS, STRANGER, spare, here(6, 0, 1)], standbys=standbys)
+        assert set(made.round_trips) == set(map(key, asked)), "one that may serve nothing is never asked"
