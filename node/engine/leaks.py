@@ -187,7 +187,7 @@ def _through(lines: Lines, rows: Activations) -> Activations:
 
 
 def _search(engine: Engine, rows: Activations, ranked: Ids, cut: int) -> Ids:
-    """Token ids by what makes the very rows that came; as ranked from the first row of a prompt on that nothing makes."""
+    """Token ids by what makes the very rows that came; as ranked from the first row on that nothing makes."""
     found = ranked[:, 0].copy()
     for start, end in _pieces(len(rows)):
         _open(engine, _GUESS, end - start, BlockSpan(start=0, end=cut))
