@@ -48,7 +48,8 @@ RIDGE = 1e-2
 _ROWS, _GUESS = b"rows", b"guess"
 Ids = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Lines = tuple[Activations, Activations, Activations]
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Lines = tuple[Doubles, Doubles, Doubles]
 """A linear map: what is taken off, what that is multiplied with, and what is added."""
 
 
@@ -182,8 +183,7 @@ def _fit(rows: Activations, ids: Ids, directions: Activations) -> Lines:
 
 def _through(lines: Lines, rows: Activations) -> Activations:
     middle, product, onto = lines
-    found: Activations = (rows - middle) @ product + onto
-    return found
+    return np.asarray((rows - middle) @ product + onto, dtype=np.float32)
 
 
 def _search(engine: Engine, rows: Activations, ranked: Ids, cut: int) -> Ids:

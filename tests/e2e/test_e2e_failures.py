@@ -137,6 +137,28 @@ async def test_offers_that_the_policy_excludes_are_named_with_their_reasons(net:
     told(late, "cannot write", "give --receipt another place")
 
 
+async def test_who_sees_what_is_told_and_who_may_not_is_named(net: LocalNetwork) -> None:
+    first, last = ((f"--trusted-end={net.addresses[name]}") for name in ("node0", "node2"))
+    untrusted, shown, shown_json, two = await asyncio.gather(
+        net.joule("run", "hi", "--json", first),
+        net.joule("run", "--explain-privacy", first, last),
+        net.joule("run", "hi", "--explain-privacy", first, last, "--json", name="pauper"),
+        net.joule("run", "--explain-privacy", "--input", "prompts.jsonl"),
+    )
+    reasons = told_json(untrusted, "untrusted")["reasons"]
+    assert [(each["provider"], each["code"]) for each in reasons] == [(net.addresses["node2"], "untrusted")]
+    assert shown.status == 0
+    assert "only " + net.addresses["node0"] in shown.out
+    assert "not measured" in shown.out
+    legs = shown_json.json()["legs"]
+    assert [(leg["trusted"], leg["prompt"], leg["answer"], leg["cut"]) for leg in legs] == [
+        (True, "token ids", "token ids", None),
+        (False, "rows", "rows", 2),
+        (True, "rows", "token ids", 4),
+    ]
+    assert "exclude each other" in two.err
+
+
 async def test_a_node_that_cannot_start_says_why(net: LocalNetwork, endless: Path, tmp_path: Path) -> None:
     half, odd = tmp_path / "half", tmp_path / "odd"
     shutil.copytree(endless, half)

@@ -14,7 +14,7 @@ from node.config import ClientConfig
 if TYPE_CHECKING:
     from node.app.buying.privacy import LegSees, PrivacyTold
 
-__all__ = ["explain_privacy"]
+__all__ = ["explain_privacy", "show"]
 
 USUAL_PROMPT = 100
 """Tokens of a prompt that is not there."""
@@ -26,7 +26,7 @@ def explain_privacy(config: ClientConfig, asked: Prompt | None, model: str | Non
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        show(found)
     return status
 
 
@@ -54,7 +54,8 @@ async def _find(config: ClientConfig, asked: Prompt | None, model: str | None) -
         )
 
 
-def _print(found: PrivacyTold) -> None:
+def show(found: PrivacyTold) -> None:
+    """Print it for people."""
     click.echo("Nothing was sent. A job like this one would be seen so:\n")
     print_table(
         ("leg", "blocks", "provider", "trusted", "the prompt", "the answer", "told from rows"),
