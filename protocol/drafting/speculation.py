@@ -189,7 +189,7 @@ class Pacer:
         if self._pace == NONE:
             return self._probe()
         # Now and then none, some in a row: what comes without is known by this only.
-        every, alone = ALONE_OFTEN if self._guessed.ratio(self._plain) < 2.0 else ALONE_RARELY
+        every, alone = ALONE_OFTEN if self._guessed.ratio(self._plain) < 2.5 else ALONE_RARELY
         if self._count % every < alone:
             return NONE
         # And another number of rows, which tells what a row costs.
@@ -261,7 +261,7 @@ LOOK_MOST = 32
 PROBE_DEPTH = 2
 PROBE_MOST = 64
 """Launches between two probes at last; more, where rows are so dear that probes would take more than their share."""
-ALONE_OFTEN, ALONE_RARELY = (48, 4), (128, 3)
+ALONE_OFTEN, ALONE_RARELY = (48, 4), (96, 3)
 """Of so many choices so many are for none, where guesses bring little or nothing, and where they bring much."""
 PROBE_SHARE = 0.01
 """Of the time."""
