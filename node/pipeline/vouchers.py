@@ -1,7 +1,8 @@
 """The best voucher of every session, on disk before it counts: a crash loses no money that was promised.
 
-One small file a session, replaced as a whole. An attacker who can write here can at worst make a node settle an older
-voucher; one who can read learns what its clients paid.
+One small file a session (`node.slots`), written in place: a voucher that is not whole leaves the one before it. An
+attacker who can write here can at worst make a node settle an older voucher; one who can read learns what its clients
+paid.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from node.durable import replace_file
 from node.ports import T, Worker
+from node.slots import Slots, newest_of
 from protocol.encoding.codec import Count, Message, decode, encode, message
 from protocol.errors import LocalError, MalformedError
 from protocol.identity.ids import U40
 from protocol.routing.routes import MAX_LEGS
 from protocol.session.messages import LegNumber, Session, SignedDischarge, SignedVoucher
 
-__all__ = ["StoredVoucher", "VoucherStore", "on_disk"]
+__all__ = ["StoredVoucher", "VoucherStore", "on_disk", "stored_voucher"]
 
 _OF_THE_WHOLE_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What keeps every file from being read, for now."""
@@ -57,6 +58,15 @@ class StoredVoucher(Message):
     """In a client's journal: the legs' words that are still to be shown to the ledger."""
 
 
+def stored_voucher(content: bytes) -> StoredVoucher:
+    """What a voucher's file holds, a node's own or one for a watchtower, which has no slots.
+
+    Raises MalformedError, ValueError.
+    """
+    newest = newest_of(content)
+    return decode(content if newest is None else newest, StoredVoucher)
+
+
 class VoucherStore:
     """A directory of `StoredVoucher` files. A session has one writer; several processes may share the directory.
 
@@ -68,6 +78,8 @@ class VoucherStore:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._worker = worker
+        self._slots: dict[bytes, Slots] = {}
+        """Of sessions that were put since this began; the worker's."""
 
     async def put(self, session: bytes, stored: StoredVoucher) -> None:
         """Durable when this returns."""
@@ -75,7 +87,7 @@ class VoucherStore:
 
     async def remove(self, session: bytes) -> None:
         """Forget a session that the ledger has closed, or that nothing was promised in."""
-        await on_disk(self._worker, partial(self._path(session).unlink, missing_ok=True))
+        await on_disk(self._worker, partial(self._remove, session))
 
     async def all(self) -> dict[bytes, StoredVoucher]:
         """Every session that is not yet done with, by its id. Files that do not decode are set aside as ``.bad``."""
@@ -87,13 +99,19 @@ class VoucherStore:
 
     def _write(self, session: bytes, stored: StoredVoucher) -> None:
         # A crash may leave the older voucher; the peer has had no answer to the newer one.
-        replace_file(self._path(session), encode(stored))
+        slots = self._slots.get(session) or Slots(self._path(session))
+        slots.write(encode(stored))
+        self._slots[session] = slots
+
+    def _remove(self, session: bytes) -> None:
+        self._slots.pop(session, None)
+        self._path(session).unlink(missing_ok=True)
 
     def _read_all(self) -> dict[bytes, StoredVoucher]:
         found = {}
         for path in sorted(self._directory.glob("*.voucher")):
             try:
-                found[bytes.fromhex(path.stem)] = decode(path.read_bytes(), StoredVoucher)
+                found[bytes.fromhex(path.stem)] = stored_voucher(path.read_bytes())
             except FileNotFoundError:
                 continue  # another process has just done with it
             except OSError as error:

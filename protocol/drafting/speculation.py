@@ -11,28 +11,19 @@ Times are seconds, as whoever uses this measured them. Nothing here knows a cloc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["NONE", "Costs", "Pace", "Pacer", "Prior", "Times", "Worth", "speed"]
+from protocol.drafting.measured import ENOUGH, KEPT, Came, Times, Worth
 
-KEPT = 48
-"""Guesses in a row whose worth is known one by one; beyond, they are worth what guesses are on the whole."""
-_FADES = 0.97
-"""What is known of the worth of a guess, and of times, counts by so much less with each further measurement."""
-_WEIGHT = 4.0
-"""Measurements that what was believed before counts for."""
-_SURE = 0.995
-"""More than this is not believed of any guess."""
+__all__ = ["NONE", "Costs", "Pace", "Pacer", "Prior", "speed"]
+
 GAIN = 1.04
 """Guessing has to promise so much more speed to be done at all; another choice, to be taken instead of the last one."""
 WORTH_ROWS = 1.01
 """More rows under way have to bring so much more speed: others share the passes."""
 DEPTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 FLIGHTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-LEAST_S = 1e-6
-OUTLIER = 6.0
-"""A measurement counts as at most so many times what was expected."""
 
 
 class Pace(NamedTuple):
@@ -44,114 +35,6 @@ class Pace(NamedTuple):
 
 NONE = Pace(0, 0)
 """One token after the other."""
-
-
-@dataclass(slots=True)
-class _Mean:
-    """The mean of what was measured lately."""
-
-    weight: float = 0.0
-    total: float = 0.0
-
-    def note(self, value: float) -> None:
-        self.weight = self.weight * _FADES + 1.0
-        self.total = self.total * _FADES + value
-
-    def value(self, before: float) -> float:
-        """With what was believed before any measurement."""
-        return (self.total + before * _WEIGHT) / (self.weight + _WEIGHT)
-
-
-@dataclass(slots=True)
-class Worth:
-    """How often guesses were right: by how many stood right before them, since the last wrong one."""
-
-    believed: float = 0.5
-    """Before anything is known."""
-    _all: _Mean = field(default_factory=_Mean)
-    _each: list[_Mean] = field(default_factory=lambda: [_Mean() for _ in range(KEPT)])
-
-    def note(self, right_before: int, right: bool) -> None:
-        """A guess was found right or wrong, after so many right ones in a row."""
-        self._all.note(right)
-        if right_before < KEPT:
-            self._each[right_before].note(right)
-
-    @property
-    def overall(self) -> float:
-        """Of any guess."""
-        return min(_SURE, self._all.value(self.believed))
-
-    def survival(self) -> list[float]:
-        """The probability that the first 0, 1, 2, ... guesses are all right."""
-        overall = self.overall
-        survives = [1.0]
-        for each in self._each:
-            survives.append(survives[-1] * min(_SURE, each.value(overall)))
-        return survives
-
-
-@dataclass(slots=True)
-class Times:
-    """Seconds that something takes, as a line over its rows: the latest measurements count most."""
-
-    row_share: float = 0.1
-    """What one more row costs, as a share of the time for one, before anything is known."""
-    _weight: float = 0.0
-    _rows: float = 0.0
-    _seconds: float = 0.0
-    _squares: float = 0.0
-    _products: float = 0.0
-
-    @property
-    def known(self) -> bool:
-        """Whether anything was measured."""
-        return self._weight > 0
-
-    @property
-    def seasoned(self) -> bool:
-        """Whether enough is known of what rows cost to go by it."""
-        spread = self._squares - self._rows * self._rows / self._weight if self.known else 0.0
-        return spread >= _WEIGHT
-
-    def note(self, rows: int, seconds: float) -> None:
-        """So many rows took so long."""
-        seconds = max(seconds, LEAST_S)
-        if self.known:
-            seconds = min(seconds, OUTLIER * self.of(rows))
-            self._learn(rows, seconds)
-        self._weight = self._weight * _FADES + 1.0
-        self._rows = self._rows * _FADES + rows
-        self._seconds = self._seconds * _FADES + seconds
-        self._squares = self._squares * _FADES + rows * rows
-        self._products = self._products * _FADES + rows * seconds
-
-    def _learn(self, rows: int, seconds: float) -> None:
-        """What a row costs is kept when launches of one length have made the others fade."""
-        apart = rows - self._rows / self._weight
-        if abs(apart) >= 1.0:
-            row_s = (seconds - self._seconds / self._weight) / apart
-            self.row_share += (max(0.0, row_s / self.of(1)) - self.row_share) / _WEIGHT
-
-    def of(self, rows: float) -> float:
-        """For so many rows; 0 while nothing is known."""
-        if not self.known:
-            return 0.0
-        mean_rows, mean_s = self._rows / self._weight, self._seconds / self._weight
-        return max(mean_s / OUTLIER, mean_s + self._slope(mean_rows, mean_s) * (rows - mean_rows))
-
-    @property
-    def share(self) -> float:
-        """What one more row costs, as a share of the time for one row."""
-        mean_rows, mean_s = self._rows / self._weight if self.known else 1.0, self.of(1)
-        return self._slope(mean_rows, self._seconds / self._weight) / mean_s if mean_s else self.row_share
-
-    def _slope(self, mean_rows: float, mean_s: float) -> float:
-        """As measured where rows differed, drawn towards what was believed before where they hardly did."""
-        believed = self.row_share * mean_s / (1.0 + self.row_share * (mean_rows - 1.0))
-        spread = max(0.0, self._squares - mean_rows * mean_rows * self._weight)
-        together = self._products - mean_rows * mean_s * self._weight
-        return max(0.0, (together + believed * _WEIGHT) / (spread + _WEIGHT))
 
 
 class Costs(NamedTuple):
@@ -197,14 +80,27 @@ def speed(survival: list[float], overall: float, pace: Pace, costs: Costs) -> fl
     return tokens / (trip_s + launches_s)
 
 
+PROBE_LEAST = 8
+"""Launches between two probes, at first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prior:
     """What one session has taught, for the next one to begin with."""
 
     worth: float = 0.5
-    row_share: float = 0.1
+    """Of any guess."""
     known: bool = False
-    """Whether a session has taught anything."""
+    """Whether a session has taught what rows cost."""
+    trips: Times = field(default_factory=Times)
+    passes: Times = field(default_factory=Times)
+    guesses: Times = field(default_factory=lambda: Times(row_share=1.0))
+    plain: Came = field(default_factory=Came)
+    guessed: Came = field(default_factory=Came)
+    """See `Pacer`."""
+    rest: int = PROBE_LEAST
+    barred: int = 0
+    count: int = 0
 
 
 class Pacer:
@@ -218,22 +114,29 @@ class Pacer:
     def __init__(self, most: Pace, prior: Prior = Prior()) -> None:
         self.most = most
         self.worth = Worth(believed=prior.worth)
-        self.trips = Times(row_share=prior.row_share)
+        self.trips = prior.trips.lately()
         """A launch's way round the ring."""
-        self.passes = Times(row_share=prior.row_share)
+        self.passes = prior.passes.lately()
         """From one launch to the next: the first leg's own pass, or the time between two that come back."""
-        self.guesses = Times(row_share=1.0)
+        self.guesses = prior.guesses.lately()
         """The making of guesses."""
+        self._plain = prior.plain.lately()
+        self._guessed = prior.guessed.lately()
+        """What came without guesses, and with them."""
         self._prior = prior
         self._pace = NONE
         self._gain = 1.0
         self._due = 0
         """Launches until the choice is looked at again."""
         self._every = LOOK_EVERY
-        self._count = 0
-        self._rest = PROBE_LEAST
+        self._count = prior.count
+        self._before = self._last = NONE
+        """The choices before the next one."""
+        self._rest = prior.rest
         """Launches without guesses between two probes, while it does not pay."""
-        self._rested = PROBE_LEAST // 2
+        self._rested = 0 if prior.known else PROBE_LEAST // 2
+        self._barred = prior.barred
+        """Launches for which nothing is guessed, whatever is expected of it."""
 
     @property
     def pace(self) -> Pace:
@@ -242,9 +145,26 @@ class Pacer:
 
     def learned(self) -> Prior:
         """For the next session."""
-        share = self.trips.share if self.trips.known else self._prior.row_share
         known = self._prior.known or self.trips.seasoned
-        return replace(self._prior, worth=self.worth.overall, row_share=share, known=known)
+        return Prior(
+            worth=self.worth.overall,
+            known=known,
+            trips=self.trips,
+            passes=self.passes,
+            guesses=self.guesses,
+            plain=self._plain,
+            guessed=self._guessed,
+            rest=self._rest,
+            barred=self._barred,
+            count=self._count,
+        )
+
+    def came(self, tokens: int, seconds: float) -> None:
+        """What came of the last choice until there is another one to make, all that was waited for included."""
+        if self._last != NONE:
+            self._guessed.note(tokens, seconds)
+        elif self._before == NONE:  # else what was launched before it, and refuted, may have been in its way
+            self._plain.note(tokens, seconds)
 
     def next_pace(self, *, sharing: int = 1) -> Pace:
         """For a launch now, after a wrong guess or without any under way; to be asked once for each.
@@ -252,20 +172,28 @@ class Pacer:
         Args:
             sharing: sessions that share the passes: what this one adds to a pass, each of them may add.
         """
+        self._before, self._last = self._last, self._next(sharing)
+        return self._last
+
+    def _next(self, sharing: int) -> Pace:
         self._count += 1
         self._due -= 1
-        if self._due <= 0:
+        if self._barred or not self._plain.known:
+            self._barred = max(0, self._barred - 1)
+            return NONE
+        if self._due <= 0 or (self._pace != NONE and self._guessed.ratio(self._plain) < 1.0):
             before = self._pace
             self._choose(max(1, sharing))
             self._every = LOOK_EVERY if self._pace != before else min(LOOK_MOST, 2 * self._every)
             self._due = self._every
         if self._pace == NONE:
             return self._probe()
-        # Now and then another number of rows: what a row costs, and one alone takes, is known by this only.
-        every = 8 if self._gain < 1.5 else 16
-        if self._count % every == 0:
-            return NONE if self._gain < 1.5 else Pace(max(1, self._pace.depth // 2), self._pace.flights)
-        return self._pace
+        # Now and then none, some in a row: what comes without is known by this only.
+        every, alone = ALONE_OFTEN if self._guessed.ratio(self._plain) < 2.5 else ALONE_RARELY
+        if self._count % every < alone:
+            return NONE
+        # And another number of rows, which tells what a row costs.
+        return self._pace if self._count % 16 else Pace(max(1, self._pace.depth // 2), self._pace.flights)
 
     def _probe(self) -> Pace:
         self._rested += 1
@@ -273,7 +201,8 @@ class Pacer:
             return NONE
         self._rested = 0
         depth = min(PROBE_DEPTH, self.most.depth)
-        least = int((self.trips.of(1 + depth) / self.trips.of(1) - 1.0) / PROBE_SHARE) if self.trips.known else 0
+        lost = self.trips.of(1 + depth) / self.trips.of(1) - 1.0 if self.trips.known else 0.0
+        least = int(max(lost, self._guessed.lost(self._plain)) / PROBE_SHARE)
         self._rest = min(max(PROBE_MOST, least), self._rest * 2)
         return Pace(depth, 1)
 
@@ -281,21 +210,38 @@ class Pacer:
         if not self.trips.known or not self.most.depth:
             return
         survival, overall = self.worth.survival(), self.worth.overall
-        none = 1.0 / self.trips.of(1)
+        # What came is surer than a trip's time, which launches and guesses beside it lengthen.
+        none = self._plain.speed
         best, best_speed = NONE, none * GAIN
         for pace in self._candidates():
             found = speed(survival, overall, pace, self._costs(pace, sharing))
             if found > best_speed * (GAIN if best == self._pace != NONE else WORTH_ROWS):
                 best, best_speed = pace, found
-        if best != NONE and self._pace == NONE:
+        if best != NONE and self._disappoints():
+            best = NONE
+        elif best != NONE and self._pace == NONE:
             self._rest = PROBE_LEAST
         self._pace, self._gain = best, best_speed / none
+
+    def _disappoints(self) -> bool:
+        """Whether less came with guesses than without, whatever was expected: then for a while there are none.
+
+        What a launch and its guesses take is measured, but not all that they hold up: a drafter's reading in of a long
+        text, cores that it takes from others.
+        """
+        if self._guessed.ratio(self._plain) >= 1.0:
+            return False
+        lost = ENOUGH * self._guessed.lost(self._plain)  # each time that it is tried again
+        self._barred = max(BARRED_LEAST, min(BARRED_MOST, int(lost / PROBE_SHARE)))
+        self._guessed = self._guessed.lately(ENOUGH / 2)
+        return True
 
     def _candidates(self) -> list[Pace]:
         seasoned = self._prior.known or self.trips.seasoned
         deepest = self.most.depth if seasoned else min(PROBE_DEPTH, self.most.depth)
         depths = [each for each in (*DEPTHS, deepest) if each <= deepest]
-        flights = [each for each in FLIGHTS if each <= self.most.flights and (each == 1 or self.passes.known)]
+        several = self.passes.known and self._guessed.known  # what they hold up, each of several does
+        flights = [each for each in FLIGHTS if each <= self.most.flights and (each == 1 or several)]
         found = [Pace(depth, each) for depth in sorted(set(depths)) for each in flights]
         # The last choice comes first: others have to be better by more than a measurement's error.
         # Then those that waste least.
@@ -313,8 +259,12 @@ LOOK_EVERY = 4
 LOOK_MOST = 32
 """The same where looks have changed nothing for long."""
 PROBE_DEPTH = 2
-PROBE_LEAST = 8
 PROBE_MOST = 64
 """Launches between two probes at last; more, where rows are so dear that probes would take more than their share."""
+ALONE_OFTEN, ALONE_RARELY = (48, 4), (96, 3)
+"""Of so many choices so many are for none, where guesses bring little or nothing, and where they bring much."""
 PROBE_SHARE = 0.01
 """Of the time."""
+BARRED_LEAST = 64
+BARRED_MOST = 2048
+"""Launches without guesses once less came with them than without."""

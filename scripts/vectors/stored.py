@@ -20,7 +20,9 @@ from node.app.buying.audit import BUNDLED_MODEL
 from node.demo.run import DEFAULT_PROMPT
 from node.earnings import Work, open_journal
 from node.events import unheard
+from node.pipeline.vouchers import stored_voucher
 from node.worker import InlineWorker
+from protocol.encoding.codec import encode
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "stored"
 PROMPT = "Anna has a red ball. Tom went to the kitchen. Where is Tom?"
@@ -52,11 +54,15 @@ def _copy(home: Path, receipt: Path) -> None:
         "key.json": "client/keys/*.json",
         "journal.voucher": "client/sessions/*/*.voucher",
         "leg.voucher": "node0/vouchers/*/*.voucher",
+        "slots.voucher": "node0/vouchers/*/*.voucher",
         "remembered.json": "client/ledgers/*.json",
         "log.key": "ledger/**/log.key",
     }.items():
         newest = max(home.glob(pattern), key=lambda path: path.stat().st_mtime)
         shutil.copyfile(newest, FOLDER / kind)
+    for kind in ("journal.voucher", "leg.voucher"):  # as nodes wrote them once, and watchtowers are given them
+        path = FOLDER / kind
+        path.write_bytes(encode(stored_voucher(path.read_bytes())))
     (database,) = home.glob("ledger/**/ledger.sqlite3")
     with sqlite3.connect(database) as source:
         source.execute("VACUUM")

@@ -39,6 +39,8 @@ class Ring:
     """That each row beyond the first adds to a pass."""
     guess_s: float = 0.0
     """That the making of one guess takes."""
+    unseen_s: float = 0.0
+    """That guesses in a launch hold it up by, and nobody measures."""
 
     def pass_of(self, rows: int) -> float:
         return self.pass_s + self.row_s * (rows - 1)
@@ -68,6 +70,7 @@ class Simulation:
         self.rows = 0
         self._pace = NONE
         self._anew = True
+        self._chosen = 0, 0.0
         self._right_in_a_row = 0
         self._sent: list[tuple[int, int, float]] = []
         self._back_s: float | None = None
@@ -90,7 +93,11 @@ class Simulation:
             return
         if self._anew and first.must_launch:
             self._anew = False
-            self._pace = NONE if self._pacer is None else self._pacer.next_pace()
+            if self._pacer is not None:
+                if self._chosen != (0, 0.0):
+                    self._pacer.came(self.tokens - self._chosen[0], self.now - self._chosen[1])
+                self._chosen = self.tokens, self.now
+                self._pace = self._pacer.next_pace()
         guesses = first.room(*self._pace)
         if not first.must_launch and not guesses:
             return
@@ -107,7 +114,9 @@ class Simulation:
         self._free[0] = self.now + took
         if self._pacer is not None:
             self._pacer.passes.note(launch.length, took)
-        self._sent.append((launch.position + launch.length, launch.length, self.now))
+        unseen_s = self._ring.unseen_s if made else 0.0
+        self._free[0] += unseen_s
+        self._sent.append((launch.position + launch.length, launch.length, self.now + unseen_s))
         self._at(self._free[0], self._look)
         arrives = self._free[0]
         for leg in range(1, self._ring.legs):

@@ -63,7 +63,7 @@ async def read(stored: Path, name: str) -> StoredVoucher:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("name", "leg"), [("journal", None), ("leg", 0)])
+@pytest.mark.parametrize(("name", "leg"), [("journal", None), ("leg", 0), ("slots", 0)])
 async def test_a_voucher_is_its_clients_and_its_sessions(stored: Path, name: str, leg: int | None) -> None:
     found = await read(stored, name)
     assert found.leg == leg
@@ -133,6 +133,17 @@ def test_each_kind_with_a_byte_lost_is_told_and_not_misread(stored: Path) -> Non
     ):
         with pytest.raises(JoulemeshError):
             read_it()
+
+
+@pytest.mark.asyncio
+async def test_a_voucher_whose_last_write_was_cut_short_is_the_one_before(stored: Path) -> None:
+    path, newest = stored / "slots.voucher", await read(stored, "slots")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"JMSLOT1\n", 1) + 100] ^= 1  # of the second slot, which has the newer one here
+    path.write_bytes(data)
+    older = await read(stored, "slots")
+    assert older.session == newest.session
+    assert older != newest
 
 
 @pytest.mark.asyncio

@@ -17,9 +17,8 @@ from pathlib import Path
 from node.app.network.presence import Presence
 from node.events import Events, SettledForOthers, VoucherSetAside, Watching, WatchtowerReady
 from node.pipeline.collecting import NOT_NOW, Collected, collect
-from node.pipeline.vouchers import StoredVoucher
+from node.pipeline.vouchers import stored_voucher
 from node.ports import Clock, Settlement
-from protocol.encoding.codec import decode
 from protocol.errors import JoulemeshError, MalformedError, UnreachableError
 from protocol.identity.signing import SigningKey
 from protocol.session.messages import Session, SignedVoucher
@@ -225,7 +224,7 @@ def _voucher_in(path: Path, found_at: os.stat_result) -> tuple[Session, SignedVo
         raise MalformedError("it is no file")
     if found_at.st_size > MOST_BYTES:
         raise MalformedError("it is too large for a voucher")
-    stored = decode(path.read_bytes(), StoredVoucher)
+    stored = stored_voucher(path.read_bytes())
     if stored.pay is None:
         raise MalformedError("there is no voucher in it")
     return stored.session, stored.pay

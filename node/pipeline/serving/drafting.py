@@ -59,6 +59,8 @@ class _Sent(NamedTuple):
     at_s: float
     clear: bool
     """Whether it could run at once: what has waited for a payment says nothing about the ring."""
+    first: bool
+    """Whether none was under way before it, which it would have waited for."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,8 @@ class _Draft:
     pace: Pace = NONE
     paced: bool = False
     """Whether `pace` was chosen for what is launched next."""
+    chosen: tuple[int, float] = (0, 0.0)
+    """Tokens that stood when it was, and when that was; none before the first."""
     dry: bool = False
     """The drafter has nothing to say about how this goes on."""
     version: int = 0
@@ -105,6 +109,13 @@ class _Draft:
     sent: deque[_Sent] = field(default_factory=deque)
     in_pass: _Sent | None = None
     """The launch that is in this leg's own blocks, or waits for them."""
+
+    def choose(self, now_s: float, *, sharing: int) -> None:
+        tokens, since_s = self.chosen
+        if tokens:
+            self.pacer.came(self.guessing.certain - tokens, now_s - since_s)
+        self.chosen = self.guessing.certain, now_s
+        self.paced, self.pace = True, self.pacer.next_pace(sharing=sharing)
 
     def ids(self, position: int, count: int) -> tuple[int, ...]:
         at = position - self.begins
@@ -259,7 +270,7 @@ class Drafting:
             draft.sent.popleft()
         if draft.sent and (refuted or draft.sent[0].end == position):
             back = draft.sent.popleft()
-            if back.clear:
+            if back.clear and back.first:
                 draft.pacer.trips.note(back.rows, loop_s() - back.at_s)
         if refuted:
             draft.sent.clear()
@@ -280,8 +291,7 @@ class Drafting:
         if draft.asks or job.ended or not (guessing.must_launch or (guessing.under_way and job.idle)):
             return
         if guessing.must_launch and not draft.paced:
-            draft.paced = True
-            draft.pace = draft.pacer.next_pace(sharing=len(self._drafts))
+            draft.choose(loop_s(), sharing=len(self._drafts))
         begin = max(guessing.launched, guessing.certain)
         wanted = 0 if draft.dry else min(guessing.room(*draft.pace), last_position(job.plan) - begin)
         if wanted > 0:
@@ -353,7 +363,8 @@ class Drafting:
         launch = guessing.launch(guesses)
         job.launch(launch, draft.ids(launch.position, launch.given), guessing.certain, now_us=loop_us())
         clear = job.ready_rows >= launch.length
-        sent = _Sent(launch.position + launch.length, launch.length, loop_s(), clear)
+        first = guessing.under_way == 1
+        sent = _Sent(launch.position + launch.length, launch.length, loop_s(), clear, first)
         draft.sent.append(sent)
         draft.in_pass = sent
         self._compute.poke(job)

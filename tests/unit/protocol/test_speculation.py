@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_times import Ring, Simulation
 
-from protocol.drafting.speculation import NONE, Costs, Pace, Pacer, Prior, Times, Worth, speed
+from protocol.drafting.measured import Times, Worth
+from protocol.drafting.speculation import NONE, Costs, Pace, Pacer, Prior, speed
 
 MOST = Pace(64, 16)
 TOKENS = 1_500
@@ -35,6 +36,13 @@ def test_it_is_never_slower_than_without_by_more_than_three_hundredths(right, ro
     assert found >= 0.97
 
 
+@pytest.mark.parametrize("right", [0.3, 0.7])
+@pytest.mark.parametrize("unseen_s", [0.02, 0.05])
+def test_what_guesses_hold_up_unseen_counts_too(right, unseen_s) -> None:
+    found, _ = gained(Ring(hop_s=0.0002, pass_s=0.01, unseen_s=unseen_s), right)
+    assert found >= 0.97
+
+
 def test_where_every_guess_is_wrong_it_stops_and_where_they_get_right_it_begins_again() -> None:
     pacer = Pacer(MOST)
     for _ in range(200):
@@ -50,6 +58,7 @@ def test_where_every_guess_is_wrong_it_stops_and_where_they_get_right_it_begins_
 def _feed(pacer: Pacer, *, right: bool) -> int:
     """One launch and its verdict; the guesses in it."""
     pace = pacer.next_pace()
+    pacer.came(1 + pace.depth * right, 0.03 + 0.003 * pace.depth)
     pacer.trips.note(1 + pace.depth, 0.03 + 0.003 * pace.depth)
     pacer.passes.note(1 + pace.depth, 0.01 + 0.001 * pace.depth)
     if pace.depth:
@@ -72,6 +81,7 @@ def test_shared_passes_make_it_careful() -> None:
         pacer = Pacer(MOST, Prior(worth=0.6))
         for rows in (1, 3, 1, 5) * 20:
             pacer.trips.note(rows, 0.03 + 0.002 * rows)
+            pacer.came(1, 0.032)
         for _ in range(16):
             pacer.next_pace(sharing=sharing)
         found.append(pacer.pace)
@@ -83,6 +93,18 @@ def test_what_one_session_taught_the_next_begins_with() -> None:
     _, taught = gained(Ring(), 0.9)
     assert taught.learned().worth == pytest.approx(0.9, abs=0.1)
     assert Pacer(MOST, taught.learned()).worth.survival()[4] > 0.4 > Pacer(MOST).worth.survival()[4]
+
+
+@pytest.mark.parametrize("right", [0.7, 0.9])
+def test_a_short_answer_goes_at_the_pace_that_those_before_it_taught(right) -> None:
+    ring, prior, found = Ring(pass_s=0.003, row_s=0.0002), Prior(), []
+    for seed in range(9):
+        pacer = Pacer(Pace(15, 8), prior)
+        plain = Simulation(ring, right, None, most=MOST, seed=seed).run(160)
+        found.append(Simulation(ring, right, pacer, most=pacer.most, seed=seed).run(160) / plain)
+        prior = pacer.learned()
+    assert sum(found[1:]) / 8 >= 0.75 / (1 - right)
+    assert max(found[1:]) > 1.2 * found[0]
 
 
 @given(right=st.floats(0.0, 0.95), depth=st.integers(1, 20), trip_s=st.floats(0.001, 1.0))
