@@ -253,7 +253,7 @@ class Talk:
 
     def _take_ids(self, job: LegJob, header: Told | Prompt, payload: bytes) -> None:
         if isinstance(header, Told):
-            job.looking_back.take(header, payload)
+            job.looking_back.take(header, payload, serves=True)
         else:
             tokens = tuple(np.frombuffer(payload, dtype="<u4").tolist())
             job.arrive(header.position, tokens, now_us=self._now_us)

@@ -142,7 +142,7 @@ class Incoming:
                 self._drafting.give(job, frame.position, ids)
                 self._compute.poke(job)
             case Told():
-                job.looking_back.take(frame, payload)
+                job.looking_back.take(frame, payload, serves=job.place is not None)
                 self._compute.poke(job)
             case Finish():
                 job.finish(frame.tokens_out)

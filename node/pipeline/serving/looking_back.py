@@ -34,6 +34,8 @@ class LookingBack:
         self._told = bytearray()
         self._prompt: LookBack | None = None
         self._answer: list[int] = []
+        self._told_answer = False
+        """Whether the client has said all of the answer that came before this leg."""
         if shaping is None or shaping.told is None:
             self._prompt = told_of(shaping, b"")
 
@@ -42,11 +44,18 @@ class LookingBack:
         """Whether the prompt is known, as far as draws look back on it."""
         return not self.active or self._prompt is not None
 
-    def take(self, frame: Told, ids: bytes) -> None:
-        """What the client tells. Raises MalformedError for what is not due, or not what the terms name."""
-        if not self.active or len(ids) % 4 or not ids:
+    def take(self, frame: Told, ids: bytes, *, serves: bool) -> None:
+        """What the client tells. Raises MalformedError for what is not due, or not what the terms name.
+
+        Args:
+            serves: whether this leg is on the route: then it knows what it drew, and is told no other answer.
+        """
+        if not self.active or len(ids) % 4 or not ids or (frame.answer and serves):
             raise MalformedError("ids that nobody has to know")
         if frame.answer:
+            if self._told_answer:
+                self._answer.clear()
+            self._told_answer = frame.last
             self._answer.extend(np.frombuffer(ids, dtype="<u4").tolist())
             if len(self._answer) > self._plan.most:
                 raise MalformedError("more tokens than were ordered")

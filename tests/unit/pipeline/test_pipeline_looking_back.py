@@ -145,6 +145,9 @@ async def test_nobody_else_is_told(tmp_path: Path) -> None:
     async with SmallMarket(tmp_path, spans=((0, 3), (3, 6))) as market:
         _, link = await told_by_hand(market, token_bytes([1, 2, 3]))
         assert (await expect(link, Failed)).code == "malformed"
+    async with SmallMarket(tmp_path / "3", spans=((0, 6),)) as market:
+        _, link = await told_by_hand(market, token_bytes([1]), answer=True)
+        assert (await expect(link, Failed)).code == "malformed"
     async with SmallMarket(tmp_path / "2", spans=((0, 6),)) as market:
         hand = Hand(market)
         link = await hand.accepted()
@@ -157,7 +160,7 @@ def of_a_leg(*, draws: bool = True) -> LookingBack:
     found = LookingBack(Plan(prompt=len(PROMPT), most=9, chunk=4, window=4), shaping, draws=draws)
     if draws:
         told = Told(session=bytes(32), answer=False, last=True)
-        found.take(told, look_back(shaping, PROMPT).told)
+        found.take(told, look_back(shaping, PROMPT).told, serves=True)
     return found
 
 
@@ -185,10 +188,10 @@ async def test_a_leg_that_stays_is_told_no_other_answer() -> None:
 
 async def test_no_more_is_told_than_there_can_be() -> None:
     leg, told = of_a_leg(), Told(session=bytes(32), answer=True, last=True)
-    leg.take(told, token_bytes(range(9)))
+    leg.take(told, token_bytes(range(8)), serves=False)
+    leg.take(told.replace(last=False), token_bytes(range(9)), serves=False)  # another time, from the beginning
+    for frame, serves in ((told, False), (told, True), (told.replace(answer=False), False)):
+        with pytest.raises(MalformedError):
+            leg.take(frame, token_bytes([1]), serves=serves)
     with pytest.raises(MalformedError):
-        leg.take(told, token_bytes([1]))
-    with pytest.raises(MalformedError):
-        leg.take(Told(session=bytes(32), answer=False, last=False), token_bytes([1]))
-    with pytest.raises(MalformedError):
-        of_a_leg(draws=False).take(told, token_bytes([1]))
+        of_a_leg(draws=False).take(told, token_bytes([1]), serves=False)
