@@ -41,7 +41,7 @@ CLAUSES_THAT_HOLD = "document.querySelectorAll('.clauses .ok')"
 async def nothing() -> PageState:
     """What a page shows that knows of nothing."""
     network = NetworkView(venue="", error="", checkpoint=None, witnesses=0, models=(), places=(), offers=(), heard=0)
-    client = ClientView(address=None, free=None, spent=0, receipts=(), kept=0)
+    client = ClientView(address=None, free=None, markets=(), spent=0, receipts=(), kept=0)
     return PageState(at=0, network=network, nodes=(), client=client)
 
 
