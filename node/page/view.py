@@ -139,8 +139,7 @@ class ClientView:
     free: int | None
     """Micro-units on its account; null where the ledger does not say."""
     markets: tuple[MarketBalance, ...]
-    """What it had at each market of the gateway here some seconds ago, as ``joule gateway balance`` says it; empty where
-    there is no gateway, or only this one market."""
+    """What it had at each market of the gateway here some seconds ago; empty where no gateway buys at several."""
     spent: int
     """Micro-units by those of the newest 200 receipts that verify."""
     receipts: tuple[ListedReceipt, ...]
