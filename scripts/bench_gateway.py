@@ -85,8 +85,8 @@ async def direct_client(net: LocalNetwork) -> AsyncIterator[Client]:
 
 
 async def by_client(client: Client) -> tuple[list[float], tuple[float, ...]]:
-    """Seconds between tokens of an answer; and those until its plan, until its session was open, until all legs had taken
-    the order, and until the first token, each from the one before."""
+    """Seconds between tokens of an answer; and those to its plan, its open session, all acceptances
+    and the first token, each from the one before."""
     times: list[float] = []
     begun = asyncio.get_running_loop().time()
     question = await Question.plan(client, Prompt(raw=QUESTION))

@@ -299,10 +299,12 @@ async def test_markets_differ_in_where_they_are_alone(tmp_path: Path) -> None:
     assert {name: (each.ledger, each.confirmations, each.data_dir) for name, each in kept.items()} == {
         name: (each.ledger, each.confirmations, each.data_dir) for name, each in markets_of(config).items()
     }
-    assert (tmp_path / KEPT).stat().st_mode & 0o077 == 0
-    for broken in ("", "[]", '{"main": {"ledgers": 1}}', '{"main": 1}'):
-        (tmp_path / KEPT).write_text(broken)
-        assert kept_markets(looking) == {}
+    file = tmp_path / KEPT / "chain.toml"
+    assert file.stat().st_mode & 0o077 == 0
+    file.write_text("[network]\nledger = 5\n")
+    assert list(kept_markets(looking)) == ["main"]
+    keep_markets({"main": main}, tmp_path)
+    assert not file.exists()
     for name, said in {
         "policy.toml": "[policy]\nallow = ['DE']\n",  # the policy is the gateway's
         "here.toml": "[network]\nledger = 'http://127.0.0.1:1'\n",
