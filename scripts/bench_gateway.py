@@ -84,13 +84,18 @@ async def direct_client(net: LocalNetwork) -> AsyncIterator[Client]:
         yield client
 
 
-async def by_client(client: Client) -> list[float]:
-    """Seconds between tokens of an answer."""
+async def by_client(client: Client) -> tuple[list[float], tuple[float, ...]]:
+    """Seconds between tokens of an answer; and those to its plan, its open session, all acceptances
+    and the first token, each from the one before."""
     times: list[float] = []
+    begun = asyncio.get_running_loop().time()
     question = await Question.plan(client, Prompt(raw=QUESTION))
     await question.answer(lambda _piece: times.append(time.monotonic()))
     await question.report()
-    return [after - before for before, after in pairwise(times)]
+    (result,) = question._job.results
+    moments = (begun, result.started_s, result.funded_s or 0.0, result.accepted_s or 0.0, result.token_times_s[0])
+    parts = tuple(after - before for before, after in pairwise(moments))
+    return [after - before for before, after in pairwise(times)], parts
 
 
 def resident_kib(process: Any) -> int:
@@ -160,17 +165,24 @@ async def main(streams: int, seconds: float) -> None:
             async with aiohttp.ClientSession() as http, direct_client(net) as client:
                 await streamed(http, url)
                 firsts, gaps, commands, direct = list[float](), list[float](), list[float](), list[float]()
+                parts = list[tuple[float, ...]]()
                 for _ in range(TURNS):  # in turns: whatever else runs here slows both
                     times, _ = await streamed(http, url)
                     firsts.append(times[0])
                     gaps += [after - before for before, after in pairwise(times)]
-                    direct += await by_client(client)
+                    between, of_first = await by_client(client)
+                    direct += between
+                    parts.append(of_first)
                     commands.append(await run_command(net))
             first, command = statistics.median(firsts), statistics.median(commands)
             print(
                 f"first token: {first * 1000:.0f} ms by the gateway, {command * 1000:.0f} ms by joule run: "
                 f"{first / command:.2f} (target 0.5)"
             )
+            for name, each in zip(
+                ("plan", "session open", "orders taken", "first token"), zip(*parts, strict=True), strict=True
+            ):
+                print(f"  of a client's first token, {name}: {statistics.median(each) * 1000:.0f} ms")
             gap, own = statistics.median(gaps), statistics.median(direct)
             print(
                 f"between tokens, p50: {gap * 1000:.1f} ms by the gateway, {own * 1000:.1f} ms by a client: "

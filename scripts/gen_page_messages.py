@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from protocol.chain.chain_evidence import ChainProof
 from protocol.encoding.codec import Message, MessageShape, shapes
 from protocol.encoding.fields import (
     BoolShape,
@@ -46,7 +47,7 @@ from protocol.settlement.operations import ACTIONS, LogEntry
 FILE = Path(__file__).resolve().parents[1] / "node" / "page" / "assets" / "verify" / "messages.mjs"
 READ: tuple[type[Message], ...] = (
     ModelManifest, Terms, Session, Offer, Statement, Acceptance, Reroute, SignedReceipt, SignedVoucher, Trust, Denials,
-    RoundTrips, Transcript, LogProof, LogEntry, Envelope, *ACTIONS,
+    RoundTrips, Transcript, LogProof, ChainProof, LogEntry, Envelope, *ACTIONS,
 )  # fmt: skip
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from node.config import shared
+from node.config.client import ClientConfig
 from node.config.gateway import GatewayConfig
 from node.setting_kinds import VenuePlace
 from node.settings import load, setting
@@ -19,6 +21,8 @@ MAIN = "main"
 RESERVED = "here"
 """What answers of this machine itself are said to be made at."""
 MOST_MARKETS = 8
+
+Buyer = TypeVar("Buyer", bound=ClientConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,17 @@ class MarketConfig:
     max_gas_price_wei: int = shared.max_gas_price_wei()
     coin_price_micro: int = shared.coin_price_micro()
 
+    def of(self, name: str, config: Buyer) -> Buyer:
+        """A gateway's settings, or a client's of its data directory, for a market of this name."""
+        where = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        folder = config.data_dir if name == MAIN else config.data_dir / "markets" / name
+        return dataclasses.replace(config, **where, data_dir=folder)
+
+    @classmethod
+    def at(cls, config: ClientConfig) -> MarketConfig:
+        """Where a client's settings say that its market is."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+
 
 def markets_of(config: GatewayConfig) -> dict[str, GatewayConfig]:
     """The gateway's settings for each of its markets, by name, its own first: they differ in where, and in that alone.
@@ -55,9 +70,7 @@ def markets_of(config: GatewayConfig) -> dict[str, GatewayConfig]:
         if name in found or name == RESERVED or not name.replace("-", "").replace("_", "").isalnum():
             hint = f"name each file differently, by letters and digits, and not {RESERVED} or {MAIN}"
             raise ConfigurationError(f"{each} cannot give a market its name", hint=hint)
-        where = load(MarketConfig, file=each)
-        changes = {field.name: getattr(where, field.name) for field in dataclasses.fields(where)}
-        found[name] = dataclasses.replace(config, **changes, data_dir=config.data_dir / "markets" / name)
+        found[name] = load(MarketConfig, file=each).of(name, config)
     places = [each.ledger for each in found.values()]
     if len(set(places)) < len(places):
         raise ConfigurationError("two markets settle at one ledger", hint="each file of --market names another ledger")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from node.app.buying.kept_receipts import ListedReceipt, listed
+from node.app.buying.markets import MarketBalance, balances, kept_markets
 from node.app.diagnosis.activity import Told, read_activity
 from node.app.diagnosis.diagnosis import diagnosed
 from node.app.diagnosis.finding import Finding
@@ -60,6 +61,8 @@ DAYS = 14
 HOUR_S = 3600
 DIAGNOSE_S = 120.0
 """Between looks at a node from outside."""
+WEIGH_S = 10.0
+"""Between looks at the markets of a gateway."""
 REFUSED = "order refused"
 
 
@@ -78,6 +81,9 @@ class Gatherer:
         self._receipts: dict[Path, tuple[int, ListedReceipt]] = {}
         self._findings: dict[Address, tuple[float, tuple[Finding, ...]]] = {}
         self._looking: dict[Address, asyncio.Task[None]] = {}
+        self._balances: tuple[MarketBalance, ...] = ()
+        self._weighing: asyncio.Task[None] | None = None
+        self._weigh_at_s = 0.0
         self._turn = asyncio.Lock()
         self._latest: tuple[float, PageState] | None = None
 
@@ -90,9 +96,10 @@ class Gatherer:
 
     async def close(self) -> None:
         """Look no more."""
-        for task in self._looking.values():
+        tasks = [*self._looking.values(), *([] if self._weighing is None else [self._weighing])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._looking.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _gather(self) -> PageState:
         now = int(time.time())
@@ -176,13 +183,26 @@ class Gatherer:
                     free = (await self._client.balance(self._key)).free
             except (JoulemeshError, TimeoutError):
                 free = None
+        self._weigh_later()
         return ClientView(
             address=self._key,
             free=free,
+            markets=self._balances,
             spent=sum(each.paid or 0 for each in receipts),
             receipts=tuple(receipts[:MOST_RECEIPTS]),
             kept=kept,
         )
+
+    def _weigh_later(self) -> None:
+        """Have the markets of the gateway here asked what the key has there; the page does not wait for it."""
+        now_s = time.monotonic()
+        if self._key is not None and now_s >= self._weigh_at_s and (self._weighing is None or self._weighing.done()):
+            self._weigh_at_s = now_s + WEIGH_S
+            self._weighing = asyncio.create_task(self._weigh(self._key), name="balances")
+
+    async def _weigh(self, key: Address) -> None:
+        markets = await asyncio.to_thread(kept_markets, self._config)
+        self._balances = (await balances(markets, key)).markets if len(markets) > 1 else ()
 
     def _kept(self) -> tuple[list[ListedReceipt], int]:
         """The newest, and how many there are. Each is verified once, and again where its file has changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.app.buying.kept_receipts import ListedReceipt
+from node.app.buying.markets import MarketBalance
 from node.app.diagnosis.finding import Finding
 from node.energy import EnergyReport
 from protocol.market.market_figures import MarketFigures
@@ -137,6 +138,8 @@ class ClientView:
     """Of the key; null where there is none."""
     free: int | None
     """Micro-units on its account; null where the ledger does not say."""
+    markets: tuple[MarketBalance, ...]
+    """What it had at each market of the gateway here some seconds ago; empty where no gateway buys at several."""
     spent: int
     """Micro-units by those of the newest 200 receipts that verify."""
     receipts: tuple[ListedReceipt, ...]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,6 +23,18 @@ pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil()),
 ]
+
+NODE = shutil.which("node")
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+
+
+def in_javascript(receipt: str) -> Any:
+    """What the page's verifier has proven of a receipt."""
+    command = [str(NODE), str(SUPPORT / "verify_receipts.mjs")]
+    done = subprocess.run(command, input=json.dumps([receipt]), capture_output=True, text=True, check=True)
+    (verdict,) = json.loads(done.stdout)
+    assert verdict["verified"], verdict
+    return verdict["proven"]
 
 
 def write_market(file: Path, url: str, peer: str) -> None:
@@ -72,7 +88,10 @@ async def carried(one: LocalNetwork, two: LocalNetwork, market: ChainMarket, fil
 
         assert [each["market"] for each in offered["joule"]["elsewhere"]] == ["cheap", "main"]
         async with http.get(f"{url}/receipts/{await ask('cheap')}") as response:
-            verify_bundle(load_bundle(await response.read()))
+            receipt = await response.read()
+        verify_bundle(load_bundle(receipt))
+        if NODE is not None:
+            assert in_javascript(receipt.decode())["transactions"][0]["included"]
         assert await ask("here", **{"x-joule-class": "device"}) == "none"
         found = (await one.joule("gateway", "balance", *places, "--json")).json()
         main, cheap = found["markets"]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from node.app.buying.client import Client, open_client
 from node.app.settlement.venue import shown_venue
-from node.config import ClientConfig
+from node.config import ClientConfig, MarketConfig
+from node.durable import replace_file
 from node.events import Events, MarketAway, unheard
-from protocol.errors import JoulemeshError
+from node.settings import load, template
+from protocol.errors import ConfigurationError, JoulemeshError
 from protocol.identity.ids import Address
 from protocol.identity.signing import SigningKey
 
-__all__ = ["Balances", "MarketBalance", "balances", "open_clients"]
+__all__ = ["Balances", "MarketBalance", "balances", "keep_markets", "kept_markets", "open_clients"]
 
+KEPT = Path("gateway", "markets")
+"""In the data directory: where the gateway that was started there last buys. A node's URL may be a secret."""
 ASK_S = 5.0
 """For a ledger to say what an account has."""
 
@@ -71,6 +76,27 @@ async def open_clients(
             raise error
         events(MarketAway(market=name, reason=error.message))
     return clients
+
+
+def keep_markets(markets: Mapping[str, ClientConfig], data_dir: Path) -> None:
+    """Write down where a gateway buys, for those who show what it has there. Raises OSError."""
+    folder = data_dir / KEPT
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in folder.glob("*.toml"):
+        if old.stem not in markets:
+            old.unlink(missing_ok=True)
+    for name, config in markets.items():
+        said = template(MarketConfig, title=f"Where the gateway buys at {name}", values=MarketConfig.at(config))
+        replace_file(folder / f"{name}.toml", said.encode())
+
+
+def kept_markets(config: ClientConfig) -> dict[str, ClientConfig]:
+    """Where the gateway of a data directory buys, by name; what cannot be read is left out."""
+    found = {}
+    for file in sorted((config.data_dir / KEPT).glob("*.toml")):
+        with suppress(ConfigurationError):
+            found[file.stem] = load(MarketConfig, file=file).of(file.stem, config)
+    return found
 
 
 async def _ready(client: Client) -> None:

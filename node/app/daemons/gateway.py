@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from node.app.buying.bought import BoughtAnswers
 from node.app.buying.carrier import Carrier
 from node.app.buying.edge import open_edge
-from node.app.buying.markets import open_clients
+from node.app.buying.markets import keep_markets, open_clients
 from node.app.process.clock import clock
 from node.app.process.measured import open_metrics
 from node.app.process.services import shown_here
@@ -35,6 +35,8 @@ async def run_gateway(config: GatewayConfig, key: SigningKey, events: Events) ->
     async with AsyncExitStack() as stack:
         events = stack.enter_context(shown_here(config.data_dir, "gateway", events, ledger=config.ledger))
         events = await stack.enter_async_context(open_metrics(config, events))
+        with suppress(OSError):  # it is for those who look
+            keep_markets(markets, config.data_dir)
         clients = await open_clients(markets, key, events, stack, needed=config.edge_model is None)
         receipts = config.data_dir / "receipts"
         sold = [BoughtAnswers(client, receipts, name=name) for name, client in clients.items()]

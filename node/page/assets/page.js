@@ -156,11 +156,20 @@ function jobs({ client }) {
   return [wide("My jobs", facts([
     ["account", client.address ? short(client.address) : "no key"], ["free", money(client.free)], ["spent, last 200 receipts", money(client.spent)],
     ["receipts", String(client.kept)],
-  ])), wide("Receipts, newest first", table(
+  ])), ...markets(client.markets), wide("Receipts, newest first", table(
     [["when"], ["model"], ["in", true], ["out", true], ["paid", true], ["verified"], ["file"]],
     client.receipts.map((each) => [when(each.time), each.model ?? "?", String(each.tokens_in ?? "?"), String(each.tokens_out ?? "?"),
       money(each.paid), make("span", { class: each.verified ? "ok" : "fail" }, each.verified ? "yes" : `no: ${each.error.message}`), each.file]),
     "No receipts yet: joule run keeps them."))];
+}
+
+/** What the gateway's key has wherever it buys. */
+function markets(found) {
+  if (!found.length) return [];
+  const sum = (what) => money(found.reduce((all, each) => all + (each[what] ?? 0), 0));
+  const rows = found.map((each) => [each.market, each.venue, money(each.free), money(each.held), make("span", { class: each.error ? "fail" : "ok" }, each.error || "yes")]);
+  return [wide("Markets of the gateway", table([["market"], ["ledger or contract"], ["free", true], ["held", true], ["answers"]],
+    [...rows, ["all", "", sum("free"), sum("held"), ""]], ""))];
 }
 
 // Life

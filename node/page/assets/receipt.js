@@ -29,9 +29,8 @@ function tell(kind, said) {
   result.replaceChildren(make("p", { class: kind }, said));
 }
 
-function shown(name, { verified, clauses, elsewhere, proven }) {
-  const kind = verified ? "ok" : elsewhere ? "note" : "fail";
-  const said = verified ? "All of it holds." : elsewhere || "It does not hold.";
+function shown(name, { verified, clauses, proven }) {
+  const kind = verified ? "ok" : "fail", said = verified ? "All of it holds." : "It does not hold.";
   return [make("h3", {}, name), make("p", { class: kind, id: "said" }, said), proven ? what(proven) : null, make("ol", { class: "clauses" }, clauses.map(clause))]
     .filter((each) => each !== null);
 }
@@ -48,10 +47,14 @@ function what(proven) {
     ["paid", proven.amounts.map(dollars).join(" + ")], ["went back", dollars(proven.refunded)], ["still held", dollars(proven.held)],
     ["paid by", short(proven.client)],
   ]);
-  const ledger = make("p", {}, "It was settled by the ledger with this key. That it is the one you mean, only you can say: ", make("span", { class: "mono" }, proven.verifier_key));
+  const { transactions } = proven, by = transactions.length ? "contract" : "ledger with this key";
+  const ledger = make("p", {}, `It was settled by the ${by}. That it is the one you mean, only you can say: `, make("span", { class: "mono" }, proven.verifier_key));
+  const left = transactions.every((each) => each.included) ? "that these blocks are the chain's" : "that the chain has these blocks, and that they hold the transactions";
+  const chain = transactions.length ? make("p", { class: "note" }, `What a node of the chain has to say (joule receipt verify --rpc URL): ${left}. `,
+    ...transactions.map((each) => make("span", { class: "mono" }, `${each.block} ${each.block_hash} `))) : null;
   const text = proven.text === null ? null : make("details", {}, make("summary", {}, "Prompt and answer"), make("pre", {}, proven.text.join("\n\n")));
   const open = proven.complete ? null : make("p", { class: "note" }, "It is incomplete: nothing is shown of its last windows' sketches.");
-  return make("div", {}, ...[counts, open, ledger, text].filter((each) => each !== null));
+  return make("div", {}, ...[counts, open, ledger, chain, text].filter((each) => each !== null));
 }
 
 const box = wide("Verify a receipt",

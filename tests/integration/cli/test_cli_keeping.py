@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from next_revision import revisions
 
 from node.gateway.keys import KeyTerms, migrate_keys, open_keys
 from node.ledger import schema
@@ -21,17 +22,6 @@ from node.ledger.migrated import REVISIONS, migrate_database
 from protocol.errors import LocalError
 
 Joule = Callable[..., Any]
-NEXT = """
-import sqlalchemy as sa
-from alembic import op
-
-revision = "{after}"
-down_revision = "{before}"
-
-
-def upgrade() -> None:
-    op.add_column("{table}", sa.Column("note", sa.String(8), nullable=False, server_default="kept"))
-"""
 
 
 @pytest.fixture
@@ -116,16 +106,6 @@ def test_a_gateways_keys_and_batches_are_backed_up(home: Path, joule: Joule, tmp
 # Migrations
 
 
-def revisions(tmp_path: Path, source: Path, before: str, after: str, table: str) -> Path:
-    """Those that there are, and one more."""
-    folder = tmp_path / "revisions"
-    folder.mkdir()
-    for each in source.glob("*.py"):
-        (folder / each.name).write_bytes(each.read_bytes())
-    (folder / f"{after}_next.py").write_text(NEXT.format(before=before, after=after, table=table))
-    return folder
-
-
 def rows(database: Path, query: str) -> list[Any]:
     with closing(sqlite3.connect(database)) as connection:
         return connection.execute(query).fetchall()
@@ -157,20 +137,6 @@ def test_a_ledger_goes_on_in_newer_tables(home: Path, joule: Joule, tmp_path: Pa
         connection.execute("UPDATE meta SET value = '4'")
     with pytest.raises(LocalError, match="version 4"):
         asyncio.run(migrate_database(copy, revisions=more))
-
-
-def test_what_a_migration_breaks_off_at_is_as_it_was(tmp_path: Path) -> None:
-    pytest.importorskip("alembic")
-    stored = Path(__file__).resolve().parents[2] / "vectors" / "stored" / "ledger.sqlite3"
-    database = tmp_path / "ledger.sqlite3"
-    database.write_bytes(stored.read_bytes())
-    more = revisions(tmp_path, REVISIONS, schema.SCHEMA_VERSION, "6", "accounts")
-    (more / "6_next.py").write_text((more / "6_next.py").read_text() + '    raise RuntimeError("the power went")\n')
-    tables = rows(database, "SELECT sql FROM sqlite_master ORDER BY name")
-    with pytest.raises(RuntimeError, match="the power went"):
-        asyncio.run(migrate_database(database, revisions=more))
-    assert rows(database, "SELECT sql FROM sqlite_master ORDER BY name") == tables
-    assert rows(database, "SELECT value FROM meta WHERE name = 'schema'") == [(schema.SCHEMA_VERSION,)]
 
 
 def test_api_keys_go_on_in_newer_tables(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from node.app.buying import carrier as carrying
 from node.app.buying.carrier import CarriedAnswer, Carrier
 from node.app.buying.edge import EdgeAnswers
+from node.app.buying.markets import KEPT, keep_markets, kept_markets
 from node.app.buying.passes import Passes
 from node.app.models.obtaining import Text
-from node.config import GatewayConfig, markets_of
+from node.config import ClientConfig, GatewayConfig, markets_of
 from node.events import MarketAway
 from node.gateway import Limits, Turn, Wanted
 from node.worker import InlineWorker
@@ -291,6 +292,19 @@ async def test_markets_differ_in_where_they_are_alone(tmp_path: Path) -> None:
     assert main is config
     assert (other.ledger, other.confirmations, other.max_price_out_micro) == ("http://127.0.0.1:1", 5, 7)
     assert other.data_dir == tmp_path / "markets" / "chain"
+    # Whoever only shows what the key has there finds the same, and nothing where it is not to be read.
+    keep_markets({"main": main, "chain": other}, tmp_path)
+    looking = ClientConfig(data_dir=tmp_path, ledger="http://127.0.0.1:2")
+    kept = kept_markets(looking)
+    assert {name: (each.ledger, each.confirmations, each.data_dir) for name, each in kept.items()} == {
+        name: (each.ledger, each.confirmations, each.data_dir) for name, each in markets_of(config).items()
+    }
+    file = tmp_path / KEPT / "chain.toml"
+    assert file.stat().st_mode & 0o077 == 0
+    file.write_text("[network]\nledger = 5\n")
+    assert list(kept_markets(looking)) == ["main"]
+    keep_markets({"main": main}, tmp_path)
+    assert not file.exists()
     for name, said in {
         "policy.toml": "[policy]\nallow = ['DE']\n",  # the policy is the gateway's
         "here.toml": "[network]\nledger = 'http://127.0.0.1:1'\n",

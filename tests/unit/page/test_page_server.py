@@ -16,6 +16,7 @@ import pytest
 from served_page import served_page
 
 from node.app.buying.kept_receipts import ListedReceipt
+from node.app.buying.markets import MarketBalance
 from node.app.diagnosis.finding import Finding
 from node.page.server import serve_page
 from node.page.view import ClientView, NetworkView, NodeView, OfferView, PageState, PlaceView, RefusalView
@@ -44,6 +45,7 @@ SEEN = PageState(
     ),
     client=ClientView(
         address=None, free=None, spent=0, kept=1,
+        markets=(MarketBalance(market=EVIL, venue=EVIL, free=None, held=1, error=EVIL),),
         receipts=(
             ListedReceipt(
                 file=Path(EVIL), time=0, model=EVIL, tokens_in=None, tokens_out=None, paid=None, verified=False,

@@ -4,6 +4,7 @@
 import {
   checkAcceptance, checkAdmitted, checkHops, checkOffer, checkTerms, lawBehind, legsOf, openReroutes,
 } from "./agreement.mjs";
+import { parseContract, readChain } from "./contract.mjs";
 import { checkEnergy, checkOpening, checkSettlement, checkVoucher, parseVerifier, readEvidence } from "./ledger.mjs";
 import { Fault, bytesOf, decode, exactKeys, fromBase64, hex, keccak, ledgerDomain, openEnvelope, parseJson, require, same, sha256, structHash } from "./wire.mjs";
 import { checkPayment, checkWindows } from "./windows.mjs";
@@ -18,7 +19,7 @@ export const CLAUSES = {
   R12: "The file is a receipt, and each value is in its one spelling",
   R1: "The terms are the session's, for this ledger and this model",
   R2: "Each leg's rates come from its own signed offer, which the policy admits, and each leg agreed",
-  R3: "The ledger's entries stand in its signed log",
+  R3: "The ledger's entries stand in its signed log; a contract's are transactions that it was sent",
   R4: "The session was opened with these caps, while all offers held",
   R5: "Each window has a receipt of each leg, signed for this session",
   R6: "What receipts count is what was served, and no figure falls",
@@ -29,9 +30,6 @@ export const CLAUSES = {
   R11: "The text is the one that the client sealed",
 };
 const TOGETHER = ["R5", "R6", "R7", "R8"];
-
-/** What a contract's receipt needs is not here. */
-export class Elsewhere extends Error {}
 
 // R12
 
@@ -96,9 +94,9 @@ function load(bytes) {
 const STEPS = {
   R1(it) {
     const { bundle } = it, { terms, manifest } = bundle;
-    if (bundle.verifierKey.startsWith("evm:")) throw new Elsewhere("It was settled by a contract on a chain: `joule receipt verify` reads that.");
-    it.verifier = parseVerifier(bundle.verifierKey);
-    it.domain = ledgerDomain(it.verifier.text);
+    if (bundle.verifierKey.startsWith("evm:")) it.contract = parseContract(bundle.verifierKey);
+    else it.verifier = parseVerifier(bundle.verifierKey);
+    it.domain = it.contract ? it.contract.domain : ledgerDomain(it.verifier.text);
     require(same(terms.venue, it.domain), "the terms are for another ledger");
     require(same(terms.model, bundle.root), "the manifest is not that of the model in the terms");
     require(terms.policy.precision === manifest.precision, "the model is in another precision than was asked");
@@ -127,7 +125,8 @@ const STEPS = {
     checkHops(terms, session, it.offers, it.reroutes);
   },
   R3(it) {
-    Object.assign(it, readEvidence(it.bundle.evidence, it.verifier, it.domain, it.bundle.session));
+    const { evidence, session } = it.bundle;
+    Object.assign(it, it.contract ? readChain(evidence, it.contract, session) : readEvidence(evidence, it.verifier, it.domain, session));
   },
   R4(it) {
     checkOpening(it.entries[0], it.bundle.session, it.offers);
@@ -154,7 +153,7 @@ const STEPS = {
   },
 };
 
-function proven({ bundle, final, newest, book, complete }) {
+function proven({ bundle, final, newest, transactions, book, complete }) {
   const { voucher } = bundle.pay, sum = (items) => items.reduce((all, each) => all + each, 0n);
   return {
     session: hex(structHash(bundle.session)),
@@ -168,8 +167,9 @@ function proven({ bundle, final, newest, book, complete }) {
     amounts: final.settled.map(String),
     refunded: String(sum(bundle.session.legs.map((each) => each.cap)) - sum(final.ceilings)),
     held: String(sum(final.ceilings) - sum(final.settled)),
-    checkpoint_size: String(newest.size),
-    checkpoint_root: hex(newest.root),
+    checkpoint_size: newest && String(newest.size),
+    checkpoint_root: newest && hex(newest.root),
+    transactions: transactions ?? [],
     text: bundle.text,
   };
 }
@@ -178,12 +178,13 @@ function proven({ bundle, final, newest, book, complete }) {
  * All that a file shows.
  *
  * `clauses` has for each in order whether it holds: true, false, or null where an earlier one does not. `verified` is true
- * where all hold, and then `proven` says what that means; `elsewhere` says why this cannot be found out here.
+ * where all hold, and then `proven` says what that means. Whether a chain has the blocks of its `transactions`, and without
+ * `included` that they hold them, only a node of the chain knows.
  */
 export function verify(bytes) {
   const clauses = Object.keys(CLAUSES).map((clause) => ({ clause, about: CLAUSES[clause], holds: null, why: "" }));
   const of = (name) => clauses.find((each) => each.clause === name), it = {};
-  let at = "R12", elsewhere = "";
+  let at = "R12";
   try {
     it.bundle = load(bytes);
     of(at).holds = true;
@@ -192,12 +193,9 @@ export function verify(bytes) {
       for (const each of at === "R5" ? TOGETHER : [at]) of(each).holds = true;
     }
   } catch (error) {
-    if (error instanceof Elsewhere) elsewhere = error.message;
-    else {
-      const isOurs = error instanceof Fault, broken = of((isOurs && error.clause) || at);
-      Object.assign(broken, { holds: false, why: isOurs ? error.message : `it cannot be read (${error.name})` });
-    }
+    const isOurs = error instanceof Fault, broken = of((isOurs && error.clause) || at);
+    Object.assign(broken, { holds: false, why: isOurs ? error.message : `it cannot be read (${error.name})` });
   }
   const verified = clauses.every((each) => each.holds);
-  return { verified, clauses, elsewhere, proven: verified ? proven(it) : null };
+  return { verified, clauses, proven: verified ? proven(it) : null };
 }

@@ -141,7 +141,7 @@ const CHECKS = {
     return raw.map((each) => built(each, inner, where));
   },
   message(raw, [, name]) {
-    return message(raw, name);
+    return build(raw, name);
   },
 };
 
@@ -149,7 +149,8 @@ function built(raw, layout, where) {
   return CHECKS[layout[0]](raw, layout, where);
 }
 
-function message(raw, name) {
+/** A message of its fields in order, as they stand in its bytes, held to their bounds. */
+export function build(raw, name) {
   const { fields } = MESSAGES[name];
   require(Array.isArray(raw) && raw.length === fields.length, `${name} has other fields`);
   const made = { is: name };
@@ -180,7 +181,7 @@ export function decode(bytes, ...names) {
   require(Array.isArray(raw) && typeof raw[0] === "string", "not a message");
   const name = names.find((each) => MESSAGES[each].kind === raw[0]);
   require(name !== undefined, `a message of another kind: ${raw[0].slice(0, 40)}`);
-  return message(raw.slice(1), name);
+  return build(raw.slice(1), name);
 }
 
 // W6 to W8: signatures
@@ -234,7 +235,8 @@ export function openEnvelope(sealed, name) {
   return [decode(envelope.body, name), signer];
 }
 
-const word = (number) => {
+/** A number as 32 bytes. */
+export const word = (number) => {
   const found = new Uint8Array(32);
   for (let at = 31, rest = BigInt(number); rest; at--, rest >>= 8n) found[at] = Number(rest & 255n);
   return found;
@@ -261,10 +263,14 @@ export function structHash(value) {
 
 /** The domain separator of an embedded ledger: settlement.md, L2. */
 export function ledgerDomain(verifierKey) {
-  const contract = keccak_256(bytesOf(`tlog:${verifierKey}`)).subarray(12);
+  return domainOf(0x6a6f756c65, keccak_256(bytesOf(`tlog:${verifierKey}`)).subarray(12));
+}
+
+/** The domain separator of a contract on a chain: contract.md, K1. */
+export function domainOf(chainId, contract) {
   return keccak_256(joined(
     keccak_256(bytesOf("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")),
-    keccak_256(bytesOf("joulemesh")), keccak_256(bytesOf("2")), word(0x6a6f756c65), padded(contract)));
+    keccak_256(bytesOf("joulemesh")), keccak_256(bytesOf("2")), word(chainId), padded(contract)));
 }
 
 /** Who signed typed data for a venue. */
