@@ -135,7 +135,7 @@ def _rows_at(engine: Engine, ids: Sequence[int], cuts: Sequence[int]) -> dict[in
 
 
 def _open(engine: Engine, session: bytes, tokens: int, blocks: BlockSpan) -> None:
-    engine.open(session, max_tokens=tokens, temperature_milli=0, seed=0, blocks=blocks)
+    engine.open(session, max_tokens=tokens, blocks=blocks)
 
 
 def _run(engine: Engine, session: bytes, position: int, data: Sequence[int] | Activations) -> Activations:
