@@ -193,7 +193,8 @@ def witnesses() -> tuple[str, ...]:
         default=(),
         flag="--witness",
         example='["witness.example.org+4109eee4+BP/C4hlu9U89p0XWeYeMM0MT53bnZSj3/htoUtC6lWwb"]',
-        about="Keys of witnesses whose cosignatures on the ledger's checkpoints are trusted here.",
+        about="Keys of witnesses whose cosignatures on the ledger's checkpoints are trusted here; of one that signs "
+        "with two keys, both.",
     )
 
 

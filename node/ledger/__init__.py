@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from node.ledger.ledger import DEFAULT_GRACE_S, DEFAULT_PORT, LedgerSettings, RunningLedger, run_ledger
     from node.ledger.offers import Shown
     from node.ledger.verify import Fault, Progress, Report, verify_database, verify_log, verify_url
-    from node.ledger.witness_service import RunningWitness, WitnessSettings, run_witness, witness_key
+    from node.ledger.witness_service import RunningWitness, WitnessSettings, run_witness, second_key, witness_key
 
 __all__ = [
     "DEFAULT_GRACE_S",
@@ -52,6 +52,7 @@ __all__ = [
     "export_url",
     "run_ledger",
     "run_witness",
+    "second_key",
     "verify_database",
     "verify_folder",
     "verify_log",

@@ -21,6 +21,7 @@ from protocol.encoding.strict_json import int_text
 from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, RefusedError
 from protocol.log.cosignature import MAX_WITNESSES, AddCheckpoint, CosignerKey
 from protocol.log.note import NoteSignature, lines_of, parse_note
+from protocol.log.post_quantum import PostQuantumKey
 
 __all__ = ["Cosigning", "Pace", "Wanted", "WitnessServer", "wanted_of"]
 
@@ -31,6 +32,8 @@ _KEPT = 16
 _WAITERS = 256
 """Answers that wait for cosignatures at once; a stranger can ask for them, too."""
 _MAX_ANSWER_BYTES = 16 * 1024
+_SHORT_LINE = 72
+"""Bytes of an Ed25519 cosignature."""
 _KEY_ID = re.compile("[0-9a-f]{8}")
 
 
@@ -38,7 +41,7 @@ _KEY_ID = re.compile("[0-9a-f]{8}")
 class WitnessServer:
     """A witness of this ledger, and where it is asked."""
 
-    key: CosignerKey
+    key: CosignerKey | PostQuantumKey
     url: str
     """C2SP's submission prefix."""
 
@@ -103,9 +106,14 @@ class _Cosigned:
     lines: dict[bytes, NoteSignature] = field(default_factory=dict)
     """By key id of the witness."""
 
-    def shown(self) -> Head:
-        """With all its lines."""
-        return Head(self.head.checkpoint, self.head.note + "".join(map(str, self.lines.values())).encode())
+    def shown(self, wanted: Wanted | None = None) -> Head:
+        """With all its lines; of those of ML-DSA, which are long, with those that are wanted by name."""
+        lines = [
+            str(line)
+            for key_id, line in self.lines.items()
+            if wanted is None or len(line.signature) <= _SHORT_LINE or key_id in wanted.by
+        ]
+        return Head(self.head.checkpoint, self.head.note + "".join(lines).encode())
 
     def has(self, wanted: Wanted) -> int:
         return len(self.lines.keys() & wanted.by)
@@ -157,12 +165,12 @@ class Cosigning:
                     fitting = [each for each in self._kept if each.head.checkpoint.size >= reach]
                     good = [each for each in fitting if each.has(wanted) >= wanted.least]
                     if good:
-                        return good[-1].shown()
+                        return good[-1].shown(wanted)
                     await self._changed.wait()
         except TimeoutError:
             fitting = [each for each in self._kept if each.head.checkpoint.size >= reach]
             best = max(fitting, key=lambda each: each.has(wanted), default=None)
-            return self._published.head if best is None else best.shown()
+            return self._published.head if best is None else best.shown(wanted)
         finally:
             self._waiters -= 1
 
@@ -260,7 +268,7 @@ class Cosigning:
         raise RefusedError(f"it has cosigned another history of this log, of {old} entries")
 
 
-def _own_line(answer: bytes, key: CosignerKey, head: Head) -> NoteSignature:
+def _own_line(answer: bytes, key: CosignerKey | PostQuantumKey, head: Head) -> NoteSignature:
     """The line by the witness's key, of those that it sent. Raises PeerError."""
     text = parse_note(head.note).text
     for line in lines_of(answer):

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from protocol.errors import InvalidError, KeystoreError
+from protocol.log.cosignature import CosigningKey
 from protocol.log.note import NoteKey
+from protocol.log.post_quantum import PostQuantumCosigningKey
 
 __all__ = ["create_log_key", "create_note_key", "read_log_key", "read_note_key"]
 
 
-K = TypeVar("K", bound=NoteKey)
+K = TypeVar("K", NoteKey, CosigningKey, PostQuantumCosigningKey)
 
 
 def create_note_key(path: Path, origin: str, kind: type[K]) -> K:

@@ -21,6 +21,7 @@ from protocol.errors import DishonestError, LocalError, RefusedError, Unreachabl
 from protocol.log.checkpoint import Checkpoint, open_checkpoint, own_note
 from protocol.log.cosignature import AddCheckpoint, CosigningKey, check_add_checkpoint
 from protocol.log.note import Note, NoteSignature, VerifierKey, parse_note
+from protocol.log.post_quantum import PostQuantumCosigningKey
 
 __all__ = ["Witness", "WitnessedLog"]
 
@@ -45,10 +46,10 @@ class WitnessedLog:
     """The newest that was cosigned."""
     note: bytes | None = None
     """The same, with the cosignature."""
-    line: NoteSignature | None = None
-    """The cosignature in it, where this process made it."""
+    lines: tuple[NoteSignature, ...] = ()
+    """The cosignatures in it, where this process made them."""
     cosigned_at: int = 0
-    """Unix seconds of that line."""
+    """Unix seconds of those lines."""
     waiting: int = 0
     """Requests that have begun and not ended."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,8 +68,10 @@ class Witness:
         state: WitnessState,
         clock: Clock,
         events: Events = unheard,
+        *,
+        second: PostQuantumCosigningKey | None = None,
     ) -> None:
-        self._key = key
+        self._keys = (key,) if second is None else (key, second)
         self._state = state
         self._clock = clock
         self._events = events
@@ -79,8 +82,8 @@ class Witness:
             if kept is not None:
                 log.latest, log.note = kept
 
-    async def add(self, request: AddCheckpoint) -> NoteSignature:
-        """Cosign what a request submits; it is durable when this returns.
+    async def add(self, request: AddCheckpoint) -> tuple[NoteSignature, ...]:
+        """Cosign, with each of the witness's keys, what a request submits; it is durable when this returns.
 
         Whoever asked may go away meanwhile: what has begun is ended all the same, before the next request of this log.
 
@@ -102,7 +105,7 @@ class Witness:
         adding.add_done_callback(partial(_ended, log))
         return await asyncio.shield(adding)
 
-    async def _add(self, log: WitnessedLog, request: AddCheckpoint) -> NoteSignature:
+    async def _add(self, log: WitnessedLog, request: AddCheckpoint) -> tuple[NoteSignature, ...]:
         origin = request.checkpoint.origin
         async with log.lock:
             try:
@@ -120,19 +123,19 @@ class Witness:
         log = self.logs.get(log_name(request.checkpoint.origin))
         return 0 if log is None or log.latest is None else log.latest.size
 
-    async def _cosign(self, log: WitnessedLog, new: Checkpoint, note: bytes) -> NoteSignature:
+    async def _cosign(self, log: WitnessedLog, new: Checkpoint, note: bytes) -> tuple[NoteSignature, ...]:
         own, now = parse_note(own_note(note, log.verifier)), self._clock()
-        if log.line is not None and log.latest == new and 0 <= now - log.cosigned_at < SAME_S:
-            return log.line
-        line = self._key.cosign(own.text, now)
-        cosigned = bytes(Note(own.text, (*own.signatures, line)))
+        if log.lines and log.latest == new and 0 <= now - log.cosigned_at < SAME_S:
+            return log.lines
+        lines = tuple(key.cosign(own.text, now) for key in self._keys)
+        cosigned = bytes(Note(own.text, (*own.signatures, *lines)))
         await asyncio.to_thread(self._state.store, log.verifier, cosigned)
         # Durable. A crash before leaves what was cosigned last, and nobody has this cosignature.
         is_news = log.latest is None or log.latest.size != new.size
-        log.latest, log.note, log.line, log.cosigned_at = new, cosigned, line, now
+        log.latest, log.note, log.lines, log.cosigned_at = new, cosigned, lines, now
         if is_news:
             self._events(CheckpointCosigned(origin=new.origin, size=new.size))
-        return line
+        return lines
 
     async def _replay(self, replayed: Replayed, new: Checkpoint) -> None:
         try:
@@ -155,7 +158,7 @@ class Witness:
             await source.close()
 
 
-def _ended(log: WitnessedLog, adding: asyncio.Task[NoteSignature]) -> None:
+def _ended(log: WitnessedLog, adding: asyncio.Task[tuple[NoteSignature, ...]]) -> None:
     log.waiting -= 1
     if not adding.cancelled():
         adding.exception()  # whoever asked may have gone: it is nobody's then

@@ -43,8 +43,9 @@ from protocol.errors import (
 )
 from protocol.log.cosignature import CosigningKey, parse_add_checkpoint
 from protocol.log.note import VerifierKey
+from protocol.log.post_quantum import PostQuantumCosigningKey
 
-__all__ = ["RunningWitness", "WitnessSettings", "run_witness", "witness_key"]
+__all__ = ["RunningWitness", "WitnessSettings", "run_witness", "second_key", "witness_key"]
 
 _REQUEST_SECONDS = 30
 _RATE = Rate(100, 10)
@@ -103,6 +104,14 @@ def witness_key(folder: Path, name: str | None) -> CosigningKey:
     return key
 
 
+def second_key(folder: Path, name: str, *, make: bool = False) -> PostQuantumCosigningKey | None:
+    """The witness's ML-DSA-44 key; None where it has none and none is to be made. Raises KeystoreError."""
+    path = folder / "witness.ml-dsa.key"
+    if path.exists():
+        return read_note_key(path, PostQuantumCosigningKey)
+    return create_note_key(path, name, PostQuantumCosigningKey) if make else None
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,7 +139,8 @@ async def run_witness(
         logs = [_log_of(verifier, url, settings.validate, stack) for verifier, url in settings.logs]
         if len({log.verifier.name for log in logs}) != len(logs):
             raise ConfigurationError("two of this witness's logs have one name")
-        witness = Witness(key, logs, state, clock, events)
+        second = second_key(settings.folder, key.verifier.name)
+        witness = Witness(key, logs, state, clock, events, second=second)
         runner = make_runner(_build_app(witness))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -176,11 +186,11 @@ class _Routes:
         self._by_address.take(origin_of(request.remote or ""))
         asked = parse_add_checkpoint(await request.read())
         try:
-            line = await self._witness.add(asked)
+            lines = await self._witness.add(asked)
         except (StaleError, ForkedError):
             latest = self._witness.latest(asked)
             return web.Response(status=409, body=f"{latest}\n".encode(), headers={"Content-Type": _SIZE_TYPE})
-        return web.Response(text=str(line), content_type="text/plain", charset="utf-8")
+        return web.Response(text="".join(map(str, lines)), content_type="text/plain", charset="utf-8")
 
     async def checkpoint(self, request: web.Request) -> web.Response:
         self._by_address.take(origin_of(request.remote or ""))

@@ -22,7 +22,7 @@ class Witnessed:
         """The end of a path that asks for such a checkpoint."""
         if self.policy.least == 0:
             return question.query
-        by = "".join(f"&by={each.key_id.hex()}" for each in self.policy.witnesses)
+        by = "".join(f"&by={each.hex()}" for each in self.policy.key_ids)
         return f"{question.query or '?'}{'&' if question.query else ''}witnesses={self.policy.least}{by}"
 
     def check(self, note: bytes) -> None:

@@ -15,7 +15,7 @@ import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from protocol.errors import (
     DishonestError,
@@ -34,8 +34,10 @@ from protocol.log.note import MAX_NOTE_BYTES, NoteKey, NoteSignature, VerifierKe
 
 __all__ = [
     "MAX_PROOF_LINES",
+    "MAX_SECOND_KEYS",
     "MAX_WITNESSES",
     "AddCheckpoint",
+    "Cosigner",
     "CosignerKey",
     "CosigningKey",
     "WitnessPolicy",
@@ -46,6 +48,8 @@ __all__ = [
 
 MAX_WITNESSES = 16
 """Of one log, and of one policy."""
+MAX_SECOND_KEYS = 4
+"""Lines of ML-DSA in one policy: each is 3.3 KB, in every piece of evidence that is asked for with it."""
 MAX_PROOF_LINES = 63
 AHEAD_S = 300
 """A cosignature that is dated further ahead than this does not count."""
@@ -91,7 +95,23 @@ class CosigningKey(NoteKey):
         return NoteSignature(self.verifier.name, self.verifier.key_id, content)
 
 
-def cosigned_by(note: bytes, witness: CosignerKey) -> int | None:
+class Cosigner(Protocol):
+    """What verifies one party's cosignatures, of whatever type."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_id(self) -> bytes: ...
+
+    def verify(self, text: str, signature: bytes) -> None:
+        """Raises SignatureError."""
+
+    def time_of(self, signature: bytes) -> int:
+        """Unix seconds. Raises SignatureError."""
+
+
+def cosigned_by(note: bytes, witness: Cosigner) -> int | None:
     """When a witness has cosigned the checkpoint in a note, Unix seconds; None where it has not.
 
     Of several lines by it the newest counts. Raises MalformedError, and SignatureError for a line that does not verify.
@@ -115,9 +135,20 @@ class WitnessPolicy:
     """How many of them must have cosigned; 0 asks for none."""
     max_age_s: int = 0
     """Seconds that a cosignature may be old; 0 for any age."""
+    second_keys: tuple[Cosigner, ...] = ()
+    """Second keys of some of them, by name, of a kind that quantum computers do not forge: such a witness counts where
+    both of its keys have signed.
+    """
 
     def __post_init__(self) -> None:
         keys = {each.key for each in self.witnesses}
+        names = [each.name for each in self.witnesses]
+        twins = [each.name for each in self.second_keys]
+        if len(twins) > MAX_SECOND_KEYS or any(names.count(name) != 1 or twins.count(name) != 1 for name in twins):
+            raise InvalidError(
+                f"a second key of a witness stands alone, twice, or there are more than {MAX_SECOND_KEYS}",
+                hint="name the Ed25519 key of the same witness, too: an ML-DSA key counts beside it, and never instead",
+            )
         if len(keys) != len(self.witnesses):
             raise InvalidError("a witness is named twice", hint="each witness is one key, and counts once")
         if not 0 <= self.least <= len(self.witnesses) <= MAX_WITNESSES:
@@ -130,7 +161,7 @@ class WitnessPolicy:
         """Raises UnwitnessedError where too few have cosigned, or too long ago; MalformedError, SignatureError."""
         if self.least == 0:
             return
-        times = [time for each in self.witnesses if (time := cosigned_by(note, each)) is not None]
+        times = [time for each in self.witnesses if (time := self._signed_at(note, each)) is not None]
         oldest = now - self.max_age_s if self.max_age_s else 0
         good = [time for time in times if oldest <= time <= now + AHEAD_S]
         if len(good) >= self.least:
@@ -144,6 +175,18 @@ class WitnessPolicy:
             hint="try again in a minute, and see whether the ledger submits to these witnesses and they answer; else "
             "change `witnesses`, `min_witnesses` or `max_checkpoint_age_s`",
         )
+
+    def _signed_at(self, note: bytes, witness: CosignerKey) -> int | None:
+        """When the older one of its lines was made; None where one is missing."""
+        keys = (witness, *(each for each in self.second_keys if each.name == witness.name))
+        times = [cosigned_by(note, each) for each in keys]
+        return None if None in times else min(time for time in times if time is not None)
+
+    @property
+    def key_ids(self) -> tuple[bytes, ...]:
+        """Which lines to ask for: of witnesses with two keys the second, which comes with the first."""
+        second = {each.name: each for each in self.second_keys}
+        return tuple(second.get(each.name, each).key_id for each in self.witnesses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@
     <empty line>
     — <key name> <base64 of 4-byte key id and signature>
 
-Ed25519 keys (type 0x01) sign and verify here, those of witnesses (type 0x04) in `cosignature`. A note may carry
-signatures by other keys and of other types; whoever does not know a key ignores its lines.
+Ed25519 keys (type 0x01) sign and verify here, those of witnesses in `cosignature` (type 0x04) and
+`post_quantum` (0x06). A note may carry signatures by other keys and of other types; whoever does not know a key ignores
+its lines.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ __all__ = [
     "lines_of",
     "open_note",
     "parse_note",
+    "secret_line",
+    "secret_of",
     "sign_note",
 ]
 
@@ -45,7 +48,7 @@ MAX_SIGNATURES = 100
 """Lines beyond this are an attack on whoever verifies them; the format asks to accept at least 16."""
 
 ED25519 = 0x01
-_KEY_BYTES = 32
+_SEED_BYTES = 32
 _DASH = "— "
 _NOT_IN_NAMES = re.compile("[+\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 """Plus, and the code points of Unicode's property White_Space, which Go's note package goes by too."""
@@ -78,18 +81,19 @@ class VerifierKey:
     """What verifies a party's notes: ``<name>+<key id in hex>+<base64 of type and key>``."""
 
     key_type: ClassVar[int] = ED25519
+    key_bytes: ClassVar[int] = 32
     what: ClassVar[str] = "Ed25519"
 
     name: str
     """Whose key; for a log, its origin."""
     key: bytes
-    """32 bytes, Ed25519."""
+    """`key_bytes` bytes."""
 
     def __post_init__(self) -> None:
         if not _is_name(self.name) or not is_plain_text(self.name):
             raise InvalidError(f"{self.name[:40]!r} is not a key name", hint="a key name has no spaces and no +")
-        if len(self.key) != _KEY_BYTES:
-            raise InvalidError(f"an Ed25519 key has 32 bytes, not {len(self.key)}")
+        if len(self.key) != self.key_bytes:
+            raise InvalidError(f"an {self.what} key has {self.key_bytes} bytes, not {len(self.key)}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -99,7 +103,7 @@ class VerifierKey:
             raise MalformedError(f"{text[:80]!r} is not a verifier key", hint="it looks like name+1a2b3c4d+AbC...=")
         name, key_id, encoded = parts
         typed_key = decode_base64(encoded)
-        if len(typed_key) != 1 + _KEY_BYTES or typed_key[0] != cls.key_type:
+        if len(typed_key) != 1 + cls.key_bytes or typed_key[0] != cls.key_type:
             raise MalformedError(f"the verifier key of {name[:40]!r} is not an {cls.what} key")
         with peers_fault():
             found = cls(name, typed_key[1:])
@@ -127,6 +131,27 @@ class VerifierKey:
             raise SignatureError(f"the signature of {self.name} does not verify") from None
 
 
+def secret_line(verifier: VerifierKey, seed: bytes) -> str:
+    """A secret as one line, in the form that Go's checksum database tools use."""
+    encoded = base64.b64encode(bytes([verifier.key_type]) + seed).decode()
+    return f"{_SECRET_PREFIX}{verifier.name}+{verifier.key_id.hex()}+{encoded}"
+
+
+def secret_of(text: str, kind: type[VerifierKey]) -> tuple[str, str, bytes]:
+    """Name, key id and seed of such a line. Raises InvalidError, which never quotes the text."""
+    parts = text.removeprefix(_SECRET_PREFIX).split("+", 2)
+    if not text.startswith(_SECRET_PREFIX) or len(parts) != 3:
+        raise InvalidError("not a note signing key")
+    name, key_id, encoded = parts
+    try:
+        typed_seed = decode_base64(encoded)
+    except MalformedError as error:
+        raise InvalidError(error.message) from None
+    if typed_seed[:1] != bytes([kind.key_type]):
+        raise InvalidError(f"not an {kind.what} note signing key")
+    return name, key_id, typed_seed[1:]
+
+
 class NoteKey:
     """A secret that signs notes under a name. Its representation never shows it."""
 
@@ -134,7 +159,7 @@ class NoteKey:
     verifier_class: ClassVar[type[VerifierKey]] = VerifierKey
 
     def __init__(self, name: str, seed: bytes) -> None:
-        if len(seed) != _KEY_BYTES:
+        if len(seed) != _SEED_BYTES:
             raise InvalidError(f"an Ed25519 seed has 32 bytes, not {len(seed)}")
         self._seed = seed
         self._secret = Ed25519PrivateKey.from_private_bytes(seed)
@@ -146,17 +171,8 @@ class NoteKey:
     @classmethod
     def parse(cls, text: str) -> Self:
         """The key that `encoded` wrote. Raises InvalidError, which never quotes the text."""
-        parts = text.removeprefix(_SECRET_PREFIX).split("+", 2)
-        if not text.startswith(_SECRET_PREFIX) or len(parts) != 3:
-            raise InvalidError("not a note signing key")
-        name, key_id, encoded = parts
-        try:
-            typed_seed = decode_base64(encoded)
-        except MalformedError as error:
-            raise InvalidError(error.message) from None
-        if typed_seed[:1] != bytes([cls.verifier_class.key_type]):
-            raise InvalidError(f"not an {cls.verifier_class.what} note signing key")
-        key = cls(name, typed_seed[1:])
+        name, key_id, seed = secret_of(text, cls.verifier_class)
+        key = cls(name, seed)
         if key.verifier.key_id.hex() != key_id:
             raise InvalidError("the note signing key does not match its key id")
         return key
@@ -164,8 +180,7 @@ class NoteKey:
     @property
     def encoded(self) -> str:
         """The secret as one line, in the form that Go's checksum database tools use."""
-        seed = base64.b64encode(bytes([self.verifier.key_type]) + self._seed).decode()
-        return f"{_SECRET_PREFIX}{self.verifier.name}+{self.verifier.key_id.hex()}+{seed}"
+        return secret_line(self.verifier, self._seed)
 
     def sign(self, text: str) -> bytes:
         """64 bytes: the Ed25519 signature over `text`; the same text always gives the same signature."""

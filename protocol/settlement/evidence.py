@@ -31,7 +31,7 @@ class LogProof(Message):
     """Its place in the log."""
     proof: Annotated[tuple[Bytes32, ...], Count(0, 63)]
     """RFC 6962 inclusion hashes, leaf to root."""
-    checkpoint: Annotated[bytes, Size(1, 4 * 1024)]
+    checkpoint: Annotated[bytes, Size(1, 20 * 1024)]
     """The signed note that the proof ends in."""
 
 

@@ -42,7 +42,7 @@ from node.witness_settings import key_and_url
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError, UnreachableError
 from protocol.identity.signing import SigningKey
 from protocol.log.checkpoint import Operator
-from protocol.log.cosignature import CosignerKey
+from protocol.log.post_quantum import parse_cosigner
 from protocol.names import CHECKPOINTS_TOPIC
 
 __all__ = ["run_ledger", "settings_of", "verify_ledger"]
@@ -147,7 +147,7 @@ def settings_of(config: LedgerConfig) -> LedgerSettings:
 
 def _servers_of(config: LedgerConfig) -> tuple[WitnessServer, ...]:
     """Whom a ledger asks for cosignatures."""
-    found = (key_and_url(each, CosignerKey) for each in config.witnessed_by)
+    found = (key_and_url(each, parse_cosigner) for each in config.witnessed_by)
     return tuple(WitnessServer(key, url) for key, url in found if url is not None)
 
 

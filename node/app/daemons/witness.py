@@ -9,12 +9,12 @@ from node.app.process.services import shown_here
 from node.config import WitnessConfig
 from node.events import Events, WitnessReady
 from node.file_limit import raise_file_limit
-from node.ledger import WitnessSettings, witness_key
+from node.ledger import WitnessSettings, second_key, witness_key
 from node.ledger import run_witness as serve_witness
 from node.witness_settings import key_and_url
 from protocol.log.note import VerifierKey
 
-__all__ = ["key_of", "run_witness", "settings_of"]
+__all__ = ["keys_of", "run_witness", "settings_of"]
 
 
 def settings_of(config: WitnessConfig) -> WitnessSettings:
@@ -22,7 +22,7 @@ def settings_of(config: WitnessConfig) -> WitnessSettings:
     return WitnessSettings(
         folder=config.data_dir / "witness",
         name=config.name,
-        logs=tuple(key_and_url(each, VerifierKey) for each in config.logs),
+        logs=tuple(key_and_url(each, VerifierKey.parse) for each in config.logs),
         host=config.host,
         port=config.port,
         validate=config.validate == "yes",
@@ -50,7 +50,11 @@ async def _serve(settings: WitnessSettings, on_event: Events) -> None:
         await asyncio.Event().wait()
 
 
-def key_of(config: WitnessConfig) -> str:
-    """What a witness's cosignatures are checked with; its key is made where there is none yet. Raises LocalError."""
+def keys_of(config: WitnessConfig, *, second: bool) -> tuple[str, str | None]:
+    """What a witness's cosignatures are checked with: its key, made where there is none yet, and its second one, made
+    where that is asked for; None where it has none. Raises LocalError.
+    """
     settings = settings_of(config)
-    return str(witness_key(settings.folder, settings.name).verifier)
+    key = witness_key(settings.folder, settings.name)
+    other = second_key(settings.folder, key.verifier.name, make=second)
+    return str(key.verifier), None if other is None else str(other.verifier)

@@ -10,6 +10,7 @@ from node.events import Events, LedgerUnwitnessed
 from node.ledger import Witnessed
 from protocol.errors import ConfigurationError, InvalidError, UnwitnessedError
 from protocol.log.cosignature import CosignerKey, WitnessPolicy
+from protocol.log.post_quantum import PostQuantumKey, parse_cosigner
 
 __all__ = ["Witnessing", "tell_of_lack", "witnessed_of"]
 
@@ -23,9 +24,11 @@ class Witnessing(Protocol):
 
 def witnessed_of(config: ClientConfig | NodeConfig) -> Witnessed:
     """Which cosignatures a client or a node asks for. Raises ConfigurationError."""
-    keys = tuple(CosignerKey.parse(each) for each in config.witnesses)
+    found = tuple(map(parse_cosigner, config.witnesses))
+    keys = tuple(each for each in found if isinstance(each, CosignerKey))
+    seconds = tuple(each for each in found if isinstance(each, PostQuantumKey))
     try:
-        return Witnessed(WitnessPolicy(keys, config.min_witnesses, config.max_checkpoint_age_s), clock)
+        return Witnessed(WitnessPolicy(keys, config.min_witnesses, config.max_checkpoint_age_s, seconds), clock)
     except InvalidError as error:
         raise ConfigurationError(f"witnesses, min_witnesses: {error.message}", hint=error.hint) from None
 

@@ -21,6 +21,8 @@ class WitnessKey:
 
     verifier_key: str
     """C2SP text: what ledgers, nodes and clients name the witness by."""
+    second_key: str | None
+    """The same of its ML-DSA-44 key, which they name beside it; null where it has none."""
 
 
 @click.group(epilog=examples("joule witness key --name witness.example.org", f"joule witness run --log {_LOG}"))
@@ -49,13 +51,19 @@ def run(config: WitnessConfig, read: Callable[[], WitnessConfig], as_json: bool)
 
 @witness.command(epilog=examples("joule witness key --name witness.example.org"))
 @configured(WitnessConfig, only=("name", "data_dir"))
+@click.option(
+    "--ml-dsa",
+    is_flag=True,
+    help="Make a second key, of ML-DSA-44: from its next start on the witness signs with both.",
+)
 @json_option
-def key(config: WitnessConfig, as_json: bool) -> None:
-    """Show the witness's public key; it is made where there is none yet."""
-    from node.app.daemons.witness import key_of
+def key(config: WitnessConfig, ml_dsa: bool, as_json: bool) -> None:
+    """Show the witness's public key, and its second one; the first is made where there is none yet."""
+    from node.app.daemons.witness import keys_of
 
-    found = WitnessKey(verifier_key=key_of(config))
+    first, second = keys_of(config, second=ml_dsa)
+    found = WitnessKey(verifier_key=first, second_key=second)
     if as_json:
         print_json(found)
     else:
-        print_facts({"verifier key": found.verifier_key})
+        print_facts({"verifier key": found.verifier_key, **({"second key": second} if second else {})})

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from ledger_world import CLIENT, MILLION, OPERATOR, HandClock, ledger_settings, make_session, voucher_of
+from ledger_world import CLIENT, MILLION, NOW, OPERATOR, HandClock, ledger_settings, make_session, voucher_of
 
 from node.events import Event, Events, WitnessBack, WitnessLost, unheard
 from node.ledger import (
@@ -24,6 +24,7 @@ from node.ledger import (
     WitnessSettings,
     run_ledger,
     run_witness,
+    second_key,
     verify_url,
     witness_key,
 )
@@ -37,6 +38,7 @@ from protocol.log.cosignature import CosignerKey, WitnessPolicy, cosigned_by
 from protocol.log.merkle import Frontier, leaf_hash
 from protocol.log.note import VerifierKey
 from protocol.log.tiles import Tile
+from protocol.settlement.evidence import LogProof
 from protocol.settlement.operations import LogEntry
 
 QUICK = Pace(every_s=0.01, again_s=0.2, round_s=2, rest_s=0.1, patience_s=1)
@@ -64,6 +66,11 @@ class Told:
                 await self._more.wait()
 
 
+def key_of(server: WitnessServer) -> CosignerKey:
+    assert isinstance(server.key, CosignerKey)
+    return server.key
+
+
 def server(folder: Path, name: str, port: int) -> WitnessServer:
     key = CosignerKey.parse(str(witness_key(folder / name, f"{name}.example").verifier))
     return WitnessServer(key, f"http://127.0.0.1:{port}")
@@ -84,13 +91,45 @@ def settings_with(folder: Path, *servers: WitnessServer, pace: Pace = PATIENT, *
 
 
 def reader(ledger: RunningLedger, servers: tuple[WitnessServer, ...], least: int, age: int = 0) -> LedgerClient:
-    policy = WitnessPolicy(tuple(each.key for each in servers), least, age)
+    policy = WitnessPolicy(tuple(map(key_of, servers)), least, age)
     return LedgerClient(ledger.url, witnessed=Witnessed(policy, HandClock()))
 
 
 async def checkpoint_at(url: str) -> bytes:
     async with aiohttp.ClientSession() as session, session.get(f"{url}/checkpoint") as response:
         return await response.read()
+
+
+@pytest.mark.asyncio
+async def test_a_witness_signs_with_a_second_key_that_those_who_ask_for_it_rely_on(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    first = server(tmp_path, "one", unused_tcp_port)
+    made = second_key(tmp_path / "one", first.key.name, make=True)
+    assert made is not None
+    second = WitnessServer(made.verifier, first.url)
+    policy = WitnessPolicy((key_of(first),), 1, 60, (made.verifier,))
+    told, session = Told(), make_session(cap=1_000)
+    async with (
+        run_ledger(settings_with(tmp_path, first, second), OPERATOR, HandClock(), events=told) as ledger,
+        witness_for(tmp_path, "one", ledger, unused_tcp_port),
+        LedgerClient(ledger.url, witnessed=Witnessed(policy, HandClock())) as both,
+        reader(ledger, (first,), 1, 60) as one,
+    ):
+        await told.of(WitnessBack, 2)
+        assert cosigned_by(await checkpoint_at(ledger.url), made.verifier) == NOW
+        await both.faucet(CLIENT.address, MILLION)
+        await both.require_witnessed()
+        evidence = await both.open(session, CLIENT)
+        await one.connect()
+        await one.check_opened(session, evidence)
+        assert cosigned_by(decode(evidence, LogProof).checkpoint, made.verifier) == NOW
+        other = make_session(salt=7, cap=10)
+        plain = await one.open(other, CLIENT)  # without the long line, for which this reader has not asked
+        assert cosigned_by(decode(plain, LogProof).checkpoint, made.verifier) is None
+        await both.connect()
+        with pytest.raises(UnwitnessedError):
+            await both.check_opened(other, plain)
 
 
 @pytest.mark.asyncio

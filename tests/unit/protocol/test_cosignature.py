@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from outside_vectors import load_vectors
 
 from protocol.errors import (
@@ -31,10 +33,12 @@ from protocol.log.cosignature import (
 )
 from protocol.log.merkle import Frontier, consistency_proof, leaf_hash, node_hash
 from protocol.log.note import Note, NoteKey, NoteSignature, VerifierKey, open_note, parse_note
+from protocol.log.post_quantum import PostQuantumCosigningKey, PostQuantumKey, parse_cosigner
 
 LOG = NoteKey("ledger.example", bytes(range(32)))
 ONE, TWO = (CosigningKey(f"witness.example/{number}", bytes([number]) * 32) for number in (1, 2))
 NOW = 1_800_000_000
+SECOND = PostQuantumCosigningKey("witness.example/1", b"\x11" * 32)
 LEAVES = [leaf_hash(bytes([number])) for number in range(9)]
 
 
@@ -55,7 +59,7 @@ def hash_at(level: int, index: int) -> bytes:
     return node_hash(hash_at(level - 1, 2 * index), hash_at(level - 1, 2 * index + 1))
 
 
-def cosigned(size: int, *signers: tuple[CosigningKey, int]) -> bytes:
+def cosigned(size: int, *signers: tuple[CosigningKey | PostQuantumCosigningKey, int]) -> bytes:
     text = parse_note(sign_checkpoint(checkpoint(size), LOG)).text
     return sign_checkpoint(checkpoint(size), LOG, *(signer.cosign(text, time) for signer, time in signers))
 
@@ -138,6 +142,60 @@ def test_one_key_is_one_witness_whatever_its_names() -> None:
         WitnessPolicy((key_of(ONE), key_of(again)), 2)
     with pytest.raises(InvalidError):
         WitnessPolicy((key_of(ONE),), 2)
+
+
+# Second keys, of ML-DSA-44
+
+
+def test_a_second_key_reads_back_and_is_told_from_the_first() -> None:
+    text = str(SECOND.verifier)
+    assert parse_cosigner(text) == PostQuantumKey.parse(text) == SECOND.verifier
+    assert parse_cosigner(str(ONE.verifier)) == key_of(ONE)
+    assert PostQuantumCosigningKey.parse(SECOND.encoded).verifier == SECOND.verifier
+    assert SECOND.encoded not in repr(SECOND)
+    for wrong in (str(ONE.verifier), text[:-8], text.replace("witness", "other"), str(LOG.verifier)):
+        with pytest.raises(MalformedError):
+            PostQuantumKey.parse(wrong)
+    for secret in (ONE.encoded, SECOND.encoded.replace("witness", "other"), SECOND.encoded[:-4], "x"):
+        with pytest.raises(InvalidError):
+            PostQuantumCosigningKey.parse(secret)
+
+
+def test_its_line_signs_the_bytes_that_c2sp_says() -> None:
+    signed = parse_note(cosigned(5, (SECOND, NOW))).signatures[1]
+    name, origin, number = b"witness.example/1", b"ledger.example", (5).to_bytes(8, "big")
+    time = NOW.to_bytes(8, "big")
+    message = b"subtree/v1\n\0" + bytes([17]) + name + time + bytes([14]) + origin + bytes(8) + number
+    public = MLDSA44PrivateKey.from_seed_bytes(b"\x11" * 32).public_key()
+    assert signed.signature[:8] == time
+    public.verify(signed.signature[8:], message + checkpoint(5).root)
+    typed = b"witness.example/1\n\x06" + public.public_bytes_raw()
+    assert signed.key_id == hashlib.sha256(typed).digest()[:4]
+
+
+def test_a_witness_with_two_keys_counts_where_both_have_signed() -> None:
+    hybrid = WitnessPolicy((key_of(ONE), key_of(TWO)), 1, 60, (SECOND.verifier,))
+    hybrid.check(cosigned(5, (ONE, NOW), (SECOND, NOW)), NOW)
+    hybrid.check(cosigned(5, (TWO, NOW)), NOW)  # it has one key
+    assert hybrid.key_ids == (SECOND.verifier.key_id, TWO.verifier.key_id)
+    for lacking in (
+        ((ONE, NOW),),
+        ((SECOND, NOW),),
+        ((ONE, NOW), (SECOND, NOW - 61)),
+        ((ONE, NOW - 61), (SECOND, NOW)),
+    ):
+        with pytest.raises(UnwitnessedError):
+            hybrid.check(cosigned(5, *lacking), NOW)
+    other = parse_note(cosigned(6, (SECOND, NOW))).signatures[1]
+    for moved in (other, NoteSignature(other.name, other.key_id, other.signature[:-1])):
+        with pytest.raises(SignatureError):
+            hybrid.check(cosigned(5, (ONE, NOW)) + str(moved).encode(), NOW)
+
+
+def test_a_second_key_never_stands_alone() -> None:
+    for keys, second in (((), (SECOND,)), ((TWO,), (SECOND,)), ((ONE,), (SECOND, SECOND))):
+        with pytest.raises(InvalidError, match="stands alone"):
+            WitnessPolicy(tuple(map(key_of, keys)), 0, 0, tuple(each.verifier for each in second))
 
 
 # Requests
