@@ -11,7 +11,7 @@ import numpy as np
 
 from protocol.errors import ConfigurationError
 from protocol.units import MICRO
-from simulator.arena import Arena, Served
+from simulator.arena import Arena
 from simulator.audits import Audits
 from simulator.clearing import (
     MeritOrder,
@@ -39,6 +39,7 @@ from simulator.replay.recorded import Recorded
 from simulator.scenario import Settings
 from simulator.series import spread_over
 from simulator.settlement import Block, Books, payments, settle
+from simulator.sold import Served
 from simulator.strategies import View, cournot, strategy_of, unit_cost
 from simulator.supply import draw_supply
 from simulator.timeline import HOURS_A_DAY, Timeline

@@ -11,7 +11,6 @@ import dataclasses
 import numpy as np
 
 from protocol.units import MICRO
-from simulator.arena import Served
 from simulator.audits import AuditDay
 from simulator.clearing import Trades
 from simulator.demand import Classes
@@ -20,6 +19,7 @@ from simulator.exact import Ints, ratio
 from simulator.population import Population
 from simulator.scenario import Settings
 from simulator.settlement import Block
+from simulator.sold import Served
 from simulator.supply import Supply
 from simulator.timeline import HOURS_A_DAY, Timeline
 from simulator.tokens import TokenDay, Treasury
