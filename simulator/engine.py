@@ -30,8 +30,10 @@ from simulator.demand import draw_classes, response
 from simulator.elastic import asked_at, crossing
 from simulator.entry import Movers
 from simulator.exact import Ints, exact_sum, ratio
+from simulator.failures import Failures
 from simulator.happenings import factors, multiplied
 from simulator.metrics import Recorder, Records
+from simulator.peaks import Peaks
 from simulator.pipelines import clear_pipelines, stages_of
 from simulator.population import draw_population
 from simulator.pricing import Prices, block_prices, scaled_prices
@@ -84,6 +86,8 @@ class Market:
         self.products = products_of(self.classes)
         self.zones = zones_of(self.classes)
         self.stages = stages_of(settings, self.population)
+        self.failures = Failures(settings, self.timeline, self.population)
+        self.peaks = Peaks(settings, self.population, self.timeline.epoch_us)
         self.movers, self.audits = Movers(settings, self.population), Audits(settings, self.population)
         self.state = self.movers.first()
         self.backlog = Backlog(self.classes, self.population.region, self.supply.per_kwh)
@@ -113,6 +117,9 @@ class Market:
         settings, people, classes = self.settings, self.population, self.classes
         present = self.state.present.astype(np.int64)
         working_us = self.timeline.epoch_us * present * self.supply.share[people.region, epochs].T // MICRO
+        down_us = self.failures.down_us(epochs)
+        if down_us is not None:
+            working_us = np.maximum(working_us - down_us, 0)
         per_kwh = self.supply.per_kwh[people.region, epochs].T
         prices = self._with_strategy(
             day, epochs, block_prices(settings.market, people, self.state.use, per_kwh), working_us
@@ -128,7 +135,7 @@ class Market:
         )
         earned = self._payments(trades, prices, worth, fixed) if trades.paid is None else trades.paid
         times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
-        block = settle(classes, people, working_us, times, trades, earned, prices)
+        block = self.peaks.charged(day, settle(classes, people, working_us, times, trades, earned, prices))
         self.books.post(block)
         self._close(
             day, epochs, want if self._arrived is None else self._arrived, trades, worth, block, working_us, fixed

@@ -45,7 +45,7 @@ class Block:
     work_cost: Ints
     """(E, N) energy spent on tokens."""
     idle_cost: Ints
-    """(E, N) energy spent waiting."""
+    """(E, N) energy spent waiting, and what the highest draw of a month costs (`simulator.peaks`)."""
     overhead: Ints
     """(E, N) what each token costs besides energy."""
     hourly_cost: Ints

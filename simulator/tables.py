@@ -137,6 +137,8 @@ class Region:
     """Micro-units per kWh, mean of the tariff; not needed with `tariff` (X2)."""
     tariff: str = text("")
     """A [series.NAME] of dollars per kWh instead of a shape (X2)."""
+    demand_charge: int = decimal(MICRO, "0", "1000", "0")
+    """Micro-units for each kW of a site's highest draw over an epoch, each 30 days, besides each kWh (X27)."""
     shape: str = choice(("flat", "time-of-use", "solar", "spot"), "flat")
     """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
     swing: int = decimal(MICRO, "0", "2", "0")
@@ -193,6 +195,12 @@ class Hardware:
     """A drawn site has from 1 to so many units, evenly."""
     slots: int = whole(1, 10_000, 1)
     """Requests that one unit serves at once, each at a part of its speed (X13)."""
+    fails_after_days: int = decimal(MICRO, "0", "36500", "0")
+    """Millionths of a day for which a site runs on average before it is down; 0: nothing fails (X26)."""
+    failure_shape: int = decimal(MICRO, "0.2", "20", "1")
+    """Millionths: Weibull's shape of these times; 1: exponential, above: it wears out (X26)."""
+    repair_hours: int = decimal(MICRO, "0", "8760", "24")
+    """Millionths of an hour for which it is down on average, exponential (X26)."""
     queue: int = whole(-1, 1_000_000, -1)
     """Requests that may wait for one unit, in the event engine; -1 for any number (X24)."""
     admit_ms: int = whole(0, 3_600_000, 0)
