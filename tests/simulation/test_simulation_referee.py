@@ -24,7 +24,7 @@ def slots_of(load: float, slots: int, *, hardware: str = "", classes: str = "", 
 
 
 def chain(load: float, slots: int, most: int, patience: float = math.inf) -> list[float]:
-    """Chances of 0 to `most` requests: births at `load * slots`, deaths at 1 for each in service, and out of patience."""
+    """Chances of 0 to `most` requests: births at `load * slots`, deaths at 1 each in service, and out of patience."""
     weights = [1.0]
     for n in range(1, most + 1):
         weights.append(weights[-1] * load * slots / (min(n, slots) + max(0, n - slots) / patience))
