@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from node.cli.entry import COMMANDS, joule
-from node.config import ClientConfig, GatewayConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import ClientConfig, GatewayConfig, LedgerConfig, MarketConfig, NodeConfig, WitnessConfig
 from node.settings import Setting, declared
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -65,12 +65,13 @@ def configuration_page() -> str:
         ("A ledger: `joule ledger run`", LedgerConfig),
         ("A client: `joule run`, `joule offers`, `joule balance`", ClientConfig),
         ("A gateway: `joule gateway run`, with all settings of a client besides", GatewayConfig),
+        ("A market: a file of `joule gateway run --market`, where its flags and variables do not count", MarketConfig),
         ("A witness: `joule witness run`", WitnessConfig),
     ):
         parts.append(f"## {title}\n")
         tables: dict[str, list[Setting]] = {}
         for each in declared(cls):
-            if cls is GatewayConfig and each.table != "gateway" and each.name != "metrics_port":
+            if cls is GatewayConfig and each.table not in ("gateway", "edge") and each.name != "metrics_port":
                 continue  # a client's, above
             tables.setdefault(each.table, []).append(each)
         for table, settings in tables.items():

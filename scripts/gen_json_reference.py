@@ -23,6 +23,7 @@ import node.events
 from node.app.buying.audit import AuditReport
 from node.app.buying.batch import Answer
 from node.app.buying.kept_receipts import ListedReceipt
+from node.app.buying.markets import Balances
 from node.app.buying.planned import PlannedRoute
 from node.app.buying.report import JobReport
 from node.app.daemons.backups import BackedUp, Migrated, Restored
@@ -150,6 +151,7 @@ PRINTED: dict[str, Printed] = {
     "gateway backup": Printed((BackedUp,)),
     "gateway restore": Printed((Restored,)),
     "gateway migrate": Printed((Migrated,)),
+    "gateway balance": Printed((Balances,)),
     "gateway key new": Printed((ShownKey,)),
     "gateway key list": Printed((ShownKey,), "A list of objects"),
     "gateway key revoke": Printed((ShownKey,)),

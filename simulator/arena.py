@@ -53,7 +53,8 @@ class Arena:
         self._services = [draws_for(seed, "event services", name) for name in classes.names]
         self._patience = [draws_for(seed, "event patience", name) for name in classes.names]
         self._most_paid = classes.most_paid.tolist()
-        self._usual: list[tuple[int, int]] = list(zip(classes.tokens_in.tolist(), classes.tokens_out.tolist(), strict=True))
+        sizes = zip(classes.tokens_in.tolist(), classes.tokens_out.tolist(), strict=True)
+        self._usual: list[tuple[int, int]] = list(sizes)
         self._each_us = (classes.busy_us * people.slots).tolist()
         kinds = list(settings.hardware.values())
         self._queues = [

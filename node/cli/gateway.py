@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli.ledgers.keeping import keeping_commands
-from node.cli.terminal.options import configured, examples, json_option, passphrase_option, unlocked
+from node.cli.terminal.options import configured, examples, json_option, key_file, passphrase_option, unlocked
 from node.cli.terminal.output import money, print_facts, print_json, print_table, tell
-from node.cli.terminal.running import serve, survive_hangups
-from node.config import GatewayConfig
-from protocol.errors import ConfigurationError
+from node.cli.terminal.running import run_job, serve, survive_hangups
+from node.config import GatewayConfig, markets_of
+from protocol.errors import ConfigurationError, KeystoreError
+from protocol.identity.ids import checksum_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,30 @@ def run(
     reload = Reload(config, read, events)
     reload.follow(events.follow)
     serve(run_gateway(config, unlocked(config, passphrase_file), events), events=events, reload=reload)
+
+
+@gateway.command(epilog=examples("joule gateway balance", "joule gateway balance --market chain.toml --json"))
+@configured(GatewayConfig, only=("ledger", "markets", "key", "data_dir", "witnesses", "min_witnesses", "confirmations"))
+@json_option
+def balance(config: GatewayConfig, as_json: bool) -> int:
+    """Show what the gateway's key has at each of its markets, and in all of them together."""
+    from node.app.buying.markets import balances
+
+    whose = key_file(config).address
+    if whose is None:
+        raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
+    found, status = run_job(balances(markets_of(config), whose))
+    if as_json:
+        print_json(found)
+        return status
+    rows = [(each.market, each.venue, _money(each.free), _money(each.held), each.error) for each in found.markets]
+    print_table(("market", "ledger or contract", "free $", "held $", ""), rows)
+    click.echo(f"{checksum_address(whose)}  ${money(found.free)} free, ${money(found.held)} held by open sessions")
+    return status
+
+
+def _money(micro: int | None) -> str:
+    return "?" if micro is None else money(micro)
 
 
 for _command in keeping_commands("gateway", GatewayConfig):

@@ -11,6 +11,7 @@ from node.config.anchor import AnchorConfig
 from node.config.client import ClientConfig
 from node.config.gateway import GatewayConfig
 from node.config.ledger import LedgerConfig
+from node.config.market import MarketConfig, markets_of
 from node.config.provider import NodeConfig
 from node.config.shared import default_data_dir
 from node.config.witness import WitnessConfig
@@ -20,7 +21,9 @@ __all__ = [
     "ClientConfig",
     "GatewayConfig",
     "LedgerConfig",
+    "MarketConfig",
     "NodeConfig",
     "WitnessConfig",
     "default_data_dir",
+    "markets_of",
 ]

@@ -1,13 +1,15 @@
 """What whoever runs a gateway settles (`joule gateway run`): a client's settings, and how it serves others."""
 
+# ruff: noqa: RUF009 - `setting` makes a dataclass field, as `dataclasses.field` does
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from node.config import shared
 from node.config.client import ClientConfig
-from node.law_settings import Words
-from node.setting_kinds import Text, Whole
+from node.law_settings import Paths, Place, Words
+from node.setting_kinds import Choice, Folder, Text, Whole
 from node.settings import setting
 
 __all__ = ["GatewayConfig"]
@@ -65,6 +67,49 @@ class GatewayConfig(ClientConfig):
         example='"https://moderation.example.org/check"',
         about="Whom to ask about each request before it is answered: it is told the texts in JSON, and says whether "
         "they are flagged. Where it does not answer, nothing is answered.",
+    )
+
+    markets: tuple[str, ...] = setting(
+        Paths(),
+        table="gateway",
+        default=(),
+        flag="--market",
+        about="Further markets to buy at, each a file that names its ledger or contract, peers, witnesses and how to "
+        "deal with its chain. The policy is the gateway's; a question goes where its answer costs least.",
+    )
+    edge_model: Path | None = setting(
+        Folder(),
+        table="edge",
+        default=None,
+        example='"models/small"',
+        about="A model directory that this machine answers from, without a market, a price or a receipt. No model is "
+        "loaded here when left out.",
+    )
+    edge_tokens: int = setting(
+        Whole("tokens", 0, 1_000_000),
+        table="edge",
+        default=256,
+        about="Requests for that model up to this size, prompt and longest answer together, are answered here; 0 for "
+        "those of class device alone.",
+    )
+    edge_fallback: str = setting(
+        Choice(("yes", "no")),
+        table="edge",
+        default="yes",
+        about="Whether larger ones are answered here, too, while no market answers them.",
+    )
+    edge_place: str | None = setting(
+        Place(),
+        table="edge",
+        default=None,
+        example='"DE"',
+        about="Where this machine stands. Left out, requests that limit places are not answered here.",
+    )
+    edge_room: int = setting(
+        Whole("tokens", 256, 2**31 - 1),
+        table="edge",
+        default=8_192,
+        about="Room in the attention cache of this machine, over all answers that it gives at once.",
     )
 
     metrics_port: int | None = shared.metrics_port()

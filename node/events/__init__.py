@@ -29,7 +29,7 @@ from node.events.earning import (
     WatchtowerReady,
 )
 from node.events.fetching import BlocksNotFetched, FetchingModel, ModelFetched, SourceLied
-from node.events.fronting import AnswerNotBooked, GatewayReady, RequestAnswered, RequestRefused
+from node.events.fronting import AnswerNotBooked, GatewayReady, MarketAway, RequestAnswered, RequestRefused
 from node.events.metering import EnergyNotKept, MeterFailed, MeterNotShared, MeterReadAgain, MeterShared
 from node.events.network import (
     CheckpointNotCompared,
@@ -138,6 +138,7 @@ __all__ = [
     "Level",
     "LinkRefused",
     "LogNotPulled",
+    "MarketAway",
     "MeterFailed",
     "MeterNotShared",
     "MeterReadAgain",

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from node.events.base import Event, Level, dollars
 
-__all__ = ["AnswerNotBooked", "GatewayReady", "RequestAnswered", "RequestRefused"]
+__all__ = ["AnswerNotBooked", "GatewayReady", "MarketAway", "RequestAnswered", "RequestRefused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class RequestAnswered(Event):
     """Id of the API key; empty where none is needed."""
     model: str
     """Its name."""
+    made: str
+    """At which market; ``here`` for what this machine made itself."""
     outcome: str
     """``stop``, ``length``, or the code of what ended it."""
     tokens_in: int
@@ -55,7 +57,7 @@ class RequestAnswered(Event):
         first = "no token" if self.first_s is None else f"the first after {self.first_s:.2f} s"
         return (
             f"answered {self.receipt[:12]} ({self.outcome}): {self.tokens_in} tokens in ({self.tokens_held} held), "
-            f"{self.tokens_out} out in {self.seconds:.1f} s, {first}; {dollars(self.cost_micro)}"
+            f"{self.tokens_out} out in {self.seconds:.1f} s, {first}; {self.made}, {dollars(self.cost_micro)}"
         )
 
 
@@ -89,3 +91,18 @@ class AnswerNotBooked(Event):
 
     def sentence(self) -> str:
         return f"could not settle the answer {self.receipt[:12]}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketAway(Event):
+    """A market of a gateway does not answer; the others are asked first."""
+
+    name: ClassVar[str] = "market away"
+    level: ClassVar[Level] = Level.WARNING
+    market: str
+    """Its name."""
+    reason: str
+    """For people."""
+
+    def sentence(self) -> str:
+        return f"the market {self.market} does not answer: {self.reason}"

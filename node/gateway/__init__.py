@@ -6,13 +6,14 @@ Reading order: `refusals`, `reading`, `limits`, `tools`, `wanted`, `answering` (
 
 from __future__ import annotations
 
-from node.gateway.answering import Answer, Costs, Market, OfferedModel
+from node.gateway.answering import HERE, Answer, Costs, Market, OfferedModel
 from node.gateway.limits import Limits
 from node.gateway.service import Service, ServiceSettings, serving
 from node.gateway.tools import ToolStyle, style_of
 from node.gateway.wanted import Turn, Wanted
 
 __all__ = [
+    "HERE",
     "Answer",
     "Costs",
     "Limits",

@@ -10,7 +10,10 @@ from typing import Protocol
 from node.gateway.tools import ToolStyle
 from node.gateway.wanted import Wanted
 
-__all__ = ["Answer", "Costs", "Market", "OfferedModel"]
+__all__ = ["HERE", "Answer", "Costs", "Market", "OfferedModel"]
+
+HERE = "here"
+"""Where an answer was made that no market sold: on the gateway's machine. It has no receipt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,10 @@ class OfferedModel:
     """For one generated token over all legs, by their offers; None where one of them does not say."""
     heard_at: int
     """When the newest of its offers was made, Unix seconds."""
+    market: str
+    """Where it is sold, or `HERE`."""
+    elsewhere: tuple[OfferedModel, ...] = ()
+    """The same at the other markets that have it, the cheapest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,10 @@ class Answer(Protocol):
     @property
     def model(self) -> str:
         """Its name."""
+
+    @property
+    def made(self) -> str:
+        """At which market, or `HERE`; known for certain once the first token came."""
 
     @property
     def tokens_in(self) -> int:

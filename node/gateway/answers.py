@@ -10,7 +10,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from node.events import AnswerNotBooked, Events, RequestAnswered
-from node.gateway.answering import Answer, Market
+from node.gateway.answering import HERE, Answer, Market
 from node.gateway.entrance import Caller, Entrance
 from node.gateway.keys import Hold, Keys
 from node.gateway.limits import Limits
@@ -24,9 +24,11 @@ from node.ports import Clock
 from node.tasks import Tasks
 from protocol.errors import JoulemeshError
 
-__all__ = ["READ_S", "RECEIPT", "Answers", "Running"]
+__all__ = ["MADE", "READ_S", "RECEIPT", "Answers", "Running"]
 
 RECEIPT = "x-joule-receipt"
+NO_RECEIPT = "none"
+MADE = "x-joule-made"
 READ_S = 30.0
 """Seconds in which a reader has to make room for what comes next."""
 SETTLED_S = 60.0
@@ -178,6 +180,7 @@ class Answers:
                 receipt=answer.id,
                 key=running.hold.key,
                 model=answer.model,
+                made=answer.made,
                 outcome=running.finished or "gone",
                 tokens_in=costs.tokens_in,
                 tokens_held=costs.tokens_held,
@@ -193,7 +196,7 @@ class Answers:
     async def _whole(self, wanted: Wanted, running: Sequence[Running]) -> web.Response:
         choices = await self.whole_choices(running)
         reply = self._reply(wanted, running)
-        return web.json_response(reply.whole(choices, _usage(running)), headers=_receipts(running))
+        return web.json_response(reply.whole(choices, _usage(running)), headers=_origins(running))
 
     async def whole_choices(self, running: Sequence[Running]) -> list[Choice]:
         """All answers of a request, once they are over. Raises ApiError where one breaks off."""
@@ -224,7 +227,7 @@ class Answers:
         except JoulemeshError as error:
             await merged.aclose()
             raise refusal_of(error) from None
-        response = web.StreamResponse(headers={**_receipts(running), "Cache-Control": "no-store"})
+        response = web.StreamResponse(headers={**_origins(running), "Cache-Control": "no-store"})
         response.content_type = "text/event-stream"
         reply = self._reply(wanted, running)
         try:
@@ -264,8 +267,13 @@ def _usage(running: Sequence[Running]) -> Usage:
     return Usage(answers[0].tokens_in, answers[0].tokens_held, sum(each.tokens_out for each in answers))
 
 
-def _receipts(running: Sequence[Running]) -> dict[str, str]:
-    return {RECEIPT: ", ".join(each.answer.id for each in running)}
+def _origins(running: Sequence[Running]) -> dict[str, str]:
+    """Where each choice was made, and its receipt: what no market sold has none."""
+    answers = [each.answer for each in running]
+    return {
+        RECEIPT: ", ".join(NO_RECEIPT if each.made == HERE else each.id for each in answers),
+        MADE: ", ".join(each.made for each in answers),
+    }
 
 
 async def _read(running: Running) -> Choice:

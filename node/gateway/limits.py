@@ -19,8 +19,8 @@ from protocol.policy.policy import LatencyClass
 __all__ = ["HEADERS", "Limits", "limits_from_headers", "limits_from_parameters"]
 
 PER_MILLION = Fixed("$ per million tokens", 6, "0", "1000000")
-CLASSES = ("batch", "chat", "voice", "metro")
-"""Those that are routed."""
+CLASSES = ("batch", "chat", "voice", "metro", "device")
+"""The last is never routed: what answers it is the gateway's own machine."""
 EVIDENCE = tuple(each.value for each in Evidence)
 """In rising order."""
 KINDS: Mapping[str, Kind] = {
@@ -31,6 +31,7 @@ KINDS: Mapping[str, Kind] = {
     "class": Choice(CLASSES),
     "evidence": Choice(EVIDENCE),
     "precision": Text("a precision's name, such as fp32", pattern="[a-z0-9_-]{1,16}"),
+    "edge": Choice(("never", "only")),
 }
 """By their names in the field ``joule`` of a request, and with ``x-joule-`` before them in its header."""
 HEADERS = {f"x-joule-{name.replace('_', '-')}": name for name in KINDS}
@@ -53,6 +54,8 @@ class Limits:
     evidence: str | None = None
     """Least evidence of where a provider stands."""
     precision: str | None = None
+    edge: str | None = None
+    """``never`` for what the gateway's own machine must not answer, ``only`` for what nobody else may."""
 
     def narrowed(self, by: Limits) -> Limits:
         """Both at once. Raises ApiError for what leaves nothing: the caller may not have it."""
@@ -64,6 +67,7 @@ class Limits:
             latency_class=_same("class", self.latency_class, by.latency_class),
             evidence=max((each for each in (self.evidence, by.evidence) if each), key=EVIDENCE.index, default=None),
             precision=_same("precision", self.precision, by.precision),
+            edge=_same("edge", self.edge, by.edge),
         )
 
     def as_policy(self) -> dict[str, object]:

@@ -125,7 +125,6 @@ def model_list(models: Sequence[OfferedModel]) -> dict[str, Any]:
 
 
 def _model(model: OfferedModel, identity: str) -> dict[str, Any]:
-    joules = model.millijoules_per_token
     return {
         "id": identity,
         "object": "model",
@@ -136,11 +135,21 @@ def _model(model: OfferedModel, identity: str) -> dict[str, Any]:
             "root": model.root,
             "license": model.license or None,
             "precision": model.precision,
-            "places": list(model.places),
-            "price_in": _dollars(model.price_in_micro),
-            "price_out": _dollars(model.price_out_micro),
-            "joules_per_token": None if joules is None else joules / 1000,
+            **_where(model),
+            "elsewhere": list(map(_where, model.elsewhere)),
         },
+    }
+
+
+def _where(model: OfferedModel) -> dict[str, Any]:
+    """What a model is at one market."""
+    joules = model.millijoules_per_token
+    return {
+        "market": model.market,
+        "places": list(model.places),
+        "price_in": _dollars(model.price_in_micro),
+        "price_out": _dollars(model.price_out_micro),
+        "joules_per_token": None if joules is None else joules / 1000,
     }
 
 

@@ -9,9 +9,9 @@ POST    /v1/batches                answers to a file of requests, later; GET lis
 GET     /v1/receipts/<id>          the receipt of an answer, as `joule receipt verify` reads it
 ======  =========================  ========================================================================
 
-Errors have OpenAI's shape, and name the parameter that they are about. Every answer names its receipts in
-``x-joule-receipt``, one for each choice. Trust: whoever holds this process spends its client's money, and reads what is
-asked through it.
+Errors have OpenAI's shape, and name the parameter that they are about. Every answer says in ``x-joule-made`` where each
+of its choices was made, and names their receipts in ``x-joule-receipt``. Trust: whoever holds this process spends its
+client's money, and reads what is asked through it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from node.events import Events, GatewayReady, RequestRefused
 from node.gateway.answering import Market
-from node.gateway.answers import READ_S, Answers
+from node.gateway.answers import MADE, READ_S, RECEIPT, Answers
 from node.gateway.batches import Batches
 from node.gateway.desk import Desk
 from node.gateway.entrance import CALLER, Entrance, read_body
@@ -201,7 +201,7 @@ def _allowed(request: web.Request, origins: frozenset[str]) -> dict[str, str]:
     return {
         **_HEADERS,
         hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
-        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: "x-joule-receipt",
+        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: f"{RECEIPT}, {MADE}",
         hdrs.VARY: "Origin",
     }
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts.demo_model.corpus import TASKS, Example, held_out
 from scripts.demo_model.reader import is_sound_story
@@ -51,6 +50,8 @@ class Score:
 
 def load(directory: Path) -> tuple[Any, Any]:
     """The checkpoint's model in float32, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     return model.eval(), AutoTokenizer.from_pretrained(directory)
 

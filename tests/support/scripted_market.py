@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +19,7 @@ from protocol.errors import JoulemeshError
 NOW = 1_900_000_000
 MODEL = OfferedModel(
     name="tales", root="ab" * 32, license="MIT", precision="fp32", places=("DE", "FR"), price_in_micro=500_000,
-    price_out_micro=1_250_000, millijoules_per_token=12, heard_at=NOW,
+    price_out_micro=1_250_000, millijoules_per_token=12, heard_at=NOW, market="main",
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ class ScriptedAnswer:
     id: str
     wanted: Wanted
     model: str = "tales"
+    forgone: bool = False
     tokens_in: int = 3
     tokens_held: int = 0
     tokens_out: int = 0
@@ -40,8 +41,23 @@ class ScriptedAnswer:
     _stream: AsyncGenerator[str] | None = None
 
     @property
+    def made(self) -> str:
+        return self.market.name
+
+    @property
+    def root(self) -> str:
+        return self.market.offered.root
+
+    @property
     def reserved_micro(self) -> int:
-        return 100
+        return self.market.price
+
+    @property
+    def expected_micro(self) -> int:
+        return self.market.price
+
+    def forgo(self) -> None:
+        self.forgone = True
 
     def __aiter__(self) -> AsyncIterator[str]:
         self._stream = self._words()
@@ -72,10 +88,16 @@ class ScriptedMarket:
     """What `words` says, for every question: text, a gate to wait at, or an error."""
 
     folder: Path
+    name: str = "main"
+    price: int = 100
+    """Micro-units that each answer can cost."""
+    offered: OfferedModel = MODEL
     words: Sequence[str | asyncio.Event | JoulemeshError] = ("Once ", "upon ", "a ", "time")
     by_prompt: dict[str, Sequence[str | asyncio.Event | JoulemeshError]] = field(default_factory=dict)
     """Words for questions that end so, instead."""
     refusal: JoulemeshError | None = None
+    gate: asyncio.Event | None = None
+    """A plan waits for it."""
     refused_once: dict[str, JoulemeshError] = field(default_factory=dict)
     """By the end of the question."""
     asked: list[tuple[str, Wanted]] = field(default_factory=list)
@@ -83,9 +105,13 @@ class ScriptedMarket:
     answers: list[ScriptedAnswer] = field(default_factory=list)
 
     async def models(self) -> Sequence[OfferedModel]:
-        return (MODEL,)
+        if self.refusal is not None:
+            raise self.refusal
+        return (replace(self.offered, market=self.name),)
 
     async def plan(self, wanted: Wanted, *, owner: str) -> ScriptedAnswer:
+        if self.gate is not None:
+            await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
         if (error := self.refused_once.pop(_last(wanted), None)) is not None:

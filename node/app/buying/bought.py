@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
@@ -18,11 +15,9 @@ from node.app.buying.offered import OfferedModels
 from node.app.buying.planning import Request
 from node.app.buying.requirements import OPERATIONS
 from node.app.buying.warm import Held, Warm, without_stop
-from node.app.models.dialogue import plain_turns
+from node.app.buying.written import Written, write
 from node.app.models.obtaining import Text
-from node.app.models.prompt import TOOL, ChatMessage, Prompt
-from node.gateway import Costs, OfferedModel, ToolStyle, Turn, Wanted, style_of
-from protocol.errors import ConfigurationError
+from node.gateway import Costs, OfferedModel, Wanted
 from protocol.identity.ids import ModelManifest
 from protocol.session.terms import SamplingTerms
 
@@ -36,11 +31,9 @@ OVER_S = 5.0
 class _Asked:
     """A prompt as text and as token ids, and what it goes on from."""
 
-    prompt: Prompt
-    written: str
+    written: Written
     ids: tuple[int, ...]
     held: Held | None
-    tool_style: ToolStyle | None
 
 
 class BoughtAnswers:
@@ -48,13 +41,15 @@ class BoughtAnswers:
 
     Args:
         receipts: the folder that receipts go to.
+        name: of the market that the client buys at.
     """
 
-    def __init__(self, client: Client, receipts: Path) -> None:
+    def __init__(self, client: Client, receipts: Path, *, name: str) -> None:
+        self.name = name
         self._client = client
         self._receipts = receipts
         self._warm = Warm()
-        self._offered = OfferedModels(client)
+        self._offered = OfferedModels(client, name)
 
     async def models(self) -> Sequence[OfferedModel]:
         return await self._offered.now()
@@ -69,22 +64,29 @@ class BoughtAnswers:
             prompt=asked.ids,
             model=manifest.root.hex(),
             most=wanted.most,
-            sampling=self._sampling(wanted),
+            sampling=self.sampling(wanted),
             policy=wanted.limits.as_policy(),
             earlier=earlier,
         )
         try:
             job = await client.execute(await client.plan(request))
         except BaseException:
-            if asked.held is not None:
-                self._warm.put(owner, manifest.root, asked.held)
+            self._give_back(owner, manifest, asked)
             raise
         return BoughtAnswer(self, job, asked, text, owner)
+
+    def forgo(self, answer: BoughtAnswer) -> None:
+        """An answer that was planned, and is not wanted: another question may go on from what it would have."""
+        self._give_back(answer.owner, answer.job.plan.manifest, answer.asked)
+
+    def _give_back(self, owner: str, manifest: ModelManifest, asked: _Asked) -> None:
+        if asked.held is not None:
+            self._warm.put(owner, manifest.root, asked.held)
 
     def receipt(self, identity: str) -> Path:
         return self._receipts / f"{identity}.json"
 
-    def _sampling(self, wanted: Wanted) -> SamplingTerms:
+    def sampling(self, wanted: Wanted) -> SamplingTerms:
         config = self._client.config
         warmth = config.temperature_milli if wanted.temperature_milli is None else wanted.temperature_milli
         seed = wanted.seed
@@ -98,24 +100,10 @@ class BoughtAnswers:
         )
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
-        if wanted.raw is not None:
-            prompt, template, style = Prompt(raw=wanted.raw), None, None
-            written = wanted.raw
-        else:
-            prompt = Prompt(messages=tuple(map(_message, wanted.messages)))
-            template = text.template()
-            style = None if template is None else style_of(template.source)
-            if wanted.tools and style is None:
-                raise ConfigurationError("this model's chat template tells it of no tools", code="tools")
-            if template is None:
-                written = plain_turns(prompt.messages)
-            else:
-                written = await asyncio.to_thread(template.render, prompt.messages, wanted.tools)
-        held = self._warm.take(owner, manifest.root, written)
-        ids = await asyncio.to_thread(_ids, text, written, held, whole=template is None)
-        return _Asked(
-            prompt=prompt, written=written, ids=tuple(ids), held=held, tool_style=style if wanted.tools else None
-        )
+        written = await write(wanted, text)
+        held = self._warm.take(owner, manifest.root, written.text)
+        ids = await asyncio.to_thread(_ids, text, written, held)
+        return _Asked(written=written, ids=tuple(ids), held=held)
 
     async def keep(self, answer: BoughtAnswer) -> tuple[Path, ...]:
         """Write the receipts of an answer's sessions."""
@@ -125,7 +113,7 @@ class BoughtAnswers:
             name = answer.id if result is last else f"{answer.id}-{number}"
             tokens, asked = result.tab.tokens, result.deal.terms.plan.prompt
             before = answer.text.decode(tokens[answer.tokens_in : asked])
-            words = (answer.asked.prompt.shown + before, answer.text.decode(tokens[asked:]).strip())
+            words = (answer.asked.written.prompt.shown + before, answer.text.decode(tokens[asked:]).strip())
             self._receipts.mkdir(mode=0o700, parents=True, exist_ok=True)
             kept = await client.keep(result, answer.job.plan.manifest, text=words, file=self.receipt(name))
             found += [] if kept.file is None else [kept.file]
@@ -137,7 +125,7 @@ class BoughtAnswers:
         manifest, tokens = answer.job.plan.manifest, answer.job.tokens
         if tokens:
             kept = without_stop(tokens, manifest.stop_tokens)
-            written = answer.asked.written + answer.said
+            written = answer.asked.written.text + answer.said
             held = Held(written=written, ids=(*answer.asked.ids, *kept), earlier=earlier)
             self._warm.put(answer.owner, manifest.root, held)
         return earlier
@@ -149,15 +137,19 @@ class BoughtAnswer:
     def __init__(self, market: BoughtAnswers, job: Execution, asked: _Asked, text: Text, owner: str) -> None:
         self.id = secrets.token_hex(16)
         self.model = job.plan.manifest.name
+        self.root = job.plan.manifest.root.hex()
+        self.made = market.name
         self.tokens_in = len(asked.ids)
         self.reserved_micro = job.plan.reserved_micro + OPERATIONS * job.plan.rules.fee
         self.job = job
         self.asked = asked
         self.text = text
         self.owner = owner
-        self.tool_style = asked.tool_style
+        self.tool_style = asked.written.tool_style
         self.said = ""
         """The answer as its reader has it, who sends it again with the next question."""
+        self.expected_micro = self.reserved_micro + OPERATIONS * job.plan.rules.gas
+        """What markets are compared by: with what a chain takes beside."""
         self._market = market
         self._stream = self._pieces()
 
@@ -174,6 +166,10 @@ class BoughtAnswer:
     def finished(self) -> str:
         tokens = self.job.tokens
         return "stop" if tokens and tokens[-1] in self.job.plan.manifest.stop_tokens else "length"
+
+    def forgo(self) -> None:
+        """It is not wanted, and was not begun."""
+        self._market.forgo(self)
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self._stream
@@ -209,20 +205,6 @@ class BoughtAnswer:
         )
 
 
-def _message(turn: Turn) -> ChatMessage:
-    """As a template takes it: arguments as objects, since templates write them as JSON."""
-    more: list[tuple[str, Any]] = []
-    if turn.calls:
-        calls = [each.to_json() for each in turn.calls]
-        for each in calls:
-            with suppress(ValueError):
-                each["function"]["arguments"] = json.loads(each["function"]["arguments"])
-        more.append(("tool_calls", calls))
-    if turn.role == TOOL:
-        more.append(("tool_call_id", turn.answers))
-    return ChatMessage(turn.role, turn.content, tuple(more))
-
-
 async def _over(held: Held) -> Earlier | None:
     """The session of a sequence, which a quick reader asks about before it is over."""
     try:
@@ -232,8 +214,8 @@ async def _over(held: Held) -> Earlier | None:
         return None
 
 
-def _ids(text: Text, written: str, held: Held | None, *, whole: bool) -> list[int]:
-    """Token ids of a prompt; `whole` where the model's special tokens are not written in it yet."""
-    if held is not None and written.startswith(held.written):
-        return [*held.ids, *text.encode_on(written[len(held.written) :])]
-    return text.encode(written) if whole else text.encode_on(written)
+def _ids(text: Text, written: Written, held: Held | None) -> list[int]:
+    """Token ids of a prompt, those that are held as they are."""
+    if held is not None and written.text.startswith(held.written):
+        return [*held.ids, *text.encode_on(written.text[len(held.written) :])]
+    return written.ids(text)

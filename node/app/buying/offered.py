@@ -26,10 +26,15 @@ USUAL_PROMPT = 256
 
 
 class OfferedModels:
-    """Belongs to one event loop."""
+    """Belongs to one event loop.
 
-    def __init__(self, client: Client) -> None:
+    Args:
+        market: its name.
+    """
+
+    def __init__(self, client: Client, market: str) -> None:
         self._client = client
+        self._market = market
         self._found: Sequence[OfferedModel] = ()
         self._until_s = 0.0
         self._looking = asyncio.Lock()
@@ -66,6 +71,7 @@ class OfferedModels:
                 price_out_micro=route.price_out,
                 millijoules_per_token=_millijoules(route),
                 heard_at=max(offer.issued_at for offer in offers),
+                market=self._market,
             )
         return None
 

@@ -1,4 +1,4 @@
-"""The gateway process: a client, whose money buys answers for whoever asks over HTTP."""
+"""The gateway process: a client at each of its markets, whose money buys answers for whoever asks over HTTP."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from node.app.buying.bought import BoughtAnswers
-from node.app.buying.client import open_client
+from node.app.buying.carrier import Carrier
+from node.app.buying.edge import open_edge
+from node.app.buying.markets import open_clients
 from node.app.process.clock import clock
 from node.app.process.measured import open_metrics
 from node.app.process.services import shown_here
-from node.config import ClientConfig, GatewayConfig
+from node.config import ClientConfig, GatewayConfig, markets_of
 from node.events import Events
 from node.gateway import Limits, ServiceSettings, serving
 from node.gateway.keys import Keys, open_keys
@@ -25,20 +27,22 @@ async def run_gateway(config: GatewayConfig, key: SigningKey, events: Events) ->
     """Run a gateway until cancelled.
 
     Raises:
-        ListenError, ConfigurationError, LocalError: it cannot start.
-        UnreachableError, RoutingError: the ledger or the network does not answer.
+        ListenError, ConfigurationError, ModelError, LocalError: it cannot start.
+        UnreachableError, RoutingError: no market's ledger or network answers, and this machine answers nothing itself.
         FundsError: the balance buys nothing at all.
     """
+    markets = markets_of(config)
     async with AsyncExitStack() as stack:
         events = stack.enter_context(shown_here(config.data_dir, "gateway", events, ledger=config.ledger))
         events = await stack.enter_async_context(open_metrics(config, events))
-        client = await stack.enter_async_context(open_client(config, key, events))
-        await client.require_ready()
+        clients = await open_clients(markets, key, events, stack, needed=config.edge_model is None)
+        receipts = config.data_dir / "receipts"
+        sold = [BoughtAnswers(client, receipts, name=name) for name, client in clients.items()]
+        edge = await stack.enter_async_context(open_edge(config, sold[0].sampling))
+        market = Carrier(sold, edge, events)
         keys = await stack.enter_async_context(gateway_keys(config.data_dir))
         await keys.begin()
         tasks = await stack.enter_async_context(owned_tasks())
-        market = BoughtAnswers(client, config.data_dir / "receipts")
-        await client.offers()
         service = serving(market, keys, settings_of(config), tasks=tasks, clock=clock, events=events)
         await stack.enter_async_context(service)
         await tasks.watch()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from doc_commands import free_port
 from small_market import RememberedPeers
 
 from node.app.buying.client import Client, open_client
+from node.app.buying.edge import open_edge
 from node.app.buying.law import law_of, policy_of
 from node.app.buying.planning import Market, Request
 from node.app.daemons.gateway import settings_of as settings_of_gateway
@@ -51,16 +54,27 @@ from node.app.selling.provider_settings import (
     take_over,
 )
 from node.app.selling.terms import Speed, Terms
+from node.app.settlement.bonded import require_operator_bond
 from node.app.settlement.venue import chain_settings_of
 from node.app.settlement.witnessed import witnessed_of
 from node.cli.terminal.options import unlocked
 from node.cli.terminal.output import tell
-from node.config import AnchorConfig, ClientConfig, GatewayConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import (
+    AnchorConfig,
+    ClientConfig,
+    GatewayConfig,
+    LedgerConfig,
+    NodeConfig,
+    WitnessConfig,
+    markets_of,
+)
 from node.energy import DeclaredEnergy, MeteredEnergy, SpanSize
 from node.energy.source import choose_energy
 from node.engine.device import compute_device
 from node.events import Event, MetricsReady, PeerUnreached, unheard
+from node.gateway import Limits, Wanted
 from node.keystore import LIGHT, Keystore, generate
+from node.ledger import LedgerClient
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.pipeline.serving.limits import ProviderLimits
@@ -81,6 +95,8 @@ from protocol.policy.denials import Denial, DenialKind, Denials
 from protocol.policy.policy import LatencyClass
 from protocol.routing.routes import NoRouteError
 from protocol.serving.places import free_for_newcomers
+from protocol.session.terms import SamplingTerms
+from protocol.settlement import Account
 from protocol.settlement.redeeming import Redeemable, batches
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -532,6 +548,35 @@ for each in (NodeConfig, ClientConfig):
     differ(each, asked, witnesses=(None, WITNESS), min_witnesses=("0", "1"), max_checkpoint_age_s=("0", "1"))
 
 
+class _Ledger(LedgerClient):
+    """One that is not asked: its operator is known, and has nothing at stake."""
+
+    async def connect(self) -> Any:
+        return SimpleNamespace(operator=KEY.address)
+
+    async def account(self, address: bytes) -> Account:
+        return Account()
+
+
+def bonded(config: ClientConfig) -> str:
+    """Why the ledger's operator does not do, or what was asked about him elsewhere."""
+    try:
+        asyncio.run(require_operator_bond(config, _Ledger("http://127.0.0.1:9")))
+    except JoulemeshError as error:
+        return error.code
+    return ""
+
+
+differ(ClientConfig, bonded, min_operator_bond=("0", "1"))
+
+
+@shows(ClientConfig, "operator_bond_at")
+def _(_world: World) -> None:
+    asked = {"min_operator_bond": "1"}
+    assert bonded(load(ClientConfig, flags=asked)) == "unbonded"
+    assert bonded(load(ClientConfig, flags={**asked, "operator_bond_at": "http://127.0.0.1:9"})) == "unreachable"
+
+
 # What a client asks for
 
 
@@ -951,6 +996,42 @@ differ(
 )
 
 
+@shows(GatewayConfig, "markets")
+def _(world: World) -> None:
+    file = world.folder / "cheap.toml"
+    file.write_text('[network]\nledger = "http://127.0.0.1:1"\n')
+    assert list(markets_of(load(GatewayConfig, flags={"markets": (str(file),)}))) == ["main", "cheap"]
+
+
+@functools.cache
+def edge_of(**given: str) -> Any:
+    """What a gateway's own machine answers, and how."""
+
+    async def look() -> Any:
+        config, sampling = load(GatewayConfig, flags=given), SamplingTerms(temperature_milli=0, seed=0)
+        async with open_edge(config, lambda _: sampling) as edge:
+            if edge is None:
+                return None
+            wanted = Wanted(model="llama-6x192", raw="Tom is", most=100, limits=Limits(places=("DE",)))
+            small = await edge.plan_small(wanted)
+            try:
+                await edge.plan(dataclasses.replace(wanted, most=300))
+            except RefusedError:
+                return edge.falls_back, edge.why_not(wanted), small is not None, "no room"
+            return edge.falls_back, edge.why_not(wanted), small is not None, "room"
+
+    return asyncio.run(look())
+
+
+@shows(GatewayConfig, "edge_model", "edge_tokens", "edge_fallback", "edge_place", "edge_room")
+def _(_world: World) -> None:
+    model = {"edge_model": str(DEMO)}
+    assert edge_of() is None
+    assert edge_of(**model) == (True, "does not say where it stands", True, "room")
+    given = {"edge_tokens": "50", "edge_fallback": "no", "edge_place": "DE", "edge_room": "256"}
+    assert edge_of(**model, **given) == (False, "", False, "no room")
+
+
 @contextlib.contextmanager
 def root_logging() -> Iterator[None]:
     """Python's logging is as before afterwards."""
@@ -995,7 +1076,7 @@ ALL = [(cls, each.name) for cls in CONFIGURATIONS for each in declared(cls)]
 ALL += [
     (GatewayConfig, each.name)
     for each in declared(GatewayConfig)
-    if each.table == "gateway" or each.name in ("metrics_port", "log_format")
+    if each.table in ("gateway", "edge") or each.name in ("metrics_port", "log_format")
 ]
 """The others are a client's."""
 

@@ -11,7 +11,6 @@ import torch
 from checkpoints import make_checkpoint
 from engine_ring import ok
 from safetensors.torch import load_file, save_file
-from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from node.engine.engine import Engine
 from node.engine.halved import Halved
@@ -25,6 +24,8 @@ PROMPT = (5, 9, 200, 31, 7, 40)
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random gpt-oss model in MXFP4, beside the same one as transformers unpacks it."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
     directory = tmp_path_factory.mktemp("stacked") / "short"
     make_checkpoint(directory, "gpt_oss", layers=2)
     shutil.copytree(directory, plain := directory.with_name("plain"))

@@ -8,6 +8,7 @@ from itertools import islice
 from random import Random
 
 import pytest
+from tokenizers import Tokenizer
 
 from scripts.demo_model import corpus
 from scripts.demo_model.corpus import Example
@@ -18,7 +19,17 @@ from scripts.demo_model.tokens import END, build_tokenizer
 
 @cache
 def many() -> list[Example]:
-    return drawn(5, 40_000)
+    return drawn(5, 25_000)
+
+
+@cache
+def held_out(task: str, size: int) -> list[Example]:
+    return corpus.held_out(task, size, 1)
+
+
+@cache
+def known_tokenizer() -> Tokenizer:
+    return build_tokenizer(corpus.known_words())
 
 
 def drawn(seed: int, size: int) -> list[Example]:
@@ -38,7 +49,7 @@ def test_held_out_examples_are_a_function_of_the_seed() -> None:
 @pytest.mark.parametrize("task", corpus.TASKS)
 def test_no_training_prompt_is_held_out(task: str) -> None:
     trained = {example.first.prompt for example in many() if example.task == task}
-    asked = {example.first.prompt for example in corpus.held_out(task, 200, 1)}
+    asked = {example.first.prompt for example in held_out(task, 200)}
     assert len(asked) == 200
     assert trained
     assert not trained & asked
@@ -47,7 +58,7 @@ def test_no_training_prompt_is_held_out(task: str) -> None:
 @pytest.mark.parametrize("task", corpus.TASKS)
 def test_no_training_story_sum_or_wish_is_held_out(task: str) -> None:
     trained = {example.essence for example in many() if example.task == task}
-    asked = {example.essence for example in corpus.held_out(task, 200, 1)}
+    asked = {example.essence for example in held_out(task, 200)}
     assert not (trained & asked) - {""}
     assert not any(corpus.is_held_out(text) for text in trained - {""})
     assert all(corpus.is_held_out(text) for text in asked - {""})
@@ -71,7 +82,7 @@ def test_a_drill_asks_for_one_of_its_facts() -> None:
 
 @pytest.mark.parametrize("task", ["add", "subtract"])
 def test_sums_are_right(task: str) -> None:
-    for example in corpus.held_out(task, 200, 1):
+    for example in held_out(task, 200):
         left, sign, right = example.essence.split()
         assert example.first.prompt in (f"{example.essence} =", f"What is {example.essence}?")
         result = int(left) + int(right) if sign == "+" else int(left) - int(right)
@@ -81,13 +92,13 @@ def test_sums_are_right(task: str) -> None:
 
 @pytest.mark.parametrize(("task", "step"), [("copy", 1), ("reverse", -1)])
 def test_words_are_spelled_rightly(task: str, step: int) -> None:
-    for example in corpus.held_out(task, 200, 1):
+    for example in held_out(task, 200):
         word = example.first.prompt.split('"')[1]
         assert example.first.completion == f' "{word[::step]}".'
 
 
 def test_an_independent_reader_finds_the_same_answers() -> None:
-    for example in (*corpus.held_out("story", 300, 1), *corpus.held_out("facts", 300, 1)):
+    for example in (*held_out("story", 300), *held_out("facts", 300)):
         answers = Reading(example.first.prompt).answers
         for turn in (example.first, *example.more):
             assert answers[sentences(turn.prompt)[-1]] == turn.completion.strip()
@@ -146,7 +157,7 @@ def test_made_up_names_replace_known_ones_everywhere() -> None:
 def test_free_wishes_are_trained_but_never_asked() -> None:
     free = {f"{wish}." for wish in corpus.WISHES}
     assert free <= {example.first.prompt for example in many()}
-    assert not free & {example.first.prompt for example in corpus.held_out("write", 500, 1)}
+    assert not free & {example.first.prompt for example in held_out("write", 500)}
 
 
 def test_what_is_no_task_is_answered_by_naming_the_tasks() -> None:
@@ -154,7 +165,7 @@ def test_what_is_no_task_is_answered_by_naming_the_tasks() -> None:
 
 
 def test_stories_to_write_are_sound() -> None:
-    for example in corpus.held_out("write", 300, 1):
+    for example in held_out("write", 300):
         assert is_sound_story(example.first.prompt, example.first.completion)
 
 
@@ -177,7 +188,7 @@ def test_an_unsound_story_is_told_apart() -> None:
 
 
 def test_tokenizer_gives_words_one_token_and_spells_the_rest() -> None:
-    tokenizer = build_tokenizer(corpus.known_words())
+    tokenizer = known_tokenizer()
     assert len(tokenizer.encode("Where is the kite?").ids) == 5
     assert tokenizer.encode('Copy "kite":').tokens == ["ĠCopy", 'Ġ"', *"kite", '":']
     assert tokenizer.encode("12 + 7 =").tokens == ["Ġ", "1", "2", "Ġ+", "Ġ", "7", "Ġ="]
@@ -187,12 +198,12 @@ def test_tokenizer_gives_words_one_token_and_spells_the_rest() -> None:
 
 @pytest.mark.parametrize("text", [" Where is Tom?", " Żółw 🐢 said: hm?!", ' "enots".', " 42."])
 def test_tokens_decode_to_the_text(text: str) -> None:
-    tokenizer = build_tokenizer(corpus.known_words())
+    tokenizer = known_tokenizer()
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
 def test_a_story_knows_no_word_that_the_tokenizer_spells() -> None:
-    tokenizer = build_tokenizer(corpus.known_words())
+    tokenizer = known_tokenizer()
     for seed in range(200):
         example = corpus.make_story(Random(seed), new=0.0)
         tokens = tokenizer.encode(example.first.prompt).tokens

@@ -52,6 +52,7 @@ async def test_a_whole_answer(door: Gateway) -> None:
     async with door.http.post(f"{door.url}/chat/completions", json=chat()) as response:
         body = await response.json()
         receipt = response.headers["x-joule-receipt"]
+        assert response.headers["x-joule-made"] == "main"
     assert body["object"] == "chat.completion"
     assert body["choices"] == [
         {
@@ -230,7 +231,7 @@ async def test_the_strictest_policy_counts(tmp_path: Path) -> None:
         async with door.http.post(f"{door.url}/chat/completions", json=chat(), headers=headers) as response:
             assert response.status == 200
         assert door.market.asked[-1][1].limits.as_policy()["latency_class"] == "batch"
-        headers["x-joule-class"] = "device"
+        headers["x-joule-class"] = "telepathy"
         async with door.http.post(f"{door.url}/chat/completions", json=chat(), headers=headers) as response:
             assert code_of((response.status, await response.json()))[1:] == ("invalid_value", "x-joule-class")
 

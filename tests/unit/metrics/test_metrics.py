@@ -24,8 +24,8 @@ from protocol.errors import ListenError
 pytestmark = pytest.mark.asyncio
 
 ANSWER = RequestAnswered(
-    receipt="ab" * 16, key="k", model="m", outcome="stop", tokens_in=10, tokens_held=4, tokens_out=7, seconds=2.0,
-    cost_micro=250_000, first_s=0.15,
+    receipt="ab" * 16, key="k", model="m", made="main", outcome="stop", tokens_in=10, tokens_held=4, tokens_out=7,
+    seconds=2.0, cost_micro=250_000, first_s=0.15,
 )  # fmt: skip
 CLIENT, SESSION = b"\x01" * 20, b"\x02" * 32
 SERVED = JobServed(

@@ -58,7 +58,7 @@ class FedStream:
     async def readable(self, done: Callable[[], bool] = lambda: True) -> None:
         self._piece = self._pieces.popleft()
 
-    def abort(self) -> None:
+    def abort(self, why: str = "") -> None:
         self._piece = b""
 
 

@@ -70,7 +70,10 @@ def test_a_page_cites_what_exists(page: Path) -> None:
 def test_the_code_cites_what_exists() -> None:
     wrong = {}
     for path in SOURCES:
-        missing = {name for text in prose(path.read_text()) for name in cited(text)} - KNOWN
+        source = path.read_text()
+        if not cited(source) - KNOWN:
+            continue  # nor does its prose, which takes longer to find
+        missing = {name for text in prose(source) for name in cited(text)} - KNOWN
         if missing:
             wrong[str(path.relative_to(ROOT))] = missing
     assert wrong == {}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import sys
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from local_network import PASSPHRASE
 
+from node.demo.forked import Command, Forked
 from node.keystore import LIGHT, Keystore, generate
 from node.ledger import LedgerClient
 from protocol.errors import JoulemeshError
@@ -30,7 +31,7 @@ AGAIN_S = 60.0
 ENDS_S = 10.0
 COMMAND_S = 60.0
 DEFECT = 70
-_PR_CAPBSET_DROP = 24
+_CAPABILITIES_3 = 0x20080522
 _CAP_DAC_OVERRIDE = 1
 
 
@@ -160,24 +161,26 @@ def _read_only_home(home: Path) -> None:
         each.chmod(0o555 if each.is_dir() else 0o444)
 
 
-def _heed_permissions() -> None:
-    """In the child, before it runs: root, too, is held to the permissions of files."""
-    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE)
+class Humble(Command):
+    """A command that is held to the permissions of files, as root otherwise is not."""
+
+    def perform(self) -> None:
+        library, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
+        library.capget(header, sets)
+        sets[0] &= ~(1 << _CAP_DAC_OVERRIDE)  # of those in force
+        library.capset(header, sets)
+        super().perform()
 
 
 async def _as_somebody_else(home: Path, *arguments: str) -> tuple[int, str]:
     """Run a command as one who may not write there."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "node", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "JOULE_HOME": str(home), "JOULE_PASSPHRASE": PASSPHRASE, "HOME": str(home)},
-        preexec_fn=_heed_permissions,
-    )  # fmt: skip
+    own = {"JOULE_HOME": str(home), "JOULE_PASSPHRASE": PASSPHRASE, "HOME": str(home)}
+    process = await Forked.start(arguments, {**os.environ, **own}, kind=Humble)
     try:
         async with asyncio.timeout(COMMAND_S):
             _, err = await process.communicate()
     except TimeoutError:
-        process.kill()
-        _, err = await process.communicate()
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
         return 0, "it goes on as if nothing were wrong"
     return process.returncode or 0, err.decode(errors="replace")

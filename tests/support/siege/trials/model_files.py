@@ -5,57 +5,64 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 
 from node.app.buying.audit import BUNDLED_MODEL
+from node.app.models.obtaining import Text
+from node.demo.forked import Command, Forked
+from node.model_directory import model_facts, model_manifest
+from protocol.errors import JoulemeshError
 from siege.trial import Bench, Broken, trial
 
 MOST_S = 30.0
 MOST_BYTES = 1_500_000_000
 TYPED, FINE = 3, 0
-READ_TEXT = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, ({most}, {most}))
-from pathlib import Path
-from node.app.models.obtaining import Text
-from protocol.errors import JoulemeshError
-try:
-    text = Text(Path(sys.argv[1]).read_bytes())
-    text.encode("hello"); text.piece(1)
-except JoulemeshError as error:
-    print(error.message[:200]); sys.exit(3)
-"""
-READ_FACTS = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, ({most}, {most}))
-from pathlib import Path
-from node.model_directory import model_facts, model_manifest
-from protocol.errors import JoulemeshError
-try:
-    model_facts(Path(sys.argv[1])); model_manifest(Path(sys.argv[1]))
-except JoulemeshError as error:
-    print(error.message[:200]); sys.exit(3)
-"""
 
 
-async def _run(program: str, path: Path) -> tuple[int, str]:
-    """Status and last words of a small program that reads something; it may take so long and so much, and no more."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program.format(most=MOST_BYTES), str(path),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        env=os.environ,
-    )  # fmt: skip
+class Reader(Command):
+    """Reads a file or folder in a process of its own, which may take so much memory more than it has, and no more."""
+
+    def perform(self) -> None:
+        _, what, path = sys.argv
+        has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (has + MOST_BYTES, has + MOST_BYTES))
+        try:
+            READS[what](Path(path))
+        except JoulemeshError as error:
+            print(error.message[:200])
+            sys.exit(TYPED)
+
+
+def _read_text(path: Path) -> None:
+    text = Text(path.read_bytes())
+    text.encode("hello")
+    text.piece(1)
+
+
+def _read_facts(path: Path) -> None:
+    model_facts(path)
+    model_manifest(path)
+
+
+READS = {"text": _read_text, "facts": _read_facts}
+
+
+async def _run(what: str, path: Path) -> tuple[int, str]:
+    """Status and last words of a process that reads something; it may take so long, and no longer."""
+    process = await Forked.start([what, str(path)], os.environ, kind=Reader)
     try:
         async with asyncio.timeout(MOST_S):
-            out, _ = await process.communicate()
+            out, err = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.communicate()
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
         return -1, f"no end in {MOST_S:.0f} s"
-    return process.returncode or 0, out.decode(errors="replace")[-300:]
+    return process.returncode or 0, (out + err).decode(errors="replace")[-300:]
 
 
 def _tokenizer(change: Callable[[dict[str, object]], object]) -> bytes:
@@ -123,7 +130,7 @@ async def tokenizers_that_mean_harm(bench: Bench) -> None:
     for name, make in TOKENIZERS.items():
         path = bench.folder / "tokenizer.json"
         await asyncio.to_thread(path.write_bytes, make())
-        status, said = await _run(READ_TEXT, path)
+        status, said = await _run("text", path)
         if status not in (TYPED, FINE):
             raise Broken(f"{name}: status {status}: {said}")
 
@@ -151,7 +158,7 @@ async def configurations_that_mean_harm(bench: Bench) -> None:
         folder = bench.folder / name.replace(" ", "-")
         await asyncio.to_thread(copytree, BUNDLED_MODEL, folder)
         await asyncio.to_thread((folder / "config.json").write_bytes, make())
-        status, said = await _run(READ_FACTS, folder)
+        status, said = await _run("facts", folder)
         if status not in (TYPED, FINE):
             raise Broken(f"{name}: status {status}: {said}")
 
@@ -170,7 +177,7 @@ async def links_that_lead_out_of_a_model(bench: Bench) -> None:
         folder = bench.folder / f"{name}-{target.name}"
         await asyncio.to_thread(copytree, BUNDLED_MODEL, folder)
         await asyncio.to_thread(_link, folder / name, target)
-        status, said = await _run(READ_FACTS, folder)
+        status, said = await _run("facts", folder)
         if status != TYPED:
             raise Broken(f"{name} -> {target.name}: status {status}: {said}")
 
