@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,22 +37,25 @@ def main() -> None:
     }
     extra = dataclasses.replace(next(iter(demand.values())), tokens_in=4000, tokens_out=1000, requests_per_hour=200_000)
     settings = dataclasses.replace(settings, run=run, demand={**demand, "batch": extra})
-    four, sixteen = timed(simulate, settings), timed(simulate, split(settings, 4))
-    bare = timed(bare_loop, settings)
+    sixteen_classes = split(settings, 4)
+    four, sixteen, bare = timed(
+        lambda: simulate(settings), lambda: simulate(sixteen_classes), lambda: bare_loop(settings)
+    )
     steps = settings.run.providers * settings.run.hours
     print(f"1,000 sites, {options.days} days: {four:.2f} s, {four / steps * 1e9:.0f} ns a site and hour")
     print(f"16 classes against 4: {sixteen / four:.2f} times")
     print(f"against a bare numpy loop: {four / bare:.2f} times")
 
 
-def timed(run: Any, settings: Settings) -> float:
-    """Seconds of processor time, the least of three."""
-    taken = []
-    for _ in range(3):
-        start = time.process_time()
-        run(settings)
-        taken.append(time.process_time() - start)
-    return min(taken)
+def timed(*sides: Callable[[], Any]) -> list[float]:
+    """Seconds of processor time of each, the least of five rounds in which they take turns."""
+    taken: list[list[float]] = [[] for _ in sides]
+    for _ in range(5):
+        for run, seconds in zip(sides, taken, strict=True):
+            start = time.process_time()
+            run()
+            seconds.append(time.process_time() - start)
+    return [min(each) for each in taken]
 
 
 def split(settings: Settings, parts: int) -> Settings:

@@ -41,6 +41,12 @@ class MeritOrder:
     """(E, N) millionths of a micro-unit for one request, with what its way there counts for."""
     order: Ints
     """(E, N) sites, each row in order of their quotes."""
+    rising: Ints
+    """(E, N) these quotes, each row in that order."""
+
+    def part(self, epochs: slice) -> MeritOrder:
+        """Of some epochs."""
+        return MeritOrder(quote=self.quote[epochs], order=self.order[epochs], rising=self.rising[epochs])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ def merit_order(quote: Ints, tie_rank: Ints) -> MeritOrder:
     by_rank = np.empty(sites, dtype=np.int64)
     by_rank[tie_rank] = np.arange(sites)
     keys = np.sort((quote << bits) | tie_rank, axis=1)
-    return MeritOrder(quote=quote, order=by_rank[keys & ((1 << bits) - 1)])
+    return MeritOrder(quote=quote, order=by_rank[keys & ((1 << bits) - 1)], rising=keys >> bits)
 
 
 def products_of(classes: Classes) -> list[Product]:
@@ -171,31 +177,31 @@ def _clear_pass(
     classes: Classes, each: Pass, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
 ) -> list[tuple[Ints, Ints, Ints, Ints]]:
     together = each.classes
-    first, merit = together[0], merits[each.product]
-    epochs = np.arange(len(left_us))[:, None]
-    order = merit.order
     if not each.any or not want[together].any():
         return []
+    first, merit = together[0], merits[each.product]
+    order, rising = merit.order, merit.rising
     if not each.all:
-        order = order[each.may[order]].reshape(len(left_us), -1)
-    busy = classes.busy_us[first][order]
-    room = left_us[epochs, order] // busy
-    upto = np.cumsum(room, axis=1)
-    quote = merit.quote[epochs, order]
-    intervals = _intervals(classes, together, want, upto, quote)
-    before = upto - room
-    taken = np.clip(intervals[-1][2][:, None] - before, 0, room)
-    row, column = np.nonzero(taken)
-    site, some = order[row, column], taken[row, column]
-    left_us[row, site] -= some * busy[row, column]
+        mine = each.may[order]
+        order, rising = (figure[mine].reshape(len(left_us), -1) for figure in (order, rising))
+    width, sites = order.shape[1], left_us.shape[1]
+    busy = classes.busy_us[first]
+    upto = np.cumsum((left_us // busy).take(order + np.arange(0, left_us.size, sites)[:, None]), axis=1)
+    intervals = _intervals(classes, together, want, upto, rising)
+    high = np.minimum(upto, intervals[-1][2][:, None])
+    taken = np.diff(high, axis=1, prepend=0)
+    at = np.flatnonzero(taken)
+    row, site, some = at // width, order.take(at), taken.take(at)
+    left_us[row, site] -= some * busy[site]
     if len(together) == 1:
         return [(np.full(len(row), first), row, site, some)]
-    low, high = before[row, column], before[row, column] + some
+    high = high.take(at)
+    low = high - some
     found = []
     for c, start, stop in intervals:
         part = np.minimum(high, stop[row]) - np.maximum(low, start[row])
-        at = np.flatnonzero(part > 0)
-        found.append((np.full(len(at), c), row[at], site[at], part[at]))
+        own = np.flatnonzero(part > 0)
+        found.append((np.full(len(own), c), row[own], site[own], part[own]))
     return found
 
 
@@ -208,7 +214,7 @@ def _intervals(
     caps = dict.fromkeys(int(classes.price_cap[c]) for c in together)
     for cap in caps:
         equals = [c for c in together if int(classes.price_cap[c]) == cap]
-        reach = (quote <= int(classes.most_paid[equals[0]])).sum(axis=1)
+        reach = np.count_nonzero(quote <= int(classes.most_paid[equals[0]]), axis=1)
         limit = np.where(reach > 0, upto[np.arange(len(upto)), np.maximum(reach - 1, 0)], 0)
         wanted = want[equals]
         room, total = np.maximum(limit - start, 0), wanted.sum(axis=0)

@@ -47,6 +47,7 @@ def _experiment(command: Command) -> Command:
         click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="First seed. [default: the file's]"),
         click.option("--seeds", type=click.IntRange(1, 100_000), help="How many seeds. [default: the file's, or 8]"),
         click.option("--processes", type=click.IntRange(1, 1024), default=1, show_default=True, help="At once."),
+        click.option("--dask", default="", metavar="ADDRESS", help="By a Dask cluster's workers, or `local` ones."),
         click.option("--out", type=click.Path(path_type=Path), help="Folder for the results; goes on where it was."),
         click.option("--force", is_flag=True, help="Compute anew what is in that folder."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),

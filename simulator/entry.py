@@ -110,7 +110,7 @@ class Movers:
             debt = np.where(state.present, np.maximum(state.debt - gross, 0), 0)
             size += (self._present_units(state) - size) / entry.memory_days
             seen = dataclasses.replace(state, loss_days=loss_days, spread=spread, size=size)
-            leaves, joins, renewed = self._by_value(seen, entry, day, running, margin, debt)
+            leaves, joins, renewed = self._by_value(seen, entry, day, running, gross, margin, debt)
             age = np.where(joins | renewed, 0, state.age_days + 1)
             margin = np.where(joins, self._expected(state, margin), margin)
         leaves |= caught
@@ -137,7 +137,7 @@ class Movers:
         return leaves, joins
 
     def _by_value(
-        self, state: State, entry: Entry, day: int, running: Ints, margin: Ints, debt: Ints
+        self, state: State, entry: Entry, day: int, running: Ints, gross: Ints, margin: Ints, debt: Ints
     ) -> tuple[Flags, Flags, Flags]:
         capital = self._population.capital_daily
         fixed = self._population.hourly_cost * 24 + capital
@@ -150,13 +150,14 @@ class Movers:
         grown = self._present_units(state) / max(state.size, 1.0) - 1
         lost = _FORESIGHT * grown * cost
         # Whoever is to be built: is what it will earn worth more than what it costs?
-        gain = (self._expected(state, margin) - lost - capital) / scale
+        expected = np.minimum(self._expected(state, margin) - lost, self._expected(state, gross))
+        gain = (expected - capital) / scale
         joins = ~state.present & (looks < np.clip(gain, 0, 1) * crowd)
         # Whoever stands and is worn out: as if it were not there.
         worn = state.present & (state.age_days >= self._life) & (self._worth > 0)
-        renewed = worn & (margin >= capital)
+        renewed = worn & (np.minimum(margin - lost, gross) >= capital)
         # Whoever stands: what it cost is spent, and counts only as far as scrapping it brings some back.
-        regret = (self._scrap_daily(state, day) - margin + lost) / scale
+        regret = (self._scrap_daily(state, day) - np.maximum(margin - lost, gross)) / scale
         gives_up = state.present & (state.loss_days >= entry.patience_days) & (looks < np.clip(regret, 0, 1))
         broke = state.present & (debt > entry.credit_days * np.maximum(running, 1))
         return (worn & ~renewed) | gives_up | broke, joins, renewed

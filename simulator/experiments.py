@@ -1,4 +1,4 @@
-"""Many runs: which there are, one after another or on several processes, with the same figures either way.
+"""Many runs: which there are, one after another or by several workers, with the same figures either way.
 
 A run that fails is listed with its reason, and all others go on. Each is written whole before the next is begun.
 """
@@ -6,10 +6,8 @@ A run that fails is listed with its reason, and all others go on. Each is writte
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
 from protocol.errors import JoulemeshError
@@ -19,10 +17,12 @@ from simulator.intervals import Spread, spread_of
 from simulator.scenario import Settings
 from simulator.store import Store, source_digest
 from simulator.tidy import tidy
+from simulator.workers import Workers
 
 __all__ = ["Done", "Failed", "Job", "Outcome", "jobs_of", "run_jobs", "spreads"]
 
 Progress = Callable[[int, int], None]
+ONE_BY_ONE = Workers()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def run_jobs(
     jobs: Sequence[Job],
     folder: Path | None = None,
     *,
-    processes: int = 1,
+    workers: Workers = ONE_BY_ONE,
     full: bool = False,
     progress: Progress = lambda _done, _all: None,
 ) -> Outcome:
@@ -94,7 +94,7 @@ def run_jobs(
     program = source_digest() if folder is not None else ""
     found: dict[int, Done | Failed] = {}
     progress(0, len(jobs))
-    for at, result in _results(jobs, folder, program, full, processes):
+    for at, result in _results(jobs, folder, program, full, workers):
         found[at] = result
         progress(len(found), len(jobs))
     in_order = [found[at] for at in sorted(found)]
@@ -112,15 +112,13 @@ def spreads(outcome: Outcome, name: str, confidence: float = 0.95) -> dict[str, 
 
 
 def _results(
-    jobs: Sequence[Job], folder: Path | None, program: str, full: bool, processes: int
+    jobs: Sequence[Job], folder: Path | None, program: str, full: bool, workers: Workers
 ) -> Iterator[tuple[int, Done | Failed]]:
-    if processes <= 1 or len(jobs) <= 1:
-        for at, job in enumerate(jobs):
-            yield at, _run(job, folder, program, full)
-        return
-    # Forked processes have what is imported already; nothing here starts threads.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
+    with workers.executor(len(jobs)) as pool:
+        if pool is None:
+            for at, job in enumerate(jobs):
+                yield at, _run(job, folder, program, full)
+            return
         futures = {pool.submit(_run, job, folder, program, full): at for at, job in enumerate(jobs)}
         for future in as_completed(futures):
             at = futures[future]

@@ -11,7 +11,6 @@ import dataclasses
 import numpy as np
 
 from protocol.units import MICRO
-from simulator.arena import Served
 from simulator.audits import AuditDay
 from simulator.clearing import Trades
 from simulator.demand import Classes
@@ -20,6 +19,7 @@ from simulator.exact import Ints, ratio
 from simulator.population import Population
 from simulator.scenario import Settings
 from simulator.settlement import Block
+from simulator.sold import Served
 from simulator.supply import Supply
 from simulator.timeline import HOURS_A_DAY, Timeline
 from simulator.tokens import TokenDay, Treasury
@@ -110,7 +110,7 @@ class Recorder:
     ) -> None:
         """Add a day; waits are those `measured`, or by formula."""
         figures = (
-            np.broadcast_to(state.present, working_us.shape).astype(np.int64),
+            np.broadcast_to(state.present.astype(np.int64), working_us.shape),
             block.tokens_in,
             block.tokens_out,
             block.revenue,
@@ -123,8 +123,9 @@ class Recorder:
             working_us,
         )
         for region_metric, site_metric, figure in zip(_REGION_SUMS, _SITE_SUMS, figures, strict=True):
-            self._regions[region_metric][epochs, self._inhabited] = np.add.reduceat(figure, self._starts, axis=1)
-            self._sites[site_metric] += figure.sum(axis=0)
+            rows = figure[:1] if not figure.strides[0] else figure  # the same in all epochs
+            self._regions[region_metric][epochs, self._inhabited] = np.add.reduceat(rows, self._starts, axis=1)
+            self._sites[site_metric] += rows.sum(axis=0) * (len(figure) // len(rows))
         mine = self._by_class
         served = trades.served(*want.shape)
         mine["requests_wanted"][epochs], mine["requests_served"][epochs] = want.T, served.T
@@ -153,8 +154,9 @@ class Recorder:
         epoch_us = self._timeline.epoch_us
         for alike in self._masks.values():
             may = self._classes.lawful[alike[0]]
-            working, busy = working_us[:, may].sum(axis=1), busy_us[:, may].sum(axis=1)
-            servers = (working_us[:, may] * self._population.slots[may]).sum(axis=1) / epoch_us
+            mine = slice(None) if may.all() else may
+            working, busy = working_us[:, mine].sum(axis=1), busy_us[:, mine].sum(axis=1)
+            servers = (working_us[:, mine] @ self._population.slots[mine]) / epoch_us
             load = busy / np.maximum(working, 1)
             chance = chance_to_wait(servers, load)
             for c in alike if may.any() else []:

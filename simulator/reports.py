@@ -20,6 +20,7 @@ from simulator.sensitivity import Index
 from simulator.store import Store, check_extra, write_whole
 from simulator.studies import Checked, Fitted, calibrate, check, differences, sweep_indices, sweep_points
 from simulator.validation import check_across
+from simulator.workers import Workers
 
 __all__ = [
     "HEADLINE",
@@ -80,7 +81,7 @@ class _Asked:
     scenario: Scenario
     seeds: int
     folder: Path
-    processes: int
+    workers: Workers
     progress: Progress
     store: Store
     started: float
@@ -90,7 +91,7 @@ class _Asked:
         return self.scenario.plans.experiment.confidence / 1000
 
     def run(self, jobs: Sequence[Job], *, full: bool = False) -> Outcome:
-        return run_jobs(jobs, self.folder, processes=self.processes, full=full, progress=self.progress)
+        return run_jobs(jobs, self.folder, workers=self.workers, full=full, progress=self.progress)
 
     def all_runs(self, *, full: bool = False) -> Outcome:
         return self.run(jobs_of(self.scenario.runs, self.seeds), full=full)
@@ -125,6 +126,7 @@ def _asked(
     seed: int | None,
     seeds: int | None,
     processes: int,
+    dask: str = "",
     out: Path | None,
     force: bool,
     progress: Progress,
@@ -139,7 +141,7 @@ def _asked(
     store = Store.open(folder, force=force)
     write_whole(folder / "scenario.toml", source.read_bytes())
     count = seeds or read.plans.experiment.seeds
-    return _Asked(read, count, folder, processes, progress, store, started)
+    return _Asked(read, count, folder, Workers(processes, dask), progress, store, started)
 
 
 def run_scenario(
@@ -148,6 +150,7 @@ def run_scenario(
     seed: int | None = None,
     seeds: int | None = None,
     processes: int = 1,
+    dask: str = "",
     out: Path | None = None,
     force: bool = False,
     progress: Progress = lambda _done, _all: None,
@@ -158,6 +161,8 @@ def run_scenario(
         scenario: a file, or the name of an example.
         seed: the first; None: the file's.
         seeds: how many; None: as the file says.
+        processes: how many run at once.
+        dask: the address of a Dask scheduler whose workers run them, or `local`.
         out: where results are kept; None: a folder named after the scenario, in the working directory.
         force: compute anew what is there.
 
@@ -166,7 +171,15 @@ def run_scenario(
         LocalError: the results cannot be written.
     """
     asked = _asked(
-        scenario, seed=seed, seeds=seeds, processes=processes, out=out, force=force, progress=progress, kind=""
+        scenario,
+        seed=seed,
+        seeds=seeds,
+        processes=processes,
+        dask=dask,
+        out=out,
+        force=force,
+        progress=progress,
+        kind="",
     )
     return asked.report(asked.all_runs(full=True))
 

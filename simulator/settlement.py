@@ -45,27 +45,19 @@ class Block:
     work_cost: Ints
     """(E, N) energy spent on tokens."""
     idle_cost: Ints
-    """(E, N) energy spent waiting."""
+    """(E, N) energy spent waiting, and what the highest draw of a month costs (`simulator.peaks`)."""
     overhead: Ints
     """(E, N) what each token costs besides energy."""
     hourly_cost: Ints
     """(E, N) what presence costs besides energy and capital."""
+    running_cost: Ints
+    """(E, N) all of these: what would not be spent if the site were gone."""
     capital: Ints
     """(E, N) what pays for the building of the site."""
     energy: Ints
     """(E, N) millijoules at the meter, waiting included."""
     paid: Ints
     """(C, E) what each class paid."""
-
-    @property
-    def running_cost(self) -> Ints:
-        """(E, N) what would not be spent if the site were gone."""
-        return self.work_cost + self.idle_cost + self.overhead + self.hourly_cost
-
-    @property
-    def profit(self) -> Ints:
-        """(E, N) revenue less all costs."""
-        return self.revenue - self.running_cost - self.capital
 
 
 def payments(classes: Classes, trades: Trades, price_in: Ints, price_out: Ints, opening: Ints = _NOTHING) -> Ints:
@@ -112,24 +104,30 @@ def settle(
     busy_us = by_site(trades.part(_busy_us(classes, population, trades)))
     paid = np.zeros(len(classes.names) * shape[0], dtype=np.int64)
     np.add.at(paid, trades.of_class * shape[0] + trades.epoch, earned)
-    idle_mj = (
-        np.maximum(working_us - busy_us, 0) * population.idle_watts // MILLI
-    )  # a watt for a microsecond is a microjoule
-    idle_j = idle_mj // MILLI
-    machine_mj = tokens_in * population.joules_in + tokens_out * population.joules_out + idle_mj
+    idle_mj = np.maximum(working_us - busy_us, 0) * population.idle_watts
+    idle_mj //= MILLI  # a watt for a microsecond is a microjoule
+    machine_mj = tokens_in * population.joules_in
+    machine_mj += tokens_out * population.joules_out
+    machine_mj += idle_mj
+    machine_mj *= population.pue
     present, an_hour, a_day = hours
+    work_cost = _spent(tokens_in, tokens_out, prices.energy_in, prices.energy_out)
+    idle_cost = _spent(idle_mj // MILLI, _NOTHING, prices.joule, prices.joule)
+    overhead = _spent(tokens_in, tokens_out, prices.overhead, prices.overhead)
+    hourly_cost = population.hourly_cost * present // an_hour
     return Block(
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         requests=by_site(requests),
         busy_us=busy_us,
         revenue=by_site(earned),
-        work_cost=_spent(tokens_in, tokens_out, prices.energy_in, prices.energy_out),
-        idle_cost=_spent(idle_j, _NOTHING, prices.joule, prices.joule),
-        overhead=_spent(tokens_in, tokens_out, prices.overhead, prices.overhead),
-        hourly_cost=np.broadcast_to(population.hourly_cost * present // an_hour, shape),
+        work_cost=work_cost,
+        idle_cost=idle_cost,
+        overhead=overhead,
+        hourly_cost=np.broadcast_to(hourly_cost, shape),
+        running_cost=work_cost + idle_cost + overhead + hourly_cost,
         capital=np.broadcast_to(population.capital_daily * present // a_day, shape),
-        energy=ceil_div(machine_mj * population.pue, MILLI),
+        energy=ceil_div(machine_mj, MILLI),
         paid=paid.reshape(-1, shape[0]),
     )
 
@@ -158,17 +156,16 @@ class Books:
             ConfigurationError: totals that a column of 64-bit integers might not hold.
             RuleError: what clients paid in an epoch is not what sites earned.
         """
-        costs = block.running_cost
-        self._check_total("money", block.revenue, costs, block.capital)
-        self._check_total("tokens", block.tokens_in, block.tokens_out)
-        self._check_total("energy", block.energy)
+        revenue, costs, capital = self._totalled("money", block.revenue, block.running_cost, block.capital)
+        self._totalled("tokens", block.tokens_in, block.tokens_out)
+        self._totalled("energy", block.energy)
         if not np.array_equal(block.paid.sum(axis=0), block.revenue.sum(axis=1)):
             raise RuleError("an epoch's payments did not all arrive", code="conservation")
         for name, paid in zip(self.clients, block.paid, strict=True):
             self.clients[name] -= exact_sum(paid)
-        self.accounts["providers"] += exact_sum(block.profit)
-        self.accounts["suppliers"] += exact_sum(costs)
-        self.accounts["lenders"] += exact_sum(block.capital)
+        self.accounts["providers"] += revenue - costs - capital
+        self.accounts["suppliers"] += costs
+        self.accounts["lenders"] += capital
         self.check()
 
     def move(self, source: str, to: str, amount: int) -> None:
@@ -182,14 +179,17 @@ class Books:
         if missing:
             raise RuleError(f"the books do not balance: {missing} micro-units too many", code="conservation")
 
-    def _check_total(self, what: str, *figures: Ints) -> None:
-        """Every sum over some epochs, sites or classes of a run is at most this one."""
-        self._totals[what] += sum(exact_sum(np.abs(figure)) for figure in figures)
+    def _totalled(self, what: str, *figures: Ints) -> list[int]:
+        """The sums of some figures; every sum over epochs, sites or classes of a run is at most that of all of them."""
+        sums = [exact_sum(figure) for figure in figures]
+        sizes = [exact_sum(np.abs(each)) if each.min() < 0 else own for each, own in zip(figures, sums, strict=True)]
+        self._totals[what] += sum(sizes)
         if self._totals[what] >= LARGEST:
             raise ConfigurationError(
                 f"the run's total of {what} outgrows 62-bit integers",
                 hint="simulate fewer sites or hours, or smaller machines, requests or prices",
             )
+        return sums
 
 
 def cost(count_in: IntOrArray, count_out: IntOrArray, price_in: IntOrArray, price_out: IntOrArray) -> IntOrArray:
@@ -202,7 +202,7 @@ def cost(count_in: IntOrArray, count_out: IntOrArray, price_in: IntOrArray, pric
 
 def _spent(count_in: Ints, count_out: Ints, price_in: Ints, price_out: Ints) -> Ints:
     if not (price_in.any() or price_out.any()) or not (count_in.any() or count_out.any()):
-        return np.zeros(np.broadcast_shapes(count_in.shape, price_in.shape), dtype=np.int64)
+        return np.broadcast_to(_NOTHING, np.broadcast_shapes(count_in.shape, price_in.shape))
     _check_products(count_in, count_out, magnitude(price_in, price_out))
     return cost(count_in, count_out, price_in, price_out)
 

@@ -54,6 +54,10 @@ class Run:
     every engine (X25)."""
     ledger: bool = flag(False)
     """With `fidelity = "event"`: whether each request is a session on a ledger by the shipped rules (X24)."""
+    signatures: str = choice(("names", "keys"), "names")
+    """Who signs on that ledger: names alone, which costs least, or real keys, as nodes do (X24)."""
+    window: int = whole(1, 1_000_000, 256)
+    """Tokens of a prompt, or of an answer, that one receipt and one voucher are for on that ledger (X24)."""
     blocks: int = whole(1, 1000, 1)
     """Blocks of the model; sites may hold some of them (X21)."""
     seed: int = whole(0, 2**63 - 1, 1)
@@ -133,6 +137,8 @@ class Region:
     """Micro-units per kWh, mean of the tariff; not needed with `tariff` (X2)."""
     tariff: str = text("")
     """A [series.NAME] of dollars per kWh instead of a shape (X2)."""
+    demand_charge: int = decimal(MICRO, "0", "1000", "0")
+    """Micro-units for each kW of a site's highest draw over an epoch, each 30 days, besides each kWh (X27)."""
     shape: str = choice(("flat", "time-of-use", "solar", "spot"), "flat")
     """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
     swing: int = decimal(MICRO, "0", "2", "0")
@@ -189,6 +195,17 @@ class Hardware:
     """A drawn site has from 1 to so many units, evenly."""
     slots: int = whole(1, 10_000, 1)
     """Requests that one unit serves at once, each at a part of its speed (X13)."""
+    fails_after_days: int = decimal(MICRO, "0", "36500", "0")
+    """Millionths of a day for which a site runs on average before it is down; 0: nothing fails (X26)."""
+    failure_shape: int = decimal(MICRO, "0.2", "20", "1")
+    """Millionths: Weibull's shape of these times; 1: exponential, above: it wears out (X26)."""
+    repair_hours: int = decimal(MICRO, "0", "8760", "24")
+    """Millionths of an hour for which it is down on average, exponential (X26)."""
+    queue: int = whole(-1, 1_000_000, -1)
+    """Requests that may wait for one unit, in the event engine; -1 for any number (X24)."""
+    admit_ms: int = whole(0, 3_600_000, 0)
+    """Milliseconds that the prompts which wait at a site may take before it tells newcomers to come back later, in the
+    event engine; 0: any time (X24)."""
     blocks: tuple[int, ...] = pair(0, 1000)
     """First block and the one after the last that it holds; left out: all (X21)."""
     draft_accept: int = decimal(MICRO, "0", "0.995", "0")
@@ -260,6 +277,11 @@ class Demand:
     """Milliseconds to a site and back, at most; 0: anywhere (X14)."""
     max_wait_ms: int = whole(0, 86_400_000, 0)
     """Milliseconds of waiting above which its service level is missed; 0: none is set (X13)."""
+    patience_ms: int = whole(0, 86_400_000, 0)
+    """Milliseconds of waiting after which a request is withdrawn, in the event engine; 0: ten times `max_wait_ms` where
+    that is set, else never (X24)."""
+    patience: str = choice(("fixed", "exponential"), "fixed")
+    """How that varies from request to request; `patience_ms` is its mean (X24)."""
     service: str = choice(("fixed", "exponential"), "fixed")
     """How the time that a request takes varies, in the event engine and in waits (X13, X24)."""
     defer_hours: int = whole(0, 168, 0)

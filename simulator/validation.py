@@ -27,6 +27,8 @@ def check_across(settings: Settings) -> None:
     if 60 % run.epoch_minutes:
         raise ConfigurationError("run.epoch_minutes does not divide 60", hint="5, 6, 10, 12, 15, 20, 30 or 60")
     _check_sites(settings)
+    if run.ledger:
+        _check_ledger(settings)
     _check_trace(settings)
     for name, region in settings.regions.items():
         _check_place(region.jurisdiction, f"region.{name}.jurisdiction")
@@ -66,6 +68,14 @@ def _check_sites(settings: Settings) -> None:
             raise ConfigurationError(
                 f"hardware.{name}.blocks end after the model's", hint=f"run.blocks is {run.blocks}"
             )
+
+
+def _check_ledger(settings: Settings) -> None:
+    if settings.run.fidelity != "event":
+        raise ConfigurationError("run.ledger is for requests that are served one by one", hint='fidelity = "event"')
+    for name, demand in settings.demand.items():
+        if not demand.tokens_in:
+            raise ConfigurationError(f"demand.{name} has no prompt, and a session needs one", hint="tokens_in = 1")
 
 
 def _check_trace(settings: Settings) -> None:

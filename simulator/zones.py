@@ -103,14 +103,14 @@ def _dearest(
     """(C, E, Z) the dearest ask per million tokens that is used by any class with the same product."""
     used = np.zeros((len(products), epochs, zone_count), dtype=np.int64)
     for product in dict.fromkeys(products):
-        alike = [c for c, each in enumerate(products) if each == product]
-        at = np.flatnonzero(np.isin(trades.of_class, alike))
+        alike = np.array([each == product for each in products])
+        at = np.flatnonzero(alike[trades.of_class])
         epoch, site = trades.epoch[at], trades.site[at]
-        extra = classes.rank_extra[alike[0]][site]
-        ask = ceil_div(merits[product].quote[epoch, site] - extra, max(1, product[0] + product[1]))
-        dearest = np.zeros((epochs, zone_count), dtype=np.int64)
-        np.maximum.at(dearest, (epoch, zones.of_site[site]), ask)
-        used[alike] = dearest
+        quote = merits[product].quote
+        without_way = quote.take(epoch * quote.shape[1] + site) - classes.rank_extra[int(alike.argmax())].take(site)
+        dearest = np.zeros(epochs * zone_count, dtype=np.int64)
+        np.maximum.at(dearest, epoch * zone_count + zones.of_site.take(site), without_way)
+        used[alike] = ceil_div(dearest, max(1, product[0] + product[1])).reshape(epochs, zone_count)
     return used
 
 

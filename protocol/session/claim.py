@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import replace
 
 from protocol.errors import MalformedError, StaleError, UnpaidError
-from protocol.identity.eip712 import Domain
+from protocol.identity.eip712 import Domain, Recover, recover_typed
 from protocol.identity.ids import BlockSpan
 from protocol.session.messages import Discharge, Session, SignedVoucher, check_voucher, session_id
 from protocol.session.metering import NEVER, Stint, earned, payable, positions_of, window_count
@@ -30,10 +30,19 @@ class Claim:
         leg: index in the session.
         first: the voucher in the order, which `order.check_order` has accepted.
         start: first position that the leg computes, where the session continues another one; see `begin`.
+        recover: finds who signed a voucher.
     """
 
     def __init__(
-        self, domain: Domain, session: Session, terms: Terms, leg: int, first: SignedVoucher, *, start: int = 0
+        self,
+        domain: Domain,
+        session: Session,
+        terms: Terms,
+        leg: int,
+        first: SignedVoucher,
+        *,
+        start: int = 0,
+        recover: Recover = recover_typed,
     ) -> None:
         self.stint = Stint(cached=start) if leg < len(terms.route) else NEVER
         """Which positions this leg serves."""
@@ -45,6 +54,7 @@ class Claim:
         """The voucher that promises this leg most."""
         self.newest = first
         self._domain = domain
+        self._recover = recover
         self._session = session
         self._terms = terms
         self._leg = leg
@@ -114,7 +124,7 @@ class Claim:
             StaleError: pays for no more tokens than an earlier one, or is one of too many.
             UnpaidError: pays this leg less than those tokens cost.
         """
-        check_voucher(self._domain, self._session, signed)
+        check_voucher(self._domain, self._session, signed, self._recover)
         voucher, plan = signed.voucher, self._terms.plan
         # V4: no more tokens than were ordered, more than before, and not bit by bit: each costs a write to the disk.
         if voucher.tokens_in > plan.prompt or voucher.tokens_out > plan.most:

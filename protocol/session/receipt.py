@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from protocol.energy.power import most_millijoules
 from protocol.errors import DishonestError, SignatureError
-from protocol.identity.eip712 import Domain, recover_typed
+from protocol.identity.eip712 import Domain, Recover, recover_typed
 from protocol.identity.ids import keccak256
 from protocol.market.offer import Hardware
 from protocol.session.fingerprint import SKETCH_BYTES
@@ -87,12 +87,12 @@ def yielded_by(plan: Plan, tokens: Sequence[int], start: int, end: int) -> Seque
     return tokens[max(start, plan.prompt - 1) + 1 : end + 1]
 
 
-def check_receipt(domain: Domain, session: Session, signed: SignedReceipt) -> None:
+def check_receipt(domain: Domain, session: Session, signed: SignedReceipt, recover: Recover = recover_typed) -> None:
     """Hold one receipt's signature against the leg that it speaks for. Raises SignatureError or DishonestError."""
     receipt = signed.receipt
     if receipt.leg >= len(session.legs) or receipt.session != session_id(session):
         raise DishonestError(f"a receipt for leg {receipt.leg} of another session, or of {len(session.legs)} legs")
-    if recover_typed(domain, receipt, signed.signature) != session.legs[receipt.leg].provider:
+    if recover(domain, receipt, signed.signature) != session.legs[receipt.leg].provider:
         raise SignatureError(f"the receipt of leg {receipt.leg} is not signed by its provider for this ledger")
 
 

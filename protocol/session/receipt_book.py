@@ -16,7 +16,7 @@ from itertools import pairwise
 from protocol.encoding.codec import encode
 from protocol.energy.tariff import ONE_PUE
 from protocol.errors import DishonestError, MalformedError, of_legs
-from protocol.identity.eip712 import Domain
+from protocol.identity.eip712 import Domain, Recover, recover_typed
 from protocol.log.merkle import Frontier, leaf_hash
 from protocol.market.offer import Provenance
 from protocol.session.draws import check_nonce, window_seed
@@ -67,6 +67,7 @@ class ReceiptBook:
         client_nonce: the client's, by index of the window.
         base: position at which the first window begins, where the session continues another one.
         starts: by leg of the terms' route, the first position that it computes; 0 where empty.
+        recover: finds signers.
 
     What it raises is what all its methods raise:
         SignatureError: a receipt is not its leg's.
@@ -84,6 +85,7 @@ class ReceiptBook:
         *,
         base: int = 0,
         starts: Sequence[int] = (),
+        recover: Recover = recover_typed,
     ) -> None:
         self.windows: list[Window] = []
         self.seeds: list[bytes] = []
@@ -94,6 +96,7 @@ class ReceiptBook:
         """Who serves the next window."""
         self.base = base
         self._domain = domain
+        self._recover = recover
         self._session = session
         self._id = session_id(session)
         self._plan = terms.plan
@@ -211,7 +214,7 @@ class ReceiptBook:
 
     def _check(self, leg: int, window: int, end: int, accepted: Accepted) -> None:
         receipt, before = accepted.signed.receipt, self._legs.get(leg)
-        check_receipt(self._domain, self._session, accepted.signed)
+        check_receipt(self._domain, self._session, accepted.signed, self._recover)
         if before is None or receipt.leg != leg or receipt.window != window:
             raise DishonestError(f"the receipt in the place of leg {leg} is for another leg or window")
         counts = served(self._plan, end)

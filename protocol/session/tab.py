@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from protocol.errors import DishonestError, InvalidError, MalformedError
-from protocol.identity.eip712 import Domain
+from protocol.identity.eip712 import Domain, Recover, recover_typed
 from protocol.identity.ids import BlockSpan
 from protocol.session.continuing import continued
 from protocol.session.draws import NonceChain
@@ -53,6 +53,7 @@ class Tab:
         chain: the client's nonces; its anchor is the terms'.
         prompt: token ids, at least one.
         stop_tokens: ids that end the answer.
+        recover: finds who signed a receipt.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Tab:
         chain: NonceChain,
         prompt: Sequence[int],
         stop_tokens: Sequence[int],
+        recover: Recover = recover_typed,
     ) -> None:
         self.session = session
         self.terms = terms
@@ -78,7 +80,9 @@ class Tab:
         """How the legs of the terms' route begin, first leg first."""
         self._starts = tuple(each.start for each in self.joinings)
         base = self.joinings[0].base
-        self.book = ReceiptBook(domain, session, terms, anchors, chain.nonce, base=base, starts=self._starts)
+        self.book = ReceiptBook(
+            domain, session, terms, anchors, chain.nonce, base=base, starts=self._starts, recover=recover
+        )
         self.reroutes: list[Reroute] = []
         self.sealed_reroutes: list[bytes] = []
         """As the client sealed them."""

@@ -9,11 +9,17 @@ import pytest
 from plain_markets import market_toml, run_market
 from small_economy import SMALL
 
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, DishonestError, RuleError
+from protocol.market.rates import Rates
+from protocol.session.tab import Tab
 from simulator.engine import Market, simulate
 from simulator.figures import figures_of
-from simulator.ledger import NullLedger
+from simulator.law import policy_of
+from simulator.ledger import SessionLedger
 from simulator.scenario import parse_scenario
+from simulator.sessions import Part, Sessions
+from simulator.signers import KeySigners, NameSigners, Signers
+from simulator.tables import Demand
 
 
 def one_site(load: float, service: str, *, slots: int = 1, hours: int = 30) -> dict[str, float]:
@@ -54,17 +60,21 @@ def test_flows_and_events_agree_on_money_and_use() -> None:
     assert flows.classes["requests_served"].sum() == pytest.approx(events.classes["requests_served"].sum(), rel=0.02)
 
 
-def test_what_sites_hold_on_the_ledger_is_what_they_earned() -> None:
-    toml = market_toml([(1, 360), (2, 360)], [(400, 10)], hours=2)
-    plan = next(iter(parse_scenario(toml.replace("[run]", '[run]\nfidelity = "event"\nledger = true')).runs.values()))
-    market = Market(plan)
+@pytest.mark.parametrize("signatures", ["names", "keys"])
+def test_what_sites_hold_on_the_ledger_is_what_they_earned(signatures: str) -> None:
+    """Sessions that last over midnight, when asks change, are paid as they were agreed."""
+    many = signatures == "names"
+    toml = market_toml([(1, 9), (2, 9)], [(9 if many else 1, 1000)], hours=26, market={"memory_days": 1})
+    toml = toml.replace("tokens_in = 0", "tokens_in = 3").replace("joules_in = 0", "joules_in = 0.001\nhourly_cost = 1")
+    run = f'[run]\nfidelity = "event"\nledger = true\nsignatures = "{signatures}"\nwindow = 400'
+    market = Market(next(iter(parse_scenario(toml.replace("[run]", run)).runs.values())))
     for day, epochs in market.timeline.days():
         market.day(day, epochs)
     assert market.arena is not None
-    assert market.arena.ledger is not None
     records = market.recorder.records()
-    assert market.arena.ledger.earned() == records.sites["revenue_micro"].tolist()
-    assert records.classes["requests_served"].sum() == records.classes["requests_wanted"].sum() > 700
+    assert market.arena.earned() == records.sites["revenue_micro"].tolist()
+    served, wanted = (int(records.classes[f"requests_{name}"].sum()) for name in ("served", "wanted"))
+    assert served == wanted > (200 if many else 10)
 
 
 def test_a_pipeline_takes_the_time_of_all_its_stages_and_pays_each() -> None:
@@ -72,17 +82,49 @@ def test_a_pipeline_takes_the_time_of_all_its_stages_and_pays_each() -> None:
     for at, span in enumerate(((0, 3), (3, 6), (6, 9))):
         toml = toml.replace(f"[hardware.h{at:03d}]", f"[hardware.h{at:03d}]\nblocks = [{span[0]}, {span[1]}]")
     flows = figures_of(run_market(toml))
-    events = figures_of(run_market(toml.replace("[run]", '[run]\nfidelity = "event"\nledger = true')))
+    promptly = toml.replace("tokens_in = 0", "tokens_in = 1")
+    events = figures_of(run_market(promptly.replace("[run]", '[run]\nfidelity = "event"\nledger = true')))
     for found in (flows, events):
         assert found["demand.d0.latency"] == pytest.approx(10 + 5 + 10, rel=0.1)
         assert found["market.price"] == pytest.approx(3, abs=0.01)
 
 
-def test_a_session_of_three_legs_is_settled_by_the_rules() -> None:
-    ledger = NullLedger(("chat",), 3)
-    ledger.settle(0, [(0, 5), (1, 7), (2, 0)])
-    assert ledger.earned() == [5, 7, 0]
-    ledger.check()
+LEGS = [("a", 0), ("b", 1_500_001), ("c", 7)]
+
+
+def played(signers: Signers, size: tuple[int, int], window: int) -> tuple[Sessions, list[Part], tuple[int, ...]]:
+    sessions = Sessions(SessionLedger(signers, ("chat",)), signers, window)
+    none = {"price_cached": 0, "price_rejected": 0, "late_discount_ppm": 0}
+    legs = [
+        Part(site, 2, Rates(opening=3, price_in=price, price_out=2 * price, **none), (40, 466)) for site, price in LEGS
+    ]
+    demand = Demand(tokens_in=1, tokens_out=1, price_cap=1)
+    return sessions, legs, sessions.settle("chat", policy_of(demand), size, legs)
+
+
+@pytest.mark.parametrize("window", [1, 7, 64, 1000])
+def test_a_session_pays_each_leg_to_the_unit_and_keeps_nothing(window: int) -> None:
+    sessions, legs, paid = played(NameSigners(), (70, 31), window)
+    assert paid == tuple(leg.owed(70, 31) for leg in legs)
+    assert [sessions.ledger.held(leg.site) for leg in legs] == list(paid)
+    sessions.ledger.check()
+
+
+def test_real_keys_and_names_agree() -> None:
+    assert played(NameSigners(), (9, 5), 4)[2] == played(KeySigners(), (9, 5), 4)[2]
+
+
+def test_a_leg_that_signs_for_more_than_it_did_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tab is the shipped one: it believes no receipt that another contradicts."""
+    monkeypatch.setattr("simulator.sessions.served", lambda plan, end: (end, 1))
+    with pytest.raises(DishonestError, match="counts"):
+        played(NameSigners(), (9, 5), 4)
+
+
+def test_a_leg_that_is_not_paid_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tab, "next_voucher", lambda _tab: None)
+    with pytest.raises(RuleError, match="nobody has paid"):
+        played(NameSigners(), (9, 5), 4)
 
 
 def test_one_price_for_all_and_waiting_for_cheap_hours_are_for_flows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from simulator.scenario import parse_scenario
 from simulator.sensitivity import Axis, design, indices
 from simulator.store import MANIFEST, write_whole
 from simulator.studies import compared, spelled
+from simulator.workers import Workers
 
 TINY = SMALL.replace("hours = 340", "hours = 24").replace("providers = 40", "providers = 8")
 NEEDS_SALIB = pytest.mark.skipif(importlib.util.find_spec("SALib") is None, reason="the extra `sim` brings SALib")
@@ -97,9 +99,24 @@ def test_what_is_there_is_not_computed_again_and_what_was_torn_is(
 
 def test_processes_and_order_give_the_same_figures(tmp_path: Path) -> None:
     jobs = jobs_of(parse_scenario(TINY).runs, 2)
-    serial, parallel = run_jobs(jobs, tmp_path / "a"), run_jobs(jobs[::-1], tmp_path / "b", processes=2)
+    serial, parallel = run_jobs(jobs, tmp_path / "a"), run_jobs(jobs[::-1], tmp_path / "b", workers=Workers(2))
     for name in ("plain", "dear"):
         assert serial.of(name) == dict(sorted(parallel.of(name).items()))
+
+
+def test_a_dask_cluster_gives_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    jobs = jobs_of(parse_scenario(TINY).runs, 2)
+    serial, by_dask = run_jobs(jobs), run_jobs(jobs, tmp_path / "a", workers=Workers(2, "local"))
+    assert [(each.name, each.seed, each.figures) for each in serial.done] == [
+        (each.name, each.seed, each.figures) for each in by_dask.done
+    ]
+
+
+def test_without_dask_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigurationError, match="Dask is not installed"), Workers(1, "local").executor(1):
+        pass
 
 
 def test_a_run_that_fails_is_listed_and_the_others_go_on(scenario_file: Path) -> None:
