@@ -15,17 +15,13 @@ import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/Reentrancy
 contract Settlement is EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20Metadata;
 
-    struct Leg {
-        address provider;
-        uint64 cap;
-    }
-
+    /// @notice A leg is its provider's address, times 2^64, plus its cap.
     struct Session {
         address client;
         uint40 expiry;
         bytes32 terms;
         bytes32 salt;
-        Leg[] legs;
+        uint224[] legs;
     }
 
     /// @notice A voucher, the session that it is for, and that session's marks as they stand.
@@ -36,13 +32,6 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         uint64 tokensIn;
         uint64 tokensOut;
         bytes32 receipts;
-        bytes32 r;
-        bytes32 vs;
-    }
-
-    /// @notice `claim` is the leg's index, times 2^64, plus the amount.
-    struct Discharge {
-        uint72 claim;
         bytes32 r;
         bytes32 vs;
     }
@@ -89,8 +78,8 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     event Deposited(address indexed account, uint64 amount);
     event Withdrawn(address indexed account, address indexed to, uint64 amount);
     event Opened(bytes32 indexed session, address indexed client);
-    /// @notice The marks of a session that stays open after a voucher or discharges.
-    event Marked(bytes32 indexed session, bytes marks);
+    /// @notice A session stays open after a voucher or discharges. The data are its marks, as they are.
+    event Marked(bytes32 indexed session);
     event Closed(bytes32 indexed session);
     event Staked(address indexed account, uint64 amount);
     event Unstaked(address indexed account, uint64 amount, uint40 unlockAt);
@@ -143,6 +132,7 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     /// @dev In a session's slot, once nothing is held for it. No hash of marks is this number.
     bytes32 private constant CLOSED = bytes32(uint256(1));
     uint256 private constant MAX_LEGS = 16;
+    uint256 private constant DISCHARGE_BYTES = 73;
     uint256 private constant MAX_MONEY = 2 ** 63 - 1;
     uint256 private constant MAX_SESSION = 90 days;
 
@@ -193,12 +183,12 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
 
     function open(Session calldata session) external {
         if (session.client != msg.sender) revert BadSignature();
-        _open(session, _id(session));
+        _open(session, _id(session, session.legs));
     }
 
     /// @notice Open a session that its client has signed; whoever sends this pays the gas.
     function openFor(Session calldata session, Signature calldata signature) external {
-        bytes32 id = _id(session);
+        bytes32 id = _id(session, session.legs);
         _requireSigner(id, signature.r, signature.vs, session.client);
         _open(session, id);
     }
@@ -211,8 +201,8 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         bytes memory marks = new bytes(16 * count);
         uint256 caps = 0;
         for (uint256 i = 0; i < count; ++i) {
-            uint64 cap = session.legs[i].cap;
-            _mark(marks, i, 0, cap);
+            uint64 cap = uint64(session.legs[i]);
+            _move(marks, i, cap);
             caps += cap;
         }
         _requirePositive(caps);
@@ -229,19 +219,20 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
 
     function _settle(Claim calldata claim) private {
         Session calldata session = claim.session;
-        bytes32 id = _id(session);
+        uint224[] calldata legs = session.legs;
+        bytes32 id = _id(session, legs);
         bytes memory marks = _marks(session, id, claim.marks);
         // (1) the client's word, an amount for each leg, none above its cap
         _requireSigner(_hashVoucher(claim, id), claim.r, claim.vs, session.client);
         // (3) each leg's amount rises on its own, up to its ceiling
-        (bool risen, uint256 held) = _pay(session.legs, marks, claim.amounts);
+        (bool risen, uint256 held) = _pay(legs, marks, claim.amounts);
         // (2) in time
         if (block.timestamp > _end(session)) revert Expired();
         if (!risen) revert NothingRises();
         _store(id, marks, held);
     }
 
-    function _pay(Leg[] calldata legs, bytes memory marks, uint64[] calldata amounts)
+    function _pay(uint224[] calldata legs, bytes memory marks, uint64[] calldata amounts)
         private
         returns (bool risen, uint256 held)
     {
@@ -249,16 +240,17 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         if (amounts.length != count) revert Mismatch();
         for (uint256 i = 0; i < count; ++i) {
             uint256 amount = amounts[i];
-            if (amount > legs[i].cap) revert Cap();
+            uint224 leg = legs[i];
+            if (amount > uint64(leg)) revert Cap();
             // what is held for a session its client once had: nothing here overflows
             unchecked {
                 (uint256 settled, uint256 ceiling) = _markOf(marks, i);
                 if (amount > ceiling) amount = ceiling;
                 if (amount > settled) {
                     risen = true;
-                    _credit(legs[i].provider, amount - settled);
+                    _credit(_provider(leg), amount - settled);
+                    _move(marks, i, (amount - settled) << 64);
                     settled = amount;
-                    _mark(marks, i, settled, ceiling);
                 }
                 held += ceiling - settled;
             }
@@ -267,30 +259,30 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
 
     // L9: release
 
-    function release(Session calldata session, bytes calldata given, Discharge[] calldata discharges) external {
-        bytes32 id = _id(session);
+    /// @param said The session's marks, and after them its legs' discharges. Each is 73 bytes: the leg's index (1), the
+    /// amount (8), `r` and `vs` (32 each).
+    function release(Session calldata session, bytes calldata said) external {
+        uint224[] calldata legs = session.legs;
+        bytes32 id = _id(session, legs);
+        (bytes calldata given, uint256 place, uint256 end) = _span(said, legs.length);
         bytes memory marks = _marks(session, id, given);
-        Leg[] calldata legs = session.legs;
         (uint256 held, uint256 freed) = (_held(marks), 0);
         uint256 form = _form(id);
-        (uint256 place, uint256 end) = _span(discharges);
         // what is held for a session its client once had, and a place is one in calldata: nothing here overflows
         unchecked {
-            for (; place != end; place += 96) {
-                if (freed == held) {
-                    _requireKnown(session, CLOSED);
-                    revert SessionClosed();
-                }
+            for (; place != end; place += DISCHARGE_BYTES) {
+                (uint256 leg, uint256 amount) = _claim(form, place);
                 // (1) the leg's own word
-                (uint256 leg, uint256 amount) = _claim(place);
-                if (leg >= legs.length) revert Mismatch();
-                if (!_isDischarged(form, leg, amount, place, _provider(legs, leg))) revert BadSignature();
+                if (leg >= legs.length) _refuse(session, freed == held, Mismatch.selector);
+                if (!_isDischarged(form, place, _providerOf(legs, leg))) {
+                    _refuse(session, freed == held, BadSignature.selector);
+                }
                 // (2) it frees something, and nothing that is settled
                 (uint256 settled, uint256 ceiling) = _markOf(marks, leg);
                 if (amount < settled) amount = settled;
-                if (amount >= ceiling) revert NothingFreed();
+                if (amount >= ceiling) _refuse(session, freed == held, NothingFreed.selector);
                 freed += ceiling - amount;
-                _mark(marks, leg, settled, amount);
+                _move(marks, leg, amount - ceiling);
             }
         }
         _requirePositive(freed);
@@ -298,26 +290,51 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         _store(id, marks, held - freed);
     }
 
-    /// @dev Where discharges stand in calldata. A loop that counts them would reckon each place several times.
-    function _span(Discharge[] calldata discharges) private pure returns (uint256 place, uint256 end) {
+    /// @dev Refuse a discharge: where the ones before it have closed the session, for that. It is asked here alone, for
+    /// then there is nothing that one could free.
+    function _refuse(Session calldata session, bool closed, bytes4 why) private view {
+        if (closed) {
+            _requireKnown(session, CLOSED);
+            why = SessionClosed.selector;
+        }
         assembly ("memory-safe") {
-            place := discharges.offset
-            end := add(place, mul(discharges.length, 96))
+            mstore(0, why)
+            revert(0, 4)
         }
     }
 
-    function _claim(uint256 place) private pure returns (uint256 leg, uint256 amount) {
+    /// @dev Marks, and where the discharges stand in calldata that follow. A loop that counts them would reckon each
+    /// place several times.
+    function _span(bytes calldata said, uint256 count)
+        private
+        pure
+        returns (bytes calldata given, uint256 place, uint256 end)
+    {
         assembly ("memory-safe") {
-            amount := calldataload(place)
-            leg := shr(64, amount)
-            amount := and(amount, 0xffffffffffffffff)
+            given.offset := said.offset
+            given.length := shl(4, count)
+            place := add(said.offset, given.length)
+            end := add(said.offset, said.length)
+        }
+        unchecked {
+            if (place > end || (end - place) % DISCHARGE_BYTES != 0) revert Mismatch();
         }
     }
 
-    /// @dev The word of calldata with a leg's provider, whoever asks having compared the leg with how many there are.
-    function _provider(Leg[] calldata legs, uint256 leg) private pure returns (uint256 provider) {
+    /// @dev Take what the discharge at this place says into its form.
+    function _claim(uint256 form, uint256 place) private pure returns (uint256 leg, uint256 amount) {
         assembly ("memory-safe") {
-            provider := calldataload(add(legs.offset, shl(6, leg)))
+            calldatacopy(add(form, 95), place, 1)
+            calldatacopy(add(form, 120), add(place, 1), 8)
+            leg := mload(add(form, 64))
+            amount := mload(add(form, 96))
+        }
+    }
+
+    /// @dev The provider of a leg that whoever asks has compared with how many there are.
+    function _providerOf(uint224[] calldata legs, uint256 leg) private pure returns (uint256 provider) {
+        assembly ("memory-safe") {
+            provider := shr(64, calldataload(add(legs.offset, shl(5, leg))))
         }
     }
 
@@ -329,6 +346,8 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
             mstore(64, add(form, 352))
             mstore(form, kind)
             mstore(add(form, 32), id)
+            mstore(add(form, 64), 0)
+            mstore(add(form, 96), 0)
             mstore(add(form, 128), shl(240, 0x1901))
             mstore(add(form, 130), domain)
         }
@@ -336,19 +355,17 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
 
     /// @dev Whether the discharge at this place is a provider's. Where nobody has signed it, the word that is compared
     /// stays what it was, which is no provider at all.
-    function _isDischarged(uint256 form, uint256 leg, uint256 amount, uint256 place, uint256 provider)
+    function _isDischarged(uint256 form, uint256 place, uint256 provider)
         private
         view
         returns (bool signed)
     {
         assembly ("memory-safe") {
-            mstore(add(form, 64), leg)
-            mstore(add(form, 96), amount)
             mstore(add(form, 162), keccak256(form, 128))
             mstore(add(form, 224), keccak256(add(form, 128), 66))
-            let vs := calldataload(add(place, 64))
+            let vs := calldataload(add(place, 41))
             mstore(add(form, 256), add(27, shr(255, vs)))
-            mstore(add(form, 288), calldataload(add(place, 32)))
+            mstore(add(form, 288), calldataload(add(place, 9)))
             mstore(add(form, 320), shr(1, shl(1, vs)))
             mstore(0, not(provider))
             pop(staticcall(gas(), 1, add(form, 224), 128, 0, 32))
@@ -359,7 +376,7 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     // L10: close
 
     function close(Session calldata session, bytes calldata given) external {
-        bytes32 id = _id(session);
+        bytes32 id = _id(session, session.legs);
         bytes memory marks = _marks(session, id, given);
         if (block.timestamp <= _end(session)) revert Early();
         // L19: its expiry is past, so that it cannot be opened again
@@ -409,14 +426,14 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         Receipt calldata second,
         Signature calldata secondBy
     ) external {
-        bytes32 id = _id(session);
+        bytes32 id = _id(session, session.legs);
         _requireKnown(session, sessions[id]);
         if (first.session != id || second.session != id || first.leg >= session.legs.length) revert Proof();
         if (first.leg != second.leg || first.window != second.window) revert Proof();
         if (first.nonce == 0 || first.nonce != second.nonce) revert Proof();
         (bytes32 one, bytes32 other) = (_hashReceipt(first), _hashReceipt(second));
         if (one >= other) revert Proof();
-        address provider = session.legs[first.leg].provider;
+        address provider = _provider(session.legs[first.leg]);
         _requireSigner(one, firstBy.r, firstBy.vs, provider);
         _requireSigner(other, secondBy.r, secondBy.vs, provider);
         _slash(provider);
@@ -456,16 +473,32 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     // L1: money
 
     function _credit(address to, uint256 amount) private {
-        Account storage account = accounts[to];
-        account.free = _sum(account.free, amount);
+        (uint256 place, uint256 account) = _account(to);
+        _setFree(place, account, _sum(uint64(account), amount));
     }
 
     function _debit(address from, uint256 amount) private {
-        Account storage account = accounts[from];
-        uint64 free = account.free;
+        (uint256 place, uint256 account) = _account(from);
+        uint256 free = uint64(account);
         if (free < amount) revert Balance();
         unchecked {
-            account.free = uint64(free - amount);
+            _setFree(place, account, free - amount);
+        }
+    }
+
+    /// @dev An account's slot, and the word in it, whose lowest 64 bits are what is free. Read and written as fields it
+    /// would be read twice.
+    function _account(address of_) private view returns (uint256 place, uint256 account) {
+        Account storage found = accounts[of_];
+        assembly ("memory-safe") {
+            place := found.slot
+            account := sload(place)
+        }
+    }
+
+    function _setFree(uint256 place, uint256 account, uint256 free) private {
+        assembly ("memory-safe") {
+            sstore(place, or(shl(64, shr(64, account)), free))
         }
     }
 
@@ -480,6 +513,10 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
     }
 
     // Sessions
+
+    function _provider(uint224 leg) private pure returns (address) {
+        return address(uint160(leg >> 64));
+    }
 
     function _end(Session calldata session) private view returns (uint256) {
         return uint256(session.expiry) + grace;
@@ -521,11 +558,12 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         }
     }
 
-    function _mark(bytes memory marks, uint256 leg, uint256 settled, uint256 ceiling) private pure {
+    /// @dev Add to a leg's mark: to its ceiling, or, times 2^64, to what is settled; modulo 2^256, so that it can be less
+    /// than nothing. Neither leaves its 64 bits: the caller has compared them.
+    function _move(bytes memory marks, uint256 leg, uint256 by) private pure {
         assembly ("memory-safe") {
-            // a mark is the lower half of this word; the upper half is what stands before it
             let at := add(add(marks, 16), shl(4, leg))
-            mstore(at, or(shl(128, shr(128, mload(at))), or(shl(64, settled), ceiling)))
+            mstore(at, add(mload(at), by))
         }
     }
 
@@ -551,7 +589,10 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
             emit Closed(id);
         } else {
             sessions[id] = keccak256(marks);
-            emit Marked(id, marks);
+            bytes32 kind = Marked.selector;
+            assembly ("memory-safe") {
+                log2(add(marks, 32), mload(marks), kind, id)
+            }
         }
     }
 
@@ -570,18 +611,19 @@ contract Settlement is EIP712, ReentrancyGuardTransient {
         return keccak256(abi.encode(VOUCHER, id, amounts, claim.tokensIn, claim.tokensOut, claim.receipts));
     }
 
-    function _id(Session calldata session) private pure returns (bytes32 hash) {
-        Leg[] calldata legs = session.legs;
+    function _id(Session calldata session, uint224[] calldata legs) private pure returns (bytes32 hash) {
         (bytes32 leg, bytes32 kind) = (LEG, SESSION);
         assembly ("memory-safe") {
             let at := mload(64)
             let end := add(at, mul(legs.length, 32))
             mstore(end, leg)
-            let from := legs.offset
+            let away := sub(legs.offset, at)
             for { let to := at } lt(to, end) { to := add(to, 32) } {
-                calldatacopy(add(end, 32), from, 64)
+                // what stands above a provider's address is hashed with it: such a session nobody has signed
+                let word := calldataload(add(to, away))
+                mstore(add(end, 32), shr(64, word))
+                mstore(add(end, 64), and(word, 0xffffffffffffffff))
                 mstore(to, keccak256(end, 96))
-                from := add(from, 64)
             }
             hash := keccak256(at, sub(end, at))
             mstore(at, kind)

@@ -13,6 +13,7 @@
     |   +-- DishonestError   commitments, counts or log heads that contradict each other
     |   |   +-- ForkedError  a ledger that has provably signed two histories
     |   +-- UnwitnessedError too few witnesses have cosigned a checkpoint, or too long ago
+    |   +-- UnbondedError    a ledger's operator has less at stake than is asked for
     |   +-- LostPeerError    the peer went away, or stayed silent past its time
     +-- InvalidError         a value that no message or table allows; whose fault it is depends on where it came from
     +-- RuleError            the settlement rules reject an operation; `code` says which rule
@@ -59,6 +60,7 @@ __all__ = [
     "RuleError",
     "SignatureError",
     "StaleError",
+    "UnbondedError",
     "UnpaidError",
     "UnreachableError",
     "UnwitnessedError",
@@ -145,6 +147,12 @@ class UnwitnessedError(PeerError):
     """Too few of the witnesses that are trusted here have cosigned a checkpoint, or too long ago."""
 
     default_code = "unwitnessed"
+
+
+class UnbondedError(PeerError):
+    """The operator of a ledger has less at stake than is asked for."""
+
+    default_code = "unbonded"
 
 
 class LostPeerError(PeerError):

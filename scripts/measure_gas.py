@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from anvil_chain import Chain, Deployed, deploy, running_chain, token_code, why_no_anvil
-from contract_calls import as_call, claim_of, claimed, marks_of, split
+from contract_calls import as_call, claim_of, marks_of, packed, split
 
 from node.settlement.contract import settlement_contract
 from protocol.chain.contract import Contract
@@ -40,8 +40,6 @@ TARGETS = {
     "release, 4 discharges": 60_000,
     "close after grace, 4 legs": 45_000,
 }
-MISSED = frozenset({"release, 4 discharges"})
-"""Targets that are not met: 55,500 of it are transaction, call data, four signatures, two slots and an event."""
 CLIENT = SigningKey(b"\x07" * 32)
 KEYS = [SigningKey((1_000 + number).to_bytes(32, "big")) for number in range(160)]
 CAP = 900_000
@@ -97,11 +95,11 @@ class Market:
     def claim(self, session: Session, amount: int) -> tuple[Any, ...]:
         return claim_of(session, marks_of(session), self.voucher(session, amount))
 
-    def discharges(self, session: Session, keys: Sequence[SigningKey]) -> list[tuple[Any, ...]]:
-        said = []
+    def discharges(self, session: Session, keys: Sequence[SigningKey]) -> bytes:
+        said = b""
         for index, key in enumerate(keys):
             discharge = Discharge(session=session_id(session), leg=index, amount=100_000 + index)
-            said.append((claimed(discharge), *split(sign_discharge(self.domain, discharge, key).signature)))
+            said += packed(sign_discharge(self.domain, discharge, key))
         return said
 
 
@@ -120,7 +118,7 @@ def measure(chain: Chain) -> dict[str, int]:
     signature = split(sign_typed(market.domain, session, CLIENT))
     gas["openFor, 4 legs"] = market.send(KEYS[9], "openFor", as_call(session), signature)
     gas["release, 4 discharges"] = market.send(
-        CLIENT, "release", as_call(session), marks_of(session), market.discharges(session, KEYS[:4])
+        CLIENT, "release", as_call(session), marks_of(session) + market.discharges(session, KEYS[:4])
     )
     for size, spread, among in ((10, 0, ""), (40, 0, ""), (40, 4, ", each with 4 others")):
         opened = [market.opened(KEYS[spread * number : spread * number + 4]) for number in range(size)]
@@ -144,11 +142,11 @@ def _creation(settlement: Deployed) -> int:
 
 
 def report(gas: dict[str, int], say: Callable[[str], None]) -> bool:
-    """Print every row; whether each target is met that was before."""
+    """Print every row; whether each target is met."""
     for row, amount in gas.items():
         most = TARGETS.get(row)
         say(f"{row:62} {amount:>9,}" + (f"   target {most:,}" if most else ""))
-    return {row for row, most in TARGETS.items() if gas[row] > most} <= MISSED
+    return all(gas[row] <= most for row, most in TARGETS.items())
 
 
 def main() -> int:

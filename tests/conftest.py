@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby, zip_longest
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - it asks the collector about trio: before the collector forgets what is imported
+import hypothesis  # it asks the collector about trio: before the collector forgets what is imported
 import pytest
 from forked_shell import forked_shell
 from shared_forks import address_of_server, fork_from
 from virtual_loop import VirtualLoop
 
 from node.importing import importing
+
+hypothesis.settings.register_profile("brief", max_examples=40)
+if "SOAK" not in os.environ:
+    hypothesis.settings.load_profile("brief")
 
 TESTS = Path(__file__).parent
 VIRTUAL = TESTS / "unit" / "pipeline"

@@ -18,7 +18,7 @@ from node.law_settings import (
     SignedFiles,
     Words,
 )
-from node.setting_kinds import Choice, Fixed, Jurisdictions, Text, Whole
+from node.setting_kinds import Choice, Fixed, Jurisdictions, Text, VenuePlace, Whole
 from node.settings import setting
 from protocol.policy.trust import MAX_TRUSTED
 
@@ -144,6 +144,22 @@ class ClientConfig:
         table="policy",
         default=0,
         about="Least stake of every provider.",
+    )
+    min_operator_bond_micro: int = setting(
+        Fixed("$", 6, "0", "1000000000"),
+        name="min_operator_bond",
+        table="trust",
+        default=0,
+        about="What the ledger's operator must have at stake before a session is opened there: two histories cost him "
+        "that. 0 asks for none.",
+    )
+    operator_bond_at: str | None = setting(
+        VenuePlace(),
+        table="trust",
+        default=None,
+        example='"evm:8453:0x5FbDB2315678afecb367f032d93F642f64180aa3@https://rpc.example"',
+        about="Where that stake has to lie: a contract on a chain, or another ledger. Left out, the ledger itself, "
+        "where the operator could leave its own penalty out.",
     )
     precision: str | None = setting(
         Text("a precision's name, such as fp32", pattern="[a-z0-9_-]{1,16}"),

@@ -150,13 +150,13 @@ class ChainReader:
         body = _object(said)
         topics = [data_of(each, length=32) for each in _list(body.get("topics"))]
         block, place = number_of(body.get("blockNumber"), bits=64), number_of(body.get("logIndex"), bits=32)
-        known = settlement_contract().abi.event(topics, data_of(body.get("data"))) if len(topics) > 1 else None
+        data = data_of(body.get("data"))
+        known = settlement_contract().abi.event(topics, data) if len(topics) > 1 else None
         here = data_of(body.get("address"), length=20) == self._contract.address and start <= block <= end
         if known is None or not here or topics[1] != session or known[0] not in _EVENTS:
             raise MalformedError("the chain's node answers with other events than were asked for")
-        name, values = known
-        marks = values[1] if name == "Marked" else b""
-        return (block, place), SessionEvent(name, marks, data_of(body.get("transactionHash"), length=32), block)
+        marks = data if known[0] == "Marked" else b""
+        return (block, place), SessionEvent(known[0], marks, data_of(body.get("transactionHash"), length=32), block)
 
     # Transactions
 

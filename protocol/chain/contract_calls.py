@@ -6,6 +6,7 @@ A call carries whole sessions, and their marks as they stood before: so what it 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,12 +40,12 @@ __all__ = [
     "settle_call",
 ]
 
-_SESSION = "(address,uint40,bytes32,bytes32,(address,uint64)[])"
+_SESSION = "(address,uint40,bytes32,bytes32,uint224[])"
 _SIGNATURES = {
     "open": f"open({_SESSION})",
     "openFor": f"openFor({_SESSION},(bytes32,bytes32))",
     "settle": f"settle(({_SESSION},bytes,uint64[],uint64,uint64,bytes32,bytes32,bytes32)[])",
-    "release": f"release({_SESSION},bytes,(uint72,bytes32,bytes32)[])",
+    "release": f"release({_SESSION},bytes)",
     "close": f"close({_SESSION},bytes)",
 }
 _TYPES = {name: types_of(signature) for name, signature in _SIGNATURES.items()}
@@ -53,6 +54,9 @@ _BY_NAME = {name: selector for selector, name in _SELECTORS.items()}
 _WORD = 32
 _MARK = 16
 _AMOUNT_BITS = 64
+_DISCHARGE = struct.Struct(">BQ")
+"""Leg and amount, before the signature."""
+_DISCHARGE_BYTES = _DISCHARGE.size + 2 * _WORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,8 @@ def settle_call(claims: Iterable[tuple[SessionRecord, SignedVoucher]]) -> bytes:
 
 def release_call(record: SessionRecord, discharges: Iterable[SignedDischarge]) -> bytes:
     """The data of one that shows the discharges of a session that stands so."""
-    words = [(_claimed(each.discharge), *_split(each.signature)) for each in discharges]
-    return _call("release", session_values(record.session), marks_of(record), words)
+    said = b"".join(_DISCHARGE.pack(each.discharge.leg, each.discharge.amount) + each.signature for each in discharges)
+    return _call("release", session_values(record.session), marks_of(record) + said)
 
 
 def close_call(record: SessionRecord) -> bytes:
@@ -129,12 +133,8 @@ def _call(name: str, *values: Any) -> bytes:
 
 def session_values(session: Session) -> tuple[Any, ...]:
     """A session as the contract's functions take it."""
-    legs = [(leg.provider, leg.cap) for leg in session.legs]
+    legs = [int.from_bytes(leg.provider, "big") << _AMOUNT_BITS | leg.cap for leg in session.legs]
     return session.client, session.expiry, session.terms, session.salt, legs
-
-
-def _claimed(discharge: Discharge) -> int:
-    return discharge.leg << _AMOUNT_BITS | discharge.amount
 
 
 def _claim(record: SessionRecord, pay: SignedVoucher) -> tuple[Any, ...]:
@@ -195,14 +195,19 @@ def _read_settle(actor: Address, nonce: int, claims: Sequence[Any]) -> ContractC
     return ContractCall(Settle(actor=actor, nonce=nonce, vouchers=tuple(vouchers)), tuple(after.values()))
 
 
-def _read_release(actor: Address, nonce: int, said: Any, marks: bytes, words: Sequence[Any]) -> ContractCall:
-    before = read_marks(_read_session(said), marks)
+def _read_release(actor: Address, nonce: int, said: Any, marks_and_words: bytes) -> ContractCall:
+    session = _read_session(said)
+    width = _MARK * len(session.legs)
+    before, words = read_marks(session, marks_and_words[:width]), marks_and_words[width:]
     identity, ceilings = session_id(before.session), list(before.ceilings)
     discharges = []
-    for claimed, r, vs in words:
-        leg, amount = claimed >> _AMOUNT_BITS, claimed & ((1 << _AMOUNT_BITS) - 1)
+    if len(words) % _DISCHARGE_BYTES:
+        raise MalformedError("discharges that have not all their bytes")
+    for at in range(0, len(words), _DISCHARGE_BYTES):
+        leg, amount = _DISCHARGE.unpack_from(words, at)
+        signature = words[at + _DISCHARGE.size : at + _DISCHARGE_BYTES]
         discharge = Discharge(session=identity, leg=leg, amount=amount)
-        discharges.append(SignedDischarge(discharge=discharge, signature=r + vs))
+        discharges.append(SignedDischarge(discharge=discharge, signature=signature))
         if leg >= len(ceilings):
             raise MalformedError("a discharge of a leg that the session does not have")
         ceilings[leg] = min(ceilings[leg], max(before.settled[leg], amount))
@@ -218,8 +223,14 @@ def _read_close(actor: Address, nonce: int, said: Any, marks: bytes) -> Contract
 
 def _read_session(said: Any) -> Session:
     client, expiry, terms, salt, legs = said
-    parties = tuple(Leg(provider=provider, cap=cap) for provider, cap in legs)
+    parties = tuple(_read_leg(each.to_bytes(_WORD, "big")) for each in legs)
     return Session(client=client, expiry=expiry, terms=terms, salt=salt, legs=parties)
+
+
+def _read_leg(word: bytes) -> Leg:
+    if any(word[:4]):
+        raise MalformedError("a leg with more than a provider and a cap")
+    return Leg(provider=Address(word[4:24]), cap=int.from_bytes(word[24:], "big"))
 
 
 _READERS: dict[str, Callable[..., ContractCall]] = {

@@ -310,6 +310,7 @@ def test_the_page_is_served_as_printed(folder: Path, forked: Path) -> None:
         reader.stop()
 
 
+@pytest.mark.long
 def test_keys_are_kept_as_printed(folder: Path) -> None:
     with Reader(folder, INSTALLED) as reader:
         for _ in follow(reader, ROOT / "docs/how-to/keys.md"):
@@ -381,6 +382,7 @@ def test_law_is_followed_as_printed(folder: Path, forked: Path) -> None:
     assert "place IR, hardware cluster" in said
 
 
+@pytest.mark.long
 def test_the_simulator_is_run_as_printed(folder: Path, forked: Path) -> None:
     with Reader(folder, forked, {"1008": "72"}) as reader:  # hours
         for _ in follow(reader, ROOT / "docs/how-to/simulate.md"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from protocol.session.messages import Discharge, Receipt, Session, SignedVoucher
+from protocol.session.messages import Receipt, Session, SignedDischarge, SignedVoucher
 
 
 def split(signature: bytes) -> tuple[bytes, bytes]:
@@ -14,7 +14,7 @@ def split(signature: bytes) -> tuple[bytes, bytes]:
 
 
 def as_call(session: Session) -> tuple[Any, ...]:
-    legs = [(leg.provider, leg.cap) for leg in session.legs]
+    legs = [int.from_bytes(leg.provider, "big") << 64 | leg.cap for leg in session.legs]
     return session.client, session.expiry, session.terms, session.salt, legs
 
 
@@ -33,9 +33,10 @@ def settled_by(marks: bytes, amounts: Sequence[int]) -> bytes:
     return b"".join((paid << 64 | ceiling).to_bytes(16, "big") for paid, ceiling in raised)
 
 
-def claimed(discharge: Discharge) -> int:
-    """The word that stands for a discharge's leg and amount."""
-    return discharge.leg << 64 | discharge.amount
+def packed(signed: SignedDischarge) -> bytes:
+    """The 73 bytes that a discharge is to the contract."""
+    said = signed.discharge
+    return said.leg.to_bytes(1, "big") + said.amount.to_bytes(8, "big") + signed.signature
 
 
 def claim_of(session: Session, marks: bytes, signed: SignedVoucher) -> tuple[Any, ...]:

@@ -301,20 +301,23 @@ class TwinMachine(TwinSteps, RuleBasedStateMachine):
         }
         self.do(*steps[kind])
 
-    @rule(index=which, actor=parties, parts=tenths, what=st.sampled_from(["settle", "release", "close"]))
+    @rule(index=which, actor=parties, parts=tenths, what=st.sampled_from(["settle", "release", "close", "cut", "odd"]))
     def with_other_marks(self, index: int, actor: SigningKey, parts: list[int], what: str) -> None:
         """An operation that says of a session what is not so: only the contract is told."""
         session = self.pick(index)
         record = None if session is None else self.twins.books.session(session_id(session))
         if session is None or record is None or record.closed:
             return
-        marks = self.twins.marks(session)
-        marks = marks[:15] + bytes([marks[15] ^ 1]) + marks[16:]
+        stored = self.twins.marks(session)
+        marks = stored[:15] + bytes([stored[15] ^ 1]) + stored[16:]
         claim = claim_of(session, marks, self.voucher(session, parts))
         values: dict[str, tuple[Any, ...]] = {
             "settle": ([claim],),
-            "release": (as_call(session), marks, []),
+            "release": (as_call(session), marks),
             "close": (as_call(session), marks),
+            "cut": (as_call(session), stored[:-1]),
+            "odd": (as_call(session), stored + bytes(72)),
         }
-        step = Step(what, actor, lambda *_: Unbond(actor=actor.address, nonce=0), what, lambda _: values[what])
-        self.twins.refused_by_contract(step, self.twins.now + 1, "stale")
+        name, why = ("release", "mismatch") if what in ("cut", "odd") else (what, "stale")
+        step = Step(name, actor, lambda *_: Unbond(actor=actor.address, nonce=0), name, lambda _: values[what])
+        self.twins.refused_by_contract(step, self.twins.now + 1, why)

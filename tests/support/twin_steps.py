@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from contract_calls import as_call, claim_of, claimed, receipt_call, settled_by, split
+from contract_calls import as_call, claim_of, packed, receipt_call, settled_by, split
 from twins import OPERATOR, PARTIES, Step, Twins
 
 from protocol.identity.eip712 import Domain, sign_typed
@@ -139,13 +139,13 @@ class TwinSteps:
         return sign_discharge(self.twins.venue.domain, said, another(signer) if flaw == "signer" else signer)
 
     def releasing(self, actor: SigningKey, session: Session, signed: Sequence[SignedDischarge]) -> Step:
-        called = [(claimed(each.discharge), *split(each.signature)) for each in signed]
+        called = b"".join(map(packed, signed))
 
         def action(address: bytes, nonce: int) -> Release:
             return Release(actor=address, nonce=nonce, discharges=tuple(signed))
 
         return Step(
-            "release", actor, action, "release", lambda _: (as_call(session), self.twins.marks(session), called)
+            "release", actor, action, "release", lambda _: (as_call(session), self.twins.marks(session) + called)
         )
 
     def closing(self, actor: SigningKey, session: Session) -> Step:

@@ -118,6 +118,6 @@ def test_errors_and_events_of_the_contract_are_read() -> None:
     for name in ERRORS:
         assert abi.error(keccak256(f"{name}()".encode())[:4]) == name
     assert abi.error(b"\0\0\0\0") == ""
-    said = abi.event([abi.topic("Marked"), b"\7" * 32], oracle_encode(["bytes"], [b"\5\6"]))
-    assert said == ("Marked", (b"\7" * 32, b"\5\6"))
+    said = abi.event([abi.topic("Withdrawn"), b"\7" * 32, b"\6" * 32], oracle_encode(["uint64"], [5]))
+    assert said == ("Withdrawn", (b"\7" * 20, b"\6" * 20, 5))
     assert abi.event([b"\0" * 32], b"") is None

@@ -31,6 +31,7 @@ from node.app.network.peers import open_peers
 from node.app.network.shunned import address_of, shunned
 from node.app.process.clock import clock
 from node.app.process.traced import open_traces
+from node.app.settlement.bonded import require_operator_bond
 from node.app.settlement.venue import (
     Moved,
     Venue,
@@ -81,6 +82,8 @@ STANDBYS_S = 1.0
 """More, for offers of nodes that could stand by."""
 ASK_AGAIN_S = 0.5
 """Seconds without an offer after which peers are asked for their books."""
+BOND_EVERY_S = 60.0
+"""Seconds in which a client with many jobs looks once at the bond of the ledger's operator: leaving takes longer."""
 RECLAIM_EVERY_S = 5.0
 """Seconds in which a client with many jobs looks once at what earlier ones left open."""
 
@@ -114,6 +117,7 @@ class Client:
         self._models = MeantModels(join, config.data_dir / "models", events)
         self._busy = BusyNodes(clock, events)
         self._reclaimed_s = -RECLAIM_EVERY_S
+        self._bonded_s = -BOND_EVERY_S
 
     def log(self, what: str) -> LedgerClient:
         """The ledger with its log, for what only that has. Raises ConfigurationError for another venue."""
@@ -212,6 +216,7 @@ class Client:
 
         Raises ConfigurationError, FundsError: no job at all can be done, whatever is on offer. ForkedError: the ledger
         has provably signed two histories. UnwitnessedError: it shows no checkpoint with the cosignatures asked for.
+        UnbondedError: its operator has less at stake than is asked for.
         """
         require_routable(self.config)
         await self.ledger.connect()
@@ -221,6 +226,7 @@ class Client:
             self._reclaimed_s = now_s
             await self.reclaim()
         await self.ledger.require_witnessed()
+        await self._require_bonded()
         rules, seen = await self.ledger.rules(), self.ledger.last_seen(self.key.address)
         free = seen.free if seen is not None else 0
         if free < LEAST_CAP + OPERATIONS * rules.fee:  # somebody may have paid in since
@@ -229,6 +235,12 @@ class Client:
             free = (await self.balance()).free
         require_funds(LEAST_CAP, rules, free)
         return rules, free
+
+    async def _require_bonded(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._bonded_s >= BOND_EVERY_S:
+            await require_operator_bond(self.config, self.ledger)
+            self._bonded_s = now_s
 
     async def plan(self, request: Request) -> JobPlan:
         """What a request comes to on the offers of now: route, terms, session. Nothing is reserved yet.

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,7 @@ from node.app.selling.provider_settings import (
     take_over,
 )
 from node.app.selling.terms import Speed, Terms
+from node.app.settlement.bonded import require_operator_bond
 from node.app.settlement.venue import chain_settings_of
 from node.app.settlement.witnessed import witnessed_of
 from node.cli.terminal.options import unlocked
@@ -72,6 +74,7 @@ from node.engine.device import compute_device
 from node.events import Event, MetricsReady, PeerUnreached, unheard
 from node.gateway import Limits, Wanted
 from node.keystore import LIGHT, Keystore, generate
+from node.ledger import LedgerClient
 from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.pipeline.serving.limits import ProviderLimits
@@ -93,6 +96,7 @@ from protocol.policy.policy import LatencyClass
 from protocol.routing.routes import NoRouteError
 from protocol.serving.places import free_for_newcomers
 from protocol.session.terms import SamplingTerms
+from protocol.settlement import Account
 from protocol.settlement.redeeming import Redeemable, batches
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -542,6 +546,35 @@ def asked(config: NodeConfig | ClientConfig) -> Any:
 for each in (NodeConfig, ClientConfig):
     differ(each, chain_settings_of, confirmations=("0", "1"), max_gas_price=("1", "2"), coin_price=("0", "1"))
     differ(each, asked, witnesses=(None, WITNESS), min_witnesses=("0", "1"), max_checkpoint_age_s=("0", "1"))
+
+
+class _Ledger(LedgerClient):
+    """One that is not asked: its operator is known, and has nothing at stake."""
+
+    async def connect(self) -> Any:
+        return SimpleNamespace(operator=KEY.address)
+
+    async def account(self, address: bytes) -> Account:
+        return Account()
+
+
+def bonded(config: ClientConfig) -> str:
+    """Why the ledger's operator does not do, or what was asked about him elsewhere."""
+    try:
+        asyncio.run(require_operator_bond(config, _Ledger("http://127.0.0.1:9")))
+    except JoulemeshError as error:
+        return error.code
+    return ""
+
+
+differ(ClientConfig, bonded, min_operator_bond=("0", "1"))
+
+
+@shows(ClientConfig, "operator_bond_at")
+def _(_world: World) -> None:
+    asked = {"min_operator_bond": "1"}
+    assert bonded(load(ClientConfig, flags=asked)) == "unbonded"
+    assert bonded(load(ClientConfig, flags={**asked, "operator_bond_at": "http://127.0.0.1:9"})) == "unreachable"
 
 
 # What a client asks for

@@ -93,7 +93,7 @@ async def test_marks_and_sessions_cannot_be_made_up(market: ChainMarket, tmp_pat
             if method == "eth_getLogs" and len(params[0]["topics"][0]) == 1:
                 for event in said["result"]:
                     if len(event["data"]) > 2:
-                        event["data"] = event["data"][:159] + "7" + event["data"][160:]  # of the first ceiling
+                        event["data"] = event["data"][:31] + "7" + event["data"][32:]  # of the first ceiling
             return said
 
         door.lie = other_marks

@@ -18,6 +18,7 @@ from protocol.chain.contract_calls import (
     read_call,
     read_marks,
     release_call,
+    session_values,
     settle_call,
 )
 from protocol.chain.rlp import read_rlp, rlp
@@ -52,7 +53,8 @@ def test_a_contract_is_read_as_it_is_written() -> None:
 
 def test_calls_are_those_of_the_contract() -> None:
     abi = settlement_contract().abi
-    said = (SESSION.client, SESSION.expiry, SESSION.terms, SESSION.salt, [(x.provider, x.cap) for x in SESSION.legs])
+    legs = [int.from_bytes(leg.provider, "big") << 64 | leg.cap for leg in SESSION.legs]
+    said = (SESSION.client, SESSION.expiry, SESSION.terms, SESSION.salt, legs)
     marks = marks_of(RECORD)
     pay, word = voucher_of(CONTRACT.domain, SESSION, 1, 2, 3), discharge_of(CONTRACT.domain, SESSION, 1, 9)
     halves = pay.signature[:32], pay.signature[32:]
@@ -60,9 +62,8 @@ def test_calls_are_those_of_the_contract() -> None:
     claim = (said, marks, voucher.amounts, voucher.tokens_in, voucher.tokens_out, voucher.receipts, *halves)
     assert open_call(SESSION) == abi.call("open", said)
     assert settle_call([(RECORD, pay)]) == abi.call("settle", [claim])
-    assert release_call(RECORD, [word]) == abi.call(
-        "release", said, marks, [(1 << 64 | 9, word.signature[:32], word.signature[32:])]
-    )
+    packed = b"\1" + (9).to_bytes(8, "big") + word.signature
+    assert release_call(RECORD, [word]) == abi.call("release", said, marks + packed)
     assert close_call(RECORD) == abi.call("close", said, marks)
 
 
@@ -82,6 +83,9 @@ def test_what_a_call_does_follows_from_it() -> None:
     released = read_call(release_call(RECORD, words), me, 0)
     assert isinstance(released.action, Release)
     assert released.of(session_id(SESSION)) == SessionRecord(SESSION, RECORD.settled, (7, 2, 0))
+    odd = settlement_contract().abi.call("release", session_values(SESSION), marks_of(RECORD) + bytes(72))
+    with pytest.raises(MalformedError, match="not all their bytes"):
+        read_call(odd, me, 0)
     closed = read_call(close_call(RECORD), me, 0)
     assert closed.action == Close(actor=me, nonce=0, session=session_id(SESSION))
     assert closed.of(session_id(SESSION)) == SessionRecord(SESSION, RECORD.settled, RECORD.settled)
