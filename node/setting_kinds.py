@@ -21,9 +21,11 @@ from protocol.encoding.codec import shape_of
 from protocol.errors import InvalidError
 from protocol.geography.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
 from protocol.identity.ids import Name, checksum_address, parse_address
+from protocol.session.shaping import MAX_BIASES
 
 __all__ = [
     "AUTO",
+    "Biases",
     "Choice",
     "Country",
     "Destination",
@@ -370,6 +372,33 @@ def items_of(raw: Any) -> Sequence[str]:
     if isinstance(raw, (list, tuple)):
         return [part for item in raw for part in items_of(_text(item))]
     raise ValueError(f"{raw!r} is not a list of texts")
+
+
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """What is added to the logits of tokens, in thousandths, each token once and by rising id."""
+
+    metavar: str = "ID:NUMBER"
+    bounds: ClassVar[str] = ""
+
+    def parse(self, raw: Any) -> tuple[tuple[int, int], ...]:
+        token, bias = Whole("token id", 0, (1 << 24) - 1), Fixed("of a logit", 3, "-100", "100")
+        found: dict[int, int] = {}
+        for item in items_of(raw):
+            name, between, number = item.partition(":")
+            if not between:
+                raise ValueError(f"{item!r} is not a token id and a number, as 15:-100")
+            if found.setdefault(token.parse(name), milli := bias.parse(number)) != milli:
+                raise ValueError(f"token {name} is there twice")
+        if len(found) > MAX_BIASES:
+            raise ValueError(f"{len(found)} tokens, and {MAX_BIASES} are the most")
+        return tuple(sorted(found.items()))
+
+    def show(self, value: Any) -> str:
+        return json.dumps([f"{token}:{Fixed('', 3, '-100', '100').show(milli)}" for token, milli in value])
+
+    def describe(self) -> str:
+        return "token ids, each with a number from -100 to 100, as 15:-100: a list in a file, commas elsewhere"
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Alone:
 
     def rate(self, most: int) -> float:
         """Tokens a second of one stream, over the same positions as the ring's."""
-        self._engine.open(b"bench", max_tokens=512, temperature_milli=0, seed=0)
+        self._engine.open(b"bench", max_tokens=512)
         data, position, began = tuple(range(PROMPT)), 0, 0.0
         for number in range(most):
             if number == SETTLED:

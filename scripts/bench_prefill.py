@@ -31,7 +31,7 @@ ROUNDS = 3
 
 def alone_s(engine: Engine, prompt: tuple[int, ...], rows: int) -> float:
     """Seconds in one engine, so many rows at a time."""
-    engine.open(b"bench", max_tokens=len(prompt) + 1, temperature_milli=0, seed=0)
+    engine.open(b"bench", max_tokens=len(prompt) + 1)
     began = time.perf_counter()
     for at in range(0, len(prompt), rows):
         data = prompt[at : at + rows]

@@ -51,7 +51,7 @@ class Oracle:
         self._file = file
         self._sequences: dict[bytes, list[int]] = {}
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: object) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, prompt: int, sampling: object) -> None:
         """See `node.ports.Drafter`."""
         self._sequences[session] = []
 

@@ -59,7 +59,7 @@ def run(engine: Engine, sequences: Sequences, answer_tokens: int) -> tuple[Rows,
     tokens = {session: list(ids) for session, ids in sequences.items()}
     rows: dict[bytes, list[Activations]] = {session: [] for session in sequences}
     for session, ids in sequences.items():
-        engine.open(session, max_tokens=len(ids) + answer_tokens, temperature_milli=0, seed=0)
+        engine.open(session, max_tokens=len(ids) + answer_tokens)
     fed = dict(sequences)
     for step in range(answer_tokens + 1):
         items = [

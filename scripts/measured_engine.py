@@ -52,7 +52,7 @@ class Measured:
         sessions = [number.to_bytes(2, "big") for number in range(streams)]
         fed = {}
         for number, each in enumerate(sessions):
-            self.engine.open(each, max_tokens=context + steps + 1, temperature_milli=0, seed=0)
+            self.engine.open(each, max_tokens=context + steps + 1)
             prompt = tuple((7 * number + 11 * at) % self.engine.facts.vocabulary for at in range(context))
             (fed[each],) = self.run([StepInput(session=each, position=0, length=context, data=prompt, draws=1)])
         times = []
@@ -70,7 +70,7 @@ class Measured:
         """Tokens a second of one prompt."""
         times = []
         for _ in range(3):
-            self.engine.open(b"bench", max_tokens=tokens, temperature_milli=0, seed=0)
+            self.engine.open(b"bench", max_tokens=tokens)
             began = time.thread_time()
             self.run([StepInput(session=b"bench", position=0, length=tokens, data=(5,) * tokens, draws=0)])
             times.append(time.thread_time() - began)

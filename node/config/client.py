@@ -18,7 +18,7 @@ from node.law_settings import (
     SignedFiles,
     Words,
 )
-from node.setting_kinds import Choice, Fixed, Jurisdictions, Text, VenuePlace, Whole
+from node.setting_kinds import Biases, Choice, Fixed, Jurisdictions, Text, VenuePlace, Whole
 from node.settings import setting
 from protocol.policy.trust import MAX_TRUSTED
 
@@ -68,6 +68,34 @@ class ClientConfig:
         table="job",
         default=0,
         about="Only so many of the likeliest tokens are drawn. 0 leaves out none.",
+    )
+    repetition_penalty_milli: int = setting(
+        Fixed("times", 3, "0.1", "10"),
+        name="repetition_penalty",
+        table="job",
+        default=1_000,
+        about="Tokens that are in the prompt or the answer are less likely: logits above 0 are divided by this, others "
+        "multiplied. 1 changes nothing. The last leg is told which tokens the prompt has.",
+    )
+    presence_penalty_milli: int = setting(
+        Fixed("of a logit", 3, "-2", "2"),
+        name="presence_penalty",
+        table="job",
+        default=0,
+        about="What the logits of tokens lose that are in the answer already.",
+    )
+    frequency_penalty_milli: int = setting(
+        Fixed("of a logit", 3, "-2", "2"),
+        name="frequency_penalty",
+        table="job",
+        default=0,
+        about="What the logits of tokens lose for each time that they are in the answer already.",
+    )
+    logit_bias: tuple[tuple[int, int], ...] = setting(
+        Biases(),
+        table="job",
+        default=(),
+        about="What is added to the logits of single tokens, such as 15:-100 for token id 15.",
     )
     window: int = setting(
         Whole("tokens", 1, 4_096),

@@ -21,6 +21,8 @@ from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import MalformedError
 from protocol.identity.ids import BlockSpan
 from protocol.session.fingerprint import sketch
+from protocol.session.shaping import look_back
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["Drawn", "Replayed", "Window", "replay"]
 
@@ -64,7 +66,8 @@ def replay(
     token_ids: Sequence[int],
     windows: Sequence[Window],
     *,
-    sampling: Sampling | None = None,
+    sampling: SamplingTerms | None = None,
+    prompt: int = 0,
     dtype: str = "fp32",
     threads: int = 1,
 ) -> tuple[tuple[Replayed, ...], ...]:
@@ -76,6 +79,7 @@ def replay(
         token_ids: the sequence from its first token, prompt and answer; those after the last window are not run.
         windows: in order of position.
         sampling: the session's, to draw the tokens again.
+        prompt: so many of the first ids are the session's prompt.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -93,7 +97,9 @@ def replay(
         tuple(
             Replayed(
                 sketch(each[window.start : window.end], window.seed),
-                () if sampling is None or leg != last else _draw_again(engine, each, window, token_ids, sampling),
+                ()
+                if sampling is None or leg != last
+                else _draw_again(engine, each, window, token_ids, sampling, prompt),
             )
             for leg, each in enumerate(rows)
         )
@@ -105,7 +111,7 @@ def _rows_of_legs(engine: Engine, ends: Sequence[int], token_ids: Sequence[int])
     """What leaves each leg, all positions: every leg is a session through its own blocks of the one engine."""
     for leg, (start, end) in enumerate(pairwise([0, *ends])):
         blocks = BlockSpan(start=start, end=end)
-        engine.open(bytes([leg]), max_tokens=len(token_ids), temperature_milli=0, seed=0, blocks=blocks)
+        engine.open(bytes([leg]), max_tokens=len(token_ids), blocks=blocks)
     parts: list[list[Activations]] = [[] for _ in ends]
     for at in range(0, len(token_ids), engine.max_rows):
         data: Sequence[int] | Activations = tuple(token_ids[at : at + engine.max_rows])
@@ -120,11 +126,12 @@ def _rows_of_legs(engine: Engine, ends: Sequence[int], token_ids: Sequence[int])
 
 
 def _draw_again(
-    engine: Engine, rows: Activations, window: Window, token_ids: Sequence[int], sampling: Sampling
+    engine: Engine, rows: Activations, window: Window, token_ids: Sequence[int], terms: SamplingTerms, prompt: int
 ) -> tuple[Drawn, ...]:
-    drawn = []
+    drawn, sampling, of_prompt = [], Sampling.of(terms), look_back(terms.shaping, token_ids[:prompt])
     logits = engine.span.logits(rows[window.start : window.end])
     for position, each in enumerate(logits, start=window.start + 1):
-        lacks = margin(each, sampling, position, token_ids[position]) if position < len(token_ids) else None
-        drawn.append(Drawn(position, draw(each, sampling, position), lacks))
+        before = of_prompt.with_more(token_ids[prompt:position])
+        lacks = margin(each, sampling, position, token_ids[position], before) if position < len(token_ids) else None
+        drawn.append(Drawn(position, draw(each, sampling, position, before), lacks))
     return tuple(drawn)

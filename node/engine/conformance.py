@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -19,11 +19,19 @@ import numpy as np
 from node.engine.claim import Claim
 from node.engine.engine import Engine
 from node.model_directory import ModelFacts
-from node.ports import Activations, SpanEngine, StepInput, StepOutput
+from node.ports import GREEDY, Activations, SpanEngine, StepInput, StepOutput
 from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, RefusedError
 from protocol.identity.ids import BlockSpan
 from protocol.models.precisions import PRECISIONS
 from protocol.session.fingerprint import distance_ppm, sketch
+from protocol.session.shaping import (
+    MAX_BIAS_MILLI,
+    MAX_PENALTY_MILLI,
+    NOTHING_BEFORE,
+    Shaping,
+    TokenBias,
+)
+from protocol.session.terms import SamplingTerms
 from protocol.units import MICRO
 
 __all__ = ["ROOM", "Conformance", "Reference", "against", "read_reference"]
@@ -74,7 +82,7 @@ def read_reference(path: Path, facts: ModelFacts) -> Reference:
 def against(engine: Engine, reference: Reference, *, precision: str) -> Claim:
     """Whether a whole model's logits are those of another implementation."""
     length, session = len(reference.ids), b"reference"
-    engine.open(session, max_tokens=length, temperature_milli=0, seed=0)
+    engine.open(session, max_tokens=length)
     try:
         item = StepInput(session=session, position=0, length=length, data=reference.ids, draws=0)
         (output,) = engine.forward([item])
@@ -182,11 +190,11 @@ class Conformance:
 
     # The engine, as the pipeline uses it
 
-    def _open(self, *, seed: int = 0, temperature_milli: int = 0, blocks: BlockSpan | None = None) -> bytes:
+    def _open(self, *, sampling: SamplingTerms = GREEDY, blocks: BlockSpan | None = None) -> bytes:
         name = _name(self._sessions)
         self._sessions += 1
         tokens = min(2 * ROWS, self._facts.max_context)
-        self._engine.open(name, max_tokens=tokens, temperature_milli=temperature_milli, seed=seed, blocks=blocks)
+        self._engine.open(name, max_tokens=tokens, sampling=sampling, blocks=blocks)
         return name
 
     def _data(self, start: int, end: int, salt: int = 0) -> Sequence[int] | Activations:
@@ -282,7 +290,7 @@ class Conformance:
         tokens = min(2 * ROWS, self._facts.max_context)
         self._engine.trim(old, WINDOW)
         self._sessions += 1
-        self._engine.adopt(old, new, length=WINDOW, max_tokens=tokens, temperature_milli=0, seed=0)
+        self._engine.adopt(old, new, length=WINDOW, max_tokens=tokens)
         return np.concatenate([first, self._rows_of(new, WINDOW, ROWS)])
 
     # Other promises
@@ -293,8 +301,8 @@ class Conformance:
             if output.tokens:
                 raise Broken("tokens were drawn before the last block")
             return
-        alone, beside, at_once = (self._open(seed=7, temperature_milli=900) for _ in range(3))
-        other = self._open(seed=8, temperature_milli=900)
+        alone, beside, at_once = (self._open(sampling=SamplingTerms(temperature_milli=900, seed=7)) for _ in range(3))
+        other = self._open(sampling=SamplingTerms(temperature_milli=900, seed=8))
         one = [self._run(self._item(alone, at, at + 1, draws=1))[0].tokens for at in range(WINDOW)]
         two = []
         for at in range(WINDOW):
@@ -307,6 +315,19 @@ class Conformance:
         # Without a tolerance rounding may decide between two tokens.
         if self._exact and not tokens == tuple(token for each in two for token in each) == three:
             raise Broken("the same seed drew other tokens in another batch")
+        self._shaped_draws()
+
+    def _shaped_draws(self) -> None:
+        """Two tokens far above all others, of which the one that was said loses what it has above the other."""
+        biases = (TokenBias(token=3, lift=2 * MAX_BIAS_MILLI), TokenBias(token=4, lift=2 * MAX_BIAS_MILLI - 1))
+        shaping = Shaping(presence=2 * MAX_PENALTY_MILLI, frequency=2 * MAX_PENALTY_MILLI, biases=biases)
+        session = self._open(sampling=GREEDY.replace(shaping=shaping))
+        item = replace(self._item(session, 0, 1, draws=1), before=NOTHING_BEFORE)
+        first = self._run(item)[0].tokens
+        said = NOTHING_BEFORE.with_more(first * 20)
+        second = self._run(replace(item, before=said))[0].tokens
+        if first == second or {*first, *second} != {3, 4}:
+            raise Broken("draws do not look back on what they are given, or pass over biases")
 
     def _hostile(self) -> None:
         good, bad = self._open(), self._open()
@@ -336,7 +357,7 @@ class Conformance:
             raise Broken("nothing was reserved for a session")
         most = self._facts.max_context
         try:
-            self._engine.open(b"too long", max_tokens=most + 1, temperature_milli=0, seed=0)
+            self._engine.open(b"too long", max_tokens=most + 1)
         except RefusedError:
             pass
         else:

@@ -14,8 +14,10 @@ from node.engine.engine import Engine
 from node.engine.loader import load_layers
 from node.model_directory import ModelFacts, model_facts
 from node.model_directory.hashes import HashMemory
-from node.ports import NO_CUT, Cut, DraftAsk, StepInput, StepOutput
+from node.ports import GREEDY, DraftAsk, StepInput, StepOutput
 from protocol.errors import ModelError, RefusedError
+from protocol.session.shaping import LookBack, Shaping, look_back
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["ModelDrafter", "load_layers_drafter", "load_model_drafter"]
 
@@ -28,12 +30,26 @@ class _Sequence:
 
     room: int
     """Positions that it may hold."""
+    prompt: int
+    """So many of the first tokens are not the answer's."""
+    shaping: Shaping | None
+    told: LookBack | None = None
+    """What a draw looks back on of the prompt."""
     tokens: list[int] = field(default_factory=list)
     """Those that stand."""
     fed: list[int] = field(default_factory=list)
     """Those in the KV, guesses included."""
     same: int = 0
     """So many of the fed ones are known to be those that stand."""
+
+    def before(self, rest: Sequence[int]) -> LookBack | None:
+        """What a draw after these, which come next, looks back on."""
+        if self.shaping is None:
+            return None
+        tokens = [*self.fed, *rest]
+        if self.told is None:
+            self.told = look_back(self.shaping, tokens[: self.prompt])
+        return self.told.with_more(tokens[self.prompt :])
 
     def settle(self, guesses: Sequence[int]) -> tuple[int, list[int]]:
         """Up to where the KV fits the tokens and the guesses after them, and which have to be fed from there."""
@@ -76,14 +92,14 @@ class ModelDrafter:
         self._engine = engine
         self._sequences: dict[bytes, _Sequence] = {}
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, prompt: int = 0, sampling: SamplingTerms = GREEDY) -> None:
         """See `Drafter`. Without room in the KV there will be no guesses for this sequence."""
         room = min(max_tokens, self._engine.facts.max_context)
         try:
-            self._engine.open(session, max_tokens=room, temperature_milli=temperature_milli, seed=seed, cut=cut)
+            self._engine.open(session, max_tokens=room, sampling=sampling)
         except RefusedError:
             return
-        self._sequences[session] = _Sequence(room)
+        self._sequences[session] = _Sequence(room, prompt, sampling.shaping)
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:
         """See `Drafter`."""
@@ -139,6 +155,7 @@ class ModelDrafter:
                 length=len(turn.rest),
                 data=tuple(turn.rest),
                 draws=1 if turn.count else 0,
+                before=turn.sequence.before(turn.rest) if turn.count else None,
             )
             for turn in turns
         ]

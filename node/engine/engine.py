@@ -7,7 +7,7 @@ in its place, and the others run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from node.engine.loader import load_span
 from node.engine.sampling import Sampling, draw
 from node.engine.span import Span
 from node.model_directory import ModelFacts
-from node.ports import NO_CUT, Activations, Cut, StepInput, StepOutput
+from node.ports import GREEDY, Activations, StepInput, StepOutput
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, PeerError, RefusedError
 from protocol.identity.ids import BlockSpan
+from protocol.session.shaping import NOTHING_BEFORE, LookBack
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["Engine"]
 
@@ -106,9 +108,7 @@ class Engine:
         session: bytes,
         *,
         max_tokens: int,
-        temperature_milli: int,
-        seed: int,
-        cut: Cut = NO_CUT,
+        sampling: SamplingTerms = GREEDY,
         blocks: BlockSpan | None = None,
         first: int | None = None,
     ) -> None:
@@ -122,9 +122,8 @@ class Engine:
         """
         through = self._through(blocks, self.span.blocks)
         self._require_fitting(max_tokens)
-        sampling = Sampling(temperature_milli, seed, *cut)
         self._book.reserve(session, max_tokens, first)
-        self._sampling[session] = sampling
+        self._sampling[session] = Sampling.of(sampling)
         self._blocks[session] = through
 
     def grow(self, session: bytes, tokens: int) -> None:
@@ -156,9 +155,7 @@ class Engine:
         *,
         length: int,
         max_tokens: int,
-        temperature_milli: int,
-        seed: int,
-        cut: Cut = NO_CUT,
+        sampling: SamplingTerms = GREEDY,
         blocks: BlockSpan | None = None,
         first: int | None = None,
         keep: bool = False,
@@ -177,13 +174,12 @@ class Engine:
         self._book.length(old)
         through = self._through(blocks, self._blocks[old])
         self._require_fitting(max_tokens)
-        sampling = Sampling(temperature_milli, seed, *cut)
         move = self._book.adopt(old, new, length, max_tokens, keep=keep, first=first)
         if move is not None:
             self.span.move(self._store, move)
         if not keep:
             del self._sampling[old], self._blocks[old]
-        self._sampling[new] = sampling
+        self._sampling[new] = Sampling.of(sampling)
         self._blocks[new] = through
 
     def _through(self, blocks: BlockSpan | None, held: range) -> range:
@@ -280,7 +276,10 @@ class Engine:
             sampling, end = self._sampling[work.item.session], work.item.position + work.item.length
             # The token after a row stands one further on.
             positions = range(end - work.item.draws + 1, end + 1)
-            work.tokens = tuple(draw(next(logits), sampling, position) for position in positions)
+            if sampling.looks_back:
+                work.tokens = _looking_back(logits, sampling, positions, work.item.before or NOTHING_BEFORE)
+            else:
+                work.tokens = tuple(draw(next(logits), sampling, position) for position in positions)
 
     def _output(self, work: _Work) -> StepOutput | Exception:
         item = work.item
@@ -313,3 +312,14 @@ class Engine:
         if not all(type(i) is int and 0 <= i < self.facts.vocabulary for i in ids):
             raise MalformedError(f"a token id outside of the vocabulary of {self.facts.vocabulary}")
         return ids
+
+
+def _looking_back(
+    logits: Iterator[Activations], sampling: Sampling, positions: Sequence[int], before: LookBack
+) -> tuple[int, ...]:
+    """Each draw looks back on those before it, as it would one by one: where a guess was another, it counts no more."""
+    tokens: list[int] = []
+    for position in positions:
+        so_far = LookBack(before.prompt, (*before.answer, *tokens))
+        tokens.append(draw(next(logits), sampling, position, so_far))
+    return tuple(tokens)

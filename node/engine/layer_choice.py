@@ -65,7 +65,7 @@ def evenly(span: Span, sample: Sequence[int], kept: int) -> LayerChoice:
 
 def _likeliest(span: Span, sample: Sequence[int]) -> _Tokens:
     engine = Engine(span, kv_tokens=len(sample) + PAGE_TOKENS)
-    engine.open(_SESSION, max_tokens=len(sample), temperature_milli=0, seed=0)
+    engine.open(_SESSION, max_tokens=len(sample))
     found: list[_Tokens] = []
     for start in range(0, len(sample), engine.max_rows):
         data = tuple(sample[start : start + engine.max_rows])

@@ -5,17 +5,20 @@ temperature T. The noise comes from the counter-based generator Philox 4x64-10 k
 starting at 1, four tokens a block; so a draw depends on no earlier draw: neither batching nor drafting can change it,
 and an auditor repeats any one of them (docs/spec/audit.md, clause F8). T = 0 is greedy. Among equal scores the
 lowest token id wins. Where the likeliest tokens only may be drawn, the others have no score; an auditor, whose logits
-differ by rounding, does not say which side of the cut a token at its edge is on (`margin`).
+differ by rounding, does not say which side of the cut a token at its edge is on (`margin`). Terms may have logits
+changed first, by biases and by the tokens before (`node.engine.shaping`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
+from node.engine.shaping import Shaper
 from node.ports import Activations
+from protocol.session.shaping import NOTHING_BEFORE, LookBack
 from protocol.session.terms import WHOLE_PPM, SamplingTerms
 
 __all__ = ["Sampling", "draw", "margin", "scores"]
@@ -39,11 +42,14 @@ class Sampling:
     """Millionths of the probability that the tokens have together which may be drawn."""
     top_k: int = 0
     """How many tokens may be drawn; 0 for any number."""
+    shaper: Shaper | None = None
+    """What is done to logits first."""
 
     @classmethod
     def of(cls, terms: SamplingTerms) -> Self:
         """As terms say."""
-        return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k)
+        shaper = None if terms.shaping is None else Shaper(terms.shaping)
+        return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k, shaper)
 
     def __post_init__(self) -> None:
         if self.temperature_milli < 0 or not 0 <= self.seed < 1 << 64:
@@ -57,20 +63,34 @@ class Sampling:
         return self.temperature_milli > 0 and (self.top_p_ppm < WHOLE_PPM or self.top_k > 0)
 
     @property
+    def looks_back(self) -> bool:
+        """Whether a draw depends on the tokens before."""
+        return self.shaper is not None and self.shaper.looks_back
+
+    @property
     def temperature(self) -> float:
         """What logits are divided by: 1 where the draw is greedy."""
         return self.temperature_milli / 1000 if self.temperature_milli else 1.0
 
 
-def scores(logits: Activations, sampling: Sampling, position: int) -> Scores:
+def scores(logits: Activations, sampling: Sampling, position: int, before: LookBack = NOTHING_BEFORE) -> Scores:
     """What the drawn token is the maximum of, ``[vocabulary]``.
 
     Args:
         logits: fp32, ``[vocabulary]``.
         sampling: temperature and seed.
         position: where the drawn token will stand in the sequence; the prompt's first token stands at 0.
+        before: the tokens before it, where they matter.
     """
+    return _scores(_shaped(logits, sampling, before), sampling, position)
+
+
+def _shaped(logits: Activations, sampling: Sampling, before: LookBack) -> Scores:
     exact = logits.astype(np.float64)
+    return exact if sampling.shaper is None else sampling.shaper.shape(exact, before)
+
+
+def _scores(exact: Scores, sampling: Sampling, position: int) -> Scores:
     if sampling.temperature_milli == 0:
         return exact
     key = np.array([sampling.seed, position], dtype=np.uint64)
@@ -102,19 +122,27 @@ def _masses(falling: Scores, sampling: Sampling) -> Scores:
     return np.concatenate([[0.0], np.cumsum(weights)])
 
 
-def margin(logits: Activations, sampling: Sampling, position: int, token: int) -> float:
+def margin(
+    logits: Activations, sampling: Sampling, position: int, token: int, before: LookBack = NOTHING_BEFORE
+) -> float:
     """By how much logits would have to differ from these for another token to be drawn, as a difference of two of them.
 
     0 where it is the one that these draw. Without a cut that is what its score lacks, times the temperature. With one
     it is the least d for which the token may be among those that can be drawn, and lacks no more than d of any that
-    then certainly is, if the logits are within d / 2 of these (docs/spec/audit.md, clause F7).
+    then certainly is, if the logits are within d / 2 of these (docs/spec/audit.md, clause F7). Where logits are changed
+    first it is that of what they become, divided by how much further apart these can be.
     """
+    found = _margin(_shaped(logits, sampling, before), replace(sampling, shaper=None), position, token)
+    return found if sampling.shaper is None else found / sampling.shaper.stretch
+
+
+def _margin(exact: Scores, sampling: Sampling, position: int, token: int) -> float:
     if not sampling.cuts:
-        values = scores(logits, sampling, position)
+        values = _scores(exact, sampling, position)
         return float(values.max() - values[token]) * sampling.temperature
-    if draw(logits, sampling, position) == token:
+    if int(np.argmax(_scores(exact, sampling, position))) == token:
         return 0.0
-    edge = _Edge(logits, sampling, position, token)
+    edge = _Edge(exact, sampling, position, token)
     high = 1e-6
     while not edge.may_be_drawn(high):
         high *= 2
@@ -130,14 +158,13 @@ def margin(logits: Activations, sampling: Sampling, position: int, token: int) -
 class _Edge:
     """One draw with a cut, and a token that these logits do not draw."""
 
-    def __init__(self, logits: Activations, sampling: Sampling, position: int, token: int) -> None:
-        exact = logits.astype(np.float64)
+    def __init__(self, exact: Scores, sampling: Sampling, position: int, token: int) -> None:
         order = np.argsort(-exact, kind="stable")
         whole = Sampling(sampling.temperature_milli, sampling.seed)
         self._sampling = sampling
         self._falling = exact[order]
         self._rising = -self._falling
-        self._scores = scores(logits, whole, position)[order]
+        self._scores = _scores(exact, whole, position)[order]
         self._masses = _masses(self._falling, sampling)
         self._token = int(np.flatnonzero(order == token)[0])
 
@@ -169,6 +196,6 @@ class _Edge:
         return kept
 
 
-def draw(logits: Activations, sampling: Sampling, position: int) -> int:
+def draw(logits: Activations, sampling: Sampling, position: int, before: LookBack = NOTHING_BEFORE) -> int:
     """The token id that follows; arguments as for `scores`."""
-    return int(np.argmax(scores(logits, sampling, position)))
+    return int(np.argmax(scores(logits, sampling, position, before)))

@@ -132,7 +132,7 @@ def _rows(engine: Engine, sequences: Sequence[Sequence[int]]) -> list[Activation
     items = []
     for number, ids in enumerate(sequences):
         name = b"%s %d" % (_SESSION, number)
-        engine.open(name, max_tokens=len(ids), temperature_milli=0, seed=0)
+        engine.open(name, max_tokens=len(ids))
         items.append(StepInput(session=name, position=0, length=len(ids), data=ids, draws=0))
     try:
         outputs = engine.forward(items)
@@ -149,7 +149,7 @@ def _rows(engine: Engine, sequences: Sequence[Sequence[int]]) -> list[Activation
 
 def _read(engine: Engine, ids: Sequence[int]) -> Iterator[tuple[int, Activations]]:
     """Log probabilities of what follows each position, some rows at a time."""
-    engine.open(_SESSION, max_tokens=len(ids), temperature_milli=0, seed=0)
+    engine.open(_SESSION, max_tokens=len(ids))
     try:
         for start in range(0, len(ids), engine.max_rows):
             data = tuple(ids[start : start + engine.max_rows])

@@ -102,7 +102,7 @@ class Parameters:
             raise invalid(self.name(name), f"{self.name(name)} is a whole number from {low} to {high}")
         return value
 
-    def scaled(self, name: str, low: int, high: int, scale: int) -> int | None:
+    def scaled(self, name: str, low: float, high: float, scale: int) -> int | None:
         """A number from `low` to `high`, times `scale` and rounded. Raises ApiError."""
         value = self.take(name)
         if value is None:

@@ -66,6 +66,17 @@ def unsupported(param: str, message: str = "") -> ApiError:
     return invalid(param, text, code="unsupported_parameter")
 
 
+def _refused_parameter(error: ConfigurationError | ModelError) -> ApiError:
+    match error:
+        case ConfigurationError(code="prompt" | "chat-template") | ModelError():
+            return invalid("messages", error.message, code=error.code)
+        case ConfigurationError(code="tools"):
+            return unsupported("tools", error.message)
+        case ConfigurationError(code="logit_bias"):
+            return invalid("logit_bias", error.message)
+    return invalid(None, error.message, code=error.code)
+
+
 def refusal_of(error: JoulemeshError) -> ApiError:
     """What a market's error is to a caller. Hints are for whoever runs the gateway, and stay with it."""
     code, message = error.code, error.message
@@ -78,12 +89,8 @@ def refusal_of(error: JoulemeshError) -> ApiError:
             return ApiError(503, message, kind="server_error", code=code)
         case FundsError():
             return ApiError(503, "the gateway's own balance is too low for this", kind="server_error", code=code)
-        case ConfigurationError(code="prompt" | "chat-template") | ModelError():
-            return invalid("messages", message, code=code)
-        case ConfigurationError(code="tools"):
-            return unsupported("tools", message)
-        case ConfigurationError():
-            return invalid(None, message, code=code)
+        case ConfigurationError() | ModelError():
+            return _refused_parameter(error)
         case RefusedError(retry_s=int(retry_s)) if retry_s:
             return ApiError(503, message, kind="server_error", code=code, retry_s=retry_s)
         case PeerError() | RuleError():

@@ -11,6 +11,7 @@ from node.gateway.limits import Limits, limits_from_headers, limits_from_paramet
 from node.gateway.reading import Parameters, parse_body
 from node.gateway.refusals import invalid, unsupported
 from node.gateway.tools import ToolCall
+from protocol.session.shaping import MAX_BIASES
 
 __all__ = ["MOST_STOPS", "Turn", "Wanted", "read_chat", "read_completion"]
 
@@ -22,6 +23,7 @@ MOST_MESSAGES = 4096
 MOST_TEXT = 4 * 1024 * 1024
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 MOST_TOOLS = 128
+TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,7}")
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -54,6 +56,14 @@ class Wanted:
     """Only the likeliest tokens, that have so many millionths of the probability together."""
     top_k: int | None = None
     """Only so many of the likeliest tokens; 0 for any number."""
+    repetition_milli: int | None = None
+    """Thousandths by which logits of tokens in the prompt or the answer are divided, negative ones multiplied."""
+    frequency_milli: int | None = None
+    """Thousandths of a logit that a token loses for each time that it is in the answer."""
+    presence_milli: int | None = None
+    """Thousandths of a logit that tokens in the answer lose."""
+    biases: tuple[tuple[int, int], ...] | None = None
+    """Token ids, and thousandths that are added to their logits."""
     seed: int | None = None
     """None for another draw each time."""
     stop: tuple[str, ...] = ()
@@ -135,6 +145,10 @@ def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted
         temperature_milli=given.scaled("temperature", 0, 2, 1000),
         top_p_ppm=given.scaled("top_p", 0, 1, 1_000_000),
         top_k=_top_k(given),
+        repetition_milli=given.scaled("repetition_penalty", 0.1, 10, 1000),
+        frequency_milli=given.scaled("frequency_penalty", -2, 2, 1000),
+        presence_milli=given.scaled("presence_penalty", -2, 2, 1000),
+        biases=_biases(given.take("logit_bias")),
         seed=given.whole("seed", 0, 2**63 - 1),
         stop=_stops(given.take("stop")),
         choices=given.whole("n", 1, MOST_CHOICES) or 1,
@@ -149,11 +163,8 @@ def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted
 
 
 def _refuse_what_no_draw_knows(given: Parameters) -> None:
-    """Draws depend on logits, seed and position alone, not on tokens before; who asks does not matter to them."""
+    """Who asks does not matter to draws, and no terms have these."""
     given.refuse("min_p", 0)
-    given.refuse("presence_penalty", 0)
-    given.refuse("frequency_penalty", 0)
-    given.refuse("logit_bias", {})
     given.refuse("service_tier", "auto", "default")
     given.refuse("store", False)
     for harmless in ("user", "metadata", "safety_identifier", "prompt_cache_key"):
@@ -164,6 +175,20 @@ def _top_k(given: Parameters) -> int | None:
     """What others write for any number is 0 here."""
     found = given.whole("top_k", -1, 1 << 24)
     return found if found is None else max(0, found)
+
+
+def _biases(value: object) -> tuple[tuple[int, int], ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or len(value) > MAX_BIASES:
+        raise invalid("logit_bias", f"logit_bias is an object with at most {MAX_BIASES} token ids")
+    given = Parameters(value, "logit_bias")
+    biases = {}
+    for name in value:
+        if not TOKEN_ID.fullmatch(name) or int(name) >= 1 << 24:
+            raise invalid("logit_bias", f"logit_bias: {name[:32]!r} is no token id")
+        biases[int(name)] = given.scaled(name, -100, 100, 1000) or 0
+    return tuple(sorted(biases.items()))
 
 
 def _stops(value: object) -> tuple[str, ...]:

@@ -4,9 +4,8 @@
 """
 
 from node.ports.engine import (
-    NO_CUT,
+    GREEDY,
     Activations,
-    Cut,
     DraftAsk,
     Drafter,
     EnergyAccount,
@@ -42,13 +41,12 @@ from node.ports.running import (
 )
 
 __all__ = [
-    "NO_CUT",
+    "GREEDY",
     "STRANGER",
     "Activations",
     "Allowance",
     "Clock",
     "Connect",
-    "Cut",
     "DialMemory",
     "DraftAsk",
     "Drafter",

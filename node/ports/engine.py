@@ -11,12 +11,12 @@ import numpy as np
 from protocol.energy.energy_shares import Worked
 from protocol.identity.ids import BlockSpan
 from protocol.market.offer import Provenance
-from protocol.session.terms import WHOLE_PPM
+from protocol.session.shaping import LookBack
+from protocol.session.terms import SamplingTerms
 
 __all__ = [
-    "NO_CUT",
+    "GREEDY",
     "Activations",
-    "Cut",
     "DraftAsk",
     "Drafter",
     "EnergyAccount",
@@ -29,17 +29,8 @@ Activations = np.ndarray[Any, np.dtype[np.float32]]
 """Rows of activations, ``[positions, hidden_size]``."""
 
 
-class Cut(NamedTuple):
-    """Which tokens may be drawn: the likeliest."""
-
-    top_p_ppm: int = WHOLE_PPM
-    """That have so many millionths of the probability together."""
-    top_k: int = 0
-    """So many; 0 for any number."""
-
-
-NO_CUT = Cut()
-"""All of them."""
+GREEDY = SamplingTerms(temperature_milli=0, seed=0)
+"""Always the likeliest token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +45,8 @@ class StepInput:
     """Token ids at the first span, else activations ``[length, hidden_size]``."""
     draws: int
     """Last span: draw a token after each of so many of the last rows; 0 for none."""
+    before: LookBack | None = None
+    """Last span, where draws look back: up to the token of the first row that is drawn after, which it includes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +70,7 @@ class SpanEngine(Protocol):
         session: bytes,
         *,
         max_tokens: int,
-        temperature_milli: int,
-        seed: int,
-        cut: Cut = NO_CUT,
+        sampling: SamplingTerms = GREEDY,
         blocks: BlockSpan | None = None,
         first: int | None = None,
     ) -> None:
@@ -117,9 +108,7 @@ class SpanEngine(Protocol):
         *,
         length: int,
         max_tokens: int,
-        temperature_milli: int,
-        seed: int,
-        cut: Cut = NO_CUT,
+        sampling: SamplingTerms = GREEDY,
         blocks: BlockSpan | None = None,
         first: int | None = None,
         keep: bool = False,
@@ -163,8 +152,8 @@ class Drafter(Protocol):
     def instant(self) -> bool:
         """Whether a call takes microseconds, so that it needs no worker."""
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
-        """A sequence begins, of at most so many tokens, drawn in this way."""
+    def begin(self, session: bytes, *, max_tokens: int, prompt: int = 0, sampling: SamplingTerms = GREEDY) -> None:
+        """A sequence begins, of at most so many tokens, of which the first `prompt` are not the answer's."""
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:
         """These tokens come next in a sequence, and stand. One that is not known is ignored."""

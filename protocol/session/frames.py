@@ -38,6 +38,7 @@ __all__ = [
     "Stands",
     "Step",
     "StepItem",
+    "Told",
 ]
 
 MAX_ITEMS = 256
@@ -90,6 +91,19 @@ class Prompt(Message):
     position: Tokens
     """Of the first token."""
     length: Tokens
+
+
+@message("told/1")
+class Told(Message):
+    """Client to a leg that holds the model's last block, after `attach/2`, where draws look back. Payload: the next of
+    the ids that it has to know of the prompt (session.md, clause N8), or of the answer, 32 bits each.
+    """
+
+    session: Bytes32
+    answer: bool
+    """Whether they are generated tokens: a leg that takes over is told those that came."""
+    last: bool
+    """Whether these are the last ones."""
 
 
 @message()
@@ -250,7 +264,7 @@ class Replayed(Message):
     """Keccak-256 of the hashes of all windows up to the base, as receipts name what enters (`receipt.fed_hash`)."""
 
 
-CLIENT_FRAMES = (Attach, SignedVoucher, Prompt, Draw, Finish, Probe, Rerouted)
+CLIENT_FRAMES = (Attach, SignedVoucher, Prompt, Told, Draw, Finish, Probe, Rerouted)
 """What a client may send to a leg."""
 PEER_FRAMES = (Step, Sampled)
 """What a leg may send to another leg."""

@@ -2,7 +2,7 @@
 
 `terms_hash` stands in the session that the client opens, so nobody can tell another story afterwards: not a client that
 wants an honest leg convicted, not a leg that wants another price. Addresses are no part of it: a provider may move.
-docs/spec/session.md, clauses N1 to N7.
+docs/spec/session.md, clauses N1 to N8.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from protocol.models.activations import ActivationType
 from protocol.policy.policy import Policy
 from protocol.routing.routes import MAX_LEGS
 from protocol.session.messages import LegNumber, Session, session_id
+from protocol.session.shaping import Shaping, check_shaping
 
 __all__ = [
     "Assignment",
@@ -96,6 +97,13 @@ class SamplingTerms(Message):
     nothing. The likeliest is always among them."""
     top_k: Annotated[int, Uint(32, MAX_TOP_K)] = 0
     """Only so many of the likeliest tokens are drawn; 0 for any number."""
+    shaping: Shaping | None = None
+    """What is done to logits first; None for nothing."""
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a draw depends on the tokens before it."""
+        return self.shaping is not None and self.shaping.looks_back
 
 
 @message()
@@ -156,7 +164,7 @@ def terms_hash(terms: Terms) -> bytes:
 
 
 def check_terms(terms: Terms, session: Session, *, blocks: int) -> None:
-    """Hold terms against the session that names them, and against themselves (docs/spec/session.md, N1 to N5).
+    """Hold terms against the session that names them, and against themselves (docs/spec/session.md, N1 to N5, N8).
 
     Args:
         blocks: transformer blocks in the whole model.
@@ -179,6 +187,9 @@ def check_terms(terms: Terms, session: Session, *, blocks: int) -> None:
         raise MalformedError("a standby for blocks that the model does not have")
     # N4: the counts make windows.
     _check_plan(terms)
+    # N8: what is done to logits can be done, and the last leg is told of the prompt what it takes.
+    if terms.sampling.shaping is not None:
+        check_shaping(terms.sampling.shaping, prompt=terms.plan.prompt)
     # N5: no rate is beyond what can be counted.
     for leg in terms.legs:
         check_rates(leg.rates)

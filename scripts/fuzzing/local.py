@@ -28,6 +28,7 @@ from node.model_directory import (
 from node.settings import load, template
 from protocol.errors import ConfigurationError, KeystoreError, ModelError, PeerError
 from protocol.identity.ids import BlockSpan
+from protocol.session.shaping import Shaping, TokenBias
 from protocol.session.terms import SamplingTerms
 from scripts.fuzzing.files import in_file, in_folder
 from scripts.fuzzing.mutators import lines, raw, several
@@ -178,7 +179,8 @@ def _unfinished(data: bytes) -> None:
 def _unfinished_files() -> list[bytes]:
     legs = ((CLIENT.public_key, BlockSpan(start=0, end=4)),)
     earlier = Earlier(session=bytes(32), tokens=(1, 2, 3), proven=2, legs=legs)
-    sampling = SamplingTerms(temperature_milli=700, seed=3)
+    shaping = Shaping(repetition_milli=1_200, frequency=2_500, biases=(TokenBias(token=3, lift=7),))
+    sampling = SamplingTerms(temperature_milli=700, seed=3, shaping=shaping)
     broken_off = Unfinished(
         model=bytes(32), question="Who?", prompt=(1, 2), answer=(3,), most=9, sampling=sampling, earlier=earlier
     )

@@ -23,6 +23,7 @@ from protocol.session.draws import NonceChain
 from protocol.session.messages import Session, sign_voucher
 from protocol.session.metering import window_count
 from protocol.session.order import JobOrder
+from protocol.session.shaping import Shaping, TokenBias, bound_to
 from protocol.session.tab import first_voucher
 from protocol.session.terms import Plan, SamplingTerms, Terms
 from protocol.settlement.operations import Open, Release, Settle
@@ -31,7 +32,7 @@ from scripts.vectors.log import Log, Taken, new_log
 from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, MANIFEST, NOW, POLICY, sealed_offer
 from scripts.vectors.talk import Served, Talk, accept, chain_of
 
-__all__ = ["ExampleJob", "example_jobs", "run_job"]
+__all__ = ["ExampleJob", "example_jobs", "run_job", "two_legs"]
 
 FILE = Path(__file__).resolve().parents[2] / "tests" / "vectors" / "job.json"
 
@@ -67,8 +68,14 @@ def run_job(
     plan: Plan,
     activations: ActivationType,
     credit: int = 0,
+    shaping: Shaping | None = None,
+    told: Sequence[int] | None = None,
 ) -> ExampleJob:
-    """A job over these spans, from the opening of its session to its receipt bundle."""
+    """A job over these spans, from the opening of its session to its receipt bundle.
+
+    Args:
+        told: the prompt that the last leg is told of, where that is another one: then the bundle does not hold.
+    """
     log = new_log()
     offers = tuple(
         sealed_offer(number, span, activations=activations, credit=credit) for number, span in enumerate(spans)
@@ -80,7 +87,7 @@ def run_job(
         venue=DOMAIN.separator,
         policy=POLICY,
         plan=plan,
-        sampling=SamplingTerms(temperature_milli=700, seed=12345),
+        sampling=SamplingTerms(temperature_milli=700, seed=12345, shaping=bound_to(shaping, told or prompt)),
         nonces=chain.anchor,
     )
     salt = keccak256(f"example {name} salt".encode())
@@ -91,11 +98,12 @@ def run_job(
     orders = make_orders(terms, session, pay=first, opened=log.prove(opened), offers=offers, issued_at=NOW)
     sealed_orders = tuple(seal(order, CLIENT) for order in orders)
     legs = tuple(accept(sealed, name, leg) for leg, sealed in enumerate(sealed_orders))
-    talk = Talk(session, terms, legs, chain=chain, prompt=prompt, first=first)
+    talk = Talk(session, terms, legs, chain=chain, prompt=prompt, told=told or prompt, first=first)
     talk.run()
     settled, released = _settle(log, talk)
     bundle = _bundle(log, terms, session, offers, legs, talk, (opened, settled, released))
-    verify_bundle(bundle)
+    if told is None:
+        verify_bundle(bundle)
     return ExampleJob(
         name=name,
         about=about,
@@ -161,17 +169,24 @@ def _bundle(
     )
 
 
+def two_legs(told: Sequence[int] | None = None) -> ExampleJob:
+    """The first example, or one whose last leg was told of another prompt."""
+    return run_job(
+        "two legs",
+        "fp32 rows, draws that look back; the answer ends by a stop token, in the middle of a window",
+        spans=((0, 2), (2, 6)),
+        prompt=(3, 1, 4, 1, 5),
+        plan=Plan(prompt=5, most=9, chunk=3, window=4),
+        activations=ActivationType.FP32,
+        shaping=Shaping(repetition_milli=1_250, frequency=2_500, biases=(TokenBias(token=7, lift=98_500),), answered=1),
+        told=told,
+    )
+
+
 def example_jobs() -> tuple[ExampleJob, ...]:
     """Two legs whose answer ends by a stop token inside of a window; one leg that serves all that was ordered."""
     return (
-        run_job(
-            "two legs",
-            "fp32 rows; the answer ends by a stop token, in the middle of a window",
-            spans=((0, 2), (2, 6)),
-            prompt=(3, 1, 4, 1, 5),
-            plan=Plan(prompt=5, most=9, chunk=3, window=4),
-            activations=ActivationType.FP32,
-        ),
+        two_legs(),
         run_job(
             "one leg",
             "bf16 rows; every token that was ordered is served",

@@ -20,12 +20,24 @@ from protocol.identity.signing import open_envelope, seal
 from protocol.market.offer import Offer, Provenance
 from protocol.models.activations import from_wire
 from protocol.session.draws import NonceChain
-from protocol.session.frames import Attach, Discharged, Draw, Finish, Prompt, Receipted, Sampled, SampledToken, Step
+from protocol.session.frames import (
+    Attach,
+    Discharged,
+    Draw,
+    Finish,
+    Prompt,
+    Receipted,
+    Sampled,
+    SampledToken,
+    Step,
+    Told,
+)
 from protocol.session.job import JobEvent, JobState
 from protocol.session.messages import Session, SignedVoucher, Voucher, sign_voucher
 from protocol.session.metering import window_count
 from protocol.session.order import Acceptance, JobOrder, check_acceptance, check_order
 from protocol.session.receipt import token_bytes
+from protocol.session.shaping import look_back
 from protocol.session.tab import Tab
 from protocol.session.terms import Terms, terms_hash
 from scripts.vectors.parties import CLIENT, DOMAIN, MANIFEST, NOW, PROVIDERS, WIDTH, row_after, token_after
@@ -120,6 +132,7 @@ class Talk:
 
     Args:
         chain: the client's nonces.
+        told: the prompt that the last leg is told of.
         first: the voucher in the orders.
     """
 
@@ -131,6 +144,7 @@ class Talk:
         *,
         chain: NonceChain,
         prompt: Sequence[int],
+        told: Sequence[int],
         first: SignedVoucher,
     ) -> None:
         self.frames: list[Frame] = []
@@ -144,6 +158,7 @@ class Talk:
         self.tab = Tab(
             session, terms, DOMAIN, acceptances=accepted, chain=chain, prompt=prompt, stop_tokens=MANIFEST.stop_tokens
         )
+        self._told = told
         self._tokens = list(prompt)
         """What the formulas go by: a leg may be ahead of what has reached the client."""
         self._queue: deque[Frame] = deque()
@@ -155,6 +170,9 @@ class Talk:
         """The client's part follows docs/spec/session.md, section J."""
         tab = self.tab
         self._to_all(Attach(session=tab.id))
+        told = look_back(tab.terms.sampling.shaping, self._told).told
+        if told:
+            self._send(CLIENT_PARTY, len(self.legs) - 1, Told(session=tab.id, answer=False, last=True), told)
         self._pay_what_is_due()
         prompt = Prompt(session=tab.id, position=0, length=len(self._tokens))
         self._send(CLIENT_PARTY, 0, prompt, token_bytes(self._tokens))
@@ -215,9 +233,8 @@ class Talk:
         match header:
             case Attach():
                 job.advance(JobEvent.ATTACH)
-            case Prompt():
-                tokens = tuple(np.frombuffer(frame.payload, dtype="<u4").tolist())
-                job.arrive(header.position, tokens, now_us=self._now_us)
+            case Told() | Prompt():
+                self._take_ids(job, header, frame.payload)
             case Step():
                 self._take_rows(served, header, frame.payload)
             case Sampled():
@@ -233,6 +250,13 @@ class Talk:
         self._work(served)
         if isinstance(header, SignedVoucher) and job.state is JobState.FINISHED:
             self._send(job.leg, CLIENT_PARTY, job.discharge())
+
+    def _take_ids(self, job: LegJob, header: Told | Prompt, payload: bytes) -> None:
+        if isinstance(header, Told):
+            job.looking_back.take(header, payload, serves=True)
+        else:
+            tokens = tuple(np.frombuffer(payload, dtype="<u4").tolist())
+            job.arrive(header.position, tokens, now_us=self._now_us)
 
     def _take_rows(self, served: Served, step: Step, payload: bytes) -> None:
         rows, at = from_wire(step.activations, payload, WIDTH), 0

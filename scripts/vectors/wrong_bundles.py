@@ -43,6 +43,9 @@ def wrong_bundles(job: ExampleJob) -> Iterator[Json]:
         edits = {key: value for key, value in other.items() if value != valid[key]}
         return {"name": name, "clause": clause, "check": "bundle", "edits": edits}
 
+    from scripts.vectors.job import two_legs
+
+    yield one("the last leg was told of another prompt", "R7", two_legs(told=(3, 1, 4, 1, 6)).bundle)
     for clause, name, change in _CHANGES:
         yield one(name, clause, change(job))
     yield {"name": "a key more", "clause": "R12", "check": "bundle", "edits": {"answer": "yes"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -13,9 +14,11 @@ import pytest
 import pytest_asyncio
 from local_network import LocalNetwork
 
+from node.app.buying.audit import audit_bundle
 from node.demo.processes import JouleProcess
 from protocol.identity.ids import checksum_address
 from protocol.identity.signing import address_of_public_key
+from protocol.receipts.audit import Verdict
 from protocol.receipts.bundle import verify_bundle
 from protocol.receipts.bundle_file import load_bundle
 
@@ -113,6 +116,26 @@ async def test_a_cut_reaches_the_leg_that_draws(served: Served) -> None:
     assert text_of(greedy) == text_of(found) == text_of(other)
     sampling = (await served.receipt(identity)).terms.sampling
     assert (sampling.temperature_milli, sampling.top_k) == (1500, 1)
+
+
+async def test_penalties_and_biases_reach_the_leg_that_draws(served: Served, endless: Path) -> None:
+    """What is forbidden is not said; what was said is not said again."""
+    plain, identity = await served.ask("a tall tree", temperature=0)
+    bundle = await served.receipt(identity)
+    first = bundle.tokens[bundle.terms.plan.prompt]
+    settings = {"temperature": 0, "logit_bias": {str(first): -100}, "repetition_penalty": 1.5, "presence_penalty": 2}
+    found, identity = await served.ask("a tall tree", **settings)
+    assert text_of(found) != text_of(plain)
+    bundle = await served.receipt(identity)
+    verify_bundle(bundle)
+    assert first not in bundle.tokens[bundle.terms.plan.prompt :]
+    shaping = bundle.terms.sampling.shaping
+    assert shaping is not None
+    assert (shaping.repetition_milli, shaping.presence, shaping.biases[0].lift) == (1500, 4000, 0)
+    report = await asyncio.to_thread(audit_bundle, bundle, endless)
+    assert report.verdict is Verdict.MATCH
+    with pytest.raises(AssertionError, match="logit_bias"):
+        await served.ask("a tall tree", logit_bias={str(1 << 23): 1})
 
 
 async def test_a_caller_that_goes_away_pays_for_what_came(served: Served) -> None:

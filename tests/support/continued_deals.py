@@ -13,6 +13,7 @@ from node.pipeline.buying.job import Deal, make_deal
 from protocol.identity.signing import SigningKey, seal
 from protocol.routing.routes import RouteLeg
 from protocol.session.agreement import Chosen
+from protocol.session.shaping import Shaping
 from protocol.session.terms import Plan, SamplingTerms
 
 
@@ -34,6 +35,7 @@ def deal_on(
     client: SigningKey | None = None,
     window: int = 4,
     chunk: int = 8,
+    shaping: Shaping | None = None,
 ) -> Deal:
     """A deal over the whole spans of these nodes."""
     route = []
@@ -49,7 +51,7 @@ def deal_on(
         venue=market.ledger.domain.separator,
         policy=POLICY,
         plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
-        sampling=SamplingTerms(temperature_milli=0, seed=0),
+        sampling=SamplingTerms(temperature_milli=0, seed=0, shaping=shaping),
         prompt=prompt,
         client=(client or market.client_key).address,
         expiry=market.now + 600,

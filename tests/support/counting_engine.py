@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from node.ports import NO_CUT, Cut, StepInput, StepOutput
+from node.ports import GREEDY, StepInput, StepOutput
 from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.identity.ids import BlockSpan
+from protocol.session.shaping import LookBack
+from protocol.session.terms import SamplingTerms
 
 WIDTH = 4
 """A row: its token, the blocks it has been through, the checksum of all tokens so far, and whether legs differed."""
@@ -26,6 +28,11 @@ _CHECKSUMS = 251
 def next_token(token: int, position: int) -> int:
     """The token after `token` at `position`, when no seed is given; 0 is the stop token and never comes by itself."""
     return (token * 31 + position * 7) % (VOCABULARY - 1) + 1
+
+
+def looked_back(token: int, prompt: Sequence[int], answer: Sequence[int]) -> int:
+    """What is drawn in a token's place where draws look back, on these ids of the prompt and the answer so far."""
+    return (token + sum(map(int, prompt)) + 3 * sum(answer) + 5 * len(answer)) % (VOCABULARY - 1) + 1
 
 
 def checksums(tokens: Sequence[int], *, before: int = 0) -> list[int]:
@@ -43,6 +50,7 @@ class _Held:
     blocks: BlockSpan
     paged: int
     """Of the room, positions that it has."""
+    looks_back: bool = False
     sums: list[int] = field(default_factory=list)
     """The checksum after each position."""
 
@@ -65,16 +73,16 @@ class CountingEngine:
         session: bytes,
         *,
         max_tokens: int,
-        temperature_milli: int,
-        seed: int,
-        cut: Cut = NO_CUT,
+        sampling: SamplingTerms = GREEDY,
         blocks: BlockSpan | None = None,
         first: int | None = None,
     ) -> None:
         first = max_tokens if first is None else min(first, max_tokens)
         if first > self.kv_free:
             raise RefusedError("no room", code="no-room")
-        self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end), first)
+        self._held[session] = _Held(
+            max_tokens, blocks or BlockSpan(start=self._start, end=self._end), first, sampling.looks_back
+        )
 
     def grow(self, session: bytes, tokens: int) -> None:
         self.length(session)
@@ -112,9 +120,7 @@ class CountingEngine:
         *,
         length: int,
         max_tokens: int,
-        temperature_milli: int,
-        seed: int,
-        cut: Cut = NO_CUT,
+        sampling: SamplingTerms = GREEDY,
         blocks: BlockSpan | None = None,
         first: int | None = None,
         keep: bool = False,
@@ -128,7 +134,7 @@ class CountingEngine:
             raise RefusedError("no room", code="no-room")
         span = blocks or BlockSpan(start=self._start, end=self._end)
         before = self._held[old] if keep else self._held.pop(old)
-        self._held[new] = _Held(max_tokens, span, first, before.sums[:length])
+        self._held[new] = _Held(max_tokens, span, first, sampling.looks_back, before.sums[:length])
 
     def close(self, session: bytes) -> None:
         self._held.pop(session, None)
@@ -177,6 +183,8 @@ class CountingEngine:
         self._check_history(item, rows)
         first = item.length - item.draws
         tokens = tuple(_drawn(rows[at], item.position + at) for at in range(first, item.length) if item.draws)
+        if item.draws and self._held[item.session].looks_back:
+            tokens = _looking_back(tokens, item.before)
         return StepOutput(
             session=item.session,
             position=item.position,
@@ -198,3 +206,12 @@ class CountingEngine:
 def _drawn(row: np.ndarray, position: int) -> int:
     token = next_token(int(row[0]), position)
     return token % (VOCABULARY - 1) + 1 if row[3] else token
+
+
+def _looking_back(tokens: Sequence[int], before: LookBack | None) -> tuple[int, ...]:
+    if before is None:
+        raise MalformedError("nobody said what to look back on")
+    found: list[int] = []
+    for token in tokens:
+        found.append(looked_back(token, before.prompt, (*before.answer, *found)))
+    return tuple(found)

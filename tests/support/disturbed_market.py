@@ -38,7 +38,7 @@ EXPIRY_S = 600
 def answer(prompt: tuple[int, ...], most: int) -> list[int]:
     """What an engine with all blocks says."""
     engine = CountingEngine(0, BLOCKS, BLOCKS)
-    engine.open(b"alone", max_tokens=4096, temperature_milli=0, seed=0)
+    engine.open(b"alone", max_tokens=4096)
     tokens, position, data = list[int](), 0, prompt
     while len(tokens) < most:
         item = StepInput(session=b"alone", position=position, length=len(data), data=data, draws=1)

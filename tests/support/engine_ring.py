@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from node.engine.engine import Engine
-from node.ports import StepInput, StepOutput
+from node.ports import GREEDY, StepInput, StepOutput
+from protocol.session.terms import SamplingTerms
 
 
 def reference_tokens(directory: Path, prompt: Sequence[int], count: int) -> list[int]:
@@ -35,9 +36,9 @@ class Ring:
         self.position: dict[bytes, int] = {}
         self.rows: dict[bytes, list[list[np.ndarray]]] = {}
 
-    def open(self, session: bytes, *, temperature_milli: int = 0, seed: int = 0, max_tokens: int = 256) -> None:
+    def open(self, session: bytes, *, sampling: SamplingTerms = GREEDY, max_tokens: int = 256) -> None:
         for engine in self.engines:
-            engine.open(session, max_tokens=max_tokens, temperature_milli=temperature_milli, seed=seed)
+            engine.open(session, max_tokens=max_tokens, sampling=sampling)
         self.position[session] = 0
         self.rows[session] = [[] for _ in self.engines]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from node.ports import NO_CUT, Cut, DraftAsk
+from node.ports import GREEDY, DraftAsk
+from protocol.session.terms import SamplingTerms
 
 Following = Callable[[Sequence[int]], int]
 """The token that follows a sequence."""
@@ -33,7 +34,7 @@ class OracleDrafter:
         self._following = following
         self._seed = seed
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, prompt: int = 0, sampling: SamplingTerms = GREEDY) -> None:
         self.sequences[session] = []
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:

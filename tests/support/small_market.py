@@ -52,6 +52,7 @@ from protocol.routing.routes import RouteLeg
 from protocol.session.agreement import Chosen, Paid, paid_nobody
 from protocol.session.messages import Session, SignedDischarge, SignedVoucher
 from protocol.session.order import JobOrder
+from protocol.session.shaping import Shaping
 from protocol.session.terms import Plan, SamplingTerms
 from protocol.settlement import Account, Books, SessionRecord, apply, ledger_domain, replay
 from protocol.settlement.evidence import LogProof, check_opened
@@ -497,6 +498,7 @@ class SmallMarket:
         client: SigningKey | None = None,
         expiry_s: int = 600,
         temperature_milli: int = 0,
+        shaping: Shaping | None = None,
         ahead: int = 1,
         paid: Paid = paid_nobody,
         drafts: bool = True,
@@ -520,7 +522,7 @@ class SmallMarket:
             venue=self.ledger.domain.separator,
             policy=policy,
             plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window, ahead=ahead),
-            sampling=SamplingTerms(temperature_milli=temperature_milli, seed=0),
+            sampling=SamplingTerms(temperature_milli=temperature_milli, seed=0, shaping=shaping),
             prompt=prompt,
             client=(client or self.client_key).address,
             expiry=self.now + expiry_s,

@@ -11,20 +11,19 @@ from tokenizers import Tokenizer
 
 from node.engine.audit import Window, replay
 from node.engine.engine import Engine
-from node.engine.sampling import Sampling
 from node.engine.span import Span
 from node.ports import Activations, StepInput, StepOutput
 from protocol.identity.ids import BlockSpan
 from protocol.models.activations import FORMATS, ActivationType, Tolerance
 from protocol.receipts.audit import Judgement, Observation, judge
 from protocol.session.fingerprint import distance_ppm, sketch
-from protocol.session.terms import Assignment
+from protocol.session.terms import Assignment, SamplingTerms
 
 MODEL = Path(__file__).parents[2] / "node" / "demo" / "model"
 PROMPT = "Write a story about Mia and a red kite in the park."
 ENDS = (2, 4, 6)
 WINDOW = 16
-SAMPLING = Sampling(700, 12)
+SAMPLING = SamplingTerms(temperature_milli=700, seed=12)
 
 Tamper = Callable[[int, Activations], Activations]
 """From the position of the first row and the rows that should be sent, those that are sent."""
@@ -63,9 +62,7 @@ def serve(
     engines = [Engine.load(MODEL, start, end, kv_tokens=512) for start, end in pairwise([0, *ENDS])]
     for leg, engine in enumerate(engines):
         (changes or {}).get(leg, lambda _: None)(engine.span)
-        engine.open(
-            b"s", max_tokens=len(ids) + answer, temperature_milli=SAMPLING.temperature_milli, seed=SAMPLING.seed
-        )
+        engine.open(b"s", max_tokens=len(ids) + answer, sampling=SAMPLING)
     position = 0
     while position < len(ids) + answer:
         data: Sequence[int] | Activations = tuple(tokens[position:])
@@ -88,7 +85,7 @@ def audit(served: Served, seeds: Sequence[bytes]) -> Judgement:
 def observe(served: Served, seeds: Sequence[bytes]) -> list[list[Observation]]:
     """How far the signed sketches are from those made again."""
     windows = [Window(*bounds, seed) for bounds, seed in zip(served.windows, seeds, strict=False)]
-    again = replay(MODEL, ENDS, served.tokens, windows, sampling=SAMPLING)
+    again = replay(MODEL, ENDS, served.tokens, windows, sampling=SAMPLING, prompt=served.prompt)
     found = []
     for window, legs in zip(windows, again, strict=True):
         row = []

@@ -168,7 +168,6 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
     """What is observed of each leg up to block `last`, and how many tokens were drawn again."""
     from node.engine.audit import Window as Span
     from node.engine.audit import replay
-    from node.engine.sampling import Sampling
 
     windows, verified, terms = part.windows, part.verified, part.verified.terms
     ends = sorted({seat.span.end for window in windows for seat in window.route if seat.span.end <= last})
@@ -179,7 +178,8 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
         ends,
         part.bundle.tokens,
         [Span(window.start, window.end, seed) for window, seed in zip(windows, verified.seeds, strict=False)],
-        sampling=Sampling.of(terms.sampling),
+        sampling=terms.sampling,
+        prompt=terms.plan.prompt,
         dtype=part.bundle.manifest.precision,
     )
     observed, redrawn = [], 0

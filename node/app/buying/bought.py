@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
@@ -19,9 +20,12 @@ from node.app.buying.written import Written, write
 from node.app.models.obtaining import Text
 from node.gateway import Costs, OfferedModel, Wanted
 from protocol.identity.ids import ModelManifest
+from protocol.session.shaping import shaping_of
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["BoughtAnswer", "BoughtAnswers"]
+
+T = TypeVar("T")
 
 OVER_S = 5.0
 """A question waits so long for the session that it goes on from to be over; then it begins anew."""
@@ -88,15 +92,21 @@ class BoughtAnswers:
 
     def sampling(self, wanted: Wanted) -> SamplingTerms:
         config = self._client.config
-        warmth = config.temperature_milli if wanted.temperature_milli is None else wanted.temperature_milli
+        warmth = _either(wanted.temperature_milli, config.temperature_milli)
         seed = wanted.seed
         if seed is None:
             seed = secrets.randbits(63) if warmth else config.seed
         return SamplingTerms(
             temperature_milli=warmth,
             seed=seed,
-            top_p_ppm=config.top_p_ppm if wanted.top_p_ppm is None else wanted.top_p_ppm,
-            top_k=config.top_k if wanted.top_k is None else wanted.top_k,
+            top_p_ppm=_either(wanted.top_p_ppm, config.top_p_ppm),
+            top_k=_either(wanted.top_k, config.top_k),
+            shaping=shaping_of(
+                repetition_milli=_either(wanted.repetition_milli, config.repetition_penalty_milli),
+                frequency_milli=_either(wanted.frequency_milli, config.frequency_penalty_milli),
+                presence_milli=_either(wanted.presence_milli, config.presence_penalty_milli),
+                biases=_either(wanted.biases, config.logit_bias),
+            ),
         )
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
@@ -203,6 +213,11 @@ class BoughtAnswer:
             micro=sum(sum(each.paid) for each in job.results) + job.fees_micro + claimed,
             receipts=await self._market.keep(self),
         )
+
+
+def _either(wanted: T | None, usual: T) -> T:
+    """What a request says, or what the settings do."""
+    return usual if wanted is None else wanted
 
 
 async def _over(held: Held) -> Earlier | None:

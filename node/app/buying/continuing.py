@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from node.pipeline.buying.job import JobResult
 from protocol.identity.ids import BlockSpan
+from protocol.session.shaping import begun_with
 from protocol.session.terms import Continuation
 
 if TYPE_CHECKING:
@@ -61,5 +62,9 @@ def going_on(request: Request, result: JobResult) -> Request:
     if not tab.generated:
         return request
     earlier = Earlier.of(result) or request.earlier
-    most = result.deal.terms.plan.most - tab.generated
-    return replace(request, prompt=tuple(tab.tokens), most=most, earlier=earlier)
+    terms = result.deal.terms
+    shaping = terms.sampling.shaping
+    answered = tab.generated + (0 if shaping is None else shaping.answered)
+    sampling = terms.sampling.replace(shaping=begun_with(shaping, answered))
+    most = terms.plan.most - tab.generated
+    return replace(request, prompt=tuple(tab.tokens), most=most, sampling=sampling, earlier=earlier)

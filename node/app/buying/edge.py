@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from node.app.buying.passes import Passes
+from node.app.buying.sampling import require_known_tokens
 from node.app.buying.written import write
 from node.app.models.held_model import HASHES_FILE
 from node.app.models.obtaining import Text
@@ -28,6 +29,7 @@ from protocol.geography.jurisdictions import country_of, is_subdivision, may_sta
 from protocol.identity.ids import ModelManifest
 from protocol.market.catalog import CLIENT_FILES, MAX_FILE_BYTES
 from protocol.routing.choice import MIN_PREFIX
+from protocol.session.shaping import look_back
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["EdgeAnswer", "EdgeAnswers", "open_edge"]
@@ -139,8 +141,10 @@ class EdgeAnswers:
             )
         if len(ids) + most > largest:
             return None
-        answer = EdgeAnswer(self._passes, self.manifest, text, ids, most, written.tool_style)
-        await self._passes.open(answer.session, most=len(ids) + most, sampling=self._sampling(wanted))
+        sampling = self._sampling(wanted)
+        require_known_tokens(sampling, self.manifest)
+        answer = EdgeAnswer(self._passes, self.manifest, text, ids, most, sampling, written.tool_style)
+        await self._passes.open(answer.session, most=len(ids) + most, sampling=sampling)
         return answer
 
 
@@ -158,6 +162,7 @@ class EdgeAnswer:
         text: Text,
         ids: tuple[int, ...],
         most: int,
+        sampling: SamplingTerms,
         tool_style: ToolStyle | None,
     ) -> None:
         self.id = secrets.token_hex(16)
@@ -171,6 +176,7 @@ class EdgeAnswer:
         self._text = text
         self._ids = ids
         self._most = most
+        self._before = look_back(sampling.shaping, ids) if sampling.looks_back else None
         self._tokens: list[int] = []
         self._stream = self._pieces()
 
@@ -191,7 +197,8 @@ class EdgeAnswer:
     async def _pieces(self) -> AsyncGenerator[str]:
         position, rows = 0, self._ids
         while len(self._tokens) < self._most:
-            token = await self._passes.next(self.session, position, rows)
+            before = None if self._before is None else self._before.with_more(self._tokens)
+            token = await self._passes.next(self.session, position, rows, before)
             position, rows = position + len(rows), (token,)
             self._tokens.append(token)
             yield self._text.piece(token)

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from node.ports import Cut, SpanEngine, StepInput, Worker
+from node.ports import SpanEngine, StepInput, Worker
+from protocol.session.shaping import LookBack
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["Passes"]
@@ -33,24 +34,25 @@ class Passes:
 
     async def open(self, session: bytes, *, most: int, sampling: SamplingTerms) -> None:
         """Room for a sequence of at most so many tokens. Raises RefusedError without."""
-        cut = Cut(sampling.top_p_ppm, sampling.top_k)
-        warmth, seed = sampling.temperature_milli, sampling.seed
-        await self._worker.run(
-            partial(self._engine.open, session, max_tokens=most, temperature_milli=warmth, seed=seed, cut=cut)
-        )
+        await self._worker.run(partial(self._engine.open, session, max_tokens=most, sampling=sampling))
 
     async def close(self, session: bytes) -> None:
         """Free it."""
         await self._worker.run(partial(self._engine.close, session))
 
-    async def next(self, session: bytes, position: int, tokens: Sequence[int]) -> int:
-        """What is drawn after these tokens, which stand at a position. Raises PeerError for what cannot be computed."""
+    async def next(self, session: bytes, position: int, tokens: Sequence[int], before: LookBack | None = None) -> int:
+        """What is drawn after these tokens, which stand at a position. Raises PeerError for what cannot be computed.
+
+        Args:
+            before: where draws look back, on what.
+        """
         drawn: int | None = None
         for start in range(0, len(tokens), PIECE):
             part = tuple(tokens[start : start + PIECE])
             draws = int(start + len(part) == len(tokens))
+            at = position + start
             drawn = await self._step(
-                StepInput(session=session, position=position + start, length=len(part), data=part, draws=draws)
+                StepInput(session=session, position=at, length=len(part), data=part, draws=draws, before=before)
             )
         if drawn is None:
             raise RuntimeError("a pass that was to draw has drawn nothing")

@@ -17,6 +17,7 @@ import numpy as np
 
 from node.app.buying.continuing import Earlier
 from node.app.buying.law import law_of, policy_of
+from node.app.buying.sampling import require_known_tokens, sampling_of
 from node.app.network.shunned import address_of, known_of, left_alone, shunned
 from node.config import ClientConfig
 from node.pipeline.buying.job import Deal, make_deal
@@ -340,12 +341,8 @@ class Market:
         """Terms and a session over a route of this market."""
         config, sampling, earlier = self._config, self._request.sampling, self._request.earlier
         if sampling is None:
-            sampling = SamplingTerms(
-                temperature_milli=config.temperature_milli,
-                seed=config.seed,
-                top_p_ppm=config.top_p_ppm,
-                top_k=config.top_k,
-            )
+            sampling = sampling_of(config)
+        require_known_tokens(sampling, self._manifest)
         return make_deal(
             [Chosen(leg, self._sealed[id(leg.offer)]) for leg in found.legs],
             standbys=self._standbys(found),

@@ -14,6 +14,7 @@ from protocol.encoding.strict_json import exact_keys, int_text, parse_object
 from protocol.errors import ConfigurationError, LocalError, MalformedError, peers_fault
 from protocol.identity.ids import BlockSpan
 from protocol.routing.routes import MAX_LEGS
+from protocol.session.shaping import Shaping, TokenBias, begun_with
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["Unfinished", "dump_unfinished", "keep_unfinished", "load_unfinished"]
@@ -22,7 +23,7 @@ FORMAT = "joulemesh-unfinished/1"
 ABOUT = "An answer that broke off. Go on with: joule run --resume FILE"
 MAX_BYTES = 16 * 1024 * 1024
 MAX_TOKEN_ID = 2**32 - 1
-_DEPTH = 3
+_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Unfinished:
             prompt=(*self.prompt, *self.answer),
             model=self.model.hex(),
             most=self.most - len(self.answer),
-            sampling=self.sampling,
+            sampling=self.sampling.replace(shaping=begun_with(self.sampling.shaping, len(self.answer))),
             earlier=self.earlier,
         )
 
@@ -68,6 +69,7 @@ def dump_unfinished(unfinished: Unfinished) -> bytes:
         "seed": str(unfinished.sampling.seed),
         "top_p_ppm": unfinished.sampling.top_p_ppm,
         "top_k": unfinished.sampling.top_k,
+        "shaping": _dumped(unfinished.sampling.shaping),
         "session": unfinished.earlier.session.hex(),
         "proven": unfinished.earlier.proven,
         "legs": [[key.hex(), span.start, span.end] for key, span in unfinished.earlier.legs],
@@ -100,7 +102,7 @@ def _parsed(data: bytes) -> Unfinished:
     value = exact_keys(
         parse_object(data, limit=MAX_BYTES, depth=_DEPTH),
         *("format", "about", "model", "question", "prompt", "answer", "most", "temperature_milli", "seed", "session"),
-        *("top_p_ppm", "top_k", "proven", "legs"),
+        *("top_p_ppm", "top_k", "shaping", "proven", "legs"),
     )
     if value["format"] != FORMAT or value["about"] != ABOUT:
         raise MalformedError("it is of another format")
@@ -122,6 +124,7 @@ def _parsed(data: bytes) -> Unfinished:
             seed=int_text(value["seed"]),
             top_p_ppm=value["top_p_ppm"],
             top_k=value["top_k"],
+            shaping=_shaping(value["shaping"]),
         ),
         earlier=Earlier(
             session=_bytes(value["session"], 32),
@@ -130,6 +133,30 @@ def _parsed(data: bytes) -> Unfinished:
             legs=_legs(value["legs"]),
         ),
     )
+
+
+def _dumped(shaping: Shaping | None) -> list[Any] | None:
+    """As terms have it. What the prompt is to it follows from the prompt."""
+    if shaping is None:
+        return None
+    biases = [[each.token, each.lift] for each in shaping.biases]
+    return [shaping.repetition_milli, shaping.frequency, shaping.presence, biases]
+
+
+def _shaping(value: Any) -> Shaping | None:
+    match value:
+        case None:
+            return None
+        case [repetition_milli, frequency, presence, [*biases]] if all(
+            isinstance(each, list) and len(each) == 2 for each in biases
+        ):
+            return Shaping(
+                repetition_milli=repetition_milli,
+                frequency=frequency,
+                presence=presence,
+                biases=tuple(TokenBias(token=token, lift=lift) for token, lift in biases),
+            )
+    raise MalformedError("what is done to logits is no list of that")
 
 
 def _ids(value: Any) -> tuple[int, ...]:

@@ -240,7 +240,7 @@ class _Bench:
 
     def _fill(self, sessions: Sequence[bytes], length: int, *, close: bool) -> int:
         for session in sessions:
-            self._engine.open(session, max_tokens=length + (0 if close else 1), temperature_milli=0, seed=0)
+            self._engine.open(session, max_tokens=length + (0 if close else 1))
             for at in range(0, length, self._engine.max_rows):
                 self._run([session], at, min(self._engine.max_rows, length - at), draws=0)
             if close:

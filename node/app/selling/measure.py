@@ -121,7 +121,7 @@ def _decode(engine: Engine, span: BlockSpan) -> int:
 
 
 def _run(engine: Engine, span: BlockSpan, lengths: list[int]) -> None:
-    engine.open(_SESSION, max_tokens=sum(lengths), temperature_milli=0, seed=0)
+    engine.open(_SESSION, max_tokens=sum(lengths))
     draws = 1 if span.end == engine.facts.blocks else 0
     try:
         position = 0

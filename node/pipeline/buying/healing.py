@@ -256,17 +256,19 @@ class Healing:
                 self._unheard = 0
             for leg in some:
                 self._still.discard(leg)
-                await self._tell(leg, reroute, places[leg])
+                await self._tell(leg, reroute, places[leg], joins=leg in joining)
             if some and await self._ask(some, CALL_S):
                 return False
         await self._send_prompt(legs[0], places[legs[0]].start, max(base, tab.terms.plan.prompt))
         await self._pay()
         return True
 
-    async def _tell(self, leg: int, reroute: Reroute, joining: Joining) -> None:
+    async def _tell(self, leg: int, reroute: Reroute, joining: Joining, *, joins: bool) -> None:
         tab, deal = self._result.tab, self._result.deal
         legs = [each.leg for each in reroute.route]
         after = legs[(legs.index(leg) + 1) % len(legs)]
+        if joins and leg == legs[-1] and tab.terms.sampling.looks_back:
+            await self._links.tell(leg, token_bytes(tab.tokens[tab.terms.plan.prompt :]), answer=True)
         known = tab.tokens[max(reroute.position, tab.terms.plan.prompt) :] if leg in (legs[0], legs[-1]) else ()
         header = Rerouted(
             session=tab.id,

@@ -20,6 +20,7 @@ from protocol.session.draws import NonceChain
 from protocol.session.frames import NO_SECRET
 from protocol.session.messages import Session, SignedDischarge, SignedReceipt, SignedVoucher
 from protocol.session.metering import chain_length
+from protocol.session.shaping import bound_to, look_back
 from protocol.session.tab import Tab
 from protocol.session.terms import Continuation, Plan, SamplingTerms, Terms
 from protocol.settlement import SessionRecord
@@ -76,9 +77,17 @@ class Deal:
 
     def secret_of(self, leg: int) -> bytes:
         """What a leg is given of the secret: all of it, or nothing."""
-        span, end = self.terms.legs[leg].span, self.terms.route[-1].span.end
-        ends_ring = span.start == 0 or span.end == end
+        ends_ring = self.terms.legs[leg].span.start == 0 or self.holds_last(leg)
         return self.secret if self.terms.speculation.depth and ends_ring else NO_SECRET
+
+    def holds_last(self, leg: int) -> bool:
+        """Whether a leg holds the model's last block, so that it may draw."""
+        return self.terms.legs[leg].span.end == self.terms.route[-1].span.end
+
+    @property
+    def told(self) -> bytes:
+        """What draws look back on of the prompt, as the last leg is told of it."""
+        return look_back(self.terms.sampling.shaping, self.prompt).told
 
     def name(self, leg: int) -> str:
         """A leg for people."""
@@ -119,6 +128,7 @@ def make_deal(
     Raises RoutingError where the legs have no number format in common.
     """
     chain = NonceChain(randomness(32), chain_length(plan))
+    sampling = sampling.replace(shaping=bound_to(sampling.shaping, prompt))
     terms = make_terms(
         route,
         manifest=manifest,

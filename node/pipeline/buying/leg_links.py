@@ -9,13 +9,15 @@ from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.ports import Allowance, Link, LinkRank
 from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError, UnreachableError
-from protocol.session.frames import LEG_FRAMES, Attach, Joining
+from protocol.session.frames import LEG_FRAMES, Attach, Joining, Told
 from protocol.session.receipt import MOST_SKETCHES_BYTES
 
 __all__ = ["LegLinks", "Word"]
 
 MAX_UNREAD = 256
 """Frames of all legs together that wait to be looked at; a leg that sends more is read no faster."""
+TOLD_BYTES = 16 * 1024
+"""Of ids in one frame."""
 SEND_S = 5.0
 """Seconds for one frame to be taken."""
 FROM_LEG = Allowance(header=16 * 1024, payload=MOST_SKETCHES_BYTES, rank=LinkRank.BUSY)
@@ -119,6 +121,15 @@ class LegLinks:
         standing_by = Joining(base=tab.joinings[0].base, start=0, onward=0)
         joining = tab.joinings[leg] if leg < len(tab.joinings) else standing_by
         await self.send(leg, Attach(session=tab.id, joining=joining, secret=deal.secret_of(leg)))
+        if deal.terms.sampling.looks_back and deal.holds_last(leg):
+            await self.tell(leg, deal.told, answer=False)
+
+    async def tell(self, leg: int, ids: bytes, *, answer: bool) -> None:
+        """What a leg's draws look back on, of the prompt or of the answer, in parts."""
+        for at in range(0, len(ids), TOLD_BYTES):
+            last = at + TOLD_BYTES >= len(ids)
+            header = Told(session=self._result.tab.id, answer=answer, last=last)
+            await self.send(leg, header, ids[at : at + TOLD_BYTES])
 
     async def _read(self, leg: int, link: Link) -> None:
         """Hand on what a leg sends until its link ends, and then why."""

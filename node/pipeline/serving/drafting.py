@@ -19,11 +19,12 @@ from node.pipeline.loop_clock import loop_s, loop_us
 from node.pipeline.serving.compute import ComputeLoop
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import Places, Served
-from node.ports import NO_CUT, Cut, DraftAsk, Drafter, Worker
+from node.ports import GREEDY, DraftAsk, Drafter, Worker
 from protocol.drafting.drafts import Guessing
 from protocol.drafting.speculation import NONE, Pace, Pacer, Prior
 from protocol.errors import PeerError
 from protocol.session.metering import last_position
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["Drafting"]
 
@@ -36,7 +37,7 @@ class _Silent:
 
     instant = True
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, prompt: int = 0, sampling: SamplingTerms = GREEDY) -> None:
         """See `Drafter`."""
 
     def extend(self, session: bytes, tokens: Sequence[int]) -> None:
@@ -316,14 +317,9 @@ class Drafting:
         """The drafter of the tokens that stand and that it does not know of."""
         draft, job, drafter = ask.draft, ask.served.job, self._drafter
         if not draft.untold:
-            sampling = job.terms.sampling
-            drafter.begin(
-                job.session,
-                max_tokens=job.plan.prompt + job.plan.most,
-                temperature_milli=sampling.temperature_milli,
-                seed=sampling.seed,
-                cut=Cut(sampling.top_p_ppm, sampling.top_k),
-            )
+            prompt, most = job.plan.prompt, job.plan.most
+            told = max(0, prompt - draft.begins)
+            drafter.begin(job.session, max_tokens=prompt + most, prompt=told, sampling=job.terms.sampling)
         drafter.extend(job.session, draft.tokens[draft.untold : ask.stand])
         draft.untold = ask.stand
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.pipeline.serving.catching_up import Fed
+from node.pipeline.serving.looking_back import LookingBack
 from node.pipeline.serving.rows import Arrived, Onward, Share, Waiting
 from node.pipeline.serving.trail import MOST_OF_SESSION, REPLAY_BYTES, Trail
 from node.pipeline.serving.windows import Passed, Windows
@@ -48,6 +49,7 @@ class Flow:
         speculation: what the terms allow.
         show_ids: unmasks what the last leg verifies.
         stop_tokens: ids that end the answer.
+        looking_back: what draws depend on besides the rows.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Flow:
         speculation: Speculation,
         show_ids: ShowIds,
         stop_tokens: Sequence[int],
+        looking_back: LookingBack,
     ) -> None:
         self.ends = ends
         self.kv = Share()
@@ -89,6 +92,7 @@ class Flow:
         self._show_ids = show_ids
         self._verifying = Verifying()
         self._stop_tokens = frozenset(stop_tokens)
+        self._looking_back = looking_back
         self._waiting = Waiting()
         self._in_engine: Arrived | None = None
         self._void_from: int | None = None
@@ -210,7 +214,7 @@ class Flow:
         Nothing runs while a receipt is held up: so few windows' rows are all that is ever kept.
         """
         first = self._waiting.first
-        if self.running or first is None or self._windows.blocked:
+        if self.running or first is None or self._windows.blocked or not self._looking_back.ready:
             return 0
         # Drafts may run ahead of what is paid, by as many as can be under way; the token that they follow may not.
         given_paid = first.certain <= first.position or first.first_draft <= may_process
@@ -228,8 +232,10 @@ class Flow:
         """So many of the rows that may run now, for the engine."""
         self.running = True
         piece = self._in_engine = self._waiting.take(rows)
+        draws = self._draws(piece)
+        before = self._looking_back.before(piece.end - draws + 1) if draws else None
         return StepInput(
-            session=self._session, position=piece.position, length=rows, data=piece.data, draws=self._draws(piece)
+            session=self._session, position=piece.position, length=rows, data=piece.data, draws=draws, before=before
         )
 
     def _draws(self, piece: Arrived) -> int:
@@ -259,6 +265,7 @@ class Flow:
         passed = passed.part(piece.position, end)
         self.computed = end
         drawn = output.tokens[: max(0, len(output.tokens) - (piece.position + piece.length - end))]
+        self._looking_back.drawn(piece.position + piece.length - len(output.tokens) + 1, drawn)
         if set(drawn) & self._stop_tokens or (self.ends.last and served(self._plan, end)[1] == self._plan.most):
             self.end()
         self._tentative.append(passed)

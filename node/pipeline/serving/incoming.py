@@ -38,6 +38,7 @@ from protocol.session.frames import (
     Stands,
     Step,
     StepItem,
+    Told,
 )
 from protocol.session.job import JobEvent, JobState
 from protocol.session.messages import SignedVoucher
@@ -90,7 +91,7 @@ class Incoming:
                 served = self._served_for(frame.session, outbox, Rerouted)
                 if served is not None:
                     await self._rerouting.take(served, frame, payload)
-            case Attach() | Prompt() | Finish() | Probe():
+            case Attach() | Prompt() | Told() | Finish() | Probe():
                 handle = partial(self._on_client_frame, outbox, frame, payload)
                 self._guarded(frame.session, outbox, type(frame), handle)
 
@@ -139,6 +140,9 @@ class Incoming:
                 ids = tuple(np.frombuffer(payload, dtype="<u4").tolist())
                 job.arrive(frame.position, ids, now_us=loop_us())
                 self._drafting.give(job, frame.position, ids)
+                self._compute.poke(job)
+            case Told():
+                job.looking_back.take(frame, payload, serves=job.place is not None)
                 self._compute.poke(job)
             case Finish():
                 job.finish(frame.tokens_out)

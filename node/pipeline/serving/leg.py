@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from node.pipeline.serving.catching_up import Fed
 from node.pipeline.serving.flow import Flow
+from node.pipeline.serving.looking_back import LookingBack
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.on_route import OnRoute
 from node.pipeline.serving.rows import Arrived, Onward
@@ -88,6 +89,8 @@ class LegJob(OnRoute):
         self._windows = Windows(
             self.plan, signer, first=ends.first, activations=terms.activations, late_us=offer.late_us, width=width
         )
+        draws = terms.legs[order.leg].span.end == terms.route[-1].span.end
+        self.looking_back = LookingBack(self.plan, terms.sampling.shaping, draws=draws)
         self._flow = Flow(
             self.plan,
             self.session,
@@ -98,6 +101,7 @@ class LegJob(OnRoute):
             speculation=terms.speculation,
             show_ids=self._show_ids,
             stop_tokens=stop_tokens,
+            looking_back=self.looking_back,
         )
         drafts = terms.speculation.depth * terms.speculation.flights
         self.kv = self._flow.kv
@@ -385,6 +389,8 @@ class LegJob(OnRoute):
             raise MalformedError("nothing is left to be served from there on")
         if max(position, self.plan.prompt) + len(known) > paid_limit(self.plan, position) + 1:
             raise MalformedError("more tokens are said to stand than can have been drawn")
+        if mine is route[-1]:
+            self.looking_back.take_up(position, known)
         index = window_index(self.plan, windows_between(self.plan, self._began_at, position), len(reroutes))
         if joins:
             self._windows.begin_at(position, index=index)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from node.ports import NO_CUT, Cut, DraftAsk
+from node.ports import GREEDY, DraftAsk
 from protocol.drafting.lookup import Lookup
+from protocol.session.terms import SamplingTerms
 
 __all__ = ["LookupDrafter"]
 
@@ -18,7 +19,7 @@ class LookupDrafter:
     def __init__(self) -> None:
         self._sequences: dict[bytes, Lookup] = {}
 
-    def begin(self, session: bytes, *, max_tokens: int, temperature_milli: int, seed: int, cut: Cut = NO_CUT) -> None:
+    def begin(self, session: bytes, *, max_tokens: int, prompt: int = 0, sampling: SamplingTerms = GREEDY) -> None:
         """See `Drafter`. Its memory follows the sequences that are open, each bounded."""
         self._sequences[session] = Lookup()
 

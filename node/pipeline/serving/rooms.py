@@ -18,7 +18,7 @@ from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.pages import EVERYTHING, Pages, room_of, set_aside
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Ended, Origin, Warm
-from node.ports import Cut, SpanEngine
+from node.ports import SpanEngine
 from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.identity.ids import Address, BlockSpan
 
@@ -185,15 +185,12 @@ class Rooms:
         """In the engine's worker: positions that the job has from the beginning."""
         for session in leaving:
             self._engine.close(session)
-        sampling = job.terms.sampling
         opening = partial(
             self._engine.open if ended is None else partial(self._engine.adopt, ended.session),
             job.session,
             max_tokens=room_of(job),
             first=job.kv.paged,
-            temperature_milli=sampling.temperature_milli,
-            seed=sampling.seed,
-            cut=Cut(sampling.top_p_ppm, sampling.top_k),
+            sampling=job.terms.sampling,
             blocks=blocks,
         )
         if ended is None or job.terms.continues is None:

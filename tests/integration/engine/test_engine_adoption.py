@@ -56,7 +56,7 @@ class World:
         name, room = self.new(), self.dice.randint(1, LONGEST)
         fits = self.pages() + -(-room // PAGE_TOKENS) <= PAGES
         try:
-            self.engine.open(name, max_tokens=room, temperature_milli=0, seed=0)
+            self.engine.open(name, max_tokens=room)
         except RefusedError:
             assert not fits
         else:
@@ -80,7 +80,7 @@ class World:
             np.testing.assert_allclose(ok(result).hidden, self.again(session.ids)[position:], rtol=1e-3, atol=1e-4)
 
     def again(self, ids: list[int]) -> np.ndarray:
-        self.fresh.open(b"again", max_tokens=len(ids), temperature_milli=0, seed=0)
+        self.fresh.open(b"again", max_tokens=len(ids))
         rows = ok(self.fresh.forward([item(b"again", 0, ids)])[0]).hidden
         self.fresh.close(b"again")
         return rows
@@ -105,7 +105,7 @@ class World:
         length = self.dice.randint(0, len(session.ids))
         room, keep = max(1, length + self.dice.randint(0, 3 * PAGE_TOKENS)), self.dice.random() < 0.4
         try:
-            self.engine.adopt(old, new, length=length, max_tokens=room, temperature_milli=0, seed=0, keep=keep)
+            self.engine.adopt(old, new, length=length, max_tokens=room, keep=keep)
         except RefusedError:
             assert self.engine.length(old) == len(session.ids)
             return
@@ -143,9 +143,9 @@ def test_what_was_answered_is_gone_on_from(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 4, kv_tokens=PAGES * PAGE_TOKENS)
     prompt = [7, 99, 3, 250, 18, 18, 41] * 4
     for session in (b"first", b"behind"):
-        engine.open(session, max_tokens=2 * PAGE_TOKENS, temperature_milli=0, seed=0)
+        engine.open(session, max_tokens=2 * PAGE_TOKENS)
     ok(engine.forward([item(b"first", 0, prompt), item(b"behind", 0, prompt)])[0])
-    engine.adopt(b"first", b"second", length=20, max_tokens=6 * PAGE_TOKENS, temperature_milli=0, seed=0)
+    engine.adopt(b"first", b"second", length=20, max_tokens=6 * PAGE_TOKENS)
     tokens = list(ok(engine.forward([item(b"second", 20, prompt[20:], draws=1)])[0]).tokens)
     while len(tokens) < 20:
         drawn = ok(engine.forward([item(b"second", len(prompt) + len(tokens) - 1, tokens[-1:], draws=1)])[0])
@@ -156,21 +156,21 @@ def test_what_was_answered_is_gone_on_from(checkpoint) -> None:
 
 def test_only_blocks_that_a_session_went_through_are_handed_on(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 3, kv_tokens=PAGES * PAGE_TOKENS)
-    engine.open(b"a", max_tokens=16, temperature_milli=0, seed=0, blocks=BlockSpan(start=0, end=2))
+    engine.open(b"a", max_tokens=16, blocks=BlockSpan(start=0, end=2))
     whole = ok(engine.forward([item(b"a", 0, [5, 6, 7])])[0]).hidden
     with pytest.raises(RefusedError) as refused:
-        engine.adopt(b"a", b"b", length=3, max_tokens=16, temperature_milli=0, seed=0, blocks=BlockSpan(start=0, end=3))
+        engine.adopt(b"a", b"b", length=3, max_tokens=16, blocks=BlockSpan(start=0, end=3))
     assert refused.value.code == "span"
     with pytest.raises(RefusedError) as refused:
-        engine.adopt(b"a", b"b", length=3, max_tokens=10_000, temperature_milli=0, seed=0)
+        engine.adopt(b"a", b"b", length=3, max_tokens=10_000)
     assert refused.value.code == "too-long"
-    engine.adopt(b"a", b"b", length=2, max_tokens=16, temperature_milli=0, seed=0)
+    engine.adopt(b"a", b"b", length=2, max_tokens=16)
     np.testing.assert_allclose(ok(engine.forward([item(b"b", 2, [7])])[0]).hidden, whole[2:], rtol=1e-4, atol=1e-5)
 
 
 def test_rows_that_overflow_take_back_what_they_were_to_replace(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 3, 4, kv_tokens=64)
-    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    engine.open(b"s", max_tokens=16)
     rows = np.ones((4, 64), dtype=np.float32)
     ok(engine.forward([StepInput(session=b"s", position=0, length=4, data=rows, draws=0)])[0])
     engine.span.layers[0].down.weight = engine.span.layers[0].down.weight * 3e38

@@ -17,15 +17,15 @@ from engine_ring import Ring, ok
 
 from node.engine.audit import Window, replay
 from node.engine.engine import Engine
-from node.engine.sampling import Sampling
 from node.engine.span import Span
 from node.ports import StepInput
 from protocol.errors import MalformedError
 from protocol.models.activations import FORMATS, ActivationType
 from protocol.session.fingerprint import distance_ppm, sketch
+from protocol.session.terms import SamplingTerms
 
 CUTS = (0, 1, 3, 4)
-SAMPLING = Sampling(800, 5)
+SAMPLING = SamplingTerms(temperature_milli=800, seed=5)
 WINDOW = 16
 SEED = bytes(range(32))
 TOLERANCE = FORMATS[ActivationType.FP32].tolerance.distance_ppm
@@ -40,7 +40,7 @@ class Served:
         ring = Ring(directory, CUTS)
         tokens = {}
         for i, length in enumerate((21, 3, 40)):
-            ring.open(bytes([i]), temperature_milli=SAMPLING.temperature_milli, seed=SAMPLING.seed)
+            ring.open(bytes([i]), sampling=SAMPLING)
             tokens[bytes([i])] = [ring.step({bytes([i]): (PROMPT * 2)[:length]})[bytes([i])]]
         for _ in range(60):
             for session, token in ring.step({session: drawn[-1:] for session, drawn in tokens.items()}).items():
@@ -135,7 +135,7 @@ def nothing(_: Span) -> None:
 def cheated_rows(served: Served, change: Callable[[Span], None], dtype: str, tokens: Sequence[int]) -> np.ndarray:
     engine = Engine.load(served.directory, 0, 3, kv_tokens=256, dtype=dtype)
     change(engine.span)
-    engine.open(b"s", max_tokens=200, temperature_milli=0, seed=0)
+    engine.open(b"s", max_tokens=200)
     item = StepInput(session=b"s", position=0, length=len(tokens), data=tuple(tokens), draws=0)
     return ok(engine.forward([item])[0]).hidden
 

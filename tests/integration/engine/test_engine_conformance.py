@@ -51,7 +51,7 @@ def test_a_family_keeps_its_promises_and_gives_the_logits_of_transformers(checkp
     assert [each for each in claims if not each.holds] == []
     assert engine.kv_free == engine.kv_capacity
     ids = [(7 * at + 3) % facts.vocabulary for at in range(LENGTH)]
-    engine.open(b"x", max_tokens=LENGTH, temperature_milli=0, seed=0)
+    engine.open(b"x", max_tokens=LENGTH)
     out = ok(engine.forward([StepInput(session=b"x", position=0, length=LENGTH, data=ids, draws=0)])[0])
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
     with torch.inference_mode():
@@ -123,7 +123,7 @@ class Trusting(Engine):
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         for item in items:
             if item.session not in self._sampling:
-                self.open(item.session, max_tokens=64, temperature_milli=0, seed=0)
+                self.open(item.session, max_tokens=64)
         return super().forward(items)
 
 

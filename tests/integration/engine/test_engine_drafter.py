@@ -13,6 +13,7 @@ from node.engine.engine import Engine
 from node.model_directory import model_facts
 from node.ports import DraftAsk
 from protocol.errors import ModelError
+from protocol.session.terms import SamplingTerms
 
 PROMPT = [7, 99, 3, 250, 18, 18, 41]
 
@@ -23,7 +24,7 @@ def drafter_of(directory, **settings) -> ModelDrafter:
 
 
 def began(drafter: ModelDrafter, session: bytes = b"s", **settings) -> ModelDrafter:
-    drafter.begin(session, **({"max_tokens": 128, "temperature_milli": 0, "seed": 0} | settings))
+    drafter.begin(session, **({"max_tokens": 128, "prompt": len(PROMPT)} | settings))
     drafter.extend(session, PROMPT)
     return drafter
 
@@ -46,10 +47,10 @@ def test_a_model_that_drafts_for_itself_is_always_right(checkpoint, architecture
 def test_it_draws_with_the_noise_of_the_session(checkpoint) -> None:
     directory = checkpoint("llama")
     ring = Ring(directory, (0, 4))
-    ring.open(b"s", temperature_milli=1300, seed=9)
+    ring.open(b"s", sampling=SamplingTerms(temperature_milli=1300, seed=9))
     expected = ring.generate(b"s", PROMPT, 12)
-    assert guessed(began(drafter_of(directory), temperature_milli=1300, seed=9), 12) == expected
-    assert guessed(began(drafter_of(directory), temperature_milli=1300, seed=8), 12) != expected
+    assert guessed(began(drafter_of(directory), sampling=SamplingTerms(temperature_milli=1300, seed=9)), 12) == expected
+    assert guessed(began(drafter_of(directory), sampling=SamplingTerms(temperature_milli=1300, seed=8)), 12) != expected
 
 
 def test_wrong_guesses_are_taken_back(checkpoint) -> None:
@@ -70,7 +71,7 @@ def test_sequences_share_a_pass_and_do_not_touch_each_other(checkpoint) -> None:
     drafter = drafter_of(directory)
     other = [5, 5, 9]
     began(drafter, b"a")
-    drafter.begin(b"b", max_tokens=64, temperature_milli=0, seed=0)
+    drafter.begin(b"b", max_tokens=64)
     drafter.extend(b"b", other)
     asks = [DraftAsk(b"a", (), 4), DraftAsk(b"unknown", (), 2), DraftAsk(b"b", (), 6)]
     found = drafter.propose(asks)
@@ -97,7 +98,7 @@ def test_memory_is_bounded_and_given_back(checkpoint) -> None:
 def test_a_long_text_is_read_in_over_several_calls(checkpoint) -> None:
     directory = checkpoint("llama")
     drafter = ModelDrafter(Engine.load(directory, 0, 4, kv_tokens=1024, max_rows=16))
-    drafter.begin(b"s", max_tokens=128, temperature_milli=0, seed=0)
+    drafter.begin(b"s", max_tokens=128)
     prompt = PROMPT * 6
     drafter.extend(b"s", prompt)
     calls = [guessed(drafter, 3) for _ in range(3)]

@@ -66,7 +66,7 @@ def test_sessions_may_go_through_some_of_a_node_s_blocks(checkpoint) -> None:
     sessions = {bytes([cut]): cut for cut in (1, 2, 3)}
     for session, cut in sessions.items():
         for engine, blocks in zip(engines, (BlockSpan(start=0, end=cut), BlockSpan(start=cut, end=4)), strict=True):
-            engine.open(session, max_tokens=64, temperature_milli=0, seed=0, blocks=blocks)
+            engine.open(session, max_tokens=64, blocks=blocks)
     tokens = {session: list(prompt) for session in sessions}
     fed = 0
     while fed < len(prompt) + COUNT - 1:
@@ -91,4 +91,4 @@ def test_blocks_that_an_engine_does_not_hold_are_refused(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 1, 3, kv_tokens=256)
     for start, end in ((0, 2), (2, 4)):
         with pytest.raises(RefusedError, match="not all held"):
-            engine.open(b"x", max_tokens=8, temperature_milli=0, seed=0, blocks=BlockSpan(start=start, end=end))
+            engine.open(b"x", max_tokens=8, blocks=BlockSpan(start=start, end=end))

@@ -36,7 +36,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(directory: Path, dtype: str) -> np.ndarray:
     engine = Engine.load(directory, 0, 3, kv_tokens=256, dtype=dtype)
-    engine.open(b"x", max_tokens=64, temperature_milli=0, seed=0)
+    engine.open(b"x", max_tokens=64)
     return ok(engine.forward([StepInput(session=b"x", position=0, length=6, data=PROMPT, draws=1)])[0]).hidden
 
 

@@ -12,6 +12,7 @@ from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
 from node.ports import Activations, StepInput
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, RefusedError
+from protocol.session.terms import SamplingTerms
 
 PROMPT = [7, 99, 3, 250, 18, 18, 41]
 HIDDEN = 64
@@ -35,12 +36,12 @@ def refusal(result: object) -> str:
 def test_draws_do_not_depend_on_who_shares_the_batch(checkpoint) -> None:
     directory = checkpoint("qwen3")
     alone = Ring(directory, (0, 8))
-    alone.open(b"s", temperature_milli=900, seed=11)
+    alone.open(b"s", sampling=SamplingTerms(temperature_milli=900, seed=11))
     expected = alone.generate(b"s", PROMPT, 30)
     crowd = Ring(directory, (0, 1, 6, 8))
     tokens: dict[bytes, list[int]] = {}
     for name, seed in ((b"s", 11), (b"same seed", 11), (b"other seed", 12)):
-        crowd.open(name, temperature_milli=900, seed=seed)
+        crowd.open(name, sampling=SamplingTerms(temperature_milli=900, seed=seed))
         tokens[name] = [crowd.step({name: PROMPT})[name]]
     for _ in range(29):
         for name, token in crowd.step({name: drawn[-1:] for name, drawn in tokens.items()}).items():
@@ -74,15 +75,15 @@ def test_rows_that_travelled_as_bytes_give_the_same_rows(ring: Ring) -> None:
 def test_room_is_reserved_at_opening_and_freed_at_closing(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 1, kv_tokens=10 * PAGE_TOKENS + 3)
     assert engine.kv_capacity == engine.kv_free == 10 * PAGE_TOKENS
-    engine.open(b"a", max_tokens=4 * PAGE_TOKENS, temperature_milli=0, seed=0)
-    engine.open(b"b", max_tokens=4 * PAGE_TOKENS - 1, temperature_milli=0, seed=0)
+    engine.open(b"a", max_tokens=4 * PAGE_TOKENS)
+    engine.open(b"b", max_tokens=4 * PAGE_TOKENS - 1)
     with pytest.raises(RefusedError) as refused:
-        engine.open(b"c", max_tokens=2 * PAGE_TOKENS + 1, temperature_milli=0, seed=0)
+        engine.open(b"c", max_tokens=2 * PAGE_TOKENS + 1)
     assert refused.value.code == "no-room"
     assert engine.kv_free == 2 * PAGE_TOKENS
     engine.close(b"a")
     engine.close(b"never opened")
-    engine.open(b"c", max_tokens=6 * PAGE_TOKENS, temperature_milli=0, seed=0)
+    engine.open(b"c", max_tokens=6 * PAGE_TOKENS)
     assert engine.kv_free == 0
     for session in (b"b", b"c"):
         engine.close(session)
@@ -98,13 +99,13 @@ def test_a_room_that_cannot_be_had(checkpoint, kv_tokens: int, says: str) -> Non
 
 def test_more_than_the_model_can_attend_to_is_refused(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 1, kv_tokens=2048)
-    engine.open(b"a", max_tokens=512, temperature_milli=0, seed=0)
+    engine.open(b"a", max_tokens=512)
     for too_many in (513, 0):
         with pytest.raises(RefusedError) as refused:
-            engine.open(b"b", max_tokens=too_many, temperature_milli=0, seed=0)
+            engine.open(b"b", max_tokens=too_many)
         assert refused.value.code == "too-long"
     with pytest.raises(RefusedError) as refused:
-        engine.open(b"a", max_tokens=5, temperature_milli=0, seed=0)
+        engine.open(b"a", max_tokens=5)
     assert refused.value.code == "session-open"
 
 
@@ -125,7 +126,7 @@ def test_a_pass_takes_so_many_rows_and_not_one_more(checkpoint) -> None:
     """What waits for its turn is the pipeline's to know."""
     engine = Engine.load(checkpoint("llama"), 0, 1, kv_tokens=1024, max_rows=40)
     for session in (b"a", b"b"):
-        engine.open(session, max_tokens=64, temperature_milli=0, seed=0)
+        engine.open(session, max_tokens=64)
     assert engine.max_rows == 40
     with pytest.raises(InvalidError, match="41 rows in one pass, 40 at most"):
         engine.forward([item(b"a", 0, [5] * 36), item(b"b", 0, [5] * 5)])
@@ -138,11 +139,11 @@ def test_all_rows_of_a_draft_are_drawn_after_in_one_pass(checkpoint) -> None:
     """What verifies a draft: the token after each of its rows, beside other sessions, as if each had come alone."""
     directory = checkpoint("qwen3")
     alone = Ring(directory, (0, 8))
-    alone.open(b"s", temperature_milli=700, seed=4)
+    alone.open(b"s", sampling=SamplingTerms(temperature_milli=700, seed=4))
     tokens = alone.generate(b"s", PROMPT, 12)
     engine = Engine.load(directory, 0, 8, kv_tokens=1024)
     for session, seed in ((b"other", 9), (b"s", 4)):
-        engine.open(session, max_tokens=64, temperature_milli=700, seed=seed)
+        engine.open(session, max_tokens=64, sampling=SamplingTerms(temperature_milli=700, seed=seed))
     other, drafted = (
         item(session, 0, PROMPT + tokens[:10], draws=draws) for session, draws in ((b"other", 2), (b"s", 11))
     )
@@ -157,7 +158,7 @@ def test_all_rows_of_a_draft_are_drawn_after_in_one_pass(checkpoint) -> None:
 @pytest.mark.parametrize("draws", [-1, 3])
 def test_draws_after_rows_that_are_not_there(checkpoint, draws: int) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 4, kv_tokens=64)
-    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    engine.open(b"s", max_tokens=16)
     (result,) = engine.forward([item(b"s", 0, [5, 6], draws=draws)])
     assert refusal(result) == "malformed"
 
@@ -182,7 +183,7 @@ def test_another_back_end_can_compute(checkpoint) -> None:
     engine = Engine.load(checkpoint("llama"), 0, 4, kv_tokens=64, backend=backend)
     loaded = backend.taken_in
     assert loaded > 4  # weights
-    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    engine.open(b"s", max_tokens=16)
     ok(engine.forward([item(b"s", 0, PROMPT, draws=1)])[0])
     assert (backend.taken_in - loaded, backend.given_out) == (2, 2)  # token ids, and rows for the head
 
@@ -219,8 +220,8 @@ def test_hostile_rows_fail_alone(checkpoint, bad: StepInput, code: str | None) -
     directory = checkpoint("llama")
     engine, pristine = (Engine.load(directory, 2, 4, kv_tokens=256) for _ in range(2))
     for each in (engine, pristine):
-        each.open(b"bad", max_tokens=32, temperature_milli=0, seed=0)
-        each.open(b"good", max_tokens=32, temperature_milli=0, seed=0)
+        each.open(b"bad", max_tokens=32)
+        each.open(b"good", max_tokens=32)
     rows = np.random.default_rng(1).standard_normal((5, HIDDEN)).astype(np.float32)
     good = item(b"good", 0, rows, draws=1)
     expected = ok(pristine.forward([good])[0])
@@ -238,7 +239,7 @@ def test_hostile_rows_fail_alone(checkpoint, bad: StepInput, code: str | None) -
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite_are_refused_before_they_run(checkpoint, value: float) -> None:
     engine = Engine.load(checkpoint("llama"), 2, 4, kv_tokens=64)
-    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    engine.open(b"s", max_tokens=16)
     (result,) = engine.forward([item(b"s", 0, spoilt(value))])
     assert refusal(result) == "not-finite"
     assert "hold a number that is not finite" in str(result)
@@ -252,7 +253,7 @@ def test_rows_that_are_not_finite_are_refused_before_they_run(checkpoint, value:
 def test_token_ids_outside_of_the_vocabulary_fail_alone(checkpoint, ids: object) -> None:
     engine = Engine.load(checkpoint("llama-tied"), 0, 2, kv_tokens=64)
     for session in (b"bad", b"good"):
-        engine.open(session, max_tokens=16, temperature_milli=0, seed=0)
+        engine.open(session, max_tokens=16)
     bad, good = engine.forward([item(b"bad", 0, ids), item(b"good", 0, PROMPT)])
     assert refusal(bad) == "malformed"
     assert ok(good).length == len(PROMPT)
@@ -262,7 +263,7 @@ def test_token_ids_outside_of_the_vocabulary_fail_alone(checkpoint, ids: object)
 def test_rows_that_overflow_inside_are_their_senders_fault(checkpoint) -> None:
     """Passed on, the infinities would look like this node's own."""
     engine = Engine.load(checkpoint("llama"), 3, 4, kv_tokens=64)
-    engine.open(b"s", max_tokens=16, temperature_milli=0, seed=0)
+    engine.open(b"s", max_tokens=16)
     matrix = engine.span.layers[0].down
     matrix.weight = matrix.weight * 3e38  # stands for weights that a huge row can reach
     (result,) = engine.forward([item(b"s", 0, ROWS, draws=1)])
@@ -279,13 +280,13 @@ def test_bf16_runs_and_stays_near_fp32(checkpoint) -> None:
     fp32, bf16 = (Engine.load(directory, 0, 1, kv_tokens=64, dtype=dtype) for dtype in ("fp32", "bf16"))
     rows = []
     for engine in (fp32, bf16):
-        engine.open(b"s", max_tokens=32, temperature_milli=0, seed=0)
+        engine.open(b"s", max_tokens=32)
         rows.append(ok(engine.forward([item(b"s", 0, PROMPT)])[0]).hidden)
     assert rows[1].dtype == np.float32
     apart = np.linalg.norm(rows[0] - rows[1]) / np.linalg.norm(rows[0])
     assert 1e-5 < apart < 0.05
     whole = Engine.load(directory, 0, 4, kv_tokens=64, dtype="bf16")
-    whole.open(b"s", max_tokens=32, temperature_milli=0, seed=0)
+    whole.open(b"s", max_tokens=32)
     out = ok(whole.forward([item(b"s", 0, PROMPT, draws=1)])[0])
     assert len(out.tokens) == 1
     assert whole.span.logits(out.hidden[-1:]).dtype == np.float32

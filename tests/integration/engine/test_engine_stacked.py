@@ -52,7 +52,7 @@ def test_what_is_packed_in_four_bits_is_what_transformers_unpacks(short: Path) -
     rows = []
     for directory in (short, short.with_name("plain")):
         engine = Engine.load(directory, 0, 2, kv_tokens=64)
-        engine.open(b"x", max_tokens=64, temperature_milli=0, seed=0)
+        engine.open(b"x", max_tokens=64)
         item = StepInput(session=b"x", position=0, length=6, data=PROMPT, draws=1)
         rows.append(ok(engine.forward([item])[0]).hidden)
     assert (rows[0] == rows[1]).all()

@@ -36,7 +36,7 @@ def make(request: pytest.FixtureRequest, llama: Path) -> Make:
 
 def opened(engine: SpanEngine, *sessions: bytes) -> SpanEngine:
     for session in sessions:
-        engine.open(session, max_tokens=64, temperature_milli=0, seed=0)
+        engine.open(session, max_tokens=64)
     return engine
 
 
@@ -97,7 +97,7 @@ def test_rows_for_an_earlier_position_take_the_place_of_all_from_there(make: Mak
 
 
 def adopt(engine: SpanEngine, old: bytes, new: bytes, length: int, max_tokens: int = 64) -> None:
-    engine.adopt(old, new, length=length, max_tokens=max_tokens, temperature_milli=0, seed=0)
+    engine.adopt(old, new, length=length, max_tokens=max_tokens)
 
 
 def test_a_session_goes_on_from_what_another_left(make: Make) -> None:
@@ -136,7 +136,7 @@ def test_what_cannot_be_adopted_stays_as_it_was(make: Make) -> None:
         engine.trim(ONE, 4)
     for session in range(20, 100):  # until there is no room left
         try:
-            engine.open(bytes([session]) * 32, max_tokens=64, temperature_milli=0, seed=0)
+            engine.open(bytes([session]) * 32, max_tokens=64)
         except RefusedError:
             break
     with pytest.raises(RefusedError) as refused:

@@ -13,6 +13,7 @@ from node.app.buying.continuing import Earlier
 from node.app.buying.unfinished import Unfinished, keep_unfinished, load_unfinished
 from protocol.errors import ConfigurationError, LocalError
 from protocol.identity.ids import BlockSpan
+from protocol.session.shaping import Shaping, TokenBias
 from protocol.session.terms import SamplingTerms
 
 LEGS = ((key_of(0).public_key, BlockSpan(start=0, end=2)), (key_of(1).public_key, BlockSpan(start=2, end=4)))
@@ -22,7 +23,11 @@ UNFINISHED = Unfinished(
     prompt=(1, 2, 3),
     answer=(4, 5),
     most=10,
-    sampling=SamplingTerms(temperature_milli=700, seed=2**63 - 1),
+    sampling=SamplingTerms(
+        temperature_milli=700,
+        seed=2**63 - 1,
+        shaping=Shaping(frequency=2500, biases=(TokenBias(token=3, lift=1), TokenBias(token=9, lift=200_000))),
+    ),
     earlier=Earlier(session=b"\x05" * 32, tokens=(1, 2, 3, 4, 5), proven=4, legs=LEGS),
 )
 
@@ -43,7 +48,10 @@ def test_what_is_written_is_read(kept: Path, tmp_path: Path) -> None:
 def test_what_is_still_wanted() -> None:
     request = UNFINISHED.request()
     assert request.prompt == (1, 2, 3, 4, 5)
-    assert (request.most, request.model, request.sampling) == (8, "01" * 32, UNFINISHED.sampling)
+    assert (request.most, request.model) == (8, "01" * 32)
+    shaping = UNFINISHED.sampling.shaping
+    assert shaping is not None
+    assert request.sampling == UNFINISHED.sampling.replace(shaping=shaping.replace(answered=2))
     assert request.earlier is not None
     continued = request.earlier.continued_by(request.prompt)
     assert continued is not None
@@ -67,6 +75,10 @@ def test_what_is_still_wanted() -> None:
         {"most": "10"},
         {"temperature_milli": 10**7},
         {"temperature_milli": "1"},
+        {"shaping": []},
+        {"shaping": [1000, 2000, 5000, []]},
+        {"shaping": [1000, 2000, 2500, [[1, 2, 3]]]},
+        {"shaping": [1000, 2000, 2500, [[1, "2"]]]},
         {"seed": 7},
         {"seed": "-1"},
         {"seed": "9223372036854775808"},

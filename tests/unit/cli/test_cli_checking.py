@@ -21,7 +21,7 @@ IDS = np.array([5, 9, 200, 31, 7, 40])
 @pytest.fixture(scope="module")
 def logits() -> np.ndarray:
     engine = Engine.load(DEMO, 0, 6, kv_tokens=64)
-    engine.open(b"x", max_tokens=8, temperature_milli=0, seed=0)
+    engine.open(b"x", max_tokens=8)
     (out,) = engine.forward([StepInput(session=b"x", position=0, length=6, data=IDS.tolist(), draws=0)])
     assert isinstance(out, StepOutput)
     return engine.span.logits(out.hidden)

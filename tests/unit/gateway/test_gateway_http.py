@@ -158,7 +158,14 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
         ({"min_p": 0.5}, ("unsupported_parameter", "min_p")),
         ({"top_p": 1.5}, ("invalid_value", "top_p")),
         ({"top_k": -2}, ("invalid_value", "top_k")),
-        ({"frequency_penalty": 0.5}, ("unsupported_parameter", "frequency_penalty")),
+        ({"frequency_penalty": 2.1}, ("invalid_value", "frequency_penalty")),
+        ({"presence_penalty": "1"}, ("invalid_value", "presence_penalty")),
+        ({"repetition_penalty": 0}, ("invalid_value", "repetition_penalty")),
+        ({"logit_bias": {"5": 101}}, ("invalid_value", "logit_bias.5")),
+        ({"logit_bias": {"05": 1}}, ("invalid_value", "logit_bias")),
+        ({"logit_bias": {str(1 << 24): 1}}, ("invalid_value", "logit_bias")),
+        ({"logit_bias": {str(token): 1 for token in range(301)}}, ("invalid_value", "logit_bias")),
+        ({"logit_bias": [5]}, ("invalid_value", "logit_bias")),
         ({"logprobs": True}, ("unsupported_parameter", "logprobs")),
         ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools[0]")),
         ({"tools": [], "tool_choice": "required"}, ("unsupported_parameter", "tool_choice")),
@@ -188,10 +195,13 @@ async def test_what_is_not_supported_is_named(door: Gateway, given: Any, expecte
 async def test_what_says_what_holds_anyway_is_taken(door: Gateway) -> None:
     neutral = {"top_p": 0.95, "presence_penalty": 0, "logprobs": False, "tools": [], "user": "me", "n": 1, "stop": None}
     content = [{"type": "text", "text": "go "}, {"type": "text", "text": "on"}]
-    status, _ = await door.ask(**neutral, temperature=0.7, top_k=-1, messages=[{"role": "user", "content": content}])
+    more = {"temperature": 0.7, "top_k": -1, "frequency_penalty": -1.25, "logit_bias": {"7": 0.5, "3": -100}}
+    status, _ = await door.ask(**neutral, **more, messages=[{"role": "user", "content": content}])
     assert status == 200
     ((_, wanted),) = door.market.asked
     assert (wanted.temperature_milli, wanted.top_p_ppm, wanted.top_k) == (700, 950_000, 0)
+    assert (wanted.frequency_milli, wanted.presence_milli, wanted.repetition_milli) == (-1250, 0, None)
+    assert wanted.biases == ((3, -100_000), (7, 500))
     assert wanted.messages[0].content == "go on"
 
 

@@ -8,6 +8,7 @@ from counting_engine import WIDTH
 from small_market import VERIFIER_KEY, KnownEnergy
 
 from node.pipeline.serving.flow import Ends, Flow
+from node.pipeline.serving.looking_back import LookingBack
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.rows import Arrived
 from node.pipeline.serving.trail import Trails
@@ -49,6 +50,7 @@ def flow_of(ends: Ends, *, depth: int = 3, flights: int = 2, plan: Plan = PLAN) 
         speculation=Speculation(depth=depth, flights=flights),
         show_ids=lambda rows: MASK.show(rows.drafts, route=0, flight=rows.flight, position=rows.first_draft),
         stop_tokens=(0,),
+        looking_back=LookingBack(plan, None, draws=ends.last),
     )
 
 

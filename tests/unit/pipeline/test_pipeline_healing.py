@@ -16,7 +16,7 @@ from protocol.errors import LostPeerError
 def answer(prompt: tuple[int, ...], most: int) -> list[int]:
     """What an engine with all blocks says."""
     engine = CountingEngine(0, BLOCKS, BLOCKS)
-    engine.open(b"alone", max_tokens=512, temperature_milli=0, seed=0)
+    engine.open(b"alone", max_tokens=512)
     tokens, position, data = list[int](), 0, prompt
     while len(tokens) < most:
         (output,) = engine.forward(

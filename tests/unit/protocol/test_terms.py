@@ -17,6 +17,16 @@ from protocol.identity.signing import SigningKey, seal
 from protocol.routing.routes import MAX_LEGS
 from protocol.session.agreement import make_session
 from protocol.session.messages import Leg, Session, session_id
+from protocol.session.shaping import (
+    Shaping,
+    TokenBias,
+    begun_with,
+    bound_to,
+    check_shaping,
+    look_back,
+    shaping_of,
+    told_of,
+)
 from protocol.session.terms import (
     MAX_REROUTES,
     Assignment,
@@ -131,6 +141,7 @@ def test_n1_every_field_is_behind_the_hash_and_the_session_id() -> None:
         plan(window=5),
         TERMS.replace(sampling=TERMS.sampling.replace(temperature_milli=0)),
         TERMS.replace(sampling=TERMS.sampling.replace(seed=1)),
+        TERMS.replace(sampling=TERMS.sampling.replace(shaping=Shaping(presence=1))),
         TERMS.replace(activations=type(TERMS.activations).BF16),
         TERMS.replace(credit=1),
         TERMS.replace(speculation=Speculation(depth=1, flights=1)),
@@ -258,3 +269,69 @@ def test_who_serves_a_position() -> None:
     assert route_at(TERMS, reroutes, 4) == reroutes[0].route
     assert route_at(TERMS, reroutes, 8) == reroutes[1].route
     assert agreed.route == route_at(TERMS, (), 0)
+
+
+BIAS = TokenBias(token=5, lift=1)
+
+
+@pytest.mark.parametrize(
+    "shaping",
+    [
+        Shaping(frequency=0),
+        Shaping(repetition_milli=100, told=bytes(32)),
+        Shaping(biases=(BIAS, TokenBias(token=6, lift=200_000))),
+        Shaping(presence=4000, answered=2, told=bytes(32)),
+    ],
+    ids=str,
+)
+def test_n8_what_is_done_to_logits_can_be_done(shaping: Shaping) -> None:
+    check_shaping(shaping, prompt=3)
+    terms = TERMS.replace(plan=TERMS.plan.replace(prompt=3), sampling=TERMS.sampling.replace(shaping=shaping))
+    check(terms)
+
+
+@pytest.mark.parametrize(
+    "shaping",
+    [
+        Shaping(),
+        Shaping(repetition_milli=99, told=bytes(32)),
+        Shaping(repetition_milli=1100),
+        Shaping(frequency=0, told=bytes(32)),
+        Shaping(biases=(BIAS, BIAS)),
+        Shaping(biases=(TokenBias(token=6, lift=2), BIAS)),
+        Shaping(biases=(TokenBias(token=6, lift=100_000),)),
+        Shaping(biases=(BIAS,), answered=1, told=bytes(32)),
+        Shaping(presence=4000, answered=3, told=bytes(32)),
+        Shaping(presence=4000, answered=2),
+    ],
+    ids=str,
+)
+def test_n8_else_it_is_refused(shaping: Shaping) -> None:
+    with pytest.raises(MalformedError):
+        check_shaping(shaping, prompt=3)
+    terms = TERMS.replace(plan=TERMS.plan.replace(prompt=3), sampling=TERMS.sampling.replace(shaping=shaping))
+    with pytest.raises(MalformedError):
+        check(terms)
+
+
+def test_n8_what_the_last_leg_is_told_stands_behind_the_terms() -> None:
+    prompt = [7, 3, 7, 1]
+    shaping = begun_with(Shaping(repetition_milli=2000, presence=1), 2)
+    bound = bound_to(shaping, prompt)
+    assert bound is not None
+    check_shaping(bound, prompt=4)
+    told = look_back(bound, prompt).told
+    assert told == b"".join(each.to_bytes(4, "little") for each in (1, 3, 7, 7, 1))
+    found = told_of(bound, told)
+    assert (found.prompt.tolist(), found.answer) == ([1, 3, 7], (7, 1))
+    for wrong in (told[:-4], told[:-1], b"", told + bytes(4)):
+        with pytest.raises(MalformedError):
+            told_of(bound, wrong)
+    assert bound_to(None, prompt) is None
+    counts = bound_to(Shaping(presence=1), prompt)
+    assert counts == Shaping(presence=1)
+    assert told_of(counts, b"").answer == ()
+    with pytest.raises(MalformedError):
+        told_of(counts, told)
+    nothing = shaping_of(repetition_milli=1000, frequency_milli=0, presence_milli=0, biases=((5, 0),))
+    assert nothing is None

@@ -1,4 +1,4 @@
-/** What was agreed: terms, offers, acceptances, and the policy that admits each leg. session.md N1 to N7, market.md M1 to M78. */
+/** What was agreed: terms, offers, acceptances, and the policy that admits each leg. session.md N1 to N8, market.md M1 to M78. */
 "use strict";
 
 import { BLOCS, COUNTRIES, DEVICE_W, DISCS, EVIDENCE, POWER, TIME_PER_TOKEN_US } from "./messages.mjs";
@@ -81,7 +81,7 @@ function checkCover(spans, blocks) {
   require(at === blocks, `the route ends at block ${at} of ${blocks}`);
 }
 
-/** N1 to N5. `hash` is that of the terms' bytes. */
+/** N1 to N5, N8. `hash` is that of the terms' bytes. */
 export function checkTerms(terms, hash, session, blocks) {
   require(same(session.terms, hash), "the terms are not those that the session names");
   const providers = legsOf(terms).map((leg) => hex(addressOfKey(leg.public_key)));
@@ -94,7 +94,35 @@ export function checkTerms(terms, hash, session, blocks) {
   require(terms.credit <= plan.window, "credit is at most one window");
   require(!speculation.depth === !speculation.flights, "drafts have a depth and flights, or neither");
   require(continues === null || (continues.positions >= 1 && continues.positions < plan.prompt), "a session that continues nothing");
+  if (terms.sampling.shaping !== null) checkShaping(terms.sampling.shaping, plan.prompt);
   legsOf(terms).forEach((leg) => checkRates(leg.rates));
+}
+
+/** Token ids, 32 bits each. */
+export function idBytes(ids) {
+  const bytes = new Uint8Array(4 * ids.length), view = new DataView(bytes.buffer);
+  ids.forEach((each, at) => view.setUint32(4 * at, each, true));
+  return bytes;
+}
+
+const repeats = (shaping) => shaping.repetition_milli !== 1000;
+
+function checkShaping(shaping, prompt) {
+  const { biases, answered, told } = shaping, counts = shaping.frequency !== 2000 || shaping.presence !== 2000;
+  require(shaping.repetition_milli >= 100, "a repetition penalty below 100 thousandths");
+  require(biases.every(({ token }, at) => !at || biases[at - 1].token < token), "the tokens that have a bias do not rise");
+  require(biases.every(({ lift }) => lift !== 100000), "a bias of nothing");
+  require(repeats(shaping) || counts || biases.length, "what is said to change the logits changes nothing");
+  require(answered < prompt && (!answered || counts), "more of the prompt counts as answer than can");
+  require((told !== null) === (repeats(shaping) || answered > 0), "the last leg is told of the prompt where it has to know, and nowhere else");
+}
+
+/** The hash of what the last leg is told of a prompt (N8); null for nothing. */
+export function toldOf(shaping, prompt) {
+  if (shaping === null) return null;
+  const different = repeats(shaping) ? [...new Set(prompt)].sort((one, other) => one - other) : [];
+  const ids = [...different, ...prompt.slice(prompt.length - shaping.answered)];
+  return ids.length ? keccak(idBytes(ids)) : null;
 }
 
 /** Who serves a position. */

@@ -2,7 +2,7 @@
 "use strict";
 
 import { SKETCH_BYTES } from "./messages.mjs";
-import { legsOf, lengthOf, routeAt, share } from "./agreement.mjs";
+import { idBytes, legsOf, lengthOf, routeAt, share, toldOf } from "./agreement.mjs";
 import { Fault, bytesOf, ceilDiv, isZero, joined, keccak, recoverTyped, require, same, sha256, structHash } from "./wire.mjs";
 
 const MILLION = 1_000_000n, MOST_REROUTES = 64, ONE_PUE = 1000, UNMEASURED = (1n << 63n) - 1n;
@@ -115,11 +115,7 @@ export function checkPayment(bundle, book, reroutes, acceptances) {
 const link = (nonce) => sha256(joined(LINK, nonce));
 const uint32 = (number) => { const found = new Uint8Array(4); new DataView(found.buffer).setUint32(0, number); return found; };
 
-function tokensHash(tokens) {
-  const bytes = new Uint8Array(4 * tokens.length), view = new DataView(bytes.buffer);
-  tokens.forEach((each, at) => view.setUint32(4 * at, each, true));
-  return sha256(joined(WINDOW, bytes));
-}
+const tokensHash = (tokens) => sha256(joined(WINDOW, idBytes(tokens)));
 
 /** Says by which clause something does not hold. */
 function by(clause, check) {
@@ -309,6 +305,9 @@ export function checkWindows(bundle, domain, reroutes, acceptances) {
   by("R7", () => {
     require(tokens.length === book.earned + (book.earned >= plan.prompt ? 1 : 0), "the file has another number of tokens than the receipts cover");
     require(tokens.every((each) => each < manifest.vocabulary), "a token that the model does not have");
+    const { shaping } = terms.sampling, told = toldOf(shaping, tokens.slice(0, plan.prompt));
+    const asTold = shaping === null || (told === null ? shaping.told === null : shaping.told !== null && same(told, shaping.told));
+    require(asTold || tokens.length < plan.prompt, "the last leg was told of another prompt");
   });
   by("R5", () => require(book.positions <= lastPosition(plan), "the receipts count more tokens than were ordered"));
   return [book, rows.length > 0 && book.windows.length < rows.length];

@@ -1,0 +1,180 @@
+"""What is done to logits before a token is drawn, and the tokens before it that this depends on.
+
+How it is computed is in docs/spec/audit.md, clause F8; what the last leg is told of the prompt, in
+docs/spec/session.md, clause N8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from protocol.encoding.codec import Count, Message, Uint, message
+from protocol.errors import MalformedError
+from protocol.identity.ids import Bytes32, TokenId, Tokens, keccak256
+
+__all__ = [
+    "LEAST_REPETITION_MILLI",
+    "MAX_BIASES",
+    "MAX_BIAS_MILLI",
+    "MAX_PENALTY_MILLI",
+    "MAX_REPETITION_MILLI",
+    "NOTHING_BEFORE",
+    "NO_REPETITION_MILLI",
+    "LookBack",
+    "Shaping",
+    "TokenBias",
+    "begun_with",
+    "bound_to",
+    "check_shaping",
+    "look_back",
+    "shaping_of",
+    "told_of",
+]
+
+MAX_BIASES = 300
+MAX_BIAS_MILLI = 100_000
+MAX_PENALTY_MILLI = 2_000
+NO_REPETITION_MILLI = 1_000
+LEAST_REPETITION_MILLI, MAX_REPETITION_MILLI = 100, 10_000
+
+
+@message()
+class TokenBias(Message):
+    """What is added to one token's logit."""
+
+    token: TokenId
+    """One that the model does not have changes nothing."""
+    lift: Annotated[int, Uint(32, 2 * MAX_BIAS_MILLI)]
+    """Thousandths of a logit, plus 100,000."""
+
+
+@message()
+class Shaping(Message):
+    """How logits are changed before a token is drawn (audit.md, clause F8)."""
+
+    repetition_milli: Annotated[int, Uint(32, MAX_REPETITION_MILLI)] = NO_REPETITION_MILLI
+    """Thousandths by which the logits of tokens in the prompt or the answer are divided, negative ones multiplied; 100
+    at least, and 1,000 for none."""
+    frequency: Annotated[int, Uint(32, 2 * MAX_PENALTY_MILLI)] = MAX_PENALTY_MILLI
+    """Thousandths that a token's logit loses for each time that it is in the answer, plus 2,000."""
+    presence: Annotated[int, Uint(32, 2 * MAX_PENALTY_MILLI)] = MAX_PENALTY_MILLI
+    """Thousandths that the logits of tokens in the answer lose, plus 2,000."""
+    biases: Annotated[tuple[TokenBias, ...], Count(0, MAX_BIASES)] = ()
+    """By rising token, none of them 0."""
+    answered: Tokens = 0
+    """So many of the prompt's last tokens count as the beginning of the answer: one that broke off goes on."""
+    told: Bytes32 | None = None
+    """Keccak-256 of what the last leg is told of the prompt (session.md, clause N8); None where that is nothing."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it matters which tokens the prompt has."""
+        return self.repetition_milli != NO_REPETITION_MILLI
+
+    @property
+    def counts(self) -> bool:
+        """Whether it matters how often the answer has a token."""
+        return self.frequency != MAX_PENALTY_MILLI or self.presence != MAX_PENALTY_MILLI
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a draw depends on the tokens before it."""
+        return self.repeats or self.counts
+
+
+Ids = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class LookBack(NamedTuple):
+    """The tokens that a draw looks back on."""
+
+    prompt: Ids
+    """Different ids, where it matters which the prompt has."""
+    answer: tuple[int, ...]
+    """The answer so far, from its first token on."""
+
+    def with_more(self, tokens: Sequence[int]) -> LookBack:
+        """After so many more tokens of the answer."""
+        return self._replace(answer=(*self.answer, *tokens))
+
+    @property
+    def told(self) -> bytes:
+        """As the last leg is told of a prompt: ids of 32 bits, little-endian (clause N8)."""
+        return np.concatenate([self.prompt, np.array(self.answer, dtype=np.int64)]).astype("<u4").tobytes()
+
+
+NOTHING_BEFORE = LookBack(np.zeros(0, dtype=np.int64), ())
+
+
+def shaping_of(
+    *, repetition_milli: int, frequency_milli: int, presence_milli: int, biases: Sequence[tuple[int, int]]
+) -> Shaping | None:
+    """As terms have it, None where it changes nothing.
+
+    Args:
+        frequency_milli: thousandths of a logit, from -2,000 to 2,000, as `presence_milli`.
+        biases: token ids, each once, and thousandths of a logit, from -100,000 to 100,000.
+
+    Raises InvalidError for what is out of bounds.
+    """
+    found = Shaping(
+        repetition_milli=repetition_milli,
+        frequency=MAX_PENALTY_MILLI + frequency_milli,
+        presence=MAX_PENALTY_MILLI + presence_milli,
+        biases=tuple(TokenBias(token=token, lift=MAX_BIAS_MILLI + milli) for token, milli in sorted(biases) if milli),
+    )
+    return None if found == Shaping() else found
+
+
+def begun_with(shaping: Shaping | None, answered: int) -> Shaping | None:
+    """The same, where so many of the prompt's last tokens are the beginning of the answer."""
+    return shaping.replace(answered=answered, told=None) if shaping is not None and shaping.counts else shaping
+
+
+def check_shaping(shaping: Shaping, *, prompt: int) -> None:
+    """Hold it against clause N8. Raises MalformedError."""
+    if shaping.repetition_milli < LEAST_REPETITION_MILLI:
+        raise MalformedError(f"a repetition penalty below {LEAST_REPETITION_MILLI} thousandths")
+    ids = [each.token for each in shaping.biases]
+    if any(after <= before for before, after in pairwise(ids)):
+        raise MalformedError("the tokens that have a bias do not rise")
+    if any(each.lift == MAX_BIAS_MILLI for each in shaping.biases):
+        raise MalformedError("a bias of nothing")
+    if not (shaping.repeats or shaping.counts or shaping.biases):
+        raise MalformedError("what is said to change the logits changes nothing")
+    if shaping.answered >= prompt or (shaping.answered and not shaping.counts):
+        raise MalformedError("more of the prompt counts as answer than can")
+    if (shaping.told is not None) is not (shaping.repeats or shaping.answered > 0):
+        raise MalformedError("the last leg is told of the prompt where it has to know, and nowhere else")
+
+
+def look_back(shaping: Shaping | None, prompt: Sequence[int]) -> LookBack:
+    """What draws look back on of the prompt."""
+    if shaping is None:
+        return NOTHING_BEFORE
+    different = sorted(set(prompt)) if shaping.repeats else []
+    return LookBack(np.array(different, dtype=np.int64), tuple(prompt[max(0, len(prompt) - shaping.answered) :]))
+
+
+def bound_to(shaping: Shaping | None, prompt: Sequence[int]) -> Shaping | None:
+    """The same for this very prompt: what the last leg is told of it stands behind a hash."""
+    told = look_back(shaping, prompt).told
+    return None if shaping is None else shaping.replace(told=keccak256(told) if told else None)
+
+
+def told_of(shaping: Shaping | None, told: bytes) -> LookBack:
+    """What the last leg was told of the prompt. Raises MalformedError where it is not what the terms name."""
+    named = None if shaping is None else shaping.told
+    if (named is None) is not (not told) or (named is not None and keccak256(told) != named):
+        raise MalformedError("what is said of the prompt is not what the terms name")
+    if shaping is None or len(told) % 4 or len(told) < 4 * shaping.answered:
+        if told:
+            raise MalformedError("what is said of the prompt is no token ids")
+        return NOTHING_BEFORE
+    ids = np.frombuffer(told, dtype="<u4").astype(np.int64)
+    different = len(ids) - shaping.answered
+    return LookBack(ids[:different], tuple(ids[different:].tolist()))
