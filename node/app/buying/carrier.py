@@ -69,6 +69,12 @@ class Carrier:
         self._events = events
         self._away: dict[str, float] = {}
         """By name of a market, until when it is left alone, on the loop's clock."""
+        self._late: set[asyncio.Task[Quote]] = set()
+        """Plans that came too late for their question, and see a market to where the next one is quick."""
+
+    async def close(self) -> None:
+        """Wait for nobody any more."""
+        await _stopped(self._late)
 
     def receipt(self, identity: str) -> Path:
         return self._markets[0].receipt(identity)
@@ -168,18 +174,30 @@ class Carrier:
             for quote in await _stopped(tasks):
                 quote.forgo()
             raise
-        await _stopped([task for task in tasks if not task.done()])
         quotes, errors = list[Quote](), list[JoulemeshError]()
         for task, market in tasks.items():
-            try:
-                quotes.append(task.result())
-            except asyncio.CancelledError:
-                self.note_away(market.name, "it named no price in time")
-            except JoulemeshError as error:
+            if not task.done():
+                self._let_go_on(task, market)
+            elif isinstance(error := task.exception(), JoulemeshError):
                 errors.append(error)
                 if isinstance(error, UnreachableError):
                     self.note_away(market.name, error.message)
+            else:
+                quotes.append(task.result())
         return quotes, errors
+
+    def _let_go_on(self, task: asyncio.Task[Quote], market: Sold) -> None:
+        """A market that is late is away until it has named its price; what comes then is for nobody."""
+
+        def over(_: asyncio.Task[Quote]) -> None:
+            self._late.discard(task)
+            if not task.cancelled() and task.exception() is None:
+                task.result().forgo()
+                self._away.pop(market.name, None)
+
+        self.note_away(market.name, "it named no price in time")
+        self._late.add(task)
+        task.add_done_callback(over)
 
 
 async def _one_and_a_while(tasks: Collection[asyncio.Task[Quote]]) -> None:

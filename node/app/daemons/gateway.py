@@ -42,6 +42,7 @@ async def run_gateway(config: GatewayConfig, key: SigningKey, events: Events) ->
         sold = [BoughtAnswers(client, receipts, name=name) for name, client in clients.items()]
         edge = await stack.enter_async_context(open_edge(config, sold[0].sampling))
         market = Carrier(sold, edge, events)
+        stack.push_async_callback(market.close)
         keys = await stack.enter_async_context(gateway_keys(config.data_dir))
         await keys.begin()
         tasks = await stack.enter_async_context(owned_tasks())

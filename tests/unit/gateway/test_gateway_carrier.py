@@ -121,6 +121,16 @@ async def test_nobody_waits_long_for_a_price(tmp_path: Path, monkeypatch: pytest
     world.far.gate = asyncio.Event()
     assert (await world.ask())[0].made == "near"
     assert [each.market for each in world.heard] == ["far"]
+    world.far.gate.set()  # it was only slow: the next question finds it
+    await asyncio.wait(world.carrier._late)
+    assert world.far.answers[0].forgone
+    monkeypatch.setattr(carrying, "PATIENCE_S", 5.0)
+    assert (await world.ask())[0].made == "far"
+    world.far.gate.clear()
+    monkeypatch.setattr(carrying, "PATIENCE_S", 0.0)
+    await world.ask()
+    await world.carrier.close()
+    assert len(world.far.asked) == 2  # what was still under way has ended
 
 
 @pytest.mark.parametrize("error", [UnreachableError("no ledger"), LostPeerError("no leg")])

@@ -3,7 +3,7 @@
 
 import { Fault, build, bytesOf, decode, domainOf, hex, joined, keccak, recover, require, same, structHash, word } from "./wire.mjs";
 
-const WORD = 32, MARK = 16, DEPTH = 8, HIGH_BIT = 1n << 255n, AMOUNT = (1n << 64n) - 1n;
+const WORD = 32, MARK = 16, DISCHARGE = 9 + 64, DEPTH = 8, HIGH_BIT = 1n << 255n, AMOUNT = (1n << 64n) - 1n;
 const numberOf = (bytes) => bytes.reduce((sum, each) => (sum << 8n) | BigInt(each), 0n);
 const least = (one, other) => (one < other ? one : other), most = (one, other) => (one > other ? one : other);
 
@@ -86,13 +86,13 @@ function tuple(...parts) {
   return { name: `(${parts.map((each) => each.name).join(",")})`, width, dynamic, parts };
 }
 
-const [ADDRESS, U40, U64, U72, B32] = ["address", "uint40", "uint64", "uint72", "bytes32"].map(plain);
-const SESSION = tuple(ADDRESS, U40, B32, B32, array(tuple(ADDRESS, U64)));
+const [ADDRESS, U40, U64, U224, B32] = ["address", "uint40", "uint64", "uint224", "bytes32"].map(plain);
+const SESSION = tuple(ADDRESS, U40, B32, B32, array(U224));
 const CALLS = {
   open: [SESSION],
   openFor: [SESSION, tuple(B32, B32)],
   settle: [array(tuple(SESSION, bytes, array(U64), U64, U64, B32, B32, B32))],
-  release: [SESSION, bytes, array(tuple(U72, B32, B32))],
+  release: [SESSION, bytes],
   close: [SESSION, bytes],
 };
 const SELECTORS = new Map(Object.entries(CALLS).map(([name, types]) => [hex(selectorOf(name, types)), name]));
@@ -190,9 +190,18 @@ function readCall(data, actor, nonce) {
   return READERS[name](actor, nonce, ...values);
 }
 
+/** K3: each leg is a word, of its provider and its cap. */
+function readSession([client, expiry, terms, salt, legs]) {
+  const leg = (said) => {
+    require(said < 1n << 224n, "a leg with more than a provider and a cap");
+    return [word(said >> 64n).subarray(12), said & AMOUNT];
+  };
+  return [client, expiry, terms, salt, legs.map(leg)];
+}
+
 /** K3: what each leg was paid, and its ceiling. */
 function readMarks(said, marks) {
-  const session = build(said, "Session");
+  const session = build(readSession(said), "Session");
   require(marks.length === MARK * session.legs.length, "marks of another number of legs than the session has");
   const at = (place) => numberOf(marks.subarray(place, place + MARK / 2));
   const settled = session.legs.map((_, leg) => at(leg * MARK)), ceilings = session.legs.map((_, leg) => at(leg * MARK + MARK / 2));
@@ -213,14 +222,16 @@ const READERS = {
     });
     return { action: build([actor, nonce, vouchers], "Settle"), effects: [...effects.values()] };
   },
-  release(actor, nonce, said, marks, words) {
-    const before = readMarks(said, marks), ceilings = [...before.ceilings];
-    const discharges = words.map(([claimed, r, vs]) => {
-      const leg = Number(claimed >> 64n), amount = claimed & AMOUNT;
+  release(actor, nonce, said, marksAndWords) {
+    const width = MARK * said[4].length, words = marksAndWords.subarray(width);
+    const before = readMarks(said, marksAndWords.subarray(0, width)), ceilings = [...before.ceilings], discharges = [];
+    require(words.length % DISCHARGE === 0, "discharges that have not all their bytes");
+    for (let at = 0; at < words.length; at += DISCHARGE) {
+      const leg = words[at], amount = numberOf(words.subarray(at + 1, at + 9));
       require(leg < ceilings.length, "a discharge of a leg that the session does not have");
       ceilings[leg] = least(ceilings[leg], most(before.settled[leg], amount));
-      return [[before.session, BigInt(leg), amount], joined(r, vs)];
-    });
+      discharges.push([[before.session, BigInt(leg), amount], words.slice(at + 9, at + DISCHARGE)]);
+    }
     return { action: build([actor, nonce, discharges], "Release"), effects: [{ ...before, ceilings }] };
   },
   close(actor, nonce, said, marks) {
@@ -230,7 +241,7 @@ const READERS = {
 };
 
 function opened(actor, nonce, said, signature) {
-  const action = build([actor, nonce, said, signature], "Open"), { session } = action;
+  const action = build([actor, nonce, readSession(said), signature], "Open"), { session } = action;
   const effect = { session: structHash(session), settled: session.legs.map(() => 0n), ceilings: session.legs.map((each) => each.cap) };
   return { action, effects: [effect] };
 }
