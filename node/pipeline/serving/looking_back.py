@@ -1,4 +1,5 @@
-"""What the last leg's draws look back on: what its client tells it of the prompt, and the answer so far.
+"""What the last leg's draws look back on: what its client tells it of the prompt, and the answer so far; and what it
+drew itself, which no client may say otherwise when the session takes another way.
 
 A client that tells another thing than the terms name is refused, so that nobody can have an honest leg draw otherwise
 than an auditor will (docs/spec/session.md, clause N8).
@@ -29,11 +30,14 @@ class LookingBack:
     def __init__(self, plan: Plan, shaping: Shaping | None, *, draws: bool) -> None:
         self.active = draws and shaping is not None and shaping.looks_back
         """Whether there is anything to look back on."""
+        self._draws = draws
         self._plan = plan
         self._shaping = shaping
         self._told = bytearray()
         self._prompt: LookBack | None = None
         self._answer: list[int] = []
+        self._since = 0
+        """Where the tokens begin that are known here, in an answer that nothing looks back on."""
         self._told_answer = False
         """Whether the client has said all of the answer that came before this leg."""
         if shaping is None or shaping.told is None:
@@ -75,19 +79,24 @@ class LookingBack:
 
     def drawn(self, position: int, tokens: Sequence[int]) -> None:
         """These tokens stand from a position on; those that are known already are passed over."""
-        if self.active:
-            self._answer.extend(tokens[max(0, len(self._answer) - (position - self._plan.prompt)) :])
+        if not self._draws:
+            return
+        index = max(0, position - self._plan.prompt)
+        if not self._answer and not self.active:
+            self._since = index
+        self._answer.extend(tokens[max(0, self._since + len(self._answer) - index) :])
 
     def take_up(self, position: int, known: Sequence[int]) -> None:
         """The answer goes on from a position, where the client knows some tokens after it.
 
-        Raises MalformedError: others were drawn here, or what comes before is not known.
+        Raises MalformedError: others were drawn here, which this leg would now sign for, or draws look back on what is
+        not known.
         """
-        if not self.active:
-            return
         stood = max(0, position - self._plan.prompt)
-        before, after = self._answer[:stood], self._answer[stood:]
-        both = min(len(after), len(known))
-        if len(before) < stood or after[:both] != list(known[:both]):
+        end = self._since + len(self._answer)
+        first, last = max(stood, self._since), min(stood + len(known), end)
+        drawn = self._answer[first - self._since : max(first, last) - self._since]
+        if drawn != list(known[first - stood : max(first, last) - stood]) or (self.active and stood > end):
             raise MalformedError("other tokens are said to stand than were drawn")
-        self._answer = [*before, *known]
+        before = self._answer[: stood - self._since] if self._since <= stood <= end else []
+        self._since, self._answer = stood - len(before), [*before, *known]

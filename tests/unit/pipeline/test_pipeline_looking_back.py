@@ -186,6 +186,35 @@ async def test_a_leg_that_stays_is_told_no_other_answer() -> None:
                 leg.take_up(position, known)
 
 
+async def test_a_leg_signs_for_no_other_tokens_than_it_drew() -> None:
+    """Where draws look back on nothing, too: a client that could make it do so would have it convicted."""
+    at = len(PROMPT)
+    for position, known, right in (
+        (at, (5, 6, 7, 8), True),
+        (at + 2, (), True),
+        (at + 4, (9,), True),  # drawn by another, while this leg was not on the route
+        (at - 3, (), True),
+        (at - 3, (5, 6), True),
+        (at + 1, (7,), False),
+        (at, (5, 6, 8), False),
+        (at - 3, (4,), False),
+    ):
+        leg = LookingBack(Plan(prompt=at, most=9, chunk=4, window=4), None, draws=True)
+        leg.drawn(at, (5, 6, 7))
+        if right:
+            leg.take_up(position, known)
+            leg.take_up(max(at, position), known)
+        else:
+            with pytest.raises(MalformedError):
+                leg.take_up(position, known)
+    joined = LookingBack(Plan(prompt=at, most=9, chunk=4, window=4), None, draws=True)
+    joined.take_up(at + 2, (7,))
+    joined.drawn(at + 3, (8, 9))
+    joined.take_up(at + 1, (6, 7, 8))
+    with pytest.raises(MalformedError):
+        joined.take_up(at, (5, 6, 7, 9))
+
+
 async def test_no_more_is_told_than_there_can_be() -> None:
     leg, told = of_a_leg(), Told(session=bytes(32), answer=True, last=True)
     leg.take(told, token_bytes(range(8)), serves=False)
