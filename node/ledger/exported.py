@@ -8,8 +8,9 @@ from pathlib import Path
 
 from node.durable import replace_file
 from node.ledger.log_source import HttpLog, LogSource, StoreLog
+from node.ledger.schema import url_of_database
 from node.ledger.store import Store
-from node.ledger.verify import Progress, Report, url_of_database, verify_log
+from node.ledger.verify import Progress, Report, verify_log
 from protocol.errors import ConfigurationError, DishonestError, MalformedError, PeerError
 from protocol.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from protocol.log.merkle import HASH_BYTES

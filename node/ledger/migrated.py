@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from node.database_file import copy_database
 from node.ledger import schema, writer_lock
-from node.ledger.verify import url_of_database
+from node.ledger.schema import url_of_database
 from node.migrating import migrate
 from protocol.errors import ConfigurationError
 

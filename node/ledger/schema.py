@@ -48,6 +48,7 @@ __all__ = [
     "sessions",
     "sqlite_url",
     "tiles",
+    "url_of_database",
 ]
 
 SCHEMA_VERSION = "5"
@@ -174,6 +175,15 @@ def database_url(text: str) -> URL:
 def sqlite_url(path: Path) -> URL:
     """The URL of a SQLite file."""
     return URL.create(_DRIVERS["sqlite"], database=str(path))
+
+
+def url_of_database(database: str | Path) -> URL:
+    """Of a SQLite file that exists, or as it is given. Raises ConfigurationError."""
+    if isinstance(database, str):
+        return database_url(database)
+    if not database.is_file():
+        raise ConfigurationError(f"there is no ledger database {database}")
+    return sqlite_url(database)
 
 
 def make_engine(url: URL, *, writer: bool) -> AsyncEngine:

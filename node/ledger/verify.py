@@ -15,16 +15,15 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy.engine import URL
-
 from node.ledger.log_source import HttpLog, LogSource, StoreLog
 from node.ledger.paid import Paid, first_paid
-from node.ledger.schema import database_url, sqlite_url
+from node.ledger.schema import url_of_database
 from node.ledger.signers import SignersAhead
 from node.ledger.store import Store
+from node.ledger.witnessed import Witnessed
 from node.ledger.working_copy import faucet_credit
 from protocol.encoding.codec import decode
-from protocol.errors import ConfigurationError, DishonestError, LocalError, PeerError
+from protocol.errors import DishonestError, LocalError, PeerError
 from protocol.identity.ids import Address, SessionId, checksum_address
 from protocol.log.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from protocol.log.merkle import HASH_BYTES, leaf_hash
@@ -33,10 +32,12 @@ from protocol.log.tiles import TILE_WIDTH, Tile, TileAppender, bundle_of, tile_p
 from protocol.settlement import Books, glance, ledger_domain, outcome_as_written, replay
 from protocol.settlement.operations import Deposit, Genesis, LogEntry, SignedOp, Withdraw
 
-__all__ = ["Fault", "Progress", "Replay", "Report", "url_of_database", "verify_database", "verify_log", "verify_url"]
+__all__ = ["Fault", "Progress", "Replay", "Report", "verify_database", "verify_log", "verify_url"]
 
 _AHEAD = 8
 """Bundles that are read before their turn."""
+ANY = Witnessed()
+"""Cosignatures are not asked for."""
 _LONG = 5_000
 """Entries of a log that is worth other processes: they take a second to start."""
 _COLLECTED_AFTER = 200_000
@@ -90,12 +91,19 @@ class Report:
 
 
 async def verify_url(
-    url: str, *, verifier_key: str | None = None, progress: Progress | None = None, processes: int = 1
+    url: str,
+    *,
+    verifier_key: str | None = None,
+    witnessed: Witnessed = ANY,
+    progress: Progress | None = None,
+    processes: int = 1,
 ) -> Report:
     """Verify the ledger that serves at `url`. Raises UnreachableError."""
     source = HttpLog(url)
     try:
-        return await verify_log(source, verifier_key=verifier_key, progress=progress, processes=processes)
+        return await verify_log(
+            source, verifier_key=verifier_key, witnessed=witnessed, progress=progress, processes=processes
+        )
     finally:
         await source.close()
 
@@ -126,22 +134,19 @@ async def verify_database(
         await store.close()
 
 
-def url_of_database(database: str | Path) -> URL:
-    """Of a SQLite file that exists, or as it is given. Raises ConfigurationError."""
-    if isinstance(database, str):
-        return database_url(database)
-    if not database.is_file():
-        raise ConfigurationError(f"there is no ledger database {database}")
-    return sqlite_url(database)
-
-
 async def verify_log(
-    source: LogSource, *, verifier_key: str | None = None, progress: Progress | None = None, processes: int = 1
+    source: LogSource,
+    *,
+    verifier_key: str | None = None,
+    witnessed: Witnessed = ANY,
+    progress: Progress | None = None,
+    processes: int = 1,
 ) -> Report:
     """Replay a log from its first entry; the report names the first bad one.
 
     Args:
         verifier_key: the ledger's key; by default the one that its genesis entry registers.
+        witnessed: which cosignatures its checkpoint must have.
         processes: how many check signatures; this one, which applies the rules in order, is counted.
     """
     report = Report()
@@ -150,6 +155,7 @@ async def verify_log(
         key = VerifierKey.parse(verifier_key or await _registered_key(source, note))
         report.verifier_key = str(key)
         report.checkpoint = open_checkpoint(note, key)
+        witnessed.check(note)
     except PeerError as error:
         report.fault = Fault(None, f"the checkpoint: {error.message}")
         return report

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from node.app.process.clock import clock
 from node.app.process.measured import open_metrics
 from node.app.process.services import shown_here
 from node.app.settlement.venue import refuse_contract
+from node.app.settlement.witnessed import witnessed_by
 from node.config import LedgerConfig
 from node.durable import create_file
 from node.events import Events, LedgerReady
@@ -168,11 +170,17 @@ async def _announce_checkpoints(ledger: LedgerClient, announcer: Announcer) -> N
 
 
 async def verify_ledger(
-    target: str, *, verifier_key: str | None, progress: Progress | None, processes: int | None = None
+    target: str,
+    *,
+    verifier_key: str | None,
+    progress: Progress | None,
+    witnesses: Sequence[str] = (),
+    processes: int | None = None,
 ) -> Report:
     """Replay a whole ledger: its URL, its SQLite file, its database URL, or a folder that it was exported to.
 
     Args:
+        witnesses: keys of those that must have cosigned the checkpoint that is shown at a URL.
         processes: how many check signatures, this one counted; by default as there are cores.
 
     Raises:
@@ -182,7 +190,15 @@ async def verify_ledger(
     count = processes_here() if processes is None else processes
     refuse_contract(target, "verifying a log")
     if target.startswith(("http://", "https://")):
-        return await verify_url(target, verifier_key=verifier_key, progress=progress, processes=count)
+        return await verify_url(
+            target,
+            verifier_key=verifier_key,
+            witnessed=witnessed_by(witnesses),
+            progress=progress,
+            processes=count,
+        )
+    if witnesses:
+        raise ConfigurationError("cosignatures are shown at a ledger's URL alone", hint="name that, or no --witness")
     if _is_folder(target):
         return await verify_folder(Path(target), verifier_key=verifier_key, progress=progress, processes=count)
     database = target if "://" in target else Path(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from node.app.process.clock import clock
@@ -12,7 +13,7 @@ from protocol.errors import ConfigurationError, InvalidError, UnwitnessedError
 from protocol.log.cosignature import CosignerKey, WitnessPolicy
 from protocol.log.post_quantum import PostQuantumKey, parse_cosigner
 
-__all__ = ["Witnessing", "tell_of_lack", "witnessed_of"]
+__all__ = ["Witnessing", "tell_of_lack", "witnessed_by", "witnessed_of"]
 
 
 class Witnessing(Protocol):
@@ -24,11 +25,20 @@ class Witnessing(Protocol):
 
 def witnessed_of(config: ClientConfig | NodeConfig) -> Witnessed:
     """Which cosignatures a client or a node asks for. Raises ConfigurationError."""
-    found = tuple(map(parse_cosigner, config.witnesses))
+    return _witnessed(config.witnesses, config.min_witnesses, config.max_checkpoint_age_s)
+
+
+def witnessed_by(witnesses: Sequence[str]) -> Witnessed:
+    """That all of some witnesses have cosigned, whenever. Raises ConfigurationError, MalformedError."""
+    return _witnessed(witnesses, None, 0)
+
+
+def _witnessed(witnesses: Sequence[str], least: int | None, max_age_s: int) -> Witnessed:
+    found = tuple(map(parse_cosigner, witnesses))
     keys = tuple(each for each in found if isinstance(each, CosignerKey))
-    seconds = tuple(each for each in found if isinstance(each, PostQuantumKey))
+    second = tuple(each for each in found if isinstance(each, PostQuantumKey))
     try:
-        return Witnessed(WitnessPolicy(keys, config.min_witnesses, config.max_checkpoint_age_s, seconds), clock)
+        return Witnessed(WitnessPolicy(keys, len(keys) if least is None else least, max_age_s, second), clock)
     except InvalidError as error:
         raise ConfigurationError(f"witnesses, min_witnesses: {error.message}", hint=error.hint) from None
 

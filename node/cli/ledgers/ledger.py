@@ -127,8 +127,17 @@ def run(
 @click.option(
     "--processes", type=click.IntRange(1, 64), help="How many check signatures; as many as there are cores, at most 4."
 )
+@click.option(
+    "--witness",
+    "witnesses",
+    metavar="VKEY",
+    multiple=True,
+    help="A witness that must have cosigned the checkpoint at the URL; of one that signs with two keys, both.",
+)
 @json_option
-def verify(target: str, verifier_key: str | None, processes: int | None, as_json: bool) -> int:
+def verify(
+    target: str, verifier_key: str | None, processes: int | None, witnesses: tuple[str, ...], as_json: bool
+) -> int:
     """Replay a whole ledger under the rules, and name the first bad entry.
 
     TARGET is a ledger's URL, its SQLite file, its database URL, or a folder that it was exported to. The exit status is
@@ -137,7 +146,9 @@ def verify(target: str, verifier_key: str | None, processes: int | None, as_json
     from node.app.daemons.ledger import verify_ledger
 
     progress = counted("entries")
-    found = asyncio.run(verify_ledger(target, verifier_key=verifier_key, progress=progress, processes=processes))
+    found = asyncio.run(
+        verify_ledger(target, verifier_key=verifier_key, witnesses=witnesses, progress=progress, processes=processes)
+    )
     sound = found.fault is None
     if as_json:
         fault = None if found.fault is None else Fault(entry=found.fault.index, reason=found.fault.reason)

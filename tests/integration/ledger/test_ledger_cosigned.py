@@ -37,6 +37,7 @@ from protocol.log.checkpoint import Checkpoint, Operator, check_gossiped, check_
 from protocol.log.cosignature import CosignerKey, WitnessPolicy, cosigned_by
 from protocol.log.merkle import Frontier, leaf_hash
 from protocol.log.note import VerifierKey
+from protocol.log.post_quantum import PostQuantumCosigningKey
 from protocol.log.tiles import Tile
 from protocol.settlement.evidence import LogProof
 from protocol.settlement.operations import LogEntry
@@ -118,6 +119,11 @@ async def test_a_witness_signs_with_a_second_key_that_those_who_ask_for_it_rely_
     ):
         await told.of(WitnessBack, 2)
         assert cosigned_by(await checkpoint_at(ledger.url), made.verifier) == NOW
+        assert (await verify_url(ledger.url, witnessed=Witnessed(policy, HandClock()))).fault is None
+        stranger = PostQuantumCosigningKey(first.key.name, bytes(32)).verifier
+        forged = Witnessed(WitnessPolicy((key_of(first),), 1, 60, (stranger,)), HandClock())
+        fault = (await verify_url(ledger.url, witnessed=forged)).fault
+        assert "0 of the 1 witnesses" in str(fault)
         await both.faucet(CLIENT.address, MILLION)
         await both.require_witnessed()
         evidence = await both.open(session, CLIENT)
