@@ -52,11 +52,11 @@ def test_posted_prices_do_not_show_a_shortage_but_figures_do() -> None:
     assert figures_of(records)["market.top_price"] == 20
 
 
-def grown(rule: str, *, capital: int = 0) -> dict[str, float]:
-    """Half a year after a burn-in, of sites that are rented by the hour, or for the greater part built."""
+def grown(rule: str, *, capital: int = 0, sites: int = 20) -> dict[str, float]:
+    """Half a year after a burn-in, of some so many sites that are rented by the hour, or for the greater part built."""
     keys = {"price_rule": rule}
-    toml = market_toml([], [(40_000, 4)], hours=4380, entry=ENTRY, market=keys, classes="swing = 0.4")
-    toml = toml.replace("[run]", "[run]\nburn_in_days = 300\nproviders = 120")
+    toml = market_toml([], [(2000 * sites, 4)], hours=4380, entry=ENTRY, market=keys, classes="swing = 0.4")
+    toml = toml.replace("[run]", f"[run]\nburn_in_days = 300\nproviders = {max(120, 3 * sites)}")
     toml = toml.replace("[region.here]", "[region.here]\nshare = 1") + "\n[hardware.rack]\ntokens_in_per_s = 8000\n"
     toml += "tokens_out_per_s = 700\njoules_in = 0.1\njoules_out = 0.2\n"
     toml += f"hourly_cost = 0.6\ncapital = {capital}\nlife_days = 1460" if capital else "hourly_cost = 1.4"
@@ -68,6 +68,14 @@ def grown(rule: str, *, capital: int = 0) -> dict[str, float]:
 def test_free_entry_leaves_no_profit_and_no_lasting_loss(capital: int) -> None:
     found = grown("posted", capital=capital)
     assert abs(found["market.margin"]) < 0.03
+    assert found["market.worst_quarter_margin"] > -0.05
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("capital", [0, 25_000])
+def test_one_price_for_all_leaves_no_lasting_loss_where_a_site_is_a_small_part(capital: int) -> None:
+    found = grown("uniform", capital=capital, sites=100)
+    assert abs(found["market.margin"]) < 0.05
     assert found["market.worst_quarter_margin"] > -0.05
 
 
