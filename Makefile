@@ -82,7 +82,7 @@ gas: .venv/installed-dev contracts ## Measure the settlement contract's gas on a
 	@PYTHONPATH=.:tests/support $(BIN)/python -m scripts.measure_gas
 
 twins: .venv/installed-dev contracts ## The Python rules and the contract, at length, and whether mutants of each are found (minutes)
-	@TWINS=long $(BIN)/python -m pytest -q --timeout 7200 tests/integration/contract
+	@TWINS=long SOAK=1 $(BIN)/python -m pytest -q --timeout 7200 tests/integration/contract
 
 soak: .venv/installed-dev ## The tests of whole markets that take a minute each, and every page's commands as printed (about ten minutes)
 	@SOAK=1 $(BIN)/python -m pytest -q $(PARALLEL) -m long

@@ -4,6 +4,7 @@
 //   node build.js FILE.sol ... what the files declare, to standard output (for tests that change the source)
 "use strict";
 
+const crypto = require("node:crypto");
 const fs = require("node:fs");
 const path = require("node:path");
 const solc = require("solc");
@@ -53,9 +54,10 @@ function variables(node, names = {}) {
   return names;
 }
 
-function write(target, built) {
+function write(target, source, built) {
   const { outputSelection, ...settings } = SETTINGS;
-  const document = { compiler: solc.version(), settings, contracts: built };
+  const sha256 = crypto.createHash("sha256").update(fs.readFileSync(source)).digest("hex");
+  const document = { compiler: solc.version(), settings, sha256, contracts: built };
   fs.writeFileSync(path.join(__dirname, "..", target), JSON.stringify(document, null, 1) + "\n");
 }
 
@@ -63,8 +65,9 @@ if (process.argv.length > 2) {
   const built = process.argv.slice(2).map((file) => compile(file, false));
   process.stdout.write(JSON.stringify(Object.assign({}, ...built)));
 } else {
-  write("node/settlement/contract.json", compile(path.join(__dirname, "Settlement.sol"), true));
-  const tokens = compile(path.join(__dirname, "Tokens.sol"), true);
-  write("tests/support/tokens.json", tokens);
-  write("node/demo/token.json", { PlainToken: tokens.PlainToken });
+  const [settlement, others] = ["Settlement.sol", "Tokens.sol"].map((name) => path.join(__dirname, name));
+  write("node/settlement/contract.json", settlement, compile(settlement, true));
+  const tokens = compile(others, true);
+  write("tests/support/tokens.json", others, tokens);
+  write("node/demo/token.json", others, { PlainToken: tokens.PlainToken });
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from importlib import resources
+from pathlib import Path
 
+import contract_calls
 import pytest
 from anvil_chain import CONTRACTS, compile_source, token_code, why_no_solc
 
@@ -21,6 +24,7 @@ MOST_CODE = 24_576
 """Bytes of a deployed contract, by EIP-170."""
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(why_no_solc()), reason=why_no_solc())
 def test_the_sources_compile_to_what_is_committed() -> None:
     built = compile_source(CONTRACTS / "Settlement.sol", CONTRACTS / "Tokens.sol")
@@ -28,6 +32,17 @@ def test_the_sources_compile_to_what_is_committed() -> None:
     for contract, (_, bytecode) in built.items():
         committed = settlement_contract().bytecode if contract == "Settlement" else token_code(contract)[1]
         assert bytecode == committed, f"{contract}: run `make contract` and commit what it writes"
+
+
+def test_the_sources_are_those_that_were_compiled() -> None:
+    package, support = resources.files("node"), Path(contract_calls.__file__).parent
+    for source, document in (
+        ("Settlement.sol", package.joinpath("settlement", "contract.json")),
+        ("Tokens.sol", package.joinpath("demo", "token.json")),
+        ("Tokens.sol", support / "tokens.json"),
+    ):
+        digest = hashlib.sha256((CONTRACTS / source).read_bytes()).hexdigest()
+        assert json.loads(document.read_text())["sha256"] == digest, f"{source}: run `make contract` and commit it"
 
 
 def test_the_package_carries_the_contract() -> None:
