@@ -100,7 +100,7 @@ class Tab:
         self._paid = 0 if terms.continues else window_end(terms.plan, 0)
         self._anew = False
         """Whether the next voucher is the first since a reroute, and due at once."""
-        self._draws: deque[Draw] = deque()
+        self._draws: deque[tuple[Draw, tuple[int, ...]]] = deque()
         self._began_anew_at = -1
         """Tokens that had come when the newest reroute was signed."""
 
@@ -233,14 +233,17 @@ class Tab:
                 return
             window = self.book.take_window(end, self.tokens, self._next_receipts(take=False))
             self._next_receipts(take=True)
-            self._draws.append(Draw(session=self.id, window=window.index, seed=self.book.seeds[-1]))
+            draw = Draw(session=self.id, window=window.index, seed=self.book.seeds[-1])
+            self._draws.append((draw, tuple(each.leg for each in window.route)))
 
     def _next_receipts(self, *, take: bool) -> tuple[Accepted, ...]:
         queues = self._waiting.values()
         return tuple(queue.popleft() if take else queue[0] for queue in queues)
 
-    def next_draw(self) -> Draw | None:
-        """The seed of a window whose receipts are all in, once; None when no more are due."""
+    def next_draw(self) -> tuple[Draw, tuple[int, ...]] | None:
+        """The seed of a window whose receipts are all in, once, and the legs that signed for it: one that joins later
+        waits for none. None when no more are due.
+        """
         return self._draws.popleft() if self._draws else None
 
     def next_voucher(self) -> Voucher | None:

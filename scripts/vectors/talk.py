@@ -204,9 +204,9 @@ class Talk:
                 self.tab.take_receipt(frame.sender, frame.header.signed, frame.payload)
             case Discharged():
                 self.discharges[frame.sender] = frame.header
-        while (draw := self.tab.next_draw()) is not None:
-            self.draws.append(draw)
-            self._to_all(draw)
+        while (due := self.tab.next_draw()) is not None:
+            self.draws.append(due[0])
+            self._to_all(due[0])
         if not self.tab.ended:
             self._pay_what_is_due()
         elif not self._finished:

@@ -282,9 +282,9 @@ class Schedule:
 
     def _answer(self) -> None:
         """What a client does after each message (`node.pipeline.buying.conversation`)."""
-        while (draw := self.tab.next_draw()) is not None:
-            self.draws.append(draw)
-            self._send_all(draw)
+        while (due := self.tab.next_draw()) is not None:
+            self.draws.append(due[0])
+            self._send_all(due[0])
         if self.tab.ended:
             if not self._said_finish:
                 self._said_finish = True

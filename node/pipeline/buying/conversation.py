@@ -216,8 +216,9 @@ class Conversation:
             self._result.error = error
 
     async def _answer(self) -> None:
-        while (draw := self._tab.next_draw()) is not None:
-            await asyncio.gather(*(self._links.send(leg, draw) for leg in self._serving))
+        while (due := self._tab.next_draw()) is not None:
+            draw, signers = due
+            await asyncio.gather(*(self._links.send(leg, draw) for leg in self._serving if leg in signers))
         if self._tab.ended:
             # From here the next voucher is the last one: a leg answers it with its discharge.
             await self._finish()

@@ -134,6 +134,22 @@ async def test_many_sessions_draft_side_by_side_and_leave_nothing(tmp_path) -> N
         assert [node.provider.active for node in market.nodes] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("token", range(18, 26))
+async def test_a_leg_that_takes_over_hears_of_no_window_that_it_has_no_part_in(tmp_path, token) -> None:
+    """The last receipt for a window and the end of a leg may reach the client in one breath."""
+    market = SmallMarket(tmp_path, spares=((0, 6), (4, 6)))
+    for node in market.nodes:
+        node.drafter, node.draft_depth = OracleDrafter(following, 0.8), 4
+    prompt, tokens = (3, 1, 4, 1, 5, 3, 1, 4, 1), []
+    async with market, market.client.start(market.deal(prompt, 30)) as job:
+        async for each in job:
+            tokens.append(each)
+            if len(tokens) == token:
+                await market.kill(0)
+    assert job.result.error is None
+    assert tokens == expected_tokens(prompt, 30)
+
+
 async def test_text_that_repeats_itself_is_guessed_from_itself(tmp_path) -> None:
     async with drafting(SmallMarket(tmp_path), LookupDrafter()) as market:
         came, result = await market.run(market.deal((1, 2, 3), 120, window=16))
