@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from node.setting_kinds import Folder, WebAddress, items_of
+from node.place_kinds import WebAddress
+from node.setting_kinds import Folder, items_of
 
 __all__ = ["Mirrors", "ModelPlace"]
 

@@ -14,34 +14,23 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urlsplit
 
-from node.venue_address import is_venue, parse_venue
-from protocol.encoding.codec import shape_of
-from protocol.errors import InvalidError
-from protocol.geography.jurisdictions import COUNTRIES, GROUPS, UNDECLARED, is_known
-from protocol.identity.ids import Name, checksum_address, parse_address
 from protocol.session.shaping import MAX_BIASES
 
 __all__ = [
     "AUTO",
     "Biases",
     "Choice",
-    "Country",
-    "Destination",
     "Fixed",
     "Folder",
-    "Jurisdictions",
     "Kind",
     "Layers",
     "MeterUnit",
-    "Multiaddrs",
     "Span",
     "Text",
-    "VenuePlace",
-    "WebAddress",
     "Whole",
     "items_of",
+    "text_of",
 ]
 
 
@@ -49,10 +38,6 @@ AUTO = "auto"
 """In the place of blocks: those that the market lacks most."""
 METER_UNITS = ("W", "kW", "mW", "J", "mJ", "kJ", "MJ", "Wh", "mWh", "kWh", "Wmin")
 """As `node.energy` knows them."""
-
-
-_MOST_ADDRESSES = 8
-"""Of one ledger."""
 
 
 class Kind(Protocol):
@@ -76,7 +61,8 @@ class Kind(Protocol):
         """What may be written, for people."""
 
 
-def _text(raw: Any) -> str:
+def text_of(raw: Any) -> str:
+    """What was given, without space around it. Raises ValueError for what is no text, or has control characters."""
     if not isinstance(raw, str):
         raise ValueError(f"{raw!r} is not text")
     if not raw.isprintable():
@@ -94,7 +80,7 @@ class Text:
     pattern: str = ".+"
 
     def parse(self, raw: Any) -> str:
-        text = _text(raw)
+        text = text_of(raw)
         if not re.fullmatch(self.pattern, text):
             raise ValueError(f"{text!r} is not {self.what}")
         return text
@@ -114,7 +100,7 @@ class Choice:
     metavar: str = "WORD"
 
     def parse(self, raw: Any) -> str:
-        text = _text(raw).lower()
+        text = text_of(raw).lower()
         if text not in self.options:
             raise ValueError(f"{text!r} is none of {', '.join(self.options)}")
         return text
@@ -138,7 +124,7 @@ class MeterUnit:
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> str:
-        text = _text(raw)
+        text = text_of(raw)
         if text not in METER_UNITS:
             raise ValueError(f"{text!r} is none of {', '.join(METER_UNITS)}")
         return text
@@ -216,32 +202,6 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """Where money should go: an address, with its checksum, or a line for people."""
-
-    metavar: str = "ADDRESS|TEXT"
-    bounds: ClassVar[str] = ""
-
-    def parse(self, raw: Any) -> str:
-        text = _text(raw)
-        try:
-            if text.startswith("0x"):
-                return checksum_address(parse_address(text))
-            shape_of(Name).check(text)
-        except InvalidError as error:
-            raise ValueError(f"{text!r} is no destination: {error.message}") from None
-        if not text:
-            raise ValueError("no destination is given")
-        return text
-
-    def show(self, value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False)
-
-    def describe(self) -> str:
-        return "an address, 0x and 40 hex digits, or at most 96 bytes of text"
-
-
-@dataclass(frozen=True, slots=True)
 class Folder:
     """A path."""
 
@@ -249,7 +209,7 @@ class Folder:
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> Path:
-        text = _text(raw)
+        text = text_of(raw)
         if not text:
             raise ValueError("the path is empty")
         try:
@@ -272,9 +232,9 @@ class Span:
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[int, int] | str:
-        if _text(raw).lower() == AUTO:
+        if text_of(raw).lower() == AUTO:
             return AUTO
-        match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", _text(raw))
+        match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text_of(raw))
         if match is None:
             raise ValueError(f"{raw!r} is neither START:END nor {AUTO}")
         start, end = int(match[1]), int(match[2])
@@ -297,7 +257,7 @@ class Layers:
     bounds: ClassVar[str] = ""
 
     def parse(self, raw: Any) -> tuple[int, ...]:
-        text = _text(raw)
+        text = text_of(raw)
         if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", text.replace(" ", "")):
             raise ValueError(f"{text!r} is not a list of layers")
         layers = tuple(int(each) for each in text.split(","))
@@ -312,65 +272,12 @@ class Layers:
         return 'layers as "0,2,5", counted from 0, ascending'
 
 
-@dataclass(frozen=True, slots=True)
-class WebAddress:
-    """An http or https URL, without a trailing slash."""
-
-    metavar: str = "URL"
-    bounds: ClassVar[str] = ""
-
-    def parse(self, raw: Any) -> str:
-        text = _text(raw).rstrip("/")
-        try:
-            parts = urlsplit(text)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError(f"{raw!r} is not an http or https URL")
-        return text
-
-    def show(self, value: Any) -> str:
-        return json.dumps(value)
-
-    def describe(self) -> str:
-        return "an http or https URL"
-
-
-@dataclass(frozen=True, slots=True)
-class VenuePlace:
-    """An http or https URL, several with commas between, or a settlement contract with a node of its chain."""
-
-    metavar: str = "URL|CONTRACT"
-    bounds: ClassVar[str] = ""
-
-    def parse(self, raw: Any) -> str:
-        if not (isinstance(raw, str) and is_venue(raw.strip())):
-            return self._addresses(raw)
-        try:
-            return str(parse_venue(_text(raw)))
-        except InvalidError as error:
-            raise ValueError(f"{error.message}; {error.hint}") from None
-
-    def _addresses(self, raw: Any) -> str:
-        found = tuple(dict.fromkeys(WebAddress().parse(each) for each in items_of(raw)))
-        if not 1 <= len(found) <= _MOST_ADDRESSES:
-            raise ValueError(f"name 1 to {_MOST_ADDRESSES} addresses of the ledger")
-        return ",".join(found)
-
-    def show(self, value: Any) -> str:
-        return json.dumps(value)
-
-    def describe(self) -> str:
-        return "http or https URLs with commas between: front ends of one ledger; or evm:CHAIN_ID:CONTRACT@URL"
-
-
 def items_of(raw: Any) -> Sequence[str]:
     """The texts of a TOML list, a repeated flag, or text with commas. Raises ValueError."""
     if isinstance(raw, str):
         return [item.strip() for item in raw.split(",") if item.strip()]
     if isinstance(raw, (list, tuple)):
-        return [part for item in raw for part in items_of(_text(item))]
+        return [part for item in raw for part in items_of(text_of(item))]
     raise ValueError(f"{raw!r} is not a list of texts")
 
 
@@ -399,64 +306,3 @@ class Biases:
 
     def describe(self) -> str:
         return "token ids, each with a number from -100 to 100, as 15:-100: a list in a file, commas elsewhere"
-
-
-@dataclass(frozen=True, slots=True)
-class Multiaddrs:
-    """Multiaddrs, such as ``/ip4/203.0.113.7/tcp/4001/p2p/16Uiu2...``."""
-
-    metavar: str = "MULTIADDR"
-    bounds: ClassVar[str] = ""
-
-    def parse(self, raw: Any) -> tuple[str, ...]:
-        for item in (items := items_of(raw)):
-            if not re.fullmatch(r"(/[^/\s]+)+", item):
-                raise ValueError(f"{item!r} is not a multiaddr")
-        return tuple(dict.fromkeys(items))
-
-    def show(self, value: Any) -> str:
-        return json.dumps(list(value))
-
-    def describe(self) -> str:
-        return "multiaddrs: a list in a file, commas in a variable, a repeated flag"
-
-
-@dataclass(frozen=True, slots=True)
-class Country:
-    """One country, or the code that declares none."""
-
-    metavar: str = "CODE"
-    bounds: ClassVar[str] = ""
-
-    def parse(self, raw: Any) -> str:
-        code = _text(raw).upper()
-        if code not in COUNTRIES and code != UNDECLARED:
-            raise ValueError(f"{raw!r} is not a country code")
-        return code
-
-    def show(self, value: Any) -> str:
-        return json.dumps(value)
-
-    def describe(self) -> str:
-        return f"a two-letter country code (ISO 3166-1 alpha-2), or {UNDECLARED}"
-
-
-@dataclass(frozen=True, slots=True)
-class Jurisdictions:
-    """Countries, parts of them, and blocs."""
-
-    metavar: str = "CODES"
-    bounds: ClassVar[str] = ""
-
-    def parse(self, raw: Any) -> tuple[str, ...]:
-        codes = [item.upper() for item in items_of(raw)]
-        for code in codes:
-            if not is_known(code):
-                raise ValueError(f"{code!r} is neither a country, a part of one, nor a known bloc")
-        return tuple(dict.fromkeys(codes))
-
-    def show(self, value: Any) -> str:
-        return json.dumps(list(value))
-
-    def describe(self) -> str:
-        return f"codes such as DE or DE-BE, or {', '.join(GROUPS)}: a list in a file, commas elsewhere"

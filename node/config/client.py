@@ -18,7 +18,8 @@ from node.law_settings import (
     SignedFiles,
     Words,
 )
-from node.setting_kinds import Biases, Choice, Fixed, Jurisdictions, Text, VenuePlace, Whole
+from node.place_kinds import Jurisdictions, VenuePlace
+from node.setting_kinds import Biases, Choice, Fixed, Text, Whole
 from node.settings import setting
 from protocol.policy.trust import MAX_TRUSTED
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from node.config import shared
 from node.config.client import ClientConfig
 from node.config.gateway import GatewayConfig
-from node.setting_kinds import VenuePlace
+from node.place_kinds import VenuePlace
 from node.settings import load, setting
 from protocol.errors import ConfigurationError
 

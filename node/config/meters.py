@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.setting_kinds import Choice, Fixed, MeterUnit, Text, WebAddress
+from node.place_kinds import WebAddress
+from node.setting_kinds import Choice, Fixed, MeterUnit, Text
 from node.settings import setting
 
 __all__ = [

@@ -9,18 +9,8 @@ from pathlib import Path
 from node.config import meters, prices, shared
 from node.law_settings import TEN_YEARS_S, Paths, Places
 from node.model_settings import Mirrors, ModelPlace
-from node.setting_kinds import (
-    Choice,
-    Country,
-    Destination,
-    Fixed,
-    Folder,
-    Layers,
-    Multiaddrs,
-    Span,
-    Text,
-    Whole,
-)
+from node.place_kinds import Country, Destination, Multiaddrs
+from node.setting_kinds import Choice, Fixed, Folder, Layers, Span, Text, Whole
 from node.settings import setting
 from protocol.geography.jurisdictions import UNDECLARED
 

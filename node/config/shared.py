@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 
 from node.events import Level
-from node.setting_kinds import Choice, Fixed, Folder, Multiaddrs, Text, VenuePlace, Whole
+from node.place_kinds import Multiaddrs, VenuePlace
+from node.setting_kinds import Choice, Fixed, Folder, Text, Whole
 from node.settings import setting
 from node.witness_settings import KEYS_OF_WITNESSES
 from protocol.log.cosignature import MAX_WITNESSES

@@ -11,7 +11,8 @@ from typing import Any
 
 from node.gateway.reading import Parameters
 from node.gateway.refusals import ApiError, invalid
-from node.setting_kinds import Choice, Fixed, Jurisdictions, Kind, Text
+from node.place_kinds import Jurisdictions
+from node.setting_kinds import Choice, Fixed, Kind, Text
 from protocol.geography.jurisdictions import expand, is_in
 from protocol.market.offer import Evidence
 from protocol.policy.policy import LatencyClass

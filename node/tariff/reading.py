@@ -10,7 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from node.setting_kinds import Choice, Fixed, Folder, Text, WebAddress, Whole
+from node.place_kinds import WebAddress
+from node.setting_kinds import Choice, Fixed, Folder, Text, Whole
 from node.tariff.description import (
     LEDGERS_CURRENCY,
     CurtailmentSource,

@@ -15,7 +15,7 @@ import click
 from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig
 from node.keystore import KeyFile, Keystore
 from node.law_settings import Addresses, Anchors, Corridors, Paths, Places, SignedFiles, Words
-from node.setting_kinds import Jurisdictions, Multiaddrs
+from node.place_kinds import Jurisdictions, Multiaddrs
 from node.settings import Setting, declared, load
 from node.witness_settings import Signers
 from protocol.errors import KeystoreError

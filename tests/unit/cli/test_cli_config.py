@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
-from node.setting_kinds import AUTO, Fixed, Jurisdictions, Multiaddrs, Span, Whole
+from node.place_kinds import Jurisdictions, Multiaddrs
+from node.setting_kinds import AUTO, Fixed, Span, Whole
 from node.settings import declared, load, template
 from protocol.energy.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
 from protocol.errors import ConfigurationError
