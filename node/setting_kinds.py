@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from protocol.session.shaping import MAX_BIASES
+from protocol.session.shaping_bounds import MAX_BIASES
 
 __all__ = [
     "AUTO",

@@ -24,13 +24,8 @@ from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, 
 from protocol.identity.ids import BlockSpan
 from protocol.models.precisions import PRECISIONS
 from protocol.session.fingerprint import distance_ppm, sketch
-from protocol.session.shaping import (
-    MAX_BIAS_MILLI,
-    MAX_PENALTY_MILLI,
-    NOTHING_BEFORE,
-    Shaping,
-    TokenBias,
-)
+from protocol.session.shaping import NOTHING_BEFORE, Shaping, TokenBias
+from protocol.session.shaping_bounds import MAX_BIAS_MILLI, MAX_PENALTY_MILLI
 from protocol.session.terms import SamplingTerms
 from protocol.units import MICRO
 

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from protocol.session.shaping import (
-    MAX_BIAS_MILLI,
-    MAX_PENALTY_MILLI,
-    NO_REPETITION_MILLI,
-    NOTHING_BEFORE,
-    LookBack,
-    Shaping,
-)
+from protocol.session.shaping import NOTHING_BEFORE, LookBack, Shaping
+from protocol.session.shaping_bounds import MAX_BIAS_MILLI, MAX_PENALTY_MILLI, NO_REPETITION_MILLI
 
 __all__ = ["Shaper"]
 

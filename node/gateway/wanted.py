@@ -11,7 +11,7 @@ from node.gateway.limits import Limits, limits_from_headers, limits_from_paramet
 from node.gateway.reading import Parameters, parse_body
 from node.gateway.refusals import invalid, unsupported
 from node.gateway.tools import ToolCall
-from protocol.session.shaping import MAX_BIASES
+from protocol.session.shaping_bounds import MAX_BIASES
 
 __all__ = ["MOST_STOPS", "Turn", "Wanted", "read_chat", "read_completion"]
 

@@ -15,15 +15,17 @@ import numpy as np
 from protocol.encoding.codec import Count, Message, Uint, message
 from protocol.errors import MalformedError
 from protocol.identity.ids import Bytes32, TokenId, Tokens, keccak256
+from protocol.session.shaping_bounds import (
+    LEAST_REPETITION_MILLI,
+    MAX_BIAS_MILLI,
+    MAX_BIASES,
+    MAX_PENALTY_MILLI,
+    MAX_REPETITION_MILLI,
+    NO_REPETITION_MILLI,
+)
 
 __all__ = [
-    "LEAST_REPETITION_MILLI",
-    "MAX_BIASES",
-    "MAX_BIAS_MILLI",
-    "MAX_PENALTY_MILLI",
-    "MAX_REPETITION_MILLI",
     "NOTHING_BEFORE",
-    "NO_REPETITION_MILLI",
     "LookBack",
     "Shaping",
     "TokenBias",
@@ -34,12 +36,6 @@ __all__ = [
     "shaping_of",
     "told_of",
 ]
-
-MAX_BIASES = 300
-MAX_BIAS_MILLI = 100_000
-MAX_PENALTY_MILLI = 2_000
-NO_REPETITION_MILLI = 1_000
-LEAST_REPETITION_MILLI, MAX_REPETITION_MILLI = 100, 10_000
 
 
 @message()

@@ -12,8 +12,7 @@ from node.demo.forked import Forked
 from node.demo.processes import JouleProcess, ProcessGroup
 from node.demo.wan import Wan
 from node.keystore import LIGHT, Keystore, generate
-from node.pipeline.vouchers import StoredVoucher
-from protocol.encoding.codec import decode
+from node.pipeline.vouchers import StoredVoucher, stored_voucher
 from protocol.identity.ids import checksum_address
 
 PASSPHRASE = "correct horse"
@@ -96,7 +95,7 @@ class LocalNetwork:
 
     def sessions(self, name: str) -> list[StoredVoucher]:
         """A client's sessions that are not closed yet, with their newest vouchers."""
-        return [decode(path.read_bytes(), StoredVoucher) for path in (self.home / name).rglob("sessions/*/*.voucher")]
+        return [stored_voucher(path.read_bytes()) for path in (self.home / name).rglob("sessions/*/*.voucher")]
 
     async def joule(
         self, *arguments: str, name: str = "client", timeout_s: float = 200, said: str = "", **more: str
