@@ -172,7 +172,9 @@ class Came:
         return Came(part * self._weight, part * self._tokens, part * self._seconds)
 
     def note(self, tokens: int, seconds: float) -> None:
-        """So many came in so long."""
+        """So many came in so long; that none came tells nothing."""
+        if tokens < 1:
+            return
         seconds = max(seconds, LEAST_S)
         if self.known:
             seconds = min(seconds, OUTLIER * tokens / self.speed)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ring_times import Ring, Simulation
 
-from protocol.drafting.measured import Times, Worth
+from protocol.drafting.measured import Came, Times, Worth
 from protocol.drafting.speculation import NONE, Costs, Pace, Pacer, Prior, speed
 
 MOST = Pace(64, 16)
@@ -148,3 +148,15 @@ def test_guesses_are_worth_what_they_were_lately_and_by_place() -> None:
     for _ in range(100):
         worth.note(0, right=False)
     assert worth.survival()[1] < 0.1
+
+
+def test_choices_that_nothing_came_of_tell_nothing() -> None:
+    came, other = Came(), Came()
+    for _ in range(20):
+        came.note(0, 0.1)
+    assert not came.known
+    for _ in range(20):
+        came.note(3, 0.1)
+        other.note(1, 0.1)
+    assert came.speed == pytest.approx(30.0)
+    assert came.ratio(other) == pytest.approx(3.0)
