@@ -23,9 +23,10 @@ from virtual_loop import VirtualLoop
 
 from node.importing import importing
 
-hypothesis.settings.register_profile("brief", max_examples=20)
-if not SOAK:
-    hypothesis.settings.load_profile("brief")
+hypothesis.settings.register_profile(
+    "beside others", max_examples=100 if SOAK else 20, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("beside others")
 
 TESTS = Path(__file__).parent
 VIRTUAL = TESTS / "unit" / "pipeline"
