@@ -201,7 +201,7 @@ def _written(item: Any) -> Any:
             return item
         case int() if item >= 0:
             return item
-    return str(item).encode()
+    return str(item).encode(errors="replace")
 
 
 def _rlp_tree(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:

@@ -44,8 +44,7 @@ async def look(market: Market, network: Measures, stakes_of: StakesOf) -> None:
         if not asked:
             break
         every |= {offer.public_key: offer for offer in asked}
-        # Nobody waits longer for standbys: offers of machines that never answer would cost each client the patience.
-        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.would_do))
+        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.is_enough))
         if market.would_do({}):
             return
     late = list(every.values())

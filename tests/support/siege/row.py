@@ -16,6 +16,8 @@ __all__ = ["LONG", "SHORT", "Row", "Size", "measure"]
 
 KEPT_MB = 10.0
 """Memory that may stay taken after an attack."""
+BOOK_MB = 100.0
+"""Likewise where it fills books: an offer stays until it expires, and books are bounded."""
 KEPT_FILES = 3
 """Descriptors that may: honest links come and go while they are counted."""
 LEAST_RATE = {Budget.NOTHING: 0.8, Budget.ONE_JOB: 0.5, Budget.PLAY: 0.0}
@@ -28,7 +30,7 @@ LATEST_START = 1.5
 NEWCOMER_MB = 100.0
 """More memory than without the attack that a newcomer's command may take."""
 DIALS_A_MINUTE = 4
-"""By one client, of one host."""
+"""By one client or node, of one host."""
 AWAKE_S = 60.0
 """An attacker has so long to start."""
 CALM_S = 20.0
@@ -127,7 +129,7 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     _take_word(row, child)
     if size.long:
         await field.dismiss()
-    row.missed = list(_missed(row, attack, size))
+    row.missed = list(_missed(row, attack, size, len(field.target.nodes)))
     return row
 
 
@@ -203,7 +205,7 @@ def _take_word(row: Row, child: Child) -> None:
     row.failure = f"the attacker said nothing at its end: {child.complaint[-300:]}"
 
 
-def _missed(row: Row, attack: Attack, size: Size) -> list[str]:
+def _missed(row: Row, attack: Attack, size: Size, nodes: int) -> list[str]:
     missed = []
     if row.failure:
         missed.append(f"the attack itself failed: {row.failure}")
@@ -213,11 +215,11 @@ def _missed(row: Row, attack: Attack, size: Size) -> list[str]:
         missed.append(f"{row.tracebacks} tracebacks")
     missed += [f"{name.removeprefix('breach_').replace('_', ' ')}" for name in row.tally if name.startswith("breach_")]
     before, _, after = row.rss_mb
-    if after > before + KEPT_MB:
+    if after > before + (BOOK_MB if attack.surface is Surface.OFFERS else KEPT_MB):
         missed.append(f"{after - before:.0f} MB kept by {attack.on}")
     if row.files[2] > row.files[0] + KEPT_FILES:
         missed.append(f"{row.files[2] - row.files[0]} descriptors kept by {attack.on}")
-    return missed + (_missed_rates(row, attack) if size.long else _missed_jobs(row))
+    return missed + (_missed_rates(row, attack, nodes) if size.long else _missed_jobs(row))
 
 
 def _missed_jobs(row: Row) -> list[str]:
@@ -225,20 +227,20 @@ def _missed_jobs(row: Row) -> list[str]:
     return [f"no honest job {when}" for when, rate in (("during", row.during), ("after", row.after)) if not rate]
 
 
-def _missed_rates(row: Row, attack: Attack) -> list[str]:
+def _missed_rates(row: Row, attack: Attack, nodes: int) -> list[str]:
     missed = []
     least = LEAST_RATE[attack.budget]
     if row.during < least * row.before:
         missed.append(f"{100 * row.during / max(row.before, 0.1):.0f} % of the jobs during, {100 * least:.0f} % wanted")
     if row.after < RECOVERED * row.before:
         missed.append(f"{100 * row.after / max(row.before, 0.1):.0f} % of the jobs after")
-    clients = 1
+    dialling = 1 + nodes  # a node looks for neighbours among those who offer
     if row.newcomers is not None:
         missed += _missed_by_newcomers(*row.newcomers)
-        clients += len(row.newcomers[1])
+        dialling += len(row.newcomers[1])
     dials = row.tally.get("dials_in_worst_minute", 0)
-    if dials > DIALS_A_MINUTE * clients:
-        missed.append(f"a host was dialled {dials} times in a minute by {clients} clients")
+    if dials > DIALS_A_MINUTE * dialling:
+        missed.append(f"a host was dialled {dials} times in a minute by {dialling} clients and nodes")
     return missed
 
 
