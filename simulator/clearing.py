@@ -7,6 +7,7 @@ that come one after another with the same size of request and the same law share
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,28 @@ from simulator.demand import Classes
 from simulator.exact import LARGEST, Ints
 
 __all__ = [
+    "Columns",
     "MeritOrder",
     "Pass",
     "Product",
     "Trades",
     "clear",
+    "handed_out",
     "merit_order",
     "passes_of",
     "products_of",
     "quotes",
+    "runs_of",
+    "shared",
+    "trades_of",
     "turns",
 ]
 
 Product = tuple[int, ...]
 """Tokens in and out, and a number for the way there: classes with the same see the same quotes."""
+
+Columns = list[tuple[Ints, Ints, Ints, Ints]]
+"""Parts of trades: class, epoch, site, requests."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +160,14 @@ def clear(classes: Classes, passes: list[Pass], want: Ints, left_us: Ints, merit
     In the order of `passes`, a class takes whole requests from the cheapest site that the law, the price cap and the
     time left allow, then from the next. Equal classes that find too little share it in proportion to what they want.
     """
-    found: list[tuple[Ints, Ints, Ints, Ints]] = []
+    found: Columns = []
     for each in passes:
         found += _clear_pass(classes, each, want, left_us, merits)
+    return trades_of(found)
+
+
+def trades_of(found: Columns) -> Trades:
+    """All parts together."""
     if not found:
         nothing = np.zeros(0, dtype=np.int64)
         return Trades(nothing, nothing, nothing, nothing)
@@ -173,9 +187,12 @@ def passes_of(classes: Classes, products: list[Product], order: list[int]) -> li
     return found
 
 
-def _clear_pass(
-    classes: Classes, each: Pass, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
-) -> list[tuple[Ints, Ints, Ints, Ints]]:
+def runs_of(products: list[Product], order: list[int]) -> list[tuple[Product, list[int]]]:
+    """Classes in `order`, those that see the same quotes together while they follow one another."""
+    return [(product, list(some)) for product, some in itertools.groupby(order, key=products.__getitem__)]
+
+
+def _clear_pass(classes: Classes, each: Pass, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]) -> Columns:
     together = each.classes
     if not each.any or not want[together].any():
         return []
@@ -184,18 +201,24 @@ def _clear_pass(
     if not each.all:
         mine = each.may[order]
         order, rising = (figure[mine].reshape(len(left_us), -1) for figure in (order, rising))
-    width, sites = order.shape[1], left_us.shape[1]
-    busy = classes.busy_us[first]
+    sites, busy = left_us.shape[1], classes.busy_us[first]
     upto = np.cumsum((left_us // busy).take(order + np.arange(0, left_us.size, sites)[:, None]), axis=1)
     intervals = _intervals(classes, together, want, upto, rising)
-    high = np.minimum(upto, intervals[-1][2][:, None])
-    taken = np.diff(high, axis=1, prepend=0)
+    taken = np.diff(np.minimum(upto, intervals[-1][2][:, None]), axis=1, prepend=0)
+    found = handed_out(order, taken, intervals)
+    for _, row, site, some in found:
+        left_us[row, site] -= some * busy[site]
+    return found
+
+
+def handed_out(order: Ints, taken: Ints, intervals: list[tuple[int, Ints, Ints]]) -> Columns:
+    """Who gets what of the requests that sites take, (E, n) in `order`: each class its interval, (class, from, to)."""
+    width = order.shape[1]
     at = np.flatnonzero(taken)
     row, site, some = at // width, order.take(at), taken.take(at)
-    left_us[row, site] -= some * busy[site]
-    if len(together) == 1:
-        return [(np.full(len(row), first), row, site, some)]
-    high = high.take(at)
+    if len(intervals) == 1:
+        return [(np.full(len(row), intervals[0][0]), row, site, some)]
+    high = np.cumsum(taken, axis=1).take(at)
     low = high - some
     found = []
     for c, start, stop in intervals:
@@ -216,12 +239,17 @@ def _intervals(
         equals = [c for c in together if int(classes.price_cap[c]) == cap]
         reach = np.count_nonzero(quote <= int(classes.most_paid[equals[0]]), axis=1)
         limit = np.where(reach > 0, upto[np.arange(len(upto)), np.maximum(reach - 1, 0)], 0)
-        wanted = want[equals]
-        room, total = np.maximum(limit - start, 0), wanted.sum(axis=0)
-        share = np.minimum(room / np.maximum(total, 1), 1.0)
-        given = np.where(total <= room, wanted, np.minimum(wanted, np.floor(wanted * share).astype(np.int64)))
-        given[-1] += np.where(total > room, np.minimum(room - given.sum(axis=0), wanted[-1] - given[-1]), 0)
+        given = shared(want[equals], np.maximum(limit - start, 0))
         for c, some in zip(equals, given, strict=True):
             found.append((c, start, start + some))
             start = start + some
     return found
+
+
+def shared(wanted: Ints, room: Ints) -> Ints:
+    """(n, E) what each of equals gets of `room` (E,): what it wants, or a part in proportion to it, rounded down."""
+    total = wanted.sum(axis=0)
+    share = np.minimum(room / np.maximum(total, 1), 1.0)
+    given = np.where(total <= room, wanted, np.minimum(wanted, np.floor(wanted * share).astype(np.int64)))
+    given[-1] += np.where(total > room, np.minimum(room - given.sum(axis=0), wanted[-1] - given[-1]), 0)
+    return given

@@ -29,8 +29,12 @@ class Lots:
 
     def of(self, day: int) -> Floats:
         """Of all members, group after group; `day` is at least -2**31."""
+        return self.many(day, 1)[:, 0]
+
+    def many(self, day: int, each: int) -> Floats:
+        """(members, each)"""
         drawn = [
-            np.random.Generator(np.random.Philox(key=key, counter=(day + 2**31) << 192)).random(count)
+            np.random.Generator(np.random.Philox(key=key, counter=(day + 2**31) << 192)).random((count, each))
             for key, count in self._streams
         ]
         return np.concatenate(drawn)

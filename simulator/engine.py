@@ -5,6 +5,7 @@ Asks, demand and clearing are by the epoch, use and presence by the day. No file
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,6 @@ from simulator.arena import Arena
 from simulator.audits import Audits
 from simulator.clearing import (
     MeritOrder,
-    Pass,
     Product,
     Trades,
     clear,
@@ -23,6 +23,7 @@ from simulator.clearing import (
     passes_of,
     products_of,
     quotes,
+    runs_of,
     turns,
 )
 from simulator.deferral import Backlog
@@ -32,6 +33,7 @@ from simulator.entry import Movers
 from simulator.exact import Ints, exact_sum, ratio
 from simulator.failures import Failures
 from simulator.happenings import factors, multiplied
+from simulator.joint import Web, clear_jointly, webs_of
 from simulator.metrics import Recorder, Records
 from simulator.peaks import Peaks
 from simulator.pipelines import clear_pipelines, stages_of
@@ -52,6 +54,8 @@ __all__ = ["Market", "simulate"]
 
 _MOST_EVENTS = 20_000_000  # some ten minutes
 _KEPT_BYTES = 16 << 20
+
+Clearing = Callable[[Ints, Ints, dict[Product, MeritOrder]], Trades]
 
 
 def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: None) -> Records:
@@ -110,6 +114,9 @@ class Market:
         self._token_price = self._given_token_price()
         uniform, elastic = settings.market.price_rule == "uniform", bool(self.classes.elasticity.any())
         self._one_market = len(set(self.products)) == 1 and bool(self.classes.lawful.all()) and not self.stages
+        joint = settings.market.clearing == "joint" and settings.market.price_rule != "posted"
+        self._jointly = joint and not self.stages and len(self.zones.lawful) > 1
+        self._webs: dict[tuple[int, ...], list[tuple[Product, list[Web]]]] = {}
         self._at_once = uniform and elastic and self._one_market and not self.backlog.waits
 
     def day(self, day: int, epochs: slice) -> None:
@@ -180,22 +187,31 @@ class Market:
         """What was wanted (C, E), what was served, what time is left (E, N), and the price (E,) where one is known."""
         classes, potential = self.classes, self.classes.potential[:, epochs]
         order = turns(classes, day)
-        passes = passes_of(classes, self.products, order)
+        clears = self._clearing(order)
         if self.settings.market.strategy == "cournot":
-            return self._quantities(passes, potential, merits, prices, working_us)
+            return self._quantities(order, potential, merits, prices, working_us)
         if self.arena is not None:
             return self._by_events(epochs, potential, merits, prices, working_us)
         if self._at_once:
             want, price = crossing(classes, potential, merits[self.products[0]], working_us)
             left_us = working_us.copy()
-            return want, clear(classes, passes, want, left_us, merits), left_us, price
+            return want, clears(want, left_us, merits), left_us, price
         want = potential * response(classes, self._last_price[:, None]) // MICRO
         left_us = working_us.copy()
         if self.stages:
             return want, clear_pipelines(classes, self.stages, order, want, left_us, merits), left_us, None
         if not self.backlog.waits:
-            return want, clear(classes, passes, want, left_us, merits), left_us, None
-        return self._step_by_step(epochs, passes, want, left_us, merits)
+            return want, clears(want, left_us, merits), left_us, None
+        return self._step_by_step(epochs, clears, want, left_us, merits)
+
+    def _clearing(self, order: list[int]) -> Clearing:
+        """What serves classes whose turns are in this order, all at once where that is asked for."""
+        if not self._jointly:
+            return functools.partial(clear, self.classes, passes_of(self.classes, self.products, order))
+        if tuple(order) not in self._webs:
+            runs = runs_of(self.products, order)
+            self._webs[tuple(order)] = [(product, webs_of(self.zones, some)) for product, some in runs]
+        return functools.partial(clear_jointly, self.classes, self._webs[tuple(order)])
 
     def _by_events(
         self, epochs: slice, potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
@@ -212,7 +228,7 @@ class Market:
         return self._measured.want, self._measured.trades, left_us, None
 
     def _quantities(
-        self, passes: list[Pass], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
+        self, order: list[int], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
     ) -> tuple[Ints, Trades, Ints, Ints]:
         if not self._one_market:
             raise ConfigurationError(
@@ -224,10 +240,11 @@ class Market:
         fixed = np.rint(price).astype(np.int64)
         want = asked_at(self.classes, potential, fixed)
         free = merit_order(np.zeros_like(left_us), np.arange(left_us.shape[1]))
+        passes = passes_of(self.classes, self.products, order)
         return want, clear(self.classes, passes, want, left_us, dict.fromkeys(merits, free)), left_us, fixed
 
     def _step_by_step(
-        self, epochs: slice, passes: list[Pass], want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
+        self, epochs: slice, clears: Clearing, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
     ) -> tuple[Ints, Trades, Ints, None]:
         """Epoch after epoch: what is left over in one is wanted in the next."""
         asked, parts, self._arrived = want.copy(), [], want
@@ -236,7 +253,7 @@ class Market:
             for c in self.backlog.waits:
                 asked[c, at] = self.backlog.due(c, epoch, int(want[c, at]))
             now = {product: each.part(slice(at, at + 1)) for product, each in merits.items()}
-            part = clear(self.classes, passes, asked[:, at : at + 1], left_us[at : at + 1], now)
+            part = clears(asked[:, at : at + 1], left_us[at : at + 1], now)
             for c in self.backlog.waits:
                 self.backlog.served(c, epoch, int(part.requests[part.of_class == c].sum()))
             parts.append((part.of_class, part.epoch + at, part.site, part.requests))

@@ -16,7 +16,8 @@ from simulator.timeline import HOURS_A_DAY, Timeline
 
 __all__ = ["Failures"]
 
-_MOST = 10_000_000
+_MOST, _MOST_OF_ONE = 2_000_000, 20_000
+_AT_ONCE = 16
 
 
 class Failures:
@@ -36,14 +37,22 @@ class Failures:
         """(E, N) microseconds for which sites are down; None where nothing ever fails."""
         if not len(self._site):
             return None
-        found = np.zeros((epochs.stop - epochs.start, self._shape[1]), dtype=np.int64)
-        start, stop = epochs.start * self._epoch_h, epochs.stop * self._epoch_h
-        now = np.flatnonzero((self._down < stop) & (self._up > start))
-        for at in range(len(found)):
-            begins = start + at * self._epoch_h
-            hours = np.minimum(self._up[now], begins + self._epoch_h) - np.maximum(self._down[now], begins)
-            np.add.at(found[at], self._site[now], np.rint(np.maximum(hours, 0) * 3600 * MICRO).astype(np.int64))
-        return found
+        count = epochs.stop - epochs.start
+        ends = [np.clip(each / self._epoch_h - epochs.start, 0, count) for each in (self._down, self._up)]
+        now = np.flatnonzero(ends[0] < ends[1])
+        (begin, end), site = (each[now] for each in ends), self._site[now]
+        first, last = begin.astype(np.int64), np.minimum(end, count - 1).astype(np.int64)
+        part = np.minimum(end, first + 1) - begin
+        found = self._added(count, first, site, part)
+        found += self._added(count, last, site, np.where(last > first, end - last, 0.0))
+        between = self._added(count, np.minimum(first + 1, last), site, (last > first) * 1.0)
+        found += np.cumsum(between - self._added(count, last, site, (last > first) * 1.0), axis=0)
+        return np.rint(found * self._epoch_h * 3600 * MICRO).astype(np.int64)
+
+    def _added(self, count: int, epoch: Ints, site: Ints, part: Floats) -> Floats:
+        """(E, N) sums of parts of an epoch."""
+        sites = self._shape[1]
+        return np.asarray(np.bincount(epoch * sites + site, part, count * sites).reshape(count, sites), dtype=float)
 
 
 def _drawn(
@@ -51,19 +60,24 @@ def _drawn(
 ) -> tuple[Ints, Floats, Floats]:
     """Sites, and the hours from and to which they are down, until an hour."""
     fails = mean_h > 0
-    if float((until_h / np.where(fails, mean_h, math.inf)).sum()) > _MOST:
-        raise ConfigurationError(f"over {_MOST:,} failures would be drawn", hint="raise fails_after_days")
-    scale = mean_h / np.array([math.gamma(1 + 1 / each) for each in shape])
+    scale = (mean_h / np.array([math.gamma(1 + 1 / each) for each in shape]))[:, None]
     times, repairs = Lots(seed, "failures", groups), Lots(seed, "repairs", groups)
     clock = np.where(fails, 0.0, math.inf)
     found: list[tuple[Ints, Floats, Floats]] = []
-    number = 0
+    each, drawn, number = until_h / (np.where(fails, mean_h, math.inf) + repair_h), 0, 0
     while (clock < until_h).any():
-        down = clock + scale * (-np.log1p(-times.of(number))) ** (1 / shape)
-        clock = down - repair_h * np.log1p(-repairs.of(number))
-        some = np.flatnonzero(down < until_h)
-        found.append((some, down[some], clock[some]))
-        number += 1
+        if max(float(each.sum()), drawn) > _MOST or max(float(each.max()), number * _AT_ONCE) > _MOST_OF_ONE:
+            raise ConfigurationError(
+                f"over {_MOST:,} failures would be drawn, or {_MOST_OF_ONE:,} of one site",
+                hint="raise fails_after_days",
+            )
+        runs = scale * (-np.log1p(-times.many(number, _AT_ONCE))) ** (1 / shape[:, None])
+        broken = -repair_h[:, None] * np.log1p(-repairs.many(number, _AT_ONCE))
+        up = clock[:, None] + np.cumsum(runs + broken, axis=1)
+        down = up - broken
+        some, at = np.nonzero(down < until_h)
+        found.append((some, down[some, at], up[some, at]))
+        clock, drawn, number = up[:, -1], drawn + len(some), number + 1
     if not found:
         return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
     site, begins, ends = (np.concatenate(column) for column in zip(*found, strict=True))

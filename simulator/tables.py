@@ -70,7 +70,11 @@ class Market:
 
     price_rule: str = choice(("posted", "pay-as-ask", "uniform"), "posted")
     """posted: clients pay the ask, which moves by its own rule; pay-as-ask: the same, and asks are bids that end at the
-    cap when supply is short; uniform: all in a zone of law pay the price at which it clears (X8)."""
+    cap when supply is short; uniform: all who are served in a zone pay the price at which it clears (X8)."""
+    clearing: str = choice(("joint", "in-turn"), "joint")
+    """Of classes that see the same quotes, with one price and with bids. joint: all at once, so that what is served is
+    worth most, whatever sites each may use; in-turn: one after another, as clients do, and as with posted prices and
+    pipelines always (X7, X28)."""
     value_of_lost_load: int = decimal(MICRO, "0", "10000", "0")
     """Micro-units per million tokens that a short epoch costs at most (uniform, pay-as-ask); 0: no limit (X8)."""
     strategy: str = text("rule")

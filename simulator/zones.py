@@ -1,8 +1,10 @@
 """What capacity is worth in each zone of law: the price at which the market clears, and what a shortage makes of it.
 
-A zone is the sites that the same classes may use. While it has time left, its price is the dearest ask that is used
-there. When all of it is taken, the price rises to what those would pay who go without: their cap, or what they pay in
-another zone (X8). Prices are micro-units per million tokens, prompt and generated together.
+A zone is the sites that the same classes may use. Its price is the least at which nobody would rather have been
+served there: the dearest ask that is used there, or what those would pay who go without, their cap, or what they pay in
+another zone; but never more than the cheapest site there asks that has time left (X8). Where classes are served all at
+once these are the least dual prices of the programme that serves them. Prices are micro-units per million tokens,
+prompt and generated together.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ import numpy as np
 from protocol.units import ceil_div
 from simulator.clearing import MeritOrder, Product, Trades
 from simulator.demand import Classes
-from simulator.exact import Ints
+from simulator.exact import LARGEST, Ints
 
 __all__ = ["Worth", "Zones", "worth_of", "zones_of"]
+
+NOBODY = LARGEST
+"""What nobody asks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +76,9 @@ def worth_of(
     if zone_count == 1 and not (want > served).any():
         calm = np.zeros((epochs, zone_count), dtype=np.int64)
         return Worth(price=used, short=np.zeros_like(want, dtype=bool), scarcity=calm)
-    room = np.stack([_room(classes, zones, c, left_us, zone_count) for c in range(count)])
-    going = (want > served) & ~((room * zones.lawful[:, None, :]) > 0).any(axis=2)
+    ceiling = _cheapest_left(classes, zones, products, merits, left_us, zone_count)
+    short = want > served
+    going = short & ~((ceiling < NOBODY) & zones.lawful[:, None, :]).any(axis=2)
     bids = classes.price_cap if not most else np.minimum(classes.price_cap, most)
     level = used.max(axis=0)
     scarcity = np.zeros((epochs, zone_count), dtype=np.int64)
@@ -80,10 +86,9 @@ def worth_of(
     for _ in range(zone_count):
         before = scarcity.copy()
         for c in range(count):
-            mine = zones.lawful[c]
-            full = (room[c] == 0) & mine
-            alternative = np.where(going[c], bids[c], _dearest_elsewhere(served_by_zone[c], level, scarcity))
-            risen = np.where(full, alternative[:, None], 0)
+            elsewhere = _dearest_elsewhere(served_by_zone[c], level, scarcity)
+            alternative = np.where(short[c], np.maximum(bids[c], elsewhere), elsewhere)
+            risen = np.where(zones.lawful[c], np.minimum(alternative[:, None], ceiling[c]), 0)
             scarcity = np.where(risen > np.maximum(level, scarcity), risen, scarcity)
         if np.array_equal(before, scarcity):
             break
@@ -106,21 +111,39 @@ def _dearest(
         alike = np.array([each == product for each in products])
         at = np.flatnonzero(alike[trades.of_class])
         epoch, site = trades.epoch[at], trades.site[at]
-        quote = merits[product].quote
-        without_way = quote.take(epoch * quote.shape[1] + site) - classes.rank_extra[int(alike.argmax())].take(site)
+        quote = _without_way(classes, merits, product, int(alike.argmax()))
+        asked = quote.take(epoch * quote.shape[1] + site)
         dearest = np.zeros(epochs * zone_count, dtype=np.int64)
-        np.maximum.at(dearest, epoch * zone_count + zones.of_site.take(site), without_way)
+        np.maximum.at(dearest, epoch * zone_count + zones.of_site.take(site), asked)
         used[alike] = ceil_div(dearest, max(1, product[0] + product[1])).reshape(epochs, zone_count)
     return used
 
 
-def _room(classes: Classes, zones: Zones, c: int, left_us: Ints, zone_count: int) -> Ints:
-    """(E, Z) whether some site has time for one more request of the class."""
-    has = (left_us >= classes.busy_us[c]) & classes.lawful[c]
-    found = np.zeros((len(left_us), zone_count), dtype=np.int64)
-    for zone in range(zone_count):
-        found[:, zone] = has[:, zones.of_site == zone].any(axis=1)
+def _cheapest_left(
+    classes: Classes,
+    zones: Zones,
+    products: list[Product],
+    merits: dict[Product, MeritOrder],
+    left_us: Ints,
+    zone_count: int,
+) -> Ints:
+    """(C, E, Z) the least that any site with time for one more request of the class asks per million tokens."""
+    found = np.full((len(products), len(left_us), zone_count), NOBODY, dtype=np.int64)
+    for product in dict.fromkeys(products):
+        alike = np.array([each == product for each in products])
+        first = int(alike.argmax())
+        asks = np.where(left_us >= classes.busy_us[first], _without_way(classes, merits, product, first), NOBODY)
+        for zone in range(zone_count):
+            found[alike, :, zone] = asks[:, zones.of_site == zone].min(axis=1)
+        found[alike] = np.where(
+            found[alike] < NOBODY, ceil_div(found[alike], max(1, product[0] + product[1])), found[alike]
+        )
     return found
+
+
+def _without_way(classes: Classes, merits: dict[Product, MeritOrder], product: Product, c: int) -> Ints:
+    """(E, N) what a request is asked for, without what its way counts for."""
+    return merits[product].quote - classes.rank_extra[c] if classes.rank_extra[c].any() else merits[product].quote
 
 
 def _served_by_zone(zones: Zones, trades: Trades, shape: tuple[int, int, int]) -> Ints:

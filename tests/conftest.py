@@ -14,14 +14,15 @@ from pathlib import Path
 
 import hypothesis  # it asks the collector about trio: before the collector forgets what is imported
 import pytest
+from brevity import SOAK
 from forked_shell import forked_shell
 from shared_forks import address_of_server, fork_from
 from virtual_loop import VirtualLoop
 
 from node.importing import importing
 
-hypothesis.settings.register_profile("brief", max_examples=40)
-if "SOAK" not in os.environ:
+hypothesis.settings.register_profile("brief", max_examples=20)
+if not SOAK:
     hypothesis.settings.load_profile("brief")
 
 TESTS = Path(__file__).parent
@@ -74,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that wait and files that compute take turns, so that workers beside one another do both. What is long waits
     for `make soak`.
     """
-    if "SOAK" not in os.environ:
+    if not SOAK:
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="takes a minute: `make soak` runs it"))

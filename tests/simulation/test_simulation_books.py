@@ -162,6 +162,17 @@ def test_what_events_multiply_never_wraps() -> None:
         multiplied(figure + 1, by, "tariff")
 
 
+def test_more_failures_than_can_be_drawn_are_refused() -> None:
+    plan = small_settings(("hours = 340", "hours = 24"))
+    often = {
+        name: dataclasses.replace(kind, fails_after_days=1, repair_hours=1) for name, kind in plan.hardware.items()
+    }
+    with pytest.raises(ConfigurationError, match="failures would be drawn"):
+        simulate(dataclasses.replace(plan, hardware=often))
+    seldom = {name: dataclasses.replace(kind, fails_after_days=10**5) for name, kind in plan.hardware.items()}
+    simulate(dataclasses.replace(plan, hardware=seldom))
+
+
 def test_equal_classes_share_what_there_is() -> None:
     plan = small_settings(("price_cap = 0.16\ndeny", "price_cap = 2\ndeny"))
     plan = dataclasses.replace(plan, demand=dict.fromkeys(("a", "b", "c"), plan.demand["chat"]))

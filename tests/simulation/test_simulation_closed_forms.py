@@ -54,6 +54,16 @@ def test_the_price_lies_at_the_cap_of_the_last_one_who_is_served_when_more_would
     assert records.classes["requests_served"][0].tolist() == [9000, 1800]
 
 
+def test_who_is_priced_out_says_what_the_last_place_costs() -> None:
+    """Two serve 7,200 at 1 and 2, a third asks 5: 2,800 who would pay 4 go without, so no price below 4 clears."""
+    records = run_market(
+        market_toml([(1, 3600), (2, 3600), (5, 3600)], [(5000, 10), (5000, 4)], hours=2, market=UNIFORM)
+    )
+    assert price(records) == 4
+    assert records.classes["requests_served"][0].tolist() == [5000, 2200]
+    assert not records.classes["short"].any(), "there is room for who pays 5"
+
+
 def test_posted_prices_are_what_each_one_asks() -> None:
     records = run_market(market_toml(LADDER, [(5400, 10)], hours=2))
     assert price(records) == pytest.approx(4 / 3, abs=1e-6)

@@ -166,7 +166,7 @@ WRONG: list[tuple[Any, str, Any, Callable[[], None]]] = [
     (simulator.pricing, "floor_price", floor_without_clamp, check_floor),
     (simulator.pricing, "ask_price", margin_before_floor, check_use),
     (simulator.settlement, "amount", down, check_rounding),
-    (simulator.zones, "_room", lambda *_: np.ones((1, 1), dtype=np.int64), check_shortage),
+    (simulator.zones, "_cheapest_left", lambda *_: np.ones((1, 1, 1), dtype=np.int64), check_shortage),
 ]
 
 

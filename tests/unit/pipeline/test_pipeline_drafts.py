@@ -49,7 +49,7 @@ async def test_an_answer_is_the_same_with_drafts_right_or_wrong(tmp_path, legs, 
             assert computed[0] > rows
 
 
-@pytest.mark.parametrize("round_trip_s", [0.025, 0.075])
+@pytest.mark.parametrize("round_trip_s", [pytest.param(0.025, marks=pytest.mark.long), 0.075])
 @pytest.mark.parametrize("right", [0.7, 0.9])
 async def test_passes_under_way_hide_the_distance(tmp_path, right, round_trip_s) -> None:
     """The whole of a job over far links, on the clock of these tests: against one token for each trip.
