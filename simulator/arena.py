@@ -107,8 +107,7 @@ class Arena:
             self._router = Router(self._settings, self._classes, self._people, self._stages, prices, working_us > 0)
         for at_us, c, epoch, size in self._arrival_times(want, epochs.start, epoch_us):
             self._until(at_us)
-            demand = self._demands[c]
-            factor = float(self._services[c].exponential()) if demand.service == "exponential" else 1.0
+            factor = self._factor(c)
             job = Job(c, epoch - epochs.start, factor * self._longer(c, size), size, at_us)
             if self._takes(job, day):
                 job.services = [self._service_us(job, stage) for stage in range(len(job.sites))]
@@ -120,6 +119,13 @@ class Arena:
     def earned(self) -> list[int]:
         """Micro-units that each site holds on the ledger."""
         return [] if self.ledger is None else [self.ledger.held(name) for name in self._sites]
+
+    def _factor(self, c: int) -> float:
+        """By which a request's service takes longer than the mean; drawn for each."""
+        demand, lots = self._demands[c], self._services[c]
+        if demand.service == "gamma":
+            return float(lots.gamma(1 / demand.service_variation, demand.service_variation))
+        return float(lots.exponential()) if demand.service == "exponential" else 1.0
 
     def _arrived(self, c: int, mean: Ints) -> Ints:
         """(E,) how many requests come; those of a trace are known."""
