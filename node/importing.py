@@ -15,10 +15,22 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
 
-__all__ = ["UNUSED", "importing", "put_off"]
+__all__ = ["UNUSED", "UNUSED_BY_ENGINES", "importing", "put_off"]
 
 UNUSED = ("httpx", "requests")
 """What libp2p fetches certificates with that are not used here: some 10 MB."""
+UNUSED_BY_ENGINES = (
+    "torch._meta_registrations",
+    "torch.distributions",
+    "torch.export",
+    "torch.quantization",
+    "torch.utils.data",
+)
+"""What torch brings for training, export and tensors without numbers, none of which an engine has: 25 MB.
+
+The first of them is looked into by nobody: it says what operators do with tensors without numbers. So these are put off
+where nothing but an engine uses torch.
+"""
 
 
 @contextmanager

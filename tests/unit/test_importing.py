@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from node.app.buying.audit import BUNDLED_MODEL
 from node.importing import put_off
 
 
@@ -57,3 +59,23 @@ def test_what_is_not_installed_stays_so(shelf: Path) -> None:
     put_off("put_off_nothing")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("put_off_nothing")
+
+
+_ENGINE = """
+import sys
+from pathlib import Path
+from node.importing import UNUSED_BY_ENGINES, put_off
+put_off(*UNUSED_BY_ENGINES)
+from node.engine.engine import Engine
+from node.ports import StepInput, StepOutput
+engine = Engine.load(Path(sys.argv[1]), 0, 6, kv_tokens=64)
+engine.open(b"session", max_tokens=64)
+(output,) = engine.forward([StepInput(session=b"session", position=0, length=3, data=(1, 2, 3), draws=1)])
+assert isinstance(output, StepOutput), output
+print([name for name in UNUSED_BY_ENGINES if hasattr(sys.modules[name], "__file__")])
+"""
+
+
+def test_an_engine_looks_into_nothing_that_is_put_off_for_it() -> None:
+    arguments = [sys.executable, "-c", _ENGINE, str(BUNDLED_MODEL)]
+    assert subprocess.run(arguments, check=True, capture_output=True, text=True).stdout == "[]\n"

@@ -12,7 +12,8 @@ import numpy as np
 from node.app.selling.terms import Speed
 from node.config import NodeConfig
 from node.energy import Energy, MeterSettings, SpanSize, choose_energy, meters_folder
-from node.importing import importing
+from node.heap import give_back
+from node.importing import UNUSED_BY_ENGINES, importing, put_off
 from node.ports import StepInput
 from protocol.energy.power import most_millijoules
 from protocol.errors import ConfigurationError
@@ -35,6 +36,7 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
 
     Raises ModelError, MeterError, and ConfigurationError where nothing is known of its energy.
     """
+    put_off(*UNUSED_BY_ENGINES)
     with importing():
         from node.engine.device import compute_device
         from node.engine.engine import Engine
@@ -66,6 +68,7 @@ def load_and_measure(config: NodeConfig, manifest: ModelManifest, span: BlockSpa
     decode = _Timed(partial(_decode, engine, span))
     _prefill(engine, span)  # what only the first pass costs is no token's
     energy.calibrate(prefill, decode)
+    give_back()
     return engine, energy, Speed(prompt_us=prefill.position_us, position_us=decode.position_us)
 
 

@@ -41,7 +41,9 @@ def run(config: NodeConfig, read: Callable[[], NodeConfig], passphrase_file: Pat
     """
     from node.app.daemons.provider import run_node
     from node.app.process.reload import Reload
+    from node.heap import share_arenas
 
+    share_arenas()
     survive_hangups()
     events = tell(config, as_json=as_json)
     reload = Reload(config, read, events)

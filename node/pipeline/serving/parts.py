@@ -16,6 +16,7 @@ from node.pipeline.serving.trail import REPLAY_BYTES
 from node.ports import STRANGER, Allowance, LinkRank
 from protocol.identity.signing import address_of_public_key
 from protocol.models.activations import FORMATS
+from protocol.session.frames import MAX_KNOWN_TOKENS
 from protocol.session.terms import Plan
 
 __all__ = ["LINGER_S", "PROMPT_PART", "Parts"]
@@ -23,7 +24,7 @@ __all__ = ["LINGER_S", "PROMPT_PART", "Parts"]
 PROMPT_PART = 4096
 """Token ids in one frame of a prompt, at most."""
 CLIENT_BYTES = 4 * PROMPT_PART
-"""Payload of a client's frame: a part of its prompt."""
+"""Payload of a client's frame: a part of its prompt, or the tokens that stand of a job with short windows."""
 HEADER_BYTES = 64 * 1024
 """Header of a neighbour's frame: it may name as many sessions as a step has."""
 LINGER_S = 30.0
@@ -41,7 +42,7 @@ class Parts:
         self._sessions: Counter[bytes] = Counter()
         """Sessions that are being served, of clients and neighbours."""
         self._rows: Counter[bytes] = Counter()
-        """Bytes of rows that a neighbour may send in one step."""
+        """Bytes of rows that a neighbour may send in one step, or of long windows' tokens that a client may name."""
         self._known: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
         """Those who had a part: until when their rows may still come, and how many bytes of them."""
         self._told: dict[bytes, tuple[float, Allowance]] = {}
@@ -86,8 +87,9 @@ class Parts:
         return replace(STRANGER, rank=LinkRank.KNOWN) if until else STRANGER
 
     def _of(self, job: LegJob) -> list[tuple[bytes, int]]:
-        """The peers that send in a job, and what a neighbour among them may send in one step."""
-        peers = [(job.order.session.client, 0)]
+        """The peers that send in a job, and what each may send in one frame where that is more than what all may."""
+        known = 4 * _most_known(job.plan)
+        peers = [(job.order.session.client, known if known > CLIENT_BYTES else 0)]
         if job.place is not None and len(job.route) > 1:
             before = address_of_public_key(job.key_at(job.place - 1))
             row_bytes = FORMATS[job.terms.activations].item_bytes * self._width
@@ -101,3 +103,8 @@ class Parts:
 def _most_rows(plan: Plan) -> int:
     """Rows of one session in one step: no piece crosses the end of a window."""
     return max(min(plan.chunk, plan.prompt), plan.window)
+
+
+def _most_known(plan: Plan) -> int:
+    """Tokens that stand beyond the end of a window that all have signed for, at most: a reroute hands them over."""
+    return min(plan.most, (plan.ahead + 1) * plan.window + 1, MAX_KNOWN_TOKENS)

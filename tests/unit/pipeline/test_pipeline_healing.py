@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from counting_engine import CountingEngine
-from small_market import BLOCKS, SmallMarket
+from small_market import BLOCKS, SmallMarket, limits_of
 
 from node.pipeline.buying.job import Deal, JobResult
+from node.pipeline.serving import parts
 from node.ports import StepInput, StepOutput
 from protocol.errors import LostPeerError
 
@@ -59,6 +60,20 @@ async def test_an_answer_survives_any_leg(tmp_path: Path, dead: int, at: int) ->
         assert tokens == answer(PROMPT, 20)
         assert [each.gone for each in result.healed] == [(dead,)]
         assert [each.joined for each in result.healed] == [(3,)]
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+async def test_an_answer_with_windows_longer_than_parts_of_prompts_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int
+) -> None:
+    """What stands beyond the base then fills more than a frame that all clients may send."""
+    monkeypatch.setattr(parts, "CLIENT_BYTES", 64)
+    limits = limits_of()
+    limits.max_window = 100
+    async with SmallMarket(tmp_path, spares=((0, 6),), limits=limits) as market:
+        tokens, result = await killed_at(market, market.deal(PROMPT, 120, window=100), {60: dead})
+        assert (result.error, tokens) == (None, answer(PROMPT, 120))
+        assert [each.gone for each in result.healed] == [(dead,)]
 
 
 async def test_two_legs_die_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 from counting_engine import WIDTH
@@ -16,6 +17,7 @@ from node.ports import STRANGER, Allowance, LinkRank
 from protocol.errors import LostPeerError
 from protocol.identity.signing import SigningKey
 from protocol.session.frames import Attach, Failed
+from protocol.session.terms import Plan
 
 pytestmark = pytest.mark.asyncio
 
@@ -117,3 +119,14 @@ async def test_a_client_cannot_send_as_much_as_a_neighbour(market: SmallMarket) 
     with pytest.raises(LostPeerError):
         await expect(link, Failed)
     await serves(market)
+
+
+async def test_a_client_may_name_the_tokens_of_long_windows(market: SmallMarket) -> None:
+    """A reroute hands over what stands beyond its base: with windows of thousands, more than a part of a prompt."""
+    served, order = Served(market), SimpleNamespace(session=SimpleNamespace(client=market.client_key.address))
+    for plan, known in (((9000, 4096, 2), 9000), ((100_000, 4096, 2), 3 * 4096 + 1), ((10**6, 10**6, 8), 1 << 16)):
+        named = Plan(prompt=5, most=plan[0], chunk=8, window=plan[1], ahead=plan[2])
+        job = SimpleNamespace(order=order, plan=named, place=None)
+        served.parts.begin(job)  # type: ignore[arg-type]
+        assert served.may(market.client_key) == Allowance(HEADER_BYTES, 4 * known, LinkRank.BUSY)
+        served.parts.end(job)  # type: ignore[arg-type]
