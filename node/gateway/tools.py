@@ -11,12 +11,14 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 __all__ = ["ToolCall", "ToolCalls", "ToolStyle", "style_of"]
 
 MOST_CALLS = 64
+BETWEEN = (" ", "\n", ";")
+"""What may stand between two values."""
 
 
 class ToolStyle(StrEnum):
@@ -97,7 +99,9 @@ class ToolCalls:
 def _read(text: str, style: ToolStyle, names: Collection[str]) -> Iterator[ToolCall]:
     """However long the text is, no more is looked at than so many values, and marks."""
     parts = text.split(style, MOST_CALLS)
-    for value in islice(_values(parts if style is not ToolStyle.TAGGED else parts[1:]), MOST_CALLS):
+    written = islice(_written(parts if style is not ToolStyle.TAGGED else parts[1:]), MOST_CALLS)
+    values = chain.from_iterable(each if isinstance(each, list) else [each] for each in written)
+    for value in islice(values, MOST_CALLS):
         match value:
             case {"name": str(name), "arguments": Mapping() | str() as given} if name in names:
                 yield _call(name, given)
@@ -105,16 +109,24 @@ def _read(text: str, style: ToolStyle, names: Collection[str]) -> Iterator[ToolC
                 yield _call(name, given)
 
 
-def _values(parts: Iterable[str]) -> Iterator[Any]:
+def _written(parts: Iterable[str]) -> Iterator[Any]:
+    """Objects and lists that parts of a text begin with, one after the other."""
     for part in parts:
-        rest = part.strip(" \n;")
-        while rest[:1] in ("{", "["):
+        at = _past(part, 0)
+        while part[at : at + 1] in ("{", "["):
             try:
-                value, end = json.JSONDecoder().raw_decode(rest)
+                value, end = json.JSONDecoder().raw_decode(part, at)
             except (ValueError, RecursionError):
                 break
-            yield from value if isinstance(value, list) else [value]
-            rest = rest[end:].strip(" \n;")
+            yield value
+            at = _past(part, end)
+
+
+def _past(text: str, at: int) -> int:
+    """Where what stands between two values is over."""
+    while text[at : at + 1] in BETWEEN:
+        at += 1
+    return at
 
 
 def _call(name: str, given: Mapping[str, Any] | str) -> ToolCall:

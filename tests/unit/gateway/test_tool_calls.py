@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from brevity import at_length
@@ -74,6 +75,13 @@ def test_a_stop_ends_the_text_however_it_is_cut(text: str, stop: str, data: st.D
 def test_no_more_calls_come_out_than_anybody_makes_however_many_are_written() -> None:
     for text in (f"[TOOL_CALLS] [{','.join([CALL] * 100)}]", f"[TOOL_CALLS] {CALL}" * 100, "[TOOL_CALLS]" + CALL * 100):
         assert len(read(ToolStyle.LISTED, text)[1]) == MOST_CALLS
+
+
+def test_what_says_nothing_at_great_length_takes_little_time() -> None:
+    for text in ("[]" * 60_000, "; " * 60_000, "[" * 60_000, f"[{' ;' * 60_000}{CALL}]"):
+        began = time.process_time()
+        assert read(ToolStyle.LISTED, f"[TOOL_CALLS]{text}")[1] == ()
+        assert time.process_time() - began < 0.1
 
 
 def test_what_a_call_is_given_can_be_sent() -> None:
