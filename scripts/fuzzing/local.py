@@ -13,7 +13,7 @@ from node.app.buying.unfinished import Unfinished, dump_unfinished, load_unfinis
 from node.app.models.chat import find_template
 from node.app.models.obtaining import Text
 from node.app.models.prompt import Prompt, load_messages
-from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
+from node.config import AnchorConfig, ClientConfig, GatewayConfig, LedgerConfig, MarketConfig, NodeConfig, WitnessConfig
 from node.keystore import LIGHT, KeyFile, encrypt, parse_keyfile
 from node.model_directory import (
     HashMemory,
@@ -145,10 +145,13 @@ def _settings(cls: type) -> Callable[[bytes], None]:
     return run
 
 
+_MARKET = b"[network]\nledger = 'http://127.0.0.1:1'\n"
+
+
 def _written(cls: type) -> Callable[[], list[bytes]]:
     def seeds() -> list[bytes]:
         text = template(cls, title="settings")
-        return [text.encode(), text.replace("\n# ", "\n").encode(), b"[local]\nlog_level = 'info'\n"]
+        return [text.encode(), text.replace("\n# ", "\n").encode(), b"[local]\nlog_level = 'info'\n", _MARKET]
 
     return seeds
 
@@ -286,6 +289,9 @@ def targets() -> list[Target]:
                 ("ledger", LedgerConfig),
                 ("client", ClientConfig),
                 ("witness", WitnessConfig),
+                ("gateway", GatewayConfig),
+                ("market", MarketConfig),
+                ("anchor", AnchorConfig),
             )
         ),
         Target(
