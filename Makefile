@@ -17,7 +17,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 # Four workers on two cores, for tests of networks often wait: tests/conftest.py lets them take turns with those that compute.
-# A file's tests stay together, for they share what is slow to start.
+# A file's tests stay together, for they share what is slow to start; tests/support/scheduling.py says which files do.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash heal soak sdks clean
@@ -84,8 +84,8 @@ gas: .venv/installed-dev contracts ## Measure the settlement contract's gas on a
 twins: .venv/installed-dev contracts ## The Python rules and the contract, at length, and whether mutants of each are found (minutes)
 	@TWINS=long SOAK=1 $(BIN)/python -m pytest -q --timeout 7200 tests/integration/contract
 
-soak: .venv/installed-dev ## The tests of whole markets that take a minute each, and every page's commands as printed (about ten minutes)
-	@SOAK=1 $(BIN)/python -m pytest -q $(PARALLEL) -m long
+soak: .venv/installed-dev contracts ## Every test at length: whole markets of minutes, every page's commands as printed, three times as many random cases (about half an hour)
+	@SOAK=1 $(BIN)/python -m pytest -q $(PARALLEL)
 
 sdks: ## Fetch clients of OpenAI's API into runs/sdks, which the gateway is tried with: LiteLLM, LangChain, OpenAI's own
 	@mkdir -p runs/sdks && python3 -m venv runs/sdks/venv

@@ -215,6 +215,7 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
         *(_C.SET_ASIDE, _C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.PAUSED, _C.SHUTDOWN),
         # Of a reroute, which a standby may refuse like an order.
         *(_C.NOT_MINE, _C.UNPROVEN, _C.NO_TRAIL, _C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.DISHONEST, _C.BUSY),
+        _C.INTERNAL,
     ),
     Way.LEDGER: (
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.BUSY, _C.INTERNAL, _C.EXPIRED, _C.CAP),

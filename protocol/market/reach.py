@@ -17,7 +17,7 @@ __all__ = ["Reach", "check_addresses", "check_data_addresses", "endpoint_of", "r
 
 _ADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/\s]{1,96})/tcp/([1-9][0-9]{0,4})(/.*)")
 _DATA_REST = re.compile(r"/[a-z0-9-]{1,16}(?:/[^/\s]{1,64}){0,2}")
-_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"  # no longer than the domain name system has them
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address

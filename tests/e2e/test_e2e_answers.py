@@ -40,6 +40,7 @@ async def answers_equal_generate(network: LocalNetwork, model: Path, prompts: tu
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_eight_qwen_blocks_in_uneven_cuts_answer_like_transformers(tmp_path: Path, qwen: Path) -> None:
     async with LocalNetwork(tmp_path) as network:

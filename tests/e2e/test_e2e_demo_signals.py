@@ -58,7 +58,10 @@ def demo_until(moment: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize(
     ("moment", "number", "status"),
-    [("Starting a ledger", signal.SIGTERM, 143), ("Asking: ", signal.SIGINT, 130)],
+    [
+        pytest.param("Starting a ledger", signal.SIGTERM, 143, marks=pytest.mark.long),
+        ("Asking: ", signal.SIGINT, 130),
+    ],
 )
 def test_a_signal_leaves_nothing_behind(short_folder: Path, moment: str, number: int, status: int) -> None:
     with demo_until(moment, short_folder) as demo:

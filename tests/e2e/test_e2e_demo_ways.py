@@ -114,12 +114,14 @@ def test_a_node_that_is_killed_changes_no_word_and_is_paid_for_what_it_proved(sh
     assert list(short_folder.glob("joulemesh-*")) == []
 
 
+@pytest.mark.long
 def test_an_answer_without_a_middle_is_told_in_a_line(short_folder: Path, forked: Path) -> None:
     told = demo(forked, short_folder, "17 + 25 =", "--kill", status=1)
     assert told["code"] == "short-answer"
     assert list(short_folder.glob("joulemesh-*")) == []
 
 
+@pytest.mark.long
 def test_a_demo_over_distances_counts_round_trips(short_folder: Path, forked: Path) -> None:
     problem = no_hosts()
     if problem is not None:
@@ -134,6 +136,7 @@ def test_a_demo_over_distances_counts_round_trips(short_folder: Path, forked: Pa
     assert report["verified"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(why_no_anvil()), reason=why_no_anvil())
 def test_a_chain_of_the_demos_own_settles_the_job(short_folder: Path, forked: Path) -> None:
     report = demo(forked, short_folder, "--venue", "evm")

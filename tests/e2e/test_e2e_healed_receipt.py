@@ -17,7 +17,7 @@ from protocol.receipts.bundle_file import load_bundle
 
 ROOM = ("--kv-tokens", "8192")
 DEAR = (*ROOM, "--overhead-price", "9")
-TOKENS = 400
+TOKENS = 160
 
 
 async def healed_run(

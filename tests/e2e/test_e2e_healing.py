@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.timeout(300 + 60 * max(KILLS, CUTS)),
 ]
 
-TOKENS = 240
+TOKENS = 180
 JOB = ("run", "hello", "--max-tokens", str(TOKENS), "--temperature", "0.7", "--seed", "7", "--session-s", "60")
 ROOM = ("--kv-tokens", "8192")
 SPANS = ("0:2", "2:4", "4:6")

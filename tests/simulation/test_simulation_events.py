@@ -33,9 +33,9 @@ def one_site(load: float, service: str, *, slots: int = 1, hours: int = 30) -> d
 
 
 @pytest.mark.parametrize(("load", "service", "slots", "expected"), [
-    (0.9, "fixed", 1, 0.9 / 0.1 / 2),
+    pytest.param(0.9, "fixed", 1, 0.9 / 0.1 / 2, marks=pytest.mark.long),
     (0.5, "exponential", 1, 0.5 / 0.5),
-    (0.8, "exponential", 2, 2 * 0.64 / (1 - 0.64)),
+    pytest.param(0.8, "exponential", 2, 2 * 0.64 / (1 - 0.64), marks=pytest.mark.long),
 ])  # fmt: skip
 def test_waits_are_those_of_queues_on_paper(load: float, service: str, slots: int, expected: float) -> None:
     """Each request takes one second of the site, on one slot or two."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Bounds]] = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 @given(data=st.data())
 def test_ints_and_arrays_agree_on_any_values(name: str, data: st.DataObject) -> None:
     kernel, bounds = KERNELS[name]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from brevity import at_length
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +98,7 @@ def test_a_death_in_any_write_leaves_what_was_written_before_it(
 
 
 @given(sectors=st.sets(st.integers(0, 7)), junk=st.booleans(), writes=st.integers(1, 4))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=at_length(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sectors_may_reach_the_disk_in_any_order(tmp_path: Path, *, sectors: set[int], junk: bool, writes: int) -> None:
     """Of a write under way any of its sectors are there, the others old, or in no state at all."""
     path = tmp_path / "file"

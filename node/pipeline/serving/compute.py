@@ -22,6 +22,9 @@ __all__ = ["ComputeLoop"]
 
 Result = tuple[LegJob, StepInput, StepOutput | Exception]
 
+FAULTY_PASSES = 8
+"""In a row, of which nothing came but faults of the engine: then it is the engine, and no session in it."""
+
 MakeRoom = Callable[[Collection[LegJob]], Awaitable[None]]
 """Sees that jobs which lack pages have them, as far as can be; called between passes."""
 
@@ -34,6 +37,7 @@ class ComputeLoop:
 
     Args:
         finished: called in the event loop with each pass's results; see there.
+        failed: called with a job that could not be looked at, or given a turn, by a fault of this program.
         worker: the only one that touches the engine.
         max_rows: most positions in one pass.
         pace: what passes take here; it is told of each.
@@ -46,6 +50,7 @@ class ComputeLoop:
         engine: SpanEngine,
         energy: EnergyAccount,
         finished: Finished,
+        failed: Callable[[LegJob, Exception], None],
         *,
         worker: Worker,
         max_rows: int,
@@ -56,6 +61,9 @@ class ComputeLoop:
         self._engine = engine
         self._energy = energy
         self._finished = finished
+        self._failed = failed
+        self._faulty = 0
+        """Passes in a row of which nothing came; the worker's."""
         self._worker = worker
         self._scheduler = Scheduler(max_rows, pace)
         self._pace = pace
@@ -145,10 +153,27 @@ class ComputeLoop:
         self._worker.close()
 
     def _forward(self, pieces: list[StepInput]) -> tuple[list[StepOutput | Exception], int]:
-        """In the worker: what comes out, and for how long it had no core since the last pass, in nanoseconds."""
-        outputs = self._engine.forward(pieces)
+        """In the worker: what comes out, and for how long it had no core since the last pass, in nanoseconds.
+
+        Raises what the engine raised, where nothing has come of it for many passes.
+        """
+        try:
+            outputs = self._engine.forward(pieces)
+            self._faulty = 0
+        except Exception as error:
+            outputs = [error] if len(pieces) == 1 else [self._alone(piece) for piece in pieces]
+            some = any(isinstance(output, StepOutput) for output in outputs)
+            self._faulty = 0 if some else self._faulty + 1
+            if self._faulty >= FAULTY_PASSES:
+                raise
         before, self._waited_ns = self._waited_ns, self._core_wait_ns()
         return outputs, self._waited_ns - before
+
+    def _alone(self, piece: StepInput) -> StepOutput | Exception:
+        try:
+            return self._engine.forward([piece])[0]
+        except Exception as error:  # noqa: BLE001 - it ends the session that the piece is of
+            return error
 
     async def _sleep(self, hold_us: int) -> None:
         """Until something arrives; where answers are held back, not for longer than that."""
@@ -171,18 +196,30 @@ class ComputeLoop:
 
     def _look(self) -> None:
         """What has changed of the jobs that were poked."""
-        for job in self._poked.values():
-            if rows := job.ready_rows:
-                self._jobs[job.session] = job
-            else:
-                self._jobs.pop(job.session, None)
-            if self.make_room is not None:
-                self._note_short(job)
-            customer = Customer(job.order.session.client, self._known(job.session))
-            self._scheduler.ready(job.session, rows, customer, answering=job.prompt_left == 0)
-            if job.ended:
-                self._scheduler.end(job.session)
-        self._poked.clear()
+        poked, self._poked = self._poked, {}
+        for job in poked.values():
+            try:
+                self._look_at(job)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+                self._fail(job, error)
+
+    def _look_at(self, job: LegJob) -> None:
+        if rows := job.ready_rows:
+            self._jobs[job.session] = job
+        else:
+            self._jobs.pop(job.session, None)
+        if self.make_room is not None:
+            self._note_short(job)
+        customer = Customer(job.order.session.client, self._known(job.session))
+        self._scheduler.ready(job.session, rows, customer, answering=job.prompt_left == 0)
+        if job.ended:
+            self._scheduler.end(job.session)
+
+    def _fail(self, job: LegJob, error: Exception) -> None:
+        self._jobs.pop(job.session, None)
+        self._short.pop(job.session, None)
+        self._scheduler.end(job.session)
+        self._failed(job, error)
 
     def _note_short(self, job: LegJob) -> None:
         if job.lacks:
@@ -195,11 +232,19 @@ class ComputeLoop:
         while not batch and (turns := self._scheduler.next_pass(loop_us())):
             for session, rows in turns:
                 its_job = self._jobs.get(session)
-                if its_job is not None and (piece := its_job.next_piece(rows)) is not None:
+                piece = None if its_job is None else self._next_piece(its_job, rows)
+                if its_job is not None and piece is not None:
                     batch.append((its_job, piece))
                 else:  # its rows were taken back, or it is over
                     self._jobs.pop(session, None)
         return batch
+
+    def _next_piece(self, job: LegJob, rows: int) -> StepInput | None:
+        try:
+            return job.next_piece(rows)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+            self._fail(job, error)
+            return None
 
     def _note_energy(self, batch: list[tuple[LegJob, StepInput]]) -> None:
         self._energy.record([job.worked(piece) for job, piece in batch])

@@ -1,7 +1,8 @@
 """Guessing ahead at the first leg: what each session's tokens may be, and when it pays to send rows of them on.
 
 Nothing here can change an answer: guesses that turn out wrong are taken back, and the last leg draws as it would
-without them. `protocol.drafting.drafts` counts what is under way, `protocol.drafting.speculation` chooses how much of
+without them. Nor can it end one: what fails in guessing, or in choosing how much to guess, ends the guesses of that
+session. `protocol.drafting.drafts` counts what is under way, `protocol.drafting.speculation` chooses how much of
 it there should be. All fields belong to the event loop; a drafter that takes its time runs in a worker, for all
 sessions that ask at once.
 """
@@ -10,23 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+import logging
+from collections.abc import Callable, Iterator, Sequence
 
 from node.pipeline.loop_clock import loop_s, loop_us
 from node.pipeline.serving.compute import ComputeLoop
+from node.pipeline.serving.draft import Ask, Draft, Sent
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.places import Places, Served
 from node.ports import GREEDY, DraftAsk, Drafter, Worker
 from protocol.drafting.drafts import Guessing
-from protocol.drafting.speculation import NONE, Pace, Pacer, Prior
+from protocol.drafting.speculation import Pace, Pacer, Prior
 from protocol.errors import PeerError
 from protocol.session.metering import last_position
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["Drafting"]
+
+_log = logging.getLogger(__name__)
 
 SILENT = 2
 """Guesses at a time that are not sent."""
@@ -51,78 +53,6 @@ class _Silent:
         """See `Drafter`."""
 
 
-class _Sent(NamedTuple):
-    """One launch that is not back."""
-
-    end: int
-    """One past the position of its last row."""
-    rows: int
-    at_s: float
-    clear: bool
-    """Whether it could run at once: what has waited for a payment says nothing about the ring."""
-    first: bool
-    """Whether none was under way before it, which it would have waited for."""
-
-
-@dataclass(slots=True)
-class _Ask:
-    """For guesses, made in the worker."""
-
-    served: Served
-    draft: _Draft
-    version: int
-    """Of the draft when it asked."""
-    begin: int
-    """Position of the first guess."""
-    stand: int
-    """So many of the draft's tokens stood."""
-    ask: DraftAsk
-
-
-@dataclass(slots=True)
-class _Draft:
-    """One session in which this node guesses ahead."""
-
-    guessing: Guessing
-    pacer: Pacer
-    tokens: list[int] = field(default_factory=list)
-    """All that stand, from `begins` on."""
-    begins: int = 0
-    """Position of the first of them."""
-    untold: int = 0
-    """The drafter knows of so many of them."""
-    known: tuple[int, tuple[int, ...]] = (0, ())
-    """After a reroute: tokens that stand, and the position of the first, until those before them are there."""
-    pace: Pace = NONE
-    paced: bool = False
-    """Whether `pace` was chosen for what is launched next."""
-    chosen: tuple[int, float] = (0, 0.0)
-    """Tokens that stood when it was, and when that was; none before the first."""
-    dry: bool = False
-    """The drafter has nothing to say about how this goes on."""
-    version: int = 0
-    """Changes when guesses are refuted."""
-    asks: bool = False
-    right: int = 0
-    """Guesses in a row that were right."""
-    silent: deque[int] = field(default_factory=deque)
-    """Guesses that are not sent: what they would be worth, while it does not pay to send any."""
-    sent: deque[_Sent] = field(default_factory=deque)
-    in_pass: _Sent | None = None
-    """The launch that is in this leg's own blocks, or waits for them."""
-
-    def choose(self, now_s: float, *, sharing: int) -> None:
-        tokens, since_s = self.chosen
-        if tokens:
-            self.pacer.came(self.guessing.certain - tokens, now_s - since_s)
-        self.chosen = self.guessing.certain, now_s
-        self.paced, self.pace = True, self.pacer.next_pace(sharing=sharing)
-
-    def ids(self, position: int, count: int) -> tuple[int, ...]:
-        at = position - self.begins
-        return tuple(self.tokens[at : at + count])
-
-
 class Drafting:
     """Guesses ahead in the sessions whose first leg this node is.
 
@@ -130,10 +60,17 @@ class Drafting:
         drafter: None where this node does not guess.
         worker: the one that the drafter belongs to, where it is not instant.
         vocabulary: token ids are below this.
+        failed: ends a session that fails over what was guessed.
     """
 
     def __init__(
-        self, drafter: Drafter | None, worker: Worker | None, compute: ComputeLoop, places: Places, vocabulary: int
+        self,
+        drafter: Drafter | None,
+        worker: Worker | None,
+        compute: ComputeLoop,
+        places: Places,
+        vocabulary: int,
+        failed: Callable[[Served, Exception], object],
     ) -> None:
         self._guesses = drafter is not None
         self._drafter: Drafter = _Silent() if drafter is None else drafter
@@ -141,9 +78,10 @@ class Drafting:
         self._compute = compute
         self._places = places
         self._vocabulary = vocabulary
-        self._drafts: dict[bytes, _Draft] = {}
+        self._failed = failed
+        self._drafts: dict[bytes, Draft] = {}
         self._prior = Prior()
-        self._asked: dict[bytes, _Ask] = {}
+        self._asked: dict[bytes, Ask] = {}
         self._over: list[bytes] = []
         self._wake = asyncio.Event()
 
@@ -164,7 +102,7 @@ class Drafting:
             return
         self.forget_ended()
         pacer = Pacer(Pace(most.depth, most.flights), self._prior)
-        self._drafts[job.session] = _Draft(Guessing(most.depth, most.flights), pacer)
+        self._drafts[job.session] = Draft(Guessing(most.depth, most.flights), pacer)
 
     def forget_ended(self) -> None:
         """Free what sessions held that are over."""
@@ -175,11 +113,14 @@ class Drafting:
         draft = self._drafts.pop(session, None)
         if draft is None:
             return
-        self._prior = draft.pacer.learned()
-        if not draft.untold and not draft.asks:
+        if not draft.given_up:
+            with self._guarded(draft):
+                self._prior = draft.pacer.learned()
+        if not draft.untold and not draft.asks and not draft.given_up:
             return
         if self._drafter.instant:
-            self._drafter.end(session)
+            with self._guarded(draft):
+                self._drafter.end(session)
         else:
             self._over.append(session)
             self._wake.set()
@@ -188,6 +129,14 @@ class Drafting:
         """A session is over."""
         self._asked.pop(session, None)
         self._end(session)
+
+    @contextlib.contextmanager
+    def _guarded(self, draft: Draft) -> Iterator[None]:
+        """Guesses in the session end with what fails within, and nothing else does."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a drafter may fail in any way
+            _give_up(draft, error)
 
     def begin_anew(self, job: LegJob, base: int, known: Sequence[int]) -> None:
         """The route has changed: tokens stand up to the base, and those that the client knows after it."""
@@ -214,13 +163,13 @@ class Drafting:
         self._stand(draft, position, ids)
         self._give_known(draft)
 
-    def _give_known(self, draft: _Draft) -> None:
+    def _give_known(self, draft: Draft) -> None:
         at, known = draft.known
         if known and at == draft.begins + len(draft.tokens):
             draft.known = (0, ())
             self._stand(draft, at, known)
 
-    def _stand(self, draft: _Draft, position: int, ids: Sequence[int]) -> None:
+    def _stand(self, draft: Draft, position: int, ids: Sequence[int]) -> None:
         if not draft.tokens:
             draft.begins = position
         if position == draft.begins + len(draft.tokens):
@@ -244,7 +193,8 @@ class Drafting:
         guessed = bool(guessing.guesses)
         refuted = guessing.take(position, token)
         draft.tokens.append(token)
-        self._note(draft, position, refuted, guessed)
+        with self._guarded(draft):
+            self._note(draft, position, refuted, guessed)
         if refuted:
             draft.version += 1
         if guessing.must_launch:
@@ -260,11 +210,12 @@ class Drafting:
             return
         if draft.in_pass is not None and served.job.idle:
             if draft.in_pass.clear:
-                draft.pacer.passes.note(draft.in_pass.rows, loop_s() - draft.in_pass.at_s)
+                with self._guarded(draft):
+                    draft.pacer.passes.note(draft.in_pass.rows, loop_s() - draft.in_pass.at_s)
             draft.in_pass = None
         self._launch(served, draft)
 
-    def _note(self, draft: _Draft, position: int, refuted: bool, guessed: bool) -> None:
+    def _note(self, draft: Draft, position: int, refuted: bool, guessed: bool) -> None:
         """What became of a guess, and how long the launch took that brought this token."""
         self._note_worth(draft, refuted, guessed)
         while draft.sent and draft.sent[0].end < position:
@@ -276,7 +227,7 @@ class Drafting:
         if refuted:
             draft.sent.clear()
 
-    def _note_worth(self, draft: _Draft, refuted: bool, guessed: bool) -> None:
+    def _note_worth(self, draft: Draft, refuted: bool, guessed: bool) -> None:
         if draft.silent and not guessed:
             guessed, refuted = True, draft.silent.popleft() != draft.tokens[-1]
         if guessed:
@@ -287,43 +238,48 @@ class Drafting:
 
     # Launches
 
-    def _launch(self, served: Served, draft: _Draft) -> None:
+    def _launch(self, served: Served, draft: Draft) -> None:
         job, guessing = served.job, draft.guessing
         if draft.asks or job.ended or not (guessing.must_launch or (guessing.under_way and job.idle)):
             return
         if guessing.must_launch and not draft.paced:
-            draft.choose(loop_s(), sharing=len(self._drafts))
-        begin = max(guessing.launched, guessing.certain)
-        wanted = 0 if draft.dry else min(guessing.room(*draft.pace), last_position(job.plan) - begin)
+            with self._guarded(draft):
+                draft.choose(loop_s(), sharing=len(self._drafts))
+        begin, silent = max(guessing.launched, guessing.certain), draft.dry or draft.given_up
+        wanted = 0 if silent else min(guessing.room(*draft.pace), last_position(job.plan) - begin)
         if wanted > 0:
             self._ask(served, draft, begin, wanted)
         elif guessing.must_launch:
             self._put(served, draft, ())
             self._guess_silently(served, draft)
 
-    def _guess_silently(self, served: Served, draft: _Draft) -> None:
+    def _guess_silently(self, served: Served, draft: Draft) -> None:
         """What costs next to nothing is guessed all the same, and compared with what comes."""
-        if self._drafter.instant and not draft.silent:
-            ask = DraftAsk(served.job.session, (), SILENT)
-            self._tell(_Ask(served, draft, draft.version, draft.guessing.certain, len(draft.tokens), ask))
+        if not self._drafter.instant or draft.silent or draft.given_up:
+            return
+        ask = DraftAsk(served.job.session, (), SILENT)
+        with self._guarded(draft):
+            self._tell(Ask(served, draft, draft.version, draft.guessing.certain, len(draft.tokens), ask))
             draft.silent.extend(self._drafter.propose([ask])[0])
 
-    def _ask(self, served: Served, draft: _Draft, begin: int, wanted: int) -> None:
+    def _ask(self, served: Served, draft: Draft, begin: int, wanted: int) -> None:
         session = served.job.session
         wants = DraftAsk(session, draft.guessing.guesses, wanted)
-        ask = _Ask(served, draft, draft.version, begin, len(draft.tokens), wants)
+        ask = Ask(served, draft, draft.version, begin, len(draft.tokens), wants)
         if self._drafter.instant:
             began = loop_s()
-            self._tell(ask)
-            found = self._drafter.propose([ask.ask])[0]
-            draft.pacer.guesses.note(max(1, len(found)), loop_s() - began)
+            found: tuple[int, ...] = ()
+            with self._guarded(draft):
+                self._tell(ask)
+                found = self._drafter.propose([ask.ask])[0]
+                draft.pacer.guesses.note(max(1, len(found)), loop_s() - began)
             self._found(ask, found)
         else:
             draft.asks = True
             self._asked[session] = ask
             self._wake.set()
 
-    def _tell(self, ask: _Ask) -> None:
+    def _tell(self, ask: Ask) -> None:
         """The drafter of the tokens that stand and that it does not know of."""
         draft, job, drafter = ask.draft, ask.served.job, self._drafter
         if not draft.untold:
@@ -333,18 +289,16 @@ class Drafting:
         drafter.extend(job.session, draft.tokens[draft.untold : ask.stand])
         draft.untold = ask.stand
 
-    def _found(self, ask: _Ask, found: Sequence[int]) -> None:
+    def _found(self, ask: Ask, found: Sequence[int]) -> None:
         """Guesses for an ask: launched, where they still follow from what is known by now."""
         served, draft = ask.served, ask.draft
         if self._drafts.get(served.job.session) is not draft or served.job.ended:
             return
         draft.asks = False
         guessing = draft.guessing
-        valid = [*found[: ask.ask.wanted]]
-        for at, token in enumerate(valid):
-            if not 0 <= token < self._vocabulary:
-                del valid[at:]
-                break
+        valid: list[int] = []
+        with self._guarded(draft):
+            valid = self._valid(found, ask.ask.wanted)
         came = max(0, guessing.certain - ask.begin)  # tokens that came meanwhile where guesses were to stand
         if draft.version != ask.version or tuple(valid[:came]) != draft.ids(ask.begin, came):
             self._launch(served, draft)
@@ -354,13 +308,20 @@ class Drafting:
         if guesses or guessing.must_launch:
             self._put(served, draft, guesses)
 
-    def _put(self, served: Served, draft: _Draft, guesses: Sequence[int]) -> None:
+    def _valid(self, found: Sequence[int], wanted: int) -> list[int]:
+        valid = [*found[:wanted]]
+        for at, token in enumerate(valid):
+            if not 0 <= token < self._vocabulary:
+                return valid[:at]
+        return valid
+
+    def _put(self, served: Served, draft: Draft, guesses: Sequence[int]) -> None:
         job, guessing = served.job, draft.guessing
         launch = guessing.launch(guesses)
         job.launch(launch, draft.ids(launch.position, launch.given), guessing.certain, now_us=loop_us())
         clear = job.ready_rows >= launch.length
         first = guessing.under_way == 1
-        sent = _Sent(launch.position + launch.length, launch.length, loop_s(), clear, first)
+        sent = Sent(launch.position + launch.length, launch.length, loop_s(), clear, first)
         draft.sent.append(sent)
         draft.in_pass = sent
         self._compute.poke(job)
@@ -379,14 +340,49 @@ class Drafting:
             began = loop_s()
             found = await self._worker.run(lambda: self._work(over, asks))  # noqa: B023 - awaited here
             for ask, guesses in zip(asks, found, strict=True):
-                if guesses:
-                    ask.draft.pacer.guesses.note(len(guesses), loop_s() - began)
-                with contextlib.suppress(PeerError):  # of a session that has moved on: it will ask again
-                    self._found(ask, guesses)
+                self._came(ask, guesses, loop_s() - began)
 
-    def _work(self, over: Sequence[bytes], asks: Sequence[_Ask]) -> list[tuple[int, ...]]:
+    def _came(self, ask: Ask, guesses: tuple[int, ...] | Exception, took_s: float) -> None:
+        if isinstance(guesses, Exception):
+            _give_up(ask.draft, guesses)
+            guesses = ()
+        if guesses:
+            with self._guarded(ask.draft):
+                ask.draft.pacer.guesses.note(len(guesses), took_s)
+        try:
+            self._found(ask, guesses)
+        except PeerError:
+            return  # of a session that has moved on: it will ask again
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+            self._failed(ask.served, error)
+
+    def _work(self, over: Sequence[bytes], asks: Sequence[Ask]) -> list[tuple[int, ...] | Exception]:
+        """In the worker: guesses for each ask, or what failed over it."""
         for session in over:
-            self._drafter.end(session)
-        for ask in asks:
+            try:
+                self._drafter.end(session)
+            except Exception:  # noqa: BLE001 - a drafter may fail in any way
+                _log.exception("a drafter has failed at the end of a session")
+        told = [self._told(ask) for ask in asks]
+        guesses = iter(self._proposed([ask.ask for ask, error in zip(asks, told, strict=True) if error is None]))
+        return [next(guesses) if error is None else error for error in told]
+
+    def _told(self, ask: Ask) -> Exception | None:
+        try:
             self._tell(ask)
-        return self._drafter.propose([ask.ask for ask in asks]) if asks else []
+        except Exception as error:  # noqa: BLE001 - as above
+            return error
+        return None
+
+    def _proposed(self, asks: Sequence[DraftAsk]) -> list[tuple[int, ...] | Exception]:
+        """Of all together; where that fails, of each alone."""
+        try:
+            return [*self._drafter.propose(asks)] if asks else []
+        except Exception as error:  # noqa: BLE001 - as above
+            return [error] if len(asks) == 1 else [each for ask in asks for each in self._proposed([ask])]
+
+
+def _give_up(draft: Draft, error: Exception) -> None:
+    if not draft.given_up:
+        draft.given_up = True
+        _log.error("nothing is guessed in a session any more, whose answer goes on: its drafter failed", exc_info=error)

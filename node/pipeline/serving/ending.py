@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 
 from node.events import DiskRefused, Events, JobFailed, JobServed
@@ -19,13 +20,15 @@ from node.pipeline.serving.rooms import Rooms
 from node.pipeline.vouchers import StoredVoucher
 from node.ports import Clock, Spawn
 from protocol.encoding.text import to_plain_text
-from protocol.errors import JoulemeshError, LocalError, LostPeerError
+from protocol.errors import LocalError, LostPeerError, PeerError
 from protocol.reputation.standing import Deed
 from protocol.session.frames import Failed
 from protocol.session.job import JobEvent
 from protocol.session.messages import SignedVoucher
 
 __all__ = ["Endings"]
+
+_log = logging.getLogger(__name__)
 
 
 class Endings:
@@ -87,14 +90,17 @@ class Endings:
             self._places.note(served, Deed.PAID, claimed, "paid for a job to its end")
         self._free_soon(served, claims=False)
 
-    def fail(self, served: Served, error: JoulemeshError, *, blame: Deed | None = None) -> asyncio.Task[None] | None:
+    def fail(self, served: Served, error: Exception, *, blame: Deed | None = None) -> asyncio.Task[None] | None:
         """End a job before its time, telling its client; the task that frees what it held, None where it had ended.
 
         Args:
+            error: what no peer is to blame for is a fault of this program: it ends this session, and nobody else's.
             blame: LAPSED where the client let its place lapse, DEFAULTED where it ended the job, which matters only if
                 credit is left unpaid; None where it is not its client's doing.
         """
         job = served.job
+        if not isinstance(error, PeerError):
+            error, blame = _defect("a session has ended by", error), None
         if self._places.pop(job.session) is None:
             return None
         job.advance(JobEvent.FAIL)
@@ -157,7 +163,10 @@ class Endings:
     async def _free(self, served: Served, leave: Callable[[], None], claims: bool) -> None:
         """Free what the job held, and redeem what it earned; with its claims still to be told where it failed."""
         job = served.job
-        await self._compute.with_engine(leave)
+        try:
+            await self._compute.with_engine(leave)
+        except Exception as error:  # noqa: BLE001 - of one session, which is over
+            _defect("what a session held could not be freed, by", error)
         if claims:
             try:
                 async with served.paying:  # a voucher may be on its way to the disk
@@ -166,7 +175,15 @@ class Endings:
                 # Without a word the client waits for the grace; what is redeemed is what was earned all the same.
                 self._redeemer.redeem_instead(job.session, self._stored(job, job.claim.redeemable(job.claimed)))
                 self._events(DiskRefused(reason=error.message))
+            except Exception as error:  # noqa: BLE001 - of one session, which is over: what it earned is redeemed
+                _defect("the end of a session could not be told, by", error)
         self._redeemer.redeem_soon(job.session)
 
     def _stored(self, job: LegJob, signed: SignedVoucher) -> StoredVoucher:
         return StoredVoucher(session=job.order.session, opened_at=self._clock(), leg=job.leg, pay=signed, discharges=())
+
+
+def _defect(what: str, error: Exception) -> PeerError:
+    """Write down a fault of this program for its makers; what a client hears of it."""
+    _log.error("%s a fault of this program", what, exc_info=error)
+    return LostPeerError("a fault of this node's program", code="internal")

@@ -21,7 +21,7 @@ from node.pipeline.serving.places import Places, Served
 from node.pipeline.serving.rerouting import Rerouting
 from node.ports import Activations, Worker
 from protocol.encoding.codec import Message, decode
-from protocol.errors import LocalError, MalformedError, PeerError, RefusedError
+from protocol.errors import LocalError, MalformedError, RefusedError
 from protocol.models.activations import FORMATS, from_wire
 from protocol.reputation.standing import Deed
 from protocol.session.frames import (
@@ -102,7 +102,7 @@ class Incoming:
             return
         try:
             handle(served)
-        except PeerError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
             self._ends.fail(served, error, blame=Deed.DEFAULTED if kind in CLIENT_FRAMES else None)
 
     def _served_for(self, session: bytes, outbox: Outbox, kind: type[Message]) -> Served | None:
@@ -179,11 +179,11 @@ class Incoming:
                 else:
                     self._places.paid_on(served)
                     self._compute.poke(job)
-        except PeerError as error:
-            self._ends.fail(served, error, blame=Deed.DEFAULTED)
         except LocalError as error:
             self._events(DiskRefused(reason=error.message))
             self._ends.fail(served, RefusedError("this node cannot keep a voucher safe now"))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._ends.fail(served, error, blame=Deed.DEFAULTED)
 
     async def _on_draw(self, outbox: Outbox, draw: Draw) -> None:
         served = self._served_for(draw.session, outbox, Draw)
@@ -194,7 +194,7 @@ class Incoming:
             served.job.show(await self._sketching.run(sketching.run))
             served.post_receipts()
             self._compute.poke(served.job)
-        except PeerError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._ends.fail(served, error, blame=Deed.DEFAULTED)
 
     def _on_step(self, outbox: Outbox, step: Step, payload: bytes) -> None:

@@ -7,15 +7,18 @@ the same time, whether nobody listens there, nothing answers, or somebody else d
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from node.pipeline.loop_clock import loop_s
-from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.outbox import Outbox, why_ended
 from node.ports import Connect, Link, Spawn
 from protocol.errors import JoulemeshError, LostPeerError, MalformedError, PeerError, RefusedError
 
 __all__ = ["Neighbours", "Next"]
+
+_log = logging.getLogger(__name__)
 
 DIAL_S = 3.0
 """Seconds for a link to the next leg, over all of its addresses; no failure is told sooner."""
@@ -121,6 +124,9 @@ class Neighbours:
                     return await self._connect(address, next_leg.public_key)
             except (JoulemeshError, OSError, TimeoutError):
                 continue
+            except Exception:  # noqa: BLE001 - others wrote the address; whoever reads the log can mend what it led to
+                _log.exception("a next leg could not be dialled by a fault of this program")
+                continue
         return None
 
     def _note_failure(self, next_leg: Next) -> None:
@@ -136,9 +142,8 @@ class Neighbours:
             async with asyncio.TaskGroup() as group:
                 group.create_task(outbox.run(), name="outbox")
                 group.create_task(_watch(outbox.link), name="watch")
-        except* PeerError as errors:
-            found = errors.exceptions[0]
-            error = found if isinstance(found, PeerError) else error
+        except* Exception as errors:  # noqa: BLE001 - of one link
+            error = why_ended(errors)
         finally:
             if self._outboxes.get(outbox.link.public_key) is outbox:
                 del self._outboxes[outbox.link.public_key]

@@ -14,6 +14,9 @@ from protocol.session.frames import MAX_ITEMS, Sampled, SampledToken, Step, Step
 
 __all__ = ["Onward", "item_of"]
 
+MOST_DRAFTS = 32 * 1024
+"""Bytes of drafts in one frame, half of what a header may have: the rest of `MAX_ITEMS` items has room beside them."""
+
 
 def item_of(job: LegJob, passed: PassedOn) -> StepItem:
     """A session's part of a step."""
@@ -42,7 +45,19 @@ class Onward:
             for at in range(0, len(tokens), MAX_ITEMS):
                 yield outbox, Sampled(tokens=tuple(tokens[at : at + MAX_ITEMS])), b""
         for (outbox, activations), rows in self.rows.items():
-            for at in range(0, len(rows), MAX_ITEMS):
-                part = rows[at : at + MAX_ITEMS]
+            for part in _frames_of(rows):
                 step = Step(activations=activations, items=tuple(item for item, _ in part))
                 yield outbox, step, b"".join(raw for _, raw in part)
+
+
+def _frames_of(rows: list[tuple[StepItem, bytes]]) -> Iterator[list[tuple[StepItem, bytes]]]:
+    """Cut so that each part goes into one frame: by the number of its items, and by the drafts in its header."""
+    part: list[tuple[StepItem, bytes]] = []
+    drafts = 0
+    for item, raw in rows:
+        if len(part) == MAX_ITEMS or (part and drafts + len(item.drafts) > MOST_DRAFTS):
+            yield part
+            part, drafts = [], 0
+        part.append((item, raw))
+        drafts += len(item.drafts)
+    yield part

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
 from node.ports import Link
 from protocol.encoding.codec import Message, encode
-from protocol.errors import LostPeerError
+from protocol.errors import LostPeerError, PeerError
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "why_ended"]
+
+_log = logging.getLogger(__name__)
 
 MAX_QUEUED = 512
 """Frames; with a window each, far more than an honest peer leaves unread."""
@@ -70,3 +73,14 @@ class Outbox:
         except TimeoutError:
             pass
         await self.link.close()
+
+
+def why_ended(errors: ExceptionGroup[Exception]) -> PeerError:
+    """Of a link, one of whose tasks has failed: what its sessions are told. A fault of this program is written down."""
+    found: Exception = errors
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    if isinstance(found, PeerError):
+        return found
+    _log.error("a link has ended by a fault of this program", exc_info=found)
+    return LostPeerError("the link ended")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -21,7 +22,7 @@ from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.neighbours import Neighbours, Next
 from node.pipeline.serving.onward import Onward, item_of
-from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.outbox import Outbox, why_ended
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.parts import Parts
 from node.pipeline.serving.places import Places, Served
@@ -54,6 +55,8 @@ from protocol.session.frames import Failed, Paused, Replayed, Sampled, SampledTo
 from protocol.session.job import JobEvent, JobState
 
 __all__ = ["Provider"]
+
+_log = logging.getLogger(__name__)
 
 NO_SESSION = bytes(32)
 """What a `Failed` frame names that ends a link, not a session."""
@@ -101,6 +104,7 @@ class Provider:
             engine,
             energy,
             self._computed,
+            self._failed,
             worker=compute,
             max_rows=limits.max_chunk,
             pace=pace,
@@ -110,13 +114,13 @@ class Provider:
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
         self._parts = Parts(manifest.hidden_size, loop_s)
         self._places = Places(limits, memory, clock, self._parts)
-        self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary)
         self.trails = Trails()
         """Keep what is sent on."""
         warm = Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s)
         self._rooms = Rooms(engine, self._compute, warm, self.trails, self._call_back, overcommit=limits.overcommit)
         self._queueing = Queueing(self._places, self._compute, pace, limits, held=self._rooms.held)
         self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
+        self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary, self._ends.fail)
         self._rerouting = Rerouting(
             manifest,
             self._places,
@@ -239,9 +243,12 @@ class Provider:
                     self._link_lost(outbox, error)
                 except PeerError as error:
                     await self._hang_up(outbox, error)
+                except Exception:  # noqa: BLE001 - of one link
+                    _log.exception("a link has ended by a fault of this program")
+                    await self._hang_up(outbox, LostPeerError("a fault of this node's program", code="internal"))
                 sending.cancel()
-        except* PeerError as errors:
-            self._link_lost(outbox, _first_peer_error(errors))
+        except* Exception as errors:  # noqa: BLE001 - of one link
+            self._link_lost(outbox, why_ended(errors))
         finally:
             await link.close()
 
@@ -302,6 +309,11 @@ class Provider:
 
     # Results
 
+    def _failed(self, job: LegJob, error: Exception) -> None:
+        served = self._places.get(job.session)
+        if served is not None:
+            self._ends.fail(served, error)
+
     def _computed(self, results: list[Result]) -> Callable[[], None]:
         """What other legs wait for goes out at once; the rest, for clients and their receipts, can wait for a pass."""
         onward = Onward()
@@ -320,7 +332,7 @@ class Provider:
                     for token in tokens[:-1] if job.ended else tokens:
                         self._drafting.take(served, token.position, token.token)
                     self._drafting.go_on(served)
-            except PeerError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
                 self._ends.fail(served, error)
         for outbox, frame, payload in onward.frames():
             try:
@@ -338,7 +350,7 @@ class Provider:
             served.moved_s = now
             try:
                 self._tell_client(served, tokens)
-            except PeerError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 self._ends.fail(served, error)
 
     def _tell_client(self, served: Served, tokens: tuple[SampledToken, ...]) -> None:
@@ -383,10 +395,3 @@ def _pass_on(served: Served, passed: PassedOn, onward: Onward) -> tuple[SampledT
     if not job.is_first and served.downstream is not None:
         onward.tokens[served.downstream].extend(tokens[:-1] if job.ended else tokens)
     return tokens
-
-
-def _first_peer_error(errors: BaseExceptionGroup[PeerError]) -> PeerError:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found if isinstance(found, PeerError) else LostPeerError("the link ended")

@@ -78,7 +78,7 @@ class Rerouting:
                 self._under_way.discard(session)
         except (RefusedError, LostPeerError) as error:
             self._ends.fail(served, error)
-        except PeerError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
             self._ends.fail(served, error, blame=Deed.DEFAULTED)
 
     async def _take(self, served: Served, frame: Rerouted, payload: bytes) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from anvil_chain import why_no_anvil, why_no_solc
+from brevity import at_length
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from twin_machine import TwinMachine
@@ -27,7 +28,7 @@ def disagreement(world: World) -> str:
         run_state_machine_as_test(
             TwinMachine,
             settings=settings(
-                max_examples=400,
+                max_examples=at_length(400),
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

@@ -28,6 +28,7 @@ def loaded() -> Iterator[tuple[Any, Any]]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.long
 def test_held_out_accuracy_reaches_the_card(loaded: tuple[Any, Any]) -> None:
     accuracy = json.loads((MODEL / "accuracy.json").read_text())
     scores = evaluate(*loaded, size=SIZE, seed=3)

@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+from brevity import at_length
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_world import (
@@ -455,7 +456,7 @@ async def test_garbage_never_stops_the_ledger(client: LedgerClient, http: aiohtt
     good = encode(signed_by(CLIENT, client, withdraw(1), 1))
     bodies: list[bytes] = []
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=at_length(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=200) | st.tuples(st.integers(0, len(good) - 1), st.integers(1, 255)))
     def gather(case: bytes | tuple[int, int]) -> None:
         bodies.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -198,7 +199,7 @@ class Book(RuleBasedStateMachine):
 
 
 TestBook = Book.TestCase
-TestBook.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBook.settings = settings(max_examples=at_length(60), stateful_step_count=40, deadline=None)
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.data())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -166,7 +167,7 @@ def test_a_changed_consistency_proof_is_refused(data: st.DataObject, new: int) -
         verify_consistency(old, new, roots[0], roots[1], proof)
 
 
-@settings(max_examples=40)
+@settings(max_examples=at_length(40))
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 300))
 def test_proofs_are_made_from_the_tiles_they_name(one: int, other: int, batch: int) -> None:
     old, size = sorted((one, other))
@@ -181,7 +182,7 @@ def test_proofs_are_made_from_the_tiles_they_name(one: int, other: int, batch: i
     verify_consistency(old, size, naive_root(LEAVES[:old]), root, proof)
 
 
-@settings(max_examples=30)
+@settings(max_examples=at_length(30))
 @given(st.integers(1, 650), st.integers(1, 50))
 def test_an_appender_resumes_from_the_edge_tiles_alone(size: int, more: int) -> None:
     stored = stored_tiles(size)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import NOW, a_policy, an_offer, key_of
@@ -68,7 +69,7 @@ def test_messages_survive_the_wire(value: Message) -> None:
     assert decode(encode(value), Offer, Policy) == value
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=at_length(400), deadline=None)
 @given(OFFERS | POLICIES, MUTATIONS)
 def test_changed_bytes_are_refused_or_mean_something_else(value: Message, mutations: list[tuple[int, int]]) -> None:
     data = mutated(encode(value), mutations)
@@ -87,7 +88,7 @@ def test_noise_is_refused(data: bytes) -> None:
             decode(data, kind)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_length(200), deadline=None)
 @given(OFFERS, st.integers(0, 3), MUTATIONS | st.none())
 def test_a_sealed_offer_is_the_nodes_own_or_refused(
     offer: Offer, sealer: int, mutations: list[tuple[int, int]] | None
@@ -106,7 +107,7 @@ def test_a_sealed_offer_is_the_nodes_own_or_refused(
 FIELDS = tuple(Offer.__dataclass_fields__)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=at_length(200))
 @given(st.sampled_from(FIELDS), st.sampled_from([None, -1, 2**63, "x", b"x", [], True, 1.5]))
 def test_an_ill_typed_field_is_named(field: str, value: Any) -> None:
     raw = msgpack.unpackb(encode(an_offer()), raw=False)

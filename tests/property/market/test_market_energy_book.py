@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ def stretches(draw: st.DrawFn) -> tuple[int, int, int, int | None]:
 
 
 @given(st.lists(stretches(), min_size=1, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=at_length(30), deadline=None)
 def test_idle_energy_is_a_part_of_what_was_counted_on_ints_and_arrays(
     rows: list[tuple[int, int, int, int | None]],
 ) -> None:
@@ -69,7 +70,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=60), st.none() | st.integers(1, 10**12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 def test_the_books_balance_whatever_happens(happened: list[tuple[str, object]], rate: int | None) -> None:
     book = EnergyBook(Weights(prompt=3, generated=40), rate=rate)
     told: dict[bytes, int | None] = {}
@@ -100,7 +101,7 @@ PASSES = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 64)), max_size=9)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**5), PASSES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=at_length(30), deadline=None)
 def test_a_slope_is_found_where_batches_differ_and_none_where_they_do_not(
     each: int, fixed: int, windows: list[tuple[int, int]]
 ) -> None:
@@ -138,7 +139,7 @@ def readings(draw: st.DrawFn) -> list[tuple[str, int, int, int]]:
 
 
 @given(readings())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=at_length(30), deadline=None)
 def test_what_nodes_have_of_a_counter_sums_up_to_what_it_counted(happened: list[tuple[str, int, int, int]]) -> None:
     book: CounterBook | None = None
     at = value = gone = first = 0

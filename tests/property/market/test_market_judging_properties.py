@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_energy_claim, an_offer, key_of, some_hardware
@@ -93,7 +94,7 @@ KNOWN = st.dictionaries(
 NEEDS = st.sampled_from([Needs(), Needs(positions=100, window=8, chunk=16)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=at_length(300), deadline=None)
 @given(some_offers(), some_policies(), KNOWN, NEEDS)
 def test_columns_are_judged_as_each_offer_is(
     offers: list[Offer], policy: Policy, known: dict[bytes, Known], needs: Needs
@@ -104,7 +105,7 @@ def test_columns_are_judged_as_each_offer_is(
     assert [bool(admitted[columns.row(offer)]) for offer in offers] == [judge.reason(offer) is None for offer in offers]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(some_offers(), st.lists(st.integers(0, 11)), some_offers())
 def test_columns_follow_what_comes_and_goes(first: list[Offer], gone: list[int], later: list[Offer]) -> None:
     columns = Columns(first)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+from brevity import at_length
 from every_path import as_path, cheapest_of_all, every_path, random_candidates
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from protocol.routing.search import find
 WEIGHTS = [Weights(500, 500, 0), Weights(500, 500, 3), Weights(0, 0, 1000), Weights(300, 700, 90)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 4), st.booleans())
 def test_no_path_costs_less(seed: int, weights: Weights, regions: int, capped: bool) -> None:
     candidates = random_candidates(random.Random(seed), count=6, regions=regions, capped=capped)
@@ -37,7 +38,7 @@ def test_no_path_costs_less(seed: int, weights: Weights, regions: int, capped: b
         assert found.cost == least
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 4), st.booleans(), st.integers(0, 2**24))
 def test_chains_from_either_end_cost_what_the_sweeps_say(
     seed: int, weights: Weights, regions: int, capped: bool, holes: int
@@ -72,7 +73,7 @@ def open_cost(lattice: Lattice, legs: tuple[PathLeg, ...]) -> int:
     return cost + sum(int(lattice.between[hop]) for hop in pairwise(regions))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=at_length(80), deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 4), st.booleans())
 def test_no_path_through_a_candidate_costs_less_than_its_bound(
     seed: int, weights: Weights, regions: int, capped: bool
@@ -87,7 +88,7 @@ def test_no_path_through_a_candidate_costs_less_than_its_bound(
     assert (bounds[through < INFINITE] <= through[through < INFINITE]).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 3), st.integers(3_000, 40_000))
 def test_the_cheapest_within_a_time(seed: int, weights: Weights, regions: int, time_us: int) -> None:
     candidates = random_candidates(random.Random(seed), count=6, regions=regions)

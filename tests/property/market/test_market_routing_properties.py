@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
@@ -126,7 +127,7 @@ def chain_of(offers: list[Offer], found: Route) -> Chain:
     return tuple((offers.index(leg.offer), leg.span.start, leg.span.end) for leg in found.legs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=at_length(300), deadline=None)
 @given(markets(), st.sampled_from([0, 1, 7, 5000]), st.randoms(use_true_random=False))
 def test_no_chain_is_cheaper_than_the_route(market: Any, weight: int, shuffle: Any) -> None:
     offers, rtt, regions = market
@@ -149,7 +150,7 @@ def test_no_chain_is_cheaper_than_the_route(market: Any, weight: int, shuffle: A
     assert ask(shuffled, policy, rtt, regions, weight).legs == found.legs
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_length(200), deadline=None)
 @given(markets(), st.sampled_from([0, 7]))
 def test_every_offer_left_out_is_told_what_it_would_add(market: Any, weight: int) -> None:
     offers, rtt, regions = market
@@ -173,7 +174,7 @@ def test_every_offer_left_out_is_told_what_it_would_add(market: Any, weight: int
         assert added <= ceil(Fraction(min(with_it) - mine, 1000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 @given(markets(), st.integers(0, 120), st.sampled_from([0, 5000]))
 def test_a_price_limit_is_kept_or_refused(market: Any, cap: int, weight: int) -> None:
     offers, rtt, regions = market
@@ -214,7 +215,7 @@ def laws(draw: st.DrawFn) -> tuple[list[Offer], Policy]:
     return placed, a_policy(origin="FR", corridors=open_now)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=at_length(250), deadline=None)
 @given(laws(), st.sampled_from([0, 7]))
 def test_no_lawful_chain_is_cheaper_than_the_route(market: tuple[list[Offer], Policy], weight: int) -> None:
     offers, policy = market

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +57,7 @@ ASK = rows(upto(MAX_PRICE), upto(MAX_MARGIN_PPM), upto(MAX_PRICE), upto(1_000_00
 FLOOR = rows(upto(MAX_PRICE, -MAX_PRICE), upto(MAX_PRICE))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=at_length(300), deadline=None)
 @given(ENERGY)
 def test_energy_price_is_the_same_on_arrays(table: list[tuple[int, int, int]]) -> None:
     scalar = [energy_price(*row) for row in table]
@@ -66,7 +67,7 @@ def test_energy_price_is_the_same_on_arrays(table: list[tuple[int, int, int]]) -
     assert scalar == [ceil(Fraction(j * p * t, 3_600_000)) for j, p, t in table]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=at_length(300), deadline=None)
 @given(FLOOR, ASK)
 def test_floor_and_ask_are_the_same_on_arrays(floors: list[tuple[int, int]], asks: list[tuple[int, ...]]) -> None:
     assert floor_price(*columns(floors)).tolist() == [floor_price(*row) for row in floors]
@@ -95,13 +96,13 @@ def same_on_arrays(kernel: Callable[..., Any], table: list[tuple[int, ...]], ora
     assert scalar == [oracle(*row) for row in table]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(rows(upto(MAX_CARBON_G_PER_KWH), upto(MAX_CARBON_PRICE)))
 def test_the_cost_of_carbon(table: list[tuple[int, ...]]) -> None:
     same_on_arrays(carbon_cost, table, lambda grams, micro: ceil(Fraction(grams, 1_000_000) * micro))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(rows(upto(MAX_HARDWARE_PRICE), upto(600_000_000, 1), upto(1_000_000, 1)))
 def test_the_price_of_capital(table: list[tuple[int, ...]]) -> None:
     def oracle(hourly: int, token_us: int, use: int) -> int:
@@ -111,7 +112,7 @@ def test_the_price_of_capital(table: list[tuple[int, ...]]) -> None:
     same_on_arrays(capital_price, table, oracle)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(rows(upto(MAX_PRICE), upto(1_000_000), upto(MAX_PRICE)))
 def test_a_price_that_follows_the_book(table: list[tuple[int, ...]]) -> None:
     same_on_arrays(
@@ -121,7 +122,7 @@ def test_a_price_that_follows_the_book(table: list[tuple[int, ...]]) -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(rows(upto(MAX_LOCAL_PRICE, -MAX_LOCAL_PRICE), upto(10_000_000, -1_000_000), upto(MAX_RATE_PPM, 1)))
 def test_shares_and_exchange(table: list[tuple[int, ...]]) -> None:
     same_on_arrays(
@@ -136,7 +137,7 @@ def test_shares_and_exchange(table: list[tuple[int, ...]]) -> None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(rows(upto(MAX_LOCAL_PRICE), upto(744, 1), upto(1_000_000, 1)))
 def test_demand_by_the_hour(table: list[tuple[int, ...]]) -> None:
     same_on_arrays(demand_price, table, lambda kw, hours, load: ceil(Fraction(kw * 1_000_000, hours * load)))
@@ -145,7 +146,7 @@ def test_demand_by_the_hour(table: list[tuple[int, ...]]) -> None:
 SUPPLIES = st.lists(st.tuples(upto(MAX_LOAD_W), upto(MAX_TARIFF, -MAX_TARIFF)), max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(st.lists(upto(MAX_LOAD_W, 1), min_size=1, max_size=20), SUPPLIES, upto(MAX_TARIFF, -MAX_TARIFF))
 def test_supplies_are_blended_alike(loads: list[int], supplies: list[tuple[int, int]], rest: int) -> None:
     def oracle(load: int) -> int:
@@ -159,7 +160,7 @@ def test_supplies_are_blended_alike(loads: list[int], supplies: list[tuple[int, 
     assert array.tolist() == scalar == [oracle(load) for load in loads]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(st.lists(upto(MAX_TARIFF, -MAX_TARIFF), min_size=1, max_size=200), st.data())
 def test_a_mean_over_time_is_what_a_fraction_says(prices: list[int], data: st.DataObject) -> None:
     series = PriceSeries(900, tuple(prices), (PriceSource.TABLE,) * len(prices))

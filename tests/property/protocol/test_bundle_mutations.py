@@ -8,6 +8,7 @@ from typing import Any
 
 from agreed_job import agree
 from arbitrary_messages import of_shape
+from brevity import at_length
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from played_job import Play
@@ -43,7 +44,7 @@ def verdict(bundle: Bundle) -> Verified | None:
         return None
 
 
-@settings(relaxed, max_examples=400)
+@settings(relaxed, max_examples=at_length(400))
 @given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=3))
 def test_bytes_of_the_file_are_changed(changes: list[tuple[int, int]]) -> None:
     bundle, _, data = valid()
@@ -58,7 +59,7 @@ def test_bytes_of_the_file_are_changed(changes: list[tuple[int, int]]) -> None:
     assert loaded == bundle
 
 
-@settings(relaxed, max_examples=200)
+@settings(relaxed, max_examples=at_length(200))
 @given(st.integers(0, 2**20), st.integers(0, 2**20), st.integers(0, 2**20))
 def test_parts_of_the_file_change_places(at: int, length: int, to: int) -> None:
     bundle, _, data = valid()
@@ -149,7 +150,7 @@ def with_receipt(draw: Any, bundle: Bundle, name: str) -> Any:
     return (*bundle.windows[:at], (*row[:place], pair, *row[place + 1 :]), *bundle.windows[at + 1 :])
 
 
-@settings(relaxed, max_examples=600)
+@settings(relaxed, max_examples=at_length(600))
 @given(bundles())
 @example(valid()[0])
 def test_one_field_is_changed(bundle: Bundle) -> None:
@@ -166,7 +167,7 @@ def means_the_same(bundle: Bundle, found: Verified, proven: Verified) -> bool:
     return kept == honest and same == (proven.tokens_in, proven.tokens_out, proven.windows, proven.amounts)
 
 
-@settings(relaxed, max_examples=60)
+@settings(relaxed, max_examples=at_length(60))
 @given(bundles())
 def test_a_changed_bundle_is_read_from_its_file_as_it_is_or_refused(bundle: Bundle) -> None:
     try:

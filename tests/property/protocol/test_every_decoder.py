@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 from arbitrary_messages import arbitrary, wire_messages
+from brevity import at_length
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from protocol.identity.signing import SigningKey, open_envelope, seal
 
 KEY = SigningKey(b"\x05" * 32)
 KINDS = wire_messages()
-relaxed = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=at_length(20), deadline=None, suppress_health_check=list(HealthCheck))
 
 touches = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4)
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import ceil
 
 import numpy as np
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ def rows(draw: st.DrawFn) -> tuple[int, ...]:
     )
 
 
-@settings(max_examples=500)
+@settings(max_examples=at_length(500))
 @given(rows())
 def test_the_amount_is_the_exact_one_rounded_up(row: tuple[int, ...]) -> None:
     assert on_ints(row) == exact(row)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from agreed_job import CLIENT, Agreed, agree
+from brevity import at_length
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_offers import some_limits, some_rates
@@ -231,7 +232,7 @@ class Story:
             assert all(a <= b for a, b in zip(before, after, strict=True))
 
 
-@settings(relaxed, max_examples=80)
+@settings(relaxed, max_examples=at_length(80))
 @given(jobs(), st.data())
 def test_every_proven_position_is_paid_once_whoever_dies(agreed: Agreed, data: st.DataObject) -> None:
     story = Story(agreed, data.draw)
@@ -246,7 +247,7 @@ def test_every_proven_position_is_paid_once_whoever_dies(agreed: Agreed, data: s
     assert list(reroutes) == story.play.opened_reroutes
 
 
-@settings(relaxed, max_examples=40)
+@settings(relaxed, max_examples=at_length(40))
 @given(jobs(), st.data())
 def test_money_is_conserved_whoever_dies_and_whatever_is_settled_when(agreed: Agreed, data: st.DataObject) -> None:
     ledger, session = agreed.ledger, agreed.session
@@ -282,7 +283,7 @@ def test_money_is_conserved_whoever_dies_and_whatever_is_settled_when(agreed: Ag
         assert ledger.books.account(session.legs[leg].provider).free == paid
 
 
-@settings(relaxed, max_examples=40)
+@settings(relaxed, max_examples=at_length(40))
 @given(jobs(), st.data())
 def test_a_leg_discharges_what_it_has_earned(agreed: Agreed, data: st.DataObject) -> None:
     story = Story(agreed, data.draw)
@@ -296,7 +297,7 @@ def test_a_leg_discharges_what_it_has_earned(agreed: Agreed, data: st.DataObject
         assert claim.redeemable(word.amount).voucher.amounts[leg] >= word.amount
 
 
-@settings(relaxed, max_examples=80)
+@settings(relaxed, max_examples=at_length(80))
 @given(jobs(), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
 def test_caps_suffice_for_whatever_a_leg_may_be_asked(agreed: Agreed, joined: int, left: int, late: int) -> None:
     plan, terms = agreed.plan, agreed.terms

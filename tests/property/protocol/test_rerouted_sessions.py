@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agreed_job import CLIENT, agree
+from brevity import at_length
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_offers import some_limits
@@ -112,7 +113,7 @@ class Story:
             job.tab.take_receipt(leg, signed, shown)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=at_length(40), suppress_health_check=list(HealthCheck))
 @given(sessions(), st.data())
 def test_all_count_a_session_alike_whoever_dies(job: TabbedPlay, data: st.DataObject) -> None:
     Story(job, data.draw).run()

@@ -10,6 +10,7 @@ import copy
 from collections import Counter
 from dataclasses import astuple, dataclass, field
 
+from brevity import at_length
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -549,7 +550,7 @@ class Settlement(RuleBasedStateMachine):
         assert again == self.books
 
 
-Settlement.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Settlement.TestCase.settings = settings(max_examples=at_length(40), stateful_step_count=40, deadline=None)
 TestSettlement = Settlement.TestCase
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 from arbitrary_messages import arbitrary, typed_messages
+from brevity import at_length
 from eth_account.messages import encode_typed_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ def digest_by_a_wallet(domain: Domain, value: Message) -> bytes:
     return keccak256(b"\x19\x01" + signable.header + signable.body)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 @given(domain=domains, value=st.one_of(arbitrary(Cart), arbitrary(Sack), arbitrary(Grain)))
 def test_digests_equal_those_of_an_ethereum_wallet(domain: Domain, value: Message) -> None:
     assert digest_by_a_wallet(domain, value) == typed_digest(domain, value)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from node import demo
 
 DEMO = Path(demo.__file__).parent / "model"
@@ -32,6 +34,7 @@ def test_a_model_is_measured_in_each_precision(joule: Joule, tmp_path: Path) -> 
     assert picture.read_text().startswith("<svg")
 
 
+@pytest.mark.long
 def test_a_declared_figure_is_taken_as_it_is(joule: Joule) -> None:
     shown = joule("bench", "model", str(DEMO), *QUICK, "--precisions", "bf16", "--joules-per-token", "0.25")
     assert shown.status == 0

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from brevity import at_length
 from eth_account import Account
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -214,7 +215,7 @@ def test_a_file_that_names_another_address_does_not_open() -> None:
         parse_keyfile(data, "swapped").unlock("x")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=at_length(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     secret=st.integers(1, 2**255).map(lambda n: n.to_bytes(32, "big")),
     passphrase=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),

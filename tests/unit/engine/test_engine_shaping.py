@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import RepetitionPenaltyLogitsProcessor, SequenceBiasLogitsProcessor
@@ -38,7 +39,7 @@ def shaped(values: np.ndarray, how: Shaping, prompt: list[int], answer: list[int
     return Shaper(how).shape(values.astype(np.float64), look_back(how, prompt).with_more(answer))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=at_length(40), deadline=None)
 @given(st.integers(0, 99), IDS, IDS, st.integers(100, 10_000), st.dictionaries(st.integers(0, 59), st.integers(-9, 9)))
 def test_bias_and_repetition_are_those_of_transformers(seed, prompt, answer, repetition, biases) -> None:
     """A bias first, then the penalty, over the tokens of prompt and answer; in single precision there."""
@@ -55,7 +56,7 @@ def test_bias_and_repetition_are_those_of_transformers(seed, prompt, answer, rep
     assert shaped(values, how, prompt, answer) == pytest.approx(expected[0].numpy(), rel=1e-5, abs=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=at_length(20), deadline=None)
 @given(st.integers(0, 99), IDS, IDS, st.integers(-2000, 2000), st.integers(1, 2000))
 def test_frequency_and_presence_count_the_answer(seed, prompt, answer, frequency, presence) -> None:
     """As OpenAI defines them: mu[j] - c[j] * frequency - (c[j] > 0) * presence, where c counts what was sampled."""

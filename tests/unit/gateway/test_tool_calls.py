@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ def read(style: ToolStyle, *pieces: str) -> tuple[str, tuple[ToolCall, ...]]:
 
 @pytest.mark.parametrize("style", ToolStyle)
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=at_length(15))
 def test_a_call_is_read_however_it_is_cut(style: ToolStyle, data: st.DataObject) -> None:
     text = WRITTEN[style]
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=4)))
@@ -60,7 +61,7 @@ def test_the_style_is_the_templates() -> None:
 
 
 @given(text=st.text("ab<", max_size=30), stop=st.text("ab<", min_size=1, max_size=4), data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=at_length(40))
 def test_a_stop_ends_the_text_however_it_is_cut(text: str, stop: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=5)))
     stops = Stops([stop])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import NOW, an_offer, key_of
@@ -136,7 +137,7 @@ async def test_an_answer_has_so_many_offers_at_most_and_the_rest_comes_in_later_
     assert [await pair.exchange.turn() for _ in range(3)] == [MAX_LACKING, 40, 0]
 
 
-@settings(max_examples=25)
+@settings(max_examples=at_length(25))
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.sampled_from([1, 2, 8, 256]))
 def test_all_parts_together_ask_for_what_is_missing_and_only_that(mine: set[int], theirs: set[int], parts: int) -> None:
     here, there = ([an_offer(1, (at, at + 1)) for at in each] for each in (mine, theirs))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
@@ -95,7 +96,7 @@ def test_light_in_fibre_goes_at_two_thirds_of_its_speed() -> None:
 
 
 @given(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), st.tuples(st.floats(-90, 90), st.floats(-180, 180)))
-@settings(max_examples=60)
+@settings(max_examples=at_length(60))
 def test_distances_are_distances(one: tuple[float, float], other: tuple[float, float]) -> None:
     there = distance_m(one, other)
     assert 0 <= there <= 20_015_200

@@ -141,7 +141,11 @@ async def _seconds_until_unknown(hosts: Sequence[Host], dead: set[bytes]) -> int
     raise AssertionError("the dead live on")
 
 
-@pytest.mark.parametrize(("brought", "deaf"), [(0.8, 0.25), (0.0, 0.0)], ids=["in bursts", "without gossip"])
+@pytest.mark.parametrize(
+    ("brought", "deaf"),
+    [(0.8, 0.25), pytest.param(0.0, 0.0, marks=pytest.mark.long)],
+    ids=["in bursts", "without gossip"],
+)
 def test_every_live_offer_reaches_all_in_two_periods_and_a_dead_nodes_is_gone_in_three(
     brought: float, deaf: float
 ) -> None:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import MODEL, NOW, VENUE, a_policy, an_offer, key_of
@@ -116,7 +117,7 @@ spans = st.tuples(st.integers(0, BLOCKS - 1), st.integers(1, BLOCKS)).filter(lam
 many = st.lists(st.tuples(spans, st.integers(1, 50)), min_size=1, max_size=6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=at_length(30))
 @given(many, st.sets(st.integers(0, 5)), st.integers(1, 4))
 def test_it_is_the_route_over_offers_of_what_each_may_serve(
     found: list[tuple[tuple[int, int], int]], trusted: set[int], depth: int

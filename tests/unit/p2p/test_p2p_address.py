@@ -45,6 +45,7 @@ def test_names(host):
         "/dns4/bad..name/tcp/4002/tls",
         "/dns4//tcp/4002/tls",
         "/dns4/" + "a" * 254 + "/tcp/4002/tls",
+        "/dns4/" + "a" * 64 + "/tcp/4002/tls",
         "/ip4/127.0.0.1/tcp/4002/tls/extra",
         " /ip4/127.0.0.1/tcp/4002/tls",
         "/ip4/127.0.0.1/tcp/4002/tls\n",

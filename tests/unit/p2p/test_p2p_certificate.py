@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from brevity import at_length
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,7 +37,7 @@ def test_no_certificate_and_no_identity():
             authenticate(certificate)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_length(200), deadline=None)
 @given(st.integers(0, len(HONEST) - 1), st.integers(1, 255))
 def test_any_changed_byte_is_refused(place, difference):
     changed = bytearray(HONEST)
@@ -45,7 +46,7 @@ def test_any_changed_byte_is_refused(place, difference):
         authenticate(der(issue(KEY, bytes(changed))))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=at_length(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused(extension):
     with pytest.raises(SignatureError):
@@ -53,7 +54,7 @@ def test_garbage_is_refused(extension):
 
 
 @given(st.integers(0, len(HONEST) - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=at_length(30), deadline=None)
 def test_a_cut_identity_is_refused(size):
     with pytest.raises(SignatureError):
         authenticate(der(issue(KEY, HONEST[:size])))
@@ -89,7 +90,7 @@ def mutations(draw):
     return bytes(data)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=at_length(1500), deadline=None)
 @given(mutations() | st.binary(max_size=300))
 @example(CERTIFICATE.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020104"), 1))
 def test_any_bytes_are_an_honest_certificate_or_a_signature_error(certificate):

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import cast
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,7 +81,7 @@ def wire(frames: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join(PREFIX.pack(len(header), len(payload)) + header + payload for header, payload in frames)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 @given(RANKS, FRAMES, st.lists(st.integers(0, 10_000), max_size=8))
 def test_frames_in_any_pieces(rank, frames, places):
     received, end = asyncio.run(decode(rank, cut(wire(frames), places)))
@@ -88,7 +89,7 @@ def test_frames_in_any_pieces(rank, frames, places):
     assert isinstance(end, LostPeerError)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 @given(RANKS, FRAMES, st.integers(0, 100_000))
 def test_frames_cut_short(rank, frames, size):
     data = wire(frames)[:size]
@@ -97,7 +98,7 @@ def test_frames_cut_short(rank, frames, size):
     assert isinstance(end, LostPeerError)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_length(60), deadline=None)
 @given(RANKS, st.binary(max_size=3000))
 def test_any_bytes_end_in_a_typed_error(rank, data):
     received, end = asyncio.run(decode(rank, [data]))

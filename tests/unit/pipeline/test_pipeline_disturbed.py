@@ -21,7 +21,7 @@ from protocol.identity.signing import SigningKey
 from protocol.session.messages import Receipt
 from protocol.session.receipt import NO_HASH
 
-JOBS = int(os.environ.get("JOULE_DISTURBED_JOBS", "36"))
+JOBS = int(os.environ.get("JOULE_DISTURBED_JOBS", "18"))
 PROMPT = tuple(range(1, 14))
 Spans = tuple[tuple[int, int], ...]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from counting_engine import VOCABULARY, next_token
+from drafted_ring import drafting, expected_tokens, following
 from oracle_drafter import OracleDrafter
 from small_market import RATES, SmallMarket, limits_of
 
@@ -19,25 +20,6 @@ from protocol.session.metering import Work, owed
 pytestmark = pytest.mark.asyncio
 
 CUTS = {1: ((0, 6),), 2: ((0, 2), (2, 6)), 3: ((0, 2), (2, 4), (4, 6)), 4: ((0, 1), (1, 2), (2, 4), (4, 6))}
-
-
-def following(tokens: Sequence[int]) -> int:
-    return next_token(tokens[-1], len(tokens) - 1)
-
-
-def expected_tokens(prompt: Sequence[int], most: int) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(most):
-        tokens.append(following(tokens))
-    return tokens[len(prompt) :]
-
-
-def drafting(market: SmallMarket, drafter, *, depth: int = 4) -> SmallMarket:
-    """Before it starts: the first node drafts, and all verify."""
-    market.nodes[0].drafter = drafter
-    for node in market.nodes:
-        node.draft_depth = depth
-    return market
 
 
 def receipts(result) -> list:
@@ -67,7 +49,7 @@ async def test_an_answer_is_the_same_with_drafts_right_or_wrong(tmp_path, legs, 
             assert computed[0] > rows
 
 
-@pytest.mark.parametrize("round_trip_s", [0.025, 0.075])
+@pytest.mark.parametrize("round_trip_s", [pytest.param(0.025, marks=pytest.mark.long), 0.075])
 @pytest.mark.parametrize("right", [0.7, 0.9])
 async def test_passes_under_way_hide_the_distance(tmp_path, right, round_trip_s) -> None:
     """The whole of a job over far links, on the clock of these tests: against one token for each trip.

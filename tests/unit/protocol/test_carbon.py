@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import an_energy_claim, an_offer
@@ -16,7 +17,7 @@ HUNDRED = 100_000_000
 """Micro-units per tonne."""
 
 
-@settings(max_examples=50)
+@settings(max_examples=at_length(50))
 @given(
     st.integers(1, MAX_MILLIJOULES_PER_TOKEN),
     st.integers(1000, MAX_PUE_MILLI),

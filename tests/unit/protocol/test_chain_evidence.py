@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_world import CLIENT, MILLION, PROVIDERS, STRANGER, discharge_of, make_session, voucher_of
@@ -138,7 +139,7 @@ def test_marks_are_those_of_the_session() -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 299), st.integers(0, 255))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 def test_no_bytes_do_more_than_fail(noise: bytes, place: int, byte: int) -> None:
     whole = bytearray(proof_of(release_call(RECORD, [discharge_of(CONTRACT.domain, SESSION, 1, 9)])).transaction)
     whole[place % len(whole)] = byte
@@ -173,7 +174,7 @@ ITEMS = st.recursive(st.binary(max_size=80), lambda inner: st.lists(inner, max_s
 
 
 @given(ITEMS, st.binary(max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 def test_rlp_has_one_spelling(item: object, noise: bytes) -> None:
     data = rlp(item)  # type: ignore[arg-type]
     try:

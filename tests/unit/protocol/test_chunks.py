@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from protocol.models.chunks import (
 
 
 @given(st.integers(0, 1 << 50), st.integers(0, 1 << 50))
-@settings(max_examples=50)
+@settings(max_examples=at_length(50))
 def test_chunks_cover_a_file_and_no_more(size: int, at: int) -> None:
     count = chunk_count(size)
     assert (count - 1) * CHUNK_BYTES < size <= count * CHUNK_BYTES

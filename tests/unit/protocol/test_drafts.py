@@ -6,6 +6,7 @@ import random
 from collections import deque
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +79,7 @@ class Play:
         return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_length(200), deadline=None)
 @given(
     prompt=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=5),
     most=st.integers(1, 25),

@@ -11,6 +11,7 @@ from statistics import mean
 from typing import Any
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from market_offers import an_offer, key_of
@@ -56,7 +57,7 @@ def test_plans_of_fixed_markets_come_near_the_integer_programming_optimum() -> N
     assert max(of_optimum) <= 1.001
 
 
-@pytest.mark.parametrize("case", [0, 4, 7, 13])
+@pytest.mark.parametrize("case", [0, *(pytest.param(case, marks=pytest.mark.long) for case in (4, 7, 13))])
 def test_a_market_settles_where_the_plan_was_and_then_rests(case: int) -> None:
     demand, market = [EVEN] * FIXED["blocks"], FIXED["cases"][case]
     holders = joined(market["nodes"], FIXED["blocks"])
@@ -163,7 +164,7 @@ MARKETS = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=at_length(25))
 @given(holders=MARKETS, demand=st.lists(st.integers(1, 4 * EVEN), min_size=8, max_size=8), epoch=st.integers(0, 10**9))
 def test_any_order_of_the_same_offers_makes_the_same_plan(holders: list[Holder], demand: list[int], epoch: int) -> None:
     wanted = plan(holders, demand, epoch=epoch)

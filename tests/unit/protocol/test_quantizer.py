@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +52,7 @@ numbers = st.floats(-4, 4, width=32, allow_subnormal=False)
 
 
 @given(st.lists(numbers, min_size=GROUP, max_size=GROUP))
-@settings(max_examples=30)
+@settings(max_examples=at_length(30))
 def test_it_is_what_exact_arithmetic_says(row: list[float]) -> None:
     weight = np.array([row], np.float32)
     whole, scales = to_int8(weight)

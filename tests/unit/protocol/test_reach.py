@@ -43,7 +43,15 @@ def check(*addresses: str) -> None:
     check_offer(an_offer(0, addresses=addresses), key_of(0).address, NOW)
 
 
-@pytest.mark.parametrize("at", ["/ip4/127.0.0.1/tcp/1", "/ip6/2620:fe::fe/tcp/65535", "/dns4/node.example/tcp/4001"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "/ip4/127.0.0.1/tcp/1",
+        "/ip6/2620:fe::fe/tcp/65535",
+        "/dns4/node.example/tcp/4001",
+        "/dns4/" + "x" * 63 + "/tcp/1",
+    ],
+)
 def test_a_node_names_its_own_addresses(at: str) -> None:
     check(address_of(0, at))
     with pytest.raises(MalformedError, match="not an address of the node"):
@@ -67,6 +75,7 @@ def test_a_node_names_its_own_addresses(at: str) -> None:
         "/ip6/127.0.0.1/tcp/80",
         "/ip4/example.org/tcp/80",
         "/dns4/-x-/tcp/80",
+        "/dns4/" + "x" * 64 + "/tcp/80",
         "/dns4/a b/tcp/80",
         "",
     ],

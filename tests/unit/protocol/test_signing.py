@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from brevity import at_length
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from hypothesis import given, settings
@@ -125,7 +126,7 @@ TYPES = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=at_length(25), deadline=None)
 @given(secret=secrets, expiry=st.integers(0, 2**40 - 1), cap=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
 def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, cap: int, legs: int) -> None:
     key = SigningKey(secret)

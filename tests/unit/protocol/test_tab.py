@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from brevity import at_length
 from honest_legs import CLIENT, DOMAIN, STOP, Legs, Schedule, rates
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,7 +112,7 @@ def check_bounds(schedule: Schedule) -> None:
         assert claim.amount <= legs.session.legs[leg].cap
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 @given(jobs())
 def test_a_job_ends_paid_to_the_unit_whatever_the_order_of_arrival(job: tuple[Legs, Random]) -> None:
     legs, chance = job
@@ -139,7 +140,7 @@ def test_a_job_ends_paid_to_the_unit_whatever_the_order_of_arrival(job: tuple[Le
         assert claim.discharge(legs.end, late=legs.late_at(legs.end)).amount == last.amounts[leg]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_length(150), deadline=None)
 @given(jobs(), st.integers(0, 200))
 def test_a_job_that_is_cut_short_anywhere_pays_what_came_and_not_what_was_ahead(
     job: tuple[Legs, Random], steps: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ def test_roots_follow_from_the_definition() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=80), min_size=1, max_size=300), st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=at_length(25), deadline=None)
 def test_each_value_is_shown_at_its_number_and_nowhere_else(values: list[bytes], data: st.DataObject) -> None:
     number = data.draw(st.integers(0, len(values) - 1))
     root, proof = trie_root(values), trie_proof(values, number)
