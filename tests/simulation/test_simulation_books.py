@@ -81,8 +81,26 @@ def random_settings(number: int) -> Settings:
         audit=anything(Audit, lots),
         events=tuple(anything(Event, lots, where=()) for _ in range(int(lots.integers(0, 3)))),
     )
+    if lots.random() < 0.9:
+        settings = agreeing(settings)
     check_across(settings)
     return settings
+
+
+def agreeing(settings: Settings) -> Settings:
+    """The same, but for keys that need one another, and power that no site is let have: else most would be refused."""
+    hardware = {}
+    for name, kind in settings.hardware.items():
+        most = 10**10 // kind.most_units  # milliwatts
+        least_in, least_out = most // kind.tokens_in_per_s, most // kind.tokens_out_per_s
+        joules = {"joules_in": min(kind.joules_in, least_in), "joules_out": min(kind.joules_out, least_out)}
+        hardware[name] = dataclasses.replace(kind, **joules, draft_depth=min(kind.draft_depth, 4))
+    demand = {
+        name: dataclasses.replace(each, reference_price=max(1, each.reference_price), tokens_in=max(1, each.tokens_in))
+        for name, each in settings.demand.items()
+    }
+    token = dataclasses.replace(settings.token, fee=max(1, settings.token.fee))
+    return dataclasses.replace(settings, hardware=hardware, demand=demand, token=token)
 
 
 LATENCY = ("batch", "chat", "voice", "metro")

@@ -11,7 +11,7 @@ from protocol.geography.jurisdictions import COUNTRIES
 from protocol.market.pricing import Costs, MarginPolicy, Pricing, Supply
 from protocol.policy.policy import Known, Needs, ReasonCode, excluded
 from protocol.units import MICRO
-from simulator.law import _MODEL, _VENUE, lawful, offer_of, policy_of
+from simulator.law import MODEL, VENUE, lawful, offer_of, policy_of
 from simulator.pricing import asks_of
 from simulator.scenario import Settings
 from simulator.tables import Demand, Entry, Hardware, Market, Region, Run
@@ -74,8 +74,8 @@ def test_which_sites_may_serve_a_class_is_what_a_client_finds() -> None:
             reason = excluded(
                 policy_of(wanted),
                 offer,
-                model=_MODEL,
-                venue=_VENUE,
+                model=MODEL,
+                venue=VENUE,
                 now=1,
                 needs=Needs(),
                 known=Known(evidence=type(policy_of(wanted).min_evidence)(place.evidence)),
@@ -154,8 +154,8 @@ def test_a_class_without_wishes_may_be_served_anywhere() -> None:
     kind = Hardware(tokens_in_per_s=1, tokens_out_per_s=1, joules_in=0, joules_out=0)
     for place in PLACES:
         assert (
-            excluded(policy_of(wanted), offer_of(Region(jurisdiction=place), kind), model=_MODEL, venue=_VENUE, now=1)
+            excluded(policy_of(wanted), offer_of(Region(jurisdiction=place), kind), model=MODEL, venue=VENUE, now=1)
             is None
         )
     barred = dataclasses.replace(wanted, deny=("NO",))
-    assert excluded(policy_of(barred), offer_of(Region(jurisdiction="NO"), kind), model=_MODEL, venue=_VENUE, now=1)
+    assert excluded(policy_of(barred), offer_of(Region(jurisdiction="NO"), kind), model=MODEL, venue=VENUE, now=1)
