@@ -20,7 +20,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 # A file's tests stay together, for they share what is slow to start; tests/support/scheduling.py says which files do.
 PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check lint types walls docs bench fuzz siege contracts contract gas twins crash heal soak sdks clean
+.PHONY: help demo test check lint types walls docs bench load fuzz siege contracts contract gas twins crash heal soak sdks clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -101,6 +101,9 @@ heal: .venv/installed-dev ## Answers in whose middle legs die or are cut off: 30
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio
 	@for each in scripts/bench_*.py; do echo "== $$each"; PYTHONPATH=.:tests/support $(BIN)/python $$each; done
+
+load: .venv/installed-dev ## Streams through one gateway while nodes are killed and come back, against targets (STREAMS=64 FOR=600)
+	@PYTHONPATH=.:tests/support $(BIN)/python scripts/load_gateway.py $(or $(STREAMS),64) $(or $(FOR),600)
 
 fuzz: .venv/installed-dev ## Fuzz every decoder of bytes from outside; goes on where it was stopped (FUZZ="--help" says more)
 	@exec $(BIN)/python -m scripts.fuzzing $(FUZZ)

@@ -1,28 +1,23 @@
-"""What the gateway adds to a token and to the first one, against `joule run` beside it, and many streams at once.
+"""What the gateway adds to a token and to the first one, against `joule run` beside it.
 
-    python scripts/bench_gateway.py [STREAMS] [SECONDS]
+    python scripts/bench_gateway.py
 
 A ledger, six nodes of the demo model and a gateway, each a process. The same questions go by `joule run` and by the
-gateway, in turns: times from asking to the first token, and between tokens. Then so many streams for so long, while
-nodes are killed and come back: how many answers failed, whether each key's money adds up, and the gateway's memory.
+gateway, in turns: times from asking to the first token, and between tokens. Many streams at once: `load_gateway.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import resource
-import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from local_network import LocalNetwork
@@ -98,62 +93,7 @@ async def by_client(client: Client) -> tuple[list[float], tuple[float, ...]]:
     return [after - before for before, after in pairwise(times)], parts
 
 
-def resident_kib(process: Any) -> int:
-    status = Path(f"/proc/{process.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
-
-
-async def balance(net: LocalNetwork) -> int:
-    """Micro-units that the gateway's client has, in open sessions too."""
-    found = (await net.joule("balance", "--json")).json()
-    return int(found["free"] + found["held"])
-
-
-async def load(net: LocalNetwork, gateway: Any, url: str, streams: int, seconds: float) -> None:
-    """So many at once, while a node is killed and another one started every few seconds."""
-    until, done, failed = time.monotonic() + seconds, 0, list[str]()
-    before, money = resident_kib(gateway), await balance(net)
-    made = (await net.joule("gateway", "key", "new", "load", "--budget", "400", "--json")).json()
-    headers = {"Authorization": f"Bearer {made['secret']}"}
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(
-        connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=None)
-    ) as http:
-
-        async def ask(number: int) -> None:
-            nonlocal done
-            while time.monotonic() < until:
-                _, last = await streamed(http, url, tokens=24, seed=number)
-                done += 1
-                if last != "data: [DONE]":
-                    failed.append(last)
-
-        async def disturb() -> None:
-            number = 0
-            while (left := until - time.monotonic()) > 20:
-                await asyncio.sleep(min(left - 20, 15))
-                name = random.choice(list(net.nodes))
-                process = net.nodes.pop(name)
-                process.process.send_signal(signal.SIGKILL)
-                blocks = "0:3" if int(name[-1]) % 2 == 0 else "3:6"
-                number += 1
-                again = await net.start_node(f"again{number}{name[-1]}", BUNDLED_MODEL, blocks, *ROOM)
-                await again.event("node ready")
-
-        await asyncio.gather(disturb(), *(ask(number) for number in range(streams)))
-    print(f"{streams} streams for {seconds:.0f} s: {done} answers, {len(failed)} failed")
-    for each in sorted(set(failed)):
-        print(f"  {failed.count(each)} times: {each[:300]}")
-    await asyncio.sleep(10)  # for sessions of nodes that are gone: their grace is 2 s
-    (key,) = (await net.joule("gateway", "key", "list", "--json")).json()
-    print(
-        f"the key spent {key['spent_micro']} micro-units, {key['held_micro']} held; "
-        f"the balance has {money - await balance(net)} less"
-    )
-    print(f"gateway's memory: {before / 1024:.0f} MiB before, {resident_kib(gateway) / 1024:.0f} MiB after")
-
-
-async def main(streams: int, seconds: float) -> None:
+async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with LocalNetwork(Path(folder)) as net:
             await net.start_ledger(grace_s=2, faucet="1000")
@@ -188,12 +128,9 @@ async def main(streams: int, seconds: float) -> None:
                 f"between tokens, p50: {gap * 1000:.1f} ms by the gateway, {own * 1000:.1f} ms by a client: "
                 f"{(gap - own) * 1000:+.1f} ms (target 3 ms)"
             )
-            if streams:
-                await load(net, gateway, url, streams, seconds)
             await gateway.stop()
             print(json.dumps({"cpu_s": resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime}))
 
 
 if __name__ == "__main__":
-    given = [float(each) for each in sys.argv[1:]]
-    asyncio.run(main(int(given[0]) if given else 0, given[1] if len(given) > 1 else 60))
+    asyncio.run(main())

@@ -50,7 +50,7 @@ __all__ = ["Service", "ServiceSettings", "serving"]
 _IDLE_S = 75.0
 _MAX_HEAD_LINE_BYTES = 8 * 1024
 _MAX_HEADERS = 96
-_RECEIPT_ID = re.compile("[0-9a-f]{32}")
+_RECEIPT_ID = re.compile("([0-9a-f]{32})(-[A-Za-z0-9_-]{1,64})?", re.ASCII)
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 _log = logging.getLogger(__name__)
 
@@ -136,13 +136,15 @@ class Service:
         unknown = ApiError(
             404, "there is no such receipt of this key", kind="invalid_request_error", code="unknown_receipt"
         )
-        if not _RECEIPT_ID.fullmatch(identity):
+        if (found := _RECEIPT_ID.fullmatch(identity)) is None:
             raise unknown
-        await self._answers.settled(identity)
+        answer = found[1]
+        await self._answers.settled(answer)
         file = self._market.receipt(identity)
-        if not await self._keys.owns(request[CALLER].key, identity) or not await asyncio.to_thread(file.is_file):
+        if not await self._keys.owns(request[CALLER].key, answer) or not await asyncio.to_thread(file.is_file):
             raise unknown
-        return web.FileResponse(file, headers={hdrs.CONTENT_TYPE: "application/json"})
+        parts = await asyncio.to_thread(_parts, file.parent, answer)
+        return web.FileResponse(file, headers={hdrs.CONTENT_TYPE: "application/json", RECEIPT: ", ".join(parts)})
 
     # The edge of a request
 
@@ -256,6 +258,11 @@ async def serving(
         await batches.begin()
         stack.push_async_callback(batches.end)
         yield url
+
+
+def _parts(folder: Path, answer: str) -> list[str]:
+    """Names of all receipts of an answer: of one that another session or market went on with there are several."""
+    return [answer, *sorted(file.stem for file in folder.glob(f"{answer}-*.json"))]
 
 
 async def _listen(app: web.Application, settings: ServiceSettings, stack: AsyncExitStack) -> int:

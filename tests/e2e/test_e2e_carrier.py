@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,38 @@ async def start_on_chain(network: LocalNetwork, market: ChainMarket, model: Path
     return str((await (await network.start_node("node0", model, "0:6", *cheap)).event("node ready"))["peer"])
 
 
+LONG: dict[str, Any] = {"prompt": "one two", "max_tokens": 150, "temperature": 1, "seed": 7}
+
+
+async def broken_off(http: aiohttp.ClientSession, url: str, model: str, market: LocalNetwork) -> tuple[str, str]:
+    """What came of a long answer before its market was killed, and after that; each part has a receipt."""
+    begun, rest = "", ""
+    async with http.post(f"{url}/completions", json={**LONG, "model": model, "stream": True}) as response:
+        assert response.headers["x-joule-made"] == "cheap"
+        identity = response.headers["x-joule-receipt"]
+        async for line in response.content:
+            if line.startswith(b"data: {"):
+                (choice,) = json.loads(line[6:])["choices"]
+                if begun:
+                    rest += choice["text"]
+                else:
+                    begun += choice["text"]
+                    if begun:
+                        market.nodes["node0"].process.send_signal(signal.SIGKILL)
+    async with http.get(f"{url}/receipts/{identity}") as response:
+        parts = response.headers["x-joule-receipt"].split(", ")
+        assert parts == [identity, f"{identity}-at-main"]
+    for part in parts:
+        async with http.get(f"{url}/receipts/{part}") as response:
+            verify_bundle(load_bundle(await response.read()))
+    return begun, rest
+
+
+async def whole(http: aiohttp.ClientSession, url: str, model: str) -> str:
+    async with http.post(f"{url}/completions", json={**LONG, "model": model}) as response:
+        return str((await response.json())["choices"][0]["text"])
+
+
 async def test_a_question_goes_where_it_costs_least_and_on_when_that_is_away(tmp_path: Path, endless: Path) -> None:
     with running_chain() as chain:
         async with LocalNetwork(tmp_path / "one") as one, LocalNetwork(tmp_path / "two") as two:
@@ -98,8 +131,9 @@ async def carried(one: LocalNetwork, two: LocalNetwork, market: ChainMarket, fil
         assert (main["market"], main["free"]) == ("main", 4_000_000)
         assert 3_900_000 < cheap["free"] < 4_000_000
         assert found["free"] == main["free"] + cheap["free"]
-        await two.nodes["node0"].stop()
+        begun, rest = await broken_off(http, url, offered["id"], two)
         await ask("main")
+        assert begun + rest == await whole(http, url, offered["id"])
         await one.nodes["node0"].stop()
         assert one.ledger is not None
         await one.ledger.stop()

@@ -56,6 +56,10 @@ class ScriptedAnswer:
     def expected_micro(self) -> int:
         return self.market.price
 
+    def begun(self) -> str | None:
+        """What another one goes on from, on paper."""
+        return f"{self.id}+{self.tokens_out}" if self.tokens_out and self.market.tells else None
+
     def forgo(self) -> None:
         self.forgone = True
 
@@ -92,6 +96,10 @@ class ScriptedMarket:
     price: int = 100
     """Micro-units that each answer can cost."""
     offered: OfferedModel = MODEL
+    tells: bool = True
+    """Whether others can go on from its answers."""
+    begun: list[object] = field(default_factory=list)
+    """What it was to go on from, of each question."""
     words: Sequence[str | asyncio.Event | JoulemeshError] = ("Once ", "upon ", "a ", "time")
     by_prompt: dict[str, Sequence[str | asyncio.Event | JoulemeshError]] = field(default_factory=dict)
     """Words for questions that end so, instead."""
@@ -109,7 +117,7 @@ class ScriptedMarket:
             raise self.refusal
         return (replace(self.offered, market=self.name),)
 
-    async def plan(self, wanted: Wanted, *, owner: str) -> ScriptedAnswer:
+    async def plan(self, wanted: Wanted, *, owner: str, begun: object = None) -> ScriptedAnswer:
         if self.gate is not None:
             await self.gate.wait()
         if self.refusal is not None:
@@ -117,6 +125,7 @@ class ScriptedMarket:
         if (error := self.refused_once.pop(_last(wanted), None)) is not None:
             raise error
         self.asked.append((owner, wanted))
+        self.begun.append(begun)
         answer = ScriptedAnswer(self, f"{len(self.answers):032x}", wanted)
         answer.tool_style = ToolStyle.TAGGED if wanted.tools else None
         self.answers.append(answer)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from node.app.buying.begun import Begun
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
@@ -58,9 +59,14 @@ class BoughtAnswers:
     async def models(self) -> Sequence[OfferedModel]:
         return await self._offered.now()
 
-    async def plan(self, wanted: Wanted, *, owner: str) -> BoughtAnswer:
+    async def plan(self, wanted: Wanted, *, owner: str, begun: Begun | None = None) -> BoughtAnswer:
+        """An answer, or the rest of one that another market began. Raises as `Market.plan`."""
         client = self._client
         manifest = await client.model(wanted.model)
+        if begun is not None:
+            request = begun.request(model=manifest.root.hex(), policy=wanted.limits.as_policy())
+            asked = _Asked(written=begun.written, ids=begun.prompt, held=None)
+            return BoughtAnswer(self, await client.execute(await client.plan(request)), asked, begun.text, owner, begun)
         text = await client.text(manifest)
         asked = await self._asked(wanted, manifest, text, owner)
         earlier = None if asked.held is None else await _over(asked.held)
@@ -132,7 +138,7 @@ class BoughtAnswers:
     def remember(self, answer: BoughtAnswer) -> asyncio.Future[Earlier | None]:
         """What another question of the same owner may go on from; to be told the session once that is over."""
         earlier: asyncio.Future[Earlier | None] = asyncio.get_running_loop().create_future()
-        manifest, tokens = answer.job.plan.manifest, answer.job.tokens
+        manifest, tokens = answer.job.plan.manifest, answer.tokens
         if tokens:
             kept = without_stop(tokens, manifest.stop_tokens)
             written = answer.asked.written.text + answer.said
@@ -142,10 +148,22 @@ class BoughtAnswers:
 
 
 class BoughtAnswer:
-    """One answer (`node.gateway.Answer`)."""
+    """One answer (`node.gateway.Answer`).
 
-    def __init__(self, market: BoughtAnswers, job: Execution, asked: _Asked, text: Text, owner: str) -> None:
-        self.id = secrets.token_hex(16)
+    Args:
+        begun: what came of it at another market; it is neither sold nor said again.
+    """
+
+    def __init__(
+        self,
+        market: BoughtAnswers,
+        job: Execution,
+        asked: _Asked,
+        text: Text,
+        owner: str,
+        begun: Begun | None = None,
+    ) -> None:
+        self.id = secrets.token_hex(16) if begun is None else f"{begun.id}-at-{market.name}"
         self.model = job.plan.manifest.name
         self.root = job.plan.manifest.root.hex()
         self.made = market.name
@@ -156,11 +174,12 @@ class BoughtAnswer:
         self.text = text
         self.owner = owner
         self.tool_style = asked.written.tool_style
-        self.said = ""
+        self.said = "" if begun is None else begun.said
         """The answer as its reader has it, who sends it again with the next question."""
         self.expected_micro = self.reserved_micro + OPERATIONS * job.plan.rules.gas
         """What markets are compared by: with what a chain takes beside."""
         self._market = market
+        self._given = () if begun is None else begun.tokens
         self._stream = self._pieces()
 
     @property
@@ -169,13 +188,35 @@ class BoughtAnswer:
         return min((each.start for each in answering[0].tab.joinings), default=0) if answering else 0
 
     @property
+    def tokens(self) -> tuple[int, ...]:
+        """Ids of those that were generated, here and before."""
+        return (*self._given, *self.job.tokens)
+
+    @property
     def tokens_out(self) -> int:
-        return len(self.job.tokens)
+        return len(self._given) + len(self.job.tokens)
 
     @property
     def finished(self) -> str:
         tokens = self.job.tokens
         return "stop" if tokens and tokens[-1] in self.job.plan.manifest.stop_tokens else "length"
+
+    def begun(self) -> Begun | None:
+        """What came so far, for another market to go on from; None while there is nothing."""
+        result = self.job.result
+        if result is None or not self.tokens:
+            return None
+        terms, tokens = result.deal.terms, self.tokens
+        return Begun(
+            id=self.id,
+            prompt=self.asked.ids,
+            tokens=tokens,
+            most=len(tokens) - result.tab.generated + terms.plan.most,
+            sampling=terms.sampling,
+            written=self.asked.written,
+            text=self.text,
+            said=self.said,
+        )
 
     def forgo(self) -> None:
         """It is not wanted, and was not begun."""

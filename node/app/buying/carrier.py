@@ -1,8 +1,8 @@
 """Several markets and this machine as one: a question is answered here where it may be, else where that costs least.
 
 All markets are asked at once for what an answer would cost within the request's limits; nothing is paid for that. The
-cheapest answers, and where it fails before its first token, another one does. A market that is away is left alone for a
-while. What this machine may answer, and what it answers while no market does, is in `node.app.buying.edge`.
+cheapest answers, and where it fails, another one does, or goes on from what came. A market that is away is left alone
+for a while. What this machine may answer, and what it answers while no market does, is in `node.app.buying.edge`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from node.app.buying.begun import Begun
 from node.app.buying.edge import EdgeAnswers
 from node.events import Events, MarketAway
 from node.gateway import HERE, Answer, Costs, Market, OfferedModel, ToolStyle, Wanted
@@ -40,6 +41,9 @@ class Quote(Answer, Protocol):
     def expected_micro(self) -> int:
         """Micro-units that it can cost, with what a chain takes beside: what markets are compared by."""
 
+    def begun(self) -> Begun | None:
+        """What came so far, for another market to go on from; None where that cannot be."""
+
     def forgo(self) -> None:
         """It is not wanted, and was not begun."""
 
@@ -51,8 +55,8 @@ class Sold(Market, Protocol):
     def name(self) -> str:
         """For people, and in what callers are told."""
 
-    async def plan(self, wanted: Wanted, *, owner: str) -> Quote:
-        """As `Market.plan`."""
+    async def plan(self, wanted: Wanted, *, owner: str, begun: Begun | None = None) -> Quote:
+        """As `Market.plan`; the rest of an answer where another market has begun it."""
 
 
 class Carrier:
@@ -105,9 +109,11 @@ class Carrier:
                     return CarriedAnswer(self, wanted, owner, small)
         return CarriedAnswer(self, wanted, owner, *await self.elsewhere(wanted, owner))
 
-    async def elsewhere(self, wanted: Wanted, owner: str, *, without: Sequence[str] = ()) -> tuple[Quote, int]:
-        """The cheapest answer of the other markets, and the most that one of them can cost, in micro-units; one of this
-        machine where there is none, if it may give it.
+    async def elsewhere(
+        self, wanted: Wanted, owner: str, *, without: Sequence[str] = (), begun: Begun | None = None
+    ) -> tuple[Quote, int]:
+        """The cheapest answer of the other markets, or rest of one that was begun, and the most that one of them can
+        cost, in micro-units; one of this machine where there is none, if it may give it.
 
         Raises JoulemeshError: what stands against it at the market that says most.
         """
@@ -115,12 +121,12 @@ class Carrier:
         if edge is not None and edge.means(wanted.model):
             wanted = replace(wanted, model=edge.root)  # a name means one model, wherever it is answered
         try:
-            return await self._cheapest(wanted, owner, without)
+            return await self._cheapest(wanted, owner, without, begun)
         except JoulemeshError as error:
             here = edge is not None and edge.falls_back and HERE not in without and self._may_be_here(wanted)
             if edge is None or not here or not _may_go_on(error):
                 raise
-            return await edge.plan(wanted), 0
+            return await edge.plan(wanted, begun), 0
 
     def note_away(self, market: str, reason: str) -> None:
         """A market did not answer: the others are asked first."""
@@ -145,11 +151,13 @@ class Carrier:
         near = [each for each in left if self._away.get(each.name, now_s) <= now_s]
         return near, [each for each in left if each not in near]
 
-    async def _cheapest(self, wanted: Wanted, owner: str, without: Sequence[str]) -> tuple[Quote, int]:
+    async def _cheapest(
+        self, wanted: Wanted, owner: str, without: Sequence[str], begun: Begun | None
+    ) -> tuple[Quote, int]:
         near, far = self._near(without)
-        quotes, errors = await self._quotes(near, wanted, owner)
+        quotes, errors = await self._quotes(near, wanted, owner, begun)
         if not quotes and far:
-            quotes, errors_there = await self._quotes(far, wanted, owner)
+            quotes, errors_there = await self._quotes(far, wanted, owner, begun)
             errors += errors_there
         if not quotes:
             raise max(errors, key=_telling) if errors else RoutingError("no other market", code="no-offers")
@@ -164,10 +172,12 @@ class Carrier:
         return best, max(each.reserved_micro for each in quotes)
 
     async def _quotes(
-        self, markets: Sequence[Sold], wanted: Wanted, owner: str
+        self, markets: Sequence[Sold], wanted: Wanted, owner: str, begun: Begun | None
     ) -> tuple[list[Quote], list[JoulemeshError]]:
         """What markets ask for an answer, and what stands against it at the others."""
-        tasks = {asyncio.create_task(each.plan(wanted, owner=owner), name="plan"): each for each in markets}
+        tasks = {
+            asyncio.create_task(each.plan(wanted, owner=owner, begun=begun), name="plan"): each for each in markets
+        }
         try:
             await _one_and_a_while(tasks)
         except BaseException:
@@ -232,13 +242,15 @@ class CarriedAnswer:
         self._wanted = replace(wanted, model=answer.root)
         self._owner = owner
         self._answer = answer
+        self._began: Quote | None = None
+        """Who gave the first token; None while nobody has, or where that is who answers."""
         self._failed: dict[str, Quote] = {}
-        """By market, what came to nothing."""
+        """By market, what came to nothing, or broke off."""
         self._stream = self._pieces()
 
     @property
     def id(self) -> str:
-        return self._answer.id
+        return (self._began or self._answer).id
 
     @property
     def model(self) -> str:
@@ -246,7 +258,7 @@ class CarriedAnswer:
 
     @property
     def made(self) -> str:
-        return self._answer.made
+        return (self._began or self._answer).made
 
     @property
     def tokens_in(self) -> int:
@@ -254,7 +266,7 @@ class CarriedAnswer:
 
     @property
     def tokens_held(self) -> int:
-        return self._answer.tokens_held
+        return (self._began or self._answer).tokens_held
 
     @property
     def tokens_out(self) -> int:
@@ -277,27 +289,32 @@ class CarriedAnswer:
                 async for piece in self._answer:
                     yield piece
             except JoulemeshError as error:
-                if self._answer.tokens_out or not _may_go_on(error) or not await self._went_elsewhere(error):
+                if not _may_go_on(error) or not await self._went_elsewhere(error):
                     raise
             else:
                 return
 
     async def _went_elsewhere(self, error: JoulemeshError) -> bool:
-        """Whether another market has it now. What the last one was paid is paid."""
+        """Whether another market has it now, or what is left of it. What the last one was paid is paid."""
         failed = self._answer
+        begun = failed.begun()
+        if begun is None and failed.tokens_out:
+            return False
         if self._wanted.limits.edge == "only" or self._wanted.limits.latency_class == "device":
             return False
         if isinstance(error, UnreachableError):
             self._carrier.note_away(failed.made, error.message)
         without = (*self._failed, failed.made)
         try:
-            answer, _ = await self._carrier.elsewhere(self._wanted, self._owner, without=without)
+            answer, _ = await self._carrier.elsewhere(self._wanted, self._owner, without=without, begun=begun)
         except JoulemeshError:
             return False
         if answer.reserved_micro > self.reserved_micro:
             answer.forgo()
             return False
         self._answer, self._failed[failed.made] = answer, failed
+        if begun is not None:
+            self._began = self._began or failed
         return True
 
     async def close(self) -> Costs:
@@ -312,7 +329,7 @@ class CarriedAnswer:
                 raise each
             else:
                 wasted += each.micro
-        return replace(costs, micro=costs.micro + wasted)
+        return replace(costs, tokens_held=self.tokens_held, micro=costs.micro + wasted)
 
 
 def _may_go_on(error: JoulemeshError) -> bool:

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from node.app.buying.begun import Begun
 from node.app.buying.passes import Passes
 from node.app.buying.sampling import require_known_tokens
 from node.app.buying.written import write
@@ -114,13 +115,17 @@ class EdgeAnswers:
             ),
         )
 
-    async def plan(self, wanted: Wanted) -> EdgeAnswer:
-        """An answer from here.
+    async def plan(self, wanted: Wanted, begun: Begun | None = None) -> EdgeAnswer:
+        """An answer from here, or the rest of one that a market began.
 
         Raises:
             ConfigurationError: the prompt does not fit the model.
             RefusedError: there is no room now.
         """
+        if begun is not None:
+            return await self._opened(
+                begun.text, begun.prompt, begun.left, begun.drawn, begun.written.tool_style, begun.tokens
+            )
         found = await self._planned(wanted, self.manifest.max_context)
         assert found is not None, "nothing is larger than the context"
         return found
@@ -143,13 +148,29 @@ class EdgeAnswers:
             return None
         sampling = self._sampling(wanted)
         require_known_tokens(sampling, self.manifest)
-        answer = EdgeAnswer(self._passes, self.manifest, text, ids, most, sampling, written.tool_style)
-        await self._passes.open(answer.session, most=len(ids) + most, sampling=sampling)
+        return await self._opened(text, ids, most, sampling, written.tool_style)
+
+    async def _opened(
+        self,
+        text: Text,
+        ids: tuple[int, ...],
+        most: int,
+        sampling: SamplingTerms,
+        tool_style: ToolStyle | None,
+        given: tuple[int, ...] = (),
+    ) -> EdgeAnswer:
+        answer = EdgeAnswer(self._passes, self.manifest, text, ids, most, sampling, tool_style, given)
+        await self._passes.open(answer.session, most=len(ids) + len(given) + most, sampling=sampling)
         return answer
 
 
 class EdgeAnswer:
-    """One answer from this machine (`node.gateway.Answer`): it costs nothing, and has no receipt."""
+    """One answer from this machine (`node.gateway.Answer`): it costs nothing, and has no receipt.
+
+    Args:
+        most: tokens that may come here.
+        given: tokens that came from a market, and are neither counted among those nor said again.
+    """
 
     made = HERE
     tokens_held = 0
@@ -164,6 +185,7 @@ class EdgeAnswer:
         most: int,
         sampling: SamplingTerms,
         tool_style: ToolStyle | None,
+        given: tuple[int, ...] = (),
     ) -> None:
         self.id = secrets.token_hex(16)
         self.session = secrets.token_bytes(32)
@@ -174,19 +196,23 @@ class EdgeAnswer:
         self._passes = passes
         self._stops = manifest.stop_tokens
         self._text = text
-        self._ids = ids
+        self._ids = (*ids, *given)
+        self._given = len(given)
         self._most = most
-        self._before = look_back(sampling.shaping, ids) if sampling.looks_back else None
+        self._before = look_back(sampling.shaping, self._ids) if sampling.looks_back else None
         self._tokens: list[int] = []
         self._stream = self._pieces()
 
     @property
     def tokens_out(self) -> int:
-        return len(self._tokens)
+        return self._given + len(self._tokens)
 
     @property
     def finished(self) -> str:
         return "stop" if self._tokens and self._tokens[-1] in self._stops else "length"
+
+    def begun(self) -> None:
+        """Nobody goes on from here: what fails is this machine."""
 
     def forgo(self) -> None:
         """It is given or closed; nobody compares it with others."""

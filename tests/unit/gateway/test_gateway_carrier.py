@@ -16,10 +16,12 @@ from scripted_market import MODEL, ScriptedMarket
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from node.app.buying import carrier as carrying
+from node.app.buying.begun import Begun
 from node.app.buying.carrier import CarriedAnswer, Carrier
 from node.app.buying.edge import EdgeAnswers
 from node.app.buying.markets import KEPT, keep_markets, kept_markets
 from node.app.buying.passes import Passes
+from node.app.buying.written import write
 from node.app.models.obtaining import Text
 from node.config import ClientConfig, GatewayConfig, markets_of
 from node.events import MarketAway
@@ -143,10 +145,25 @@ async def test_what_fails_before_its_first_token_is_answered_elsewhere(tmp_path:
     assert world.near.asked[-1][1].model == MODEL.root  # whatever else bears the name there
 
 
-async def test_what_fails_later_or_costs_more_does_not(tmp_path: Path) -> None:
+async def test_what_breaks_off_goes_on_elsewhere(tmp_path: Path) -> None:
+    """Under the name, and from the place, that its caller was told of when its first token came."""
     world = World(tmp_path)
-    world.far.words = ("Once ", LostPeerError("no leg"))
+    world.far.words, world.near.words = ("Once ", LostPeerError("no leg")), ("upon ", "a time")
+    answer = await world.plan()
+    said = "".join([piece async for piece in answer])
+    first = world.far.answers[0]
+    assert (answer.made, answer.id, said) == ("far", first.id, "Once upon a time")
+    assert world.near.begun == [None, first.begun()]  # compared first, then asked for the rest
+    assert (await answer.close()).micro == 10 + 2 * 10
+
+
+async def test_what_nobody_can_go_on_from_or_costs_more_does_not(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.far.words, world.far.tells = ("Once ", LostPeerError("no leg")), False
     with pytest.raises(LostPeerError):
+        await world.ask()
+    world.far.words, world.far.tells = ("Once ", ConfigurationError("no such token")), True
+    with pytest.raises(ConfigurationError):
         await world.ask()
     world.far.words = (LostPeerError("no leg"),)
     answer = await world.plan()
@@ -272,6 +289,28 @@ async def test_it_takes_over_from_markets_that_fail(tmp_path: Path) -> None:
     world.near.words = world.far.words = (UnreachableError("no ledger"),)
     answer, said = await world.ask(most=SMALL)
     assert (answer.made, len(said.split())) == ("here", SMALL)
+
+
+@pytest.mark.parametrize("came", [1, SMALL - 1])
+async def test_it_goes_on_from_what_a_market_began(tmp_path: Path, came: int) -> None:
+    """With the very tokens that it would have drawn itself, and with no more of them."""
+    world = World(tmp_path, edge=True)
+    whole, said = await world.ask("w3 w4", most=SMALL, edge="only")
+    assert world.edge is not None
+    text = world.edge._text.again()
+    wanted = Wanted(model="tales", messages=(Turn("user", "w3 w4"),), most=SMALL)
+    written = await write(wanted, text)
+    ids = tuple(written.ids(text))
+    pieces = [text.piece(token) for token in whole._answer._tokens[:came]]  # type: ignore[attr-defined]
+    begun = Begun(
+        id="", prompt=ids, tokens=tuple(whole._answer._tokens[:came]), most=SMALL,  # type: ignore[attr-defined]
+        sampling=SamplingTerms(temperature_milli=0, seed=0), written=written, text=text, said="",
+    )  # fmt: skip
+    rest = await world.edge.plan(wanted, begun)
+    assert "".join([*pieces, *[piece async for piece in rest]]) == said
+    assert (rest.tokens_in, rest.tokens_out) == (whole.tokens_in, SMALL)
+    await rest.close()
+    assert world.engine.sessions == 0
 
 
 async def test_a_question_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -65,8 +65,14 @@ async def test_a_whole_answer(door: Gateway) -> None:
     assert body["usage"]["total_tokens"] == 7
     async with door.http.get(f"{door.url}/receipts/{receipt}") as response:
         assert await response.json() == {"receipt": True}
-    async with door.http.get(f"{door.url}/receipts/{'f' * 32}") as response:
-        assert response.status == 404
+        assert response.headers["x-joule-receipt"] == receipt
+    door.market.receipt(f"{receipt}-at-far").write_text("{}")  # another market went on
+    async with door.http.get(f"{door.url}/receipts/{receipt}-at-far") as response:
+        assert response.status == 200
+        assert response.headers["x-joule-receipt"] == f"{receipt}, {receipt}-at-far"
+    for unknown in ("f" * 32, f"{receipt}-2", f"{receipt}-..%2Fkeys", f"{'f' * 32}-at-far"):
+        async with door.http.get(f"{door.url}/receipts/{unknown}") as response:
+            assert response.status == 404
 
 
 async def test_a_streamed_answer_with_its_usage(door: Gateway) -> None:
