@@ -163,13 +163,17 @@ class Node:
         """As a node does, once its time has come."""
         await asyncio.sleep(at - time.monotonic())
         self.seen.began = time.monotonic()
-        self.tasks = [asyncio.create_task(self._advertiser.run()), asyncio.create_task(self._widen())]
+        self.tasks = [asyncio.create_task(self._advertiser.run()), asyncio.create_task(self._stay_joined(bootstrap))]
         if self.number:
             await self.network.join(bootstrap)
 
-    async def _widen(self) -> None:
+    async def _stay_joined(self, bootstrap: Sequence[str]) -> None:
+        """As `Network.stay_joined` without a ledger: join again who was lost, or never answered."""
         while True:
             await asyncio.sleep(REJOIN_S * self._plan.scale)
+            connected = await self.network.host.peers()
+            if self.number:
+                await self.network.join([each for each in bootstrap if each.rpartition("/p2p/")[2] not in connected])
             await self.network.widen()
 
     def look(self, live: frozenset[bytes]) -> None:
