@@ -2,22 +2,28 @@
 
 All sides of a ratio run in this one process, in turn, and count processor time: a busy machine slows them alike.
 
-    python scripts/bench_simulator.py [--days 60] [--scenarios 2000]
+    python scripts/bench_simulator.py [--days 60] [--scenarios 2000 | --entry]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from protocol.errors import ConfigurationError
 from simulator.engine import simulate
+from simulator.figures import figures_of
 from simulator.scenario import Settings, find_scenario, load_scenario
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS / "simulation"), str(TESTS / "support")]
 
 
 def main() -> None:
@@ -25,7 +31,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=60, help="days of each run (default 60)")
     parser.add_argument("--scenarios", type=int, default=0, help="instead: try so many random scenarios")
+    parser.add_argument("--entry", action="store_true", help="instead: what free entry leaves, seed by seed")
     options = parser.parse_args()
+    if options.entry:
+        try_entry()
+        return
     if options.scenarios:
         try_random(options.scenarios)
         return
@@ -97,13 +107,29 @@ def bare_loop(settings: Settings) -> float:
     return total
 
 
+ENTRIES = [
+    *(("uniform", 25_000, 100, noise, seed) for noise in (0.0, 0.05) for seed in range(1, 6)),
+    *(("uniform", 0, 100, noise, seed) for noise in (0.0, 0.1) for seed in range(1, 4)),
+    *(("uniform", 25_000, 20, 0.05, seed) for seed in (1, 2)),
+    *(("posted", 25_000, 100, noise, 1) for noise in (0.0, 0.1)),
+    ("posted", 0, 20, 0.0, 1),
+]
+"""Price rule, dollars a machine costs to build, sites, noise of demand, seed."""
+
+
+def try_entry() -> None:
+    """Margins over cost in two years after a burn-in with free entry."""
+    from plain_markets import growing_toml, run_market
+
+    for rule, capital, sites, noise, seed in ENTRIES:
+        toml = growing_toml(rule, capital=capital, sites=sites, noise=noise, hours=2 * 8760, seed=seed)
+        found = figures_of(run_market(toml))
+        mean, worst = found["market.margin"], found["market.worst_quarter_margin"]
+        print(f"{rule}, {capital} to build, {sites} sites, noise {noise}, seed {seed}: {mean:.3f}, worst {worst:.3f}")
+
+
 def try_random(count: int) -> None:
     """A result or a refusal for each of so many scenarios over all bounds."""
-    import sys
-    from pathlib import Path
-
-    tests = Path(__file__).resolve().parents[1] / "tests"
-    sys.path[:0] = [str(tests / "simulation"), str(tests / "support")]
     from test_simulation_books import random_settings
 
     done, refused, longest = 0, 0, 0.0

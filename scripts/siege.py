@@ -57,12 +57,17 @@ def details(row: Row) -> Iterator[str]:
         first = [" ".join("none" if run.first_s is None else f"{run.first_s:.1f}" for run in runs)
                  for runs in row.newcomers]  # fmt: skip
         peak = [f"{max((run.peak_mb for run in runs), default=0):.0f}" for runs in row.newcomers]
+        cpu, waited = ([" ".join(f"{getattr(run.work, name):.1f}" for run in runs) for runs in row.newcomers]
+                       for name in ("cpu_s", "waited_s"))  # fmt: skip
         yield f"newcomers' first token {first[0]} -> {first[1]} s, at most {peak[0]} -> {peak[1]} MB"
+        yield f"of that, computing {cpu[0]} -> {cpu[1]} s, and waiting for a processor {waited[0]} -> {waited[1]} s"
     if row.spent_micro and row.seconds:
         yield f"costs the attacker ${row.spent_micro * 3600 / row.seconds / 1e6:.6f} an hour"
     if made := made_in(row):
         each = 1e6 * row.cpu_s / made
         yield f"{made / row.seconds:.0f} a second, at most {each:.0f} us of processor of the attacked for each"
+    each_job, waits = (" ".join(f"{value:.2f}" for value in values) for values in zip(*row.work, strict=True))
+    yield f"{each_job} s of processors for each job, of all who are honest, who wait {waits} s for one in each second"
     yield f"{row.seconds:.0f} s, {row.cpu_s:.1f} s of processor of the attacked, which serves honest jobs meanwhile"
 
 

@@ -2,8 +2,9 @@
 
 It takes the place of clearing (`simulator.clearing`): what it returns are the same trades, so that asks, law, payments,
 costs and books are those of the fluid engine. A client chooses a site for every stage when its request arrives, as the
-terms of a session do: the cheapest that is lawful and has a slot free; where none has, the one where it waits least.
-Queues are served in order of arrival, so how long a request is to wait is known when it comes.
+terms of a session do: the cheapest that is lawful and has a slot free, for a pipeline by the node's own router; where
+none has, the one where it waits least. Queues are served in order of arrival, so how long a request is to wait is known
+when it comes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from simulator.population import Population
 from simulator.pricing import Prices
 from simulator.queues import Queue
 from simulator.replay.recorded import Recorded
+from simulator.routing import Router
 from simulator.scenario import Settings
 from simulator.sessions import Sessions
 from simulator.signers import KeySigners, NameSigners
@@ -47,7 +49,10 @@ class Arena:
         stages: list[Stage],
         recorded: Recorded | None = None,
     ) -> None:
-        self._classes, self._people, self._stages, self._recorded = classes, people, stages, recorded
+        self._settings, self._classes, self._people = settings, classes, people
+        self._stages, self._recorded = stages, recorded
+        self._router: Router | None = None
+        """Of the day, where a model is on several sites."""
         self._demands, seed = list(settings.demand.values()), settings.run.seed
         self._arrivals = [draws_for(seed, "event arrivals", name) for name in classes.names]
         self._services = [draws_for(seed, "event services", name) for name in classes.names]
@@ -98,10 +103,11 @@ class Arena:
         day = Day(
             self._sites, self._classes, self._people, self._stages, epochs, merits, products, prices, working_us > 0
         )
+        if self._stages:
+            self._router = Router(self._settings, self._classes, self._people, self._stages, prices, working_us > 0)
         for at_us, c, epoch, size in self._arrival_times(want, epochs.start, epoch_us):
             self._until(at_us)
-            demand = self._demands[c]
-            factor = float(self._services[c].exponential()) if demand.service == "exponential" else 1.0
+            factor = self._factor(c)
             job = Job(c, epoch - epochs.start, factor * self._longer(c, size), size, at_us)
             if self._takes(job, day):
                 job.services = [self._service_us(job, stage) for stage in range(len(job.sites))]
@@ -113,6 +119,13 @@ class Arena:
     def earned(self) -> list[int]:
         """Micro-units that each site holds on the ledger."""
         return [] if self.ledger is None else [self.ledger.held(name) for name in self._sites]
+
+    def _factor(self, c: int) -> float:
+        """By which a request's service takes longer than the mean; drawn for each."""
+        demand, lots = self._demands[c], self._services[c]
+        if demand.service == "gamma":
+            return float(lots.gamma(1 / demand.service_variation, demand.service_variation))
+        return float(lots.exponential()) if demand.service == "exponential" else 1.0
 
     def _arrived(self, c: int, mean: Ints) -> Ints:
         """(E,) how many requests come; those of a trace are known."""
@@ -144,16 +157,31 @@ class Arena:
 
     def _takes(self, job: Job, day: Day) -> bool:
         """Choose a site for each stage; whether there is one for all, and the request is patient enough."""
-        quoted = 0
+        free = self._route(job)
+        if free is None:
+            return False
         for stage in range(max(1, len(self._stages))):
-            site = self._choose(job, day, stage)
+            site = free[stage] if free else self._choose(job, day, stage)
             if site is None:
                 return False
-            quoted += day.quote(job, stage, site)
             job.sites.append(site)
+        quoted = sum(day.quote(job, stage, site) for stage, site in enumerate(job.sites))
         most_wait_us = self._most_wait_us(job.of_class)
         waits = self._queues[job.sites[0]].wait_us(job.at_us)
         return quoted <= self._most_paid[job.of_class] and waits <= most_wait_us
+
+    def _route(self, job: Job) -> tuple[int, ...] | None:
+        """The cheapest lawful route of sites that have a slot free; () where none has, None where none is lawful."""
+        busy: frozenset[int] = frozenset()
+        while self._router is not None:
+            sites = self._router.sites(job.of_class, job.epoch, busy)
+            if sites is None:
+                return () if busy else None
+            full = {site for site in sites if not self._queues[site].free(job.at_us)}
+            if not full:
+                return sites
+            busy |= full
+        return ()
 
     def _choose(self, job: Job, day: Day, stage: int) -> int | None:
         """The cheapest with a slot free, or where the wait is least of those that take one more."""

@@ -235,7 +235,10 @@ class Market:
                 "quantities are for one kind of request under one law", hint="give all classes the same tokens"
             )
         busy = self.classes.busy_us[0]
-        price, offered = cournot(self.classes, potential, unit_cost(self.classes, prices, 0), working_us / busy)
+        leader = self.settings.market.leader
+        first = self.population.names().index(f"site/{leader}/00000") if leader else None
+        cost = unit_cost(self.classes, prices, 0)
+        price, offered = cournot(self.classes, potential, cost, working_us / busy, leader=first)
         left_us = np.minimum(np.rint(offered).astype(np.int64) * busy, working_us)
         fixed = np.rint(price).astype(np.int64)
         want = asked_at(self.classes, potential, fixed)
@@ -296,9 +299,10 @@ class Market:
         self.books.move("providers", "treasury", int(audit.slashed.sum()))
         self.books.move("token_holders", "providers", int(reward.sum()))
         self.books.move("providers", "token_holders", token.fees)
+        self.books.move("providers", "treasury", token.kept)
         self.books.check()
         running = block.running_cost.sum(axis=0)
-        other = audit.gained - audit.slashed + reward - _split(token.fees, revenue)
+        other = audit.gained - audit.slashed + reward - _split(token.fees + token.kept, revenue)
         gross = revenue - running + other
         if day >= 0:
             hours = slice(epochs.start - self.timeline.before, epochs.stop - self.timeline.before)

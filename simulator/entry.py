@@ -25,7 +25,7 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 _RESPONSE = 0.5
 """A margin over cost at which the market grows or shrinks by all of `join` in a day; below it in proportion."""
-_CAUTION = 1.5
+_CAUTION = 0.5
 """How much more that takes where margins differ from day to day, in parts of their mean deviation."""
 
 _FORESIGHT = 2.0
@@ -155,7 +155,7 @@ class Movers:
         joins = ~state.present & (looks < np.clip(gain, 0, 1) * crowd)
         # Whoever stands and is worn out: as if it were not there.
         worn = state.present & (state.age_days >= self._life) & (self._worth > 0)
-        renewed = worn & (margin - lost >= capital)
+        renewed = worn & (np.minimum(margin - lost, gross) >= capital)
         # Whoever stands: what it cost is spent, and counts only as far as scrapping it brings some back.
         regret = (self._scrap_daily(state, day) - np.maximum(margin - lost, gross)) / scale
         gives_up = state.present & (state.loss_days >= entry.patience_days) & (looks < np.clip(regret, 0, 1))

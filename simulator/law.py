@@ -33,10 +33,10 @@ from simulator.scenario import Settings
 from simulator.tables import Demand, Region
 from simulator.tables import Hardware as Kind
 
-__all__ = ["judge", "lawful", "offer_of", "policy_of"]
+__all__ = ["MODEL", "NOW", "VENUE", "judge", "lawful", "offer_of", "policy_of"]
 
-_MODEL, _VENUE, _KEY = bytes(32), bytes(32), b"\x02" + bytes(32)
-_NOW, _ALWAYS = 1, 2**39
+MODEL, VENUE, _KEY = bytes(32), bytes(32), b"\x02" + bytes(32)
+NOW, _ALWAYS = 1, 2**39
 _PRECISION = "any"
 
 
@@ -70,8 +70,8 @@ def offer_of(region: Region, kind: Kind) -> Offer:
         sequence=1,
         issued_at=0,
         expires_at=_ALWAYS,
-        venue=_VENUE,
-        model=_MODEL,
+        venue=VENUE,
+        model=MODEL,
         model_name="model",
         license="",
         span=BlockSpan(start=0, end=1),
@@ -107,10 +107,10 @@ def judge(demand: Demand, region: Region, kind: Kind) -> Reason | None:
     return excluded(
         policy_of(demand),
         offer_of(region, kind),
-        model=_MODEL,
-        venue=_VENUE,
-        now=_NOW,
-        needs=Needs(law=Law(until=_NOW)),
+        model=MODEL,
+        venue=VENUE,
+        now=NOW,
+        needs=Needs(law=Law(until=NOW)),
         known=Known(evidence=Evidence(region.evidence)),
     )
 

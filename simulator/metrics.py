@@ -91,7 +91,7 @@ class Recorder:
         days = -(-settings.run.hours // HOURS_A_DAY)
         self._daily = {name: np.zeros(days, np.int64) for name in _DAILY}
         self._late_after_s = np.array([each.max_wait_ms / 1000 for each in settings.demand.values()])
-        self._variation = [float(each.service == "exponential") for each in settings.demand.values()]
+        self._variation = [each.service_variation for each in settings.demand.values()]
         self._masks: dict[bytes, list[int]] = {}
         for c, row in enumerate(classes.lawful):
             self._masks.setdefault(row.tobytes(), []).append(c)

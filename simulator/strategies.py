@@ -25,6 +25,8 @@ __all__ = ["BestResponse", "Strategy", "View", "best_levels", "cournot", "strate
 
 _MOST_PLAYERS = 200
 _ROUNDS = 400
+_HALVINGS = 80
+_GRID, _ROUNDS_OF_GRIDS = 17, 9
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +46,10 @@ class View:
     asks: Ints
     """(N,) micro-units per million tokens by the rule."""
 
-    def wanted(self, price: Ints) -> Ints:
-        """Requests in an epoch that would pay each of these prices (P,)."""
+    def wanted(self, price: Ints, site: int) -> Ints:
+        """Requests in an epoch, of classes that a site may serve, that would pay each of these prices (P,)."""
         asked = response(self.classes, np.broadcast_to(price, (len(self.demand), len(price))))
-        pays = price[None, :] <= self.classes.price_cap[:, None]
+        pays = (price[None, :] <= self.classes.price_cap[:, None]) & self.classes.lawful[:, site, None]
         return np.asarray((self.demand[:, None] * asked // MICRO * pays).sum(axis=0))
 
 
@@ -124,7 +126,8 @@ def best_levels(view: View, tick: int) -> Ints:
 
 def _move(view: View, asks: Ints, site: int, step: int) -> bool:
     """Let one site choose; whether it chose something else than it had."""
-    others = view.present.copy()
+    classes = view.classes
+    others = view.present & (classes.lawful & classes.lawful[:, site, None]).any(axis=0)
     others[site] = False
     cost, own = int(view.cost[site]), int(asks[site])
     top = int(view.classes.price_cap.max())
@@ -132,7 +135,7 @@ def _move(view: View, asks: Ints, site: int, step: int) -> bool:
     prices = np.unique(np.concatenate([asks[others] - step, view.classes.price_cap, grid, [own, cost]]))
     prices = prices[prices >= cost]
     below = (np.where(others, view.capacity, 0)[None, :] * (asks[None, :] <= prices[:, None])).sum(axis=1)
-    sold = np.clip(view.wanted(prices) - below, 0, int(view.capacity[site]))
+    sold = np.clip(view.wanted(prices, site) - below, 0, int(view.capacity[site]))
     profit = (prices - cost).astype(object) * sold
     best = int(np.argmax(profit))
     chosen = int(prices[best]) if profit[best] > 0 else cost
@@ -143,29 +146,68 @@ def _move(view: View, asks: Ints, site: int, step: int) -> bool:
     return True
 
 
-def cournot(classes: Classes, potential: Ints, cost: Ints, capacity: Ints) -> tuple[Floats, Floats]:
+def cournot(
+    classes: Classes, potential: Ints, cost: Ints, capacity: Floats, *, leader: int | None = None
+) -> tuple[Floats, Floats]:
     """Prices (E,) and quantities (E, N) in requests at which nobody wants to offer more or less (X16).
 
     Each site knows how the price falls with what it offers: ``q = b (p - c)``, at most its capacity, where demand falls
-    by `b` requests for each micro-unit per million tokens.
+    by `b` requests for each micro-unit per million tokens. A leader knows besides what all others make of its choice.
 
     Args:
         potential: (C, E) requests at the reference prices.
         cost: (E, N) micro-units per million tokens.
         capacity: (E, N) requests.
+        leader: the site that chooses first.
     """
     elasticity = (classes.elasticity / MICRO)[:, None]
     intercept = (potential * (1 + elasticity)).sum(axis=0)
     slope = (potential * elasticity / classes.reference_price[:, None]).sum(axis=0)
     if not (slope[intercept > 0] > 0).all():
         raise ConfigurationError("quantities need demand that answers to prices", hint="give elasticity")
-    slope = np.maximum(slope, 1e-12)
-    cap = int(classes.price_cap.max())
-    low, high = np.zeros(len(slope)), np.minimum(intercept / slope, cap)
-    for _ in range(80):
-        price = (low + high) / 2
-        offered = np.clip(slope[:, None] * (price[:, None] - cost), 0, capacity).sum(axis=1)
-        more = intercept - slope * price > offered
-        low, high = np.where(more, price, low), np.where(more, high, price)
-    price = (low + high) / 2
-    return price, np.clip(slope[:, None] * (price[:, None] - cost), 0, capacity)
+    game = _Game(intercept, np.maximum(slope, 1e-12), cost, capacity, int(classes.price_cap.max()))
+    if leader is None:
+        price = game.price(np.zeros_like(intercept))
+        return price, game.offers(price)
+    followers = dataclasses.replace(game, capacity=np.where(np.arange(cost.shape[1]) == leader, 0.0, capacity))
+    first = _leads(followers, cost[:, leader], np.asarray(capacity[:, leader], dtype=float))
+    price = followers.price(first)
+    offered = followers.offers(price)
+    offered[:, leader] = first
+    return price, offered
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Game:
+    """Quantities against a linear demand."""
+
+    intercept: Floats
+    slope: Floats
+    cost: Ints
+    capacity: Floats
+    cap: int
+
+    def price(self, already: Floats) -> Floats:
+        """(E,) where demand is what all offer, besides `already` (E,)."""
+        low, high = np.zeros(len(self.slope)), np.minimum(self.intercept / self.slope, self.cap)
+        for _ in range(_HALVINGS):
+            price = (low + high) / 2
+            more = self.intercept - self.slope * price > self.offers(price).sum(axis=1) + already
+            low, high = np.where(more, price, low), np.where(more, high, price)
+        return np.asarray((low + high) / 2)
+
+    def offers(self, price: Floats) -> Floats:
+        """(E, N)"""
+        return np.clip(self.slope[:, None] * (price[:, None] - self.cost), 0, self.capacity)
+
+
+def _leads(followers: _Game, cost: Ints, most: Floats) -> Floats:
+    """(E,) the leader's best quantity: by ever finer grids around the best one so far."""
+    low, high = np.zeros_like(most), np.minimum(most, followers.intercept)
+    for _ in range(_ROUNDS_OF_GRIDS):
+        steps = np.linspace(low, high, _GRID)
+        profit = np.stack([(followers.price(each) - cost) * each for each in steps])
+        best = profit.argmax(axis=0)
+        at = np.arange(len(most))
+        low, high = steps[np.maximum(best - 1, 0), at], steps[np.minimum(best + 1, _GRID - 1), at]
+    return np.asarray((low + high) / 2)

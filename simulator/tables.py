@@ -80,6 +80,8 @@ class Market:
     strategy: str = text("rule")
     """rule: asks by the node's kernels; best-response: each site's best ask against all others; cournot: sites choose
     quantities (uniform only); or a plug-in, `module:Class` (X15, X16)."""
+    leader: str = text("")
+    """With cournot, the [site.NAME], one alone, that chooses its quantity first, by what all others then do (X16)."""
     tick: int = decimal(MICRO, "0.000001", "1", "0.000001")
     """Micro-units per million tokens by which best responses undercut (X15)."""
     margin_policy: str = choice(("fixed", "utilisation", "book"), "fixed")
@@ -286,8 +288,10 @@ class Demand:
     that is set, else never (X24)."""
     patience: str = choice(("fixed", "exponential"), "fixed")
     """How that varies from request to request; `patience_ms` is its mean (X24)."""
-    service: str = choice(("fixed", "exponential"), "fixed")
+    service: str = choice(("fixed", "exponential", "gamma"), "fixed")
     """How the time that a request takes varies, in the event engine and in waits (X13, X24)."""
+    service_cv: int = decimal(MICRO, "0.01", "10", "1")
+    """Millionths: with `gamma`, its standard deviation over its mean (X13, X24)."""
     defer_hours: int = whole(0, 168, 0)
     """Hours for which a request may wait for a cheaper one, or for room (X19)."""
     utc_offset: int = whole(-12, 14, 0)
@@ -306,6 +310,11 @@ class Demand:
     """Millionths: relative fall of demand for a relative rise of the price over `reference_price` (X6)."""
     reference_price: int = decimal(MICRO, "0", "10000", "0")
     """Micro-units per million tokens; needed with `elasticity` (X6)."""
+
+    @property
+    def service_variation(self) -> float:
+        """The squared coefficient of variation of service times."""
+        return {"fixed": 0.0, "exponential": 1.0}.get(self.service, (self.service_cv / MICRO) ** 2)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,7 +366,9 @@ class Token:
     supply: int = decimal(MICRO, "0", "1000000000000", "0")
     """Millionths of a token that exist at the start."""
     fee: int = decimal(MICRO, "0", "1", "0")
-    """Millionths of what clients pay that buys tokens and burns them."""
+    """Millionths of what clients pay that goes to the network."""
+    burn_share: int = decimal(MICRO, "0", "1", "1")
+    """Millionths of this fee that buy tokens and burn them; the rest stays in the treasury."""
     price: int = decimal(MICRO, "0", "1000000", "0")
     """Micro-units for a token with `closure = "given"`."""
     price_series: str = text("")

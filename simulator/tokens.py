@@ -29,6 +29,8 @@ class TokenDay:
     """Micro-units that what is minted is worth."""
     fees: int
     """Micro-units that bought what is burned."""
+    kept: int
+    """Micro-units of fees that stay in the treasury."""
 
 
 def emission(token: Token, day: int) -> int:
@@ -71,7 +73,8 @@ class Treasury:
 
     def day(self, day: int, *, fees: int, given: int) -> TokenDay:
         """Mint, price and burn for one day. Raises RuleError where tokens are lost or made."""
-        minted = emission(self._token, day)
+        minted, kept = emission(self._token, day), fees - fees * self._token.burn_share // MICRO
+        fees -= kept
         price = token_price(self._token, fees=fees, minted=minted, supply=self.supply, given=given)
         if self._token.closure == "burn-equals-mint":
             burned = minted if fees else 0
@@ -87,4 +90,4 @@ class Treasury:
             raise ConfigurationError(
                 "what is minted in a day outgrows 62-bit integers", hint="mint less, or price it lower"
             )
-        return TokenDay(minted=minted, burned=burned, price=price, reward=reward, fees=fees)
+        return TokenDay(minted=minted, burned=burned, price=price, reward=reward, fees=fees, kept=kept)

@@ -39,6 +39,13 @@ def check_across(settings: Settings) -> None:
         _check_event(settings, event, f"event {at}")
     if settings.market.strategy == "cournot" and settings.market.price_rule != "uniform":
         raise ConfigurationError("quantities need one price", hint='market.price_rule = "uniform" with cournot')
+    leader = settings.market.leader
+    if leader and settings.market.strategy != "cournot":
+        raise ConfigurationError("market.leader chooses a quantity", hint='market.strategy = "cournot"')
+    if leader and (leader not in settings.sites or settings.sites[leader].count != 1):
+        raise ConfigurationError(
+            f"market.leader = {leader!r} is no single site", hint="name a [site.NAME] with count = 1"
+        )
     if settings.token.closure != "given" and not settings.token.fee:
         raise ConfigurationError("token.fee is missing", hint="without burning there is no price of a token")
 

@@ -9,21 +9,24 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import groupby, zip_longest
 from pathlib import Path
+from typing import Any
 
 import hypothesis  # it asks the collector about trio: before the collector forgets what is imported
 import pytest
 from brevity import SOAK
-from forked_shell import forked_shell
+from forked_shell import Worker, forked_shell
 from shared_forks import address_of_server, fork_from
 from virtual_loop import VirtualLoop
 
 from node.importing import importing
 
-hypothesis.settings.register_profile("brief", max_examples=20)
-if not SOAK:
-    hypothesis.settings.load_profile("brief")
+hypothesis.settings.register_profile(
+    "beside others", max_examples=100 if SOAK else 20, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("beside others")
 
 TESTS = Path(__file__).parent
 VIRTUAL = TESTS / "unit" / "pipeline"
@@ -50,8 +53,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(FORKS, None)
         if getattr(config.option, "numprocesses", None):
             os.environ[FORKS] = address_of_server()
+            workers = ExitStack()
+            config.add_cleanup(workers.close)
+            python = workers.enter_context(forked_shell(Worker)) / "joule"
+            config.option.tx = [f"popen//python={python}" for _ in config.option.tx]
     elif FORKS in os.environ:
         fork_from(os.environ[FORKS])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of processes beside one another."""
+    from scheduling import Scheduling
+
+    return Scheduling(config, log)
 
 
 def pytest_asyncio_loop_factories(

@@ -19,12 +19,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from node.demo.wan import set_namespace
 from protocol.errors import LocalError
 
-__all__ = ["Command", "Forked", "call_forked", "fork", "stand_apart"]
+__all__ = ["Command", "Forked", "call_forked", "fork", "stand_apart", "weigh_by_niceness"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -233,7 +234,16 @@ async def call_forked(call: Callable[P, T], *arguments: P.args, **named: P.kwarg
 def stand_apart() -> None:
     """Leave the terminal's group, and end (SIGTERM) when the process ends that this one was forked for."""
     os.setsid()  # out of the terminal's group
+    weigh_by_niceness()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def weigh_by_niceness() -> None:
+    """Have this process's niceness count beside other sessions: Linux shares processors between sessions first, and
+    each new one has a whole share, whatever niceness its processes have within.
+    """
+    with contextlib.suppress(OSError):  # a system that does not, or not twice in so short a time
+        Path("/proc/self/autogroup").write_text(str(os.nice(0)))
 
 
 def _end_with_parent() -> None:

@@ -28,7 +28,7 @@ from node.ports import Clock
 from node.tasks import Tasks
 from protocol.errors import JoulemeshError
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "batch_lines"]
 
 AT_ONCE = 4
 """Requests of one batch that are answered together."""
@@ -89,7 +89,7 @@ class Batches:
         file = await asyncio.to_thread(self._shelf.file, source or "", caller.owner)
         now, faults, total = self._clock(), [], 0
         try:
-            lines = await asyncio.to_thread(_lines, self._shelf.content(file.id), endpoint)
+            lines = await asyncio.to_thread(batch_lines, self._shelf.content(file.id), endpoint)
             total = len(lines)
         except ApiError as error:
             faults = [{"code": error.code, "message": error.message, "param": error.param, "line": None}]
@@ -171,7 +171,7 @@ class Batches:
                 output=await asyncio.to_thread(shelf.file, note["output_file_id"], owner),
                 errors=await asyncio.to_thread(shelf.file, note["error_file_id"], owner),
             )
-            lines = await asyncio.to_thread(_lines, shelf.content(note["input_file_id"]), note["endpoint"])
+            lines = await asyncio.to_thread(batch_lines, shelf.content(note["input_file_id"]), note["endpoint"])
             done = await asyncio.to_thread(_answered, shelf.content(run.output.id), shelf.content(run.errors.id))
         except (ApiError, OSError) as error:
             fault = {"code": getattr(error, "code", "lost"), "message": str(error), "param": None, "line": None}
@@ -233,7 +233,7 @@ class Batches:
                 self._answers.settle(each)
 
 
-def _lines(file: Path, endpoint: str) -> list[dict[str, Any]]:
+def batch_lines(file: Path, endpoint: str) -> list[dict[str, Any]]:
     """The requests of a file. Raises ApiError for the first line that is none."""
     found, names = [], set()
     with file.open("rb") as opened:

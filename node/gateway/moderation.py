@@ -19,11 +19,15 @@ import aiohttp
 
 from node.gateway.refusals import ApiError
 from node.gateway.wanted import Wanted
+from protocol.encoding.strict_json import require_shallow
+from protocol.errors import MalformedError
 
-__all__ = ["Moderate", "moderation"]
+__all__ = ["Moderate", "moderation", "verdict_of"]
 
 PATIENCE_S = 10.0
 MOST_SAID = 64 * 1024
+MOST_DEPTH = 24
+"""Brackets that are open at once in a verdict."""
 AT_ONCE = 16
 """Commands that run together."""
 
@@ -61,7 +65,7 @@ class _Asker:
         question = json.dumps({"model": wanted.model, "input": texts}, ensure_ascii=False).encode()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                flagged, reason = _read(json.loads(await self._ask(question)))
+                flagged, reason = verdict_of(await self._ask(question))
         except (TimeoutError, OSError, ValueError, aiohttp.ClientError):
             raise ApiError(
                 503,
@@ -80,15 +84,26 @@ class _Asker:
             )
 
 
-def _read(said: Any) -> tuple[bool, str]:
+def verdict_of(answer: bytes) -> tuple[bool, str]:
     """Whether it is flagged, and why. Raises ValueError."""
-    match said:
+    try:
+        require_shallow(answer, MOST_DEPTH)
+    except MalformedError as error:
+        raise ValueError(error.message) from None
+    match json.loads(answer):
         case {"flagged": bool(flagged), "reason": str(reason)}:
-            return flagged, reason[:500]
+            return flagged, reason.encode(errors="replace").decode()[:500]
         case {"flagged": bool(flagged)}:
             return flagged, ""
-        case {"results": [*results]} if results and all(isinstance(each.get("flagged"), bool) for each in results):
-            return any(each["flagged"] for each in results), ""
+        case {"results": [*results]} if results:
+            return any(_flagged(each) for each in results), ""
+    raise ValueError("it does not say whether")
+
+
+def _flagged(said: Any) -> bool:
+    match said:
+        case {"flagged": bool(flagged)}:
+            return flagged
     raise ValueError("it does not say whether")
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 __all__ = ["ToolCall", "ToolCalls", "ToolStyle", "style_of"]
@@ -94,24 +95,29 @@ class ToolCalls:
 
 
 def _read(text: str, style: ToolStyle, names: Collection[str]) -> Iterator[ToolCall]:
-    parts = text.split(style)
-    for part in parts if style is not ToolStyle.TAGGED else parts[1:]:
-        values, rest = list[Any](), part.strip(" \n;")
+    """However long the text is, no more is looked at than so many values, and marks."""
+    parts = text.split(style, MOST_CALLS)
+    for value in islice(_values(parts if style is not ToolStyle.TAGGED else parts[1:]), MOST_CALLS):
+        match value:
+            case {"name": str(name), "arguments": Mapping() | str() as given} if name in names:
+                yield _call(name, given)
+            case {"name": str(name), "parameters": Mapping() as given} if name in names:
+                yield _call(name, given)
+
+
+def _values(parts: Iterable[str]) -> Iterator[Any]:
+    for part in parts:
+        rest = part.strip(" \n;")
         while rest[:1] in ("{", "["):
             try:
                 value, end = json.JSONDecoder().raw_decode(rest)
             except (ValueError, RecursionError):
                 break
-            values += value if isinstance(value, list) else [value]
+            yield from value if isinstance(value, list) else [value]
             rest = rest[end:].strip(" \n;")
-        for value in values[:MOST_CALLS]:
-            match value:
-                case {"name": str(name), "arguments": Mapping() | str() as given} if name in names:
-                    yield _call(name, given)
-                case {"name": str(name), "parameters": Mapping() as given} if name in names:
-                    yield _call(name, given)
 
 
 def _call(name: str, given: Mapping[str, Any] | str) -> ToolCall:
     arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    arguments = arguments.encode(errors="replace").decode()  # half of a surrogate pair can be spelled, and not sent
     return ToolCall(f"call_{secrets.token_hex(12)}", name, arguments)

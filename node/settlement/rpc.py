@@ -19,7 +19,7 @@ from node.venue_address import shown_url
 from protocol.encoding.strict_json import require_shallow
 from protocol.errors import FundsError, MalformedError, RuleError, UnreachableError
 
-__all__ = ["ChainRpc", "NodeError", "data_of", "number_of"]
+__all__ = ["ChainRpc", "NodeError", "data_of", "number_of", "result_of"]
 
 MAX_ANSWER_BYTES = 4 << 20
 MAX_DEPTH = 12
@@ -97,7 +97,7 @@ class ChainRpc:
                 f"no answer from the chain's node at {shown_url(self.url)} ({type(error).__name__})",
                 hint="check the address, and that the node runs",
             ) from None
-        return _result(content)
+        return result_of(content)
 
     async def number(self, method: str, *params: Any) -> int:
         """A result that is a number, below 2^63."""
@@ -117,7 +117,8 @@ async def _read(stream: aiohttp.StreamReader) -> bytes:
     return bytes(content)
 
 
-def _result(content: bytes) -> Any:
+def result_of(content: bytes) -> Any:
+    """What an answer says. Raises as `ChainRpc.ask`, but for UnreachableError."""
     require_shallow(content, MAX_DEPTH)
     try:
         answer = json.loads(content)

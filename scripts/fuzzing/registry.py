@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from scripts.fuzzing import local, meters, records, tariffs, wire, witnesses
+from scripts.fuzzing import chains, gateways, local, meters, proofs, records, tariffs, wire, witnesses
 from scripts.fuzzing.target import Target
 
 __all__ = ["CORPUS", "keep", "kept_inputs", "registry"]
@@ -22,6 +22,9 @@ def registry() -> dict[str, Target]:
         *wire.targets(),
         *records.targets(),
         *witnesses.targets(),
+        *proofs.targets(),
+        *chains.targets(),
+        *gateways.targets(),
         *local.targets(),
         *meters.targets(),
         *tariffs.targets(),

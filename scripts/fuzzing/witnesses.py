@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import contextlib
+import hashlib
+import random
+from collections.abc import Sequence
 
-from protocol.errors import PeerError
+from node.ledger.log_key import read_note_key
+from protocol.errors import KeystoreError, PeerError, SignatureError, UnwitnessedError
 from protocol.log.checkpoint import Checkpoint, sign_checkpoint
 from protocol.log.cosignature import (
     AddCheckpoint,
@@ -16,6 +22,8 @@ from protocol.log.cosignature import (
     parse_add_checkpoint,
 )
 from protocol.log.note import lines_of, parse_note
+from protocol.log.post_quantum import PostQuantumCosigningKey, PostQuantumKey, parse_cosigner
+from scripts.fuzzing.files import in_file
 from scripts.fuzzing.mutators import lines, raw, several
 from scripts.fuzzing.target import Target
 from scripts.vectors.parties import LOG_KEY
@@ -25,6 +33,9 @@ __all__ = ["targets"]
 NOW = 1_800_000_000
 WITNESS = CosigningKey("witness.example", b"\x09" * 32)
 KEY = CosignerKey.parse(str(WITNESS.verifier))
+SECOND = PostQuantumCosigningKey("witness.example", b"\x0a" * 32)
+SECOND_KEY = PostQuantumKey.parse(str(SECOND.verifier))
+BOTH = WitnessPolicy((KEY,), 1, second_keys=(SECOND_KEY,))
 LATEST = Checkpoint(LOG_KEY.verifier.name, 3, bytes(range(32)))
 _TEXT = several(lines, raw)
 
@@ -35,7 +46,8 @@ def _note(size: int) -> bytes:
 
 def _cosigned() -> list[bytes]:
     text = parse_note(_note(3)).text
-    return [_note(3), _note(3) + str(WITNESS.cosign(text, NOW)).encode()]
+    one = _note(3) + str(WITNESS.cosign(text, NOW)).encode()
+    return [_note(3), one, one + str(SECOND.cosign(text, NOW)).encode()]
 
 
 def _requests() -> list[bytes]:
@@ -54,18 +66,52 @@ def _request(data: bytes) -> None:
 
 
 def _by_witness(data: bytes) -> None:
-    if cosigned_by(data, KEY) is not None:
-        WitnessPolicy((KEY,), 1).check(data, 2**63)
+    for key in (KEY, SECOND_KEY):
+        cosigned_by(data, key)
+    for policy in (WitnessPolicy((KEY,), 1), BOTH):
+        with contextlib.suppress(UnwitnessedError):
+            policy.check(data, NOW)
 
 
 def _key(data: bytes) -> None:
     text = data.decode(errors="replace")
-    assert str(CosignerKey.parse(text)) == text
+    key = parse_cosigner(text)
+    assert str(key) == text
+    with contextlib.suppress(SignatureError):
+        key.verify(parse_note(_note(3)).text, bytes(7) + b"\1" + bytes(2420 if isinstance(key, PostQuantumKey) else 64))
+
+
+def _secret(data: bytes) -> None:
+    """A witness's own key file, of either type."""
+    kind = PostQuantumCosigningKey if b"AA" in data[-8:] else CosigningKey
+    with in_file(data) as path:
+        key = read_note_key(path, kind)
+    assert kind.parse(key.encoded).verifier == key.verifier
+
+
+def _keys() -> list[bytes]:
+    return [str(KEY).encode(), str(SECOND_KEY).encode()]
+
+
+def _with_other_bytes(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
+    """A key's line with other bytes in its base64, and the key id that belongs to them, mostly."""
+    name, _, rest = data.partition(b"+")
+    try:
+        content = raw(rng, base64.b64decode(rest.partition(b"+")[2]), others)
+    except binascii.Error:
+        return raw(rng, data, others)
+    key_id = hashlib.sha256(name + b"\n" + content).digest()[:4]
+    return b"+".join((name, key_id.hex().encode(), base64.b64encode(content)))
 
 
 def _answers() -> list[bytes]:
     line = WITNESS.cosign(parse_note(_note(3)).text, NOW)
-    return [str(line).encode(), f"{line}— other {base64.b64encode(bytes(80)).decode()}\n".encode()]
+    second = SECOND.cosign(parse_note(_note(3)).text, NOW)
+    return [
+        str(line).encode(),
+        f"{line}{second}".encode(),
+        f"{line}— other {base64.b64encode(bytes(80)).decode()}\n".encode(),
+    ]
 
 
 def _answer(data: bytes) -> None:
@@ -78,6 +124,14 @@ def targets() -> list[Target]:
     return [
         Target(name="add-checkpoint", seeds=_requests, run=_request, errors=peer, mutators=(_TEXT,)),
         Target(name="cosigned-note", seeds=_cosigned, run=_by_witness, errors=peer, mutators=(_TEXT,)),
-        Target(name="cosigner-key", seeds=lambda: [str(KEY).encode()], run=_key, errors=peer, mutators=(raw,)),
+        Target(
+            name="witness-secret",
+            seeds=lambda: [each.encoded.encode() for each in (WITNESS, SECOND)],
+            run=_secret,
+            errors=(KeystoreError,),
+            mutators=(raw,),
+            short=200,
+        ),
+        Target(name="cosigner-key", seeds=_keys, run=_key, errors=peer, mutators=(_with_other_bytes, raw)),
         Target(name="witness-answer", seeds=_answers, run=_answer, errors=peer, mutators=(_TEXT,)),
     ]

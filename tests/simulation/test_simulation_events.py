@@ -16,6 +16,7 @@ from simulator.engine import Market, simulate
 from simulator.figures import figures_of
 from simulator.law import policy_of
 from simulator.ledger import SessionLedger
+from simulator.queues import Queue
 from simulator.scenario import parse_scenario
 from simulator.sessions import Part, Sessions
 from simulator.signers import KeySigners, NameSigners, Signers
@@ -174,3 +175,44 @@ def test_a_stage_is_served_by_who_asks_least_for_its_blocks() -> None:
     earned = dict(zip(paid.population.names(), paid.sites["revenue_micro"].tolist(), strict=True))
     assert earned["site/first/00000"] == 0 < earned["site/whole/00000"]
     assert earned["site/last/00000"] > 0
+
+
+def test_requests_take_the_route_that_the_nodes_own_router_finds() -> None:
+    """Of overlapping spans the cheapest cover by hand: 0 to 2 at 0.1, 2 to 5 at 0.4, 5 to 6 a sixth of 1.2."""
+    spans = [(0, 6, 1.2, "NO"), (0, 2, 0.1, "NO"), (1, 5, 0.9, "NO"), (2, 5, 0.4, "NO"), (4, 6, 0.8, "SE")]
+    assert earned_a_request(spans) == {0: 200, 1: 100, 3: 400}
+    assert earned_a_request(spans, 'deny = ["SE"]') == earned_a_request(spans[:4])
+
+
+def earned_a_request(spans: list[tuple[int, int, float, str]], classes: str = "") -> dict[int, int]:
+    """Micro-units of each site for one request through six blocks; sites of such blocks, asks and places."""
+    document = STAGES.replace("price_cap = 2", f"price_cap = 2\n{classes}")
+    document += '[region.south]\njurisdiction = "SE"\nenergy_price = 0.05\n'
+    for at, (start, end, ask, place) in enumerate(spans):
+        document += f"[hardware.k{at}]\nblocks = [{start}, {end}]\nask_in = {ask}\nask_out = {ask}\nslots = 500\n"
+        document += "tokens_in_per_s = 9000\ntokens_out_per_s = 900\njoules_in = 0\njoules_out = 0\n"
+        where = {"NO": "north", "SE": "south"}[place]
+        document += f'[site.s{at}]\nregion = "{where}"\nhardware = "k{at}"\n'
+    records = simulate(next(iter(parse_scenario(document).runs.values())))
+    served = int(records.classes["requests_served"].sum())
+    earned = zip(records.population.names(), records.sites["revenue_micro"].tolist(), strict=True)
+    return {int(name[6:].split("/")[0]): micro // served for name, micro in earned if micro}
+
+
+def test_who_would_wait_too_long_for_others_prompts_is_sent_away_as_by_a_node() -> None:
+    """A prompt takes a second: a wait of two lets three wait, as a queue of three does (M/M/1/4)."""
+    toml = market_toml([(1, 3600)], [(7200, 10)], hours=1, classes='service = "exponential"')
+    toml = toml.replace("[run]", '[run]\nfidelity = "event"').replace("tokens_in = 0", "tokens_in = 1000")
+    toml = toml.replace("tokens_in_per_s = 1000000", "tokens_in_per_s = 1000\nKEY")
+    asked, room = (run_market(toml.replace("KEY", key)) for key in ("admit_ms = 2000", "queue = 3"))
+    served = asked.classes["requests_served"]
+    assert served.tolist() == room.classes["requests_served"].tolist()
+    assert 0 < served.sum() < asked.classes["requests_wanted"].sum()
+
+
+def test_another_clients_prompt_waits_for_no_more_of_others_than_it_has_itself() -> None:
+    queue = Queue(1, -1, 2_000_000, 1000)
+    for _ in range(4):
+        queue.join(0, 10_000_000, "a", 1000)
+    assert not queue.takes(1, "a", 1000)
+    assert queue.takes(1, "b", 1000)

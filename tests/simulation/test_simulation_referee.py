@@ -7,9 +7,12 @@ import math
 import pytest
 from plain_markets import market_toml, run_market
 
+from protocol.errors import ConfigurationError
 from protocol.geography.distances import LIGHT_M_PER_S, distance_m
+from simulator.engine import Market
 from simulator.figures import figures_of
 from simulator.metrics import Records
+from simulator.scenario import parse_scenario
 
 EVENTS = '[run]\nfidelity = "event"'
 UNIFORM = {"price_rule": "uniform"}
@@ -56,6 +59,17 @@ def test_waits_are_longer_than_a_limit_as_often_as_on_paper() -> None:
     """M/M/1: `load * exp(-(1 - load) t)` wait for longer than `t` service times."""
     found = slots_of(0.8, 1, classes="max_wait_ms = 5000", hours=12)
     assert found["demand.d0.late"] == pytest.approx(0.8 * math.exp(-0.2 * 5), rel=0.1)
+
+
+@pytest.mark.parametrize(("fidelity", "load", "cv"), [("event", 0.6, 1.2), ("fluid", 0.8, 0.5), ("fluid", 0.9, 3)])
+def test_waits_grow_with_how_services_vary_as_pollaczek_and_khinchine_say(
+    fidelity: str, load: float, cv: float
+) -> None:
+    """M/G/1: `(1 + cv^2) / 2 * load / (1 - load)` services."""
+    words = f'service = "gamma"\nservice_cv = {cv}'
+    toml = market_toml([(1, 3600)], [(round(3600 * load), 10)], hours=20, classes=words)
+    found = figures_of(run_market(toml.replace("[run]", f'[run]\nfidelity = "{fidelity}"')))
+    assert found["demand.d0.wait"] == pytest.approx((1 + cv**2) / 2 * load / (1 - load), rel=0.06)
 
 
 def test_clients_between_two_places_part_where_the_way_outweighs_the_price() -> None:
@@ -129,6 +143,53 @@ def test_a_monopolist_asks_half_way_to_where_nobody_buys() -> None:
         classes="elasticity = 1\nreference_price = 5",
     )  # fmt: skip
     assert figures_of(run_market(toml))["market.price"] == pytest.approx(6, rel=0.02)
+
+
+@pytest.mark.parametrize(("followers", "price"), [(1, 1 + 9 / 4), (3, 1 + 9 / 8), (0, 1 + 9 / 2)])
+def test_who_chooses_first_offers_half_of_all(followers: int, price: float) -> None:
+    """Stackelberg, linear demand up to 10, a cost of 1: the leader sells half of it, others share the rest."""
+    toml = market_toml(
+        [(1, 90_000)] * (followers + 1), [(36_000, 10)], hours=1, classes="elasticity = 1\nreference_price = 5",
+        market={**UNIFORM, "strategy": "cournot", "leader": "s000"},
+    )  # fmt: skip
+    records = run_market(toml)
+    assert figures_of(records)["market.price"] == pytest.approx(price, rel=0.01)
+    sold = records.sites["tokens_out"] / 1000
+    assert sold[0] == pytest.approx(7200 * 9 / 2, rel=0.01)
+    assert sold[1:] == pytest.approx([7200 * 9 / 2 / (followers + 1)] * followers, rel=0.01)
+
+
+def test_a_leader_is_one_site_that_chooses_quantities() -> None:
+    for keys in ({"leader": "s000"}, {**UNIFORM, "strategy": "cournot", "leader": "s001"}):
+        with pytest.raises(ConfigurationError, match=r"market\.leader"):
+            run_market(market_toml([(1, 3600)], [(10, 10)], hours=1, market=keys))
+
+
+def test_who_is_alone_in_two_places_asks_in_each_what_it_bears() -> None:
+    """Third-degree discrimination: half way from a cost of 2 to where nobody there buys, at 10 and at 6."""
+    toml = market_toml(
+        [(2, 90_000), (2, 90_000)], [(36_000, 10), (36_000, 10)], hours=1, market={"strategy": "best-response"},
+        classes="elasticity = 1\nreference_price = 5",
+    )  # fmt: skip
+    toml = toml.replace('[site.s001]\nregion = "here"', '[site.s001]\nregion = "there"')
+    toml = toml.replace("[demand.d0]", '[demand.d0]\nallow = ["NO"]').replace(
+        "[demand.d1]", '[demand.d1]\nallow = ["SE"]'
+    )
+    head, _, tail = toml.rpartition("reference_price = 5")
+    toml = f"{head}reference_price = 3{tail}"
+    toml += '\n[region.there]\njurisdiction = "SE"\nenergy_price = 1\npue = 1\npue_spread = 0\n'
+    prices = run_market(toml).classes["price_micro_per_mtok"][0] / 1e6
+    assert prices.tolist() == pytest.approx([6, 4], rel=0.02)
+
+
+def test_of_a_fee_a_part_is_burned_and_the_rest_kept() -> None:
+    token = '[token]\nfee = 0.1\nburn_share = 0.3\nemission_per_day = 5\nclosure = "burn-equals-mint"'
+    market = Market(next(iter(parse_scenario(market_toml([(1, 3600)], [(3600, 10)], more=token)).runs.values())))
+    for day, epochs in market.timeline.days():
+        market.day(day, epochs)
+    paid = -sum(market.books.clients.values())
+    assert market.books.accounts["treasury"] == paid * 7 // 100
+    assert market.recorder.records().days["token_price_pico"][0] == paid * 3 // 100 * 10**12 // 5_000_000
 
 
 def test_nothing_depends_on_how_one_demand_is_cut_into_classes() -> None:

@@ -1,4 +1,5 @@
-"""A `joule` for shells that starts at once: it is done in a process forked from one that has imported everything.
+"""A `joule` for shells that starts at once: it is done in a process forked from one that has imported everything. So
+are the processes in which tests run beside one another.
 
 What it forks in its turn, a demo's ledger and nodes, is forked from the same one: there is no second to import it all.
 The command on the PATH is a few lines that hand its arguments, environment, folder and descriptors to this process,
@@ -7,6 +8,7 @@ pass signals on, and end as the forked process ends.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -26,7 +28,7 @@ import node.cli.accounts.key
 from node.demo.forked import Command, fork
 from node.keystore import LIGHT
 
-_JOULE = """#!{python} -ISB
+_COMMAND = """#!{python} -ISB
 import array, json, os, signal, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({path!r})
@@ -64,17 +66,29 @@ class Shared(Command):
         super().perform()
 
 
+class Worker(Shared):
+    """What pytest-xdist has a Python do, whose last argument is a program."""
+
+    def perform(self) -> None:
+        gc.unfreeze()  # hypothesis asks the collector about what is imported
+        exec(self._arguments[-1], {"__name__": "__main__"})
+
+
 @contextmanager
-def forked_shell() -> Iterator[Path]:
-    """A folder for the PATH, with `joule` in it, for as long as the block runs."""
+def forked_shell(kind: type[Shared] = Shared) -> Iterator[Path]:
+    """A folder for the PATH, with `joule` in it, for as long as the block runs.
+
+    Args:
+        kind: what does something else with the arguments.
+    """
     with tempfile.TemporaryDirectory(prefix="joule-") as name, socket.socket(socket.AF_UNIX) as listener:
         folder = Path(name)
         listener.bind(str(folder / "socket"))
         listener.listen()
         command = folder / "joule"
-        command.write_text(_JOULE.format(python=sys.executable, path=str(folder / "socket")))
+        command.write_text(_COMMAND.format(python=sys.executable, path=str(folder / "socket")))
         command.chmod(0o755)
-        serving = threading.Thread(target=_serve, args=(listener,), daemon=True)
+        serving = threading.Thread(target=_serve, args=(listener, kind), daemon=True)
         serving.start()
         try:
             yield folder
@@ -83,19 +97,19 @@ def forked_shell() -> Iterator[Path]:
             serving.join()
 
 
-def _serve(listener: socket.socket) -> None:
+def _serve(listener: socket.socket, kind: type[Shared]) -> None:
     with suppress(OSError):  # closed
         while True:
             asker, _ = listener.accept()
-            threading.Thread(target=_do, args=(asker,), daemon=True).start()
+            threading.Thread(target=_do, args=(asker, kind), daemon=True).start()
 
 
-def _do(asker: socket.socket) -> None:
+def _do(asker: socket.socket, kind: type[Shared]) -> None:
     with asker:
         length, standard, _, _ = socket.recv_fds(asker, 4, 3)
         told = _exactly(asker, struct.unpack(">I", length)[0])
         arguments, environment, folder = json.loads(told)
-        process = fork(Shared(arguments, environment, folder, standard), parent=True)
+        process = fork(kind(arguments, environment, folder, standard), parent=True)
         for each in standard:
             os.close(each)
         asker.sendall(struct.pack(">I", process.pid or 0))

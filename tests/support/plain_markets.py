@@ -11,7 +11,7 @@ from simulator.engine import simulate
 from simulator.metrics import Records
 from simulator.scenario import parse_scenario
 
-__all__ = ["market_toml", "run_market"]
+__all__ = ["growing_toml", "market_toml", "run_market"]
 
 
 def market_toml(
@@ -43,6 +43,17 @@ def market_toml(
         lines += [f"[demand.d{at}]", f"requests_per_hour = {requests}", "tokens_in = 0", "tokens_out = 1000"]
         lines += [f"price_cap = {cap}", classes]
     return "\n".join([*lines, more])
+
+
+def growing_toml(rule: str, *, capital: int, sites: int, noise: float, hours: int, seed: int = 1) -> str:
+    """After a burn-in with free entry: about so many sites, rented by the hour, or for the greater part built."""
+    entry = 'rule = "npv"\npresent = 0.3\njoin = 0.02\npatience_days = 30'
+    keys, shape = {"price_rule": rule}, f"swing = 0.4\nnoise = {noise}"
+    toml = market_toml([], [(2000 * sites, 4)], hours=hours, entry=entry, market=keys, classes=shape)
+    toml = toml.replace("[run]", f"[run]\nseed = {seed}\nburn_in_days = 300\nproviders = {max(120, 3 * sites)}")
+    toml = toml.replace("[region.here]", "[region.here]\nshare = 1") + "\n[hardware.rack]\ntokens_in_per_s = 8000\n"
+    toml += "tokens_out_per_s = 700\njoules_in = 0.1\njoules_out = 0.2\n"
+    return toml + (f"hourly_cost = 0.6\ncapital = {capital}\nlife_days = 1460" if capital else "hourly_cost = 1.4")
 
 
 def run_market(toml: str) -> Records:

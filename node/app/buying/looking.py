@@ -44,7 +44,8 @@ async def look(market: Market, network: Measures, stakes_of: StakesOf) -> None:
         if not asked:
             break
         every |= {offer.public_key: offer for offer in asked}
-        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.is_enough))
+        # Nobody waits longer for standbys: offers of machines that never answer would cost each client the patience.
+        market.hear(asked, await network.round_trips(asked, patience_s=FIRST_ANSWER_S, enough=market.would_do))
         if market.would_do({}):
             return
     late = list(every.values())

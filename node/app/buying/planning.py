@@ -31,7 +31,7 @@ from protocol.policy.policy import NOTHING_KNOWN, Known, Needs, Policy, Reason, 
 from protocol.reputation.merit import Merit
 from protocol.reputation.standing import NEWCOMER, Deed, Standing
 from protocol.routing.cells import Bools
-from protocol.routing.choice import ENOUGH, SILENT, MeritOf, covers_some_model, covers_twice, nothing_known
+from protocol.routing.choice import ENOUGH, SILENT, MeritOf, covers_some_model, nothing_known
 from protocol.routing.columns import Columns
 from protocol.routing.judging import Judge
 from protocol.routing.kept_route import kept_legs
@@ -305,11 +305,6 @@ class Market:
     def would_do(self, round_trips: Mapping[bytes, int]) -> bool:
         """Whether these nodes, with those that were heard of before, leave no block out."""
         return covers_some_model(self._there(round_trips))
-
-    def is_enough(self, round_trips: Mapping[bytes, int]) -> bool:
-        """Whether no others need be waited for: these would do, and where standbys are wanted, are there twice."""
-        there = self._there(round_trips)
-        return covers_twice(there, self._manifest.root) if self._config.standbys else covers_some_model(there)
 
     def _there(self, round_trips: Mapping[bytes, int]) -> list[Offer]:
         """Offers of those that answered, each with the blocks alone that it may serve."""

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from anvil_chain import why_no_anvil
 from chain_venue import ChainMarket
-from ledger_world import MILLION, OPERATOR, HandClock, ledger_settings, stake, unstake
+from ledger_world import (
+    CLIENT,
+    MILLION,
+    OPERATOR,
+    STRANGER,
+    HandClock,
+    checkpoint_of,
+    equivocation,
+    ledger_settings,
+    stake,
+    unstake,
+)
 
 from node.app.settlement.bonded import require_operator_bond
 from node.app.settlement.venue import open_venue
@@ -41,6 +52,27 @@ async def test_a_bond_on_the_ledger_itself(tmp_path: Path) -> None:
             await client.submit(unstake(1), OPERATOR)
         with pytest.raises(UnbondedError, match=r"has 1\.999999"):  # what is on its way out does not count
             await asked(tmp_path, ledger.url, min_operator_bond="2")
+
+
+@pytest.mark.asyncio
+async def test_a_bond_that_a_lie_has_cost_and_another_operators_bond_are_none(tmp_path: Path) -> None:
+    """The ledger that is asked of has a bonded operator elsewhere; there somebody shows what it has signed."""
+    home, place = ledger_settings(tmp_path / "ledger"), ledger_settings(tmp_path / "place")
+    async with run_ledger(home, OPERATOR, HandClock()) as ledger, run_ledger(place, STRANGER, HandClock()) as other:
+        wanted = {"min_operator_bond": "2", "operator_bond_at": other.url}
+        async with LedgerClient(ledger.url) as at_home, LedgerClient(other.url) as client:
+            for key in (OPERATOR, STRANGER, CLIENT):
+                await client.faucet(key.address, 10 * MILLION)
+            await client.submit(stake(5 * MILLION), STRANGER)
+            with pytest.raises(UnbondedError, match=r"has 0\.000000"):
+                await asked(tmp_path, ledger.url, **wanted)
+            await client.submit(stake(2 * MILLION), OPERATOR)
+            await asked(tmp_path, ledger.url, **wanted)
+            await at_home.connect()
+            pair = [checkpoint_of(at_home.domain, OPERATOR, **said) for said in ({}, {"root": bytes(32)})]
+            await client.submit(equivocation(at_home.domain, *pair), CLIENT)
+            with pytest.raises(UnbondedError, match=r"has 0\.000000"):
+                await asked(tmp_path, ledger.url, **wanted)
 
 
 @pytest.mark.asyncio

@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 
+from node.demo.forked import weigh_by_niceness
 from siege import surfaces
 from siege.attack import ATTACKS, Ground, Target, say
 
@@ -63,5 +64,6 @@ if __name__ == "__main__":
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.nice(KINDNESS)
+    weigh_by_niceness()
     asyncio.run(main(Target.from_json(sys.argv[1])))
     os._exit(0)  # thousands of connections need no farewell

@@ -21,7 +21,7 @@ from node.demo.forked import Command, Forked
 from node.model_directory import model_manifest
 from siege.attack import Attack, NodeAt, Target
 from siege.disk import small_disk
-from siege.watched import Usage, WatchedGroup, WatchedProcess, peak_mb, usage_of
+from siege.watched import Usage, WatchedGroup, WatchedProcess, Work, peak_mb, usage_of, work_of
 
 __all__ = ["Child", "Field", "FreshRun", "Job", "Shape"]
 
@@ -73,6 +73,8 @@ class FreshRun:
     """From the start of the command to the first of its answer; None where none came."""
     total_s: float
     peak_mb: float
+    work: Work
+    """Until it was seen last."""
     said: str
     """What it complained about."""
 
@@ -213,6 +215,15 @@ class Field:
             return None
 
     @property
+    def work(self) -> Work:
+        """Of all honest processes together."""
+        total = Work()
+        for process in (self.honest.process, *(each.process for each in self.processes.values())):
+            with contextlib.suppress(OSError):
+                total += work_of(process.pid)
+        return total
+
+    @property
     def tracebacks(self) -> int:
         return sum(each.tracebacks for each in self.processes.values()) + self.honest.complaint.count("Traceback")
 
@@ -236,7 +247,7 @@ class Field:
     async def fresh_run(self, *more: str) -> FreshRun:
         """A newcomer's command, timed."""
         await self._fund("newcomer")
-        began, first, most = time.monotonic(), None, 0.0
+        began, first, most, work = time.monotonic(), None, 0.0, Work()
         process = await self.network.spawn(
             "run", "Mia has a kite.", "--raw", "--model", self.target.model_name,
             "--max-tokens", str(self.shape.tokens), *more, name="newcomer",
@@ -250,13 +261,13 @@ class Field:
             if first is None and reading.done() and reading.result():
                 first = time.monotonic() - began
             with contextlib.suppress(OSError):
-                most = max(most, peak_mb(process.pid))
+                most, work = max(most, peak_mb(process.pid)), work_of(process.pid)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         status = await ending
         said = (await errors).decode(errors="replace").strip() if status else ""
         reading.cancel()
-        return FreshRun(first if status == 0 else None, time.monotonic() - began, most, said[:300])
+        return FreshRun(first if status == 0 else None, time.monotonic() - began, most, work, said[:300])
 
     async def _fund(self, name: str) -> None:
         if name not in self.network.addresses:

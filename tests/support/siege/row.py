@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from siege.attack import Attack, Budget, Surface
 from siege.field import Child, Field, FreshRun, Job
-from siege.watched import Usage
+from siege.watched import Usage, Work
 
 __all__ = ["LONG", "SHORT", "Row", "Size", "measure"]
 
@@ -67,6 +67,9 @@ class Row:
     """Honest jobs a minute."""
     during: float = 0.0
     after: float = 0.0
+    work: list[tuple[float, float]] = field(default_factory=list)
+    """Before, during and after: processor seconds of all honest processes for each job, and for each second the seconds
+    that they waited for a processor, added up. It tells work that the attack makes from a machine that others use."""
     failed: Counter[str] = field(default_factory=Counter)
     """Honest jobs that failed while it ran and after it, by code."""
     rss_mb: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -95,14 +98,16 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     """Make an attack on the network, and look at everything else meanwhile."""
     row = Row(attack.name, attack.surface, count or (attack.long if size.long else attack.short))
     tracebacks, exits = field.tracebacks, field.exits
-    row.before, _ = await _rate(field, size.window_s, size.least)
+    row.before, _ = await _rate(field, row, size)
     timed = attack.fresh and size.newcomers
     runs_before = [await field.fresh_run() for _ in range(size.newcomers)] if timed else []
     first = field.usage(attack.on)
     async with field.attack(attack, row.count, AWAKE_S) as child:
         began = time.monotonic()
         peak = asyncio.create_task(_peak(field, attack.on))
+        at_first = field.work
         row.during, during = await _while_it_runs(field, attack, child, size, began)
+        row.work.append(_shares(field.work - at_first, during, time.monotonic() - began))
         if timed:
             row.newcomers = runs_before, [await field.fresh_run() for _ in range(size.newcomers)]
         row.seconds = time.monotonic() - began
@@ -111,7 +116,7 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     most = await _result(peak)
     if size.long:
         await asyncio.sleep(RECOVER_S)
-    row.after, after = await _rate(field, size.window_s, size.least)
+    row.after, after = await _rate(field, row, size)
     last = await _calm(field, attack.on, first)
     row.failed = Counter(job.code for job in (*during, *after) if not job.ok)
     if first and last:
@@ -126,11 +131,18 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     return row
 
 
-async def _rate(field: Field, seconds: float, least: int, limit_s: float = 60.0) -> tuple[float, list[Job]]:
+async def _rate(field: Field, row: Row, size: Size) -> tuple[float, list[Job]]:
     """Good jobs a minute from now on, and all of them."""
-    began = time.monotonic()
-    jobs = await field.jobs_in(seconds, least, limit_s)
-    return _a_minute(jobs, time.monotonic() - began), jobs
+    began, at_first = time.monotonic(), field.work
+    jobs = await field.jobs_in(size.window_s, size.least)
+    took = time.monotonic() - began
+    row.work.append(_shares(field.work - at_first, jobs, took))
+    return _a_minute(jobs, took), jobs
+
+
+def _shares(work: Work, jobs: Sequence[Job], seconds: float) -> tuple[float, float]:
+    done = sum(job.ok for job in jobs)
+    return work.cpu_s / max(1, done), work.waited_s / max(seconds, 0.001)
 
 
 def _a_minute(jobs: Sequence[Job], seconds: float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from node.demo.processes import JouleProcess, ProcessGroup
 
-__all__ = ["Usage", "WatchedGroup", "WatchedProcess", "peak_mb", "usage_of"]
+__all__ = ["Usage", "WatchedGroup", "WatchedProcess", "Work", "peak_mb", "usage_of", "work_of"]
 
 _TRACEBACK = re.compile(rb"Traceback \(most recent call last\)|^\d\d:\d\d:\d\d  (?:error|critical) ")
 """A traceback, or the one line that our log makes of one."""
@@ -37,6 +37,31 @@ def usage_of(pid: int) -> Usage:
         files=len(list((folder / "fd").iterdir())),
         cpu_s=(int(times[11]) + int(times[12])) / 100,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process has had of processors so far, in seconds."""
+
+    cpu_s: float = 0.0
+    waited_s: float = 0.0
+    """That its threads could have run, and others did."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.cpu_s + other.cpu_s, self.waited_s + other.waited_s)
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(self.cpu_s - other.cpu_s, self.waited_s - other.waited_s)
+
+
+def work_of(pid: int) -> Work:
+    """Raises OSError where the process is gone."""
+    ran = waited = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            first, second, _ = (task / "schedstat").read_text().split()
+            ran, waited = ran + int(first), waited + int(second)
+    return Work(ran / 1e9, waited / 1e9)
 
 
 def peak_mb(pid: int) -> float:

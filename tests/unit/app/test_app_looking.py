@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
+from virtual_loop import run_virtually
 
 from node.app.buying.looking import look
 from node.app.buying.planning import CHANCES, Market, Request
+from node.app.network.round_trips import RoundTrips
 from node.config import ClientConfig
 from protocol.identity.signing import seal
 from protocol.market.offer import Offer
 from protocol.reputation.merit import Merit
 from protocol.routing.routes import NoRouteError
 from protocol.routing.shortlist import FIRST
-
-pytestmark = pytest.mark.asyncio
 
 ROOT = MANIFEST.root
 
@@ -47,6 +49,13 @@ class Road:
         return answered
 
 
+class Trips:
+    """A network's measurements, as they are made."""
+
+    def __init__(self, trips: RoundTrips) -> None:
+        self.round_trips = trips.to
+
+
 async def no_stakes(_nodes: Sequence[bytes]) -> dict[bytes, int]:
     raise AssertionError("nobody wants a stake here")
 
@@ -65,6 +74,7 @@ def here(number: int, price: int = 0) -> Offer:
     return an_offer(number, model=ROOT, price_out=1000 + number if price == 0 else price)
 
 
+@pytest.mark.asyncio
 async def test_known_providers_are_looked_at_first_beside_a_few_others() -> None:
     sybils = [here(number) for number in range(100)]
     asked = market([*sybils, here(200, 10**6), here(201, 10**6)], paid=[200, 201])
@@ -76,6 +86,7 @@ async def test_known_providers_are_looked_at_first_beside_a_few_others() -> None
     assert len(once) <= FIRST + CHANCES
 
 
+@pytest.mark.asyncio
 async def test_where_the_first_do_not_answer_more_are_looked_at_and_never_all() -> None:
     offers = [here(number) for number in range(250)]
     road = Road(40)
@@ -91,6 +102,7 @@ async def test_where_the_first_do_not_answer_more_are_looked_at_and_never_all() 
         alone.route()
 
 
+@pytest.mark.asyncio
 async def test_one_that_is_only_slow_is_used_where_there_is_no_other() -> None:
     asked = market([here(0), here(1)])
     road = Road(late=[1])
@@ -98,13 +110,29 @@ async def test_one_that_is_only_slow_is_used_where_there_is_no_other() -> None:
     assert asked.route().legs[0].offer == here(1)
 
 
-async def test_where_standbys_are_wanted_nodes_that_could_be_are_waited_for() -> None:
-    for standbys, answered in ((0, 1), (1, 2)):
-        asked = market([here(number) for number in range(4)], standbys=standbys)
-        await look(asked, Road(*range(4)), no_stakes)
-        assert len(asked._round_trips) == answered
+@pytest.mark.asyncio
+async def test_where_a_route_is_there_nobody_else_is_looked_for() -> None:
     alone = market([here(0), here(1)], standbys=1)
     road = Road(0)
     await look(alone, road, no_stakes)
-    assert len(road.asked) == 1, "a route is there: nobody else is looked for"
+    assert len(road.asked) == 1
     assert alone.route().legs[0].offer == here(0)
+
+
+def test_machines_that_never_answer_hold_nobody_up_who_wants_standbys() -> None:
+    """Nodes at hand and somewhat farther are heard; those that an attacker names cost a third of a second."""
+    seconds = {key_of(number).public_key: {0: 0.01, 1: 0.2}.get(number, math.inf) for number in range(8)}
+
+    async def measured(offer: Offer) -> int | None:
+        await asyncio.sleep(min(100.0, seconds[offer.public_key]))
+        return 500
+
+    async def looked() -> tuple[set[bytes], float]:
+        asked, began = market([here(number) for number in range(8)], standbys=2), asyncio.get_running_loop().time()
+        async with RoundTrips(measured) as trips:
+            await look(asked, Trips(trips), no_stakes)
+        return set(asked.round_trips), asyncio.get_running_loop().time() - began
+
+    heard, took = run_virtually(looked())
+    assert heard == {key_of(0).public_key, key_of(1).public_key}
+    assert took < 0.5

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.gateway.stops import Stops
-from node.gateway.tools import ToolCall, ToolCalls, ToolStyle, style_of
+from node.gateway.tools import MOST_CALLS, ToolCall, ToolCalls, ToolStyle, style_of
 
 CALL = '{"name": "weather", "arguments": {"place": "Lyon"}}'
 WRITTEN = {
@@ -69,3 +69,15 @@ def test_a_stop_ends_the_text_however_it_is_cut(text: str, stop: str, data: st.D
     said += stops.rest()
     assert said == text.partition(stop)[0]
     assert stops.found == (stop in text)
+
+
+def test_no_more_calls_come_out_than_anybody_makes_however_many_are_written() -> None:
+    for text in (f"[TOOL_CALLS] [{','.join([CALL] * 100)}]", f"[TOOL_CALLS] {CALL}" * 100, "[TOOL_CALLS]" + CALL * 100):
+        assert len(read(ToolStyle.LISTED, text)[1]) == MOST_CALLS
+
+
+def test_what_a_call_is_given_can_be_sent() -> None:
+    half = '"\\ud800"'
+    for said in (half, f'{{"place": {half}}}'):
+        _, (call,) = read(ToolStyle.TAGGED, f'<tool_call>{{"name": "weather", "arguments": {said}}}')
+        assert "?" in call.arguments.encode().decode()

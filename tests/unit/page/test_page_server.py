@@ -115,7 +115,8 @@ async def test_a_password_is_asked_for_where_there_is_one(monkeypatch: pytest.Mo
         status, headers, _ = await asked(url)
         assert status == 401
         assert headers["WWW-Authenticate"].startswith("Basic ")
-        for wrong in ({"Authorization": "Basic ***"}, {"Authorization": "Bearer x"}, basic("me:a"), basic("a:secret")):
+        unreadable = [{"Authorization": said} for said in ("Basic ***", "Basic \u00e9", "Basic \udcff", "Bearer x")]
+        for wrong in (*unreadable, basic("me:a"), basic("a:secret")):
             assert (await asked(url + "state", headers=wrong))[0] == 401
         # Behind a password it may be reached by any name.
         assert (await asked(url + "state", headers=basic("me:a:secret") | {"Host": "node.example.org"}))[0] == 200

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from hand_client import OTHER_LEDGER, STRANGER, Hand
 from small_market import SmallMarket
 from taken import take_voucher
 
-from node.pipeline.vouchers import StoredVoucher
-from protocol.errors import MalformedError, SignatureError, StaleError, UnpaidError
+from node.pipeline.vouchers import StoredVoucher, VoucherStore
+from node.worker import InlineWorker
+from protocol.errors import LocalError, MalformedError, SignatureError, StaleError, UnpaidError
 from protocol.identity.ids import MAX_TOKENS
 from protocol.session.claim import Claim
 
@@ -123,3 +128,33 @@ async def test_an_operation_is_not_spent_on_less_than_it_costs(market: SmallMark
     await node.store.put(hand.session, stored)
     await node.redeemer.redeem_all()
     assert ("settle" in market.ledger.asked) is asks
+
+
+async def test_a_voucher_that_the_disk_takes_in_part_or_not_costs_none_of_those_before(
+    shop: SmallMarket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that pays while it fills the disk: what a node has been paid before is there for its next process."""
+    hand, pwrite = Hand(shop), os.pwrite
+    session = hand.deal.session
+
+    def stored(tokens: int) -> StoredVoucher:
+        return StoredVoucher(session=session, opened_at=1, leg=0, pay=hand.pay(3, tokens), discharges=())
+
+    def refused(*_given: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    def torn(descriptor: int, data: bytes, offset: int) -> int:
+        return pwrite(descriptor, data[: len(data) // 2], offset)
+
+    store = VoucherStore(tmp_path / "store", InlineWorker())
+    for tokens in (1, 2, 3):
+        await store.put(hand.session, stored(tokens))
+        for fails in (refused, torn, torn):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pwrite", fails)
+                patch.setattr(Path, "replace", refused)
+                with pytest.raises(LocalError) as error:
+                    await store.put(hand.session, stored(tokens + 1))
+            assert error.value.code == "disk"
+            again = await VoucherStore(tmp_path / "store", InlineWorker()).all()
+            assert again == {hand.session: stored(tokens)}

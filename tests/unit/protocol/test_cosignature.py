@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Callable
 
 import pytest
@@ -32,7 +33,7 @@ from protocol.log.cosignature import (
     parse_add_checkpoint,
 )
 from protocol.log.merkle import Frontier, consistency_proof, leaf_hash, node_hash
-from protocol.log.note import Note, NoteKey, NoteSignature, VerifierKey, open_note, parse_note
+from protocol.log.note import MAX_NOTE_BYTES, Note, NoteKey, NoteSignature, VerifierKey, open_note, parse_note
 from protocol.log.post_quantum import PostQuantumCosigningKey, PostQuantumKey, parse_cosigner
 
 LOG = NoteKey("ledger.example", bytes(range(32)))
@@ -190,6 +191,37 @@ def test_a_witness_with_two_keys_counts_where_both_have_signed() -> None:
     for moved in (other, NoteSignature(other.name, other.key_id, other.signature[:-1])):
         with pytest.raises(SignatureError):
             hybrid.check(cosigned(5, (ONE, NOW)) + str(moved).encode(), NOW)
+
+
+def test_what_strangers_write_under_a_witnesss_name_is_none_of_its_lines() -> None:
+    hybrid = WitnessPolicy((key_of(ONE),), 1, 60, (SECOND.verifier,))
+    liar = PostQuantumCosigningKey(SECOND.verifier.name, b"\x12" * 32)
+    with pytest.raises(UnwitnessedError):
+        hybrid.check(cosigned(5, (ONE, NOW), (liar, NOW)), NOW)
+    lie = parse_note(cosigned(5, (liar, NOW))).signatures[1]
+    under_its_id = NoteSignature(lie.name, SECOND.verifier.key_id, lie.signature)
+    with pytest.raises(SignatureError):
+        hybrid.check(cosigned(5, (ONE, NOW)) + str(under_its_id).encode(), NOW)
+    other_name = PostQuantumCosigningKey("witness.example/2", b"\x11" * 32)  # its own bytes, by another name
+    moved = parse_note(cosigned(5, (other_name, NOW))).signatures[1]
+    with pytest.raises(SignatureError):
+        hybrid.check(
+            cosigned(5, (ONE, NOW))
+            + str(NoteSignature(SECOND.verifier.name, SECOND.verifier.key_id, moved.signature)).encode(),
+            NOW,
+        )
+
+
+def test_a_note_that_is_stuffed_with_second_lines_is_read_in_little_time() -> None:
+    """Each of them verifies; no more fit into a note than a reader can be asked to look at."""
+    line = str(parse_note(cosigned(5, (SECOND, NOW))).signatures[1]).encode()
+    note = cosigned(5, (ONE, NOW))
+    stuffed = note + line * ((MAX_NOTE_BYTES - len(note)) // len(line))
+    began = time.process_time()
+    WitnessPolicy((key_of(ONE),), 1, 60, (SECOND.verifier,)).check(stuffed, NOW)
+    assert time.process_time() - began < 0.1
+    with pytest.raises(MalformedError):
+        cosigned_by(stuffed + line, SECOND.verifier)
 
 
 def test_a_second_key_never_stands_alone() -> None:
