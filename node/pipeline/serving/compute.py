@@ -17,6 +17,7 @@ from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.scheduler import Customer, Scheduler
 from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Worker
+from protocol.energy.energy_shares import NOBODY, Worked
 
 __all__ = ["ComputeLoop"]
 
@@ -247,7 +248,13 @@ class ComputeLoop:
             return None
 
     def _note_energy(self, batch: list[tuple[LegJob, StepInput]]) -> None:
-        self._energy.record([job.worked(piece) for job, piece in batch])
+        self._energy.record([_worked(job, piece) for job, piece in batch])
+
+
+def _worked(job: LegJob, piece: StepInput) -> Worked:
+    """What a pass has computed of a job."""
+    generated = max(0, piece.position + piece.length - max(piece.position, job.plan.prompt))
+    return Worked(NOBODY if job.ended else job.session, piece.length - generated, generated, len(job.span))
 
 
 def _nothing() -> None:

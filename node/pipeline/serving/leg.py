@@ -11,15 +11,16 @@ from collections.abc import Iterator, Sequence
 from node.pipeline.serving.catching_up import Fed
 from node.pipeline.serving.flow import Flow
 from node.pipeline.serving.looking_back import LookingBack
+from node.pipeline.serving.masked import Masked
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.on_route import OnRoute
 from node.pipeline.serving.rows import Arrived, Onward
+from node.pipeline.serving.taking_up import check_beginning, check_going_on
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Origin
 from node.pipeline.serving.windows import Due, Signer, Sketching, Windows
 from node.ports import Activations, StepInput, StepOutput
-from protocol.drafting.drafts import Launch, Mask
-from protocol.energy.energy_shares import NOBODY, Worked
+from protocol.drafting.drafts import Launch
 from protocol.errors import MalformedError, RefusedError, UnpaidError, peers_fault
 from protocol.identity.eip712 import Domain
 from protocol.identity.signing import SigningKey
@@ -28,18 +29,10 @@ from protocol.models.activations import FORMATS
 from protocol.serving.places import Waits
 from protocol.session.claim import Claim
 from protocol.session.draws import NonceChain
-from protocol.session.frames import NO_SECRET, Discharged, Draw, Joining, StepItem
+from protocol.session.frames import Discharged, Draw, Joining, StepItem
 from protocol.session.job import JobEvent, JobState, next_state
 from protocol.session.messages import SignedVoucher, session_id, sign_discharge
-from protocol.session.metering import (
-    last_position,
-    paid_limit,
-    served,
-    stints,
-    window_end,
-    window_index,
-    windows_between,
-)
+from protocol.session.metering import last_position, served, stints, window_end, window_index, windows_between
 from protocol.session.order import JobOrder
 from protocol.session.terms import Reroute, route_at
 
@@ -107,9 +100,7 @@ class LegJob(OnRoute):
         self.kv = self._flow.kv
         self._most_ahead = (self.plan.ahead + 1) * (self.plan.chunk + self.plan.window) + drafts
         """Positions that a neighbour can be ahead by, which may have seen the next vouchers earlier."""
-        self._mask = Mask(NO_SECRET, self.session)
-        self._flights = 0
-        """Launches with drafts so far, at the first leg."""
+        self._masked = Masked(self.session)
         self._told = 0
         """Positions that the legs between were told of that they stand, without rows."""
         self.rows = 0
@@ -223,7 +214,7 @@ class LegJob(OnRoute):
 
     def share(self, secret: bytes) -> None:
         """What hides drafted tokens from the legs between the first and the last."""
-        self._mask = Mask(secret, self.session)
+        self._masked.share(secret)
 
     def launch(self, launch: Launch, given: tuple[int, ...], certain: int, *, now_us: int) -> None:
         """At the first leg: the tokens that stand and were not computed, and drafts after them, are computed next.
@@ -232,11 +223,7 @@ class LegJob(OnRoute):
             given: the tokens that stand.
             certain: tokens below this position stand.
         """
-        self._flights += bool(launch.guesses)
-        drafts = self._mask.hide(
-            launch.guesses, route=len(self.reroutes), flight=self._flights, position=launch.position + launch.given
-        )
-        flight = self._flights if drafts else 0
+        flight, drafts = self._masked.hide(launch, route=len(self.reroutes))
         ids = (*given, *launch.guesses)
         self._flow.arrive(Arrived.of(launch.position, ids, certain, flight, drafts, now_us))
 
@@ -260,7 +247,7 @@ class LegJob(OnRoute):
         return self._flow.idle
 
     def _show_ids(self, rows: Arrived) -> tuple[int, ...]:
-        return self._mask.show(rows.drafts, route=len(self.reroutes), flight=rows.flight, position=rows.first_draft)
+        return self._masked.show(rows, route=len(self.reroutes))
 
     def feed_known(self, now_us: int) -> None:
         """At a first leg that has all below the base: the tokens that stand come next."""
@@ -283,11 +270,6 @@ class LegJob(OnRoute):
         """At most `most` of the rows that may run now; None without any."""
         rows = min(self.ready_rows, most)
         return self._flow.take(rows) if rows > 0 else None
-
-    def worked(self, piece: StepInput) -> Worked:
-        """What a pass has computed of it."""
-        generated = max(0, piece.position + piece.length - max(piece.position, self.plan.prompt))
-        return Worked(NOBODY if self.ended else self.session, piece.length - generated, generated, len(self.span))
 
     def complete(self, piece: StepInput, output: StepOutput, *, now_us: int) -> Onward | None:
         """Book what a forward pass did; what is to be sent, None where it was all taken back meanwhile."""
@@ -353,9 +335,7 @@ class LegJob(OnRoute):
     def take_up(self, joining: Joining) -> None:
         """Its client has said where it begins (H3, H8). Raises MalformedError where it cannot begin so."""
         most = 0 if self.terms.continues is None else self.terms.continues.positions
-        holds = joining.base <= most and joining.start <= min(joining.base, self.cached)
-        if not holds or joining.onward > joining.base or (joining.onward < joining.start and not self.replays):
-            raise MalformedError("a leg cannot take up the session where it is told to")
+        check_beginning(joining, continues=most, cached=self.cached, replays=self.replays)
         self._began_at = joining.base
         if not most or self.place is None:
             return
@@ -381,14 +361,7 @@ class LegJob(OnRoute):
         if mine is None:
             raise RefusedError("this leg has no part in the new route", code="not-mine")
         held = 0 if joins else min(position, self._flow.holds)
-        if self.kv.gone and joining.start:
-            raise RefusedError("what was computed had to make room for others", code="set-aside")
-        if joining.base != position or joining.start > held or joining.onward > position:
-            raise MalformedError("a leg cannot take up the session where it is told to")
-        if position >= last_position(self.plan):
-            raise MalformedError("nothing is left to be served from there on")
-        if max(position, self.plan.prompt) + len(known) > paid_limit(self.plan, position) + 1:
-            raise MalformedError("more tokens are said to stand than can have been drawn")
+        check_going_on(self.plan, position, joining, known=len(known), held=held, gone=self.kv.gone)
         if mine is route[-1]:
             self.looking_back.take_up(position, known)
         index = window_index(self.plan, windows_between(self.plan, self._began_at, position), len(reroutes))
