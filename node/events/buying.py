@@ -12,6 +12,7 @@ __all__ = [
     "Closed",
     "DischargeRefused",
     "Healed",
+    "NoWayOn",
     "Released",
     "Retrying",
     "SessionOpened",
@@ -79,6 +80,19 @@ class Healed(Event):
         way = f"without leg {gone}" if self.legs else "by the same route"
         by = f", leg {joined} has taken over" if self.joined else ""
         return f"{self.reason}; after {self.seconds:.1f} s the answer goes on {way}{by}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoWayOn(Event):
+    """A provider failed an answer, and it ends there."""
+
+    name: ClassVar[str] = "no way on"
+    level: ClassVar[Level] = Level.WARNING
+    reason: str
+    """For people: why it is not tried otherwise; it may come from a peer."""
+
+    def sentence(self) -> str:
+        return f"no other way is tried: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

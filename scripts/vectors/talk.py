@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from node.pipeline.serving.compute import worked
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.onward import item_of
@@ -279,7 +280,7 @@ class Talk:
             session=job.session, position=piece.position, length=piece.length, hidden=hidden, tokens=drawn
         )
         took_us = 3_000 if last % 3 == 0 else 1_000
-        job.meter.account.record([job.worked(piece)])
+        job.meter.account.record([worked(job, piece)])
         passed = job.complete(piece, output, now_us=self._now_us + took_us)
         if passed is not None and passed.rows:
             step = Step(activations=job.terms.activations, items=(item_of(job, passed),))

@@ -88,13 +88,14 @@ async def plan_again(
     book: OfferBook,
     offers: Offers,
     make: Callable[[Request], Awaitable[JobPlan]],
-) -> JobPlan | None:
-    """Another plan for what is left of a job that providers failed, without them; None where there is none.
+) -> JobPlan | JoulemeshError:
+    """Another plan for what is left of a job that providers failed, without them, or why there is none.
 
     Somebody else's offer may not have been heard yet: it waits for one that closes the gap, as a first plan does.
     """
     model = plan.manifest.root.hex()
     avoided = to_be_avoided(result, partial(book.sealed, plan.manifest.root))
+    found: JobPlan | JoulemeshError
     # Of several that may be at fault the likeliest is avoided at least.
     for out in (avoided, avoided[-1:])[: max(1, len(avoided))]:
         exclude = plan.request.exclude | frozenset(out)
@@ -105,9 +106,11 @@ async def plan_again(
             exclude=exclude,
             credit=plan.request.credit and not any(map(wants_credit_less, result.failures.values())),
         )
-        with suppress(JoulemeshError):  # the first failure says more than that there is no way round it
+        try:
             return await make(request)
-    return None
+        except JoulemeshError as error:
+            found = error
+    return found
 
 
 def _are_enough(offers: Sequence[Offer], *, model: str, without: Collection[bytes]) -> bool:

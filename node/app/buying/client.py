@@ -57,7 +57,7 @@ from node.pipeline.buying.reclaim import OpenSession, open_sessions, reclaim
 from node.pipeline.vouchers import VoucherStore
 from node.ports import Randomness, VenueRules, Worker
 from node.worker import ThreadWorker
-from protocol.errors import LocalError
+from protocol.errors import JoulemeshError, LocalError
 from protocol.identity.ids import ModelManifest, checksum_address
 from protocol.identity.signing import SigningKey
 from protocol.market.offer import Offer
@@ -360,8 +360,10 @@ class Client:
         venue, folder = self.ledger.verifier_key, self.config.data_dir / "proofs"
         keep_double(result, venue=venue, folder=folder, events=self._events)
 
-    async def _elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | None:
-        """Another plan for what is left of a job that a provider failed; None where there is none."""
+    async def _elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | JoulemeshError | None:
+        """Another plan for what is left of a job that a provider failed, or why there is none; None where it would not
+        help.
+        """
         if not worth_another_try(results):
             return None
         network, roads = await self._join()

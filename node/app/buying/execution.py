@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from node.app.buying.planning import JobPlan
-from node.events import Events, Retrying
+from node.events import Events, NoWayOn, Retrying
 from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
+from protocol.errors import JoulemeshError
 from protocol.session.metering import reserved_caps
 
 __all__ = ["Execution"]
@@ -19,8 +20,8 @@ ATTEMPTS = 8
 RISKED_TIMES = 4
 """Attempts that came to nothing may cost and hold so many times what the first one reserved, all together."""
 
-Elsewhere = Callable[[JobPlan, Sequence[JobResult]], Awaitable[JobPlan | None]]
-"""Another plan for what is left of an answer whose last job has failed; None where there is none, or it would not
+Elsewhere = Callable[[JobPlan, Sequence[JobResult]], Awaitable[JobPlan | JoulemeshError | None]]
+"""Another plan for what is left of an answer whose last job has failed; why there is none; None where it would not
 help."""
 
 
@@ -95,10 +96,8 @@ class Execution:
             finally:
                 self._ended(job.result)
             reason = job.result.error
-            if reason is None or len(self.results) == ATTEMPTS or self._risked_micro > self._most_risked_micro:
-                return
-            other = await self._elsewhere(self.plan, self.results)
-            if other is None:
+            other = None if reason is None else await self._other_plan()
+            if reason is None or other is None:
                 return
             held = sum(job.result.held)
             self._events(
@@ -111,6 +110,20 @@ class Execution:
                 )
             )
             self.plan = other
+
+    async def _other_plan(self) -> JobPlan | None:
+        """For what is left; None where it ends here."""
+        if len(self.results) == ATTEMPTS:
+            found: object = f"{ATTEMPTS} sessions were opened for it"
+        elif self._risked_micro > self._most_risked_micro:
+            found = "more would be held for providers that fell silent than one answer is worth risking"
+        else:
+            plan = await self._elsewhere(self.plan, self.results)
+            if plan is None or isinstance(plan, JobPlan):
+                return plan
+            found = plan.message
+        self._events(NoWayOn(reason=str(found)))
+        return None
 
     @property
     def _risked_micro(self) -> int:

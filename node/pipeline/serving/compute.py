@@ -19,7 +19,7 @@ from node.pipeline.serving.scheduler import Customer, Scheduler
 from node.ports import EnergyAccount, SpanEngine, StepInput, StepOutput, T, Worker
 from protocol.energy.energy_shares import NOBODY, Worked
 
-__all__ = ["ComputeLoop"]
+__all__ = ["ComputeLoop", "worked"]
 
 Result = tuple[LegJob, StepInput, StepOutput | Exception]
 
@@ -248,10 +248,10 @@ class ComputeLoop:
             return None
 
     def _note_energy(self, batch: list[tuple[LegJob, StepInput]]) -> None:
-        self._energy.record([_worked(job, piece) for job, piece in batch])
+        self._energy.record([worked(job, piece) for job, piece in batch])
 
 
-def _worked(job: LegJob, piece: StepInput) -> Worked:
+def worked(job: LegJob, piece: StepInput) -> Worked:
     """What a pass has computed of a job."""
     generated = max(0, piece.position + piece.length - max(piece.position, job.plan.prompt))
     return Worked(NOBODY if job.ended else job.session, piece.length - generated, generated, len(job.span))

@@ -19,17 +19,18 @@ from node.app.buying.execution import ATTEMPTS, RISKED_TIMES, Execution
 from node.app.buying.planning import JobPlan, Request
 from node.app.buying.receipts import Kept
 from node.app.buying.report import build_report
-from node.events import Event, Retrying, WaitingForBusy
+from node.events import Event, NoWayOn, Retrying, WaitingForBusy
 from node.market import OfferBook
 from node.pipeline.buying.job import Deal, JobResult
 from node.ports import VenueRules
-from protocol.errors import LostPeerError, RefusedError
+from protocol.errors import JoulemeshError, LostPeerError, RefusedError
 from protocol.market.offer import Offer
 from protocol.reputation.standing import Deed
 from protocol.routing.routes import NoRouteError, Route
 from protocol.session.metering import reserved_caps
 
 PROMPT = (1, 2, 3, 4, 5)
+NO_WAY = NoRouteError("nobody else offers block 2", code="gap")
 
 
 class Shop:
@@ -59,10 +60,10 @@ class Shop:
             free_micro=self.market.free(self.market.client_key),
         )
 
-    async def elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | None:
+    async def elsewhere(self, plan: JobPlan, results: Sequence[JobResult]) -> JobPlan | JoulemeshError:
         self.failed.append(results[-1])
         if self.heal is None:
-            return None
+            return NO_WAY
         await self.heal()
         return self.plan(self.market.deal(PROMPT, 10))
 
@@ -122,6 +123,11 @@ def test_another_plan_waits_for_an_offer_that_closes_the_gap(tmp_path: Path) -> 
 
         assert await plan_again(plan, result, OfferBook(lambda: 0), offers, make) is plan
         assert asked == [False, True]
+
+        async def none(_: Request) -> JobPlan:
+            raise NO_WAY
+
+        assert await plan_again(plan, result, OfferBook(lambda: 0), offers, none) is NO_WAY
 
     in_shop(tmp_path, story)
 
@@ -259,6 +265,8 @@ def test_no_more_money_is_risked_than_a_few_sessions_hold(tmp_path: Path) -> Non
         assert await read(job) == []
         assert len(job.results) == RISKED_TIMES + 1 < ATTEMPTS
         assert all(sum(result.held) == reserved_caps(result.deal.session) for result in job.results)
+        assert isinstance(shop.events[-1], NoWayOn)
+        assert "worth risking" in shop.events[-1].reason
 
     in_shop(tmp_path, story)
 
@@ -275,6 +283,7 @@ def test_attempts_are_bounded(tmp_path: Path) -> None:
         assert await read(job) == []
         assert len(job.results) == ATTEMPTS
         assert [event.attempt for event in shop.events if isinstance(event, Retrying)] == [*range(2, ATTEMPTS + 1)]
+        assert shop.events[-1] == NoWayOn(reason=f"{ATTEMPTS} sessions were opened for it")
         assert job.result is not None
         assert job.result.error is not None
         assert report_of(job).error["code"] == "busy"
@@ -289,6 +298,7 @@ def test_where_there_is_no_other_way_the_first_failure_is_what_remains(tmp_path:
         assert await read(job) == []
         assert len(shop.failed) == 1
         assert report_of(job).error["code"] == "full"
+        assert shop.events == [NoWayOn(reason=NO_WAY.message)]
 
     in_shop(tmp_path, story)
 
