@@ -44,12 +44,14 @@ class Sampling:
     """How many tokens may be drawn; 0 for any number."""
     shaper: Shaper | None = None
     """What is done to logits first."""
+    logprobs: int | None = None
+    """So many of the likeliest tokens are named beside each that is drawn; None for nothing of that."""
 
     @classmethod
     def of(cls, terms: SamplingTerms) -> Self:
         """As terms say."""
         shaper = None if terms.shaping is None else Shaper(terms.shaping)
-        return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k, shaper)
+        return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k, shaper, terms.logprobs)
 
     def __post_init__(self) -> None:
         if self.temperature_milli < 0 or not 0 <= self.seed < 1 << 64:

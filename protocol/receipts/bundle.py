@@ -26,6 +26,7 @@ from protocol.receipts.bundle_law import LegLaw, check_hops, judged, law_behind,
 from protocol.receipts.bundle_ledger import Entry, check_opening, check_settlement, domain_of, read_evidence
 from protocol.session.continuing import continued
 from protocol.session.draws import check_nonce, nonces_up_to
+from protocol.session.logprobs import check_said, unpack_said
 from protocol.session.messages import (
     UNMEASURED,
     Session,
@@ -84,6 +85,8 @@ class Bundle:
     """Sealed by the client, in order."""
     tokens: tuple[int, ...]
     """Token ids, prompt first, as far as receipts cover them."""
+    said: tuple[bytes, ...] = ()
+    """By generated token of these, its log probabilities (`logprobs.unpack_said`), where the terms ask for them."""
     windows: tuple[tuple[tuple[SignedReceipt, bytes], ...], ...]
     """For each window, each leg's receipt and the sketches that it shows; then, where there is one, the closing row."""
     nonce: bytes | None
@@ -287,18 +290,30 @@ def _check_windows(
         end = min(window_end(plan, book.positions), _said_positions(bundle, row))
         _require(end > book.positions, f"window {number} is empty")
         _require(end == window_end(plan, book.positions) or _is_last(rows, number), "a window ends before it should")
-        book.take_window(end, bundle.tokens, row)
+        book.take_window(end, bundle.tokens, row, bundle.said)
     _take_reroutes(book, to_come)
     _require(not to_come, "a reroute begins where nobody has signed for anything")
     cover = book.earned + (1 if book.earned >= plan.prompt else 0)
     _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
     _require(max(bundle.tokens, default=0) < bundle.manifest.vocabulary, "a token that the model does not have")
+    _check_said(bundle)
     if len(bundle.tokens) >= plan.prompt:
         shaping = bundle.terms.sampling.shaping
         same = shaping == bound_to(shaping, bundle.tokens[: plan.prompt])
         _require(same, "the last leg was told of another prompt")
     _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
     return book, bool(rows) and len(book.windows) < len(rows)
+
+
+def _check_said(bundle: Bundle) -> None:
+    """That log probabilities are there where the terms ask for them, and can be those of the tokens."""
+    top, drawn = bundle.terms.sampling.logprobs, bundle.tokens[bundle.terms.plan.prompt :]
+    count = 0 if top is None else len(drawn)
+    _require(len(bundle.said) == count, f"log probabilities of {len(bundle.said)} tokens, not of {count}")
+    for token, said in zip(drawn, bundle.said, strict=False):
+        check_said(said, token=token, top=top)
+        known = all(each.token < bundle.manifest.vocabulary for each in unpack_said(said))
+        _require(known, "a log probability of a token that the model does not have")
 
 
 def _take_reroutes(book: ReceiptBook, to_come: deque[Reroute]) -> None:

@@ -103,7 +103,8 @@ def test_the_windows_are_signed_over_the_bytes_that_the_file_shows(job: Json) ->
             check_receipt(DOMAIN, session, signed)
             assert signed.receipt.input == bytes_hash(raw(entered))
             assert signed.receipt.output == bytes_hash(raw(left))
-        assert receipts[-1].receipt.tokens == bytes_hash(raw(window["token_ids_drawn"]))
+        drawn = raw(window["token_ids_drawn"]), raw(window["log_probabilities"])
+        assert receipts[-1].receipt.tokens == bytes_hash(*drawn)
         assert recover_typed(DOMAIN, receipts[0].receipt, receipts[0].signature) == session.legs[0].provider
         nonces = [signed.receipt.nonce for signed in receipts]
         client = raw(job["nonces"]["client"]["nonces"][window["index"]])

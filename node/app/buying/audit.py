@@ -180,6 +180,7 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
         [Span(window.start, window.end, seed) for window, seed in zip(windows, verified.seeds, strict=False)],
         sampling=terms.sampling,
         prompt=terms.plan.prompt,
+        said=part.bundle.said,
         dtype=part.bundle.manifest.precision,
     )
     observed, redrawn = [], 0
@@ -209,9 +210,9 @@ def _distance(shown: bytes | None, part: Replayed) -> int | None:
 
 
 def _margins(part: Replayed, prompt: int) -> list[int]:
-    """In millionths of a logit, of the tokens that the leg drew: those of the prompt nobody drew."""
-    drawn = (each.margin for each in part.drawn if each.position >= prompt)
-    return [math.ceil(margin * 1_000_000) for margin in drawn if margin is not None]
+    """In millionths of a logit, of the tokens that the leg drew (not of the prompt's), and of what it said of them."""
+    drawn = [each for each in part.drawn if each.position >= prompt]
+    return [max(math.ceil(each.margin * 1_000_000), each.off) for each in drawn if each.margin is not None]
 
 
 def _report(parts: Sequence[_Part], judgement: Judgement, drawn: Draw, redrawn: int) -> AuditReport:
