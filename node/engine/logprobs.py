@@ -27,6 +27,8 @@ def likeliest(exact: Scores, count: int) -> Ids:
         return np.argsort(-exact, kind="stable")
     least = np.partition(exact, len(exact) - count)[len(exact) - count]
     among = np.flatnonzero(exact >= least)  # rising, so that a stable order keeps equal ones so
+    if len(among) < count:  # some are no numbers, which a partition takes for the greatest
+        return np.argsort(-exact, kind="stable")[:count]
     return among[np.argsort(-exact[among], kind="stable")][:count]
 
 

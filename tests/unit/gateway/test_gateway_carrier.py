@@ -61,7 +61,7 @@ class World:
 async def read(answer: CarriedAnswer) -> str:
     """All of its text."""
     try:
-        return "".join([piece async for piece in answer])
+        return "".join([piece.text async for piece in answer])
     finally:
         await answer.close()
 
@@ -155,7 +155,7 @@ async def test_what_breaks_off_goes_on_elsewhere(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.far.words, world.near.words = ("Once ", LostPeerError("no leg")), ("upon ", "a time")
     answer = await world.plan()
-    said = "".join([piece async for piece in answer])
+    said = "".join([piece.text async for piece in answer])
     first = world.far.answers[0]
     assert (answer.made, answer.id, said) == ("far", first.id, "Once upon a time")
     assert world.near.begun == [None, first.begun()]  # compared first, then asked for the rest
@@ -326,7 +326,7 @@ async def test_it_goes_on_from_what_a_market_began(tmp_path: Path, came: int) ->
         sampling=SamplingTerms(temperature_milli=0, seed=0), written=written, text=text, said="",
     )  # fmt: skip
     rest = await world.edge.plan(wanted, begun)
-    assert "".join([*pieces, *[piece async for piece in rest]]) == said
+    assert "".join([*pieces, *[piece.text async for piece in rest]]) == said
     assert (rest.tokens_in, rest.tokens_out) == (whole.tokens_in, SMALL)
     await rest.close()
     assert world.engine.sessions == 0

@@ -1,4 +1,4 @@
-/** Windows, receipts and pay: session.md S1 to S6, H2, H3 and V8; receipt.md R5 to R9. */
+/** Windows, receipts and pay: session.md N9, S1 to S6, H2, H3 and V8; receipt.md R5 to R9. */
 "use strict";
 
 import { SKETCH_BYTES } from "./messages.mjs";
