@@ -73,16 +73,17 @@ class Report:
     withdrawn: int = 0
     fees: int = 0
     """What operations have cost their actors; the operator has it."""
-    books: Books = field(default_factory=Books)
-    """The state that the entries lead to; `burned` in it is what penalties took from everybody."""
     fault: Fault | None = None
     """None when all holds."""
 
-    fauceted: dict[Address, int] = field(default_factory=dict)
-    changed: dict[bytes, int] = field(default_factory=dict)
+    # A state may have a million parts: who only names the report, as `asyncio.run` does at its end, shows none of them.
+    books: Books = field(default_factory=Books, repr=False)
+    """The state that the entries lead to; `burned` in it is what penalties took from everybody."""
+    fauceted: dict[Address, int] = field(default_factory=dict, repr=False)
+    changed: dict[bytes, int] = field(default_factory=dict, repr=False)
     """Index of the last entry that changed each account and session."""
-    opened: dict[SessionId, int] = field(default_factory=dict)
-    paid: Paid = field(default_factory=Paid)
+    opened: dict[SessionId, int] = field(default_factory=dict, repr=False)
+    paid: Paid = field(default_factory=Paid, repr=False)
 
     @property
     def held(self) -> int:
