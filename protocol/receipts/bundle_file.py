@@ -55,7 +55,7 @@ _KEYS = (
 
 def dump_bundle(bundle: Bundle) -> str:
     """The bundle as JSON."""
-    text = bundle.text
+    text, asks = bundle.text, bundle.terms.sampling.logprobs is not None
     value = {
         "format": FORMAT,
         "about": ABOUT,
@@ -68,8 +68,8 @@ def dump_bundle(bundle: Bundle) -> str:
         "offers": [_b64(each) for each in bundle.offers],
         "acceptances": [_b64(each) for each in bundle.acceptances],
         "reroutes": [_b64(each) for each in bundle.reroutes],
-        "tokens": list(bundle.tokens),
-        "logprobs": None if bundle.terms.sampling.logprobs is None else _b64(b"".join(bundle.said)),
+        "tokens": None if bundle.tokens is None else list(bundle.tokens),
+        "logprobs": None if bundle.tokens is None or not asks else _b64(b"".join(bundle.said)),
         "windows": [
             [{"receipt": _b64(encode(signed)), "sketches": _b64(sketches)} for signed, sketches in row]
             for row in bundle.windows
@@ -104,7 +104,7 @@ def load_bundle(data: bytes) -> Bundle:
     windows = tuple(
         tuple(_receipt(each) for each in _list(row, MAX_LEGS)) for row in _list(value["windows"], MAX_BUNDLE_BYTES)
     )
-    terms = decode(_raw(value["terms"]), Terms)
+    terms, tokens = decode(_raw(value["terms"]), Terms), value["tokens"]
     return Bundle(
         verifier_key=_text(value["verifier_key"]),
         manifest=decode(_raw(value["manifest"]), ModelManifest),
@@ -113,8 +113,8 @@ def load_bundle(data: bytes) -> Bundle:
         offers=_sealed(value["offers"], MAX_LEGS),
         acceptances=_sealed(value["acceptances"], MAX_LEGS),
         reroutes=_sealed(value["reroutes"], MAX_REROUTES),
-        tokens=tuple(_token(each) for each in _list(value["tokens"], MAX_BUNDLE_BYTES)),
-        said=_said(value["logprobs"], said_bytes(terms.sampling.logprobs)),
+        tokens=None if tokens is None else tuple(_token(each) for each in _list(tokens, MAX_BUNDLE_BYTES)),
+        said=_said(value["logprobs"], 0 if tokens is None else said_bytes(terms.sampling.logprobs)),
         windows=windows,
         nonce=None if value["nonce"] is None else _raw(value["nonce"], least=32, most=32),
         pay=decode(_raw(value["voucher"]), SignedVoucher),

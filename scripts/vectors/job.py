@@ -16,7 +16,8 @@ from protocol.identity.ids import keccak256
 from protocol.identity.signing import open_envelope, seal
 from protocol.market.offer import Offer
 from protocol.models.activations import ActivationType
-from protocol.receipts.bundle import Bundle, seal_transcript, verify_bundle
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.receipts.bundle_text import seal_transcript
 from protocol.routing.routes import RouteLeg
 from protocol.session.agreement import Chosen, make_orders, make_session, make_terms
 from protocol.session.draws import NonceChain

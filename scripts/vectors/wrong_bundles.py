@@ -277,4 +277,5 @@ _CHANGES: tuple[tuple[str, str, Callable[[ExampleJob], Bundle]], ...] = (
     ("R10", "less settled than the voucher says", _settled_too_little),
     ("R11", "another text", _another_text),
     ("R11", "a text without its client's word", _text_alone),
+    ("R11", "the text of tokens that are withheld", lambda job: replace(job.bundle, tokens=None, said=())),
 )

@@ -77,11 +77,11 @@ function load(bytes) {
     offers: sealed(value.offers, MOST.legs),
     acceptances: sealed(value.acceptances, MOST.legs),
     reroutes: sealed(value.reroutes, MOST.reroutes),
-    tokens: list(value.tokens, MOST_BYTES).map((each) => {
+    tokens: maybe(value.tokens, (ids) => list(ids, MOST_BYTES).map((each) => {
       require(Number.isInteger(each) && each >= 0 && each < 2 ** 32, "a token id that is none");
       return each;
-    }),
-    said: loadSaid(value.logprobs, saidBytes(agreed.sampling)),
+    })),
+    said: loadSaid(value.logprobs, value.tokens === null ? 0 : saidBytes(agreed.sampling)),
     windows: list(value.windows, MOST_BYTES).map(loadWindow),
     nonce: maybe(value.nonce, (each) => raw(each, 32, 32)),
     pay: decode(raw(value.voucher), "SignedVoucher"),
@@ -154,6 +154,7 @@ const STEPS = {
   R11({ bundle }) {
     require((bundle.text === null) === (bundle.transcript === null), "the text without its client's word, or the word without the text");
     if (bundle.text === null) return;
+    require(bundle.tokens !== null, "the tokens are withheld, and their text is there");
     const [transcript, signer] = openEnvelope(bundle.transcript, "Transcript");
     require(same(signer, bundle.session.client), "the transcript is not sealed by the session's client");
     require(same(transcript.session, structHash(bundle.session)), "the transcript is of another session");
@@ -180,6 +181,7 @@ function proven({ bundle, final, newest, transactions, book, complete }) {
     checkpoint_root: newest && hex(newest.root),
     transactions: transactions ?? [],
     text: bundle.text,
+    withheld: bundle.tokens === null,
   };
 }
 
