@@ -92,8 +92,8 @@ class LookingBack:
         Args:
             joins: whether this leg was not on the route before: then others have drawn them.
 
-        Raises MalformedError: others were drawn here, or fewer, which this leg would now sign for, or draws look back on
-        what is not known.
+        Raises MalformedError: others were drawn here, or fewer, which this leg would now sign for, or draws look back
+        on what is not known.
         """
         stood = max(0, position - self._plan.prompt)
         end = self._since + len(self._answer)
