@@ -364,7 +364,7 @@ class LegJob(OnRoute):
         held = 0 if joins else min(position, self._flow.holds)
         check_going_on(self.plan, position, joining, known=len(known.tokens), held=held, gone=self.kv.gone)
         if mine is route[-1]:
-            self.looking_back.take_up(position, known.tokens)
+            self.looking_back.take_up(position, known.tokens, joins=joins)
         index = window_index(self.plan, windows_between(self.plan, self._began_at, position), len(reroutes))
         if joins:
             self._windows.begin_at(position, index=index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,14 @@ PROMPT = [5, 9, 200, 31, 9, 77]
 COUNT = 20
 TOLERANCE = FORMATS[ActivationType.FP32].tolerance
 SHAPING = Shaping(biases=(TokenBias(token=12, lift=104_000),))
+SAMPLING = SamplingTerms(temperature_milli=900, seed=3, top_k=40, shaping=SHAPING, logprobs=4)
 
 
-def served(directory: Path, sampling: SamplingTerms) -> tuple[list[int], list[bytes]]:
+@cache
+def served(directory: Path) -> tuple[list[int], list[bytes]]:
     """Beside another session that asks for none."""
     ring, tokens, said = Ring(directory, (0, 2, 4)), list(PROMPT), []
-    for name, how in ((b"s", sampling), (b"t", SamplingTerms(temperature_milli=500, seed=1))):
+    for name, how in ((b"s", SAMPLING), (b"t", SamplingTerms(temperature_milli=500, seed=1))):
         for engine in ring.engines:
             engine.open(name, max_tokens=64, sampling=how)
     position = 0
@@ -60,8 +63,7 @@ def by_transformers(directory: Path, tokens: list[int]) -> torch.Tensor:
 
 def test_they_are_those_of_transformers_and_an_auditor_finds_them_so(checkpoint) -> None:
     directory: Path = checkpoint("llama")
-    sampling = SamplingTerms(temperature_milli=900, seed=3, top_k=40, shaping=SHAPING, logprobs=4)
-    tokens, said = served(directory, sampling)
+    tokens, said = served(directory)
     expected = by_transformers(directory, tokens)
     for at, each in enumerate(said, len(PROMPT)):
         drawn, *likeliest = unpack_said(each)
@@ -69,9 +71,9 @@ def test_they_are_those_of_transformers_and_an_auditor_finds_them_so(checkpoint)
         assert drawn.token == tokens[at]
         assert [entry.token for entry in likeliest] == row.topk(4).indices.tolist()
         assert max(abs(entry.logarithm - float(row[entry.token])) for entry in (drawn, *likeliest)) < 2e-5
-    assert verdict(directory, tokens, said, sampling) is Verdict.MATCH
+    assert verdict(directory, tokens, said, SAMPLING) is Verdict.MATCH
     engine = Engine.load(directory, 0, 4, kv_tokens=64)  # in one pass, as drafts are verified
-    engine.open(b"s", max_tokens=64, sampling=sampling)
+    engine.open(b"s", max_tokens=64, sampling=SAMPLING)
     item = StepInput(session=b"s", position=0, length=len(tokens) - 1, data=tokens[:-1], draws=COUNT)
     at_once = ok(engine.forward([item])[0])
     assert at_once.tokens == tuple(tokens[len(PROMPT) :])
@@ -96,16 +98,14 @@ def verdict(directory: Path, tokens: list[int], said: list[bytes], sampling: Sam
 @pytest.mark.parametrize("lie", ["a number", "another token", "one that is left out"])
 def test_a_leg_that_lies_is_convicted(checkpoint, lie: str) -> None:
     directory: Path = checkpoint("llama")
-    sampling = SamplingTerms(temperature_milli=0, seed=0, logprobs=2)
-    tokens, said = served(directory, sampling)
-    drawn, first, second = unpack_said(said[7])
-    row = by_transformers(directory, tokens)[len(PROMPT) + 6]
-    third = int(row.topk(3).indices[2])
-    told = -round(float(row[third]) * 1e6)
+    tokens, said = served(directory)
+    drawn, first, second, third, _ = unpack_said(said[7])
     lies = {
-        "a number": (drawn, first, second._replace(millionths=second.millionths + 3000)),
-        "another token": (drawn, first, second._replace(token=third)),
-        "one that is left out": (drawn, first, second._replace(token=third, millionths=told)),
+        "a number": second._replace(millionths=second.millionths + 3000),
+        "another token": second._replace(token=third.token),
+        "one that is left out": third,
     }
-    said[7] = pack_said(lies[lie])
-    assert verdict(directory, tokens, said, sampling) is Verdict.MISMATCH
+    told = [each[:24] for each in said]  # as if two had been asked for
+    assert verdict(directory, tokens, told, SAMPLING.replace(logprobs=2)) is Verdict.MATCH
+    told[7] = pack_said((drawn, first, lies[lie]))
+    assert verdict(directory, tokens, told, SAMPLING.replace(logprobs=2)) is Verdict.MISMATCH
