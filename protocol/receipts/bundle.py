@@ -49,7 +49,7 @@ from protocol.session.metering import (
 from protocol.session.order import Acceptance, check_acceptance, check_offer_of
 from protocol.session.receipt import Accepted, Window, check_spent
 from protocol.session.receipt_book import ReceiptBook
-from protocol.session.shaping import bound_to
+from protocol.session.shaping import bound_to, names
 from protocol.session.terms import Reroute, Terms, check_terms, open_reroutes
 
 __all__ = ["Bundle", "Transcript", "Verified", "seal_transcript", "verify_bundle"]
@@ -84,6 +84,8 @@ class Bundle:
     """Sealed by the client, in order."""
     tokens: tuple[int, ...]
     """Token ids, prompt first, as far as receipts cover them."""
+    grammar: bytes = b""
+    """Text of what the answer is held to; empty where the terms name nothing."""
     windows: tuple[tuple[tuple[SignedReceipt, bytes], ...], ...]
     """For each window, each leg's receipt and the sketches that it shows; then, where there is one, the closing row."""
     nonce: bytes | None
@@ -293,9 +295,10 @@ def _check_windows(
     cover = book.earned + (1 if book.earned >= plan.prompt else 0)
     _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
     _require(max(bundle.tokens, default=0) < bundle.manifest.vocabulary, "a token that the model does not have")
+    shaping = bundle.terms.sampling.shaping
+    _require(names(shaping, bundle.grammar), "the terms hold the answer to another grammar")
     if len(bundle.tokens) >= plan.prompt:
-        shaping = bundle.terms.sampling.shaping
-        same = shaping == bound_to(shaping, bundle.tokens[: plan.prompt])
+        same = shaping == bound_to(shaping, bundle.tokens[: plan.prompt], bundle.grammar)
         _require(same, "the last leg was told of another prompt")
     _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
     return book, bool(rows) and len(book.windows) < len(rows)

@@ -18,6 +18,7 @@ from protocol.policy.policy import MAX_LISTS
 from protocol.policy.trust import Trust
 from protocol.receipts.bundle import Bundle
 from protocol.routing.routes import MAX_LEGS
+from protocol.session.grammar import MAX_GRAMMAR_BYTES
 from protocol.session.messages import Session, SignedReceipt, SignedVoucher
 from protocol.session.order import MAX_EVIDENCE_BYTES
 from protocol.session.receipt import MOST_SKETCHES_BYTES
@@ -43,6 +44,7 @@ _KEYS = (
     "acceptances",
     "reroutes",
     "tokens",
+    "grammar",
     "windows",
     "nonce",
     "voucher",
@@ -67,6 +69,7 @@ def dump_bundle(bundle: Bundle) -> str:
         "acceptances": [_b64(each) for each in bundle.acceptances],
         "reroutes": [_b64(each) for each in bundle.reroutes],
         "tokens": list(bundle.tokens),
+        "grammar": _maybe(bundle.grammar or None),
         "windows": [
             [{"receipt": _b64(encode(signed)), "sketches": _b64(sketches)} for signed, sketches in row]
             for row in bundle.windows
@@ -110,6 +113,7 @@ def load_bundle(data: bytes) -> Bundle:
         acceptances=_sealed(value["acceptances"], MAX_LEGS),
         reroutes=_sealed(value["reroutes"], MAX_REROUTES),
         tokens=tuple(_token(each) for each in _list(value["tokens"], MAX_BUNDLE_BYTES)),
+        grammar=b"" if value["grammar"] is None else _raw(value["grammar"], most=MAX_GRAMMAR_BYTES),
         windows=windows,
         nonce=None if value["nonce"] is None else _raw(value["nonce"], least=32, most=32),
         pay=decode(_raw(value["voucher"]), SignedVoucher),

@@ -57,6 +57,7 @@ class Question:
         *,
         model: str | None = None,
         most: int | None = None,
+        grammar: bytes = b"",
         receipt_file: Path | None = None,
     ) -> Self:
         """All that can be known to stand against a question comes up here, before anything is paid.
@@ -64,6 +65,7 @@ class Question:
         Args:
             model: a name, or the beginning of a root; None for the only one that can be served.
             most: generated tokens at most; None for what the settings say.
+            grammar: that the answer is held to (`grammars`); empty for none.
             receipt_file: where the receipt goes; a new file.
 
         Raises:
@@ -77,7 +79,8 @@ class Question:
         manifest = await client.model(model)
         text = await client.text(manifest)
         ids = await asyncio.to_thread(text.prompt_ids, prompt)
-        asked = Asked(shown=prompt.shown, request=Request(prompt=tuple(ids), model=manifest.root.hex(), most=most))
+        request = Request(prompt=tuple(ids), model=manifest.root.hex(), most=most, grammar=grammar)
+        asked = Asked(shown=prompt.shown, request=request)
         return await cls.of(client, asked, text, receipt_file=receipt_file)
 
     @classmethod
@@ -177,6 +180,7 @@ class Question:
             answer=self.tokens,
             most=len(self.tokens) - result.tab.generated + terms.plan.most,
             sampling=terms.sampling,
+            grammar=result.deal.grammar,
             earlier=earlier,
         )
 

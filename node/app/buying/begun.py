@@ -27,6 +27,8 @@ class Begun:
     most: int
     """Generated tokens at most, those that came included."""
     sampling: SamplingTerms
+    grammar: bytes
+    """Text of what the answer is held to; empty for nothing."""
     written: Written
     """The prompt as text."""
     text: Text
@@ -51,5 +53,10 @@ class Begun:
             model: its root, in hex.
         """
         return Request(
-            prompt=(*self.prompt, *self.tokens), model=model, most=self.left, sampling=self.drawn, policy=policy
+            prompt=(*self.prompt, *self.tokens),
+            model=model,
+            most=self.left,
+            sampling=self.drawn,
+            grammar=self.grammar,
+            policy=policy,
         )

@@ -83,6 +83,7 @@ def make_bundle(
         acceptances=tuple(result.acceptances.get(leg, b"") for leg in range(len(deal.legs))),
         reroutes=tuple(tab.sealed_reroutes),
         tokens=tuple(tab.tokens[:covered]),
+        grammar=deal.grammar,
         windows=tuple(tuple(map(_signed_and_shown, row)) for row in rows),
         nonce=tab.nonce,
         pay=result.pay,

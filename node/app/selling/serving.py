@@ -227,6 +227,7 @@ class Node:
             utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
             clock=clock,
             round_trips=self._neighbours,
+            masks=held.engine.masks,
         )
 
     def _make_metering(self, config: NodeConfig, key: SigningKey) -> Metering:

@@ -82,6 +82,8 @@ class ComputeLoop:
         self._poked: dict[bytes, LegJob] = {}
         self._jobs: dict[bytes, LegJob] = {}
         self._wake = asyncio.Event()
+        self._preparing = asyncio.Lock()
+        """One grammar at a time: each may take seconds of a thread."""
 
     def poke(self, job: LegJob) -> None:
         """Something arrived or was paid: look at this job again."""
@@ -135,6 +137,14 @@ class ComputeLoop:
     def answering(self) -> bool:
         """Whether any answer is under way."""
         return self._scheduler.answering(loop_us())
+
+    async def prepare(self, job: LegJob) -> None:
+        """See that a job's answer can be held to its grammar, apart from the passes. Raises RefusedError."""
+        looking_back = job.looking_back
+        if (held := looking_back.to_prepare) is not None:
+            async with self._preparing:
+                await asyncio.to_thread(self._engine.prepare, *held)
+            looking_back.prepares = False
 
     async def with_engine(self, call: Callable[[], T]) -> T:
         """Run an engine call between passes."""

@@ -94,6 +94,8 @@ class Incoming:
             case Attach() | Prompt() | Told() | Finish() | Probe():
                 handle = partial(self._on_client_frame, outbox, frame, payload)
                 self._guarded(frame.session, outbox, type(frame), handle)
+                if isinstance(frame, Told):
+                    await self._prepare(frame.session)
 
     def _guarded(self, session: bytes, outbox: Outbox, kind: type[Message], handle: Callable[[Served], None]) -> None:
         """Handle one session's frame; what is wrong with it ends that session alone. A late frame is ignored."""
@@ -120,6 +122,17 @@ class Incoming:
                 return None  # of an older route
             raise RefusedError("this frame is for others in this session to send", code="not-party")
         return served
+
+    async def _prepare(self, session: bytes) -> None:
+        """Make ready what a client has told of. What takes long holds up the frames of that client's link alone."""
+        served = self._places.get(session)
+        if served is None:
+            return
+        try:
+            await self._compute.prepare(served.job)
+            self._compute.poke(served.job)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+            self._ends.fail(served, error)
 
     def _on_client_frame(self, outbox: Outbox, frame: Message, payload: bytes, served: Served) -> None:
         job = served.job

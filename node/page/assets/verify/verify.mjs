@@ -11,7 +11,7 @@ import { checkPayment, checkWindows } from "./windows.mjs";
 
 const FORMAT = "joulemesh-receipt/3", MOST_BYTES = 64 * 1024 * 1024, DEPTH = 5, MOST_SEALED = 64 * 1024, MOST_EVIDENCE = 40 * 1024;
 const KEYS = ["format", "about", "text", "transcript", "verifier_key", "manifest", "terms", "session", "offers", "acceptances",
-  "reroutes", "tokens", "windows", "nonce", "voucher", "evidence", "law"];
+  "reroutes", "tokens", "grammar", "windows", "nonce", "voucher", "evidence", "law"];
 const MOST = { legs: 16, reroutes: 64, lists: 8 };
 
 /** Each clause in the order in which it is looked at, for people. */
@@ -73,6 +73,7 @@ function load(bytes) {
       require(Number.isInteger(each) && each >= 0 && each < 2 ** 32, "a token id that is none");
       return each;
     }),
+    grammar: maybe(value.grammar, raw),
     windows: list(value.windows, MOST_BYTES).map(loadWindow),
     nonce: maybe(value.nonce, (each) => raw(each, 32, 32)),
     pay: decode(raw(value.voucher), "SignedVoucher"),
