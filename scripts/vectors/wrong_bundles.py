@@ -46,6 +46,8 @@ def wrong_bundles(job: ExampleJob) -> Iterator[Json]:
     from scripts.vectors.job import two_legs
 
     yield one("the last leg was told of another prompt", "R7", two_legs(told=(3, 1, 4, 1, 6)).bundle)
+    yield one("the answer is held to another grammar", "R7", replace(job.bundle, grammar=job.bundle.grammar + b"\n"))
+    yield one("the grammar is not there", "R7", replace(job.bundle, grammar=b""))
     for clause, name, change in _CHANGES:
         yield one(name, clause, change(job))
     yield {"name": "a key more", "clause": "R12", "check": "bundle", "edits": {"answer": "yes"}}
