@@ -82,8 +82,6 @@ class ComputeLoop:
         self._poked: dict[bytes, LegJob] = {}
         self._jobs: dict[bytes, LegJob] = {}
         self._wake = asyncio.Event()
-        self._preparing = asyncio.Lock()
-        """One grammar at a time: each may take seconds of a thread."""
 
     def poke(self, job: LegJob) -> None:
         """Something arrived or was paid: look at this job again."""
@@ -138,12 +136,11 @@ class ComputeLoop:
         """Whether any answer is under way."""
         return self._scheduler.answering(loop_us())
 
-    async def prepare(self, job: LegJob) -> None:
-        """See that a job's answer can be held to its grammar, apart from the passes. Raises RefusedError."""
+    async def prepare(self, job: LegJob, worker: Worker) -> None:
+        """See in another worker that a job's answer can be held to its grammar. Raises RefusedError."""
         looking_back = job.looking_back
         if (held := looking_back.to_prepare) is not None:
-            async with self._preparing:
-                await asyncio.to_thread(self._engine.prepare, *held)
+            await worker.run(partial(self._engine.prepare, *held))
             looking_back.prepares = False
 
     async def with_engine(self, call: Callable[[], T]) -> T:

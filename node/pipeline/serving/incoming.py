@@ -52,6 +52,7 @@ class Incoming:
     Args:
         width: of a row of activations.
         sketching: the worker that sketches windows, off the tokens' path.
+        preparing: the worker that grammars are compiled in: each may take seconds.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Incoming:
         rerouting: Rerouting,
         drafting: Drafting,
         sketching: Worker,
+        preparing: Worker,
         events: Events,
     ) -> None:
         self._width = width
@@ -72,6 +74,7 @@ class Incoming:
         self._rerouting = rerouting
         self._drafting = drafting
         self._sketching = sketching
+        self._preparing = preparing
         self._events = events
 
     async def take(self, outbox: Outbox, header: bytes, payload: bytes) -> None:
@@ -129,7 +132,7 @@ class Incoming:
         if served is None:
             return
         try:
-            await self._compute.prepare(served.job)
+            await self._compute.prepare(served.job, self._preparing)
             self._compute.poke(served.job)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
             self._ends.fail(served, error)
