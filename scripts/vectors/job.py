@@ -179,7 +179,7 @@ def two_legs(told: Sequence[int] | None = None) -> ExampleJob:
     """The first example, or one whose last leg was told of another prompt."""
     return run_job(
         "two legs",
-        "fp32 rows, draws that look back, held to a grammar; the answer ends by a stop token, in the middle of a window",
+        "fp32 rows, draws that look back, a grammar; the answer ends by a stop token, in the middle of a window",
         spans=((0, 2), (2, 6)),
         prompt=(3, 1, 4, 1, 5),
         plan=Plan(prompt=5, most=9, chunk=3, window=4),

@@ -65,7 +65,7 @@ class BoughtAnswers:
         client = self._client
         manifest = await client.model(wanted.model)
         if begun is not None:
-            request = begun.request(model=manifest.root.hex(), policy=wanted.limits.as_policy())
+            request = begun.request(model=manifest.root.hex(), limits=wanted.limits)
             asked = _Asked(written=begun.written, ids=begun.prompt, held=None)
             return BoughtAnswer(self, await client.execute(await client.plan(request)), asked, begun.text, owner, begun)
         text = await client.text(manifest)
@@ -79,6 +79,7 @@ class BoughtAnswers:
             sampling=self.sampling(wanted),
             grammar=grammar,
             policy=wanted.limits.as_policy(),
+            **wanted.limits.as_ends(),
             earlier=earlier,
         )
         try:

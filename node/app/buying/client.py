@@ -283,8 +283,8 @@ class Client:
 
     async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
-        if self.config.trusted_ends:  # whoever else is heard first may not do
-            await self.offers(enough=lambda found: covers_trusted(self.config, found, manifest))
+        if self.config.trusted_ends or request.trusted_ends:  # whoever else is heard first may not do
+            await self.offers(enough=lambda found: covers_trusted(self.config, found, manifest, request))
         if self.config.standbys:
             await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
         if request.grammar:

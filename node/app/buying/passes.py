@@ -89,6 +89,7 @@ class Passes:
                         over.set_exception(output)
                     else:
                         over.set_result(output.tokens[0] if output.tokens else None)
+                await asyncio.sleep(0)  # whoever has a token asks for its next: it joins those that waited meanwhile
         finally:
             self._running = None
 

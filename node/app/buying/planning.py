@@ -77,6 +77,11 @@ class Request:
     """Text of what the answer is held to; empty for nothing."""
     policy: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
+    trusted_ends: tuple[str, ...] = ()
+    """Addresses of providers that alone may serve the first and the last blocks; of those in the settings, where there
+    are some."""
+    end_blocks: int = 1
+    """At each end, or as many as the settings say where that is more."""
     exclude: frozenset[bytes] = frozenset()
     """Public keys of providers that are not wanted."""
     credit: bool = True
@@ -120,8 +125,7 @@ class Market:
         columns: that the offers stand in, where they do; nobody else changes them.
 
     Raises:
-        ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
-            is not.
+        ConfigurationError: the prompt is empty, or leaves no room in the model's context; or no such policy field.
         RoutingError: the answer is to be held to a grammar, and nobody offers that.
     """
 
@@ -150,7 +154,7 @@ class Market:
         self.plan = self._plan()
         self.law = law_of(config, clock())
         self.policy = self._policy()
-        self._ends = ends_of(config, {offer.public_key for offer in self._offers})
+        self._ends = ends_of(config, {offer.public_key for offer in self._offers}, request)
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
         self._standing = standing
@@ -354,10 +358,8 @@ class Market:
 
     def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
         """Terms and a session over a route of this market."""
-        config, sampling, earlier = self._config, self._request.sampling, self._request.earlier
-        if sampling is None:
-            sampling = sampling_of(config)
-        sampling = held_to_text(sampling, self._request.grammar)
+        config, earlier = self._config, self._request.earlier
+        sampling = held_to_text(self._request.sampling or sampling_of(config), self._request.grammar)
         require_known_tokens(sampling, self._manifest)
         return make_deal(
             [Chosen(leg, self._sealed[id(leg.offer)]) for leg in found.legs],

@@ -200,7 +200,6 @@ HOSTILE = {
     "choices without end": {
         "allOf": [{"anyOf": [{"properties": {f"a{i}_{j}": {"type": "integer"}}} for j in range(8)]} for i in range(8)]
     },
-    "more than one row holds": {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(2000)}},
 }
 
 

@@ -17,6 +17,7 @@ from scripted_market import Gateway, gateway
 from node.gateway import Limits
 from node.gateway.keys import KeyTerms, open_keys
 from protocol.errors import ConfigurationError, FundsError, LostPeerError, RoutingError
+from protocol.identity.ids import checksum_address
 
 pytestmark = pytest.mark.asyncio
 
@@ -250,6 +251,20 @@ async def test_the_strictest_policy_counts(tmp_path: Path) -> None:
         headers["x-joule-class"] = "telepathy"
         async with door.http.post(f"{door.url}/chat/completions", json=chat(), headers=headers) as response:
             assert code_of((response.status, await response.json()))[1:] == ("invalid_value", "x-joule-class")
+
+
+async def test_whom_a_key_trusts_with_the_ends_no_request_widens(tmp_path: Path) -> None:
+    one, other, third = (checksum_address(bytes([each]) * 20) for each in (1, 2, 3))
+    async with gateway(tmp_path, bounds=Limits(trusted_ends=(one, other))) as door:
+        _, key = await door.keys.new(KeyTerms(name="k", limits=Limits(trusted_ends=(other, third), end_blocks=2)))
+        assert (await door.ask(key=key))[0] == 200
+        assert door.market.asked[-1][1].limits.as_ends() == {"trusted_ends": (other,), "end_blocks": 2}
+        assert (await door.ask(key=key, joule={"trusted_ends": [other], "end_blocks": 3}))[0] == 200
+        assert door.market.asked[-1][1].limits.as_ends() == {"trusted_ends": (other,), "end_blocks": 3}
+        refused = await door.ask(key=key, joule={"trusted_ends": one})
+        assert code_of(refused) == (403, "policy_not_allowed", "joule.trusted_ends")
+        for wrong in ({"trusted_ends": "0x12"}, {"end_blocks": 0}, {"end_blocks": True}):
+            assert code_of(await door.ask(key=key, joule=wrong))[:2] == (400, "invalid_value")
 
 
 # Keys
