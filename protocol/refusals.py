@@ -105,6 +105,8 @@ class RefusalCode(StrEnum):
     """A reroute from a position that this leg has not signed for."""
     NO_TRAIL = "no-trail"
     """What was sent before is not kept any more, and cannot be sent again."""
+    GRAMMAR = "grammar"
+    """The answer cannot be held to its grammar here: it cannot be read, or takes too many steps."""
     UNPAID = "unpaid"
     """Work beyond what the vouchers pay."""
     NOT_PARTY = "not-party"
@@ -211,7 +213,8 @@ _CARRIED: dict[Way, tuple[RefusalCode, ...]] = {
     ),
     Way.FRAME: (
         *(_C.MALFORMED, _C.BAD_SIGNATURE, _C.REFUSED, _C.TOO_LONG, _C.EXPIRED, _C.STALE, _C.CAP, _C.UNKNOWN_SESSION),
-        *(_C.OUT_OF_ORDER, _C.BEYOND_RESERVATION, _C.NOT_FINITE, _C.UNPAID, _C.NOT_PARTY, _C.CLIENT_GONE),
+        *(_C.OUT_OF_ORDER, _C.BEYOND_RESERVATION, _C.NOT_FINITE, _C.GRAMMAR, _C.UNPAID, _C.NOT_PARTY),
+        _C.CLIENT_GONE,
         *(_C.SET_ASIDE, _C.NEIGHBOUR_LOST, _C.LOST_PEER, _C.IDLE, _C.PAUSED, _C.SHUTDOWN),
         # Of a reroute, which a standby may refuse like an order.
         *(_C.NOT_MINE, _C.UNPROVEN, _C.NO_TRAIL, _C.FULL, _C.NO_ROOM, _C.NEXT_UNREACHABLE, _C.DISHONEST, _C.BUSY),

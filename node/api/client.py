@@ -13,6 +13,7 @@ from typing import Self
 from node.app.buying.asking import Question
 from node.app.buying.client import Client as MarketClient
 from node.app.buying.client import open_client
+from node.app.buying.grammars import grammar_text, of_schema
 from node.app.buying.receipts import new_receipt_file
 from node.app.buying.report import JobReport
 from node.app.models.prompt import Prompt, load_messages
@@ -20,7 +21,7 @@ from node.config import ClientConfig
 from node.events import Events, unheard
 from node.keystore import Keystore
 from node.settings import load
-from protocol.errors import JoulemeshError, KeystoreError
+from protocol.errors import ConfigurationError, JoulemeshError, KeystoreError
 from protocol.identity.signing import SigningKey
 from protocol.market.offer import Offer
 
@@ -83,6 +84,8 @@ class Client:
         max_tokens: int | None = None,
         raw: bool = False,
         logprobs: int | None = None,
+        json_schema: Mapping[str, object] | None = None,
+        grammar: str | None = None,
         receipt: Path | str | None = None,
     ) -> Answer:
         """Ask, and pay for what comes; nothing happens until the answer is read.
@@ -95,14 +98,24 @@ class Client:
             raw: send the text as it is, without the model's chat template.
             logprobs: from 0 to 20: `Answer.report` has each token's log probability, and so many of the likeliest in
                 its place; None for nothing of that.
+            json_schema: the answer is JSON that keeps to it, or is cut off.
+            grammar: the answer keeps to it: Lark's notation, as llguidance reads it.
             receipt: a new file for the receipt; None for one among those in the data directory.
         """
         file = Path(receipt) if receipt is not None else new_receipt_file(self.config.data_dir / "receipts")
-        return Answer(self._open(), _prompt(prompt, system, raw), model, max_tokens, file, logprobs)
+        held = _held(json_schema, grammar)
+        return Answer(self._open(), _prompt(prompt, system, raw), model, max_tokens, logprobs, held, file)
 
-    async def ask(self, prompt: str | Messages, *, model: str | None = None, max_tokens: int | None = None) -> str:
+    async def ask(
+        self,
+        prompt: str | Messages,
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        json_schema: Mapping[str, object] | None = None,
+    ) -> str:
         """The whole text of an answer. Raises JoulemeshError where it breaks off."""
-        answer = self.run(prompt, model=model, max_tokens=max_tokens)
+        answer = self.run(prompt, model=model, max_tokens=max_tokens, json_schema=json_schema)
         async for _ in answer:
             pass
         error = answer.report.error
@@ -137,14 +150,16 @@ class Answer:
         prompt: Prompt,
         model: str | None,
         max_tokens: int | None,
+        logprobs: int | None,
+        grammar: bytes,
         file: Path,
-        logprobs: int | None = None,
     ) -> None:
         self._client = client
         self._prompt = prompt
         self._model = model
         self._most = max_tokens
         self._logprobs = logprobs
+        self._grammar = grammar
         self._report: JobReport | None = None
         self._pieces: list[str] = []
         self._stream = self._read()
@@ -177,6 +192,7 @@ class Answer:
             model=self._model,
             most=self._most,
             logprobs=self._logprobs,
+            grammar=self._grammar,
             receipt_file=self.receipt,
         )
         try:
@@ -200,6 +216,15 @@ def _opened(config: ClientConfig, passphrase: str | None) -> SigningKey:
 def _text(value: object) -> object:
     """As a flag would have it: paths and numbers are text there."""
     return [str(each) for each in value] if isinstance(value, (list, tuple)) else str(value)
+
+
+def _held(json_schema: Mapping[str, object] | None, grammar: str | None) -> bytes:
+    """What an answer is held to; empty for nothing. Raises ConfigurationError."""
+    if json_schema is not None and grammar is not None:
+        raise ConfigurationError("json_schema and grammar exclude each other", code="grammar")
+    if json_schema is not None:
+        return of_schema(dict(json_schema))
+    return b"" if grammar is None else grammar_text(grammar.encode(errors="surrogatepass"))
 
 
 def _prompt(prompt: str | Messages, system: str | None, raw: bool) -> Prompt:

@@ -7,7 +7,7 @@ honest decode steps by rounding only. What to audit, and what a difference means
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +17,12 @@ import numpy as np
 from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
 from node.engine.logprobs import off_by
-from node.engine.sampling import Sampling, draw, margin
+from node.engine.sampling import draw, margin
 from node.ports import Activations, StepInput, StepOutput
-from protocol.errors import MalformedError
+from protocol.errors import MalformedError, RefusedError
 from protocol.identity.ids import BlockSpan
 from protocol.session.fingerprint import sketch
-from protocol.session.shaping import look_back
+from protocol.session.shaping import LookBack, look_back
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["Drawn", "Replayed", "Window", "replay"]
@@ -60,7 +60,11 @@ class Replayed:
     sketch: bytes
     """Of what leaves the leg's last block (`protocol.session.fingerprint`)."""
     drawn: tuple[Drawn, ...]
-    """One for each position of the window, where the leg has the model's last block and `sampling` was given."""
+    """One for each token of the answer that the window draws, where the leg has the model's last block and `sampling`
+    was given."""
+    redrawn: bool = True
+    """Whether all of them could be drawn again: not where the answer is held to a grammar by masks that cannot be made
+    here."""
 
 
 def replay(
@@ -72,6 +76,7 @@ def replay(
     sampling: SamplingTerms | None = None,
     prompt: int = 0,
     said: Sequence[bytes] = (),
+    grammar: bytes = b"",
     dtype: str = "fp32",
     threads: int = 1,
 ) -> tuple[tuple[Replayed, ...], ...]:
@@ -85,6 +90,7 @@ def replay(
         sampling: the session's, to draw the tokens again.
         prompt: so many of the first ids are the session's prompt.
         said: of the tokens after it, their log probabilities, where the session's terms ask for them.
+        grammar: text of what the answer is held to.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -97,15 +103,14 @@ def replay(
     room = len(ends) * (length + PAGE_TOKENS)
     engine = Engine.load(directory, 0, ends[-1], kv_tokens=room, dtype=dtype, threads=threads)
     rows = _rows_of_legs(engine, ends, token_ids[:length])
-    last = len(ends) - 1 if sampling is not None and engine.span.is_last else None
+    again = None
+    if sampling is not None and engine.span.is_last:
+        again = _Again(
+            engine, token_ids, sampling, look_back(sampling.shaping, token_ids[:prompt], grammar), prompt, said
+        )
     return tuple(
         tuple(
-            Replayed(
-                sketch(each[window.start : window.end], window.seed),
-                ()
-                if sampling is None or leg != last
-                else _draw_again(engine, each, window, token_ids, sampling, prompt, said),
-            )
+            _replayed(each[window.start : window.end], window, again if leg == len(ends) - 1 else None)
             for leg, each in enumerate(rows)
         )
         for window in windows
@@ -130,21 +135,35 @@ def _rows_of_legs(engine: Engine, ends: Sequence[int], token_ids: Sequence[int])
     return [np.concatenate(part) for part in parts]
 
 
-def _draw_again(
-    engine: Engine,
-    rows: Activations,
-    window: Window,
-    token_ids: Sequence[int],
-    terms: SamplingTerms,
-    prompt: int,
-    said: Sequence[bytes],
-) -> tuple[Drawn, ...]:
-    drawn, sampling, of_prompt = [], Sampling.of(terms), look_back(terms.shaping, token_ids[:prompt])
-    logits = engine.span.logits(rows[window.start : window.end])
-    for position, each in enumerate(logits, start=window.start + 1):
-        before = of_prompt.with_more(token_ids[prompt:position])
-        lacks = margin(each, sampling, position, token_ids[position], before) if position < len(token_ids) else None
-        known = 0 <= position - prompt < len(said)
-        off = off_by(each, said[position - prompt]) if known else 0
-        drawn.append(Drawn(position, draw(each, sampling, position, before), lacks, off))
-    return tuple(drawn)
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """What draws tokens again."""
+
+    engine: Engine
+    token_ids: Sequence[int]
+    terms: SamplingTerms
+    of_prompt: LookBack
+    prompt: int
+    said: Sequence[bytes]
+
+    def draw(self, rows: Activations, window: Window) -> Iterator[Drawn]:
+        """After each row of a window. Raises RefusedError where it cannot be drawn here."""
+        sampling, ids = self.engine.drawn_by(self.terms), self.token_ids
+        for position, logits in enumerate(self.engine.span.logits(rows), start=window.start + 1):
+            if position < self.prompt:
+                continue  # nobody drew it
+            before = self.of_prompt.with_more(ids[self.prompt : position])
+            lacks = margin(logits, sampling, position, ids[position], before) if position < len(ids) else None
+            at = position - self.prompt
+            off = off_by(logits, self.said[at]) if at < len(self.said) else 0
+            yield Drawn(position, draw(logits, sampling, position, before), lacks, off)
+
+
+def _replayed(rows: Activations, window: Window, again: _Again | None) -> Replayed:
+    drawn: list[Drawn] = []
+    found = sketch(rows, window.seed)
+    try:
+        drawn.extend(() if again is None else again.draw(rows, window))
+    except RefusedError:
+        return Replayed(found, tuple(drawn), redrawn=False)
+    return Replayed(found, tuple(drawn))

@@ -16,7 +16,7 @@ from node.model_directory import ModelFacts, model_facts
 from node.model_directory.hashes import HashMemory
 from node.ports import GREEDY, DraftAsk, StepInput, StepOutput
 from protocol.errors import ModelError, RefusedError
-from protocol.session.shaping import LookBack, Shaping, look_back
+from protocol.session.shaping import LookBack, Shaping, held_to, look_back
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["ModelDrafter", "load_layers_drafter", "load_model_drafter"]
@@ -94,6 +94,8 @@ class ModelDrafter:
 
     def begin(self, session: bytes, *, max_tokens: int, prompt: int = 0, sampling: SamplingTerms = GREEDY) -> None:
         """See `Drafter`. Without room in the KV there will be no guesses for this sequence."""
+        # Its guesses follow no grammar: who drafts is not told of any, and what a mask forbids is only not taken.
+        sampling = sampling.replace(shaping=held_to(sampling.shaping, None))
         room = min(max_tokens, self._engine.facts.max_context)
         try:
             self._engine.open(session, max_tokens=room, sampling=sampling.replace(logprobs=None))

@@ -7,8 +7,9 @@ in its place, and the others run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from node.engine.attention import Backend
 from node.engine.kv import PAGE_TOKENS, Batch, KvBook, Segment
 from node.engine.loader import load_span
 from node.engine.logprobs import say
+from node.engine.masks import Holder, Masks, find_masks
 from node.engine.sampling import Sampling, draw
 from node.engine.span import Span
 from node.model_directory import ModelFacts
 from node.ports import GREEDY, Activations, StepInput, StepOutput
 from protocol.errors import ConfigurationError, InvalidError, MalformedError, PeerError, RefusedError
 from protocol.identity.ids import BlockSpan
+from protocol.session.grammar import MASKS, Grammar
 from protocol.session.shaping import NOTHING_BEFORE, LookBack
 from protocol.session.terms import SamplingTerms
 
@@ -42,6 +45,8 @@ class _Work:
     tokens: tuple[int, ...] = ()
     said: tuple[bytes, ...] = ()
     """Log probabilities, by token."""
+    refused: RefusedError | None = None
+    """Why none could be drawn."""
 
 
 class Engine:
@@ -51,12 +56,15 @@ class Engine:
         span: the blocks.
         kv_tokens: positions that the KV store has room for.
         max_rows: most rows in one call of `forward`.
+        find: what makes masks for the model, where any can be made; called when they are first needed.
 
     Raises:
         ConfigurationError: room for less than a page, or more than there is memory.
     """
 
-    def __init__(self, span: Span, *, kv_tokens: int, max_rows: int = 512) -> None:
+    def __init__(
+        self, span: Span, *, kv_tokens: int, max_rows: int = 512, find: Callable[[], Masks | None] = lambda: None
+    ) -> None:
         if kv_tokens < PAGE_TOKENS:
             raise ConfigurationError(f"room for {kv_tokens} positions", hint=f"the least is {PAGE_TOKENS}")
         self.span = span
@@ -64,6 +72,7 @@ class Engine:
         self._store = span.new_store(kv_tokens)
         self.max_rows = max_rows
         """Most rows in one call of `forward`."""
+        self._find = find
         self._sampling: dict[bytes, Sampling] = {}
         self._blocks: dict[bytes, range] = {}
 
@@ -86,7 +95,7 @@ class Engine:
         """
         torch.set_num_threads(threads)
         span = load_span(directory, start, end, dtype=dtype, backend=backend)
-        return cls(span, kv_tokens=kv_tokens, max_rows=max_rows)
+        return cls(span, kv_tokens=kv_tokens, max_rows=max_rows, find=partial(find_masks, directory, span.facts))
 
     def unload(self) -> None:
         """Give the memory of weights and attention cache back. It is the last that is asked of it."""
@@ -96,6 +105,28 @@ class Engine:
     def facts(self) -> ModelFacts:
         """Of the whole model."""
         return self.span.facts
+
+    @cached_property
+    def _masks(self) -> Masks | None:
+        return self._find() if self.span.is_last else None
+
+    @property
+    def masks(self) -> str:
+        """By which answers can be held to a grammar here; empty where they cannot."""
+        return "" if self._masks is None else MASKS
+
+    def prepare(self, grammar: Grammar, before: LookBack) -> None:
+        """See `SpanEngine`."""
+        if self._masks is None:
+            raise RefusedError("answers cannot be held to a grammar here", code="grammar")
+        self._masks.prepare(grammar, before)
+
+    def drawn_by(self, terms: SamplingTerms) -> Sampling:
+        """How tokens are drawn for a session with these terms."""
+        grammar = None if terms.shaping is None else terms.shaping.grammar
+        if grammar is None or self._masks is None or grammar.masks != self.masks:
+            return Sampling.of(terms)
+        return Sampling.of(terms, Holder(self._masks, grammar).allowed)
 
     @property
     def kv_capacity(self) -> int:
@@ -127,7 +158,7 @@ class Engine:
         through = self._through(blocks, self.span.blocks)
         self._require_fitting(max_tokens)
         self._book.reserve(session, max_tokens, first)
-        self._sampling[session] = Sampling.of(sampling)
+        self._sampling[session] = self.drawn_by(sampling)
         self._blocks[session] = through
 
     def grow(self, session: bytes, tokens: int) -> None:
@@ -183,7 +214,7 @@ class Engine:
             self.span.move(self._store, move)
         if not keep:
             del self._sampling[old], self._blocks[old]
-        self._sampling[new] = Sampling.of(sampling)
+        self._sampling[new] = self.drawn_by(sampling)
         self._blocks[new] = through
 
     def _through(self, blocks: BlockSpan | None, held: range) -> range:
@@ -283,7 +314,10 @@ class Engine:
             # The token after a row stands one further on.
             positions = range(end - work.item.draws + 1, end + 1)
             if sampling.looks_back:
-                work.tokens = _looking_back(logits, sampling, positions, work.item.before or NOTHING_BEFORE)
+                try:
+                    work.tokens = _looking_back(logits, sampling, positions, work.item.before or NOTHING_BEFORE)
+                except RefusedError as error:
+                    work.refused = error
             else:
                 work.tokens = tuple(map(draw, logits, repeat(sampling), positions))
             if sampling.logprobs is not None:
@@ -294,6 +328,8 @@ class Engine:
         if work.hidden is None:
             # Finite rows that overflow inside the blocks: passed on, they would look like this node's own fault.
             return MalformedError("the activations overflow", code="not-finite")
+        if work.refused is not None:
+            return work.refused
         return StepOutput(
             session=item.session,
             position=item.position,
@@ -333,6 +369,5 @@ def _looking_back(
     """Each draw looks back on those before it, as it would one by one: where a guess was another, it counts no more."""
     tokens: list[int] = []
     for each, position in zip(logits, positions, strict=True):
-        so_far = LookBack(before.prompt, (*before.answer, *tokens))
-        tokens.append(draw(each, sampling, position, so_far))
+        tokens.append(draw(each, sampling, position, before.with_more(tokens)))
     return tuple(tokens)

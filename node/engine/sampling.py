@@ -6,18 +6,19 @@ starting at 1, four tokens a block; so a draw depends on no earlier draw: neithe
 and an auditor repeats any one of them (docs/spec/audit.md, clause F8). T = 0 is greedy. Among equal scores the
 lowest token id wins. Where the likeliest tokens only may be drawn, the others have no score; an auditor, whose logits
 differ by rounding, does not say which side of the cut a token at its edge is on (`margin`). Terms may have logits
-changed first, by biases and by the tokens before (`node.engine.shaping`).
+changed first, by biases and by the tokens before (`node.engine.shaping`), and tokens left out by a grammar.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from node.engine.logprobs import likeliest
-from node.engine.shaping import Shaper
+from node.engine.shaping import Mask, Shaper
 from node.ports import Activations
 from protocol.session.shaping import NOTHING_BEFORE, LookBack
 from protocol.session.terms import WHOLE_PPM, SamplingTerms
@@ -49,9 +50,13 @@ class Sampling:
     """So many of the likeliest tokens are named beside each that is drawn; None for nothing of that."""
 
     @classmethod
-    def of(cls, terms: SamplingTerms) -> Self:
-        """As terms say."""
-        shaper = None if terms.shaping is None else Shaper(terms.shaping)
+    def of(cls, terms: SamplingTerms, allowed: Callable[[LookBack], Mask] | None = None) -> Self:
+        """As terms say.
+
+        Args:
+            allowed: where they hold the answer to a grammar, the tokens that may come next; None where nobody knows.
+        """
+        shaper = None if terms.shaping is None else Shaper(terms.shaping, allowed)
         return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k, shaper, terms.logprobs)
 
     def __post_init__(self) -> None:
@@ -142,6 +147,8 @@ def margin(
 
 
 def _margin(exact: Scores, sampling: Sampling, position: int, token: int) -> float:
+    if exact[token] == -np.inf:  # the grammar leaves it out
+        return MOST_MARGIN
     if not sampling.cuts:
         values = _scores(exact, sampling, position)
         return float(values.max() - values[token]) * sampling.temperature

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from protocol.errors import RefusedError
 from protocol.session.shaping import NOTHING_BEFORE, LookBack, Shaping
 from protocol.session.shaping_bounds import MAX_BIAS_MILLI, MAX_PENALTY_MILLI, NO_REPETITION_MILLI
 
 __all__ = ["Shaper"]
 
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 Scores = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 class Shaper:
-    """Terms' shaping, made ready for many draws."""
+    """Terms' shaping, made ready for many draws.
 
-    def __init__(self, shaping: Shaping) -> None:
+    Args:
+        allowed: which tokens may come after an answer that is held to a grammar; None where nobody here can say.
+    """
+
+    def __init__(self, shaping: Shaping, allowed: Callable[[LookBack], Mask] | None = None) -> None:
+        self._held = shaping.grammar is not None
+        self._allowed = allowed
         self._repetition = shaping.repetition_milli
         self._frequency = shaping.frequency - MAX_PENALTY_MILLI
         self._presence = shaping.presence - MAX_PENALTY_MILLI
@@ -31,7 +41,10 @@ class Shaper:
         return max(self._repetition / 1000, 1000 / self._repetition)
 
     def shape(self, logits: Scores, before: LookBack = NOTHING_BEFORE) -> Scores:
-        """What is drawn from in the place of these logits, ``[vocabulary]``."""
+        """What is drawn from in the place of these logits, ``[vocabulary]``.
+
+        Raises RefusedError: the answer cannot be held to its grammar here.
+        """
         shaped = logits.copy()
         known = self._biased < len(shaped)
         shaped[self._biased[known]] += self._lifts[known]
@@ -44,4 +57,8 @@ class Shaper:
         if self._counts and len(answer):
             ids, times = np.unique(answer[answer < len(shaped)], return_counts=True)
             shaped[ids] -= (times * self._frequency + self._presence) / 1000
+        if self._held:
+            if self._allowed is None:
+                raise RefusedError("answers cannot be held to a grammar here", code="grammar")
+            shaped[~self._allowed(before)] = -np.inf
         return shaped

@@ -60,12 +60,13 @@ class ModelFetch:
             raise LocalError(f"cannot make {directory}: {error.strerror}", hint=hint) from None
         write_manifest(directory, manifest)
 
-    async def texts(self, *, first: bool) -> None:
-        """Configuration and index; with `first` also what clients ask of whoever serves block 0.
+    async def texts(self, *, ends: bool) -> None:
+        """Configuration and index; with `ends` also tokenizer and template: clients ask for them where block 0 is, and
+        masks are made of one where the last block is.
 
         Raises UnreachableError where nobody hands a file out, ModelError for a model without weights in files.
         """
-        names = [name for name in TEXT_FILES if name in self._listed and (first or name not in CLIENT_FILES)]
+        names = [name for name in TEXT_FILES if name in self._listed and (ends or name not in CLIENT_FILES)]
         if SINGLE_FILE not in self._listed:
             names.append(INDEX_FILE)
         await self._fetch({self._file(name): range(chunk_count(self._file(name).size)) for name in names})
@@ -76,7 +77,7 @@ class ModelFetch:
 
     async def blocks(self, span: BlockSpan) -> None:
         """All that serving these blocks takes, and no other tensors. Raises as `texts`, ModelError, LocalError."""
-        await self.texts(first=span.start == 0)
+        await self.texts(ends=span.start == 0 or span.end == self.manifest.blocks)
         facts = await asyncio.to_thread(model_facts, self.directory)
         blocks = range(span.start, span.end)
         single = SINGLE_FILE in self._listed

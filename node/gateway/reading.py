@@ -14,7 +14,7 @@ from protocol.errors import MalformedError
 
 __all__ = ["Parameters", "parse_body"]
 
-MAX_DEPTH = 24
+MAX_DEPTH = 48
 """Brackets that are open at once: a tool's schema has some."""
 MAX_DIGITS = 40
 """Of one number."""

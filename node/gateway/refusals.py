@@ -74,6 +74,8 @@ def _refused_parameter(error: ConfigurationError | ModelError) -> ApiError:
             return unsupported("tools", error.message)
         case ConfigurationError(code="logit_bias"):
             return invalid("logit_bias", error.message)
+        case ConfigurationError(code="grammar"):
+            return invalid("response_format", error.message, code="grammar")
     return invalid(None, error.message, code=error.code)
 
 
@@ -85,6 +87,10 @@ def refusal_of(error: JoulemeshError) -> ApiError:
             return ApiError(503, message, kind="server_error", code=code, retry_s=_BUSY_S)
         case RoutingError(code="no-offers"):
             return ApiError(404, message, kind="invalid_request_error", code="model_not_found", param="model")
+        case RoutingError(code="grammar"):
+            return unsupported("response_format", error.message)
+        case RefusedError(code="grammar"):
+            return invalid("response_format", error.message, code="grammar")
         case RoutingError():
             return ApiError(503, message, kind="server_error", code=code)
         case FundsError():

@@ -81,6 +81,8 @@ class Wanted:
     limits: Limits = field(default_factory=Limits)
     tools: tuple[Mapping[str, Any], ...] = ()
     """That the model may call, as templates take them."""
+    schema: Mapping[str, Any] | None = None
+    """A JSON Schema that the answer is held to; None for none."""
 
     @property
     def tool_names(self) -> frozenset[str]:
@@ -108,7 +110,9 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     given.refuse("functions", [])
     given.refuse("function_call", "none", "auto")
     given.refuse("parallel_tool_calls", True)
-    given.refuse("response_format", {"type": "text"})
+    schema = _schema(given.take("response_format"))
+    if schema is not None and tools:
+        raise unsupported("response_format", "an answer that is held to a schema calls no tools: leave one of them out")
     given.refuse("modalities", ["text"])
     given.refuse("prediction")
     given.refuse("audio")
@@ -116,7 +120,7 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     given.refuse("verbosity", "medium")
     given.refuse("web_search_options")
     most = most_too if most is None else most
-    return _rest(given, headers, messages=turns, tools=tools, logprobs=logprobs, most=most)
+    return _rest(given, headers, messages=turns, tools=tools, logprobs=logprobs, schema=schema, most=most)
 
 
 def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
@@ -277,6 +281,34 @@ def _calls(shown: str, value: object) -> tuple[ToolCall, ...]:
             case _:
                 raise invalid(shown, f"{shown} is a list of calls, each with an id, a name and arguments")
     return tuple(found)
+
+
+def _schema(value: Any) -> Mapping[str, Any] | None:
+    """What `response_format` asks for. Any schema is held to, whether it says ``strict`` or not."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if value is None or value == {"type": "text"}:
+        return None
+    if value == {"type": "json_object"}:
+        return {"type": "object"}
+    if kind == "json_schema" and value.keys() == {"type", "json_schema"} and isinstance(value["json_schema"], dict):
+        return _named_schema(Parameters(value["json_schema"], "response_format.json_schema"))
+    raise invalid(
+        "response_format",
+        "response_format is {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}, or its type is "
+        "'json_object' or 'text'",
+    )
+
+
+def _named_schema(given: Parameters) -> Mapping[str, Any]:
+    name, schema = given.text("name", most=64), given.take("schema")
+    given.take("description")
+    given.truth("strict")
+    given.require_all_taken()
+    if name is None or not TOOL_NAME.fullmatch(name):
+        raise invalid("response_format.json_schema.name", "json_schema has a name of letters, digits, _ and -")
+    if not isinstance(schema, dict):
+        raise invalid("response_format.json_schema.schema", "json_schema has a schema, which is an object")
+    return schema
 
 
 def _content(shown: str, value: object) -> str:

@@ -116,13 +116,15 @@ def check_model(
 ) -> None:
     """Hold a directory against a manifest: the configuration, and all that the blocks of a span (all blocks) need.
 
-    Tokenizer and template are needed where the first block is. Raises ModelError, which names the file that differs.
+    Tokenizer and template are needed where the first block is, and looked at where the last one is: masks are made of
+    the tokenizer there. Raises ModelError, which names the file that differs.
     """
     listed = {file.name: file for file in manifest.files}
     memory = HashMemory() if hashes is None else hashes
-    first = span is None or span.start == 0
+    first, last = span is None or span.start == 0, span is not None and span.end == manifest.blocks
     for name in TEXT_FILES:
-        if name == CONFIG_FILE or (name in listed and (first or name not in CLIENT_FILES)):
+        needed = first or name not in CLIENT_FILES or (last and (directory / name).exists())
+        if name == CONFIG_FILE or (name in listed and needed):
             _check_file(directory / name, listed, memory)
     facts = model_facts(directory)
     _check_facts(facts, manifest)

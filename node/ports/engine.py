@@ -11,6 +11,7 @@ import numpy as np
 from protocol.energy.energy_shares import Worked
 from protocol.identity.ids import BlockSpan
 from protocol.market.offer import Provenance
+from protocol.session.grammar import Grammar
 from protocol.session.shaping import LookBack
 from protocol.session.terms import SamplingTerms
 
@@ -132,6 +133,16 @@ class SpanEngine(Protocol):
 
     def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
         """One packed pass. A bad item gives a PeerError in its place and leaves the others alone."""
+
+    @property
+    def masks(self) -> str:
+        """By which answers can be held to a grammar; empty where they cannot, or none is drawn here."""
+
+    def prepare(self, grammar: Grammar, before: LookBack) -> None:
+        """See that a grammar can be held to: compile it, which may take seconds. From any thread.
+
+        Raises RefusedError (``grammar``): not by these masks, it cannot be read, or takes too many steps.
+        """
 
 
 class DraftAsk(NamedTuple):

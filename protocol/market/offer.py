@@ -69,7 +69,6 @@ MAX_AT_ONCE = 1 << 16
 """Sessions, devices, or positions in one pass: more than one machine has."""
 MAX_ADDRESSES = 4
 """Of each kind: a machine has few names, and whoever believes an offer dials them all where it comes to that."""
-
 MAX_STATEMENTS = 4
 MAX_PLACES = 16
 """Beside the first."""
@@ -288,8 +287,9 @@ class Offer(Message):
     reload_s: Annotated[int, Uint(32, MAX_RELOAD_S)] | None = None
     """Seconds that it would take to serve other blocks of the model instead; None where the node stays with these."""
     carbon_forecast: Annotated[tuple[Annotated[int, Uint(32, MAX_CARBON)], ...], Count(0, 48)] = ()
-    """What `energy.carbon_g_per_kwh` is expected to be in the hours after this one, one by one; empty where it is to
-    stay, or is not known. No promise."""
+    """`energy.carbon_g_per_kwh` as expected in the next hours; empty where it stays, or is not known. No promise."""
+    masks: Name = ""
+    """By which answers can be held to a grammar here, such as ``llguidance/1.9.1``; empty where they cannot."""
 
 
 OfferKey = tuple[bytes, bytes, int, int]

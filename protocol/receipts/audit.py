@@ -59,6 +59,8 @@ class Observation:
     """The most that a token which the leg drew lies below the best one, in millionths of a logit."""
     holder: bytes = b""
     """Names who keeps the keys and values of this part, where one session continues another; else its leg does."""
+    redrawn: bool = True
+    """Whether all tokens that the leg drew could be drawn again (clause F13)."""
 
     @property
     def kept(self) -> tuple[bytes, BlockSpan]:
@@ -140,6 +142,8 @@ def _judge_one(windows: Sequence[Sequence[Observation]], place: int, tolerance: 
     distance = seen.distance_ppm or 0
     if distance <= tolerance.distance_ppm and seen.margin <= tolerance.margin:
         verdict, reason = Verdict.MATCH, "within what rounding explains"
+        if not seen.redrawn:
+            verdict, reason = Verdict.INCONCLUSIVE, "the masks that its tokens were drawn by cannot be made here"
     elif None in entered:
         verdict, reason = Verdict.INCONCLUSIVE, "what entered the leg in an earlier window was not shown"
     elif any(_is_off(each, tolerance) for window in windows for each in _before(window, seen.seat)):

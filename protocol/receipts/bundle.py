@@ -69,9 +69,11 @@ class Bundle:
     """Sealed by the client, in order."""
     tokens: tuple[int, ...] | None
     """Token ids, prompt first, as far as receipts cover them; None where they are withheld, and with them `said`,
-    `text` and `transcript`."""
+    `grammar`, `text` and `transcript`."""
     said: tuple[bytes, ...] = ()
     """By generated token of these, its log probabilities (`logprobs.unpack_said`), where the terms ask for them."""
+    grammar: bytes = b""
+    """Text of what the answer is held to; empty where the terms name nothing."""
     windows: tuple[tuple[tuple[SignedReceipt, bytes], ...], ...]
     """For each window, each leg's receipt and the sketches that it shows; then, where there is one, the closing row."""
     nonce: bytes | None
@@ -146,7 +148,7 @@ class Verified:
 
 def without_text(bundle: Bundle) -> Bundle:
     """The same evidence for eyes that are not to read prompt and answer: of their tokens it has the signed hashes."""
-    return dataclasses.replace(bundle, tokens=None, said=(), text=None, transcript=None)
+    return dataclasses.replace(bundle, tokens=None, said=(), grammar=b"", text=None, transcript=None)
 
 
 def verify_bundle(bundle: Bundle) -> Verified:
@@ -281,7 +283,9 @@ def _check_windows(
     _take_reroutes(book, to_come)
     _require(not to_come, "a reroute begins where nobody has signed for anything")
     _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
-    check_tokens(bundle.tokens, bundle.said, bundle.terms, book, vocabulary=bundle.manifest.vocabulary)
+    check_tokens(
+        (bundle.tokens, bundle.said, bundle.grammar), bundle.terms, book, vocabulary=bundle.manifest.vocabulary
+    )
     return book, bool(rows) and len(book.windows) < len(rows)
 
 

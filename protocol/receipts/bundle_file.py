@@ -18,6 +18,7 @@ from protocol.policy.policy import MAX_LISTS
 from protocol.policy.trust import Trust
 from protocol.receipts.bundle import Bundle
 from protocol.routing.routes import MAX_LEGS
+from protocol.session.grammar import MAX_GRAMMAR_BYTES
 from protocol.session.logprobs import said_bytes
 from protocol.session.messages import Session, SignedReceipt, SignedVoucher
 from protocol.session.order import MAX_EVIDENCE_BYTES
@@ -45,6 +46,7 @@ _KEYS = (
     "reroutes",
     "tokens",
     "logprobs",
+    "grammar",
     "windows",
     "nonce",
     "voucher",
@@ -70,6 +72,7 @@ def dump_bundle(bundle: Bundle) -> str:
         "reroutes": [_b64(each) for each in bundle.reroutes],
         "tokens": None if bundle.tokens is None else list(bundle.tokens),
         "logprobs": None if bundle.tokens is None or not asks else _b64(b"".join(bundle.said)),
+        "grammar": _maybe(bundle.grammar or None),
         "windows": [
             [{"receipt": _b64(encode(signed)), "sketches": _b64(sketches)} for signed, sketches in row]
             for row in bundle.windows
@@ -115,6 +118,7 @@ def load_bundle(data: bytes) -> Bundle:
         reroutes=_sealed(value["reroutes"], MAX_REROUTES),
         tokens=None if tokens is None else tuple(_token(each) for each in _list(tokens, MAX_BUNDLE_BYTES)),
         said=_said(value["logprobs"], 0 if tokens is None else said_bytes(terms.sampling.logprobs)),
+        grammar=b"" if value["grammar"] is None else _raw(value["grammar"], most=MAX_GRAMMAR_BYTES),
         windows=windows,
         nonce=None if value["nonce"] is None else _raw(value["nonce"], least=32, most=32),
         pay=decode(_raw(value["voucher"]), SignedVoucher),

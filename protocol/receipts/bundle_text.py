@@ -15,7 +15,7 @@ from protocol.identity.signing import SigningKey, open_envelope, seal
 from protocol.session.logprobs import check_said, unpack_said
 from protocol.session.messages import Session, session_id
 from protocol.session.receipt_book import ReceiptBook
-from protocol.session.shaping import bound_to
+from protocol.session.shaping import bound_to, names
 from protocol.session.terms import Terms
 
 __all__ = ["Transcript", "check_text", "check_tokens", "seal_transcript"]
@@ -40,28 +40,29 @@ def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) ->
 
 
 def check_tokens(
-    tokens: Sequence[int] | None, said: Sequence[bytes], terms: Terms, book: ReceiptBook, *, vocabulary: int
+    shown: tuple[Sequence[int] | None, Sequence[bytes], bytes], terms: Terms, book: ReceiptBook, *, vocabulary: int
 ) -> None:
-    """R7 and N9, what holds of all tokens together.
+    """R7, N9 and N10, what holds of all tokens together.
 
     Args:
-        tokens: prompt first; None where they are withheld.
-        said: by generated token, its log probabilities.
+        shown: tokens, prompt first, or None where they are withheld; by generated token, its log probabilities; the
+            text of the grammar that the answer is held to.
         vocabulary: of the model, in tokens.
 
     Raises MalformedError, DishonestError.
     """
-    plan = terms.plan
+    plan, shaping = terms.plan, terms.sampling.shaping
+    tokens, said, grammar = shown
     if tokens is None:
-        _require(not said, "log probabilities of tokens that are withheld")
+        _require(not said and not grammar, "log probabilities or the grammar of tokens that are withheld")
         return
     cover = book.earned + (1 if book.earned >= plan.prompt else 0)
     _require(len(tokens) == cover, f"{len(tokens)} tokens where the receipts cover {cover}")
     _require(max(tokens, default=0) < vocabulary, "a token that the model does not have")
+    _require(names(shaping, grammar), "the terms hold the answer to another grammar")
     _check_said(tokens[plan.prompt :], said, terms.sampling.logprobs, vocabulary)
     if len(tokens) >= plan.prompt:
-        shaping = terms.sampling.shaping
-        same = shaping == bound_to(shaping, tokens[: plan.prompt])
+        same = shaping == bound_to(shaping, tokens[: plan.prompt], grammar)
         _require(same, "the last leg was told of another prompt")
 
 

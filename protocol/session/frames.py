@@ -95,8 +95,8 @@ class Prompt(Message):
 
 @message("told/1")
 class Told(Message):
-    """Client to a leg that holds the model's last block, after `attach/2`, where draws look back. Payload: the next of
-    the ids that it has to know of the prompt (session.md, clause N8), or of the answer, 32 bits each.
+    """Client to a leg that holds the model's last block, after `attach/2`, where draws look back. Payload: the next
+    bytes of what it is told (session.md, clause N8), or ids of the answer, 32 bits each.
     """
 
     session: Bytes32

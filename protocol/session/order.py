@@ -176,6 +176,9 @@ def check_offer_of(leg: LegTerms, sealed: bytes, terms: Terms, *, now: int | Non
         raise DishonestError("the offer is for another ledger, model or number format")
     if not (offer.span.start <= leg.span.start and leg.span.end <= offer.span.end):
         raise DishonestError(f"the offer is for blocks {offer.span}, not {leg.span}")
+    grammar = None if terms.sampling.shaping is None else terms.sampling.shaping.grammar
+    if grammar is not None and leg.span.end == terms.route[-1].span.end and offer.masks != grammar.masks:
+        raise DishonestError("the offer is not for answers that are held to a grammar by these masks")
     if leg.rates != share(offer.rates, len(leg.span), len(offer.span)):
         raise DishonestError("the rates are not those of the offer")
     return offer

@@ -15,6 +15,7 @@ import numpy as np
 from protocol.encoding.codec import Count, Message, Uint, message
 from protocol.errors import MalformedError
 from protocol.identity.ids import Bytes32, TokenId, Tokens, keccak256
+from protocol.session.grammar import Grammar, check_grammar
 from protocol.session.shaping_bounds import (
     LEAST_REPETITION_MILLI,
     MAX_BIAS_MILLI,
@@ -32,7 +33,9 @@ __all__ = [
     "begun_with",
     "bound_to",
     "check_shaping",
+    "held_to",
     "look_back",
+    "names",
     "shaping_of",
     "told_of",
 ]
@@ -65,6 +68,8 @@ class Shaping(Message):
     """So many of the prompt's last tokens count as the beginning of the answer: one that broke off goes on."""
     told: Bytes32 | None = None
     """Keccak-256 of what the last leg is told of the prompt (session.md, clause N8); None where that is nothing."""
+    grammar: Grammar | None = None
+    """What the answer is held to; None for nothing."""
 
     @property
     def repeats(self) -> bool:
@@ -79,7 +84,12 @@ class Shaping(Message):
     @property
     def looks_back(self) -> bool:
         """Whether a draw depends on the tokens before it."""
-        return self.repeats or self.counts
+        return self.of_answer or self.repeats
+
+    @property
+    def of_answer(self) -> bool:
+        """Whether it depends on the tokens of the answer, and on where this begins."""
+        return self.counts or self.grammar is not None
 
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]
@@ -92,6 +102,8 @@ class LookBack(NamedTuple):
     """Different ids, where it matters which the prompt has."""
     answer: tuple[int, ...]
     """The answer so far, from its first token on."""
+    grammar: bytes = b""
+    """Text of what the answer is held to; empty where that is nothing, or not known."""
 
     def with_more(self, tokens: Sequence[int]) -> LookBack:
         """After so many more tokens of the answer."""
@@ -99,8 +111,9 @@ class LookBack(NamedTuple):
 
     @property
     def told(self) -> bytes:
-        """As the last leg is told of a prompt: ids of 32 bits, little-endian (clause N8)."""
-        return np.concatenate([self.prompt, np.array(self.answer, dtype=np.int64)]).astype("<u4").tobytes()
+        """As the last leg is told of a prompt: ids of 32 bits, little-endian, then the grammar (clause N8)."""
+        ids = np.concatenate([self.prompt, np.array(self.answer, dtype=np.int64)])
+        return ids.astype("<u4").tobytes() + self.grammar
 
 
 NOTHING_BEFORE = LookBack(np.zeros(0, dtype=np.int64), ())
@@ -126,9 +139,22 @@ def shaping_of(
     return None if found == Shaping() else found
 
 
+def names(shaping: Shaping | None, grammar: bytes) -> bool:
+    """Whether this is the text of the grammar that an answer is held to; none where it is held to nothing."""
+    named = None if shaping is None else shaping.grammar
+    return not grammar if named is None else (len(grammar), keccak256(grammar)) == (named.size, named.text)
+
+
 def begun_with(shaping: Shaping | None, answered: int) -> Shaping | None:
     """The same, where so many of the prompt's last tokens are the beginning of the answer."""
-    return shaping.replace(answered=answered, told=None) if shaping is not None and shaping.counts else shaping
+    return shaping.replace(answered=answered, told=None) if shaping is not None and shaping.of_answer else shaping
+
+
+def held_to(shaping: Shaping | None, grammar: Grammar | None) -> Shaping | None:
+    """The same, for an answer that is held to this grammar, or to none."""
+    found = (shaping or Shaping()).replace(grammar=grammar, told=None)
+    found = found if found.of_answer else found.replace(answered=0)
+    return None if found == Shaping() else found
 
 
 def check_shaping(shaping: Shaping, *, prompt: int) -> None:
@@ -140,37 +166,48 @@ def check_shaping(shaping: Shaping, *, prompt: int) -> None:
         raise MalformedError("the tokens that have a bias do not rise")
     if any(each.lift == MAX_BIAS_MILLI for each in shaping.biases):
         raise MalformedError("a bias of nothing")
-    if not (shaping.repeats or shaping.counts or shaping.biases):
+    if not (shaping.looks_back or shaping.biases):
         raise MalformedError("what is said to change the logits changes nothing")
-    if shaping.answered >= prompt or (shaping.answered and not shaping.counts):
+    if shaping.answered >= prompt or (shaping.answered and not shaping.of_answer):
         raise MalformedError("more of the prompt counts as answer than can")
-    if (shaping.told is not None) is not (shaping.repeats or shaping.answered > 0):
+    if (shaping.told is not None) is not (shaping.repeats or shaping.answered > 0 or shaping.grammar is not None):
         raise MalformedError("the last leg is told of the prompt where it has to know, and nowhere else")
+    if shaping.grammar is not None:
+        check_grammar(shaping.grammar)
 
 
-def look_back(shaping: Shaping | None, prompt: Sequence[int]) -> LookBack:
-    """What draws look back on of the prompt."""
+def look_back(shaping: Shaping | None, prompt: Sequence[int], grammar: bytes = b"") -> LookBack:
+    """What draws look back on of the prompt, and the text of what the answer is held to, where that is known."""
     if shaping is None:
         return NOTHING_BEFORE
     different = sorted(set(prompt)) if shaping.repeats else []
-    return LookBack(np.array(different, dtype=np.int64), tuple(prompt[max(0, len(prompt) - shaping.answered) :]))
+    answer = tuple(prompt[max(0, len(prompt) - shaping.answered) :])
+    return LookBack(np.array(different, dtype=np.int64), answer, grammar)
 
 
-def bound_to(shaping: Shaping | None, prompt: Sequence[int]) -> Shaping | None:
-    """The same for this very prompt: what the last leg is told of it stands behind a hash."""
-    told = look_back(shaping, prompt).told
+def bound_to(shaping: Shaping | None, prompt: Sequence[int], grammar: bytes = b"") -> Shaping | None:
+    """The same for this very prompt: what the last leg is told stands behind a hash.
+
+    Args:
+        grammar: text of the one that is named.
+    """
+    told = look_back(shaping, prompt, grammar).told
     return None if shaping is None else shaping.replace(told=keccak256(told) if told else None)
 
 
 def told_of(shaping: Shaping | None, told: bytes) -> LookBack:
-    """What the last leg was told of the prompt. Raises MalformedError where it is not what the terms name."""
+    """What the last leg was told. Raises MalformedError where it is not what the terms name."""
     named = None if shaping is None else shaping.told
     if (named is None) is not (not told) or (named is not None and keccak256(told) != named):
         raise MalformedError("what is said of the prompt is not what the terms name")
-    if shaping is None or len(told) % 4 or len(told) < 4 * shaping.answered:
-        if told:
-            raise MalformedError("what is said of the prompt is no token ids")
+    if shaping is None or not told:
         return NOTHING_BEFORE
-    ids = np.frombuffer(told, dtype="<u4").astype(np.int64)
+    ids_end = len(told) - (0 if shaping.grammar is None else shaping.grammar.size)
+    if ids_end % 4 or ids_end < 4 * shaping.answered:
+        raise MalformedError("what is said of the prompt is no token ids")
+    grammar = told[ids_end:]
+    if not names(shaping, grammar):
+        raise MalformedError("the grammar that is told is not the one that the terms name")
+    ids = np.frombuffer(told[:ids_end], dtype="<u4").astype(np.int64)
     different = len(ids) - shaping.answered
-    return LookBack(ids[:different], tuple(ids[different:].tolist()))
+    return LookBack(ids[:different], tuple(ids[different:].tolist()), grammar)

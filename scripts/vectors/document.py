@@ -156,7 +156,7 @@ def _job(job: ExampleJob) -> Json:
         "discharges": [_discharge(job.talk.discharges[leg].signed) for leg in sorted(job.talk.discharges)],
         "tokens": list(job.talk.tab.tokens),
         "bundle": dump_bundle(job.bundle),
-        "withheld": dict.fromkeys(("tokens", "logprobs", "text", "transcript")),
+        "withheld": dict.fromkeys(("tokens", "logprobs", "grammar", "text", "transcript")),
     }
 
 

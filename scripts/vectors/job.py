@@ -21,10 +21,11 @@ from protocol.receipts.bundle_text import seal_transcript
 from protocol.routing.routes import RouteLeg
 from protocol.session.agreement import Chosen, make_orders, make_session, make_terms
 from protocol.session.draws import NonceChain
+from protocol.session.grammar import grammar_of
 from protocol.session.messages import Session, sign_voucher
 from protocol.session.metering import window_count
 from protocol.session.order import JobOrder
-from protocol.session.shaping import Shaping, TokenBias, bound_to
+from protocol.session.shaping import Shaping, TokenBias, bound_to, held_to
 from protocol.session.tab import first_voucher
 from protocol.session.terms import Plan, SamplingTerms, Terms
 from protocol.settlement.operations import Open, Release, Settle
@@ -71,17 +72,20 @@ def run_job(
     credit: int = 0,
     shaping: Shaping | None = None,
     logprobs: int | None = None,
+    grammar: bytes = b"",
     told: Sequence[int] | None = None,
 ) -> ExampleJob:
     """A job over these spans, from the opening of its session to its receipt bundle.
 
     Args:
+        grammar: text of what the answer is held to; the formula for tokens does not keep to it.
         told: the prompt that the last leg is told of, where that is another one: then the bundle does not hold.
     """
     log = new_log()
     offers = tuple(
         sealed_offer(number, span, activations=activations, credit=credit) for number, span in enumerate(spans)
     )
+    shaping = held_to(shaping, grammar_of(grammar) if grammar else None)
     chain = chain_of(f"{name} client", window_count(plan))
     terms = make_terms(
         [_chosen(sealed) for sealed in offers],
@@ -90,7 +94,7 @@ def run_job(
         policy=POLICY,
         plan=plan,
         sampling=SamplingTerms(
-            temperature_milli=700, seed=12345, shaping=bound_to(shaping, told or prompt), logprobs=logprobs
+            temperature_milli=700, seed=12345, shaping=bound_to(shaping, told or prompt, grammar), logprobs=logprobs
         ),
         nonces=chain.anchor,
     )
@@ -102,10 +106,10 @@ def run_job(
     orders = make_orders(terms, session, pay=first, opened=log.prove(opened), offers=offers, issued_at=NOW)
     sealed_orders = tuple(seal(order, CLIENT) for order in orders)
     legs = tuple(accept(sealed, name, leg) for leg, sealed in enumerate(sealed_orders))
-    talk = Talk(session, terms, legs, chain=chain, prompt=prompt, told=told or prompt, first=first)
+    talk = Talk(session, terms, legs, chain=chain, prompt=prompt, told=told or prompt, grammar=grammar, first=first)
     talk.run()
     settled, released = _settle(log, talk)
-    bundle = _bundle(log, terms, session, offers, legs, talk, (opened, settled, released))
+    bundle = _bundle(log, terms, session, offers, legs, talk, (opened, settled, released), grammar)
     if told is None:
         verify_bundle(bundle)
     return ExampleJob(
@@ -151,6 +155,7 @@ def _bundle(
     legs: Sequence[Served],
     talk: Talk,
     taken: tuple[Taken, Taken, Taken | None],
+    grammar: bytes,
 ) -> Bundle:
     text = (" ".join(map(str, talk.tab.tokens[: terms.plan.prompt])), " ".join(map(str, talk.tab.tokens)))
     rows = [window.receipts for window in talk.tab.book.windows] + [talk.tab.closing]
@@ -163,6 +168,7 @@ def _bundle(
         acceptances=tuple(each.acceptance for each in legs),
         tokens=tuple(talk.tab.tokens),
         said=tuple(talk.tab.said),
+        grammar=grammar,
         windows=tuple(tuple((each.signed, each.sketches) for each in row) for row in rows),
         nonce=talk.tab.nonce,
         pay=talk.vouchers[-1],
@@ -178,13 +184,14 @@ def two_legs(told: Sequence[int] | None = None) -> ExampleJob:
     """The first example, or one whose last leg was told of another prompt."""
     return run_job(
         "two legs",
-        "fp32 rows, draws that look back, log probabilities; a stop token ends the answer, in the middle of a window",
+        "fp32 rows, draws that look back, a grammar, log probabilities; a stop token ends the answer, in mid-window",
         spans=((0, 2), (2, 6)),
         prompt=(3, 1, 4, 1, 5),
         plan=Plan(prompt=5, most=9, chunk=3, window=4),
         activations=ActivationType.FP32,
         shaping=Shaping(repetition_milli=1_250, frequency=2_500, biases=(TokenBias(token=7, lift=98_500),), answered=1),
         logprobs=2,
+        grammar=b'start: %json {"type":"object"}\n',
         told=told,
     )
 

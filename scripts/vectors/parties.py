@@ -19,6 +19,7 @@ from protocol.market.offer import (
 from protocol.market.rates import Rates
 from protocol.models.activations import ActivationType
 from protocol.policy.policy import LatencyClass, Policy
+from protocol.session.grammar import MASKS
 from protocol.session.logprobs import LogProb, pack_said
 from protocol.settlement import ledger_domain
 
@@ -158,6 +159,7 @@ def offer_of(number: int, span: tuple[int, int]) -> Offer:
         addresses=(f"/ip4/192.0.2.{number + 1}/tcp/4001/p2p/{peer_id_of(key.public_key)}",),
         data_addresses=(f"/ip4/192.0.2.{number + 1}/tcp/4002/tls",),
         statements=(seal(statement, STRANGER),),
+        masks=MASKS if span[1] == BLOCKS else "",
     )
 
 

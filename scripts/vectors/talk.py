@@ -134,6 +134,7 @@ class Talk:
     Args:
         chain: the client's nonces.
         told: the prompt that the last leg is told of.
+        grammar: text of what the answer is held to.
         first: the voucher in the orders.
     """
 
@@ -146,6 +147,7 @@ class Talk:
         chain: NonceChain,
         prompt: Sequence[int],
         told: Sequence[int],
+        grammar: bytes,
         first: SignedVoucher,
     ) -> None:
         self.frames: list[Frame] = []
@@ -159,7 +161,7 @@ class Talk:
         self.tab = Tab(
             session, terms, DOMAIN, acceptances=accepted, chain=chain, prompt=prompt, stop_tokens=MANIFEST.stop_tokens
         )
-        self._told = told
+        self._told = look_back(terms.sampling.shaping, told, grammar).told
         self._tokens = list(prompt)
         """What the formulas go by: a leg may be ahead of what has reached the client."""
         self._queue: deque[Frame] = deque()
@@ -171,9 +173,8 @@ class Talk:
         """The client's part follows docs/spec/session.md, section J."""
         tab = self.tab
         self._to_all(Attach(session=tab.id))
-        told = look_back(tab.terms.sampling.shaping, self._told).told
-        if told:
-            self._send(CLIENT_PARTY, len(self.legs) - 1, Told(session=tab.id, answer=False, last=True), told)
+        if self._told:
+            self._send(CLIENT_PARTY, len(self.legs) - 1, Told(session=tab.id, answer=False, last=True), self._told)
         self._pay_what_is_due()
         prompt = Prompt(session=tab.id, position=0, length=len(self._tokens))
         self._send(CLIENT_PARTY, 0, prompt, token_bytes(self._tokens))
@@ -255,6 +256,7 @@ class Talk:
     def _take_ids(self, job: LegJob, header: Told | Prompt, payload: bytes) -> None:
         if isinstance(header, Told):
             job.looking_back.take(header, payload, serves=True)
+            job.looking_back.prepares = False  # the formula for tokens knows no masks
         else:
             tokens = tuple(np.frombuffer(payload, dtype="<u4").tolist())
             job.arrive(header.position, tokens, now_us=self._now_us)

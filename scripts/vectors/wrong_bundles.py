@@ -48,6 +48,8 @@ def wrong_bundles(job: ExampleJob) -> Iterator[Json]:
     from scripts.vectors.job import two_legs
 
     yield one("the last leg was told of another prompt", "R7", two_legs(told=(3, 1, 4, 1, 6)).bundle)
+    yield one("the answer is held to another grammar", "R7", replace(job.bundle, grammar=job.bundle.grammar + b"\n"))
+    yield one("the grammar is not there", "R7", replace(job.bundle, grammar=b""))
     for clause, name, change in _CHANGES:
         yield one(name, clause, change(job))
     yield {"name": "a key more", "clause": "R12", "check": "bundle", "edits": {"answer": "yes"}}
@@ -277,5 +279,5 @@ _CHANGES: tuple[tuple[str, str, Callable[[ExampleJob], Bundle]], ...] = (
     ("R10", "less settled than the voucher says", _settled_too_little),
     ("R11", "another text", _another_text),
     ("R11", "a text without its client's word", _text_alone),
-    ("R11", "the text of tokens that are withheld", lambda job: replace(job.bundle, tokens=None, said=())),
+    ("R11", "the text of tokens that are withheld", lambda job: replace(job.bundle, tokens=None, said=(), grammar=b"")),
 )

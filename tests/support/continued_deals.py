@@ -37,6 +37,7 @@ def deal_on(
     chunk: int = 8,
     shaping: Shaping | None = None,
     logprobs: int | None = None,
+    grammar: bytes = b"",
 ) -> Deal:
     """A deal over the whole spans of these nodes."""
     route = []
@@ -54,6 +55,7 @@ def deal_on(
         plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
         sampling=SamplingTerms(temperature_milli=0, seed=0, shaping=shaping, logprobs=logprobs),
         prompt=prompt,
+        grammar=grammar,
         client=(client or market.client_key).address,
         expiry=market.now + 600,
         randomness=random.Random(market.now + len(prompt) * 100 + most).randbytes,

@@ -289,6 +289,8 @@ class SmallNode:
         self.span = BlockSpan(start=start, end=end)
         self.limits = limits
         self.rates = RATES
+        self.masks = ""
+        """By which it offers to hold answers to a grammar."""
         self.engine = CountingEngine(start, end, BLOCKS)
         self.energy: EnergyAccount = KnownEnergy()
         self.compute: Worker | None = None
@@ -399,6 +401,7 @@ class SmallNode:
             addresses=(f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id_of(self.key.public_key)}",),
             data_addresses=(self.address,),
             statements=(),
+            masks=self.masks,
         )
         return offer.replace(**changes)
 
@@ -500,6 +503,7 @@ class SmallMarket:
         temperature_milli: int = 0,
         shaping: Shaping | None = None,
         logprobs: int | None = None,
+        grammar: bytes = b"",
         ahead: int = 1,
         paid: Paid = paid_nobody,
         drafts: bool = True,
@@ -525,6 +529,7 @@ class SmallMarket:
             plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window, ahead=ahead),
             sampling=SamplingTerms(temperature_milli=temperature_milli, seed=0, shaping=shaping, logprobs=logprobs),
             prompt=prompt,
+            grammar=grammar,
             client=(client or self.client_key).address,
             expiry=self.now + expiry_s,
             randomness=self._chance,

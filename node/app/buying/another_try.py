@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["look_again", "plan_again", "to_be_avoided", "wants_credit_less", "worth_another_try"]
 
-_OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap"})
+_OWN_FAULTS = frozenset({"malformed", "bad-signature", "context", "cap", "grammar"})
 """Codes of refusals that no honest provider would spare this client: two of them, and it is its own fault."""
 
 

@@ -60,6 +60,7 @@ class Question:
         model: str | None = None,
         most: int | None = None,
         logprobs: int | None = None,
+        grammar: bytes = b"",
         receipt_file: Path | None = None,
     ) -> Self:
         """All that can be known to stand against a question comes up here, before anything is paid.
@@ -68,6 +69,7 @@ class Question:
             model: a name, or the beginning of a root; None for the only one that can be served.
             most: generated tokens at most; None for what the settings say.
             logprobs: so many of the likeliest tokens are named in the place of each, with its own log probability.
+            grammar: that the answer is held to (`grammars`); empty for none.
             receipt_file: where the receipt goes; a new file.
 
         Raises:
@@ -82,7 +84,7 @@ class Question:
         text = await client.text(manifest)
         ids = await asyncio.to_thread(text.prompt_ids, prompt)
         sampling = None if logprobs is None else sampling_of(client.config).replace(logprobs=logprobs)
-        request = Request(prompt=tuple(ids), model=manifest.root.hex(), most=most, sampling=sampling)
+        request = Request(prompt=tuple(ids), model=manifest.root.hex(), most=most, sampling=sampling, grammar=grammar)
         asked = Asked(shown=prompt.shown, request=request)
         return await cls.of(client, asked, text, receipt_file=receipt_file)
 
@@ -191,6 +193,7 @@ class Question:
             answer=self.tokens,
             most=len(self.tokens) - result.tab.generated + terms.plan.most,
             sampling=terms.sampling,
+            grammar=result.deal.grammar,
             earlier=earlier,
         )
 

@@ -190,6 +190,7 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
         sampling=terms.sampling,
         prompt=terms.plan.prompt,
         said=part.bundle.said,
+        grammar=part.bundle.grammar,
         dtype=part.bundle.manifest.precision,
     )
     observed, redrawn = [], 0
@@ -203,7 +204,8 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
                 margins = _margins(again, terms.plan.prompt)
                 redrawn += len(margins)
                 distance = _distance(shown.get(seat.leg), again)
-                row.append(Observation(seat, distance, max(margins, default=0), _holder(part, seat)))
+                most = max(margins, default=0)
+                row.append(Observation(seat, distance, most, _holder(part, seat), redrawn=again.redrawn))
         observed.append(row)
     return observed, redrawn
 

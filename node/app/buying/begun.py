@@ -27,6 +27,8 @@ class Begun:
     most: int
     """Generated tokens at most, those that came included."""
     sampling: SamplingTerms
+    grammar: bytes
+    """Text of what the answer is held to; empty for nothing."""
     written: Written
     """The prompt as text."""
     text: Text
@@ -55,6 +57,7 @@ class Begun:
             model=model,
             most=self.left,
             sampling=self.drawn,
+            grammar=self.grammar,
             policy=limits.as_policy(),
             **limits.as_ends(),
         )

@@ -13,6 +13,7 @@ from node.app.buying.begun import Begun
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
+from node.app.buying.grammars import of_schema
 from node.app.buying.offered import OfferedModels
 from node.app.buying.planning import Request
 from node.app.buying.requirements import OPERATIONS
@@ -69,6 +70,7 @@ class BoughtAnswers:
             asked = _Asked(written=begun.written, ids=begun.prompt, held=None)
             return BoughtAnswer(self, await client.execute(await client.plan(request)), asked, begun.text, owner, begun)
         text = await client.text(manifest)
+        grammar = b"" if wanted.schema is None else of_schema(wanted.schema)
         asked = await self._asked(wanted, manifest, text, owner)
         earlier = None if asked.held is None else await _over(asked.held)
         request = Request(
@@ -76,6 +78,7 @@ class BoughtAnswers:
             model=manifest.root.hex(),
             most=wanted.most,
             sampling=self.sampling(wanted),
+            grammar=grammar,
             policy=wanted.limits.as_policy(),
             **wanted.limits.as_ends(),
             earlier=earlier,
@@ -216,6 +219,7 @@ class BoughtAnswer:
             tokens=tokens,
             most=len(tokens) - result.tab.generated + terms.plan.most,
             sampling=terms.sampling,
+            grammar=result.deal.grammar,
             written=self.asked.written,
             text=self.text,
             said=self.said,

@@ -19,6 +19,7 @@ from node.app.buying.accusing import keep_double
 from node.app.buying.another_try import look_again, plan_again, worth_another_try
 from node.app.buying.busy import BusyNodes
 from node.app.buying.execution import Execution
+from node.app.buying.grammars import covers_held, require_readable
 from node.app.buying.law import covers_trusted
 from node.app.buying.looking import look
 from node.app.buying.planning import JobPlan, Market, Request
@@ -61,11 +62,7 @@ from protocol.errors import JoulemeshError, LocalError
 from protocol.identity.ids import ModelManifest, checksum_address
 from protocol.identity.signing import SigningKey
 from protocol.market.offer import Offer
-from protocol.routing.choice import (
-    covers,
-    covers_some_model,
-    covers_twice,
-)
+from protocol.routing.choice import covers, covers_some_model, covers_twice
 from protocol.routing.routes import NoRouteError, Route
 from protocol.session.metering import reserved_caps
 from protocol.settlement import Account
@@ -251,11 +248,13 @@ class Client:
         Raises:
             RoutingError: no offers, gaps, or every offer excluded; says which and why. With code ``busy``: nodes that
                 there is no way round take no orders for so long.
-            ConfigurationError: the prompt does not fit the model, or several models are meant.
+            ConfigurationError: the prompt does not fit the model, several models are meant, or the grammar that the
+                answer is to be held to takes too many steps.
             FundsError: the balance does not cover the caps and the ledger's fees.
             UnreachableError: the ledger or the network does not answer.
         """
         require_tokens(request)
+        await asyncio.to_thread(require_readable, request.grammar)
         return await self._busy.planned(partial(self._plan, request))
 
     async def _plan(self, request: Request) -> JobPlan:
@@ -288,6 +287,8 @@ class Client:
             await self.offers(enough=lambda found: covers_trusted(self.config, found, manifest, request))
         if self.config.standbys:
             await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
+        if request.grammar:
+            await self.offers(enough=partial(covers_held, manifest=manifest, text=request.grammar))
         network, roads = await self._join()
         offers = [(each.offer, each.sealed) for each in network.book.verified(manifest.root)]
         columns = network.book.columns.copy()

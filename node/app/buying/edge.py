@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from node.app.buying.begun import Begun
+from node.app.buying.grammars import held_to_text, of_schema
 from node.app.buying.passes import Passes
 from node.app.buying.sampling import require_known_tokens
 from node.app.buying.saying import said_in
@@ -31,7 +32,7 @@ from protocol.geography.jurisdictions import country_of, is_subdivision, may_sta
 from protocol.identity.ids import ModelManifest
 from protocol.market.catalog import CLIENT_FILES, MAX_FILE_BYTES
 from protocol.routing.choice import MIN_PREFIX
-from protocol.session.shaping import look_back
+from protocol.session.shaping import LookBack, look_back
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["EdgeAnswer", "EdgeAnswers", "open_edge"]
@@ -88,6 +89,8 @@ class EdgeAnswers:
         limits = wanted.limits
         if not self.means(wanted.model):
             return f"has no model {wanted.model[:64]!r}"
+        if wanted.schema is not None and not self._passes.masks:
+            return "cannot hold answers to a schema"
         if limits.precision not in (None, self.manifest.precision):
             return f"computes in {self.manifest.precision}"
         if (limits.places or limits.deny) and self._place is None:
@@ -120,12 +123,18 @@ class EdgeAnswers:
         """An answer from here, or the rest of one that a market began.
 
         Raises:
-            ConfigurationError: the prompt does not fit the model.
-            RefusedError: there is no room now.
+            ConfigurationError: the prompt does not fit the model, or the schema cannot be used.
+            RefusedError: there is no room now, or the schema takes too many steps.
         """
         if begun is not None:
             return await self._opened(
-                begun.text, begun.prompt, begun.left, begun.drawn, begun.written.tool_style, begun.tokens
+                begun.text,
+                begun.prompt,
+                begun.left,
+                begun.drawn,
+                begun.written.tool_style,
+                begun.tokens,
+                grammar=begun.grammar,
             )
         found = await self._planned(wanted, self.manifest.max_context)
         assert found is not None, "nothing is larger than the context"
@@ -147,9 +156,10 @@ class EdgeAnswers:
             )
         if len(ids) + most > largest:
             return None
-        sampling = self._sampling(wanted)
+        grammar = b"" if wanted.schema is None else of_schema(wanted.schema)
+        sampling = held_to_text(self._sampling(wanted), grammar)
         require_known_tokens(sampling, self.manifest)
-        return await self._opened(text, ids, most, sampling, written.tool_style)
+        return await self._opened(text, ids, most, sampling, written.tool_style, grammar=grammar)
 
     async def _opened(
         self,
@@ -159,8 +169,13 @@ class EdgeAnswers:
         sampling: SamplingTerms,
         tool_style: ToolStyle | None,
         given: tuple[int, ...] = (),
+        *,
+        grammar: bytes,
     ) -> EdgeAnswer:
-        answer = EdgeAnswer(self._passes, self.manifest, text, ids, most, sampling, tool_style, given)
+        before = look_back(sampling.shaping, (*ids, *given), grammar) if sampling.looks_back else None
+        if before is not None and sampling.shaping is not None and sampling.shaping.grammar is not None:
+            await self._passes.prepare(sampling.shaping.grammar, before)
+        answer = EdgeAnswer(self._passes, self.manifest, text, ids, most, before, tool_style, given)
         await self._passes.open(answer.session, most=len(ids) + len(given) + most, sampling=sampling)
         return answer
 
@@ -170,6 +185,7 @@ class EdgeAnswer:
 
     Args:
         most: tokens that may come here.
+        before: what draws look back on of what was there before; None where they look at nothing.
         given: tokens that came from a market, and are neither counted among those nor said again.
     """
 
@@ -184,7 +200,7 @@ class EdgeAnswer:
         text: Text,
         ids: tuple[int, ...],
         most: int,
-        sampling: SamplingTerms,
+        before: LookBack | None,
         tool_style: ToolStyle | None,
         given: tuple[int, ...] = (),
     ) -> None:
@@ -200,7 +216,7 @@ class EdgeAnswer:
         self._ids = (*ids, *given)
         self._given = len(given)
         self._most = most
-        self._before = look_back(sampling.shaping, self._ids) if sampling.looks_back else None
+        self._before = before
         self._tokens: list[int] = []
         self._stream = self._pieces()
 
@@ -284,4 +300,5 @@ def _load(directory: Path, config: GatewayConfig) -> tuple[ModelManifest, Text, 
         template=files.get("chat_template.jinja"),
     )
     engine = Engine.load(directory, 0, manifest.blocks, kv_tokens=config.edge_room, dtype=manifest.precision)
+    _ = engine.masks  # made here, and not when the first request waits for them
     return manifest, text, engine

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from node.ports import SpanEngine, StepInput, StepOutput, Worker
+from protocol.session.grammar import Grammar
 from protocol.session.shaping import LookBack
 from protocol.session.terms import SamplingTerms
 
@@ -31,6 +32,15 @@ class Passes:
         self._most_rows = most_rows
         self._waiting: deque[tuple[StepInput, asyncio.Future[StepOutput]]] = deque()
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def masks(self) -> str:
+        """By which answers can be held to a grammar; empty where they cannot."""
+        return self._engine.masks
+
+    async def prepare(self, grammar: Grammar, before: LookBack) -> None:
+        """See that a grammar can be held to. Raises RefusedError."""
+        await asyncio.to_thread(self._engine.prepare, grammar, before)
 
     async def open(self, session: bytes, *, most: int, sampling: SamplingTerms) -> None:
         """Room for a sequence of at most so many tokens. Raises RefusedError without."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from node.app.buying.continuing import Earlier
+from node.app.buying.grammars import held_offers, held_to_text
 from node.app.buying.law import ends_of, law_of, policy_of
 from node.app.buying.sampling import require_known_tokens, sampling_of
 from node.app.buying.standing_by import by_block, stand_by
@@ -72,6 +73,8 @@ class Request:
     chunk: int = PROMPT_CHUNK
     """Prompt tokens in one window, at most."""
     sampling: SamplingTerms | None = None
+    grammar: bytes = b""
+    """Text of what the answer is held to; empty for nothing."""
     policy: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
     trusted_ends: tuple[str, ...] = ()
@@ -122,8 +125,8 @@ class Market:
         columns: that the offers stand in, where they do; nobody else changes them.
 
     Raises:
-        ConfigurationError: the prompt is empty, or leaves no room in the model's context; or a policy field that there
-            is not.
+        ConfigurationError: the prompt is empty, or leaves no room in the model's context; or no such policy field.
+        RoutingError: the answer is to be held to a grammar, and nobody offers that.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class Market:
         self._request = request
         self._config = config
         self._manifest = manifest
-        self._offers = [offer for offer, _ in offers]
+        self._offers = held_offers([offer for offer, _ in offers], manifest.blocks, request.grammar)
         self._sealed = {id(offer): sealed for offer, sealed in offers}
         self._venue = venue
         self._clock = clock
@@ -355,9 +358,8 @@ class Market:
 
     def deal(self, found: Route, *, client: Address, randomness: Randomness) -> Deal:
         """Terms and a session over a route of this market."""
-        config, sampling, earlier = self._config, self._request.sampling, self._request.earlier
-        if sampling is None:
-            sampling = sampling_of(config)
+        config, earlier = self._config, self._request.earlier
+        sampling = held_to_text(self._request.sampling or sampling_of(config), self._request.grammar)
         require_known_tokens(sampling, self._manifest)
         return make_deal(
             [Chosen(leg, self._sealed[id(leg.offer)]) for leg in found.legs],
@@ -368,6 +370,7 @@ class Market:
             plan=self.plan,
             sampling=sampling,
             prompt=self._request.prompt,
+            grammar=self._request.grammar,
             client=client,
             expiry=self._clock() + config.session_s,
             randomness=randomness,

@@ -85,6 +85,7 @@ def make_bundle(
         reroutes=tuple(tab.sealed_reroutes),
         tokens=tuple(tab.tokens[:covered]),
         said=tuple(tab.said[: max(0, covered - plan.prompt)]),
+        grammar=deal.grammar,
         windows=tuple(tuple(map(_signed_and_shown, row)) for row in rows),
         nonce=tab.nonce,
         pay=result.pay,

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from node.app.buying.continuing import Earlier
+from node.app.buying.grammars import held_to_text
 from node.app.buying.planning import Request
 from node.durable import replace_file
 from protocol.encoding.strict_json import exact_keys, int_text, parse_object
 from protocol.errors import ConfigurationError, LocalError, MalformedError, peers_fault
 from protocol.identity.ids import BlockSpan
 from protocol.routing.routes import MAX_LEGS
-from protocol.session.shaping import Shaping, TokenBias, begun_with
+from protocol.session.shaping import Shaping, TokenBias, begun_with, held_to
 from protocol.session.terms import SamplingTerms
 
 __all__ = ["Unfinished", "dump_unfinished", "keep_unfinished", "load_unfinished"]
@@ -41,16 +42,20 @@ class Unfinished:
     most: int
     """Generated tokens at most, those that came included."""
     sampling: SamplingTerms
+    grammar: bytes = b""
+    """Text of what the answer is held to; empty for nothing."""
     earlier: Earlier
     """The session that broke off."""
 
     def request(self) -> Request:
         """What is still wanted: tokens are drawn by position, so they are those that would have come."""
+        sampling = held_to_text(self.sampling, self.grammar)
         return Request(
             prompt=(*self.prompt, *self.answer),
             model=self.model.hex(),
             most=self.most - len(self.answer),
-            sampling=self.sampling.replace(shaping=begun_with(self.sampling.shaping, len(self.answer))),
+            sampling=sampling.replace(shaping=begun_with(sampling.shaping, len(self.answer))),
+            grammar=self.grammar,
             earlier=self.earlier,
         )
 
@@ -71,6 +76,7 @@ def dump_unfinished(unfinished: Unfinished) -> bytes:
         "top_k": unfinished.sampling.top_k,
         "shaping": _dumped(unfinished.sampling.shaping),
         "logprobs": unfinished.sampling.logprobs,
+        "grammar": unfinished.grammar.decode() or None,
         "session": unfinished.earlier.session.hex(),
         "proven": unfinished.earlier.proven,
         "legs": [[key.hex(), span.start, span.end] for key, span in unfinished.earlier.legs],
@@ -103,13 +109,15 @@ def _parsed(data: bytes) -> Unfinished:
     value = exact_keys(
         parse_object(data, limit=MAX_BYTES, depth=_DEPTH),
         *("format", "about", "model", "question", "prompt", "answer", "most", "temperature_milli", "seed", "session"),
-        *("top_p_ppm", "top_k", "shaping", "logprobs", "proven", "legs"),
+        *("top_p_ppm", "top_k", "shaping", "logprobs", "grammar", "proven", "legs"),
     )
     if value["format"] != FORMAT or value["about"] != ABOUT:
         raise MalformedError("it is of another format")
     prompt, answer = _ids(value["prompt"]), _ids(value["answer"])
     if not isinstance(value["question"], str) or type(value["most"]) is not int or not prompt or not answer:
         raise MalformedError("it does not say what was asked, or what came")
+    if value["grammar"] is not None and not isinstance(value["grammar"], str):
+        raise MalformedError("a grammar that is no text")
     if value["most"] <= len(answer):
         raise MalformedError("the answer is as long as it may be")
     if type(value["proven"]) is not int or value["proven"] > len(prompt) + len(answer):
@@ -128,6 +136,7 @@ def _parsed(data: bytes) -> Unfinished:
             shaping=_shaping(value["shaping"]),
             logprobs=value["logprobs"],
         ),
+        grammar=(value["grammar"] or "").encode(),
         earlier=Earlier(
             session=_bytes(value["session"], 32),
             tokens=(*prompt, *answer),
@@ -138,7 +147,8 @@ def _parsed(data: bytes) -> Unfinished:
 
 
 def _dumped(shaping: Shaping | None) -> list[Any] | None:
-    """As terms have it. What the prompt is to it follows from the prompt."""
+    """As terms have it. What the prompt is to it follows from the prompt, what the grammar is from that."""
+    shaping = held_to(shaping, None)
     if shaping is None:
         return None
     biases = [[each.token, each.lift] for each in shaping.biases]

@@ -182,6 +182,7 @@ async def _load(config: NodeConfig, chosen: BlockSpan | None, on_event: Events) 
     for step in _steps(manifest, span):
         on_event(Starting(step=step))
     engine, energy, speed = await asyncio.to_thread(load_and_measure, config, manifest, span)
+    await asyncio.to_thread(getattr, engine, "masks")  # which is made when it is first asked for
     drafter = await asyncio.to_thread(load_drafter, config, manifest, span)
     return Held(manifest, span, engine, energy, speed, drafter, time.monotonic() - began)
 

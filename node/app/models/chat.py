@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +9,7 @@ from typing import Any
 
 from node.app.models.prompt import ChatMessage
 from node.model_directory import json_object
+from node.own_process import run_script
 from node.screen import screen_line
 from protocol.errors import ConfigurationError, ModelError
 
@@ -27,8 +24,6 @@ CLASS_TOKENS: Mapping[str, Mapping[str, str]] = {
     "Qwen2Tokenizer": {"eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
 }
 """What tokenizers of these classes have where their configuration does not say otherwise."""
-PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
-"""Variables that the rendering process gets: what Python needs to start. Passphrases are not among them."""
 MAX_WORDS = 300
 """Characters that a template may say in an error."""
 RENDERER = Path(__file__).with_name("rendering.py")
@@ -133,24 +128,12 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _in_own_process(request: Mapping[str, Any]) -> object:
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", str(RENDERER)],
-            input=json.dumps(request),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            timeout=RENDER_S,
-            env=environment,
-            check=False,
-        )
-        answer: object = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
+        return run_script(RENDERER, request, seconds=RENDER_S)
+    except TimeoutError:
         raise _broken("it does not come to an end") from None
     except ValueError:
         raise _broken("it takes too much time or memory") from None
-    return answer
 
 
 def _is_unicode(text: str) -> bool:

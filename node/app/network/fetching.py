@@ -129,7 +129,7 @@ class Fetching:
 
     async def outline(self) -> None:
         """What says how large each block is. Raises UnreachableError, LocalError."""
-        await self._fetch.texts(first=False)
+        await self._fetch.texts(ends=False)
         await self._fetch.headers()
 
     async def blocks(self, span: BlockSpan) -> None:

@@ -148,6 +148,7 @@ class Node:
             sketching=ThreadWorker("sketches"),
             drafter=held.drafter,
             drafting=None if held.drafter is None or held.drafter.instant else ThreadWorker("drafts"),
+            preparing=ThreadWorker("grammars"),
             pace=Pace(self.limits, row_us=held.speed.prompt_us, step_us=held.speed.position_us),
             core_wait_ns=core_wait_ns,
         )
@@ -227,6 +228,7 @@ class Node:
             utilisation_ppm=lambda: min(MICRO, provider.active * MICRO // limits.max_sessions),
             clock=clock,
             round_trips=self._neighbours,
+            masks=held.engine.masks,
         )
 
     def _make_metering(self, config: NodeConfig, key: SigningKey) -> Metering:

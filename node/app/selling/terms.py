@@ -93,6 +93,8 @@ class Terms:
     clock: Clock
     statements: Callable[[], Sequence[bytes]] = tuple
     """What others have signed about this node, the better ones first."""
+    masks: str = ""
+    """By which answers can be held to a grammar here."""
     round_trips: Callable[[], Sequence[RoundTrip]] = tuple
     """To likely neighbours, as measured lately."""
     require: Callable[[LatencyClass], None] = lambda _class: None
@@ -158,6 +160,7 @@ class Terms:
             trains=self.site.trains,
             round_trips=tuple(self.round_trips()),
             carbon_forecast=self.asks.carbon_forecast(),
+            masks=self.masks,
         )
 
     def _require_possible(self, figure: Figure) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         'joule run "What is 17 + 25?" --max-tokens 20 --allow EU --max-price-out 2 --receipt sum.json',
         'joule run "Why is the sky blue?" --system "Answer in one sentence."',
         "joule run --messages conversation.json",
+        'joule run "Tell me of a drum." --json-schema story.schema.json',
         "echo 'Tell me a story about a drum.' | joule run - --json",
         "joule run --resume sum.unfinished.json",
         "joule run --input prompts.jsonl --output answers.jsonl --at-once 4",
@@ -58,6 +60,18 @@ if TYPE_CHECKING:
     metavar="FILE",
     help='Ask with a whole conversation instead of PROMPT: a JSON list of {"role": ..., "content": ...}; '
     "roles are system, user and assistant. - reads it from standard input.",
+)
+@click.option(
+    "--json-schema",
+    "schema_file",
+    metavar="FILE",
+    help="Hold the answer to a JSON Schema: it is JSON that keeps to it, or is cut off.",
+)
+@click.option(
+    "--grammar",
+    "grammar_file",
+    metavar="FILE",
+    help="Hold the answer to a grammar in Lark's notation, as llguidance reads it.",
 )
 @click.option(
     "--resume",
@@ -105,6 +119,8 @@ def run(
     system: str | None,
     logprobs: int | None,
     messages_file: str | None,
+    schema_file: str | None,
+    grammar_file: str | None,
     unfinished_file: str | None,
     input_file: Path | None,
     output_file: Path | None,
@@ -130,8 +146,10 @@ def run(
         asks = prompt is not None or messages_file is not None
         shown = _prompt(prompt, raw=raw, system=system, messages_file=messages_file) if asks else None
         return explain_privacy(config, shown, model, as_json=as_json)
+    held = {"json-schema": schema_file, "grammar": grammar_file}
     if input_file is not None:
         others = {"PROMPT": prompt, "raw": raw, "system": system, "messages": messages_file, "resume": unfinished_file}
+        others |= held
         _require_alone("--input", **others, logprobs=logprobs is not None, receipt=receipt_file)
         output = output_file or input_file.with_name(f"{input_file.stem}.answers.jsonl")
         wish = Wish(input=input_file, output=output, model=model, at_once=at_once, deadline_s=None, as_json=as_json)
@@ -139,10 +157,11 @@ def run(
     asked: Prompt | bytes
     if unfinished_file is not None:
         others = {"PROMPT": prompt, "raw": raw, "system": system, "messages": messages_file, "model": model}
-        _require_alone("--resume", **others, logprobs=logprobs is not None)
+        _require_alone("--resume", **others, **held, logprobs=logprobs is not None)
         asked = _content(unfinished_file)
     else:
         asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
+    grammar = _grammar(schema_file, grammar_file)
     file = receipt_file or new_receipt_file(config.data_dir / "receipts")
     _require_absent(file)
     key = unlocked(config, passphrase_file)
@@ -150,7 +169,7 @@ def run(
     stream = AnswerStream()
     events = tell(told, as_json=as_json, err=True, before=stream.leave_line)
     report, status = run_job(
-        _run(config, key, asked, model, logprobs, file, events, _ignore if as_json else stream.write)
+        _run(config, key, asked, model, logprobs, grammar, file, events, _ignore if as_json else stream.write)
     )
     if as_json:
         print_json(report)
@@ -168,6 +187,7 @@ async def _run(
     asked: Prompt | bytes,
     model: str | None,
     logprobs: int | None,
+    grammar: bytes,
     file: Path,
     events: Events,
     write: Callable[[str], None],
@@ -180,7 +200,9 @@ async def _run(
         if isinstance(asked, bytes):
             question = await Question.resume(client, load_unfinished(asked), receipt_file=file)
         else:
-            question = await Question.plan(client, asked, model=model, logprobs=logprobs, receipt_file=file)
+            question = await Question.plan(
+                client, asked, model=model, logprobs=logprobs, grammar=grammar, receipt_file=file
+            )
         try:
             await question.answer(write)
         except asyncio.CancelledError:  # a signal: what came is paid for, and is reported like a whole answer
@@ -211,6 +233,19 @@ def _prompt(text: str | None, *, raw: bool, system: str | None, messages_file: s
         )
     asked = _decoded(_content("-")) if text == "-" else text
     return Prompt(raw=asked) if raw else Prompt.question(asked, system=system)
+
+
+def _grammar(schema_file: str | None, grammar_file: str | None) -> bytes:
+    """What the answer is held to; empty for nothing. Raises ConfigurationError, and UsageError where both are given."""
+    from node.app.buying.grammars import grammar_text, of_schema
+
+    if schema_file is None:
+        return b"" if grammar_file is None else grammar_text(_content(grammar_file))
+    _require_alone("--json-schema", grammar=grammar_file)
+    try:
+        return of_schema(json.loads(_content(schema_file)))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{schema_file} is no JSON: {error}", code="grammar") from None
 
 
 def _content(file: str) -> bytes:

@@ -62,6 +62,8 @@ class Deal:
     """By index in the session: the route, then the standbys."""
     prompt: tuple[int, ...]
     """Token ids."""
+    grammar: bytes
+    """Text of what the answer is held to; empty for nothing."""
     stop_tokens: tuple[int, ...]
     """Ids that end an answer."""
     secret: bytes = field(repr=False)
@@ -86,8 +88,8 @@ class Deal:
 
     @property
     def told(self) -> bytes:
-        """What draws look back on of the prompt, as the last leg is told of it."""
-        return look_back(self.terms.sampling.shaping, self.prompt).told
+        """What draws look back on of the prompt, and the grammar, as the last leg is told of it."""
+        return look_back(self.terms.sampling.shaping, self.prompt, self.grammar).told
 
     def name(self, leg: int) -> str:
         """A leg for people."""
@@ -103,6 +105,7 @@ def make_deal(
     plan: Plan,
     sampling: SamplingTerms,
     prompt: Sequence[int],
+    grammar: bytes = b"",
     client: Address,
     expiry: int,
     randomness: Randomness,
@@ -117,6 +120,7 @@ def make_deal(
 
     Args:
         venue: domain separator of the ledger.
+        grammar: text of the one that `sampling` names.
         expiry: of the session, Unix seconds.
         standbys: who may take over from a leg that fails.
         continues: the session whose sequence the prompt goes on from.
@@ -128,7 +132,7 @@ def make_deal(
     Raises RoutingError where the legs have no number format in common.
     """
     chain = NonceChain(randomness(32), chain_length(plan))
-    sampling = sampling.replace(shaping=bound_to(sampling.shaping, prompt))
+    sampling = sampling.replace(shaping=bound_to(sampling.shaping, prompt, grammar))
     terms = make_terms(
         route,
         manifest=manifest,
@@ -148,6 +152,7 @@ def make_deal(
         chain=chain,
         legs=(*route, *standbys),
         prompt=tuple(prompt),
+        grammar=grammar,
         stop_tokens=tuple(manifest.stop_tokens),
         secret=randomness(32),
         law=law,

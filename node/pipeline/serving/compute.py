@@ -136,6 +136,13 @@ class ComputeLoop:
         """Whether any answer is under way."""
         return self._scheduler.answering(loop_us())
 
+    async def prepare(self, job: LegJob, worker: Worker) -> None:
+        """See in another worker that a job's answer can be held to its grammar. Raises RefusedError."""
+        looking_back = job.looking_back
+        if (held := looking_back.to_prepare) is not None:
+            await worker.run(partial(self._engine.prepare, *held))
+            looking_back.prepares = False
+
     async def with_engine(self, call: Callable[[], T]) -> T:
         """Run an engine call between passes."""
         try:

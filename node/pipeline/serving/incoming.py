@@ -52,6 +52,7 @@ class Incoming:
     Args:
         width: of a row of activations.
         sketching: the worker that sketches windows, off the tokens' path.
+        preparing: the worker that grammars are compiled in: each may take seconds.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Incoming:
         rerouting: Rerouting,
         drafting: Drafting,
         sketching: Worker,
+        preparing: Worker,
         events: Events,
     ) -> None:
         self._width = width
@@ -72,6 +74,7 @@ class Incoming:
         self._rerouting = rerouting
         self._drafting = drafting
         self._sketching = sketching
+        self._preparing = preparing
         self._events = events
 
     async def take(self, outbox: Outbox, header: bytes, payload: bytes) -> None:
@@ -94,6 +97,8 @@ class Incoming:
             case Attach() | Prompt() | Told() | Finish() | Probe():
                 handle = partial(self._on_client_frame, outbox, frame, payload)
                 self._guarded(frame.session, outbox, type(frame), handle)
+                if isinstance(frame, Told):
+                    await self._prepare(frame.session)
 
     def _guarded(self, session: bytes, outbox: Outbox, kind: type[Message], handle: Callable[[Served], None]) -> None:
         """Handle one session's frame; what is wrong with it ends that session alone. A late frame is ignored."""
@@ -120,6 +125,17 @@ class Incoming:
                 return None  # of an older route
             raise RefusedError("this frame is for others in this session to send", code="not-party")
         return served
+
+    async def _prepare(self, session: bytes) -> None:
+        """Make ready what a client has told of. What takes long holds up the frames of that client's link alone."""
+        served = self._places.get(session)
+        if served is None:
+            return
+        try:
+            await self._compute.prepare(served.job, self._preparing)
+            self._compute.poke(served.job)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+            self._ends.fail(served, error)
 
     def _on_client_frame(self, outbox: Outbox, frame: Message, payload: bytes, served: Served) -> None:
         job = served.job

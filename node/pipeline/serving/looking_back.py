@@ -13,6 +13,7 @@ import numpy as np
 
 from protocol.errors import MalformedError
 from protocol.session.frames import Told
+from protocol.session.grammar import Grammar
 from protocol.session.shaping import LookBack, Shaping, told_of
 from protocol.session.terms import Plan
 
@@ -38,6 +39,10 @@ class LookingBack:
         self._answer: list[int] = []
         self._since = 0
         """Where the tokens begin that are known here, in an answer that nothing looks back on."""
+        self._grammar = None if shaping is None else shaping.grammar
+        self._most_told = 8 * plan.prompt + (0 if self._grammar is None else self._grammar.size)
+        self.prepares = False
+        """Whether rows wait until masks can be made, which is being seen to elsewhere."""
         self._told_answer = False
         """Whether the client has said all of the answer that came before this leg."""
         if shaping is None or shaping.told is None:
@@ -45,8 +50,8 @@ class LookingBack:
 
     @property
     def ready(self) -> bool:
-        """Whether the prompt is known, as far as draws look back on it."""
-        return not self.active or self._prompt is not None
+        """Whether the prompt is known, as far as draws look back on it, and masks can be made."""
+        return not self.active or (self._prompt is not None and not self.prepares)
 
     def take(self, frame: Told, ids: bytes, *, serves: bool) -> None:
         """What the client tells. Raises MalformedError for what is not due, or not what the terms name.
@@ -54,9 +59,11 @@ class LookingBack:
         Args:
             serves: whether this leg is on the route: then it knows what it drew, and is told no other answer.
         """
-        if not self.active or len(ids) % 4 or not ids or (frame.answer and serves):
+        if not self.active or not ids or (frame.answer and serves):
             raise MalformedError("ids that nobody has to know")
         if frame.answer:
+            if len(ids) % 4:
+                raise MalformedError("ids that are cut")
             if self._told_answer:
                 self._answer.clear()
             self._told_answer = frame.last
@@ -65,11 +72,19 @@ class LookingBack:
                 raise MalformedError("more tokens than were ordered")
             return
         self._told += ids
-        if self._prompt is not None or len(self._told) > 8 * self._plan.prompt:
+        if self._prompt is not None or len(self._told) > self._most_told:
             raise MalformedError("more is said of the prompt than there is to know")
         if frame.last:
             self._prompt = told_of(self._shaping, bytes(self._told))
             self._told.clear()
+            self.prepares = self._grammar is not None
+
+    @property
+    def to_prepare(self) -> tuple[Grammar, LookBack] | None:
+        """What masks are to be made of before anything is computed; None where nothing waits for that."""
+        if not self.prepares or self._grammar is None or self._prompt is None:
+            return None
+        return self._grammar, self._prompt
 
     def before(self, position: int) -> LookBack | None:
         """What a draw of the token at a position looks back on."""

@@ -75,6 +75,7 @@ class Provider:
         compute: the worker that the engine belongs to.
         drafter: guesses ahead where this leg is the first; used from the worker `drafting` alone, unless it is instant.
         sketching: the worker that sketches windows, off the tokens' path.
+        preparing: the worker that grammars are compiled in, which may take seconds; by default the one that sketches.
         pace: what passes take here.
         core_wait_ns: for how long the thread that calls it has waited for a core in all.
     """
@@ -97,11 +98,12 @@ class Provider:
         pace: Pace,
         drafter: Drafter | None = None,
         drafting: Worker | None = None,
+        preparing: Worker | None = None,
         core_wait_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._clock = clock
         self._events = events
-        self._sketching = sketching
+        self._workers = [sketching] if preparing is None else [sketching, preparing]
         self._compute = ComputeLoop(
             engine,
             energy,
@@ -143,6 +145,7 @@ class Provider:
             self._rerouting,
             self._drafting,
             sketching,
+            preparing or sketching,
             events,
         )
 
@@ -176,7 +179,8 @@ class Provider:
         await self._rooms.close()
         await self._neighbours.close()
         self._compute.close()
-        self._sketching.close()
+        for worker in self._workers:
+            worker.close()
         self._drafting.close()
 
     def shed(self, wanted: Callable[[LatencyClass], bool], reason: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from checkpoints import write_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from node import own_process
 from node.app.models import chat
 from node.app.models.chat import ChatTemplate, find_template
 from node.app.models.obtaining import Text
@@ -316,7 +317,7 @@ def test_a_template_that_means_no_good_ends_in_an_error(name: str) -> None:
 
 def test_a_template_is_told_no_secrets_and_its_words_cannot_drive_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOULE_PASSPHRASE", "correct horse")
-    assert "JOULE_PASSPHRASE" not in chat.PASSED_ON
+    assert "JOULE_PASSPHRASE" not in own_process.PASSED_ON
     with pytest.raises(ConfigurationError) as refused:
         ChatTemplate("{{ raise_exception('\x1b[2Jno\nmore' ~ 'x' * 9999) }}", {}).render(turns(QUESTION))
     assert refused.value.message.isprintable()

@@ -91,7 +91,7 @@ def verdict(directory: Path, tokens: list[int], said: list[bytes], sampling: Sam
     windows = [Window(0, start, bytes(32)), Window(start, len(tokens) - 1, bytes(32))]
     again = replay(directory, [4], tokens, windows, sampling=sampling, prompt=len(PROMPT), said=said)
     seat = Assignment(leg=0, span=BlockSpan(start=0, end=4))
-    rows = [[Observation(seat, 0, max(each.off for each in one.drawn))] for (one,) in again]
+    rows = [[Observation(seat, 0, max((each.off for each in one.drawn), default=0))] for (one,) in again]
     return judge(rows, TOLERANCE).verdict
 
 

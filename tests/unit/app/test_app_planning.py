@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from market_offers import MANIFEST, MODEL, NOW, VENUE, an_offer, key_of
 
+from node.app.buying.grammars import of_schema
 from node.app.buying.law import law_of, policy_of
 from node.app.buying.planning import Market, Request
 from node.app.buying.requirements import require_funds, require_routable, require_tokens
 from node.config import ClientConfig
 from node.peers import Deeds
 from node.ports import VenueRules
-from protocol.errors import ConfigurationError, FundsError
+from protocol.errors import ConfigurationError, FundsError, RoutingError
 from protocol.identity.ids import checksum_address
 from protocol.identity.signing import seal
 from protocol.market.offer import Evidence, Offer
@@ -27,6 +28,7 @@ from protocol.policy.trust import Trust, trust_hash
 from protocol.reputation.standing import NEWCOMER, Deed, Standing
 from protocol.routing.columns import Columns
 from protocol.routing.routes import NoRouteError
+from protocol.session.grammar import MASKS
 
 ROOT = MANIFEST.root
 CONFIG = ClientConfig(data_dir=Path("/nowhere"))
@@ -268,3 +270,12 @@ def test_what_the_book_has_of_other_models_is_no_part_of_a_market() -> None:
     found = made.route()
     assert [leg.offer for leg in found.legs] == [mine]
     assert found.explanations == ()
+
+
+def test_a_market_leaves_out_who_cannot_hold_an_answer() -> None:
+    text = of_schema({"type": "object"})
+    whole = an_offer(0, model=MANIFEST.root)
+    other = an_offer(1, model=MANIFEST.root, masks=MASKS)
+    assert market([whole, other], grammar=text).worth_asking() == [other]
+    with pytest.raises(RoutingError, match="grammar"):
+        market([whole], grammar=text)

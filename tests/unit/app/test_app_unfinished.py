@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from market_offers import key_of
 
 from node.app.buying.continuing import Earlier
-from node.app.buying.unfinished import Unfinished, keep_unfinished, load_unfinished
+from node.app.buying.grammars import held_to_text, of_schema
+from node.app.buying.unfinished import Unfinished, dump_unfinished, keep_unfinished, load_unfinished
 from protocol.errors import ConfigurationError, LocalError
 from protocol.identity.ids import BlockSpan
+from protocol.session.grammar import grammar_of
 from protocol.session.shaping import Shaping, TokenBias
 from protocol.session.terms import SamplingTerms
 
@@ -108,3 +111,15 @@ def test_nothing_else_is(kept: Path, change: dict[str, Any]) -> None:
 def test_no_file_of_ours(data: bytes) -> None:
     with pytest.raises(ConfigurationError):
         load_unfinished(data)
+
+
+def test_an_answer_that_broke_off_keeps_its_grammar() -> None:
+    text = of_schema({"type": "object"})
+    sampling = UNFINISHED.sampling
+    unfinished = replace(UNFINISHED, sampling=held_to_text(sampling, text), grammar=text)
+    again = load_unfinished(dump_unfinished(unfinished))
+    assert (again.grammar, again.sampling) == (text, sampling)
+    assert again.request() == unfinished.request()
+    shaping = again.request().sampling.shaping  # type: ignore[union-attr]
+    assert shaping is not None
+    assert (shaping.grammar, shaping.answered) == (grammar_of(text), 2)

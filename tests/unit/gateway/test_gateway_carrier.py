@@ -323,7 +323,7 @@ async def test_it_goes_on_from_what_a_market_began(tmp_path: Path, came: int) ->
     pieces = [text.piece(token) for token in whole._answer._tokens[:came]]  # type: ignore[attr-defined]
     begun = Begun(
         id="", prompt=ids, tokens=tuple(whole._answer._tokens[:came]), most=SMALL,  # type: ignore[attr-defined]
-        sampling=SamplingTerms(temperature_milli=0, seed=0), written=written, text=text, said="",
+        sampling=SamplingTerms(temperature_milli=0, seed=0), grammar=b"", written=written, text=text, said="",
     )  # fmt: skip
     rest = await world.edge.plan(wanted, begun)
     assert "".join([*pieces, *[piece.text async for piece in rest]]) == said

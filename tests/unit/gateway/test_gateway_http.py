@@ -16,7 +16,7 @@ from scripted_market import Gateway, gateway
 
 from node.gateway import Limits
 from node.gateway.keys import KeyTerms, open_keys
-from protocol.errors import ConfigurationError, FundsError, LostPeerError, RoutingError
+from protocol.errors import ConfigurationError, FundsError, LostPeerError, RefusedError, RoutingError
 from protocol.identity.ids import checksum_address
 
 pytestmark = pytest.mark.asyncio
@@ -188,6 +188,9 @@ async def test_an_answer_that_breaks_off_says_so(door: Gateway) -> None:
         (RoutingError("none", code="busy"), (503, "busy", None)),
         (FundsError("low"), (503, "funds", None)),
         (ConfigurationError("no", code="prompt"), (400, "prompt", "messages")),
+        (ConfigurationError("no", code="grammar"), (400, "grammar", "response_format")),
+        (RoutingError("none", code="grammar"), (400, "unsupported_parameter", "response_format")),
+        (RefusedError("no", code="grammar"), (400, "grammar", "response_format")),
     ],
 )
 async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expected: tuple[int, str, str]) -> None:
@@ -196,6 +199,12 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
 
 
 # Parameters
+
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
+def schema_of(name: str, schema: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, **more}}
 
 
 @pytest.mark.parametrize(
@@ -224,6 +233,16 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
         ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools[0]")),
         ({"tools": [], "tool_choice": "required"}, ("unsupported_parameter", "tool_choice")),
         ({"nonsense": 1}, ("unsupported_parameter", "nonsense")),
+        ({"response_format": "json"}, ("invalid_value", "response_format")),
+        ({"response_format": {"type": "xml"}}, ("invalid_value", "response_format")),
+        ({"response_format": {"type": "json_schema"}}, ("invalid_value", "response_format")),
+        ({"response_format": schema_of("ok", [])}, ("invalid_value", "response_format.json_schema.schema")),
+        ({"response_format": schema_of("two words", {})}, ("invalid_value", "response_format.json_schema.name")),
+        (
+            {"response_format": schema_of("ok", {}, more=1)},
+            ("unsupported_parameter", "response_format.json_schema.more"),
+        ),
+        ({"response_format": {"type": "json_object"}, "tools": [TOOL]}, ("unsupported_parameter", "response_format")),
         ({"stream_options": {"more": 1}}, ("unsupported_parameter", "stream_options.more")),
         ({"joule": {"place": "EU"}}, ("unsupported_parameter", "joule.place")),
         ({"joule": {"places": "Atlantis"}}, ("invalid_value", "joule.places")),
@@ -244,6 +263,21 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
 async def test_what_is_not_supported_is_named(door: Gateway, given: Any, expected: tuple[str, str]) -> None:
     assert code_of(await door.ask(**given)) == (400, *expected)
     assert not door.market.asked
+
+
+async def test_a_schema_is_taken_with_its_shape(door: Gateway) -> None:
+    schema = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {"enum": ["x"]}}}
+    for asked in (
+        schema_of("ok", schema, strict=True, description="an answer"),
+        schema_of("ok", schema, strict=False),
+        {"type": "json_object"},
+        {"type": "text"},
+    ):
+        status, _ = await door.ask(response_format=asked)
+        assert status == 200
+    found = [wanted.schema for _, wanted in door.market.asked]
+    assert found == [schema, schema, {"type": "object"}, None]
+    assert list(found[0]["properties"]) == ["b", "a"], "in the order that it is written in"
 
 
 async def test_what_says_what_holds_anyway_is_taken(door: Gateway) -> None:

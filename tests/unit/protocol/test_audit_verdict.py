@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,3 +170,14 @@ def test_draws_are_spread_and_follow_from_the_seed() -> None:
     for windows_, legs in ((0, 3), (5, 0)):
         with pytest.raises(InvalidError):
             draw(b"x", bytes(32), windows_, legs)
+
+
+def test_tokens_that_could_not_be_drawn_again_leave_it_open() -> None:
+    """And nobody is convicted of them; of rows, and of tokens before, one still is."""
+    seen = windows([0, 0])
+    seen[0][1] = replace(seen[0][1], redrawn=False)
+    assert judge(seen, T).verdict is Verdict.INCONCLUSIVE
+    open_still = seen[0][1]
+    for worse in (replace(open_still, distance_ppm=5_000), replace(open_still, margin=10**10)):
+        seen[0][1] = worse
+        assert found(judge(seen, T)) == (Verdict.MISMATCH, 0, 1)

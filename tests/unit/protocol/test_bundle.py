@@ -44,13 +44,14 @@ def test_without_its_text_it_proves_the_rest() -> None:
     found = verify_bundle(load_bundle(shown.encode()))
     assert found.withheld
     assert replace(found, withheld=False) == verify_bundle(whole)
-    assert {json.loads(shown)[name] for name in ("tokens", "logprobs", "text", "transcript")} == {None}
+    assert {json.loads(shown)[name] for name in ("tokens", "logprobs", "grammar", "text", "transcript")} == {None}
     lied = [list(row) for row in bare.windows]
     lied[2] = [lied[2][0], lied[1][1], lied[2][2]]
     for forged in (
         replace(bare, text=whole.text, transcript=whole.transcript),
         replace(bare, transcript=whole.transcript),
         replace(bare, said=(b"12345678",)),
+        replace(bare, grammar=b"x"),
         replace(bare, windows=bare.windows[:-2]),
         replace(bare, windows=tuple(map(tuple, lied))),
         replace(whole, tokens=()),

@@ -108,21 +108,31 @@ export function idBytes(ids) {
 const repeats = (shaping) => shaping.repetition_milli !== 1000;
 
 function checkShaping(shaping, prompt) {
-  const { biases, answered, told } = shaping, counts = shaping.frequency !== 2000 || shaping.presence !== 2000;
+  const { biases, answered, told, grammar } = shaping, held = grammar !== null;
+  const counts = held || shaping.frequency !== 2000 || shaping.presence !== 2000;
   require(shaping.repetition_milli >= 100, "a repetition penalty below 100 thousandths");
   require(biases.every(({ token }, at) => !at || biases[at - 1].token < token), "the tokens that have a bias do not rise");
   require(biases.every(({ lift }) => lift !== 100000), "a bias of nothing");
   require(repeats(shaping) || counts || biases.length, "what is said to change the logits changes nothing");
   require(answered < prompt && (!answered || counts), "more of the prompt counts as answer than can");
-  require((told !== null) === (repeats(shaping) || answered > 0), "the last leg is told of the prompt where it has to know, and nowhere else");
+  require((told !== null) === (repeats(shaping) || answered > 0 || held), "the last leg is told of the prompt where it has to know, and nowhere else");
+  require(!held || (grammar.size && grammar.masks), "a grammar without text, or masks of nobody");
 }
 
-/** The hash of what the last leg is told of a prompt (N8); null for nothing. */
-export function toldOf(shaping, prompt) {
+/** Whether this is the text of the grammar that an answer is held to (N10); null where it is held to nothing. */
+export function names(shaping, text) {
+  const grammar = shaping === null ? null : shaping.grammar;
+  if (grammar === null || text === null) return grammar === null && text === null;
+  return text.length === grammar.size && same(keccak(text), grammar.text);
+}
+
+/** The hash of what the last leg is told of a prompt, and of a grammar (N8); null for nothing. */
+export function toldOf(shaping, prompt, grammar) {
   if (shaping === null) return null;
   const different = repeats(shaping) ? [...new Set(prompt)].sort((one, other) => one - other) : [];
   const ids = [...different, ...prompt.slice(prompt.length - shaping.answered)];
-  return ids.length ? keccak(idBytes(ids)) : null;
+  const bytes = new Uint8Array([...idBytes(ids), ...(grammar ?? [])]);
+  return bytes.length ? keccak(bytes) : null;
 }
 
 /** Who serves a position. */
@@ -225,6 +235,9 @@ export function checkOffer(leg, sealed, terms) {
   const fits = same(offer.venue, terms.venue) && same(offer.model, terms.model) && offer.activations.includes(terms.activations);
   require(fits, "the offer is for another ledger, model or number format");
   require(within(leg.span, offer.span), "the offer is for other blocks");
+  const grammar = terms.sampling.shaping === null ? null : terms.sampling.shaping.grammar;
+  const mayDraw = leg.span.end === terms.route.at(-1).span.end;
+  require(grammar === null || !mayDraw || offer.masks === grammar.masks, "the offer is not for answers that are held to a grammar by these masks");
   const rates = share(offer.rates, lengthOf(leg.span), lengthOf(offer.span));
   require([...SHARED, "late_discount_ppm"].every((each) => rates[each] === leg.rates[each]), "the rates are not those of the offer");
   return offer;

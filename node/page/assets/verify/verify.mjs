@@ -11,7 +11,7 @@ import { checkPayment, checkWindows, saidBytes } from "./windows.mjs";
 
 const FORMAT = "joulemesh-receipt/3", MOST_BYTES = 64 * 1024 * 1024, DEPTH = 5, MOST_SEALED = 64 * 1024, MOST_EVIDENCE = 40 * 1024;
 const KEYS = ["format", "about", "text", "transcript", "verifier_key", "manifest", "terms", "session", "offers", "acceptances",
-  "reroutes", "tokens", "logprobs", "windows", "nonce", "voucher", "evidence", "law"];
+  "reroutes", "tokens", "logprobs", "grammar", "windows", "nonce", "voucher", "evidence", "law"];
 const MOST = { legs: 16, reroutes: 64, lists: 8 };
 
 /** Each clause in the order in which it is looked at, for people. */
@@ -82,6 +82,7 @@ function load(bytes) {
       return each;
     })),
     said: loadSaid(value.logprobs, value.tokens === null ? 0 : saidBytes(agreed.sampling)),
+    grammar: maybe(value.grammar, raw),
     windows: list(value.windows, MOST_BYTES).map(loadWindow),
     nonce: maybe(value.nonce, (each) => raw(each, 32, 32)),
     pay: decode(raw(value.voucher), "SignedVoucher"),

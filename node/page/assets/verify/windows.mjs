@@ -2,7 +2,7 @@
 "use strict";
 
 import { SKETCH_BYTES } from "./messages.mjs";
-import { idBytes, legsOf, lengthOf, routeAt, share, toldOf } from "./agreement.mjs";
+import { idBytes, legsOf, lengthOf, names, routeAt, share, toldOf } from "./agreement.mjs";
 import { Fault, bytesOf, ceilDiv, isZero, joined, keccak, recoverTyped, require, same, sha256, structHash } from "./wire.mjs";
 
 const MILLION = 1_000_000n, MOST_REROUTES = 64, ONE_PUE = 1000, UNMEASURED = (1n << 63n) - 1n;
@@ -287,7 +287,7 @@ class Book {
 
 /** R5 to R8: all rows of a bundle. Returns the book, and whether the closing row is there. */
 export function checkWindows(bundle, domain, reroutes, acceptances) {
-  const { terms, windows: rows, tokens, manifest } = bundle, { plan } = terms, toCome = [...reroutes];
+  const { terms, windows: rows, tokens, manifest, grammar } = bundle, { plan } = terms, toCome = [...reroutes];
   const isClosing = (row) => row.length > 0 && isZero(row[0].signed.receipt.nonce);
   const book = new Book(domain, bundle, acceptances, by("R8", () => clientNonces(bundle, rows, isClosing)));
   const takeReroutes = () => { while (toCome.length && toCome[0].position === book.positions) book.takeReroute(toCome.shift().route); };
@@ -311,11 +311,12 @@ export function checkWindows(bundle, domain, reroutes, acceptances) {
   takeReroutes();
   by("R5", () => require(!toCome.length, "a reroute begins where nobody has signed for anything"));
   by("R7", () => {
-    if (tokens === null) return;
+    if (tokens === null) return require(grammar === null, "the grammar of tokens that are withheld");
     require(tokens.length === book.earned + (book.earned >= plan.prompt ? 1 : 0), "the file has another number of tokens than the receipts cover");
     require(tokens.every((each) => each < manifest.vocabulary), "a token that the model does not have");
     checkSaid(bundle);
-    const { shaping } = terms.sampling, told = toldOf(shaping, tokens.slice(0, plan.prompt));
+    const { shaping } = terms.sampling, told = toldOf(shaping, tokens.slice(0, plan.prompt), grammar);
+    require(names(shaping, grammar), "the terms hold the answer to another grammar");
     const asTold = shaping === null || (told === null ? shaping.told === null : shaping.told !== null && same(told, shaping.told));
     require(asTold || tokens.length < plan.prompt, "the last leg was told of another prompt");
   });
