@@ -202,6 +202,7 @@ def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> An
             enable_memory_limits=False,  # they judge by the memory of the process, which holds a model
             enable_circuit_breaker=False,  # hostile connections could open it against honest ones
             enable_graceful_degradation=False,
+            enable_rate_limiting=False,  # by peer, so that it remembers a thousand; `door` has others
             enable_metrics=False,
         ),
         announce_addrs=announce or None,

@@ -164,12 +164,13 @@ class Network:
         missing = NEIGHBOURS - len(connected)
         if missing <= 0:
             return
-        others = {peer_id_of(each.public_key): each for each in self.book.offers()}
-        others.pop(self.host.peer_id, None)
+        others = {each.public_key: each for each in self.book.offers() if each.public_key != self.host.public_key}
         if len(others) <= FEW:
             return
-        strangers = [offer for peer_id, offer in sorted(others.items()) if peer_id not in connected]
-        for offer in random.SystemRandom().sample(strangers, min(missing, len(strangers))):
+        # Drawn first: the id of each of thousands takes some arithmetic.
+        drawn = random.SystemRandom().sample(list(others), min(missing + len(connected), len(others)))
+        strangers = [others[key] for key in drawn if peer_id_of(key) not in connected]
+        for offer in strangers[:missing]:
             with contextlib.suppress(JoulemeshError, TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
                     await self.connect(offer.addresses[0])

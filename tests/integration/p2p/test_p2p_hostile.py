@@ -59,6 +59,12 @@ def plaintext_host(secret: bytes, claimed_public_key: Any) -> Any:
     return new_libp2p_host(key_pair=keys, sec_opt={PLAINTEXT_PROTOCOL_ID: InsecureTransport(claimed)})
 
 
+async def test_no_account_is_kept_of_peers_that_have_gone(new_host):
+    """The library's own, for a thousand of them; who may come how often is said at the door."""
+    host = await new_host()
+    assert host._backend.host.get_network()._resource_manager.connection_rate_limiter is None
+
+
 async def test_a_plaintext_impersonator_cannot_connect(new_host):
     """The trap: libp2p's default host accepts /plaintext/2.0.0, where everyone is whom he claims to be."""
     host = await new_host()

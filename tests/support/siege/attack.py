@@ -14,6 +14,10 @@ from typing import Any
 __all__ = ["ATTACKS", "Attack", "Budget", "Ground", "NodeAt", "Surface", "Target", "attack"]
 
 
+KEPT_MB = 10.0
+"""Memory that may stay taken after an attack."""
+
+
 class Surface(StrEnum):
     """What is attacked."""
 
@@ -114,6 +118,8 @@ class Attack:
     """Descriptors that the nodes may have; None for what the system gives."""
     at_least_s: float
     """Seconds that it is held up in the long form."""
+    kept_mb: float
+    """Memory that may stay taken after it."""
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -130,6 +136,7 @@ def attack(
     fresh: bool = False,
     most_files: int | None = None,
     at_least_s: float = 15.0,
+    kept_mb: float = KEPT_MB,
 ) -> Callable[[Callable[[Ground], Awaitable[None]]], Callable[[Ground], Awaitable[None]]]:
     """Put a coroutine function on the list, under its own name and with the first line of its docstring."""
 
@@ -149,6 +156,7 @@ def attack(
             fresh=fresh,
             most_files=most_files,
             at_least_s=at_least_s,
+            kept_mb=kept_mb,
         )
         return act
 

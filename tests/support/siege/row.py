@@ -14,10 +14,8 @@ from siege.watched import Usage, Work
 
 __all__ = ["LONG", "SHORT", "Row", "Size", "measure"]
 
-KEPT_MB = 10.0
-"""Memory that may stay taken after an attack."""
 BOOK_MB = 100.0
-"""Likewise where it fills books: an offer stays until it expires, and books are bounded."""
+"""Memory that may stay taken after one that fills books: an offer stays until it expires, and books are bounded."""
 KEPT_FILES = 3
 """Descriptors that may: honest links come and go while they are counted."""
 LEAST_RATE = {Budget.NOTHING: 0.8, Budget.ONE_JOB: 0.5, Budget.PLAY: 0.0}
@@ -119,7 +117,7 @@ async def measure(field: Field, attack: Attack, size: Size, count: int | None = 
     if size.long:
         await asyncio.sleep(RECOVER_S)
     row.after, after = await _rate(field, row, size)
-    last = await _calm(field, attack.on, first)
+    last = await _calm(field, attack, first)
     row.failed = Counter(job.code for job in (*during, *after) if not job.ok)
     if first and last:
         row.rss_mb = (first.rss_mb, max(most.rss_mb, last.rss_mb), last.rss_mb)
@@ -186,11 +184,11 @@ async def _result(task: asyncio.Task[Usage]) -> Usage:
         return Usage(0.0, 0, 0.0)
 
 
-async def _calm(field: Field, name: str, first: Usage | None) -> Usage | None:
-    """What a process holds once it is back to what it held, or has had long enough for that."""
+async def _calm(field: Field, attack: Attack, first: Usage | None) -> Usage | None:
+    """What the attacked process holds once it is back to what it held, or has had long enough for that."""
     until = time.monotonic() + CALM_S
-    while (now := field.usage(name)) is not None and first is not None and time.monotonic() < until:
-        if now.rss_mb <= first.rss_mb + KEPT_MB and now.files <= first.files + KEPT_FILES:
+    while (now := field.usage(attack.on)) is not None and first is not None and time.monotonic() < until:
+        if now.rss_mb <= first.rss_mb + attack.kept_mb and now.files <= first.files + KEPT_FILES:
             break
         await field.honest.news(0.5)
     return now
@@ -215,7 +213,7 @@ def _missed(row: Row, attack: Attack, size: Size, nodes: int) -> list[str]:
         missed.append(f"{row.tracebacks} tracebacks")
     missed += [f"{name.removeprefix('breach_').replace('_', ' ')}" for name in row.tally if name.startswith("breach_")]
     before, _, after = row.rss_mb
-    if after > before + (BOOK_MB if attack.surface is Surface.OFFERS else KEPT_MB):
+    if after > before + (BOOK_MB if attack.surface is Surface.OFFERS else attack.kept_mb):
         missed.append(f"{after - before:.0f} MB kept by {attack.on}")
     if row.files[2] > row.files[0] + KEPT_FILES:
         missed.append(f"{row.files[2] - row.files[0]} descriptors kept by {attack.on}")
@@ -229,6 +227,9 @@ def _missed_jobs(row: Row) -> list[str]:
 
 def _missed_rates(row: Row, attack: Attack, nodes: int) -> list[str]:
     missed = []
+    counted = any(count for name, count in row.tally.items() if not name.endswith("_micro"))
+    if not counted and attack.surface is not Surface.PROVIDERS:
+        missed.append("nothing came of the attack")
     least = LEAST_RATE[attack.budget]
     if row.during < least * row.before:
         missed.append(f"{100 * row.during / max(row.before, 0.1):.0f} % of the jobs during, {100 * least:.0f} % wanted")

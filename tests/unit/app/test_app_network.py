@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +22,7 @@ from node.ledger import LedgerClient, Shown, run_ledger
 from node.market import OfferBook
 from node.p2p.dials import MOST_AT_ENDPOINT
 from protocol.encoding.codec import encode
-from protocol.errors import LocalError
+from protocol.errors import LocalError, RefusedError
 from protocol.identity.peer_id import peer_id_of
 from protocol.identity.signing import seal
 from protocol.market.catalog import OfferList
@@ -209,6 +210,14 @@ async def test_offers_of_the_ledger_are_checked_like_any_other(opened: Open, tmp
         await node.join([], client)
         assert [each.sealed for each in node.book.verified()] == [sealed]
     assert [type(event).__name__ for event in refused] == ["OfferRefused", "OfferRefused"]
+
+
+async def test_newcomers_in_a_book_are_as_few_as_its_owner_wants() -> None:
+    async with open_network(key_of(1), LISTEN, lambda event: None, newcomers=2) as few:
+        for number in range(3, 8):
+            with contextlib.suppress(RefusedError):
+                few.book.add(sealed_offer(number))
+        assert len(few.book.offers()) == 2
 
 
 async def test_a_ledger_that_does_not_answer_is_reported(opened: Open) -> None:

@@ -64,7 +64,7 @@ async def ledger_slow_readers(ground: Ground) -> None:
             for _ in range(200):
                 writer.write(b"GET /info HTTP/1.1\r\nHost: ledger\r\n\r\n")
                 await writer.drain()
-                up()
+            up()
             await asyncio.sleep(60)
         finally:
             writer.transport.abort()
