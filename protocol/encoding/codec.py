@@ -238,6 +238,12 @@ def _widest(cls: type[Message]) -> int:
     return max(len(shapes(cls)) + 1, *(shape.widest for _, shape in shapes(cls)), 0)
 
 
+@functools.cache
+def _longest(accepted: tuple[type[Message], ...]) -> int:
+    """The items of the longest list in a message of any of these classes."""
+    return max(map(_widest, accepted))
+
+
 def encode(value: Message) -> bytes:
     """Canonical bytes of a message that has a kind."""
     if not value.kind:
@@ -280,7 +286,7 @@ def _unpacked(data: bytes, accepted: Iterable[type[Message]], limit: int) -> lis
         raise MalformedError(f"message of {len(data)} bytes where {limit} are allowed")
     # A list's room is taken before its items are read, at each of hundreds of levels: so none may say that it is much
     # longer than any that these messages have.
-    most = max(map(_widest, accepted)) + _SPARE
+    most = _longest(tuple(accepted)) + _SPARE
     try:
         raw = msgpack.unpackb(data, max_array_len=most, max_map_len=0, ext_hook=_refuse_extension)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
