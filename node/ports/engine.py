@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from protocol.encoding.compiled import with_quick_init
 from protocol.energy.energy_shares import Worked
 from protocol.identity.ids import BlockSpan
 from protocol.market.offer import Provenance
@@ -34,6 +35,7 @@ GREEDY = SamplingTerms(temperature_milli=0, seed=0)
 """Always the likeliest token."""
 
 
+@with_quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepInput:
     """One session's part of a forward pass."""
@@ -50,6 +52,7 @@ class StepInput:
     """Last span, where draws look back: up to the token of the first row that is drawn after, which it includes."""
 
 
+@with_quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutput:
     """What came out, in the order of the inputs."""

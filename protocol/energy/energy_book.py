@@ -101,7 +101,7 @@ class EnergyBook:
     def record(self, worked: Iterable[Worked]) -> None:
         """A pass has ended."""
         for each in worked:
-            account = self._accounts.setdefault(each.session, _Account())
+            account = self._accounts.get(each.session) or self._accounts.setdefault(each.session, _Account())
             if account.over or each.session == NOBODY:
                 account = self._accounts.setdefault(NOBODY, _Account())
                 account.silent = account.over = True

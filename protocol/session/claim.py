@@ -18,8 +18,8 @@ from protocol.session.terms import Terms
 __all__ = ["VOUCHERS_A_WINDOW", "Claim"]
 
 VOUCHERS_A_WINDOW = 4
-"""Vouchers that a leg takes for each window of the plan: a client signs one as a window's receipts come in, and two as
-its tokens do (clause V8).
+"""Vouchers that a leg takes for each window of the plan: a client signs one as a window's receipts come in, and one or
+two as its tokens do (clause V8).
 """
 
 
@@ -50,6 +50,8 @@ class Claim:
         """The blocks that it serves, where that is only a part of those in its terms."""
         self.positions_paid = 0
         """Positions that the newest voucher pays for."""
+        self.may_process = 0
+        """Positions that may be processed now (docs/spec/session.md, clause S5); asked for with every row."""
         self.best = first
         """The voucher that promises this leg most."""
         self.newest = first
@@ -73,10 +75,9 @@ class Claim:
         """Micro-units that the best voucher promises."""
         return self.best.voucher.amounts[self._leg]
 
-    @property
-    def may_process(self) -> int:
-        """Positions that may be processed now (docs/spec/session.md, clause S5)."""
-        return payable(self._terms.plan, self._terms.credit, self.positions_paid)
+    def _pay(self, positions: int) -> None:
+        self.positions_paid = positions
+        self.may_process = payable(self._terms.plan, self._terms.credit, positions)
 
     def owed(self, positions: int, *, late: int = 0, rejected: int = 0) -> int:
         """Micro-units that this leg has earned once the session stands at `positions`."""
@@ -96,7 +97,7 @@ class Claim:
         cached. The first voucher counts for as many positions as it pays at that.
         """
         self.stint = Stint(cached=start)
-        self.positions_paid = self._paid_by(self.newest)
+        self._pay(self._paid_by(self.newest))
 
     def reroute(self, stint: Stint, span: BlockSpan) -> None:
         """The route has changed: what this leg serves now, and of which blocks; what it held at the start stays.
@@ -108,7 +109,7 @@ class Claim:
         self.span = None if span == self._terms.legs[self._leg].span else span
         self._most += VOUCHERS_A_WINDOW
         if called:  # what it was promised as a standby pays for none of what it has to compute
-            self.positions_paid = 0
+            self._pay(0)
 
     def check(self, signed: SignedVoucher, *, late: int = 0, rejected: int = 0, last: bool = False) -> SignedVoucher:
         """Hold a voucher against the rules (docs/spec/session.md, clauses V1 to V5); the one to keep safe before it
@@ -144,7 +145,7 @@ class Claim:
     def count(self, signed: SignedVoucher) -> None:
         """Make a voucher that was checked the newest."""
         self.newest = signed
-        self.positions_paid = self._paid_by(signed)
+        self._pay(self._paid_by(signed))
         self.best = self._better(signed)
         self._taken += 1
         self._anew = False

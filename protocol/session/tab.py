@@ -32,6 +32,7 @@ from protocol.session.order import Acceptance
 from protocol.session.receipt import NO_RECEIPTS, Accepted
 from protocol.session.receipt_book import ReceiptBook
 from protocol.session.terms import Reroute, Terms, route_at
+from protocol.units import ceil_div
 
 __all__ = ["Tab", "first_voucher"]
 
@@ -103,6 +104,10 @@ class Tab:
         self._paid = 0 if terms.continues else window_end(terms.plan, 0)
         self._anew = False
         """Whether the next voucher is the first since a reroute, and due at once."""
+        self._looked = 0
+        """Tokens that had come when `next_voucher` was asked for last."""
+        self._at_once = ceil_div(terms.plan.window, 4)
+        """So many came from one time to the next lately, at most; many before anything is known."""
         self._draws: deque[tuple[Draw, tuple[int, ...]]] = deque()
         self._began_anew_at = -1
         """Tokens that had come when the newest reroute was signed."""
@@ -255,16 +260,27 @@ class Tab:
         """
         return self._draws.popleft() if self._draws else None
 
+    @property
+    def _notice(self) -> float:
+        """Paid tokens that are left when the next voucher is due: a quarter of a window, and where several come at a
+        time more, half a window at most.
+        """
+        window = self.terms.plan.window
+        return min(window / 2, max(window / 4, 2 * self._at_once))
+
     def next_voucher(self) -> Voucher | None:
-        """The voucher that is due now, None when nothing more is."""
+        """The voucher that is due now, None when nothing more is; to be asked for whenever something has come."""
         plan = self.terms.plan
+        came, self._looked = self.generated - self._looked, self.generated
+        if came:
+            self._at_once = max(came, self._at_once - 1)
         limit = paid_limit(plan, self.book.positions)
         due = limit
         if limit > plan.prompt:
             ahead = self._end + plan.window - self.terms.credit
             due = min(limit, max(plan.prompt, ahead))
             left = self._paid - self._end + self.terms.credit
-            if left * 2 >= plan.window and self._paid >= plan.prompt and not self._anew:
+            if left >= self._notice and self._paid >= plan.prompt and not self._anew:
                 return None
         due = max(min(due, last_position(plan)), self._paid)
         return self._voucher(due) if due > self._paid or self._anew else None

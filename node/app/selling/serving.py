@@ -370,9 +370,9 @@ class _Room:
         """Whether a quarter of the room, or of the places that are left, were taken or given back since this last said
         so; or whether there is a place for a newcomer where there was none, or none any more.
         """
-        free, active, some = self._provider.room, self._provider.active, self._provider.free > 0
-        room, places = abs(free - self._offered[0]) * 4, abs(active - self._offered[1])
-        if room < self._engine.kv_capacity and places * 4 < max(4, self._provider.free) and some is self._offered[2]:
+        free, active, places_left = self._provider.room, self._provider.active, self._provider.free
+        room, places, some = abs(free - self._offered[0]) * 4, abs(active - self._offered[1]), places_left > 0
+        if room < self._engine.kv_capacity and places * 4 < max(4, places_left) and some is self._offered[2]:
             return False
         self._offered = (free, active, some)
         return True

@@ -85,8 +85,9 @@ class ComputeLoop:
 
     def poke(self, job: LegJob) -> None:
         """Something arrived or was paid: look at this job again."""
+        if not self._poked:  # else whoever sleeps has been woken
+            self._wake.set()
         self._poked[job.session] = job
-        self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -127,7 +128,7 @@ class ComputeLoop:
     async def _see_to_room(self, make_room: MakeRoom) -> None:
         self._freed = False
         await make_room(tuple(self._short.values()))
-        self._short = {session: job for session, job in self._short.items() if job.lacks}
+        self._each(tuple(self._short.values()), self._note_short)
         if self._poked:
             self._look()
 
@@ -205,9 +206,12 @@ class ComputeLoop:
     def _look(self) -> None:
         """What has changed of the jobs that were poked."""
         poked, self._poked = self._poked, {}
-        for job in poked.values():
+        self._each(poked.values(), self._look_at)
+
+    def _each(self, jobs: Collection[LegJob], look: Callable[[LegJob], None]) -> None:
+        for job in jobs:
             try:
-                self._look_at(job)
+                look(job)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
                 self._fail(job, error)
 
@@ -219,7 +223,7 @@ class ComputeLoop:
         if self.make_room is not None:
             self._note_short(job)
         customer = Customer(job.order.session.client, self._known(job.session))
-        self._scheduler.ready(job.session, rows, customer, answering=job.prompt_left == 0)
+        self._scheduler.ready(job.session, rows, customer, answering=not job.prompt_left)
         if job.ended:
             self._scheduler.end(job.session)
 
@@ -260,7 +264,8 @@ class ComputeLoop:
 
 def worked(job: LegJob, piece: StepInput) -> Worked:
     """What a pass has computed of a job."""
-    generated = max(0, piece.position + piece.length - max(piece.position, job.plan.prompt))
+    before = job.plan.prompt - piece.position
+    generated = piece.length if before <= 0 else max(0, piece.length - before)
     return Worked(NOBODY if job.ended else job.session, piece.length - generated, generated, len(job.span))
 
 

@@ -61,6 +61,8 @@ class FairQueue:
     def put(self, session: bytes, rows: int, customer: Customer) -> None:
         """How many rows of a session could run now; 0 for none. One that waits already keeps its place."""
         before = self._customers.get(session)
+        if before is None and rows <= 0:
+            return
         if before is not None and (rows <= 0 or before != customer):
             self._drop(session)
         if rows > 0:

@@ -73,6 +73,8 @@ class Flow:
         self.ends = ends
         self.kv = Share()
         self.joining = ANEW
+        self.fed_until = plan.prompt
+        """See `LegJob`."""
         self.running = False
         """True while a piece of this session is in the engine."""
         self.ended = False
@@ -153,20 +155,22 @@ class Flow:
         waits = 0 if self.ends.first else (rows.end - self.computed) * self._trail.row_bytes
         if rows.position < self.joining.base and waits > MOST_OF_SESSION:
             raise MalformedError("more rows to be computed again than are kept for one session")
-        self._check_drafts(rows)
+        may_stand = self._may_stand
+        self._check_drafts(rows, may_stand)
         self._waiting.put(rows)
-        self._certain = max(self._certain, min(rows.certain, rows.end, self._may_stand))
+        self._certain = max(self._certain, min(rows.certain, rows.end, may_stand))
         self._drop_refuted()
         self.settle()
 
-    def _check_drafts(self, rows: Arrived) -> None:
+    def _check_drafts(self, rows: Arrived, may_stand: int) -> None:
         """Raises MalformedError: more drafts than were agreed, none where one is due, or a lie about what stands."""
-        drafts, certain = rows.end - rows.first_draft, max(self._certain, min(rows.certain, rows.end))
+        drafts = rows.end - rows.first_draft
         if len(rows.drafts) != ID_BYTES * drafts:
             raise MalformedError("not one id for each drafted token")
-        if drafts > self._depth or (drafts and rows.end - certain > self._tentative_most):
+        ahead = rows.end - max(self._certain, min(rows.certain, rows.end)) if drafts else 0
+        if drafts > self._depth or ahead > self._tentative_most:
             raise MalformedError("more drafted tokens than were agreed")
-        if rows.first_draft > max(rows.position, self._may_stand):
+        if rows.first_draft > may_stand and rows.first_draft > rows.position:
             raise MalformedError("a token that was not drawn yet is said to stand")
 
     @property
@@ -208,8 +212,10 @@ class Flow:
 
     def ready_rows(self, may_process: int) -> int:
         """Rows that can run now, in one piece: those that may, as far as there are pages for them."""
-        first = self._waiting.first
-        return 0 if first is None else max(0, min(self.may_run(may_process), self.kv.paged) - first.position)
+        end, first = self.may_run(may_process), self._waiting.first
+        if first is None or end <= first.position:
+            return 0
+        return max(0, min(end, self.kv.paged) - first.position)
 
     def may_run(self, may_process: int) -> int:
         """One past the last row that may run now, in one piece: arrived, paid, and without drafts not across a
@@ -223,7 +229,8 @@ class Flow:
         # Drafts may run ahead of what is paid, by as many as can be under way; the token that they follow may not.
         given_paid = first.certain <= first.position or first.first_draft <= may_process
         drafts_too = given_paid and first.first_draft < first.end
-        end = min(first.end, may_process + self._tentative_most if drafts_too else may_process)
+        paid = may_process + self._tentative_most if drafts_too else may_process
+        end = first.end if first.end <= paid else paid
         if first.position < self.joining.base:
             end = min(end, self.joining.base)
         elif not self._depth:
@@ -264,16 +271,16 @@ class Flow:
         end = min(end, self._verified(arrived, output))
         entered = token_bytes(piece.data) if self.ends.first else to_wire(self._activations, piece.data)  # type: ignore[arg-type]
         raw = to_wire(self._activations, output.hidden)
-        stand = self._stand_already(piece)
+        stand, last = self._stand_already(piece), piece.position + piece.length
         tokens, said = (*self._known.tokens[stand], *output.tokens), (*self._known.said[stand], *output.said)
-        passed = Passed(piece.position, piece.length, entered, raw, tokens, now_us - arrived.at_us, said)
+        passed = Passed(piece.position, last, entered, raw, tokens, now_us - arrived.at_us, said)
         passed = passed.part(piece.position, end)
         self.computed = end
-        count = max(0, len(output.tokens) - (piece.position + piece.length - end))
-        drawn, first = output.tokens[:count], piece.position + piece.length - len(output.tokens) + 1
+        count = max(0, len(output.tokens) - (last - end))
+        drawn, first = output.tokens[:count], last - len(output.tokens) + 1
         self._looking_back.drawn(first, drawn)
         self._saying.drawn(first, output.said[:count])
-        if set(drawn) & self._stop_tokens or (self.ends.last and served(self._plan, end)[1] == self._plan.most):
+        if self.ends.last and (set(drawn) & self._stop_tokens or served(self._plan, end)[1] == self._plan.most):
             self.end()
         self._tentative.append(passed)
         self._drop_refuted()
@@ -307,7 +314,7 @@ class Flow:
             return Onward(end, b"", 0, end, 0, b"", drawn, said)
         part, came = passed.part(at, end), arrived.part(at, end)
         certain = min(max(came.certain, self._certain), came.first_draft)
-        return Onward(at, part.sent, part.length, certain, came.flight if came.drafts else 0, came.drafts, ())
+        return Onward(at, part.sent, end - at, certain, came.flight if came.drafts else 0, came.drafts, ())
 
     def settle(self) -> None:
         """What is certain, and not behind a receipt that waits, stands from now on."""
@@ -355,6 +362,7 @@ class Flow:
         """
         self._forget(joining.start)
         self.joining, self.ends, self._known = joining, ends, known
+        self.fed_until = max(self._plan.prompt, joining.base)
         if ends.last:
             self._saying.take_up(self._known_from, known, joins=joins)
         self._verifies = bool(self._depth) and ends.last

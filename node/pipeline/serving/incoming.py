@@ -119,7 +119,7 @@ class Incoming:
         served = self._places.get(session)
         if served is None:
             return None
-        sender = outbox.link.public_key
+        sender = outbox.public_key
         if not served.job.may_send(kind, sender):
             if kind in PEER_FRAMES and served.job.had_part(sender):
                 return None  # of an older route
@@ -233,7 +233,7 @@ class Incoming:
             if item.route > len(job.reroutes) or early:
                 served.hold(partial(self._on_rows, outbox, step, item, rows, served), rows.nbytes)
             return
-        if not job.may_send(Step, outbox.link.public_key):
+        if not job.may_send(Step, outbox.public_key):
             return  # kept from before, of one who is no neighbour any more
         served.upstream = outbox
         if not item.length and job.terms.speculation.depth and not job.is_last:
@@ -252,7 +252,7 @@ class Incoming:
             if token.route > len(job.reroutes):
                 served.hold(partial(self._on_sampled, outbox, token, served), 0)
             return
-        if not job.may_send(Sampled, outbox.link.public_key):
+        if not job.may_send(Sampled, outbox.public_key):
             return
         served.upstream = outbox
         self._drafting.take(served, token.position, token.token)

@@ -177,12 +177,12 @@ class LegJob(OnRoute):
     @property
     def fed_until(self) -> int:
         """Positions whose tokens the client sends to the first leg: the prompt, or what it has to compute again."""
-        return max(self.plan.prompt, self._flow.joining.base)
+        return self._flow.fed_until
 
     @property
     def prompt_left(self) -> int:
         """Rows to be computed before its answer goes on: of the prompt, or of what it takes up again."""
-        return max(0, self.fed_until - self._flow.computed)
+        return max(0, self._flow.fed_until - self._flow.computed)
 
     def arrive(
         self,

@@ -30,6 +30,8 @@ class Outbox:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.public_key = link.public_key
+        """The peer's."""
         self._queue: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue(MAX_QUEUED)
         self._waits = False
         """Whether the task has a frame in hand."""

@@ -107,9 +107,22 @@ class Served:
 
 
 class Places:
-    """Who is served here now; `parts` is told, so that their links carry what their jobs need."""
+    """Who is served here now.
 
-    def __init__(self, limits: ProviderLimits, memory: PeerMemory, clock: Clock, parts: Parts) -> None:
+    Args:
+        parts: is told, so that their links carry what their jobs need.
+        failed: called with a job that could not be looked at, by a fault of this program.
+    """
+
+    def __init__(
+        self,
+        limits: ProviderLimits,
+        memory: PeerMemory,
+        clock: Clock,
+        parts: Parts,
+        failed: Callable[[LegJob, Exception], None],
+    ) -> None:
+        self._failed = failed
         self._limits = limits
         self._memory = memory
         self._clock = clock
@@ -206,8 +219,7 @@ class Places:
         """The jobs that have stood still for too long, and for what; call it every so many seconds."""
         now = loop_s()
         found: list[tuple[Served, Waits]] = []
-        for served in self:
-            waits = served.job.waits_for
+        for served, waits in self._waiting():
             if waits is Waits.WORK:
                 served.moved_s, served.due_s = now, served.due_s + since_s
                 continue
@@ -219,6 +231,16 @@ class Places:
     def note(self, served: Served, deed: Deed, amount: int, about: str) -> None:
         """Take down what a client did in a job; `amount` in micro-units."""
         self._memory.note(served.job.order.session.client, deed, amount=amount, about=about)
+
+    def _waiting(self) -> Iterator[tuple[Served, Waits]]:
+        """Each job with what it waits for; one of which that cannot be said ends here."""
+        for served in self:
+            try:
+                waits = served.job.waits_for
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+                self._failed(served.job, error)
+            else:
+                yield served, waits
 
     def _patience_s(self, waits: Waits) -> float:
         limits = self._limits
@@ -235,10 +257,10 @@ class Places:
 
     def _held(self) -> list[Held]:
         now = loop_s()
-        return [*(self._held_by(served, now) for served in self), *self._beginning.values()]
+        return [*(self._held_by(served, waits, now) for served, waits in self._waiting()), *self._beginning.values()]
 
-    def _held_by(self, served: Served, now: float) -> Held:
+    def _held_by(self, served: Served, waits: Waits, now: float) -> Held:
         job, client = served.job, served.job.order.session.client
-        still_s = 0.0 if job.waits_for is Waits.WORK else now - served.moved_s
+        still_s = 0.0 if waits is Waits.WORK else now - served.moved_s
         rank = min(served.rank, self.rank(client))
         return Held(session=job.session, client=client, rank=rank, still_s=still_s, waited_s=served.waited_s)

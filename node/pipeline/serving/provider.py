@@ -104,6 +104,8 @@ class Provider:
         self._clock = clock
         self._events = events
         self._workers = [sketching] if preparing is None else [sketching, preparing]
+        self._parts = Parts(manifest.hidden_size, loop_s)
+        self._places = Places(limits, memory, clock, self._parts, self._failed)
         self._compute = ComputeLoop(
             engine,
             energy,
@@ -113,15 +115,15 @@ class Provider:
             max_rows=limits.max_chunk,
             pace=pace,
             core_wait_ns=core_wait_ns,
-            known=self._is_known,
+            known=self._places.is_known,
         )
         self._neighbours = Neighbours(connect, self._link_lost, spawn)
-        self._parts = Parts(manifest.hidden_size, loop_s)
-        self._places = Places(limits, memory, clock, self._parts)
         self.trails = Trails()
         """Keep what is sent on."""
         warm = Warm(self.trails, loop_s, kept_s=lambda: limits.warm_s)
-        self._rooms = Rooms(engine, self._compute, warm, self.trails, self._call_back, overcommit=limits.overcommit)
+        self._rooms = Rooms(
+            engine, self._compute, warm, self.trails, self._call_back, self._failed, overcommit=limits.overcommit
+        )
         self._queueing = Queueing(self._places, self._compute, pace, limits, held=self._rooms.held)
         self._ends = Endings(self._places, redeemer, self._compute, self._rooms, clock, events, spawn)
         self._drafting = Drafting(drafter, drafting, self._compute, self._places, manifest.vocabulary, self._ends.fail)
@@ -219,9 +221,6 @@ class Provider:
 
     async def _take_back(self, job: LegJob) -> None:
         await self._compute.with_engine(self._rooms.leave(job))
-
-    def _is_known(self, session: bytes) -> bool:
-        return self._places.is_known(session)
 
     async def _make_way(self, loser: Served) -> None:
         error = LostPeerError("its place went to another job, since it stood still", code="idle")
@@ -322,7 +321,7 @@ class Provider:
 
     def _computed(self, results: list[Result]) -> Callable[[], None]:
         """What other legs wait for goes out at once; the rest, for clients and their receipts, can wait for a pass."""
-        onward = Onward()
+        onward, now_us = Onward(), loop_us()
         done: list[_Passed] = []
         for job, piece, output in results:
             served = self._places.get(job.session)
@@ -331,7 +330,7 @@ class Provider:
             try:
                 if isinstance(output, Exception):
                     raise output
-                passed = job.complete(piece, output, now_us=loop_us())
+                passed = job.complete(piece, output, now_us=now_us)
                 tokens = () if passed is None else _pass_on(served, passed, onward)
                 done.append((served, tokens, b"" if passed is None else b"".join(passed.said)))
                 if job.is_first:
@@ -393,6 +392,8 @@ def _pass_on(served: Served, passed: PassedOn, onward: Onward) -> tuple[SampledT
     job = served.job
     if passed.rows and served.downstream is not None:
         onward.rows[served.downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
+    if not passed.tokens:
+        return ()
     first, route = passed.position - len(passed.tokens) + 1, len(job.reroutes)
     tokens = tuple(
         SampledToken(session=job.session, position=at, token=drawn, route=route)

@@ -9,7 +9,8 @@ belong to the event loop; the engine is called through `ComputeLoop`, in the ord
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +25,8 @@ from protocol.identity.ids import Address, BlockSpan
 
 __all__ = ["Rooms"]
 
+_log = logging.getLogger(__name__)
+
 MOST_ORIGINS = 3
 """Sessions, one continuing the other, under whose names what is left of the last one is found, too."""
 
@@ -33,6 +36,7 @@ class Rooms:
 
     Args:
         call_back: tells the client of a job that was set aside that there is room for it again.
+        failed: called with a job that could be given no pages, or could not give them up, by a fault of this program.
         overcommit: positions that may be promised, in percent of those that there are.
     """
 
@@ -43,6 +47,7 @@ class Rooms:
         warm: Warm,
         trails: Trails,
         call_back: Callable[[LegJob], None],
+        failed: Callable[[LegJob, Exception], None],
         *,
         overcommit: int = EVERYTHING,
     ) -> None:
@@ -51,6 +56,7 @@ class Rooms:
         self._compute = compute
         self._warm = warm
         self._call_back = call_back
+        self._failed = failed
         self._pages = Pages(overcommit)
         if self._pages.on_demand:
             compute.make_room = self._hand_out
@@ -107,16 +113,16 @@ class Rooms:
     async def _hand_out(self, short: Collection[LegJob]) -> None:
         """Between passes: give pages to the jobs that lack some, in their order, and call back who was set aside."""
         for job in self._pages.in_order(short):
-            if await self._grow(job):
-                self._pages.has_enough(job)
-                self._compute.poke(job)
-        if not self._short_of_pages(short):
+            try:
+                if await self._grow(job):
+                    self._pages.has_enough(job)
+                    self._compute.poke(job)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is of one session
+                self._failed(job, error)
+        if not any(job in self._pages and job.lacks for job in short):
             for job in self._pages.back(self._engine.kv_free + self._warm.room):
                 job.kv.aside = False
                 self._call_back(job)
-
-    def _short_of_pages(self, jobs: Collection[LegJob]) -> bool:
-        return any(job.lacks for job in jobs)
 
     async def _grow(self, job: LegJob) -> bool:
         """Whether it has enough now: others that come after it give theirs up, first those that are over."""
@@ -136,15 +142,20 @@ class Rooms:
         """Whether anybody had pages that could be freed for it."""
         leaving = self._warm.make_room(min(missing, self._warm.room))
         for session in leaving:
-            await self._compute.making_room(partial(self._engine.close, session))
+            with _of_what_is_over():
+                await self._compute.making_room(partial(self._engine.close, session))
         if leaving:
             return True
         last = self._pages.last_after(job)
         if last is None:
             return False
-        set_aside(last)
-        self._compute.poke(last)
-        await self._compute.making_room(partial(self._engine.empty, last.session))
+        try:
+            set_aside(last)
+            self._compute.poke(last)
+            await self._compute.making_room(partial(self._engine.empty, last.session))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(last, error)  # and its pages are free in a moment
+            return False
         return True
 
     async def close(self) -> None:
@@ -209,7 +220,17 @@ class Rooms:
 
     async def _close(self, sessions: Sequence[bytes]) -> None:
         for session in sessions:
-            await self._compute.with_engine(partial(self._engine.close, session))
+            with _of_what_is_over():
+                await self._compute.with_engine(partial(self._engine.close, session))
+
+
+@contextlib.contextmanager
+def _of_what_is_over() -> Iterator[None]:
+    """What fails within is of a session that is over, and of nobody else's."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - as above
+        _log.exception("what a session held could not be freed, by a fault of this program")
 
 
 def _left_by(job: LegJob) -> Ended:

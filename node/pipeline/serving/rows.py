@@ -98,17 +98,14 @@ class Waiting:
     def __init__(self, arrived: int = 0) -> None:
         self.arrived = arrived
         """One past the last row that came in."""
+        self.first: Arrived | None = None
+        """The rows that run next; asked for many times for each."""
         self._queue: deque[Arrived] = deque()
-
-    @property
-    def first(self) -> Arrived | None:
-        """The rows that run next."""
-        return self._queue[0] if self._queue else None
 
     def put(self, arrived: Arrived) -> None:
         """They begin at `self.arrived`."""
         self._queue.append(arrived)
-        self.arrived = arrived.end
+        self.first, self.arrived = self._queue[0], arrived.end
 
     def take(self, rows: int) -> Arrived:
         """So many of the first ones."""
@@ -116,6 +113,7 @@ class Waiting:
         cut = first.position + rows
         if cut < first.end:
             self._queue.appendleft(first.part(cut, first.end))
+        self._look()
         return first.part(first.position, cut)
 
     def cut(self, position: int) -> None:
@@ -125,7 +123,12 @@ class Waiting:
             if last.position < position:
                 self._queue.append(last.part(last.position, position))
         self.arrived = min(self.arrived, position)
+        self._look()
 
     def clear(self) -> None:
         """Forget all that waits; what comes next is not taken in any more."""
         self._queue.clear()
+        self._look()
+
+    def _look(self) -> None:
+        self.first = self._queue[0] if self._queue else None

@@ -46,7 +46,7 @@ class Trail:
             self._lost = False
         if self._lost:
             return
-        whole = self.whole
+        whole = len(self._rows) // self.row_bytes
         if position < whole:
             self.cut(position)
         elif position > whole:
@@ -126,6 +126,8 @@ class Trails:
     def resized(self, trail: Trail, by: int) -> None:
         """A trail takes so many bytes more, or fewer: see that all keep within their bounds."""
         self.size += by
+        if by > 0 and trail.size <= self._most_of_session and self.size <= self._most_of_all and trail in self._served:
+            return
         if not trail.size:
             self._served.pop(trail, None)
         elif trail not in self._resting:

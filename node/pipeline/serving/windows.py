@@ -68,7 +68,8 @@ class Passed(NamedTuple):
 
     position: int
     """Of the first one."""
-    length: int
+    end: int
+    """One past the position of the last one."""
     received: bytes
     """As they came over the wire."""
     sent: bytes
@@ -80,23 +81,18 @@ class Passed(NamedTuple):
     said: tuple[bytes, ...] = ()
     """By token, its log probabilities, where the terms ask for them."""
 
-    @property
-    def end(self) -> int:
-        """One past the position of the last row."""
-        return self.position + self.length
-
     def part(self, start: int, end: int) -> Passed:
         """The rows at positions ``[start, end)``; tokens go with the rows that yielded them, the last ones."""
         if start == self.position and end == self.end:
             return self
-        first, last = start - self.position, end - self.position
-        yielding = self.length - len(self.tokens)  # the first row that yields a token
+        first, last, length = start - self.position, end - self.position, self.end - self.position
+        yielding = length - len(self.tokens)  # the first row that yields a token
         kept = slice(max(0, first - yielding), max(0, last - yielding))
         return Passed(
             start,
-            last - first,
-            _rows(self.received, self.length, first, last),
-            _rows(self.sent, self.length, first, last),
+            end,
+            _rows(self.received, length, first, last),
+            _rows(self.sent, length, first, last),
             self.tokens[kept],
             self.took_us,
             self.said[kept],
@@ -124,10 +120,10 @@ class _Window:
     """What its receipt showed: seeds and sketches of windows before."""
 
     def received(self) -> bytes:
-        return b"".join(part.received for part in self.parts)
+        return b"".join([part.received for part in self.parts])
 
     def sent(self) -> bytes:
-        return b"".join(part.sent for part in self.parts)
+        return b"".join([part.sent for part in self.parts])
 
 
 class Windows:
@@ -150,6 +146,8 @@ class Windows:
         """Where the window ends that is being served."""
         self.late = 0
         """Late tokens so far."""
+        self.blocked = False
+        """Whether nothing more may be computed before the client draws a seed."""
         self._plan = plan
         self._signer = signer
         self._activations = activations
@@ -169,11 +167,6 @@ class Windows:
         self._closed = False
 
     @property
-    def blocked(self) -> bool:
-        """Whether nothing more may be computed before the client draws a seed."""
-        return self._ended is not None
-
-    @property
     def signed(self) -> int:
         """Positions that this leg has signed for."""
         return self._kept[-1].end if self._kept else self._drawn.end
@@ -181,8 +174,9 @@ class Windows:
     def add(self, passed: Passed, *, generated: int) -> None:
         """Rows of the open window, in order; `generated` of them yielded a token of the answer."""
         self._open.parts.append(passed)
-        self._open.service_us.extend([passed.took_us] * generated)
-        self.late += generated if passed.took_us > self._late_us else 0
+        if generated:
+            self._open.service_us += [passed.took_us] * generated
+            self.late += generated if passed.took_us > self._late_us else 0
         self.position = passed.end
         if passed.end == self.end:
             self.close_open()
@@ -192,7 +186,7 @@ class Windows:
         """The open window is over, if anything passed in it."""
         if self._open.parts and self._ended is None:
             self._open.end, self._open.late = self.position, self.late
-            self._ended = self._open
+            self._ended, self.blocked = self._open, True
             self._open = _Window(self._open.index + 1)
 
     # Draws
@@ -229,7 +223,7 @@ class Windows:
         unshown = len(self._kept) + len(self._seeds)
         window = self._ended
         if window is not None and unshown < self._plan.ahead:
-            self._ended = None
+            self._ended, self.blocked = None, False
             self._kept.append(window)
             return self._receipt(window, rows, millijoules, last)
         if finished and window is None and unshown == 0 and self._ready and not self._closed:
@@ -286,7 +280,7 @@ class Windows:
         while self._kept and self._kept[-1].end > position:
             self._kept.pop()
         self._ready = [shown for window in void for shown in window.showed] + self._ready
-        self._ended, self._open = None, _Window(index)
+        self._ended, self.blocked, self._open = None, False, _Window(index)
         self.late = self._kept[-1].late if self._kept else self._drawn.late
         self.position, self.end = position, window_end(self._plan, position)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from drafted_ring import drafting, expected_tokens, following
 from oracle_drafter import OracleDrafter
-from small_market import SmallMarket, SmallNode
+from small_market import SlowWorker, SmallMarket, SmallNode
 
 from node.pipeline.serving.compute import FAULTY_PASSES
 from node.pipeline.serving.leg import LegJob
@@ -185,6 +185,31 @@ async def test_a_fault_over_one_session_ends_no_other(tmp_path, caplog, monkeypa
         await asyncio.sleep(3)
         await require_alive(market)
         assert [node.provider.active for node in market.nodes] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("looks", ["by itself", "for an offer"])
+async def test_a_job_of_which_nobody_can_say_what_it_waits_for_ends_alone(tmp_path, caplog, monkeypatch, looks) -> None:
+    well = LegJob.waits_for
+
+    def fails(job: LegJob) -> object:
+        if job.plan.most == 21 and job.leg == 1 and job.processed > 6:
+            raise ZeroDivisionError("a fault")
+        return well.fget(job)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(LegJob, "waits_for", property(fails))
+    market = SmallMarket(tmp_path)
+    for node in market.nodes:
+        node.compute = SlowWorker(0.05)
+    async with market:
+        both = asyncio.gather(market.run(market.deal(PROMPT, 20)), market.run(market.deal(PROMPT, 21)))
+        while looks == "for an offer" and not both.done():
+            assert market.nodes[1].provider.free <= 32
+            await asyncio.sleep(0.01)
+        (came, result), (_, failed) = await both
+        assert (result.error, came) == (None, expected_tokens(PROMPT, 20))
+        assert failed.error is not None
+        assert logged(caplog) == ["a session has ended by a fault of this program"]
+        await require_alive(market)
 
 
 async def test_an_address_that_nobody_can_dial_ends_one_order(tmp_path, caplog) -> None:

@@ -112,6 +112,45 @@ async def test_who_can_wait_gives_way_first(tmp_path: Path) -> None:
         assert [fed_again(each) for each in chats] == [0, 0]
 
 
+@pytest.mark.parametrize("part", ["grow", "empty", "lacks"])
+async def test_pages_that_one_session_cannot_have_or_give_end_it_and_no_other(tmp_path, monkeypatch, part) -> None:
+    async with Crowd(tmp_path) as market:
+        engine, over = market.nodes[1].engine, list[bytes]()
+
+        def fail_of_one(session: bytes) -> None:
+            if not over:
+                over.append(session)
+            if session == over[0]:
+                raise ZeroDivisionError("a fault")
+
+        if part == "lacks":
+            well = LegJob.lacks
+
+            def lacks(job: LegJob) -> int:
+                found = well.fget(job)  # type: ignore[attr-defined]
+                if found and job.leg == 1:
+                    fail_of_one(job.session)
+                return int(found)
+
+            monkeypatch.setattr(LegJob, "lacks", property(lacks))
+        else:
+            whole = getattr(engine, part)
+
+            def fails(session: bytes, *rest: int) -> None:
+                fail_of_one(session)
+                whole(session, *rest)
+
+            monkeypatch.setattr(engine, part, fails)
+        asks = [market.ask(number, expiry_s=600 + 10 * number) for number in range(3)]
+        outcomes = await asyncio.gather(*asks)
+        assert len(over) == 1
+        assert [each.result.error is None for each in outcomes].count(False) == 1
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await market.nodes[1].tasks.watch()
+        await market.settle(outcomes)
+
+
 async def test_an_offer_names_room_that_is_there_and_none_while_somebody_waits_for_it(tmp_path: Path) -> None:
     async with Crowd(tmp_path) as market:
         provider = market.nodes[0].provider
