@@ -16,9 +16,9 @@ export JSON ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
-# Six workers on two cores, for tests of networks often wait: tests/conftest.py lets them take turns with those that compute.
+# Four workers on two cores, for tests of networks often wait: tests/conftest.py lets them take turns with those that compute.
 # A file's tests stay together, for they share what is slow to start; tests/support/scheduling.py says which files do.
-PARALLEL := --numprocesses 6 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check lint types walls docs bench load fuzz siege contracts contract gas twins crash heal soak sdks clean
 

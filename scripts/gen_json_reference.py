@@ -40,7 +40,7 @@ from node.cli.accounts.money import Balance, MovedMoney, Reclaimed
 from node.cli.accounts.stakes import Staked
 from node.cli.buying.peers import Forgotten, RememberedPeer
 from node.cli.buying.policy import PolicyMeaning
-from node.cli.buying.receipt_facts import Claims, Proven
+from node.cli.buying.receipt_facts import Claims, Proven, Redacted
 from node.cli.buying.submit import Batched
 from node.cli.completion import CompletionScript
 from node.cli.entry import COMMANDS, joule
@@ -162,6 +162,7 @@ PRINTED: dict[str, Printed] = {
     "receipt list": Printed((ListedReceipt,), "A list of objects, newest first"),
     "receipt show": Printed((Claims,)),
     "receipt verify": Printed((Claims, Proven)),
+    "receipt redact": Printed((Redacted,)),
     "audit": Printed((AuditReport,)),
     "peers list": Printed((RememberedPeer,), "A list of objects"),
     "peers forget": Printed((Forgotten,)),

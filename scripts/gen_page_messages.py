@@ -35,8 +35,8 @@ from protocol.market.offer import Evidence, Offer, Statement
 from protocol.policy.denials import Denials
 from protocol.policy.policy import TIME_PER_TOKEN_US
 from protocol.policy.trust import Trust
-from protocol.receipts.bundle import Transcript
 from protocol.receipts.bundle_law import RoundTrips
+from protocol.receipts.bundle_text import Transcript
 from protocol.session.fingerprint import SKETCH_BYTES
 from protocol.session.messages import Session, SignedReceipt, SignedVoucher
 from protocol.session.order import Acceptance

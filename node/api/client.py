@@ -82,6 +82,7 @@ class Client:
         system: str | None = None,
         max_tokens: int | None = None,
         raw: bool = False,
+        logprobs: int | None = None,
         receipt: Path | str | None = None,
     ) -> Answer:
         """Ask, and pay for what comes; nothing happens until the answer is read.
@@ -92,10 +93,12 @@ class Client:
             system: how a chat model is to answer a question.
             max_tokens: generated at most; None for what the settings say.
             raw: send the text as it is, without the model's chat template.
+            logprobs: from 0 to 20: `Answer.report` has each token's log probability, and so many of the likeliest in
+                its place; None for nothing of that.
             receipt: a new file for the receipt; None for one among those in the data directory.
         """
         file = Path(receipt) if receipt is not None else new_receipt_file(self.config.data_dir / "receipts")
-        return Answer(self._open(), _prompt(prompt, system, raw), model, max_tokens, file)
+        return Answer(self._open(), _prompt(prompt, system, raw), model, max_tokens, file, logprobs)
 
     async def ask(self, prompt: str | Messages, *, model: str | None = None, max_tokens: int | None = None) -> str:
         """The whole text of an answer. Raises JoulemeshError where it breaks off."""
@@ -129,12 +132,19 @@ class Answer:
     """
 
     def __init__(
-        self, client: MarketClient, prompt: Prompt, model: str | None, max_tokens: int | None, file: Path
+        self,
+        client: MarketClient,
+        prompt: Prompt,
+        model: str | None,
+        max_tokens: int | None,
+        file: Path,
+        logprobs: int | None = None,
     ) -> None:
         self._client = client
         self._prompt = prompt
         self._model = model
         self._most = max_tokens
+        self._logprobs = logprobs
         self._report: JobReport | None = None
         self._pieces: list[str] = []
         self._stream = self._read()
@@ -162,7 +172,12 @@ class Answer:
 
     async def _read(self) -> AsyncGenerator[str]:
         question = await Question.plan(
-            self._client, self._prompt, model=self._model, most=self._most, receipt_file=self.receipt
+            self._client,
+            self._prompt,
+            model=self._model,
+            most=self._most,
+            logprobs=self._logprobs,
+            receipt_file=self.receipt,
         )
         try:
             async for piece in question.pieces():

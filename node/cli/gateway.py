@@ -143,6 +143,14 @@ def key() -> None:
 @click.option("--class", "latency_class", metavar="WORD", help="How soon tokens are needed: no other class.")
 @click.option("--evidence", metavar="WORD", help="Least evidence of where a provider stands.")
 @click.option("--precision", metavar="TEXT", help="The number format of the model.")
+@click.option(
+    "--trusted-end",
+    "trusted_ends",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Only this provider may serve the first and the last blocks; may be repeated.",
+)
+@click.option("--end-blocks", type=int, help="How many of the first, and of the last, blocks that is.")
 @json_option
 def new(
     config: GatewayConfig,
@@ -165,6 +173,7 @@ def new(
     from node.gateway.refusals import ApiError
 
     policy["class"] = policy.pop("latency_class")
+    policy["trusted_ends"] = list(policy["trusted_ends"]) or None
     try:
         limits = limits_from_parameters(Parameters(policy))
     except ApiError as error:

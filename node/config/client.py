@@ -111,6 +111,13 @@ class ClientConfig:
         about="Nodes that are reserved besides the route, to take over from one that fails without a new session. Each "
         "costs its opening charge; without any, a failed answer goes on in a new session.",
     )
+    receipt_text: str = setting(
+        Choice(("kept", "withheld")),
+        table="job",
+        default="kept",
+        about="Whether receipts hold prompt and answer. Withheld, they prove the job, its payment and its law by the "
+        "hashes that the legs signed for; no spot check can be made of them.",
+    )
     session_s: int = setting(
         Whole("seconds", 5, 86_400),
         table="job",

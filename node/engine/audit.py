@@ -16,6 +16,7 @@ import numpy as np
 
 from node.engine.engine import Engine
 from node.engine.kv import PAGE_TOKENS
+from node.engine.logprobs import off_by
 from node.engine.sampling import Sampling, draw, margin
 from node.ports import Activations, StepInput, StepOutput
 from protocol.errors import MalformedError
@@ -48,6 +49,8 @@ class Drawn:
     margin: float | None
     """By how much its score exceeds that of the token in the sequence, as a difference of logits; 0 where they are
     the same, None where the sequence ends before."""
+    off: int = 0
+    """Millionths of a logit by which what was said of it is off (`node.engine.logprobs.off_by`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ def replay(
     *,
     sampling: SamplingTerms | None = None,
     prompt: int = 0,
+    said: Sequence[bytes] = (),
     dtype: str = "fp32",
     threads: int = 1,
 ) -> tuple[tuple[Replayed, ...], ...]:
@@ -80,6 +84,7 @@ def replay(
         windows: in order of position.
         sampling: the session's, to draw the tokens again.
         prompt: so many of the first ids are the session's prompt.
+        said: of the tokens after it, their log probabilities, where the session's terms ask for them.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -99,7 +104,7 @@ def replay(
                 sketch(each[window.start : window.end], window.seed),
                 ()
                 if sampling is None or leg != last
-                else _draw_again(engine, each, window, token_ids, sampling, prompt),
+                else _draw_again(engine, each, window, token_ids, sampling, prompt, said),
             )
             for leg, each in enumerate(rows)
         )
@@ -126,12 +131,20 @@ def _rows_of_legs(engine: Engine, ends: Sequence[int], token_ids: Sequence[int])
 
 
 def _draw_again(
-    engine: Engine, rows: Activations, window: Window, token_ids: Sequence[int], terms: SamplingTerms, prompt: int
+    engine: Engine,
+    rows: Activations,
+    window: Window,
+    token_ids: Sequence[int],
+    terms: SamplingTerms,
+    prompt: int,
+    said: Sequence[bytes],
 ) -> tuple[Drawn, ...]:
     drawn, sampling, of_prompt = [], Sampling.of(terms), look_back(terms.shaping, token_ids[:prompt])
     logits = engine.span.logits(rows[window.start : window.end])
     for position, each in enumerate(logits, start=window.start + 1):
         before = of_prompt.with_more(token_ids[prompt:position])
         lacks = margin(each, sampling, position, token_ids[position], before) if position < len(token_ids) else None
-        drawn.append(Drawn(position, draw(each, sampling, position, before), lacks))
+        known = 0 <= position - prompt < len(said)
+        off = off_by(each, said[position - prompt]) if known else 0
+        drawn.append(Drawn(position, draw(each, sampling, position, before), lacks, off))
     return tuple(drawn)

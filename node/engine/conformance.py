@@ -24,6 +24,7 @@ from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, 
 from protocol.identity.ids import BlockSpan
 from protocol.models.precisions import PRECISIONS
 from protocol.session.fingerprint import distance_ppm, sketch
+from protocol.session.logprobs import check_said, unpack_said
 from protocol.session.shaping import NOTHING_BEFORE, Shaping, TokenBias
 from protocol.session.shaping_bounds import MAX_BIAS_MILLI, MAX_PENALTY_MILLI
 from protocol.session.terms import SamplingTerms
@@ -119,6 +120,7 @@ class Conformance:
         tolerance = PRECISIONS[precision].tolerance
         self._exact = tolerance is not None
         self._allowed = ROUGH_PPM if tolerance is None else tolerance.distance_ppm
+        self._margin = 0 if tolerance is None else tolerance.margin
         self._sessions = 0
         self._whole: Activations | None = None
 
@@ -311,6 +313,23 @@ class Conformance:
         if self._exact and not tokens == tuple(token for each in two for token in each) == three:
             raise Broken("the same seed drew other tokens in another batch")
         self._shaped_draws()
+        self._said()
+
+    def _said(self) -> None:
+        """What is said of tokens is the same one by one and at once, and nothing where nobody asks."""
+        sampling = SamplingTerms(temperature_milli=900, seed=7, logprobs=3)
+        alone, at_once, silent = self._open(sampling=sampling), self._open(sampling=sampling), self._open()
+        one = [self._run(self._item(alone, at, at + 1, draws=1))[0] for at in range(WINDOW)]
+        whole = self._run(self._item(at_once, 0, WINDOW, draws=WINDOW))[0]
+        said = [each for output in one for each in output.said]
+        if len(said) != WINDOW or len(whole.said) != WINDOW or self._run(self._item(silent, 0, 1, draws=1))[0].said:
+            raise Broken("log probabilities of another number of tokens than were drawn")
+        for token, each in zip([token for output in one for token in output.tokens], said, strict=True):
+            check_said(each, token=token, top=3)
+        first = [unpack_said(each)[1].millionths for each in (*said, *whole.said)]
+        apart = max(abs(here - there) for here, there in zip(first[:WINDOW], first[WINDOW:], strict=True))
+        if self._exact and apart > self._margin:
+            raise Broken(f"log probabilities differ by {apart} millionths in another batch")
 
     def _shaped_draws(self) -> None:
         """Two tokens far above all others, of which the one that was said loses what it has above the other."""

@@ -96,7 +96,7 @@ class ModelDrafter:
         """See `Drafter`. Without room in the KV there will be no guesses for this sequence."""
         room = min(max_tokens, self._engine.facts.max_context)
         try:
-            self._engine.open(session, max_tokens=room, sampling=sampling)
+            self._engine.open(session, max_tokens=room, sampling=sampling.replace(logprobs=None))
         except RefusedError:
             return
         self._sequences[session] = _Sequence(room, prompt, sampling.shaping)

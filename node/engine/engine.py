@@ -7,8 +7,9 @@ in its place, and the others run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from node.engine.attention import Backend
 from node.engine.kv import PAGE_TOKENS, Batch, KvBook, Segment
 from node.engine.loader import load_span
+from node.engine.logprobs import say
 from node.engine.sampling import Sampling, draw
 from node.engine.span import Span
 from node.model_directory import ModelFacts
@@ -38,6 +40,8 @@ class _Work:
     hidden: Activations | None = None
     """What came out, once it has run."""
     tokens: tuple[int, ...] = ()
+    said: tuple[bytes, ...] = ()
+    """Log probabilities, by token."""
 
 
 class Engine:
@@ -271,15 +275,19 @@ class Engine:
         rows = [work.hidden[-work.item.draws :] for work in works if work.hidden is not None]
         if not rows:
             return
-        logits = iter(self.span.logits(np.concatenate(rows)))
+        all_logits, at = self.span.logits(np.concatenate(rows)), 0
         for work in works:
+            logits = all_logits[at : at + work.item.draws]
+            at += work.item.draws
             sampling, end = self._sampling[work.item.session], work.item.position + work.item.length
             # The token after a row stands one further on.
             positions = range(end - work.item.draws + 1, end + 1)
             if sampling.looks_back:
                 work.tokens = _looking_back(logits, sampling, positions, work.item.before or NOTHING_BEFORE)
             else:
-                work.tokens = tuple(draw(next(logits), sampling, position) for position in positions)
+                work.tokens = tuple(map(draw, logits, repeat(sampling), positions))
+            if sampling.logprobs is not None:
+                work.said = tuple(map(say, logits, work.tokens, repeat(sampling.logprobs)))
 
     def _output(self, work: _Work) -> StepOutput | Exception:
         item = work.item
@@ -287,7 +295,12 @@ class Engine:
             # Finite rows that overflow inside the blocks: passed on, they would look like this node's own fault.
             return MalformedError("the activations overflow", code="not-finite")
         return StepOutput(
-            session=item.session, position=item.position, length=item.length, hidden=work.hidden, tokens=work.tokens
+            session=item.session,
+            position=item.position,
+            length=item.length,
+            hidden=work.hidden,
+            tokens=work.tokens,
+            said=work.said,
         )
 
     def _checked(self, item: StepInput) -> Activations | Sequence[int]:
@@ -315,11 +328,11 @@ class Engine:
 
 
 def _looking_back(
-    logits: Iterator[Activations], sampling: Sampling, positions: Sequence[int], before: LookBack
+    logits: Activations, sampling: Sampling, positions: Sequence[int], before: LookBack
 ) -> tuple[int, ...]:
     """Each draw looks back on those before it, as it would one by one: where a guess was another, it counts no more."""
     tokens: list[int] = []
-    for position in positions:
+    for each, position in zip(logits, positions, strict=True):
         so_far = LookBack(before.prompt, (*before.answer, *tokens))
-        tokens.append(draw(next(logits), sampling, position, so_far))
+        tokens.append(draw(each, sampling, position, so_far))
     return tuple(tokens)

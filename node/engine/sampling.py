@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from node.engine.logprobs import likeliest
 from node.engine.shaping import Shaper
 from node.ports import Activations
 from protocol.session.shaping import NOTHING_BEFORE, LookBack
@@ -44,12 +45,14 @@ class Sampling:
     """How many tokens may be drawn; 0 for any number."""
     shaper: Shaper | None = None
     """What is done to logits first."""
+    logprobs: int | None = None
+    """So many of the likeliest tokens are named beside each that is drawn; None for nothing of that."""
 
     @classmethod
     def of(cls, terms: SamplingTerms) -> Self:
         """As terms say."""
         shaper = None if terms.shaping is None else Shaper(terms.shaping)
-        return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k, shaper)
+        return cls(terms.temperature_milli, terms.seed, terms.top_p_ppm, terms.top_k, shaper, terms.logprobs)
 
     def __post_init__(self) -> None:
         if self.temperature_milli < 0 or not 0 <= self.seed < 1 << 64:
@@ -103,16 +106,18 @@ def _scores(exact: Scores, sampling: Sampling, position: int) -> Scores:
 
 def _kept(exact: Scores, sampling: Sampling) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Which tokens may be drawn, ``[vocabulary]``: the likeliest first, of equal ones the lowest id."""
+    if sampling.top_p_ppm == WHOLE_PPM:
+        some = np.zeros(len(exact), dtype=np.bool_)
+        some[likeliest(exact, sampling.top_k)] = True
+        return some
     order = np.argsort(-exact, kind="stable")
     mass = _masses(exact[order], sampling)
-    likeliest = np.ones(len(exact), dtype=np.bool_)
-    if sampling.top_p_ppm < WHOLE_PPM:
-        likeliest = mass[:-1] * WHOLE_PPM < sampling.top_p_ppm * mass[-1]
-    likeliest[0] = True
+    first = mass[:-1] * WHOLE_PPM < sampling.top_p_ppm * mass[-1]
+    first[0] = True
     if sampling.top_k:
-        likeliest[sampling.top_k :] = False
+        first[sampling.top_k :] = False
     kept = np.zeros(len(exact), dtype=np.bool_)
-    kept[order[likeliest]] = True
+    kept[order[first]] = True
     return kept
 
 

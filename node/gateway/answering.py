@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from node.gateway.saying import Piece
 from node.gateway.tools import ToolStyle
 from node.gateway.wanted import Wanted
 
@@ -59,8 +60,8 @@ class Costs:
 class Answer(Protocol):
     """One answer: planned when it is made, and paid as it is read. Used once.
 
-    Iterating gives the text of each token, empty where a character is not whole yet. What ends an answer before its
-    time is raised (JoulemeshError), after all that came.
+    Iterating gives a piece for each token, with what is said of it where the request asks for that. What ends an
+    answer before its time is raised (JoulemeshError), after all that came.
     """
 
     @property
@@ -99,7 +100,7 @@ class Answer(Protocol):
     def finished(self) -> str:
         """Why it ended: ``stop`` where the model says so, else ``length``."""
 
-    def __aiter__(self) -> AsyncIterator[str]: ...
+    def __aiter__(self) -> AsyncIterator[Piece]: ...
 
     async def close(self) -> Costs:
         """Stop it where it is not over, pay for what came, and keep the receipt. It takes a moment, and is bounded."""

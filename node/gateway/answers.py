@@ -17,6 +17,7 @@ from node.gateway.limits import Limits
 from node.gateway.moderation import Moderate
 from node.gateway.refusals import refusal_of
 from node.gateway.replies import DONE, Choice, Reply, Usage, event
+from node.gateway.saying import Piece, Tokens
 from node.gateway.stops import Stops
 from node.gateway.tools import ToolCall, ToolCalls
 from node.gateway.wanted import Wanted
@@ -51,20 +52,21 @@ class Running:
         """Of tools, once it is over."""
         self._wanted = wanted
 
-    async def pieces(self) -> AsyncIterator[str]:
+    async def pieces(self) -> AsyncIterator[Piece]:
         """Its text as it comes, as far as the request wants it. Raises JoulemeshError where it breaks off."""
-        stops, style = Stops(self._wanted.stop), self.answer.tool_style
+        stops, style, tokens = Stops(self._wanted.stop), self.answer.tool_style, Tokens()
         tools = None if style is None else ToolCalls(style, self._wanted.tool_names)
         if self._wanted.echo and self._wanted.raw:
-            yield self._wanted.raw
+            yield Piece(self._wanted.raw)
         try:
             async for piece in self.answer:
                 self.last_s = time.monotonic()
                 if self.first_s is None:
                     self.first_s = self.last_s
-                text = stops.take(piece)
+                tokens.take(piece)
+                text = stops.take(piece.text)
                 if text := text if tools is None else tools.take(text):
-                    yield text
+                    yield tokens.hand(text)
                 if stops.found:
                     break
         except JoulemeshError as error:
@@ -76,7 +78,7 @@ class Running:
             rest, self.calls = tools.end()
             text += rest
         if text:
-            yield text
+            yield tokens.hand(text)
         self.finished = "tool_calls" if self.calls else "stop" if stops.found else self.answer.finished
 
 
@@ -212,7 +214,8 @@ class Answers:
 
     def _reply(self, wanted: Wanted, running: Sequence[Running]) -> Reply:
         answer = running[0].answer
-        return Reply(answer.id, answer.model, self._clock(), wanted.is_chat, wanted.include_usage)
+        said = wanted.logprobs is not None
+        return Reply(answer.id, answer.model, self._clock(), wanted.is_chat, wanted.include_usage, said)
 
     def reply(self, wanted: Wanted, running: Sequence[Running], choices: Sequence[Choice]) -> dict[str, object]:
         """The body of a whole answer."""
@@ -235,8 +238,8 @@ class Answers:
             for each in running:
                 await self._write(response, reply.first(each.index))
             await self._write(response, _shown(reply, *first))
-            async for each, text in merged:
-                await self._write(response, _shown(reply, each, text))
+            async for each, piece in merged:
+                await self._write(response, _shown(reply, each, piece))
             await self._write(response, reply.usage(_usage(running)) + DONE)
         except JoulemeshError as error:
             await self._write(response, event(refusal_of(error).to_json()))
@@ -255,10 +258,10 @@ class Answers:
                 await response.write(data)
 
 
-def _shown(reply: Reply, running: Running, text: str | None) -> bytes:
+def _shown(reply: Reply, running: Running, piece: Piece | None) -> bytes:
     """A piece of an answer; None is its end."""
-    if text is not None:
-        return reply.piece(running.index, text)
+    if piece is not None:
+        return reply.piece(running.index, piece)
     return reply.calls(running.index, running.calls) + reply.last(running.index, running.finished)
 
 
@@ -277,11 +280,12 @@ def _origins(running: Sequence[Running]) -> dict[str, str]:
 
 
 async def _read(running: Running) -> Choice:
-    text = "".join([piece async for piece in running.pieces()])
-    return Choice(running.index, text, running.finished, running.calls)
+    pieces = [piece async for piece in running.pieces()]
+    said = tuple(said for piece in pieces for said in piece.said)
+    return Choice(running.index, "".join(piece.text for piece in pieces), running.finished, running.calls, said)
 
 
-async def _merged(running: Sequence[Running]) -> AsyncGenerator[tuple[Running, str | None]]:
+async def _merged(running: Sequence[Running]) -> AsyncGenerator[tuple[Running, Piece | None]]:
     """The pieces of several answers as they come, and None at the end of each. Raises what the first fails with."""
     if len(running) == 1:
         (one,) = running
@@ -289,7 +293,7 @@ async def _merged(running: Sequence[Running]) -> AsyncGenerator[tuple[Running, s
             yield one, piece
         yield one, None
         return
-    queue: asyncio.Queue[tuple[Running, str | None] | BaseException] = asyncio.Queue(maxsize=len(running))
+    queue: asyncio.Queue[tuple[Running, Piece | None] | BaseException] = asyncio.Queue(maxsize=len(running))
 
     async def feed(each: Running) -> None:
         try:

@@ -11,8 +11,9 @@ from typing import Any
 
 from node.gateway.reading import Parameters
 from node.gateway.refusals import ApiError, invalid
+from node.law_settings import Addresses
 from node.place_kinds import Jurisdictions
-from node.setting_kinds import Choice, Fixed, Kind, Text
+from node.setting_kinds import Choice, Fixed, Kind, Text, Whole
 from protocol.geography.jurisdictions import expand, is_in
 from protocol.market.offer import Evidence
 from protocol.policy.policy import LatencyClass
@@ -33,6 +34,8 @@ KINDS: Mapping[str, Kind] = {
     "evidence": Choice(EVIDENCE),
     "precision": Text("a precision's name, such as fp32", pattern="[a-z0-9_-]{1,16}"),
     "edge": Choice(("never", "only")),
+    "trusted_ends": Addresses(),
+    "end_blocks": Whole("blocks", 1, 255),
 }
 """By their names in the field ``joule`` of a request, and with ``x-joule-`` before them in its header."""
 HEADERS = {f"x-joule-{name.replace('_', '-')}": name for name in KINDS}
@@ -57,6 +60,10 @@ class Limits:
     precision: str | None = None
     edge: str | None = None
     """``never`` for what the gateway's own machine must not answer, ``only`` for what nobody else may."""
+    trusted_ends: tuple[str, ...] = ()
+    """Addresses of providers that alone may serve the first and the last blocks."""
+    end_blocks: int | None = None
+    """How many blocks at each end; None for one."""
 
     def narrowed(self, by: Limits) -> Limits:
         """Both at once. Raises ApiError for what leaves nothing: the caller may not have it."""
@@ -69,6 +76,8 @@ class Limits:
             evidence=max((each for each in (self.evidence, by.evidence) if each), key=EVIDENCE.index, default=None),
             precision=_same("precision", self.precision, by.precision),
             edge=_same("edge", self.edge, by.edge),
+            trusted_ends=_trusted(self.trusted_ends, by.trusted_ends),
+            end_blocks=max((each for each in (self.end_blocks, by.end_blocks) if each), default=None),
         )
 
     def as_policy(self) -> dict[str, object]:
@@ -83,6 +92,10 @@ class Limits:
             "precision": self.precision,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def as_ends(self) -> Any:
+        """Who alone may serve the ends of a route, as a request to a client says it."""
+        return {"trusted_ends": self.trusted_ends, "end_blocks": self.end_blocks or 1}
 
     def to_json(self) -> dict[str, str | tuple[str, ...]]:
         """As `limits_from_parameters` reads it."""
@@ -132,6 +145,14 @@ def _places(bound: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
     if outside:
         raise _too_wide("places", f"{', '.join(outside)}: not within {', '.join(bound)}")
     return asked
+
+
+def _trusted(bound: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Whom both trust."""
+    both = tuple(each for each in asked if not bound or each in bound)
+    if asked and not both:
+        raise _too_wide("trusted_ends", f"none of {', '.join(asked)} is trusted here with the first and last blocks")
+    return both or bound
 
 
 def _lies_within(code: str, bound: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.gateway.answering import OfferedModel
+from node.gateway.saying import Piece, Said, chat_logprobs, completion_logprobs
 from node.gateway.tools import ToolCall
 
 __all__ = ["DONE", "Choice", "Reply", "Usage", "event", "model_list"]
@@ -41,6 +42,7 @@ class Choice:
     text: str
     finished: str
     calls: tuple[ToolCall, ...] = ()
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Reply:
     Args:
         identity: of the request: hex digits.
         created: Unix seconds.
+        says: whether log probabilities were asked for.
     """
 
     identity: str
@@ -57,10 +60,14 @@ class Reply:
     created: int
     is_chat: bool
     include_usage: bool = False
+    says: bool = False
 
     def whole(self, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
         """The body where nothing is streamed."""
-        shown = [{**self._whole(choice), "index": choice.index, "logprobs": None} for choice in choices]
+        shown = [
+            {**self._whole(choice), "index": choice.index, "logprobs": self._logprobs(choice.said)}
+            for choice in choices
+        ]
         return {**self._head("chat.completion"), "choices": shown, "usage": usage.to_json()}
 
     def _whole(self, choice: Choice) -> dict[str, Any]:
@@ -72,13 +79,20 @@ class Reply:
             message["content"] = choice.text or None
         return {"message": message, "finish_reason": choice.finished}
 
+    def _logprobs(self, said: Sequence[Said]) -> dict[str, Any] | None:
+        if not self.says:
+            return None
+        return chat_logprobs(said) if self.is_chat else completion_logprobs(said)
+
     def first(self, index: int) -> bytes:
         """A chunk that says who speaks; empty for a completion."""
         return self._chunk(index, {"role": "assistant", "content": ""}, None) if self.is_chat else b""
 
-    def piece(self, index: int, text: str) -> bytes:
+    def piece(self, index: int, piece: Piece) -> bytes:
         """A chunk of an answer."""
-        return self._chunk(index, {"content": text}, None) if self.is_chat else self._text(index, text, None)
+        if self.is_chat:
+            return self._chunk(index, {"content": piece.text}, None, piece.said)
+        return self._text(index, piece.text, None, piece.said)
 
     def calls(self, index: int, calls: Sequence[ToolCall]) -> bytes:
         """A chunk with all calls of tools; empty where there are none."""
@@ -94,12 +108,13 @@ class Reply:
         body = {**self._head("chat.completion.chunk"), "choices": [], "usage": usage.to_json()}
         return event(body) if self.include_usage else b""
 
-    def _chunk(self, index: int, delta: dict[str, Any], finished: str | None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finished}
-        return self._event(choice)
+    def _chunk(self, index: int, delta: dict[str, Any], finished: str | None, said: Sequence[Said] = ()) -> bytes:
+        logprobs = self._logprobs(said) if said else None
+        return self._event({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finished})
 
-    def _text(self, index: int, text: str, finished: str | None) -> bytes:
-        return self._event({"index": index, "text": text, "logprobs": None, "finish_reason": finished})
+    def _text(self, index: int, text: str, finished: str | None, said: Sequence[Said] = ()) -> bytes:
+        logprobs = self._logprobs(said) if said else None
+        return self._event({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finished})
 
     def _event(self, choice: dict[str, Any]) -> bytes:
         usage = {"usage": None} if self.include_usage else {}

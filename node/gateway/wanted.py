@@ -11,6 +11,7 @@ from node.gateway.limits import Limits, limits_from_headers, limits_from_paramet
 from node.gateway.reading import Parameters, parse_body
 from node.gateway.refusals import invalid, unsupported
 from node.gateway.tools import ToolCall
+from protocol.session.logprobs import MAX_TOP
 from protocol.session.shaping_bounds import MAX_BIASES
 
 __all__ = ["MOST_STOPS", "Turn", "Wanted", "read_chat", "read_completion"]
@@ -64,6 +65,9 @@ class Wanted:
     """Thousandths of a logit that tokens in the answer lose."""
     biases: tuple[tuple[int, int], ...] | None = None
     """Token ids, and thousandths that are added to their logits."""
+    logprobs: int | None = None
+    """So many of the likeliest tokens are named in the place of each token, beside its own log probability; None for
+    nothing of that."""
     seed: int | None = None
     """None for another draw each time."""
     stop: tuple[str, ...] = ()
@@ -92,14 +96,15 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     given = Parameters(parse_body(body))
     turns = _turns(given.take("messages"))
     most, most_too = given.whole("max_completion_tokens", 1, MOST_TOKENS), given.whole("max_tokens", 1, MOST_TOKENS)
-    given.refuse("logprobs", False)
-    given.refuse("top_logprobs", 0)
+    logprobs = _chat_logprobs(given)
     tools = _tools(given.take("tools"))
     choice = given.take("tool_choice")
     if choice == "none":
         tools = ()
     elif choice not in (None, "auto"):
         raise unsupported("tool_choice", "tool_choice is 'auto' or 'none' here: a model calls what it wants to")
+    if tools and logprobs is not None:
+        raise unsupported("logprobs", "logprobs and tools exclude each other: calls are no text of the answer")
     given.refuse("functions", [])
     given.refuse("function_call", "none", "auto")
     given.refuse("parallel_tool_calls", True)
@@ -110,7 +115,8 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     given.refuse("reasoning_effort", "none")
     given.refuse("verbosity", "medium")
     given.refuse("web_search_options")
-    return _rest(given, headers, messages=turns, tools=tools, most=most_too if most is None else most)
+    most = most_too if most is None else most
+    return _rest(given, headers, messages=turns, tools=tools, logprobs=logprobs, most=most)
 
 
 def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
@@ -124,10 +130,19 @@ def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
     if not prompt.strip() or len(prompt) > MOST_TEXT:
         raise invalid("prompt", "prompt is empty, or too long")
     most, echo = given.whole("max_tokens", 1, MOST_TOKENS), given.truth("echo")
-    given.refuse("logprobs", 0)
+    logprobs = given.whole("logprobs", 0, MAX_TOP)
+    if echo and logprobs is not None:
+        raise unsupported("logprobs", "logprobs and echo exclude each other: nobody draws the prompt")
     given.refuse("best_of", 1)
     given.refuse("suffix", "")
-    return _rest(given, headers, raw=prompt, echo=echo, most=most)
+    return _rest(given, headers, raw=prompt, echo=echo, logprobs=logprobs, most=most)
+
+
+def _chat_logprobs(given: Parameters) -> int | None:
+    wanted, top = given.truth("logprobs"), given.whole("top_logprobs", 0, MAX_TOP)
+    if top and not wanted:
+        raise invalid("top_logprobs", "top_logprobs goes with logprobs: true")
+    return (top or 0) if wanted else None
 
 
 def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted:

@@ -1,8 +1,9 @@
 """The ledger's side of its witnesses: it submits each new checkpoint to them, and shows what they have cosigned.
 
 One checkpoint goes to all of them at a time, so that their lines meet on one note; a witness that is slow or away holds
-nobody up. What is shown may so be a moment older than the newest checkpoint, which answers go on to stand under unless
-they are asked otherwise (docs/spec/ledger.md, clauses C13 and C14).
+nobody up. One that signs with several keys is asked once: its answer has all their lines. What is shown may so be a
+moment older than the newest checkpoint, which answers go on to stand under unless they are asked otherwise
+(docs/spec/ledger.md, clauses C13 and C14).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import aiohttp
 from node.events import Events, WitnessBack, WitnessLost, unheard
 from node.ledger.published import Head, Published
 from protocol.encoding.strict_json import int_text
-from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, RefusedError
+from protocol.errors import ConfigurationError, JoulemeshError, MalformedError, PeerError, RefusedError
 from protocol.log.cosignature import MAX_WITNESSES, AddCheckpoint, CosignerKey
 from protocol.log.note import NoteSignature, lines_of, parse_note
 from protocol.log.post_quantum import PostQuantumKey
@@ -31,17 +32,21 @@ _KEPT = 16
 """Checkpoints of late, with what was cosigned of them."""
 _WAITERS = 256
 """Answers that wait for cosignatures at once; a stranger can ask for them, too."""
-_MAX_ANSWER_BYTES = 16 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024
+"""Sixteen lines of ML-DSA, which all keys of a ledger's witnesses may be."""
 _SHORT_LINE = 72
 """Bytes of an Ed25519 cosignature."""
 _KEY_ID = re.compile("[0-9a-f]{8}")
 
 
+Key = CosignerKey | PostQuantumKey
+
+
 @dataclass(frozen=True, slots=True)
 class WitnessServer:
-    """A witness of this ledger, and where it is asked."""
+    """A key of a witness of this ledger, and where it is asked."""
 
-    key: CosignerKey | PostQuantumKey
+    key: Key
     url: str
     """C2SP's submission prefix."""
 
@@ -85,17 +90,23 @@ def wanted_of(said: str | None, by: Sequence[str]) -> Wanted | None:
 
 @dataclass(slots=True)
 class _Asked:
-    """What is known of one witness."""
+    """What is known of the witness at one address."""
 
-    server: WitnessServer
+    url: str
+    keys: list[Key]
+    """Whose lines its answers bring."""
     size: int = 0
     """Of the last checkpoint that it has cosigned, as far as it is known here."""
     task: asyncio.Task[None] | None = None
     failures: int = 0
     rest_until: float = 0
     told: str = ""
-    """Why it does not cosign, as it was told last; empty while it does."""
+    """Why it does not cosign with all its keys, as it was told last; empty while it does."""
     was_heard: bool = False
+
+    @property
+    def name(self) -> str:
+        return ", ".join(dict.fromkeys(key.name for key in self.keys))
 
 
 @dataclass(slots=True)
@@ -135,7 +146,7 @@ class Cosigning:
         if len({each.key.key for each in servers}) != len(servers):
             raise ConfigurationError("a witness of this ledger is named twice")
         self._published = published
-        self._asked = [_Asked(each) for each in servers]
+        self._asked = _by_address(servers)
         self._events = events
         self._pace = pace or Pace()
         self._kept: deque[_Cosigned] = deque(maxlen=_KEPT)
@@ -155,7 +166,7 @@ class Cosigning:
 
         Where there is none in time it is the one that comes closest: who asks for more refuses it.
         """
-        own = {each.server.key.key_id for each in self._asked}
+        own = {key.key_id for each in self._asked for key in each.keys}
         if wanted is None or len(wanted.by & own) < wanted.least or self._waiters >= _WAITERS:
             return self._published.head
         self._waiters += 1
@@ -230,36 +241,41 @@ class Cosigning:
 
     async def _ask(self, http: aiohttp.ClientSession, asked: _Asked, cosigned: _Cosigned) -> None:
         try:
-            line = await self._submit(http, asked, cosigned.head)
+            lines, lacking = await self._submit(http, asked, cosigned.head)
         except (JoulemeshError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             asked.failures += 1
             rest = min(self._pace.rest_s, 2.0 ** min(asked.failures - 1, 10))
             asked.rest_until = asyncio.get_running_loop().time() + rest
-            reason = str(error) or type(error).__name__
-            if reason != asked.told:
-                asked.told = reason
-                self._events(WitnessLost(witness=asked.server.key.name, reason=reason))
+            self._tell(asked, str(error) or type(error).__name__, cosigned)
             return
-        asked.failures, size = 0, cosigned.head.checkpoint.size
-        if asked.told or not asked.was_heard:
-            self._events(WitnessBack(witness=asked.server.key.name, size=size))
-        asked.told, asked.was_heard, asked.size = "", True, size
-        cosigned.lines[asked.server.key.key_id] = line
+        asked.failures, asked.size = 0, cosigned.head.checkpoint.size
+        self._tell(asked, lacking, cosigned)
+        cosigned.lines.update(lines)
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _submit(self, http: aiohttp.ClientSession, asked: _Asked, head: Head) -> NoteSignature:
-        """A witness's line for a checkpoint. Raises PeerError where it does not give one."""
+    def _tell(self, asked: _Asked, lacking: str, cosigned: _Cosigned) -> None:
+        """Say what is new of a witness: that it cosigns, or why it does not."""
+        if lacking and lacking != asked.told:
+            self._events(WitnessLost(witness=asked.name, reason=lacking))
+        if not lacking and (asked.told or not asked.was_heard):
+            self._events(WitnessBack(witness=asked.name, size=cosigned.head.checkpoint.size))
+            asked.was_heard = True
+        asked.told = lacking
+
+    async def _submit(
+        self, http: aiohttp.ClientSession, asked: _Asked, head: Head
+    ) -> tuple[dict[bytes, NoteSignature], str]:
+        """A witness's lines for a checkpoint, and what is wrong with those that lack. Raises PeerError where all do."""
         old, new = asked.size, head.checkpoint.size
         for _ in range(2):
             proof = await self._published.prove_continues(old, head) if 0 < old < new else ()
-            url = f"{asked.server.url.rstrip('/')}/add-checkpoint"
             body = bytes(AddCheckpoint(old, proof, head.note))
-            async with http.post(url, data=body, allow_redirects=False) as response:
-                answer = await response.content.read(_MAX_ANSWER_BYTES)
+            async with http.post(f"{asked.url}/add-checkpoint", data=body, allow_redirects=False) as response:
+                answer = await _read(response)
                 kind = response.content_type
                 if response.status == 200:
-                    return _own_line(answer, asked.server.key, head)
+                    return _own_lines(answer, asked.keys, head)
             if response.status != 409 or kind != "text/x.tlog.size":
                 raise RefusedError(f"it answers with status {response.status}: {_cleaned(answer)}")
             old = _size_of(answer)
@@ -268,14 +284,42 @@ class Cosigning:
         raise RefusedError(f"it has cosigned another history of this log, of {old} entries")
 
 
-def _own_line(answer: bytes, key: CosignerKey | PostQuantumKey, head: Head) -> NoteSignature:
-    """The line by the witness's key, of those that it sent. Raises PeerError."""
-    text = parse_note(head.note).text
-    for line in lines_of(answer):
-        if (line.name, line.key_id) == (key.name, key.key_id):
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """All that it says, in however many pieces it comes. Raises MalformedError for more than fits."""
+    answer = b""
+    async for piece in response.content.iter_any():
+        answer += piece
+        if len(answer) > _MAX_ANSWER_BYTES:
+            response.close()
+            raise MalformedError(f"its answer is longer than {_MAX_ANSWER_BYTES} bytes")
+    return answer
+
+
+def _by_address(servers: Sequence[WitnessServer]) -> list[_Asked]:
+    found: dict[str, _Asked] = {}
+    for each in servers:
+        url = each.url.rstrip("/")
+        found.setdefault(url, _Asked(url, [])).keys.append(each.key)
+    return list(found.values())
+
+
+def _own_lines(answer: bytes, keys: Sequence[Key], head: Head) -> tuple[dict[bytes, NoteSignature], str]:
+    """Lines by the witness's keys, by key id, of those that it sent; and what is wrong with the others."""
+    text, sent = parse_note(head.note).text, lines_of(answer)
+    found: dict[bytes, NoteSignature] = {}
+    faults: list[PeerError] = []
+    for key in keys:
+        line = next((each for each in sent if (each.name, each.key_id) == (key.name, key.key_id)), None)
+        try:
+            if line is None:
+                raise MalformedError(f"its answer has no {key.what} by {key.name}")
             key.verify(text, line.signature)
-            return line
-    raise MalformedError(f"its answer has no line by {key.name}")
+            found[key.key_id] = line
+        except PeerError as error:
+            faults.append(error)
+    if faults and not found:
+        raise faults[0]
+    return found, "; ".join(fault.message for fault in faults)
 
 
 def _size_of(answer: bytes) -> int:

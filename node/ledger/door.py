@@ -44,12 +44,17 @@ IDLE_S = 30.0
 """Seconds that a connection is kept for its next request."""
 MAX_REQUEST_BYTES = 32 * 1024
 """Of one request: twice the longest operation, and more than any header that is let through."""
+MAX_HEADS = 4
+"""Ends of heads in what comes before a request is answered. A client asks once, and a parser would make requests of all
+that it is given: hundreds of them fit into one segment.
+"""
 MAX_UNREAD_BYTES = 32 * 1024 * 1024
 """Of answers that wait for their readers, all together; beyond it the oldest of them is given up."""
 BACKLOG = 1_024
 """Connections that the kernel holds until they are accepted."""
 LOOK_EVERY_S = 0.5
 
+_HEAD_END = b"\r\n\r\n"
 _METHODS = (b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"CONN")
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger(__name__)
@@ -111,7 +116,7 @@ class Guest(asyncio.Protocol):
     """One connection: passes on what comes, and counts what it costs."""
 
     __slots__ = (
-        *("_ahead", "_bytes", "_door", "_inner", "_is_paused", "_is_served"),
+        *("_ahead", "_bytes", "_door", "_heads", "_inner", "_is_paused", "_is_served"),
         *("address", "is_leaving", "number", "proven", "rank", "served", "transport"),
     )
 
@@ -120,6 +125,8 @@ class Guest(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._bytes = 0
         """Received since the last whole request."""
+        self._heads = 0
+        """Ends of heads in them."""
         self._ahead = False
         """Whether something of the next request came while this one was answered."""
         self._is_served = False
@@ -146,7 +153,7 @@ class Guest(asyncio.Protocol):
     @contextmanager
     def being_served(self) -> Iterator[None]:
         """While its whole request is being answered."""
-        self._bytes, self._ahead, self._is_served = 0, False, True
+        self._bytes, self._heads, self._ahead, self._is_served = 0, 0, False, True
         self._settle()
         try:
             yield
@@ -194,7 +201,8 @@ class Guest(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             return
         self._bytes += len(data)
-        if self._bytes > MAX_REQUEST_BYTES:
+        self._heads += data.count(_HEAD_END)
+        if self._bytes > MAX_REQUEST_BYTES or self._heads > MAX_HEADS:
             self.leave()
             return
         if self._inner is None:

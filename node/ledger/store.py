@@ -10,7 +10,7 @@ import copy
 import functools
 import os
 import struct
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from typing import Any, Self
@@ -247,18 +247,7 @@ class Store:
         await self._upsert(
             connection,
             schema.sessions,
-            [
-                {
-                    "session": row.session,
-                    "data": encode(row.record.session),
-                    "settled": _pack(row.record.settled),
-                    "ceilings": _pack(row.record.ceilings),
-                    "forget_after": row.forget_after,
-                    "opened": row.opened,
-                    "entry": row.entry,
-                }
-                for row in batch.sessions
-            ],
+            [dict(zip(schema.sessions.columns.keys(), _session_values(row), strict=True)) for row in batch.sessions],
         )
         await connection.execute(delete(schema.sessions).where(schema.sessions.c.forget_after < batch.time))
         if batch.notices:
@@ -361,10 +350,13 @@ class Store:
                 found += map(_session_row, await connection.execute(select(schema.sessions).where(these)))
         return found
 
-    async def all_sessions(self) -> list[SessionRow]:
-        """Every session."""
+    async def other_sessions(self, known: Iterable[SessionRow]) -> list[SessionId]:
+        """Which of these are not stored just so, and which are stored beside them."""
+        # As bytes: to read what was stored takes several times as long as to write what is expected.
         async with self._reading() as connection:
-            return [_session_row(row) for row in await connection.execute(select(schema.sessions))]
+            stored = {row.session: tuple(row) for row in await connection.execute(select(schema.sessions))}
+        found = [row.session for row in known if stored.pop(row.session, None) != _session_values(row)]
+        return [*found, *map(SessionId, stored)]
 
 
 @functools.cache
@@ -379,6 +371,13 @@ def _upsert_into(table: Table, insert: Callable[[Table], Any]) -> Any:
 def _account_row(row: Row[Any]) -> AccountRow:
     address, *account, fauceted, entry = tuple(row)
     return AccountRow(Address(address), Account(*account), fauceted, entry)
+
+
+def _session_values(row: SessionRow) -> tuple[Any, ...]:
+    """What its columns hold, in their order."""
+    record = row.record
+    amounts = (_pack(record.settled), _pack(record.ceilings))
+    return (row.session, encode(record.session), *amounts, row.forget_after, row.opened, row.entry)
 
 
 def _session_row(row: Row[Any]) -> SessionRow:

@@ -228,7 +228,7 @@ class OfferBook:
         self._forgot_at = now
         for key in [key for key, entry in self._entries.items() if _forgotten_at(entry.offer) <= now]:
             self._drop(key)
-        for key in self._entries:
+        for key in [key for key in self._entries if key not in self._guests]:
             if self._merit(key[0]) <= Merit.NEWCOMER:  # what merit it had is lost
                 self._guests.add(key)
 
@@ -254,6 +254,9 @@ class _Bag:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __contains__(self, key: OfferKey) -> bool:
+        return key in self._places
 
     def add(self, key: OfferKey) -> None:
         if key not in self._places:

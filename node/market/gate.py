@@ -18,8 +18,9 @@ __all__ = ["OfferGate", "picked"]
 
 MOST_ITEMS = 1024
 """Of a list in an offer that is looked into."""
-GUESTS_PER_S = 20.0
-"""Offers of keys without merit that are checked and passed on a second, in the long run."""
+GUESTS_PER_S = 4.0
+"""Offers of keys without merit that are checked and passed on a second, in the long run: each costs two
+checks of a signature, and a message to each neighbour."""
 GUESTS_AT_ONCE = 60
 """After a quiet time."""
 GUESTS_OF_A_BOOK = 128

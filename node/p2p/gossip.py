@@ -62,6 +62,8 @@ class Subscription(Generic[T]):
         if len(self._queue) == self._queue.maxlen:
             self.dropped += 1
         self._queue.append(value)
+        if self._arrived.is_set():  # the reader has not begun to wait again, which it does with an empty queue only
+            return
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:  # the event loop is gone, and the host with it

@@ -14,6 +14,8 @@ What is done here and why, each with a test:
   message longer than a Yamux frame would be torn apart by another.
 - A peer whose gossip stream broke while its connection stands keeps its subscriptions: the library forgets them, and
   the peer, which knows of nothing, never says them again.
+- What is too long, known, or more than a neighbour may bring is dropped as it is read: the library begins a task for
+  each message first, and looks through all of its tasks to do so.
 - Whatever a peer's message makes the library raise costs that message; unguarded, it ends the whole service.
 """
 
@@ -22,6 +24,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -56,6 +59,9 @@ Deliver = Callable[[bytes, Any], None]
 """Takes a message's data and what its validator made of it."""
 
 log = logging.getLogger(__name__)
+
+_reading: ContextVar[Any] = ContextVar("reading")
+"""The peer whose gossip stream the current task reads."""
 
 bound_libp2p_reads()
 
@@ -122,14 +128,19 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
         if stream.muxed_conn.peer_id == self.my_id:  # another process with our key: its messages would count as ours
             await stream.reset()
             return
+        _reading.set(stream.muxed_conn.peer_id)
         await super().stream_handler(stream)
 
-    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+    def _is_subscribed_to_msg(self, msg: Any) -> bool:
+        """Asked of each message that was read, before anything is done with it."""
+        if not super()._is_subscribed_to_msg(msg):
+            return False
         if len(msg.data) > MAX_GOSSIP_BYTES or msg.ByteSize() > _MAX_SIGNED_BYTES or len(msg.topicIDs) != 1:
-            log.debug("dropped a gossip message of %d bytes from %s", msg.ByteSize(), msg_forwarder)
-            return
-        if self._is_msg_seen(msg) or not self._may_bring(msg_forwarder, msg):
-            return
+            log.debug("dropped a gossip message of %d bytes from %s", msg.ByteSize(), _reading.get())
+            return False
+        return not self._is_msg_seen(msg) and self._may_bring(_reading.get(), msg)
+
+    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         try:
             await super().push_msg(msg_forwarder, msg)
         except Exception as error:  # in a task of the service, which what is raised would end
@@ -141,8 +152,6 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]  # libp2p is not typed strict
 
     def _may_bring(self, msg_forwarder: Any, msg: Any) -> bool:
         """Whether a neighbour may bring this new message, decided before its signature has cost anything."""
-        if msg_forwarder == self.my_id:
-            return True
         topic = self._topics.get(msg.topicIDs[0])
         if topic is None or not self._news.allows(msg_forwarder, trio.current_time()):
             return False

@@ -63,6 +63,8 @@ class StepOutput:
     """The last block's output; what the next leg receives, and what the sketch is taken of."""
     tokens: tuple[int, ...]
     """The tokens drawn, as many as were asked for."""
+    said: tuple[bytes, ...] = ()
+    """By token, its log probabilities (`protocol.session.logprobs`), where the session's sampling asks for them."""
 
 
 class SpanEngine(Protocol):

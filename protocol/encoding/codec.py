@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -238,9 +238,9 @@ def _widest(cls: type[Message]) -> int:
     return max(len(shapes(cls)) + 1, *(shape.widest for _, shape in shapes(cls)), 0)
 
 
-@functools.cache
-def _longest(accepted: tuple[type[Message], ...]) -> int:
-    """The items of the longest list in a message of any of these classes."""
+@functools.lru_cache(maxsize=1024)
+def _widest_of(accepted: tuple[type[Message], ...]) -> int:
+    """Of messages of any of these classes."""
     return max(map(_widest, accepted))
 
 
@@ -280,13 +280,13 @@ def raw_fields(data: bytes, cls: type[Message]) -> list[Any]:
     return fields
 
 
-def _unpacked(data: bytes, accepted: Iterable[type[Message]], limit: int) -> list[Any]:
+def _unpacked(data: bytes, accepted: tuple[type[Message], ...], limit: int) -> list[Any]:
     """A list that begins with a kind. Raises MalformedError."""
     if len(data) > limit:
         raise MalformedError(f"message of {len(data)} bytes where {limit} are allowed")
     # A list's room is taken before its items are read, at each of hundreds of levels: so none may say that it is much
     # longer than any that these messages have.
-    most = _longest(tuple(accepted)) + _SPARE
+    most = _widest_of(accepted) + _SPARE
     try:
         raw = msgpack.unpackb(data, max_array_len=most, max_map_len=0, ext_hook=_refuse_extension)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:

@@ -1,29 +1,28 @@
 """The receipt bundle: all that a client keeps of a job, and the check that needs nothing else and nobody's help.
 
 `verify_bundle` follows docs/spec/receipt.md, clauses R1 to R11; `bundle_file` reads and writes it as JSON.
-A bundle holds the prompt and the answer as token ids: whoever has it can read both.
+A bundle holds the prompt and the answer as token ids: whoever has it can read both, but of one `without_text`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.chain.chain_evidence import ShownCall
-from protocol.encoding.codec import Message, message
 from protocol.energy.power import JOB_SLACK_US
 from protocol.errors import DishonestError, MalformedError
 from protocol.identity.eip712 import Domain
-from protocol.identity.ids import Bytes32, ModelManifest
-from protocol.identity.signing import SigningKey, open_envelope, seal
+from protocol.identity.ids import ModelManifest
 from protocol.log.checkpoint import Checkpoint
 from protocol.market.offer import Offer
 from protocol.policy.policy import Needs
 from protocol.policy.trust import Trust
 from protocol.receipts.bundle_law import LegLaw, check_hops, judged, law_behind, open_round_trips
 from protocol.receipts.bundle_ledger import Entry, check_opening, check_settlement, domain_of, read_evidence
+from protocol.receipts.bundle_text import check_text, check_tokens
 from protocol.session.continuing import continued
 from protocol.session.draws import check_nonce, nonces_up_to
 from protocol.session.messages import (
@@ -32,7 +31,6 @@ from protocol.session.messages import (
     SignedReceipt,
     SignedVoucher,
     check_voucher,
-    session_id,
 )
 from protocol.session.metering import (
     chain_length,
@@ -49,22 +47,9 @@ from protocol.session.metering import (
 from protocol.session.order import Acceptance, check_acceptance, check_offer_of
 from protocol.session.receipt import Accepted, Window, check_spent
 from protocol.session.receipt_book import ReceiptBook
-from protocol.session.shaping import bound_to
 from protocol.session.terms import Reroute, Terms, check_terms, open_reroutes
 
-__all__ = ["Bundle", "Transcript", "Verified", "seal_transcript", "verify_bundle"]
-
-
-@message("transcript/1")
-class Transcript(Message):
-    """What a client says the token ids read as, sealed with its key."""
-
-    session: Bytes32
-    """Session id."""
-    prompt: Bytes32
-    """SHA-256 of the prompt's text in UTF-8."""
-    answer: Bytes32
-    """SHA-256 of the answer's."""
+__all__ = ["Bundle", "Verified", "verify_bundle", "without_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +67,11 @@ class Bundle:
     """By leg: its sealed acceptance; empty bytes for a leg that accepted nothing."""
     reroutes: tuple[bytes, ...] = ()
     """Sealed by the client, in order."""
-    tokens: tuple[int, ...]
-    """Token ids, prompt first, as far as receipts cover them."""
+    tokens: tuple[int, ...] | None
+    """Token ids, prompt first, as far as receipts cover them; None where they are withheld, and with them `said`,
+    `text` and `transcript`."""
+    said: tuple[bytes, ...] = ()
+    """By generated token of these, its log probabilities (`logprobs.unpack_said`), where the terms ask for them."""
     windows: tuple[tuple[tuple[SignedReceipt, bytes], ...], ...]
     """For each window, each leg's receipt and the sketches that it shows; then, where there is one, the closing row."""
     nonce: bytes | None
@@ -137,6 +125,8 @@ class Verified:
     """For each window, what it was sketched under."""
     complete: bool
     """Whether the sketches of the last window are in, too."""
+    withheld: bool
+    """Whether the tokens are not in it: whose hashes the legs signed for, nobody sees."""
     refunded: int
     """Micro-units that went back to the client."""
     held: int
@@ -154,10 +144,9 @@ class Verified:
     """32 bytes that nobody knew while the job was served, to draw spot checks by (docs/spec/audit.md, F10)."""
 
 
-def seal_transcript(session: Session, text: tuple[str, str], key: SigningKey) -> bytes:
-    """The client's word on prompt and answer."""
-    prompt, answer = (hashlib.sha256(part.encode()).digest() for part in text)
-    return seal(Transcript(session=session_id(session), prompt=prompt, answer=answer), key)
+def without_text(bundle: Bundle) -> Bundle:
+    """The same evidence for eyes that are not to read prompt and answer: of their tokens it has the signed hashes."""
+    return dataclasses.replace(bundle, tokens=None, said=(), text=None, transcript=None)
 
 
 def verify_bundle(bundle: Bundle) -> Verified:
@@ -195,7 +184,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
     final = check_settlement(proven.entries, session, bundle.pay.voucher, domain)
     _check_spent(bundle, offers, proven.entries)
     # R11: the text is what the client says that the tokens read as.
-    _check_text(bundle)
+    check_text(bundle.text, bundle.transcript, session, withheld=bundle.tokens is None)
     counts = bundle.pay.voucher
     return Verified(
         terms=terms,
@@ -213,6 +202,7 @@ def verify_bundle(bundle: Bundle) -> Verified:
         sketches=tuple(book.sketches[: book.shown]),
         seeds=tuple(book.seeds),
         complete=complete,
+        withheld=bundle.tokens is None,
         refunded=reserved_caps(session) - sum(final.ceilings),
         held=sum(final.ceilings) - sum(final.settled),
         checkpoint=proven.newest,
@@ -287,17 +277,11 @@ def _check_windows(
         end = min(window_end(plan, book.positions), _said_positions(bundle, row))
         _require(end > book.positions, f"window {number} is empty")
         _require(end == window_end(plan, book.positions) or _is_last(rows, number), "a window ends before it should")
-        book.take_window(end, bundle.tokens, row)
+        book.take_window(end, bundle.tokens, row, bundle.said)
     _take_reroutes(book, to_come)
     _require(not to_come, "a reroute begins where nobody has signed for anything")
-    cover = book.earned + (1 if book.earned >= plan.prompt else 0)
-    _require(len(bundle.tokens) == cover, f"{len(bundle.tokens)} tokens where the receipts cover {cover}")
-    _require(max(bundle.tokens, default=0) < bundle.manifest.vocabulary, "a token that the model does not have")
-    if len(bundle.tokens) >= plan.prompt:
-        shaping = bundle.terms.sampling.shaping
-        same = shaping == bound_to(shaping, bundle.tokens[: plan.prompt])
-        _require(same, "the last leg was told of another prompt")
     _require(book.positions <= last_position(plan), "the receipts count more tokens than were ordered")
+    check_tokens(bundle.tokens, bundle.said, bundle.terms, book, vocabulary=bundle.manifest.vocabulary)
     return book, bool(rows) and len(book.windows) < len(rows)
 
 
@@ -358,18 +342,6 @@ def _check_spent(bundle: Bundle, offers: Sequence[Offer], entries: Sequence[Entr
     for row in bundle.windows:
         for signed, _ in row:
             check_spent(signed.receipt, offers[signed.receipt.leg].hardware, us)
-
-
-def _check_text(bundle: Bundle) -> None:
-    if bundle.text is None and bundle.transcript is None:
-        return
-    if bundle.text is None or bundle.transcript is None:
-        raise DishonestError("the text is there without its client's word, or the word without the text")
-    transcript, signer = open_envelope(bundle.transcript, Transcript)
-    _require(signer == bundle.session.client, "the transcript is not sealed by the session's client")
-    _require(transcript.session == session_id(bundle.session), "the transcript is of another session")
-    hashes = tuple(hashlib.sha256(part.encode(errors="surrogatepass")).digest() for part in bundle.text)
-    _require((transcript.prompt, transcript.answer) == hashes, "the text is not the one that the client sealed")
 
 
 def _energy(bundle: Bundle, legs: int) -> tuple[int | None, ...]:

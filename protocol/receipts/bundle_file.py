@@ -18,6 +18,7 @@ from protocol.policy.policy import MAX_LISTS
 from protocol.policy.trust import Trust
 from protocol.receipts.bundle import Bundle
 from protocol.routing.routes import MAX_LEGS
+from protocol.session.logprobs import said_bytes
 from protocol.session.messages import Session, SignedReceipt, SignedVoucher
 from protocol.session.order import MAX_EVIDENCE_BYTES
 from protocol.session.receipt import MOST_SKETCHES_BYTES
@@ -43,6 +44,7 @@ _KEYS = (
     "acceptances",
     "reroutes",
     "tokens",
+    "logprobs",
     "windows",
     "nonce",
     "voucher",
@@ -53,7 +55,7 @@ _KEYS = (
 
 def dump_bundle(bundle: Bundle) -> str:
     """The bundle as JSON."""
-    text = bundle.text
+    text, asks = bundle.text, bundle.terms.sampling.logprobs is not None
     value = {
         "format": FORMAT,
         "about": ABOUT,
@@ -66,7 +68,8 @@ def dump_bundle(bundle: Bundle) -> str:
         "offers": [_b64(each) for each in bundle.offers],
         "acceptances": [_b64(each) for each in bundle.acceptances],
         "reroutes": [_b64(each) for each in bundle.reroutes],
-        "tokens": list(bundle.tokens),
+        "tokens": None if bundle.tokens is None else list(bundle.tokens),
+        "logprobs": None if bundle.tokens is None or not asks else _b64(b"".join(bundle.said)),
         "windows": [
             [{"receipt": _b64(encode(signed)), "sketches": _b64(sketches)} for signed, sketches in row]
             for row in bundle.windows
@@ -101,15 +104,17 @@ def load_bundle(data: bytes) -> Bundle:
     windows = tuple(
         tuple(_receipt(each) for each in _list(row, MAX_LEGS)) for row in _list(value["windows"], MAX_BUNDLE_BYTES)
     )
+    terms, tokens = decode(_raw(value["terms"]), Terms), value["tokens"]
     return Bundle(
         verifier_key=_text(value["verifier_key"]),
         manifest=decode(_raw(value["manifest"]), ModelManifest),
-        terms=decode(_raw(value["terms"]), Terms),
+        terms=terms,
         session=decode(_raw(value["session"]), Session),
         offers=_sealed(value["offers"], MAX_LEGS),
         acceptances=_sealed(value["acceptances"], MAX_LEGS),
         reroutes=_sealed(value["reroutes"], MAX_REROUTES),
-        tokens=tuple(_token(each) for each in _list(value["tokens"], MAX_BUNDLE_BYTES)),
+        tokens=None if tokens is None else tuple(_token(each) for each in _list(tokens, MAX_BUNDLE_BYTES)),
+        said=_said(value["logprobs"], 0 if tokens is None else said_bytes(terms.sampling.logprobs)),
         windows=windows,
         nonce=None if value["nonce"] is None else _raw(value["nonce"], least=32, most=32),
         pay=decode(_raw(value["voucher"]), SignedVoucher),
@@ -128,6 +133,16 @@ def _receipt(value: object) -> tuple[SignedReceipt, bytes]:
     pair = exact_keys(value, "receipt", "sketches")
     sketches = _raw(pair["sketches"], least=0, most=MOST_SKETCHES_BYTES)
     return decode(_raw(pair["receipt"]), SignedReceipt), sketches
+
+
+def _said(value: object, size: int) -> tuple[bytes, ...]:
+    """By generated token, so many bytes each; nothing where the terms ask for none."""
+    if (value is None) is not (size == 0):
+        raise MalformedError("log probabilities that the terms do not ask for, or none where they do")
+    data = b"" if value is None else _raw(value, least=0, most=MAX_BUNDLE_BYTES)
+    if size and len(data) % size:
+        raise MalformedError("log probabilities of a part of a token")
+    return tuple(data[at : at + size] for at in range(0, len(data), size or 1))
 
 
 def _texts(value: object) -> tuple[str, str] | None:

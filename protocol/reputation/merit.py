@@ -35,10 +35,11 @@ def merit_of(standing: Standing, *, paid: bool, answered: bool, now: int) -> Mer
         answered: whether it is connected here, and answered.
         now: unix seconds.
     """
-    if shunned_until(standing) > now:
-        return Merit.SHUNNED
-    if standing.of(Deed.SERVED).count:
-        return Merit.SERVED
+    if standing.tallies:  # of most nothing is remembered, and a book asks about all of them
+        if shunned_until(standing) > now:
+            return Merit.SHUNNED
+        if standing.of(Deed.SERVED).count:
+            return Merit.SERVED
     if paid:
         return Merit.PAID
     return Merit.ANSWERED if answered else Merit.NEWCOMER

@@ -97,6 +97,8 @@ def choose_model(
             code="no-offers",
             hint=f"on offer: {others}" if others else "is a node running, and do --ledger and --peer name its network?",
         )
+    if len(meant) == 1:
+        return ModelRoot(next(iter(meant)))
     served = _proven(meant, merit) or _covered(meant) or list(meant)
     if len(served) == 1:
         return ModelRoot(served[0])
@@ -126,6 +128,8 @@ def _known(meant: Mapping[bytes, Sequence[Offer]], model: str | None, used: Mapp
                 hint=f"others have that name: {found}; --model with the beginning of such a root takes another one",
             )
         return root if meant else None
+    if len(meant) < 2:
+        return None
     before = [root for root in _covered(meant) if root in set(used.values())]
     return before[0] if len(before) == 1 else None
 

@@ -146,6 +146,8 @@ def _check_plan(order: JobOrder, manifest: ModelManifest) -> None:
         )
     if terms.policy.precision != manifest.precision:
         raise RefusedError(f"the model is served in {manifest.precision}", code="precision")
+    if (terms.sampling.logprobs or 0) > manifest.vocabulary:
+        raise MalformedError(f"log probabilities of more than the model's {manifest.vocabulary} tokens")
     standby = order.leg >= len(terms.route)
     if order.session.legs[order.leg].cap < most_owed(terms.legs[order.leg], plan, standby=standby):
         raise RefusedError("the session's cap does not pay for the whole order", code="cap")

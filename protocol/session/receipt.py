@@ -30,6 +30,7 @@ __all__ = [
     "bytes_hash",
     "check_receipt",
     "check_spent",
+    "drawn_hash",
     "fed_hash",
     "sketches_hash",
     "token_bytes",
@@ -59,6 +60,15 @@ def bytes_hash(*parts: bytes) -> bytes:
 def token_bytes(tokens: Sequence[int]) -> bytes:
     """Token ids as they are hashed and sent: little-endian, 32 bits each."""
     return struct.pack(f"<{len(tokens)}I", *tokens)
+
+
+def drawn_hash(tokens: Sequence[int], said: Sequence[bytes]) -> bytes:
+    """What the last leg's receipt names the tokens by that it drew in a window, and what it said of them.
+
+    Args:
+        said: by token, its log probabilities (`logprobs.pack_said`); empty where the terms ask for none.
+    """
+    return bytes_hash(token_bytes(tokens), *said)
 
 
 def sketches_hash(parts: Sequence[tuple[bytes, bytes]]) -> bytes:

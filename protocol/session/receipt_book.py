@@ -32,6 +32,7 @@ from protocol.session.receipt import (
     Window,
     bytes_hash,
     check_receipt,
+    drawn_hash,
     fed_hash,
     sketches_hash,
     token_bytes,
@@ -169,12 +170,15 @@ class ReceiptBook:
         """A leg that could not sign for anything until now."""
         self._legs[leg] = _Leg(anchor)
 
-    def take_window(self, end: int, tokens: Sequence[int], receipts: Sequence[Accepted]) -> Window:
+    def take_window(
+        self, end: int, tokens: Sequence[int] | None, receipts: Sequence[Accepted], said: Sequence[bytes] = ()
+    ) -> Window:
         """Book the next window, which ends at position `end`.
 
         Args:
             tokens: token ids of the whole sequence, prompt first; the one that position ``end - 1`` yields is among
-                them.
+                them. None where nobody shows them: then no hash is held against them.
+            said: by generated token, its log probabilities, where the terms ask for them.
             receipts: one for each leg of the route, in its order.
         """
         route, index = self.route, self.next_index
@@ -185,7 +189,7 @@ class ReceiptBook:
             with of_legs(assignment.leg):
                 self._check(assignment.leg, window.index, window.end, accepted)
                 self._check_nonce(assignment.leg, window.index, accepted.signed.receipt.nonce)
-        self._check_bytes(window, tokens)
+        self._check_bytes(window, tokens, said)
         self._take_sketches(receipts, unshown=self._plan.ahead - 1)
         self._append(receipts)
         for assignment in route:
@@ -239,13 +243,10 @@ class ReceiptBook:
             raise DishonestError(f"leg {leg}: {error.message}") from None
         before.nonce, before.window = nonce, window
 
-    def _check_bytes(self, window: Window, tokens: Sequence[int]) -> None:
+    def _check_bytes(self, window: Window, tokens: Sequence[int] | None, said: Sequence[bytes]) -> None:
         receipts = [each.signed.receipt for each in window.receipts]
-        if window.end >= len(tokens) and window.end >= self._plan.prompt:
-            raise DishonestError("the receipts count more tokens than there are")
-        with of_legs(receipts[0].leg):
-            if receipts[0].input != bytes_hash(token_bytes(tokens[window.start : window.end])):
-                raise DishonestError(f"leg {receipts[0].leg} signed for other tokens than it was sent")
+        if tokens is not None:
+            self._check_tokens(window, tokens, said)
         for left, right in pairwise(receipts):
             with of_legs(left.leg, right.leg):
                 if left.output != right.input:
@@ -255,10 +256,19 @@ class ReceiptBook:
             with of_legs(left.leg):
                 if left.tokens != NO_HASH:
                     raise DishonestError(f"leg {left.leg} draws no tokens, and signs for some")
+
+    def _check_tokens(self, window: Window, tokens: Sequence[int], said: Sequence[bytes]) -> None:
+        first, last = (each.signed.receipt for each in (window.receipts[0], window.receipts[-1]))
+        if window.end >= len(tokens) and window.end >= self._plan.prompt:
+            raise DishonestError("the receipts count more tokens than there are")
+        with of_legs(first.leg):
+            if first.input != bytes_hash(token_bytes(tokens[window.start : window.end])):
+                raise DishonestError(f"leg {first.leg} signed for other tokens than it was sent")
         drawn = yielded_by(self._plan, tokens, window.start, window.end)
-        with of_legs(receipts[-1].leg):
-            if receipts[-1].tokens != bytes_hash(token_bytes(drawn)):
-                raise DishonestError(f"leg {receipts[-1].leg} signed for other tokens than it sent")
+        beside = said[served(self._plan, window.start)[1] : served(self._plan, window.end)[1]]
+        with of_legs(last.leg):
+            if last.tokens != drawn_hash(drawn, beside):
+                raise DishonestError(f"leg {last.leg} signed for other tokens than it sent")
 
     def _take_sketches(self, receipts: Sequence[Accepted], *, unshown: int) -> None:
         """What receipts show of windows before; of how many of those that it served a leg may still owe it."""

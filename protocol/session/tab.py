@@ -16,6 +16,7 @@ from protocol.identity.ids import BlockSpan
 from protocol.session.continuing import continued
 from protocol.session.draws import NonceChain
 from protocol.session.frames import Draw, SampledToken
+from protocol.session.logprobs import check_said
 from protocol.session.messages import Session, SignedReceipt, Voucher, session_id
 from protocol.session.metering import (
     earned,
@@ -74,6 +75,8 @@ class Tab:
         self.id = session_id(session)
         self.tokens = list(prompt)
         """The whole sequence so far, prompt first."""
+        self.said: list[bytes] = []
+        """Log probabilities of the generated tokens, where the terms ask for them (`logprobs.unpack_said`)."""
         self.ended = False
         """True once the answer is complete: a stop token came, or the last allowed one."""
         anchors = {leg: each.nonces for leg, each in acceptances.items()}
@@ -192,18 +195,24 @@ class Tab:
         self._waiting = {each.leg: deque() for each in route}
         self._void_below, self._began_anew_at = self.book.next_index, -1
 
-    def take_token(self, token: SampledToken) -> bool:
+    def take_token(self, token: SampledToken, said: bytes = b"") -> bool:
         """Whether the token is a new one: not of a route that is no more, nor one that stands already.
 
-        Raises DishonestError for a token out of place, one too many, or another one than stands.
+        Args:
+            said: its log probabilities.
+
+        Raises DishonestError for a token out of place, one too many, or another one than stands, and for log
+        probabilities that cannot be its.
         """
         if token.route < len(self.reroutes):
             return False
+        check_said(said, token=token.token, top=self.terms.sampling.logprobs)
         if self.reroutes and token.position < len(self.tokens) and token.token == self.tokens[token.position]:
             return False
         if self.ended or token.position != len(self.tokens) or token.route > len(self.reroutes):
             raise DishonestError(f"a token for position {token.position} where {len(self.tokens)} is next")
         self.tokens.append(token.token)
+        self.said += [said] if said else []
         self.ended = token.token in self._stop_tokens or self.generated == self.terms.plan.most
         self._check_ready()
         return True
@@ -236,7 +245,7 @@ class Tab:
             if served(self.terms.plan, end)[1] > self.generated:
                 # The legs may have signed before the token that they signed for arrived here.
                 return
-            window = self.book.take_window(end, self.tokens, self._next_receipts(take=False))
+            window = self.book.take_window(end, self.tokens, self._next_receipts(take=False), self.said)
             self._next_receipts(take=True)
             draw = Draw(session=self.id, window=window.index, seed=self.book.seeds[-1])
             self._draws.append((draw, tuple(each.leg for each in window.route)))

@@ -19,6 +19,7 @@ from protocol.market.rates import Rates, check_rates
 from protocol.models.activations import ActivationType
 from protocol.policy.policy import Policy
 from protocol.routing.routes import MAX_LEGS
+from protocol.session.logprobs import MAX_TOP
 from protocol.session.messages import LegNumber, Session, session_id
 from protocol.session.shaping import Shaping, check_shaping
 
@@ -99,6 +100,9 @@ class SamplingTerms(Message):
     """Only so many of the likeliest tokens are drawn; 0 for any number."""
     shaping: Shaping | None = None
     """What is done to logits first; None for nothing."""
+    logprobs: Annotated[int, Uint(8, MAX_TOP)] | None = None
+    """The last leg says how likely each token was that it draws, and so many of the likeliest in its place (N9); None
+    for nothing of that."""
 
     @property
     def looks_back(self) -> bool:

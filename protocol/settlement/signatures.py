@@ -82,6 +82,7 @@ class KnownSigners:
     def __call__(self, domain: Domain, value: Message, signature: bytes) -> Address:
         """As `recover_typed`. What was learned is told once: rules ask once."""
         known = self._known.pop(signature, None)
-        if known is not None and known[0] == value and domain == self._domain:
+        # As pairs: of what is the very same object, which it mostly is, they compare no fields.
+        if known is not None and (known[0], self._domain) == (value, domain):
             return known[1]
         return recover_typed(domain, value, signature)

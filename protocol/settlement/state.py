@@ -100,6 +100,7 @@ def effect_of(address: bytes, account: Account) -> AccountEffect:
     )
 
 
+@with_quick_init
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
     """What the ledger remembers of a session."""
@@ -187,6 +188,7 @@ class Lookup(Protocol):
         """A session that was opened, a closed one too; it may be one that is forgotten by now."""
 
 
+@with_quick_init
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one accepted operation changes."""

@@ -109,7 +109,7 @@ def _chats() -> list[bytes]:
 
 
 def _completions() -> list[bytes]:
-    asked = {"model": "m", "prompt": "Mia has", "max_tokens": 9, "echo": True, "logit_bias": {"1": 5.5}}
+    asked = {"model": "m", "prompt": "Mia has", "max_tokens": 9, "logprobs": 3, "logit_bias": {"1": 5.5}}
     return [json.dumps(asked).encode(), b'{"model": "m", "prompt": ["a"], "joule": {"deny": "US"}}']
 
 

@@ -183,7 +183,7 @@ def _unfinished_files() -> list[bytes]:
     legs = ((CLIENT.public_key, BlockSpan(start=0, end=4)),)
     earlier = Earlier(session=bytes(32), tokens=(1, 2, 3), proven=2, legs=legs)
     shaping = Shaping(repetition_milli=1_200, frequency=2_500, biases=(TokenBias(token=3, lift=7),))
-    sampling = SamplingTerms(temperature_milli=700, seed=3, shaping=shaping)
+    sampling = SamplingTerms(temperature_milli=700, seed=3, shaping=shaping, logprobs=5)
     broken_off = Unfinished(
         model=bytes(32), question="Who?", prompt=(1, 2), answer=(3,), most=9, sampling=sampling, earlier=earlier
     )

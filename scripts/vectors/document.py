@@ -18,9 +18,10 @@ from protocol.receipts.bundle_file import dump_bundle
 from protocol.session.draws import NonceChain, nonces_up_to
 from protocol.session.frames import Discharged
 from protocol.session.messages import SignedDischarge, SignedReceipt, SignedVoucher
-from protocol.session.metering import positions_of, stints, work_of
+from protocol.session.metering import positions_of, served, stints, work_of
 from protocol.session.order import Acceptance
 from protocol.session.receipt import Accepted, Window, token_bytes, yielded_by
+from protocol.session.tab import Tab
 from protocol.session.terms import terms_hash
 from scripts.vectors.log import Taken
 from scripts.vectors.parties import (
@@ -47,7 +48,9 @@ ABOUT = (
     "Example jobs of docs/spec, down to the bytes; written by scripts/vectors/job.py. Byte strings are hexadecimal, "
     "numbers above 2^53 - 1 are text. What leaves the blocks of leg k at position p, where token t entered the first "
     "leg, is ((31 p + 17 d + 7 (k + 1) + 13 t) mod 97 - 48) / 16 in dimension d; the token drawn there is "
-    "(31 t + 7 p) mod 49 + 1. A program takes 32 random bytes where an example takes the hash of a name."
+    "(31 t + 7 p) mod 49 + 1. Of a token x that is drawn for position q, with o = q mod 2, the n likeliest are said to "
+    "be (x + o + i) mod 50 with 1,000 q + i millionths, for i from 0, and x itself to have 1,000 q + o n. A program "
+    "takes 32 random bytes where an example takes the hash of a name."
 )
 
 
@@ -153,6 +156,7 @@ def _job(job: ExampleJob) -> Json:
         "discharges": [_discharge(job.talk.discharges[leg].signed) for leg in sorted(job.talk.discharges)],
         "tokens": list(job.talk.tab.tokens),
         "bundle": dump_bundle(job.bundle),
+        "withheld": dict.fromkeys(("tokens", "logprobs", "text", "transcript")),
     }
 
 
@@ -198,10 +202,17 @@ def _window(job: ExampleJob, window: Window) -> Json:
         "token_ids_in": token_bytes(tab.tokens[window.start : window.end]).hex(),
         "rows_out": [rows.hex() for rows in sent],
         "token_ids_drawn": token_bytes(drawn).hex(),
+        "log_probabilities": b"".join(_said_in(tab, window)).hex(),
         "receipts": [_receipt(each) for each in window.receipts],
         "seed": job.talk.draws[window.index].seed.hex(),
         "sketches": [sketches[leg].hex() for leg in range(len(job.legs))],
     }
+
+
+def _said_in(tab: Tab, window: Window) -> Sequence[bytes]:
+    """What was said of the tokens that a window yields."""
+    first, last = (served(tab.terms.plan, at)[1] for at in (window.start, window.end))
+    return tab.said[first:last]
 
 
 def _receipt(accepted: Accepted) -> Json:

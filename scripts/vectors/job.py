@@ -16,7 +16,8 @@ from protocol.identity.ids import keccak256
 from protocol.identity.signing import open_envelope, seal
 from protocol.market.offer import Offer
 from protocol.models.activations import ActivationType
-from protocol.receipts.bundle import Bundle, seal_transcript, verify_bundle
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.receipts.bundle_text import seal_transcript
 from protocol.routing.routes import RouteLeg
 from protocol.session.agreement import Chosen, make_orders, make_session, make_terms
 from protocol.session.draws import NonceChain
@@ -69,6 +70,7 @@ def run_job(
     activations: ActivationType,
     credit: int = 0,
     shaping: Shaping | None = None,
+    logprobs: int | None = None,
     told: Sequence[int] | None = None,
 ) -> ExampleJob:
     """A job over these spans, from the opening of its session to its receipt bundle.
@@ -87,7 +89,9 @@ def run_job(
         venue=DOMAIN.separator,
         policy=POLICY,
         plan=plan,
-        sampling=SamplingTerms(temperature_milli=700, seed=12345, shaping=bound_to(shaping, told or prompt)),
+        sampling=SamplingTerms(
+            temperature_milli=700, seed=12345, shaping=bound_to(shaping, told or prompt), logprobs=logprobs
+        ),
         nonces=chain.anchor,
     )
     salt = keccak256(f"example {name} salt".encode())
@@ -158,6 +162,7 @@ def _bundle(
         offers=offers,
         acceptances=tuple(each.acceptance for each in legs),
         tokens=tuple(talk.tab.tokens),
+        said=tuple(talk.tab.said),
         windows=tuple(tuple((each.signed, each.sketches) for each in row) for row in rows),
         nonce=talk.tab.nonce,
         pay=talk.vouchers[-1],
@@ -173,12 +178,13 @@ def two_legs(told: Sequence[int] | None = None) -> ExampleJob:
     """The first example, or one whose last leg was told of another prompt."""
     return run_job(
         "two legs",
-        "fp32 rows, draws that look back; the answer ends by a stop token, in the middle of a window",
+        "fp32 rows, draws that look back, log probabilities; a stop token ends the answer, in the middle of a window",
         spans=((0, 2), (2, 6)),
         prompt=(3, 1, 4, 1, 5),
         plan=Plan(prompt=5, most=9, chunk=3, window=4),
         activations=ActivationType.FP32,
         shaping=Shaping(repetition_milli=1_250, frequency=2_500, biases=(TokenBias(token=7, lift=98_500),), answered=1),
+        logprobs=2,
         told=told,
     )
 

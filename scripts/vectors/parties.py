@@ -19,6 +19,7 @@ from protocol.market.offer import (
 from protocol.market.rates import Rates
 from protocol.models.activations import ActivationType
 from protocol.policy.policy import LatencyClass, Policy
+from protocol.session.logprobs import LogProb, pack_said
 from protocol.settlement import ledger_domain
 
 __all__ = [
@@ -33,10 +34,12 @@ __all__ = [
     "PROVIDERS",
     "STOP",
     "STRANGER",
+    "VOCABULARY",
     "WIDTH",
     "Row",
     "offer_of",
     "row_after",
+    "said_of",
     "sealed_offer",
     "token_after",
 ]
@@ -90,6 +93,18 @@ def row_after(leg: int, position: int, token: int) -> Row:
 def token_after(position: int, token: int) -> int:
     """What the last leg draws after the token at a position."""
     return (31 * token + 7 * position) % (VOCABULARY - 1) + 1
+
+
+def said_of(token: int, position: int, top: int | None) -> bytes:
+    """What the last leg says of a token that it draws for a position; nothing where nobody asks.
+
+    At even positions it is the likeliest one, at odd ones less likely than all that are named.
+    """
+    if top is None:
+        return b""
+    odd, likely = position % 2, 1000 * position
+    named = [LogProb((token + odd + step) % VOCABULARY, likely + step) for step in range(top)]
+    return pack_said([LogProb(token, likely + odd * top), *named])
 
 
 def _rates(number: int) -> Rates:

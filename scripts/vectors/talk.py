@@ -41,7 +41,7 @@ from protocol.session.receipt import token_bytes
 from protocol.session.shaping import look_back
 from protocol.session.tab import Tab
 from protocol.session.terms import Terms, terms_hash
-from scripts.vectors.parties import CLIENT, DOMAIN, MANIFEST, NOW, PROVIDERS, WIDTH, row_after, token_after
+from scripts.vectors.parties import CLIENT, DOMAIN, MANIFEST, NOW, PROVIDERS, WIDTH, row_after, said_of, token_after
 
 __all__ = ["CLIENT_PARTY", "Frame", "Served", "Talk", "accept", "chain_of", "rows_of"]
 
@@ -200,7 +200,7 @@ class Talk:
         match frame.header:
             case Sampled():
                 for token in frame.header.tokens:
-                    self.tab.take_token(token)
+                    self.tab.take_token(token, frame.payload)
             case Receipted():
                 self.tab.take_receipt(frame.sender, frame.header.signed, frame.payload)
             case Discharged():
@@ -276,8 +276,14 @@ class Talk:
         hidden = rows_of(job.leg, self._tokens, piece.position, piece.position + piece.length)
         last = piece.position + piece.length - 1
         drawn = (token_after(last, self._tokens[last]),) if piece.draws else ()
+        said = tuple(said_of(token, last + 1, job.terms.sampling.logprobs) for token in drawn)
         output = StepOutput(
-            session=job.session, position=piece.position, length=piece.length, hidden=hidden, tokens=drawn
+            session=job.session,
+            position=piece.position,
+            length=piece.length,
+            hidden=hidden,
+            tokens=drawn,
+            said=tuple(filter(None, said)),
         )
         took_us = 3_000 if last % 3 == 0 else 1_000
         job.meter.account.record([worked(job, piece)])
@@ -288,7 +294,7 @@ class Talk:
         self._tokens.extend(drawn)
         for token in drawn:
             sampled = SampledToken(session=job.session, position=last + 1, token=token)
-            self._send(job.leg, CLIENT_PARTY, Sampled(tokens=(sampled,)))
+            self._send(job.leg, CLIENT_PARTY, Sampled(tokens=(sampled,)), b"".join(said))
             if not job.ended and job.is_first:
                 job.arrive(last + 1, drawn, now_us=self._now_us)
             elif not job.ended:

@@ -16,13 +16,15 @@ from protocol.log.note import NoteKey
 from protocol.receipts.bundle import Bundle
 from protocol.receipts.bundle_file import dump_bundle
 from protocol.session.fingerprint import SKETCH_BYTES, sketch
+from protocol.session.logprobs import LogProb, pack_said, unpack_said
 from protocol.session.messages import SignedReceipt, sign_voucher
+from protocol.session.metering import served
 from protocol.session.order import Acceptance
-from protocol.session.receipt import sketches_hash
+from protocol.session.receipt import drawn_hash, sketches_hash, yielded_by
 from protocol.settlement.evidence import LogProof
 from protocol.settlement.operations import Settle
 from scripts.vectors.log import Log, new_log, proof_of
-from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, PROVIDERS, STRANGER
+from scripts.vectors.parties import CLIENT, DOMAIN, LOG_KEY, NOW, PROVIDERS, STRANGER, VOCABULARY
 from scripts.vectors.talk import rows_of
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def wrong_bundles(job: ExampleJob) -> Iterator[Json]:
     yield {"name": "a key less", "clause": "R12", "check": "bundle", "edits": {}, "without": ["transcript"]}
     odd = valid["nonce"][:-1].rstrip("=") if valid["nonce"].endswith("=") else valid["nonce"] + "="
     yield {"name": "base64 in another spelling", "clause": "R12", "check": "bundle", "edits": {"nonce": odd}}
+    for name, value in (("no log probabilities", None), ("those of a part of a token", valid["logprobs"][:-4])):
+        yield {"name": name, "clause": "R12", "check": "bundle", "edits": {"logprobs": value}}
     yield {"name": "another format", "clause": "R12", "check": "bundle", "edits": {"format": "joulemesh-receipt/1"}}
 
 
@@ -179,6 +183,25 @@ def _longer_answer(job: ExampleJob) -> Bundle:
     return replace(job.bundle, tokens=(*job.bundle.tokens, 1))
 
 
+def _other_said(job: ExampleJob, change: Callable[[list[LogProb]], list[LogProb]], *, signed: bool = False) -> Bundle:
+    """Of the last token that its window yields something else is said, and signed for by the leg where that is so."""
+    index, window = 2, job.talk.tab.book.windows[2]
+    said, plan = list(job.bundle.said), job.terms.plan
+    first, last = (served(plan, at)[1] for at in (window.start, window.end))
+    said[last - 1] = pack_said(change(list(unpack_said(said[last - 1]))))
+    other = replace(job, bundle=replace(job.bundle, said=tuple(said)))
+    drawn = yielded_by(plan, job.bundle.tokens, window.start, window.end)
+    return _at(other, index, 1, _saying(_LEG1, tokens=drawn_hash(drawn, said[first:last]))) if signed else other.bundle
+
+
+def _less_likely(said: list[LogProb]) -> list[LogProb]:
+    return [said[0], said[1]._replace(millionths=said[1].millionths - 1), *said[2:]]
+
+
+def _of_a_token_less(job: ExampleJob) -> Bundle:
+    return replace(job.bundle, said=job.bundle.said[:-1])
+
+
 def _another_nonce(job: ExampleJob) -> Bundle:
     return replace(job.bundle, nonce=OTHER)
 
@@ -229,6 +252,20 @@ _CHANGES: tuple[tuple[str, str, Callable[[ExampleJob], Bundle]], ...] = (
     ("R7", "tokens drawn by the first leg", lambda job: _at(job, 1, 0, _saying(_LEG0, tokens=OTHER))),
     ("R7", "another answer", _another_answer),
     ("R7", "a longer answer", _longer_answer),
+    ("R7", "other log probabilities than were signed for", lambda job: _other_said(job, _less_likely)),
+    ("R7", "the log probabilities of a token less", _of_a_token_less),
+    ("R7", "likeliest out of order", lambda job: _other_said(job, lambda it: it[:1] + it[:0:-1], signed=True)),
+    ("R7", "a token that is named twice", lambda job: _other_said(job, lambda it: [*it[:2], it[1]], signed=True)),
+    (
+        "R7",
+        "a token that there is not, and its log probability",
+        lambda job: _other_said(job, lambda it: [*it[:2], it[2]._replace(token=VOCABULARY)], signed=True),
+    ),
+    (
+        "R7",
+        "the log probabilities of another token",
+        lambda job: _other_said(job, lambda it: [it[0]._replace(token=0), *it[1:]], signed=True),
+    ),
     ("R8", "other sketches than were signed", lambda job: _at(job, 2, 1, _bent_sketches)),
     ("R8", "sketches under a seed that the client made up", _another_seed),
     ("R8", "a nonce that was not committed to", lambda job: _at(job, 1, 0, _saying(_LEG0, nonce=OTHER))),
@@ -240,4 +277,5 @@ _CHANGES: tuple[tuple[str, str, Callable[[ExampleJob], Bundle]], ...] = (
     ("R10", "less settled than the voucher says", _settled_too_little),
     ("R11", "another text", _another_text),
     ("R11", "a text without its client's word", _text_alone),
+    ("R11", "the text of tokens that are withheld", lambda job: replace(job.bundle, tokens=None, said=())),
 )

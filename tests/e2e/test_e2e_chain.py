@@ -131,6 +131,7 @@ async def test_the_same_job_moves_the_same_money_on_a_chain(tmp_path: Path, llam
         assert refused.err.startswith("error: ")
 
 
+@pytest.mark.long
 async def test_nodes_claim_what_a_client_that_died_has_promised(tmp_path: Path, endless: Path, chain: Chain) -> None:
     market = make_market(chain, grace_s=2)
     async with LocalNetwork(tmp_path) as network:

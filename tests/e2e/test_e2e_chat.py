@@ -124,6 +124,7 @@ async def test_an_answer_that_broke_off_is_gone_on_with_later(net: LocalNetwork,
     assert bundle.terms.continues is not None
 
 
+@pytest.mark.long
 async def test_an_answer_goes_on_over_another_leg_at_once(net: LocalNetwork, endless: Path) -> None:
     await net.start_node("spare", endless, "2:4", *ROOM, "--overhead-price", "0.60")
     await net.nodes["spare"].event("node ready")

@@ -12,7 +12,7 @@ import pytest
 from anvil_chain import why_no_anvil
 from click.testing import CliRunner
 
-from node.cli.demo import demo as command
+from node.cli.entry import joule
 from node.demo.local_chain import LocalChain
 from node.demo.wan import Wan
 from protocol.errors import ConfigurationError, LocalError
@@ -63,7 +63,7 @@ def test_hour_and_law_decide_together(short_folder: Path, forked: Path) -> None:
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line(flags: list[str], named: str) -> None:
-    done = CliRunner().invoke(command, flags)
+    done = CliRunner().invoke(joule, ["demo", *flags])
     assert done.exit_code == 2
     assert f"does not go with {named}: " in done.output
 

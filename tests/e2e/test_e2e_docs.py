@@ -324,6 +324,7 @@ def test_keys_are_kept_as_printed(folder: Path) -> None:
     assert address[0] in moved
 
 
+@pytest.mark.long
 def test_an_answer_with_a_standby_is_asked_for_as_printed(folder: Path, forked: Path) -> None:
     page = ROOT / "docs/how-to/survive.md"
     with Reader(folder, forked) as reader:

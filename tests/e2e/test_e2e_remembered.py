@@ -111,6 +111,7 @@ async def test_a_run_goes_on_without_a_silent_provider_and_the_next_one_does_not
     assert again["attempts"] == 2, "who is forgotten is a newcomer, and newcomers are not left out"
 
 
+@pytest.mark.long
 async def test_who_is_convicted_by_an_audit_is_not_chosen_again(
     net: NetworkWithBadNodes, llama: Path, tmp_path: Path
 ) -> None:

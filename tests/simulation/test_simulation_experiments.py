@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from plain_markets import market_toml
 from small_economy import SMALL
 
+from node.cli.entry import joule
 from protocol.errors import ConfigurationError
 from simulator import experiments
-from simulator.cli import sim
 from simulator.experiments import jobs_of, run_jobs
 from simulator.intervals import spread_of, student_quantile
 from simulator.scenario import parse_scenario
@@ -40,7 +40,7 @@ def scenario_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(sim, [str(each) for each in arguments], catch_exceptions=False)
+    return CliRunner().invoke(joule, ["sim", *(str(each) for each in arguments)], catch_exceptions=False)
 
 
 def test_a_run_keeps_every_row_and_sums_up(scenario_file: Path) -> None:
@@ -121,7 +121,7 @@ def test_without_dask_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_run_that_fails_is_listed_and_the_others_go_on(scenario_file: Path) -> None:
     scenario_file.write_text(TINY.replace("energy_scale = 4", "energy_scale = 100").replace("0.2\nshape", "9\nshape"))
-    outcome = CliRunner().invoke(sim, ["run", "tiny.toml", "--seeds", "1"])
+    outcome = CliRunner().invoke(joule, ["sim", "run", "tiny.toml", "--seeds", "1"])
     assert isinstance(outcome.exception, ConfigurationError)
     assert "failed: dear, seed 3: an hour's tariff is out of range" in outcome.stderr
     assert "plain" in outcome.stdout
@@ -130,7 +130,7 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(scenario_file: Path) ->
 
 
 def test_a_folder_with_something_else_is_left_alone(scenario_file: Path) -> None:
-    outcome = CliRunner().invoke(sim, ["run", "tiny.toml", "--out", str(scenario_file.parent)])
+    outcome = CliRunner().invoke(joule, ["sim", "run", "tiny.toml", "--out", str(scenario_file.parent)])
     assert isinstance(outcome.exception, ConfigurationError)
     assert "something else" in str(outcome.exception)
 

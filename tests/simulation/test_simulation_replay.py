@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from forged_bundles import honest_bundle, honest_play
 from paper_ledger import PaperLedger
 
+from node.cli.entry import joule
 from protocol.encoding.codec import encode
 from protocol.errors import ConfigurationError
 from protocol.identity.signing import SigningKey
@@ -23,7 +24,6 @@ from protocol.receipts.bundle_file import dump_bundle
 from protocol.session.messages import Leg, Session, Voucher, session_id, sign_voucher
 from protocol.session.metering import amount
 from protocol.settlement.operations import Open, Settle
-from simulator.cli import sim
 from simulator.engine import simulate
 from simulator.figures import figures_of
 from simulator.replay.compared import SiteTotals, misfit
@@ -148,10 +148,12 @@ def test_what_tokens_cost_is_met_by_an_overhead(happened: tuple[PaperLedger, Set
     """Energy is free here, so an ask is the overhead and the margin of a tenth."""
     ledger, _, folder = happened
     CliRunner().invoke(
-        sim, ["trace", str(folder / "copy"), "--by-cost", "--out", str(tmp_path / "costs")], catch_exceptions=False
+        joule,
+        ["sim", "trace", str(folder / "copy"), "--by-cost", "--out", str(tmp_path / "costs")],
+        catch_exceptions=False,
     )
     arguments = ["calibrate", str(tmp_path / "costs" / "scenario.toml"), "--seeds", "1", "--json"]
-    told = CliRunner().invoke(sim, [*arguments, "--out", str(tmp_path / "fit")], catch_exceptions=False)
+    told = CliRunner().invoke(joule, ["sim", *arguments, "--out", str(tmp_path / "fit")], catch_exceptions=False)
     fitted = json.loads(told.output)["overhead"]
     price = sum(earned(ledger).values()) / sum(sum(size_of(job)) for job in range(JOBS))
     assert fitted["target"] == pytest.approx(price, abs=1e-6)
@@ -164,11 +166,11 @@ def test_a_receipt_tells_of_blocks_and_machines(tmp_path: Path) -> None:
     (tmp_path / "receipts").mkdir()
     (tmp_path / "receipts" / "job.json").write_text(dump_bundle(honest_bundle()))
     copy = written(ledger, tmp_path / "copy")
-    alone = CliRunner().invoke(sim, ["trace", str(copy), "--out", str(tmp_path / "alone")])
+    alone = CliRunner().invoke(joule, ["sim", "trace", str(copy), "--out", str(tmp_path / "alone")])
     assert isinstance(alone.exception, ConfigurationError)
     assert "--receipts" in alone.exception.hint
     arguments = ["trace", str(copy), "--receipts", str(tmp_path / "receipts"), "--out", str(tmp_path / "out")]
-    told = CliRunner().invoke(sim, [*arguments, "--json"], catch_exceptions=False)
+    told = CliRunner().invoke(joule, ["sim", *arguments, "--json"], catch_exceptions=False)
     found = json.loads(told.output)
     assert (found["sessions"], found["sites"], found["described"]) == (1, 3, 3)
     settings = next(iter(load_scenario(Path(found["scenario"])).runs.values()))

@@ -36,6 +36,7 @@ def deal_on(
     window: int = 4,
     chunk: int = 8,
     shaping: Shaping | None = None,
+    logprobs: int | None = None,
 ) -> Deal:
     """A deal over the whole spans of these nodes."""
     route = []
@@ -51,7 +52,7 @@ def deal_on(
         venue=market.ledger.domain.separator,
         policy=POLICY,
         plan=Plan(prompt=len(prompt), most=most, chunk=chunk, window=window),
-        sampling=SamplingTerms(temperature_milli=0, seed=0, shaping=shaping),
+        sampling=SamplingTerms(temperature_milli=0, seed=0, shaping=shaping, logprobs=logprobs),
         prompt=prompt,
         client=(client or market.client_key).address,
         expiry=market.now + 600,

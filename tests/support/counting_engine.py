@@ -15,6 +15,7 @@ import numpy as np
 from node.ports import GREEDY, StepInput, StepOutput
 from protocol.errors import MalformedError, PeerError, RefusedError
 from protocol.identity.ids import BlockSpan
+from protocol.session.logprobs import LogProb, pack_said
 from protocol.session.shaping import LookBack
 from protocol.session.terms import SamplingTerms
 
@@ -35,6 +36,13 @@ def looked_back(token: int, prompt: Sequence[int], answer: Sequence[int]) -> int
     return (token + sum(map(int, prompt)) + 3 * sum(answer) + 5 * len(answer)) % (VOCABULARY - 1) + 1
 
 
+def said_of(token: int, position: int, top: int) -> bytes:
+    """What is said of a token that was drawn for a position: half of the tokens are the likeliest."""
+    likely = 1000 + 10 * (position % 7)
+    others = [LogProb((token + step) % VOCABULARY, likely + step) for step in range(position % 2, top + position % 2)]
+    return pack_said([LogProb(token, likely if position % 2 == 0 else likely + top + 1), *others])
+
+
 def checksums(tokens: Sequence[int], *, before: int = 0) -> list[int]:
     """Of all tokens up to each of these, after those whose checksum is `before`."""
     found = []
@@ -50,7 +58,7 @@ class _Held:
     blocks: BlockSpan
     paged: int
     """Of the room, positions that it has."""
-    looks_back: bool = False
+    sampling: SamplingTerms = GREEDY
     sums: list[int] = field(default_factory=list)
     """The checksum after each position."""
 
@@ -80,9 +88,7 @@ class CountingEngine:
         first = max_tokens if first is None else min(first, max_tokens)
         if first > self.kv_free:
             raise RefusedError("no room", code="no-room")
-        self._held[session] = _Held(
-            max_tokens, blocks or BlockSpan(start=self._start, end=self._end), first, sampling.looks_back
-        )
+        self._held[session] = _Held(max_tokens, blocks or BlockSpan(start=self._start, end=self._end), first, sampling)
 
     def grow(self, session: bytes, tokens: int) -> None:
         self.length(session)
@@ -134,7 +140,7 @@ class CountingEngine:
             raise RefusedError("no room", code="no-room")
         span = blocks or BlockSpan(start=self._start, end=self._end)
         before = self._held[old] if keep else self._held.pop(old)
-        self._held[new] = _Held(max_tokens, span, first, sampling.looks_back, before.sums[:length])
+        self._held[new] = _Held(max_tokens, span, first, sampling, before.sums[:length])
 
     def close(self, session: bytes) -> None:
         self._held.pop(session, None)
@@ -183,14 +189,17 @@ class CountingEngine:
         self._check_history(item, rows)
         first = item.length - item.draws
         tokens = tuple(_drawn(rows[at], item.position + at) for at in range(first, item.length) if item.draws)
-        if item.draws and self._held[item.session].looks_back:
+        sampling = self._held[item.session].sampling
+        if item.draws and sampling.looks_back:
             tokens = _looking_back(tokens, item.before)
+        top, at = sampling.logprobs, item.position + first + 1
         return StepOutput(
             session=item.session,
             position=item.position,
             length=item.length,
             hidden=rows.astype(np.float32),
             tokens=tokens,
+            said=() if top is None else tuple(said_of(token, at + each, top) for each, token in enumerate(tokens)),
         )
 
     def _check_history(self, item: StepInput, rows: np.ndarray) -> None:

@@ -20,7 +20,8 @@ from protocol.identity.ids import BlockSpan
 from protocol.identity.signing import SigningKey, seal
 from protocol.log.merkle import leaf_hash, root_of
 from protocol.market.offer import Provenance
-from protocol.receipts.bundle import Bundle, seal_transcript
+from protocol.receipts.bundle import Bundle
+from protocol.receipts.bundle_text import seal_transcript
 from protocol.session.draws import window_seed
 from protocol.session.fingerprint import SKETCH_BYTES, sketch
 from protocol.session.messages import (

@@ -11,7 +11,18 @@ from pathlib import Path
 import aiohttp
 
 from node.events import Event
-from node.gateway import Costs, Limits, OfferedModel, ServiceSettings, ToolStyle, Wanted, serving
+from node.gateway import (
+    Costs,
+    Likelihood,
+    Limits,
+    OfferedModel,
+    Piece,
+    Said,
+    ServiceSettings,
+    ToolStyle,
+    Wanted,
+    serving,
+)  # fmt: skip
 from node.gateway.keys import Keys, open_keys
 from node.tasks import owned_tasks
 from protocol.errors import JoulemeshError
@@ -21,6 +32,13 @@ MODEL = OfferedModel(
     name="tales", root="ab" * 32, license="MIT", precision="fp32", places=("DE", "FR"), price_in_micro=500_000,
     price_out_micro=1_250_000, millijoules_per_token=12, heard_at=NOW, market="main",
 )  # fmt: skip
+
+
+def said_of(word: str, top: int) -> Said:
+    """What a market says of a word: it is the likeliest one, before its capitals and what is no text."""
+    drawn, others = Likelihood(word.encode(), -0.25), (word.upper().encode(), b"\xf0\x9f")
+    likeliest = (drawn, *(Likelihood(each, -1.5 - at) for at, each in enumerate(others)))
+    return Said(drawn, likeliest[:top])
 
 
 @dataclass
@@ -38,7 +56,7 @@ class ScriptedAnswer:
     finished: str = "length"
     tool_style: ToolStyle | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    _stream: AsyncGenerator[str] | None = None
+    _stream: AsyncGenerator[Piece] | None = None
 
     @property
     def made(self) -> str:
@@ -63,11 +81,11 @@ class ScriptedAnswer:
     def forgo(self) -> None:
         self.forgone = True
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[Piece]:
         self._stream = self._words()
         return self._stream
 
-    async def _words(self) -> AsyncGenerator[str]:
+    async def _words(self) -> AsyncGenerator[Piece]:
         for word in self.market.by_prompt.get(_last(self.wanted), self.market.words):
             if isinstance(word, JoulemeshError):
                 raise word
@@ -75,7 +93,7 @@ class ScriptedAnswer:
                 await word.wait()
                 continue
             self.tokens_out += 1
-            yield word
+            yield Piece(word, () if self.wanted.logprobs is None else (said_of(word, self.wanted.logprobs),))
 
     async def close(self) -> Costs:
         if self._stream is not None:

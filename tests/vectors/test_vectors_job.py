@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def test_the_windows_are_signed_over_the_bytes_that_the_file_shows(job: Json) ->
             check_receipt(DOMAIN, session, signed)
             assert signed.receipt.input == bytes_hash(raw(entered))
             assert signed.receipt.output == bytes_hash(raw(left))
-        assert receipts[-1].receipt.tokens == bytes_hash(raw(window["token_ids_drawn"]))
+        drawn = raw(window["token_ids_drawn"]), raw(window["log_probabilities"])
+        assert receipts[-1].receipt.tokens == bytes_hash(*drawn)
         assert recover_typed(DOMAIN, receipts[0].receipt, receipts[0].signature) == session.legs[0].provider
         nonces = [signed.receipt.nonce for signed in receipts]
         client = raw(job["nonces"]["client"]["nonces"][window["index"]])
@@ -133,6 +135,9 @@ def test_the_bundle_verifies(job: Json) -> None:
     assert found.complete
     assert [seed.hex() for seed in found.seeds] == [window["seed"] for window in job["windows"]]
     assert list(found.amounts) == job["vouchers"][-1]["fields"]["amounts"]
+    shown = json.loads(job["bundle"]) | job["withheld"]
+    bare = verify_bundle(load_bundle(json.dumps(shown).encode()))
+    assert replace(bare, withheld=False) == found
 
 
 def test_reroutes_say_who_serves_what_and_what_each_has_earned() -> None:

@@ -18,6 +18,8 @@ from node.app.buying.execution import Execution
 from node.app.buying.planning import Request
 from node.app.buying.receipts import Kept, require_writable
 from node.app.buying.report import JobReport, build_report
+from node.app.buying.sampling import sampling_of
+from node.app.buying.saying import SaidToken, said_tokens
 from node.app.buying.unfinished import Unfinished, keep_unfinished
 from node.app.models.obtaining import Text
 from node.app.models.prompt import Prompt
@@ -57,6 +59,7 @@ class Question:
         *,
         model: str | None = None,
         most: int | None = None,
+        logprobs: int | None = None,
         receipt_file: Path | None = None,
     ) -> Self:
         """All that can be known to stand against a question comes up here, before anything is paid.
@@ -64,6 +67,7 @@ class Question:
         Args:
             model: a name, or the beginning of a root; None for the only one that can be served.
             most: generated tokens at most; None for what the settings say.
+            logprobs: so many of the likeliest tokens are named in the place of each, with its own log probability.
             receipt_file: where the receipt goes; a new file.
 
         Raises:
@@ -77,7 +81,9 @@ class Question:
         manifest = await client.model(model)
         text = await client.text(manifest)
         ids = await asyncio.to_thread(text.prompt_ids, prompt)
-        asked = Asked(shown=prompt.shown, request=Request(prompt=tuple(ids), model=manifest.root.hex(), most=most))
+        sampling = None if logprobs is None else sampling_of(client.config).replace(logprobs=logprobs)
+        request = Request(prompt=tuple(ids), model=manifest.root.hex(), most=most, sampling=sampling)
+        asked = Asked(shown=prompt.shown, request=request)
         return await cls.of(client, asked, text, receipt_file=receipt_file)
 
     @classmethod
@@ -146,8 +152,16 @@ class Question:
             places=self._client.places(last),
             earlier=earlier,
             unfinished=self._keep_unfinished(),
+            said=self._said(),
         )
         return report, kept.bundle
+
+    def _said(self) -> tuple[SaidToken, ...] | None:
+        """Of the tokens that came now: of those of an earlier run the receipts of that one tell."""
+        result = self._job.result
+        if result is None or result.deal.terms.sampling.logprobs is None:
+            return None
+        return said_tokens(self._text, self._job.said)
 
     async def _keep(self, result: JobResult, number: int | None = None) -> Kept:
         """The receipt of a session; with its number where another one went on from there."""

@@ -90,6 +90,8 @@ def audit_bundle(bundle: Bundle, model: Path | None, before: Sequence[Bundle] = 
             window's sketches came, or a bundle of a session before is missing.
     """
     verified, manifest = verify_bundle(bundle), bundle.manifest
+    for each in (bundle, *before):
+        _tokens(each)
     precision = precision_of(manifest.precision)
     tolerance = None if precision is None else precision.tolerance
     if precision is None or tolerance is None or precision.activations != verified.terms.activations:
@@ -160,8 +162,15 @@ def _require_beginning(bundle: Bundle, verified: Verified, earlier: Bundle, olde
             f"this job goes on from position {base}, and the receipts before it show {covered} positions to their end",
             hint="without receipts for all that was held nobody can be judged",
         )
-    if earlier.tokens[:base] != bundle.tokens[:base]:
+    if _tokens(earlier)[:base] != _tokens(bundle)[:base]:
         raise DishonestError("the job begins with other tokens than the session that it continues")
+
+
+def _tokens(bundle: Bundle) -> tuple[int, ...]:
+    if bundle.tokens is None:
+        hint = "audit the receipt that its client kept: nothing can be computed again from hashes"
+        raise ConfigurationError("the tokens of this receipt are withheld", code="withheld", hint=hint)
+    return bundle.tokens
 
 
 def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observation]], int]:
@@ -176,10 +185,11 @@ def _execute(directory: Path, part: _Part, last: int) -> tuple[list[list[Observa
     replayed = replay(
         directory,
         ends,
-        part.bundle.tokens,
+        _tokens(part.bundle),
         [Span(window.start, window.end, seed) for window, seed in zip(windows, verified.seeds, strict=False)],
         sampling=terms.sampling,
         prompt=terms.plan.prompt,
+        said=part.bundle.said,
         dtype=part.bundle.manifest.precision,
     )
     observed, redrawn = [], 0
@@ -209,9 +219,9 @@ def _distance(shown: bytes | None, part: Replayed) -> int | None:
 
 
 def _margins(part: Replayed, prompt: int) -> list[int]:
-    """In millionths of a logit, of the tokens that the leg drew: those of the prompt nobody drew."""
-    drawn = (each.margin for each in part.drawn if each.position >= prompt)
-    return [math.ceil(margin * 1_000_000) for margin in drawn if margin is not None]
+    """In millionths of a logit, of the tokens that the leg drew (not of the prompt's), and of what it said of them."""
+    drawn = [each for each in part.drawn if each.position >= prompt]
+    return [max(math.ceil(each.margin * 1_000_000), each.off) for each in drawn if each.margin is not None]
 
 
 def _report(parts: Sequence[_Part], judgement: Judgement, drawn: Draw, redrawn: int) -> AuditReport:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from node.app.buying.planning import Request
 from node.app.buying.written import Written
 from node.app.models.obtaining import Text
+from node.gateway.limits import Limits
 from protocol.session.shaping import begun_with
 from protocol.session.terms import SamplingTerms
 
@@ -44,12 +44,17 @@ class Begun:
         """How the others are drawn."""
         return self.sampling.replace(shaping=begun_with(self.sampling.shaping, len(self.tokens)))
 
-    def request(self, *, model: str, policy: Mapping[str, object]) -> Request:
+    def request(self, *, model: str, limits: Limits) -> Request:
         """What is still wanted. Nobody there holds anything of it, so all of it is a prompt.
 
         Args:
             model: its root, in hex.
         """
         return Request(
-            prompt=(*self.prompt, *self.tokens), model=model, most=self.left, sampling=self.drawn, policy=policy
+            prompt=(*self.prompt, *self.tokens),
+            model=model,
+            most=self.left,
+            sampling=self.drawn,
+            policy=limits.as_policy(),
+            **limits.as_ends(),
         )

@@ -16,10 +16,11 @@ from node.app.buying.execution import Execution
 from node.app.buying.offered import OfferedModels
 from node.app.buying.planning import Request
 from node.app.buying.requirements import OPERATIONS
+from node.app.buying.saying import said_in
 from node.app.buying.warm import Held, Warm, without_stop
 from node.app.buying.written import Written, write
 from node.app.models.obtaining import Text
-from node.gateway import Costs, OfferedModel, Wanted
+from node.gateway import Costs, OfferedModel, Piece, Wanted
 from protocol.identity.ids import ModelManifest
 from protocol.session.shaping import shaping_of
 from protocol.session.terms import SamplingTerms
@@ -64,7 +65,7 @@ class BoughtAnswers:
         client = self._client
         manifest = await client.model(wanted.model)
         if begun is not None:
-            request = begun.request(model=manifest.root.hex(), policy=wanted.limits.as_policy())
+            request = begun.request(model=manifest.root.hex(), limits=wanted.limits)
             asked = _Asked(written=begun.written, ids=begun.prompt, held=None)
             return BoughtAnswer(self, await client.execute(await client.plan(request)), asked, begun.text, owner, begun)
         text = await client.text(manifest)
@@ -76,6 +77,7 @@ class BoughtAnswers:
             most=wanted.most,
             sampling=self.sampling(wanted),
             policy=wanted.limits.as_policy(),
+            **wanted.limits.as_ends(),
             earlier=earlier,
         )
         try:
@@ -113,6 +115,7 @@ class BoughtAnswers:
                 presence_milli=_either(wanted.presence_milli, config.presence_penalty_milli),
                 biases=_either(wanted.biases, config.logit_bias),
             ),
+            logprobs=wanted.logprobs,
         )
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
@@ -222,14 +225,16 @@ class BoughtAnswer:
         """It is not wanted, and was not begun."""
         self._market.forgo(self)
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[Piece]:
         return self._stream
 
-    async def _pieces(self) -> AsyncGenerator[str]:
+    async def _pieces(self) -> AsyncGenerator[Piece]:
+        count = 0
         async for token in self.job:
             piece = self.text.piece(token)
             self.said += piece
-            yield piece
+            yield Piece(piece, said_in(self.text, self.job.said[count : count + 1]))
+            count += 1
             if self.job.results[-1].tab.ended:
                 return  # what follows is about money, and `close` sees to it
         result = self.job.result

@@ -17,7 +17,7 @@ from typing import Protocol
 from node.app.buying.begun import Begun
 from node.app.buying.edge import EdgeAnswers
 from node.events import Events, MarketAway
-from node.gateway import HERE, Answer, Costs, Market, OfferedModel, ToolStyle, Wanted
+from node.gateway import HERE, Answer, Costs, Market, OfferedModel, Piece, ToolStyle, Wanted
 from protocol.errors import ConfigurationError, JoulemeshError, RefusedError, RoutingError, UnreachableError
 
 __all__ = ["CarriedAnswer", "Carrier", "Quote", "Sold"]
@@ -280,10 +280,10 @@ class CarriedAnswer:
     def finished(self) -> str:
         return self._answer.finished
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[Piece]:
         return self._stream
 
-    async def _pieces(self) -> AsyncGenerator[str]:
+    async def _pieces(self) -> AsyncGenerator[Piece]:
         while True:
             try:
                 async for piece in self._answer:

@@ -284,8 +284,8 @@ class Client:
 
     async def _look_for_route(self, request: Request) -> tuple[ModelManifest, Market, Route]:
         manifest = await self.model(request.model)
-        if self.config.trusted_ends:  # whoever else is heard first may not do
-            await self.offers(enough=lambda found: covers_trusted(self.config, found, manifest))
+        if self.config.trusted_ends or request.trusted_ends:  # whoever else is heard first may not do
+            await self.offers(enough=lambda found: covers_trusted(self.config, found, manifest, request))
         if self.config.standbys:
             await self.offers(STANDBYS_S, enough=lambda found: covers_twice(found, manifest.root))
         network, roads = await self._join()
@@ -348,13 +348,14 @@ class Client:
         text: tuple[str, str] | None = None,
         file: Path | None = None,
     ) -> Kept:
-        """The receipt of what was served in a session, with prompt and answer for people; written to a file that does
-        not exist yet. Raises LocalError.
+        """The receipt of what was served in a session, with prompt and answer for people unless the settings withhold
+        them; written to a file that does not exist yet. Raises LocalError.
         """
         verifier_key = self.ledger.verifier_key
         for each in ("opened", "settled", "released"):
             setattr(result, each, await whole(self.ledger, getattr(result, each)))
-        return keep_bundle(make_bundle(result, manifest, verifier_key=verifier_key, key=self.key, text=text), file)
+        bundle = make_bundle(result, manifest, verifier_key=verifier_key, key=self.key, text=text)
+        return keep_bundle(bundle, file, text=self.config.receipt_text)
 
     def _keep_proof(self, result: JobResult) -> None:
         venue, folder = self.ledger.verifier_key, self.config.data_dir / "proofs"

@@ -16,12 +16,13 @@ from pathlib import Path
 from node.app.buying.begun import Begun
 from node.app.buying.passes import Passes
 from node.app.buying.sampling import require_known_tokens
+from node.app.buying.saying import said_in
 from node.app.buying.written import write
 from node.app.models.held_model import HASHES_FILE
 from node.app.models.obtaining import Text
 from node.app.process.clock import clock
 from node.config import GatewayConfig
-from node.gateway import HERE, Costs, OfferedModel, ToolStyle, Wanted
+from node.gateway import HERE, Costs, OfferedModel, Piece, ToolStyle, Wanted
 from node.model_directory import HashMemory, held_manifest, read_text_file
 from node.ports import SpanEngine
 from node.worker import ThreadWorker
@@ -217,17 +218,17 @@ class EdgeAnswer:
     def forgo(self) -> None:
         """It is given or closed; nobody compares it with others."""
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[Piece]:
         return self._stream
 
-    async def _pieces(self) -> AsyncGenerator[str]:
+    async def _pieces(self) -> AsyncGenerator[Piece]:
         position, rows = 0, self._ids
         while len(self._tokens) < self._most:
             before = None if self._before is None else self._before.with_more(self._tokens)
-            token = await self._passes.next(self.session, position, rows, before)
+            token, said = await self._passes.next(self.session, position, rows, before)
             position, rows = position + len(rows), (token,)
             self._tokens.append(token)
-            yield self._text.piece(token)
+            yield Piece(self._text.piece(token), said_in(self._text, said))
             if token in self._stops:
                 return
 

@@ -65,6 +65,11 @@ class Execution:
         return [] if self.result is None else self.result.tab.tokens[self._asked :]
 
     @property
+    def said(self) -> list[bytes]:
+        """What was said of each of these (`protocol.session.logprobs`), where the terms ask for it."""
+        return [each for result in self.results for each in result.tab.said]
+
+    @property
     def answering(self) -> list[JobResult]:
         """Of the sessions that tokens came in, in order; of the last one where none came at all."""
         return [result for result in self.results if result.tab.generated] or self.results[-1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from node.app.network.shunned import address_of
 from node.config import ClientConfig
@@ -18,6 +19,9 @@ from protocol.policy.law import Law
 from protocol.policy.policy import LatencyClass, Policy
 from protocol.policy.trust import Trust
 from protocol.routing.choice import covers_some_model
+
+if TYPE_CHECKING:
+    from node.app.buying.planning import Request
 
 __all__ = ["covers_trusted", "ends_of", "law_of", "policy_of"]
 
@@ -74,18 +78,26 @@ def _list(issuer: Address, file: Path) -> OpenDenials:
     return found
 
 
-def ends_of(config: ClientConfig, nodes: Iterable[bytes]) -> TrustedEnds | None:
-    """Who of some providers, by public key, may serve the first and the last blocks; None where anybody may."""
-    if not config.trusted_ends:
+def ends_of(config: ClientConfig, nodes: Iterable[bytes], request: Request | None = None) -> TrustedEnds | None:
+    """Who of some providers, by public key, may serve the first and the last blocks; None where anybody may.
+
+    Whom settings and request both name may, where both name somebody, and as many blocks as either says.
+    """
+    asked = () if request is None else request.trusted_ends
+    named = [{parse_address(each) for each in those} for those in (config.trusted_ends, asked) if those]
+    if not named:
         return None
-    trusted = {parse_address(each) for each in config.trusted_ends}
-    return TrustedEnds(frozenset(node for node in nodes if address_of(node) in trusted), config.end_blocks)
+    trusted = set.intersection(*named)
+    depth = max(config.end_blocks, 1 if request is None else request.end_blocks)
+    return TrustedEnds(frozenset(node for node in nodes if address_of(node) in trusted), depth)
 
 
-def covers_trusted(config: ClientConfig, offers: Sequence[Offer], manifest: ModelManifest) -> bool:
+def covers_trusted(
+    config: ClientConfig, offers: Sequence[Offer], manifest: ModelManifest, request: Request | None = None
+) -> bool:
     """Whether offers leave no block of a model out, the ends of it served by those alone who may serve them."""
     of_model = [each for each in offers if each.model == manifest.root]
-    ends = ends_of(config, {each.public_key for each in of_model})
+    ends = ends_of(config, {each.public_key for each in of_model}, request)
     cut = [offer.replace(span=span) for offer, span in opened(ends, of_model, manifest.blocks)]
     return covers_some_model(cut)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from node.ports import SpanEngine, StepInput, Worker
+from node.ports import SpanEngine, StepInput, StepOutput, Worker
 from protocol.session.shaping import LookBack
 from protocol.session.terms import SamplingTerms
 
@@ -29,7 +29,7 @@ class Passes:
         self._engine = engine
         self._worker = worker
         self._most_rows = most_rows
-        self._waiting: deque[tuple[StepInput, asyncio.Future[int | None]]] = deque()
+        self._waiting: deque[tuple[StepInput, asyncio.Future[StepOutput]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
     async def open(self, session: bytes, *, most: int, sampling: SamplingTerms) -> None:
@@ -40,13 +40,16 @@ class Passes:
         """Free it."""
         await self._worker.run(partial(self._engine.close, session))
 
-    async def next(self, session: bytes, position: int, tokens: Sequence[int], before: LookBack | None = None) -> int:
-        """What is drawn after these tokens, which stand at a position. Raises PeerError for what cannot be computed.
+    async def next(
+        self, session: bytes, position: int, tokens: Sequence[int], before: LookBack | None = None
+    ) -> tuple[int, tuple[bytes, ...]]:
+        """What is drawn after these tokens, which stand at a position, and its log probabilities where the session asks
+        for them. Raises PeerError for what cannot be computed.
 
         Args:
             before: where draws look back, on what.
         """
-        drawn: int | None = None
+        drawn: StepOutput | None = None
         for start in range(0, len(tokens), PIECE):
             part = tuple(tokens[start : start + PIECE])
             draws = int(start + len(part) == len(tokens))
@@ -54,12 +57,12 @@ class Passes:
             drawn = await self._step(
                 StepInput(session=session, position=at, length=len(part), data=part, draws=draws, before=before)
             )
-        if drawn is None:
+        if drawn is None or not drawn.tokens:
             raise RuntimeError("a pass that was to draw has drawn nothing")
-        return drawn
+        return drawn.tokens[0], drawn.said
 
-    async def _step(self, item: StepInput) -> int | None:
-        over: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    async def _step(self, item: StepInput) -> StepOutput:
+        over: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, over))
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="passes")
@@ -78,13 +81,14 @@ class Passes:
                     if isinstance(output, Exception):
                         over.set_exception(output)
                     else:
-                        over.set_result(output.tokens[0] if output.tokens else None)
+                        over.set_result(output)
+                await asyncio.sleep(0)  # whoever has a token asks for its next: it joins those that waited meanwhile
         finally:
             self._running = None
 
-    def _batch(self) -> list[tuple[StepInput, asyncio.Future[int | None]]]:
+    def _batch(self) -> list[tuple[StepInput, asyncio.Future[StepOutput]]]:
         """What goes into the next pass, in the order that it came."""
-        batch, rows = list[tuple[StepInput, asyncio.Future[int | None]]](), 0
+        batch, rows = list[tuple[StepInput, asyncio.Future[StepOutput]]](), 0
         while self._waiting:
             item, over = self._waiting[0]
             if rows + item.length > self._most_rows:

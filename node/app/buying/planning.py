@@ -74,6 +74,11 @@ class Request:
     sampling: SamplingTerms | None = None
     policy: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
+    trusted_ends: tuple[str, ...] = ()
+    """Addresses of providers that alone may serve the first and the last blocks; of those in the settings, where there
+    are some."""
+    end_blocks: int = 1
+    """At each end, or as many as the settings say where that is more."""
     exclude: frozenset[bytes] = frozenset()
     """Public keys of providers that are not wanted."""
     credit: bool = True
@@ -146,7 +151,7 @@ class Market:
         self.plan = self._plan()
         self.law = law_of(config, clock())
         self.policy = self._policy()
-        self._ends = ends_of(config, {offer.public_key for offer in self._offers})
+        self._ends = ends_of(config, {offer.public_key for offer in self._offers}, request)
         self._without = dict.fromkeys(request.exclude, _NOT_WANTED)
         self._round_trips: dict[bytes, int] = {}
         self._standing = standing

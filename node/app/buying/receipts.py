@@ -12,9 +12,10 @@ from node.pipeline.buying.job import JobResult
 from protocol.errors import LocalError, PeerError
 from protocol.identity.ids import ModelManifest
 from protocol.identity.signing import SigningKey
-from protocol.receipts.bundle import Bundle, Verified, seal_transcript, verify_bundle
+from protocol.receipts.bundle import Bundle, Verified, verify_bundle, without_text
 from protocol.receipts.bundle_file import dump_bundle
 from protocol.receipts.bundle_law import seal_round_trips
+from protocol.receipts.bundle_text import seal_transcript
 from protocol.session.messages import SignedReceipt
 from protocol.session.receipt import Accepted
 
@@ -83,6 +84,7 @@ def make_bundle(
         acceptances=tuple(result.acceptances.get(leg, b"") for leg in range(len(deal.legs))),
         reroutes=tuple(tab.sealed_reroutes),
         tokens=tuple(tab.tokens[:covered]),
+        said=tuple(tab.said[: max(0, covered - plan.prompt)]),
         windows=tuple(tuple(map(_signed_and_shown, row)) for row in rows),
         nonce=tab.nonce,
         pay=result.pay,
@@ -101,10 +103,16 @@ def _signed_and_shown(accepted: Accepted) -> tuple[SignedReceipt, bytes]:
     return accepted.signed, accepted.sketches
 
 
-def keep_bundle(bundle: Bundle | None, file: Path | None) -> Kept:
-    """Write a bundle to a file that must not exist yet, and see what it proves. Raises LocalError."""
+def keep_bundle(bundle: Bundle | None, file: Path | None, *, text: str = "kept") -> Kept:
+    """Write a bundle to a file that must not exist yet, and see what it proves. Raises LocalError.
+
+    Args:
+        text: ``withheld`` for one without prompt and answer.
+    """
     if bundle is None:
         return Kept(bundle=None, verified=None, file=None)
+    if text == "withheld":
+        bundle = without_text(bundle)
     if file is not None:
         require_writable(file)
         try:

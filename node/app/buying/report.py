@@ -8,6 +8,7 @@ from pathlib import Path
 
 from node.app.buying.execution import Execution
 from node.app.buying.receipts import Kept
+from node.app.buying.saying import SaidToken
 from node.pipeline.buying.job import HealedLegs, JobResult
 from node.pipeline.buying.reclaim import worth_having
 from protocol.errors import JoulemeshError
@@ -177,6 +178,8 @@ class JobReport:
     places: tuple[str, ...]
     """Where the venue's books have the last session's opening, settlement and release: entries of a log, or
     transactions of a chain."""
+    logprobs: tuple[SaidToken, ...] | None
+    """Of the tokens that came in this run, where log probabilities were asked for; null where not."""
     error: dict[str, str] | None
     """``code``, ``message`` and ``hint`` where the answer did not come whole."""
     settle_error: dict[str, str] | None
@@ -192,6 +195,7 @@ def build_report(
     places: Sequence[str] = (),
     earlier: Sequence[Kept] = (),
     unfinished: Path | None = None,
+    said: tuple[SaidToken, ...] | None = None,
 ) -> JobReport:
     """The report of a job for which at least one session was opened.
 
@@ -201,6 +205,7 @@ def build_report(
         places: where the venue's books have that session's operations.
         earlier: receipts of sessions that broke off.
         unfinished: where what is left to be done was kept.
+        said: log probabilities, where they were asked for.
     """
     result, route, plan = job.results[-1], job.plan.route, job.plan
     tab, terms, answering = result.tab, result.deal.terms, job.answering
@@ -244,6 +249,7 @@ def build_report(
         proof_bytes=None if kept.verified is None else kept.verified.proof_bytes,
         log_size=_log_size(kept),
         places=tuple(places),
+        logprobs=said,
         error=_error(result.error, unfinished),
         settle_error=_error(result.settle_error),
     )

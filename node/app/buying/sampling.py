@@ -28,7 +28,11 @@ def sampling_of(config: ClientConfig) -> SamplingTerms:
 
 
 def require_known_tokens(sampling: SamplingTerms, manifest: ModelManifest) -> None:
-    """Raises ConfigurationError: a bias is of a token that the model does not have."""
+    """Raises ConfigurationError: a bias is of a token that the model does not have, or more are asked for than are."""
+    if (sampling.logprobs or 0) > manifest.vocabulary:
+        raise ConfigurationError(
+            f"{manifest.name} has {manifest.vocabulary} tokens: ask for the log probabilities of fewer", code="logprobs"
+        )
     biases = () if sampling.shaping is None else sampling.shaping.biases
     if biases and biases[-1].token >= manifest.vocabulary:
         raise ConfigurationError(

@@ -70,6 +70,7 @@ def dump_unfinished(unfinished: Unfinished) -> bytes:
         "top_p_ppm": unfinished.sampling.top_p_ppm,
         "top_k": unfinished.sampling.top_k,
         "shaping": _dumped(unfinished.sampling.shaping),
+        "logprobs": unfinished.sampling.logprobs,
         "session": unfinished.earlier.session.hex(),
         "proven": unfinished.earlier.proven,
         "legs": [[key.hex(), span.start, span.end] for key, span in unfinished.earlier.legs],
@@ -102,7 +103,7 @@ def _parsed(data: bytes) -> Unfinished:
     value = exact_keys(
         parse_object(data, limit=MAX_BYTES, depth=_DEPTH),
         *("format", "about", "model", "question", "prompt", "answer", "most", "temperature_milli", "seed", "session"),
-        *("top_p_ppm", "top_k", "shaping", "proven", "legs"),
+        *("top_p_ppm", "top_k", "shaping", "logprobs", "proven", "legs"),
     )
     if value["format"] != FORMAT or value["about"] != ABOUT:
         raise MalformedError("it is of another format")
@@ -125,6 +126,7 @@ def _parsed(data: bytes) -> Unfinished:
             top_p_ppm=value["top_p_ppm"],
             top_k=value["top_k"],
             shaping=_shaping(value["shaping"]),
+            logprobs=value["logprobs"],
         ),
         earlier=Earlier(
             session=_bytes(value["session"], 32),

@@ -82,4 +82,6 @@ def bounds_of(config: ClientConfig) -> Limits:
         max_price_out=config.max_price_out_micro,
         evidence=config.min_evidence,
         precision=config.precision,
+        trusted_ends=config.trusted_ends,
+        end_blocks=config.end_blocks,
     )

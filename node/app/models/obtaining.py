@@ -13,6 +13,7 @@ from tokenizers.decoders import DecodeStream
 
 from node.app.models.chat import ChatTemplate, find_template
 from node.app.models.prompt import Prompt
+from node.app.models.token_bytes import TokenBytes
 from node.app.models.tokenizer_limits import load_tokenizer, strangers_code
 from node.durable import replace_file
 from node.fetching import ChunkDesk
@@ -196,12 +197,13 @@ class Text:
     def __init__(self, tokenizer_json: bytes, *, config: bytes | None = None, template: bytes | None = None) -> None:
         self._tokenizer = load_tokenizer(tokenizer_json)
         self._files = config, template
+        self._bytes: TokenBytes | None = None
         self._stream = DecodeStream(skip_special_tokens=True)
 
     def again(self) -> Text:
         """The same tokenizer, for another answer."""
         other = object.__new__(Text)
-        other._tokenizer, other._files = self._tokenizer, self._files
+        other._tokenizer, other._files, other._bytes = self._tokenizer, self._files, self._bytes
         other._stream = DecodeStream(skip_special_tokens=True)
         return other
 
@@ -242,6 +244,12 @@ class Text:
         """The text that one more token adds; empty while a character is incomplete. Raises ModelError."""
         with strangers_code(_FAILS):
             return self._stream.step(self._tokenizer, token) or ""
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one token stands for, also where that is a part of a character. Raises ModelError."""
+        with strangers_code(_FAILS):
+            self._bytes = self._bytes or TokenBytes(self._tokenizer)
+            return self._bytes.of(token)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of all these tokens. Raises ModelError."""

@@ -21,6 +21,8 @@ __all__ = ["join_market"]
 
 LISTEN_NOWHERE = "/ip4/127.0.0.1/tcp/0"
 """A client dials; nobody has to reach it."""
+NEWCOMERS = 512
+"""Offers of keys without merit among which it looks for routes: each job looks at all of them, some 15 us each."""
 
 
 async def join_market(
@@ -41,7 +43,9 @@ async def join_market(
     merits = Merits(clock, standing=peers.standing)
     merits.ask = ledger.providers
     dials = await dials_beside(ledger.url, peers)
-    network = await stack.enter_async_context(open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials))
+    network = await stack.enter_async_context(
+        open_network(passing, LISTEN_NOWHERE, events, merits=merits, dials=dials, newcomers=NEWCOMERS)
+    )
     await merits.refresh()
     if log is not None:
         await stack.enter_async_context(network.checkpoints.comparing(log))

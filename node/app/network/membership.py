@@ -55,6 +55,8 @@ REGULARS_S = 5.0
 MERITS_S = 180.0
 """Between questions to the ledger about who was paid."""
 PING_ATTEMPTS = 3
+NEWCOMERS = 4096
+"""Offers of keys without merit in a book, as long as it hands them on to others."""
 MOST_BOOKS = 16
 """Peers that are asked for their books at once."""
 OFFERS_AT_ONCE = 32
@@ -78,6 +80,7 @@ class Network:
         *,
         merits: Merits,
         dials: DialBudget,
+        newcomers: int = NEWCOMERS,
         exchange_s: float = EXCHANGE_S,
     ) -> None:
         self.host = host
@@ -85,7 +88,7 @@ class Network:
         self.merits = merits
         self.dials = dials
         """For whatever is dialled because an offer says so."""
-        self.book = OfferBook(clock, merit=merits.of)
+        self.book = OfferBook(clock, merit=merits.of, most_guests=newcomers)
         self.heard = asyncio.Event()
         """Set whenever an offer came in; whoever waits clears it."""
         self._regulars = frozenset({host.public_key})
@@ -158,10 +161,12 @@ class Network:
         to a few at a time. Those that do not answer are left alone: others are tried at the next turn.
         """
         connected = set(await self.host.peers())
+        missing = NEIGHBOURS - len(connected)
+        if missing <= 0:
+            return
         others = {peer_id_of(each.public_key): each for each in self.book.offers()}
         others.pop(self.host.peer_id, None)
-        missing = NEIGHBOURS - len(connected)
-        if len(others) <= FEW or missing <= 0:
+        if len(others) <= FEW:
             return
         strangers = [offer for peer_id, offer in sorted(others.items()) if peer_id not in connected]
         for offer in random.SystemRandom().sample(strangers, min(missing, len(strangers))):
@@ -353,12 +358,14 @@ async def open_network(
     announce: Sequence[str] = (),
     merits: Merits | None = None,
     dials: DialBudget | None = None,
+    newcomers: int = NEWCOMERS,
 ) -> AsyncIterator[Network]:
     """A running host that follows offers and serves its book, closed when the block ends.
 
     Args:
         merits: whose offers are kept; by default nothing is known of anybody.
         dials: for what offers name; by default one that dials any address.
+        newcomers: offers of keys without merit that are kept.
 
     Raises:
         ListenError: the address is taken or malformed.
@@ -379,6 +386,7 @@ async def open_network(
             await Checkpoints.hear(host, events),
             merits=Merits(clock) if merits is None else merits,
             dials=DialBudget() if dials is None else dials,
+            newcomers=newcomers,
         )
         gate = OfferGate(clock, network.is_known, time.monotonic)
         offers = await host.subscribe(OFFERS_TOPIC, gate.verify, admit=gate.admit)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.app.buying.kept_receipts import ListedReceipt, list_kept, read_bundle
-from node.cli.buying.receipt_facts import Claims, Proven, claims, proven
+from node.cli.buying.receipt_facts import Claims, Proven, Redacted, claims, proven
 from node.cli.terminal.options import configured, examples, json_option
 from node.cli.terminal.output import money, print_facts, print_json, print_table
 from node.config import ClientConfig
@@ -79,7 +79,8 @@ def verify(
         {
             "receipt": "verified offline: yes",
             "model": f"{bundle.manifest.name} ({bundle.manifest.root.hex()[:12]}...)",
-            "tokens": f"{verified.tokens_in} in, {verified.tokens_out} out, in {len(verified.windows)} windows",
+            "tokens": f"{verified.tokens_in} in, {verified.tokens_out} out, in {len(verified.windows)} windows"
+            + (", withheld: not held against what the legs signed for" if verified.withheld else ""),
             **_changes(claimed, proved),
             "paid": "  ".join(f"leg {leg}: ${money(amount)}" for leg, amount in enumerate(verified.amounts)),
             "energy": "  ".join(f"leg {leg}: {_joules(each)}" for leg, each in enumerate(verified.millijoules)),
@@ -111,6 +112,30 @@ def show(file: Path, as_json: bool) -> None:
     shown |= _reroutes(found)
     print_facts(shown)
     click.echo("\nnot verified; for that: joule receipt verify FILE")
+
+
+@receipt.command(epilog=examples("joule receipt redact story.json shown.json"))
+@file_argument
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
+def redact(file: Path, out: Path, as_json: bool) -> None:
+    """Copy a receipt without prompt and answer, for others to verify.
+
+    Who was paid what for which model, where, and that neighbours agreed in every window verifies as before, by the
+    hashes of the tokens that the legs signed for. Whoever guesses the tokens of a window can see by its hash that the
+    guess was right: a window of one or two tokens is guessed by trying all. An audit needs the whole receipt.
+    """
+    from node.app.buying.receipts import keep_bundle
+    from protocol.receipts.bundle import verify_bundle
+    from protocol.session.messages import session_id
+
+    bundle = read_bundle(file)
+    verify_bundle(bundle)
+    keep_bundle(bundle, out, text="withheld")
+    if as_json:
+        print_json(plain(Redacted(file=out, session=session_id(bundle.session))))
+    else:
+        click.echo(f"{out}: verifies, without the tokens of prompt and answer")
 
 
 def _law(proved: Proven) -> dict[str, str]:

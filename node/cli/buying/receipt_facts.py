@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "Claims",
     "Proven",
     "ProvenPlace",
+    "Redacted",
     "ServedPart",
     "claims",
     "proven",
@@ -104,6 +106,16 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redacted:
+    """A copy of a receipt without prompt and answer."""
+
+    file: Path
+    """Where it was written."""
+    session: bytes
+    """The session's id on the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProvenPlace:
     """Where a leg stands."""
 
@@ -143,6 +155,8 @@ class Proven:
 
     verified: bool
     """Always true: a bundle that does not verify is an error."""
+    withheld: bool
+    """Whether prompt and answer are not in it: of their tokens it has the hashes that the legs signed for."""
     complete: bool
     """Whether the sketches of the last window are in it, too."""
     continues: bytes | None
@@ -232,6 +246,7 @@ def proven(
     return Proven(
         verified=True,
         complete=verified.complete,
+        withheld=verified.withheld,
         continues=verified.continues,
         base=verified.base,
         served=tuple(_served(verified)),

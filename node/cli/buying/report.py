@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from node.app.buying.report import Healing, JobReport, LegReport
+from node.app.buying.saying import SaidToken
 from node.screen import screen_line
 from protocol.units import format_micro
 
@@ -36,6 +38,8 @@ def print_report(report: JobReport, *, proof: Sequence[str] = (), distance: Sequ
         _heading("Served"),
         _served(report),
     ]
+    if report.logprobs is not None:
+        parts += [_heading("Log probabilities"), _logprobs(report.logprobs)]
     if distance:
         parts += [_heading("Over a distance"), _indented(Text("\n".join(distance)))]
     parts += [_heading("Paid"), _paid(report), _heading("Proof"), _proof(report, proof)]
@@ -54,6 +58,20 @@ def _heading(text: str) -> Text:
 
 def _indented(part: Table | Text) -> Padding:
     return Padding(part, (0, 0, 0, 2))
+
+
+def _logprobs(said: Sequence[SaidToken]) -> Padding:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name in ("token", "log p", "likeliest in its place"):
+        table.add_column(name, justify="right" if name == "log p" else "left")
+    for each in said:
+        others = ", ".join(f"{_quoted(likely.text)} {likely.logprob:.3f}" for likely in each.likeliest)
+        table.add_row(Text(_quoted(each.text)), f"{each.logprob:.3f}", Text(others))
+    return _indented(table)
+
+
+def _quoted(text: str) -> str:
+    return screen_line(json.dumps(text, ensure_ascii=False))
 
 
 def _route(report: JobReport) -> Padding:

@@ -21,6 +21,7 @@ from node.cli.terminal.running import run_job
 from node.cli.terminal.streaming import AnswerStream
 from node.config import ClientConfig
 from protocol.errors import ConfigurationError, LocalError
+from protocol.session.logprobs import MAX_TOP
 
 if TYPE_CHECKING:
     from node.app.buying.report import JobReport
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME|ROOT", help="The model to use; needed where several are on offer.")
 @click.option("--raw", is_flag=True, help="Send PROMPT as it is, without the model's chat template.")
 @click.option("--system", metavar="TEXT", help="Tell a chat model how to answer.")
+@click.option(
+    "--logprobs",
+    type=click.IntRange(0, MAX_TOP),
+    metavar="INTEGER",
+    help=f"Tell each token's log probability, and so many of the likeliest in its place (0 to {MAX_TOP}).",
+)
 @click.option(
     "--messages",
     "messages_file",
@@ -96,6 +103,7 @@ def run(
     model: str | None,
     raw: bool,
     system: str | None,
+    logprobs: int | None,
     messages_file: str | None,
     unfinished_file: str | None,
     input_file: Path | None,
@@ -124,13 +132,14 @@ def run(
         return explain_privacy(config, shown, model, as_json=as_json)
     if input_file is not None:
         others = {"PROMPT": prompt, "raw": raw, "system": system, "messages": messages_file, "resume": unfinished_file}
-        _require_alone("--input", **others, receipt=receipt_file)
+        _require_alone("--input", **others, logprobs=logprobs is not None, receipt=receipt_file)
         output = output_file or input_file.with_name(f"{input_file.stem}.answers.jsonl")
         wish = Wish(input=input_file, output=output, model=model, at_once=at_once, deadline_s=None, as_json=as_json)
         return run_file(config, wish, passphrase_file)
     asked: Prompt | bytes
     if unfinished_file is not None:
-        _require_alone("--resume", PROMPT=prompt, model=model, raw=raw, system=system, messages=messages_file)
+        others = {"PROMPT": prompt, "raw": raw, "system": system, "messages": messages_file, "model": model}
+        _require_alone("--resume", **others, logprobs=logprobs is not None)
         asked = _content(unfinished_file)
     else:
         asked = _prompt(prompt, raw=raw, system=system, messages_file=messages_file)
@@ -140,7 +149,9 @@ def run(
     told = dataclasses.replace(config, log_level="info") if verbose else config
     stream = AnswerStream()
     events = tell(told, as_json=as_json, err=True, before=stream.leave_line)
-    report, status = run_job(_run(config, key, asked, model, file, events, _ignore if as_json else stream.write))
+    report, status = run_job(
+        _run(config, key, asked, model, logprobs, file, events, _ignore if as_json else stream.write)
+    )
     if as_json:
         print_json(report)
     else:
@@ -156,6 +167,7 @@ async def _run(
     key: SigningKey,
     asked: Prompt | bytes,
     model: str | None,
+    logprobs: int | None,
     file: Path,
     events: Events,
     write: Callable[[str], None],
@@ -168,7 +180,7 @@ async def _run(
         if isinstance(asked, bytes):
             question = await Question.resume(client, load_unfinished(asked), receipt_file=file)
         else:
-            question = await Question.plan(client, asked, model=model, receipt_file=file)
+            question = await Question.plan(client, asked, model=model, logprobs=logprobs, receipt_file=file)
         try:
             await question.answer(write)
         except asyncio.CancelledError:  # a signal: what came is paid for, and is reported like a whole answer

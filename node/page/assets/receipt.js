@@ -43,7 +43,7 @@ function clause({ clause: name, about, holds, why }) {
 function what(proven) {
   const dollars = (micro) => money(Number(micro));
   const counts = facts([
-    ["model", proven.model], ["tokens in", String(proven.tokens_in)], ["tokens out", String(proven.tokens_out)], ["windows", String(proven.windows)],
+    ["model", proven.model], ["tokens in", String(proven.tokens_in)], ["tokens out", String(proven.tokens_out)], ["windows", String(proven.windows)], ...(proven.withheld ? [["prompt and answer", "withheld; their hashes are signed for"]] : []),
     ["paid", proven.amounts.map(dollars).join(" + ")], ["went back", dollars(proven.refunded)], ["still held", dollars(proven.held)],
     ["paid by", short(proven.client)],
   ]);

@@ -32,6 +32,7 @@ from protocol.errors import (
 )
 from protocol.receipts.double_receipt import SaidOnce
 from protocol.session.frames import Discharged, Failed, Finish, Paused, Prompt, Receipted, Replayed, Sampled, Stands
+from protocol.session.logprobs import said_bytes
 from protocol.session.messages import (
     Receipt,
     SignedDischarge,
@@ -251,7 +252,7 @@ class Conversation:
             return
         match frame:
             case Sampled():
-                self._take_tokens(leg, frame)
+                self._take_tokens(leg, frame, payload)
             case Receipted():
                 self._check_spent(leg, frame.signed.receipt)
                 self._tab.take_receipt(leg, frame.signed, payload)
@@ -313,14 +314,17 @@ class Conversation:
             with self._blaming(before, leg):
                 raise DishonestError(f"{self._deal.name(leg)} was fed other rows than were signed for before")
 
-    def _take_tokens(self, leg: int, frame: Sampled) -> None:
+    def _take_tokens(self, leg: int, frame: Sampled, payload: bytes) -> None:
+        size = said_bytes(self._deal.terms.sampling.logprobs)
+        if len(payload) != size * len(frame.tokens):
+            raise MalformedError(f"{self._deal.name(leg)} did not send what was asked for of each token")
         if leg != self._serving[-1]:
             raise DishonestError(f"{self._deal.name(leg)} sent tokens; only the last leg draws them")
         brought = self._tab.generated
-        for token in frame.tokens:
+        for at, token in enumerate(frame.tokens):
             before = self._tab.generated
             if token.session == self._tab.id:
-                self._tab.take_token(token)
+                self._tab.take_token(token, payload[size * at : size * (at + 1)])
             if self._tab.generated > before:  # not one of an older route
                 self._result.token_times_s.append(loop_s())
                 self._fresh.append(token.token)

@@ -269,14 +269,16 @@ class Healing:
         after = legs[(legs.index(leg) + 1) % len(legs)]
         if joins and leg == legs[-1] and tab.terms.sampling.looks_back:
             await self._links.tell(leg, token_bytes(tab.tokens[tab.terms.plan.prompt :]), answer=True)
-        known = tab.tokens[max(reroute.position, tab.terms.plan.prompt) :] if leg in (legs[0], legs[-1]) else ()
+        prompt = tab.terms.plan.prompt
+        known = tab.tokens[max(reroute.position, prompt) :] if leg in (legs[0], legs[-1]) else ()
+        said = tab.said[max(reroute.position - prompt, 0) :] if leg == legs[-1] else ()
         header = Rerouted(
             session=tab.id,
             sealed=tuple(tab.sealed_reroutes),
             next_offer=deal.legs[after].sealed if len(legs) > 1 else b"",
             joining=joining,
         )
-        await self._links.send(leg, header, token_bytes(known))
+        await self._links.send(leg, header, token_bytes(known) + b"".join(said))
 
     async def _send_prompt(self, leg: int, start: int, end: int) -> None:
         """What the first leg has to compute, or has not been sent yet, of the prompt and of what came after it."""

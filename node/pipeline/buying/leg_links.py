@@ -9,7 +9,8 @@ from node.pipeline.buying.job import ClientSide, JobResult, tls_address
 from node.ports import Allowance, Link, LinkRank
 from protocol.encoding.codec import Message, decode, encode
 from protocol.errors import LostPeerError, PeerError, UnreachableError
-from protocol.session.frames import LEG_FRAMES, Attach, Joining, Told
+from protocol.session.frames import LEG_FRAMES, MAX_ITEMS, Attach, Joining, Told
+from protocol.session.logprobs import MOST_BYTES
 from protocol.session.receipt import MOST_SKETCHES_BYTES
 
 __all__ = ["LegLinks", "Word"]
@@ -20,8 +21,9 @@ TOLD_BYTES = 16 * 1024
 """Of ids in one frame."""
 SEND_S = 5.0
 """Seconds for one frame to be taken."""
-FROM_LEG = Allowance(header=16 * 1024, payload=MOST_SKETCHES_BYTES, rank=LinkRank.BUSY)
-"""What a leg may send: the sketches of some windows, or as many tokens as one message holds."""
+FROM_LEG = Allowance(header=16 * 1024, payload=max(MOST_SKETCHES_BYTES, MOST_BYTES * MAX_ITEMS), rank=LinkRank.BUSY)
+"""What a leg may send: the sketches of some windows, or as many tokens as one message holds, with what is said of them.
+"""
 
 Word = Message | Exception
 """A leg's frame, or why its link has ended."""

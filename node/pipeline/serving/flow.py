@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from node.pipeline.serving.catching_up import Fed
 from node.pipeline.serving.looking_back import LookingBack
-from node.pipeline.serving.rows import Arrived, Onward, Share, Waiting
+from node.pipeline.serving.rows import Arrived, Known, Onward, Share, Waiting
+from node.pipeline.serving.saying import Saying
 from node.pipeline.serving.trail import MOST_OF_SESSION, REPLAY_BYTES, Trail
 from node.pipeline.serving.windows import Passed, Windows
 from node.ports import StepInput, StepOutput
@@ -26,6 +27,7 @@ from protocol.session.terms import Plan, Speculation
 
 __all__ = ["Ends", "Flow", "ShowIds"]
 
+NOTHING_KNOWN = Known()
 ShowIds = Callable[[Arrived], tuple[int, ...]]
 """The ids of the tokens of those rows that are not certain."""
 
@@ -50,6 +52,7 @@ class Flow:
         show_ids: unmasks what the last leg verifies.
         stop_tokens: ids that end the answer.
         looking_back: what draws depend on besides the rows.
+        logprobs: how many of the likeliest tokens are named beside each that is drawn; None for nothing of that.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Flow:
         show_ids: ShowIds,
         stop_tokens: Sequence[int],
         looking_back: LookingBack,
+        logprobs: int | None = None,
     ) -> None:
         self.ends = ends
         self.kv = Share()
@@ -95,6 +99,7 @@ class Flow:
         self._verifying = Verifying()
         self._stop_tokens = frozenset(stop_tokens)
         self._looking_back = looking_back
+        self._saying = Saying(plan, logprobs)
         self._waiting = Waiting()
         self._in_engine: Arrived | None = None
         self._void_from: int | None = None
@@ -103,8 +108,7 @@ class Flow:
         """Rows below are of tokens that stand."""
         self._tentative: deque[Passed] = deque()
         """Computed, and not certain yet, or behind a window that waits for its receipt."""
-        self._known: tuple[int, ...] = ()
-        """Generated tokens from the base on that stand already: a reroute brings them to the first and the last leg."""
+        self._known = NOTHING_KNOWN
 
     @property
     def held(self) -> int:
@@ -174,7 +178,7 @@ class Flow:
         """Tokens below may stand: whoever draws them knows those that it was given, and the last one that it drew."""
         if not self._verifies:
             return self._last
-        return max(self._known_from + len(self._known), self.computed + 1)
+        return max(self._known_from + len(self._known.tokens), self.computed + 1)
 
     def _drop_refuted(self) -> None:
         """At the last leg: what begins with another token than the one that was drawn is not worth running."""
@@ -249,7 +253,7 @@ class Flow:
         """Rows of a piece after which this leg draws: those that yield a token which nobody knows yet."""
         if not self.ends.last:
             return 0
-        known = self._known_from + len(self._known)
+        known = self._known_from + len(self._known.tokens)
         return max(0, piece.end - max(piece.position, self._plan.prompt - 1, known - 1))
 
     @property
@@ -267,19 +271,21 @@ class Flow:
         end = min(end, self._verified(arrived, output))
         entered = token_bytes(piece.data) if self.ends.first else to_wire(self._activations, piece.data)  # type: ignore[arg-type]
         raw = to_wire(self._activations, output.hidden)
-        tokens = (*self._stand_already(piece), *output.tokens)
-        last = piece.position + piece.length
-        passed = Passed(piece.position, last, entered, raw, tokens, now_us - arrived.at_us)
+        stand, last = self._stand_already(piece), piece.position + piece.length
+        tokens, said = (*self._known.tokens[stand], *output.tokens), (*self._known.said[stand], *output.said)
+        passed = Passed(piece.position, last, entered, raw, tokens, now_us - arrived.at_us, said)
         passed = passed.part(piece.position, end)
         self.computed = end
-        drawn = output.tokens[: max(0, len(output.tokens) - (piece.position + piece.length - end))]
-        self._looking_back.drawn(piece.position + piece.length - len(output.tokens) + 1, drawn)
+        count = max(0, len(output.tokens) - (last - end))
+        drawn, first = output.tokens[:count], last - len(output.tokens) + 1
+        self._looking_back.drawn(first, drawn)
+        self._saying.drawn(first, output.said[:count])
         if self.ends.last and (set(drawn) & self._stop_tokens or served(self._plan, end)[1] == self._plan.most):
             self.end()
         self._tentative.append(passed)
         self._drop_refuted()
         self.settle()
-        return self._onward(arrived, passed, drawn)
+        return self._onward(arrived, passed, drawn, output.said[:count])
 
     def _verified(self, arrived: Arrived, output: StepOutput) -> int:
         """One past the last row that stands, at the last leg: it follows from the tokens drawn, and none ends them."""
@@ -295,17 +301,17 @@ class Flow:
         self._certain = max(self._certain, end)
         return end
 
-    def _stand_already(self, piece: StepInput) -> tuple[int, ...]:
-        """At the last leg: of the tokens that a piece yields those that a reroute has brought."""
+    def _stand_already(self, piece: StepInput) -> slice:
+        """At the last leg: which of the tokens that a reroute has brought a piece yields."""
         if not self.ends.last:
-            return ()
+            return slice(0)
         first, end = (at + 1 - self._known_from for at in (piece.position, piece.position + piece.length))
-        return self._known[max(0, first) : max(0, end)]
+        return slice(max(0, first), max(0, end))
 
-    def _onward(self, arrived: Arrived, passed: Passed, drawn: tuple[int, ...]) -> Onward:
+    def _onward(self, arrived: Arrived, passed: Passed, drawn: tuple[int, ...], said: tuple[bytes, ...]) -> Onward:
         end, at = passed.end, max(passed.position, self.joining.onward)
         if self.ends.last or at >= end:
-            return Onward(end, b"", 0, end, 0, b"", drawn)
+            return Onward(end, b"", 0, end, 0, b"", drawn, said)
         part, came = passed.part(at, end), arrived.part(at, end)
         certain = min(max(came.certain, self._certain), came.first_draft)
         return Onward(at, part.sent, end - at, certain, came.flight if came.drafts else 0, came.drafts, ())
@@ -350,11 +356,15 @@ class Flow:
 
     # Taking up a sequence in its middle (clauses H3 to H5)
 
-    def join(self, joining: Joining, ends: Ends, known: tuple[int, ...] = ()) -> None:
-        """Go on as it says; `known` are the ids of tokens from the base on that stand."""
+    def join(self, joining: Joining, ends: Ends, known: Known = NOTHING_KNOWN, *, joins: bool = False) -> None:
+        """Go on as it says. Raises PeerError: a leg that was on the route before, and does not join, said another thing
+        of these tokens than the client tells.
+        """
         self._forget(joining.start)
         self.joining, self.ends, self._known = joining, ends, known
         self.fed_until = max(self._plan.prompt, joining.base)
+        if ends.last:
+            self._saying.take_up(self._known_from, known, joins=joins)
         self._verifies = bool(self._depth) and ends.last
         self._waiting = Waiting(joining.start)
         self._tentative.clear()
@@ -367,11 +377,11 @@ class Flow:
     def known_rows(self, now_us: int) -> Arrived | None:
         """At the first leg, once all before them is there: the rows of the tokens that stand, once."""
         at = self._known_from
-        if not self.ends.first or not self._known or self.arrived != at:
+        if not self.ends.first or not self._known.tokens or self.arrived != at:
             return None
-        known = self._known[: self._last - at]
+        known = self._known.tokens[: self._last - at]
         if not self.ends.last:
-            self._known = ()
+            self._known = NOTHING_KNOWN
         return Arrived.of(at, known, at + len(known), 0, b"", now_us) if known else None
 
     def replay(self) -> Iterator[Onward]:

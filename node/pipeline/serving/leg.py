@@ -14,7 +14,7 @@ from node.pipeline.serving.looking_back import LookingBack
 from node.pipeline.serving.masked import Masked
 from node.pipeline.serving.meter import Meter
 from node.pipeline.serving.on_route import OnRoute
-from node.pipeline.serving.rows import Arrived, Onward
+from node.pipeline.serving.rows import Arrived, Known, Onward
 from node.pipeline.serving.taking_up import check_beginning, check_going_on
 from node.pipeline.serving.trail import Trail, Trails
 from node.pipeline.serving.warm import Origin
@@ -95,6 +95,7 @@ class LegJob(OnRoute):
             show_ids=self._show_ids,
             stop_tokens=stop_tokens,
             looking_back=self.looking_back,
+            logprobs=terms.sampling.logprobs,
         )
         drafts = terms.speculation.depth * terms.speculation.flights
         self.kv = self._flow.kv
@@ -344,12 +345,12 @@ class LegJob(OnRoute):
         self._flow.processed = joining.base if joining.start == joining.base else 0
         self.claim.begin(joining.start)
 
-    def reroute(self, reroutes: Sequence[Reroute], joining: Joining, known: tuple[int, ...]) -> None:
+    def reroute(self, reroutes: Sequence[Reroute], joining: Joining, known: Known) -> None:
         """Go on by another route (clauses H2 to H5). What lies beyond its base is computed again.
 
         Args:
             reroutes: all of the session, checked with `terms.open_reroutes`; the last one is new.
-            known: ids of the generated tokens from the base on that stand.
+            known: the generated tokens from the base on that stand.
 
         Raises:
             RefusedError: this leg has no part in it, or has not signed up to there.
@@ -361,9 +362,9 @@ class LegJob(OnRoute):
         if mine is None:
             raise RefusedError("this leg has no part in the new route", code="not-mine")
         held = 0 if joins else min(position, self._flow.holds)
-        check_going_on(self.plan, position, joining, known=len(known), held=held, gone=self.kv.gone)
+        check_going_on(self.plan, position, joining, known=len(known.tokens), held=held, gone=self.kv.gone)
         if mine is route[-1]:
-            self.looking_back.take_up(position, known)
+            self.looking_back.take_up(position, known.tokens, joins=joins)
         index = window_index(self.plan, windows_between(self.plan, self._began_at, position), len(reroutes))
         if joins:
             self._windows.begin_at(position, index=index)
@@ -374,7 +375,7 @@ class LegJob(OnRoute):
         self.follow(tuple(reroutes), route)
         again = mine.span.start > 0 and joining.start == 0 < position and not self._began_at
         self._flow.fed = Fed(self.plan) if again else None
-        self._flow.join(joining, self.ends, known)
+        self._flow.join(joining, self.ends, known, joins=joins)
         self.claim.reroute(stints(self.terms, reroutes)[self.leg], mine.span)
         if self.state is JobState.PAUSED:
             self.advance(JobEvent.RESUME)

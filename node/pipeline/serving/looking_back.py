@@ -86,17 +86,21 @@ class LookingBack:
             self._since = index
         self._answer.extend(tokens[max(0, self._since + len(self._answer) - index) :])
 
-    def take_up(self, position: int, known: Sequence[int]) -> None:
+    def take_up(self, position: int, known: Sequence[int], *, joins: bool) -> None:
         """The answer goes on from a position, where the client knows some tokens after it.
 
-        Raises MalformedError: others were drawn here, which this leg would now sign for, or draws look back on what is
-        not known.
+        Args:
+            joins: whether this leg was not on the route before: then others have drawn them.
+
+        Raises MalformedError: others were drawn here, or fewer, which this leg would now sign for, or draws look back
+        on what is not known.
         """
         stood = max(0, position - self._plan.prompt)
         end = self._since + len(self._answer)
         first, last = max(stood, self._since), min(stood + len(known), end)
         drawn = self._answer[first - self._since : max(first, last) - self._since]
-        if drawn != list(known[first - stood : max(first, last) - stood]) or (self.active and stood > end):
+        more = not joins and stood + len(known) > max(stood, end)
+        if drawn != list(known[first - stood : max(first, last) - stood]) or more or (self.active and stood > end):
             raise MalformedError("other tokens are said to stand than were drawn")
         before = self._answer[: stood - self._since] if self._since <= stood <= end else []
         self._since, self._answer = stood - len(before), [*before, *known]

@@ -17,6 +17,7 @@ from node.ports import STRANGER, Allowance, LinkRank
 from protocol.identity.signing import address_of_public_key
 from protocol.models.activations import FORMATS
 from protocol.session.frames import MAX_KNOWN_TOKENS
+from protocol.session.logprobs import said_bytes
 from protocol.session.terms import Plan
 
 __all__ = ["LINGER_S", "PROMPT_PART", "Parts"]
@@ -88,7 +89,7 @@ class Parts:
 
     def _of(self, job: LegJob) -> list[tuple[bytes, int]]:
         """The peers that send in a job, and what each may send in one frame where that is more than what all may."""
-        known = 4 * _most_known(job.plan)
+        known = (4 + said_bytes(job.terms.sampling.logprobs)) * _most_known(job.plan)
         peers = [(job.order.session.client, known if known > CLIENT_BYTES else 0)]
         if job.place is not None and len(job.route) > 1:
             before = address_of_public_key(job.key_at(job.place - 1))

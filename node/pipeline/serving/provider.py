@@ -60,6 +60,8 @@ _log = logging.getLogger(__name__)
 
 NO_SESSION = bytes(32)
 """What a `Failed` frame names that ends a link, not a session."""
+_Passed = tuple[Served, tuple[SampledToken, ...], bytes]
+"""A job that was in a pass, the tokens drawn there, and what is said of them."""
 LOOK_S = 1.0
 """Seconds between looks at the jobs that stand still."""
 
@@ -316,7 +318,7 @@ class Provider:
     def _computed(self, results: list[Result]) -> Callable[[], None]:
         """What other legs wait for goes out at once; the rest, for clients and their receipts, can wait for a pass."""
         onward, now_us = Onward(), loop_us()
-        done: list[tuple[Served, tuple[SampledToken, ...]]] = []
+        done: list[_Passed] = []
         for job, piece, output in results:
             served = self._places.get(job.session)
             if served is None:
@@ -326,7 +328,7 @@ class Provider:
                     raise output
                 passed = job.complete(piece, output, now_us=now_us)
                 tokens = () if passed is None else _pass_on(served, passed, onward)
-                done.append((served, tokens))
+                done.append((served, tokens, b"" if passed is None else b"".join(passed.said)))
                 if job.is_first:
                     for token in tokens[:-1] if job.ended else tokens:
                         self._drafting.take(served, token.position, token.token)
@@ -340,22 +342,22 @@ class Provider:
                 self._link_lost(outbox, error)
         return partial(self._tell, done)
 
-    def _tell(self, done: list[tuple[Served, tuple[SampledToken, ...]]]) -> None:
+    def _tell(self, done: list[_Passed]) -> None:
         """Clients hear of their tokens, and have the receipts that are due."""
         now = loop_s()
-        for served, tokens in done:
+        for served, tokens, said in done:
             if self._places.get(served.job.session) is not served:
                 continue  # it has ended with the link to its next leg
             served.moved_s = now
             try:
-                self._tell_client(served, tokens)
+                self._tell_client(served, tokens, said)
             except Exception as error:  # noqa: BLE001 - as above
                 self._ends.fail(served, error)
 
-    def _tell_client(self, served: Served, tokens: tuple[SampledToken, ...]) -> None:
+    def _tell_client(self, served: Served, tokens: tuple[SampledToken, ...], said: bytes) -> None:
         job = served.job
         if tokens:
-            served.post(Sampled(tokens=tokens))
+            served.post(Sampled(tokens=tokens), said)
         if (fed := job.fed) is not None:
             served.post(Replayed(session=job.session, leg=job.leg, fed=fed))
         if served.post_receipts():

@@ -21,12 +21,14 @@ from node.pipeline.serving.neighbours import Neighbours, Next
 from node.pipeline.serving.onward import Onward, item_of
 from node.pipeline.serving.outbox import Outbox
 from node.pipeline.serving.places import Places, Served
+from node.pipeline.serving.rows import Known
 from node.ports import Clock
 from protocol.errors import DishonestError, LostPeerError, MalformedError, PeerError, RefusedError
 from protocol.identity.ids import BlockSpan, ModelManifest, keccak256
 from protocol.reputation.standing import Deed
 from protocol.session.frames import MAX_KNOWN_TOKENS, Rerouted
 from protocol.session.job import JobState
+from protocol.session.logprobs import said_bytes
 from protocol.session.order import check_offer_of
 from protocol.session.terms import LegTerms, Reroute, open_reroutes, route_at
 
@@ -83,11 +85,12 @@ class Rerouting:
 
     async def _take(self, served: Served, frame: Rerouted, payload: bytes) -> None:
         job, client = served.job, served.job.order.session.client
-        reroutes, known = self._checked(job, frame), _known_ids(payload)
+        reroutes = self._checked(job, frame)
         route = route_at(job.terms, reroutes, reroutes[-1].position)
         place = next((at for at, each in enumerate(route) if each.leg == job.leg), None)
         if place is None:
             raise RefusedError("this leg has no part in the new route", code="not-mine")
+        known = _known(payload, said_bytes(job.terms.sampling.logprobs) if place == len(route) - 1 else 0)
         if job.place is None:
             self._places.look(client)
         after = job.terms.legs[route[(place + 1) % len(route)].leg]
@@ -104,7 +107,7 @@ class Rerouting:
         served.next_leg, served.downstream = next_leg, downstream
         if served.upstream is not None and served.upstream.link.public_key != job.key_at((job.place or 0) - 1):
             served.upstream = None  # how that one ends is no matter any more
-        self._drafting.begin_anew(job, frame.joining.base, known)
+        self._drafting.begin_anew(job, frame.joining.base, known.tokens)
         if lost is None:
             self.go_on(served)
         else:
@@ -180,7 +183,10 @@ def post_replay(job: LegJob, downstream: Outbox) -> None:
         onward.rows.clear()
 
 
-def _known_ids(payload: bytes) -> tuple[int, ...]:
-    if len(payload) % 4 or len(payload) > 4 * MAX_KNOWN_TOKENS:
+def _known(payload: bytes, size: int) -> Known:
+    """The tokens that stand, with what was said of them in so many bytes each."""
+    count, rest = divmod(len(payload), 4 + size)
+    if rest or count > MAX_KNOWN_TOKENS:
         raise MalformedError("the tokens that stand are no token ids, or too many")
-    return tuple(np.frombuffer(payload, dtype="<u4").tolist())
+    ids = np.frombuffer(payload[: 4 * count], dtype="<u4").tolist()
+    return Known(tuple(ids), tuple(payload[at : at + size] for at in range(4 * count, len(payload), size or 1)))

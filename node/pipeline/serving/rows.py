@@ -10,7 +10,7 @@ from typing import NamedTuple
 from node.ports import Activations
 from protocol.drafting.drafts import ID_BYTES
 
-__all__ = ["Arrived", "Onward", "Share", "Waiting"]
+__all__ = ["Arrived", "Known", "Onward", "Share", "Waiting"]
 
 
 @dataclass(slots=True)
@@ -23,6 +23,15 @@ class Share:
     """All that it held was given up: it begins anew on the next route."""
     aside: bool = False
     """There is no room for it yet, and its client has not been told."""
+
+
+class Known(NamedTuple):
+    """Generated tokens that stand already: a reroute brings them to the first and the last leg."""
+
+    tokens: tuple[int, ...] = ()
+    """From the base on, or from the end of the prompt."""
+    said: tuple[bytes, ...] = ()
+    """To the last leg: by token, its log probabilities, where the terms ask for them."""
 
 
 class Onward(NamedTuple):
@@ -39,6 +48,8 @@ class Onward(NamedTuple):
     drafts: bytes
     tokens: tuple[int, ...]
     """Drawn here: the last of them stands at `position`."""
+    said: tuple[bytes, ...] = ()
+    """By token, its log probabilities, where the terms ask for them."""
 
 
 class Arrived(NamedTuple):

@@ -22,7 +22,7 @@ from protocol.session.fingerprint import SKETCH_BYTES, sketch
 from protocol.session.frames import Draw, Receipted
 from protocol.session.messages import UNMEASURED, Receipt, SignedReceipt
 from protocol.session.metering import served, window_end
-from protocol.session.receipt import NO_HASH, bytes_hash, sketches_hash, token_bytes
+from protocol.session.receipt import NO_HASH, bytes_hash, drawn_hash, sketches_hash
 from protocol.session.terms import Plan
 
 __all__ = ["Due", "Passed", "Signer", "Sketching", "Windows"]
@@ -78,6 +78,8 @@ class Passed(NamedTuple):
     """That they yielded, at the last leg."""
     took_us: int
     """From their arrival to the end of the pass."""
+    said: tuple[bytes, ...] = ()
+    """By token, its log probabilities, where the terms ask for them."""
 
     def part(self, start: int, end: int) -> Passed:
         """The rows at positions ``[start, end)``; tokens go with the rows that yielded them, the last ones."""
@@ -85,13 +87,15 @@ class Passed(NamedTuple):
             return self
         first, last, length = start - self.position, end - self.position, self.end - self.position
         yielding = length - len(self.tokens)  # the first row that yields a token
+        kept = slice(max(0, first - yielding), max(0, last - yielding))
         return Passed(
             start,
             end,
             _rows(self.received, length, first, last),
             _rows(self.sent, length, first, last),
-            self.tokens[max(0, first - yielding) : max(0, last - yielding)],
+            self.tokens[kept],
             self.took_us,
+            self.said[kept],
         )
 
 
@@ -233,7 +237,9 @@ class Windows:
         times = sorted(window.service_us) if window is not None else []
         shown, self._ready = self._ready, []
         tokens_in, tokens_out = served(self._plan, self.position if window is None else window.end)
-        drawn = () if window is None else [token for part in window.parts for token in part.tokens]
+        parts = [] if window is None else window.parts
+        drawn = [token for part in parts for token in part.tokens]
+        said = [each for part in parts for each in part.said]
         receipt = Receipt(
             session=signer.session,
             leg=signer.leg,
@@ -243,7 +249,7 @@ class Windows:
             rows=rows,
             input=NO_HASH if window is None else bytes_hash(window.received()),
             output=NO_HASH if window is None else bytes_hash(window.sent()),
-            tokens=NO_HASH if window is None or not last else bytes_hash(token_bytes(drawn)),
+            tokens=NO_HASH if window is None or not last else drawn_hash(drawn, said),
             nonce=NO_HASH if window is None else signer.chain.nonce(window.index),
             sketches=sketches_hash(shown) if shown else NO_HASH,
             millijoules=UNMEASURED if millijoules is None else millijoules,

@@ -24,12 +24,14 @@ from typing import Any
 
 import pytest
 from doc_commands import free_port
+from forged_bundles import honest_bundle
 from small_market import RememberedPeers
 
 from node.app.buying.client import Client, open_client
 from node.app.buying.edge import open_edge
 from node.app.buying.law import ends_of, law_of, policy_of
 from node.app.buying.planning import Market, Request
+from node.app.buying.receipts import keep_bundle
 from node.app.daemons.gateway import settings_of as settings_of_gateway
 from node.app.daemons.ledger import settings_of
 from node.app.daemons.witness import settings_of as settings_of_witness
@@ -94,6 +96,7 @@ from protocol.names import TIME_PROTOCOL
 from protocol.policy.denials import Denial, DenialKind, Denials
 from protocol.policy.ends import TrustedEnds
 from protocol.policy.policy import LatencyClass
+from protocol.receipts.bundle_file import load_bundle
 from protocol.routing.routes import NoRouteError
 from protocol.serving.places import free_for_newcomers
 from protocol.session.terms import SamplingTerms
@@ -652,6 +655,14 @@ def _(_world: World) -> None:
     flags = {"trusted_ends": checksum_address(KEY.address)}
     found = [ends_of(load(ClientConfig, flags={**flags, "end_blocks": each}), [KEY.public_key]) for each in ("1", "2")]
     assert found == [TrustedEnds(frozenset({KEY.public_key}), depth) for depth in (1, 2)]
+
+
+@shows(ClientConfig, "receipt_text")
+def _(world: World) -> None:
+    for text, tokens in (("kept", honest_bundle().tokens), ("withheld", None)):
+        config, file = load(ClientConfig, flags={"receipt_text": text}), world.folder / f"{text}.json"
+        keep_bundle(honest_bundle(), file, text=config.receipt_text)
+        assert load_bundle(file.read_bytes()).tokens == tokens
 
 
 @shows(ClientConfig, "corridors")

@@ -17,6 +17,7 @@ from node.engine.engine import Engine
 from node.model_directory import ARCHITECTURES, model_facts
 from node.ports import StepInput, StepOutput
 from protocol.identity.ids import BlockSpan
+from protocol.session.logprobs import pack_said, unpack_said
 
 FAMILIES = {
     "gemma2": "gemma2",
@@ -117,6 +118,22 @@ class Gambler(Engine):
         ]
 
 
+class Boaster(Engine):
+    """Says that tokens are likelier where many are drawn at once."""
+
+    def forward(self, items: Sequence[StepInput]) -> list[StepOutput | Exception]:
+        def surer(said: bytes, count: int) -> bytes:
+            entries = unpack_said(said)
+            return pack_said(each._replace(millionths=each.millionths + 5000 // count) for each in entries)
+
+        return [
+            replace(each, said=tuple(surer(said, len(each.said)) for said in each.said))
+            if isinstance(each, StepOutput)
+            else each
+            for each in super().forward(items)
+        ]
+
+
 class Trusting(Engine):
     """Computes for whoever asks."""
 
@@ -141,6 +158,7 @@ class Hoarder(Engine):
         (Careless, "sessions beside"),
         (Coarse, "in pieces"),
         (Gambler, "draws depend"),
+        (Boaster, "draws depend"),
         (Trusting, "refused"),
         (Hoarder, "room"),
     ],

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from node.app.buying.audit import BUNDLED_MODEL
 from node.app.models.leaks import keep_leaks, known_leaks, measure_leaks
-from node.cli.models.leaking import leaks
+from node.cli.entry import joule
 from node.engine.engine import Engine
 from node.engine.leaks import cuts_of, directions_of, guesses_at, room_for
 from node.model_directory import HashMemory, held_manifest
@@ -24,7 +24,7 @@ ROOT = held_manifest(BUNDLED_MODEL).root
 def test_the_bundled_figures_are_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = known_leaks(ROOT, tmp_path)
     monkeypatch.setenv("JOULE_HOME", str(tmp_path))
-    done = CliRunner().invoke(leaks, [str(BUNDLED_MODEL)])
+    done = CliRunner().invoke(joule, ["model", "leaks", str(BUNDLED_MODEL)])
     assert done.exit_code == 0, done.output
     assert "14.6 % by always saying the commonest" in done.output
     assert "5  block 4" in done.output

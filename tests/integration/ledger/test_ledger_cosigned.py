@@ -34,9 +34,9 @@ from node.ledger.witness_state import log_name
 from protocol.encoding.codec import decode, encode
 from protocol.errors import DishonestError, ForkedError, UnwitnessedError
 from protocol.log.checkpoint import Checkpoint, Operator, check_gossiped, check_operator_line, open_checkpoint
-from protocol.log.cosignature import CosignerKey, WitnessPolicy, cosigned_by
+from protocol.log.cosignature import CosignerKey, CosigningKey, WitnessPolicy, cosigned_by, parse_add_checkpoint
 from protocol.log.merkle import Frontier, leaf_hash
-from protocol.log.note import VerifierKey
+from protocol.log.note import VerifierKey, parse_note
 from protocol.log.post_quantum import PostQuantumCosigningKey
 from protocol.log.tiles import Tile
 from protocol.settlement.evidence import LogProof
@@ -117,7 +117,7 @@ async def test_a_witness_signs_with_a_second_key_that_those_who_ask_for_it_rely_
         LedgerClient(ledger.url, witnessed=Witnessed(policy, HandClock())) as both,
         reader(ledger, (first,), 1, 60) as one,
     ):
-        await told.of(WitnessBack, 2)
+        await told.of(WitnessBack)
         assert cosigned_by(await checkpoint_at(ledger.url), made.verifier) == NOW
         assert (await verify_url(ledger.url, witnessed=Witnessed(policy, HandClock()))).fault is None
         stranger = PostQuantumCosigningKey(first.key.name, bytes(32)).verifier
@@ -136,6 +136,55 @@ async def test_a_witness_signs_with_a_second_key_that_those_who_ask_for_it_rely_
         await both.connect()
         with pytest.raises(UnwitnessedError):
             await both.check_opened(other, plain)
+
+
+@pytest.mark.asyncio
+async def test_a_witness_with_two_keys_is_asked_once_for_both_lines(tmp_path: Path, unused_tcp_port: int) -> None:
+    """By hand, and its answer comes in pieces; later it leaves its second line out, and the first one still counts."""
+    first, second = CosigningKey("two.example", b"\x21" * 32), PostQuantumCosigningKey("two.example", b"\x22" * 32)
+    asked, has_second = list[int](), True
+
+    async def add(request: web.Request) -> web.StreamResponse:
+        checkpoint = parse_add_checkpoint(await request.read())
+        asked.append(checkpoint.checkpoint.size)
+        text = parse_note(checkpoint.note).text
+        lines = [first.cosign(text, NOW), *([second.cosign(text, NOW)] if has_second else [])]
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in lines:
+            for half in (str(line)[:40], str(line)[40:]):
+                await response.write(half.encode())
+                await asyncio.sleep(0)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/add-checkpoint", add)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    keys = (CosignerKey.parse(str(first.verifier)), second.verifier)
+    url, pace = f"http://127.0.0.1:{unused_tcp_port}", Pace(every_s=0.01, again_s=600)
+    servers = (WitnessServer(keys[0], url), WitnessServer(keys[1], f"{url}/"))
+    told = Told()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+        async with (
+            run_ledger(settings_with(tmp_path, *servers, pace=pace), OPERATOR, HandClock(), events=told) as ledger,
+            LedgerClient(ledger.url) as client,
+        ):
+            await told.of(WitnessBack)
+            note = await checkpoint_at(ledger.url)
+            assert [cosigned_by(note, key) for key in keys] == [NOW, NOW]
+            has_second = False
+            await client.faucet(CLIENT.address, MILLION)
+            lost = await told.of(WitnessLost)
+            assert lost.witness == "two.example"
+            assert "no ML-DSA-44 cosignature" in lost.reason
+            async with asyncio.timeout(20):
+                while [cosigned_by(note, key) for key in keys] != [NOW, None]:
+                    note = await checkpoint_at(ledger.url)
+            assert asked == [1, 2]
+    finally:
+        await runner.cleanup()
 
 
 @pytest.mark.asyncio

@@ -22,6 +22,7 @@ from ledger_world import (
     open_session,
     release,
     settle,
+    stake,
     withdraw,
 )
 from sqlalchemy import delete, inspect, text, update
@@ -35,7 +36,7 @@ from protocol.errors import ConfigurationError, KeystoreError, LocalError, RuleE
 from protocol.identity.signing import SigningKey
 from protocol.log.note import NoteKey
 from protocol.session.messages import session_id
-from protocol.settlement import Account
+from protocol.settlement import MAX_MONEY, Account
 
 
 def database_of(settings: LedgerSettings) -> str:
@@ -327,6 +328,26 @@ async def test_only_the_operator_deposits(settings: LedgerSettings) -> None:
         with pytest.raises(RuleError) as refused:
             await client.submit(payment, CLIENT)
         assert refused.value.code == "not-operator"
+
+
+@pytest.mark.asyncio
+async def test_the_largest_amounts_are_kept_to_the_unit(settings: LedgerSettings) -> None:
+    """A database's integers are signed and of 64 bits."""
+    most = MAX_MONEY - 1
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        await client.submit(deposit(CLIENT, MAX_MONEY), OPERATOR)
+        await client.submit(stake(most), CLIENT)
+        await client.submit(deposit(CLIENT, MAX_MONEY), OPERATOR)
+    async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
+        found = await client.account(CLIENT.address)
+        assert (found.free, found.bond) == (MAX_MONEY, most)
+        for action, key in ((deposit(CLIENT, 1), OPERATOR), (stake(2), CLIENT)):
+            with pytest.raises(RuleError) as refused:
+                await client.submit(action, key)
+            assert refused.value.code == "overflow"
+        await client.submit(withdraw(MAX_MONEY - 1), CLIENT)
+        assert (await client.account(CLIENT.address)).free == 0
+    assert (await verify_database(database_of(settings))).fault is None
 
 
 @pytest.mark.asyncio

@@ -264,7 +264,7 @@ async def test_answers_take_no_query(
     async def no_reading(*_: object) -> None:
         raise AssertionError("an answer asked the database")
 
-    for name in ("tile", "entries", "checkpoint", "all_accounts", "all_sessions"):
+    for name in ("tile", "entries", "checkpoint", "all_accounts", "sessions"):
         monkeypatch.setattr(Store, name, no_reading)
     await client.submit(settle(client.domain, session, 1, 2, 3), CLIENT)
     assert (await client.session(session_id(session))) is not None

@@ -14,6 +14,7 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from node.p2p.gossip import MAX_GOSSIP_BYTES, Announcer, Subscription
 from node.p2p.host import P2PHost
+from node.p2p.pubsub import GuardedPubsub
 from protocol.errors import LocalError, LostPeerError, MalformedError
 
 pytestmark = pytest.mark.asyncio
@@ -61,6 +62,26 @@ async def test_a_message_goes_down_a_line_and_arrives_once(new_host):
     await first.publish(TOPIC, b"two")
     for subscription in subscriptions:
         assert await take(subscription, 1) == [b"two"]
+
+
+async def test_what_is_not_admitted_costs_no_more_than_being_read(new_host, monkeypatch):
+    first, second = await new_host(), await new_host()
+    begun: list[bytes] = []
+    push = GuardedPubsub.push_msg
+
+    async def watched(pubsub: GuardedPubsub, forwarder: ID, message: rpc_pb2.Message) -> None:
+        if pubsub is second._backend.pubsub:
+            begun.append(message.data)
+        await push(pubsub, forwarder, message)
+
+    monkeypatch.setattr(GuardedPubsub, "push_msg", watched)
+    await first.subscribe(TOPIC, anything)
+    heard = await second.subscribe(TOPIC, anything, admit=no_lies)
+    await first.connect(second.addresses[0])
+    for said in (b"lie one", b"lie two", b"truth"):
+        await first.publish(TOPIC, said)
+    assert await take(heard, 1) == [b"truth"]
+    assert begun == [b"truth"]
 
 
 async def test_what_a_validator_refuses_is_not_relayed(new_host):

@@ -21,9 +21,11 @@ asked = model.bind_tools([weather]).invoke("weather")
 assert asked.tool_calls[0]["args"] == {"place": "Lyon"}, asked
 assert model.batch(["go on", "go on"])[1].content == "Once upon a time"
 assert model.invoke("later").content
+said = model.invoke("go on", logprobs=True).response_metadata["logprobs"]["content"]
+assert said[0]["token"] == "Once ", said
 try:
-    model.invoke("go on", logprobs=True)
+    model.invoke("go on", service_tier="flex")
     raise AssertionError("it was taken")
 except openai.BadRequestError as error:
-    assert "logprobs" in str(error), error
+    assert "service_tier" in str(error), error
 print("well")

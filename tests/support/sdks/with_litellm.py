@@ -19,9 +19,11 @@ function = {"name": "weather", "description": "", "parameters": {"type": "object
 called = litellm.completion(**told, messages=say("weather"), tools=[{"type": "function", "function": function}])
 assert called.choices[0].message.tool_calls[0].function.name == "weather"
 assert litellm.completion(**told, messages=say("later"), num_retries=2).choices[0].message.content
+said = litellm.completion(**told, messages=say("go on"), logprobs=True, top_logprobs=1)
+assert said.choices[0].logprobs.content[0].top_logprobs[0].token == "Once ", said
 try:
-    litellm.completion(**told, messages=say("go on"), logprobs=True)
+    litellm.completion(**told, messages=say("go on"), service_tier="flex")
     raise AssertionError("it was taken")
 except litellm.BadRequestError as error:
-    assert "logprobs" in str(error), error
+    assert "service_tier" in str(error), error
 print("well")

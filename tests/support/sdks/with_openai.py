@@ -42,11 +42,17 @@ assert names == ["weather"]
 raw = client.chat.completions.with_raw_response.create(**ASK, extra_body={"joule": {"places": ["EU"]}})
 assert len(raw.headers["x-joule-receipt"]) == 32
 
+said = client.chat.completions.create(**ASK, logprobs=True, top_logprobs=2).choices[0].logprobs.content
+assert [each.token for each in said] == ["Once ", "upon ", "a ", "time"], said
+assert bytes(said[0].top_logprobs[1].bytes) == b"ONCE ", said
+spelled = client.completions.create(model="tales", prompt="go on", logprobs=1).choices[0].logprobs
+assert (spelled.text_offset, spelled.top_logprobs[0]) == ([0, 5, 10, 12], {"Once ": -0.25}), spelled
+
 try:
-    client.chat.completions.create(**ASK, top_logprobs=3)
+    client.chat.completions.create(**ASK, service_tier="flex")
     raise AssertionError("it was taken")
 except openai.BadRequestError as error:
-    assert error.param == "top_logprobs", error
+    assert error.param == "service_tier", error
     assert error.code == "unsupported_parameter"
 try:
     list(client.chat.completions.create(model="tales", messages=[{"role": "user", "content": "break"}], stream=True))

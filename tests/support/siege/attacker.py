@@ -13,6 +13,7 @@ import contextlib
 import os
 import resource
 import sys
+import traceback
 
 from node.demo.forked import weigh_by_niceness
 from siege import surfaces
@@ -52,8 +53,16 @@ async def attack(name: str, ground: Ground) -> None:
             await asyncio.shield(asyncio.gather(acting, return_exceptions=True))
     acting.cancel()
     (ended,) = await asyncio.gather(acting, return_exceptions=True)
-    failure = "" if ended is None or isinstance(ended, asyncio.CancelledError) else f"{type(ended).__name__}: {ended}"
-    say("done", tally=dict(ground.tally), failure=failure[:4000])
+    say("done", tally=dict(ground.tally), failure=_said_of(ended)[-4000:])
+
+
+def _said_of(ended: BaseException | None) -> str:
+    """Where an attack broke; empty where it did not."""
+    if ended is None or isinstance(ended, asyncio.CancelledError):
+        return ""
+    while isinstance(ended, BaseExceptionGroup):
+        ended = ended.exceptions[0]
+    return "".join(traceback.format_exception(ended))
 
 
 async def _act(name: str, ground: Ground) -> None:

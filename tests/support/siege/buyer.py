@@ -67,14 +67,16 @@ class Buyer:
     """Micro-units that are gone for good: first vouchers that nodes took, and fees."""
     _offers: list[tuple[Offer, bytes]] = field(default_factory=list)
     _asked_at: float = 0.0
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def offers(self) -> list[tuple[Offer, bytes]]:
         """Of the nodes, first block to last, none too old."""
-        if time.monotonic() - self._asked_at > FRESH_S:
-            found = await real_offers(self.host, self.target)
-            self._offers = sorted(found, key=lambda each: each[0].span.start)
-            self._asked_at = time.monotonic()
-        return self._offers
+        async with self._asking:  # a node refuses a peer that asks for its book several times at once
+            if time.monotonic() - self._asked_at > FRESH_S:
+                found = await real_offers(self.host, self.target)
+                self._offers = sorted(found, key=lambda each: each[0].span.start)
+                self._asked_at = time.monotonic()
+            return self._offers
 
     async def whole_route(self) -> list[Leg]:
         """All nodes, each with all that it offers."""

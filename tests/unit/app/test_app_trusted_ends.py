@@ -21,6 +21,7 @@ from node.model_directory import held_manifest
 from protocol.identity.ids import BlockSpan, checksum_address
 from protocol.identity.signing import seal
 from protocol.market.offer import Offer
+from protocol.policy.ends import TrustedEnds
 from protocol.routing.routes import NoRouteError
 from protocol.session.healing import next_reroute
 from protocol.session.messages import session_id
@@ -78,6 +79,23 @@ def test_offers_are_waited_for_until_those_are_there_who_may_serve_the_ends() ->
     assert covers_trusted(CONFIG, [STRANGER, *OURS], MANIFEST)
     assert not covers_trusted(CONFIG, [each.replace(model=bytes(32)) for each in OURS], MANIFEST)
     assert ends_of(dataclasses.replace(CONFIG, trusted_ends=()), [key(0)]) is None
+
+
+def test_a_request_trusts_whom_the_settings_trust_too() -> None:
+    mine = {number: checksum_address(key_of(number).address) for number in (0, 1, 8)}
+    nodes = [key(number) for number in mine]
+    open_to_all = dataclasses.replace(CONFIG, trusted_ends=())
+
+    def ends(config: ClientConfig, *numbers: int, blocks: int = 1) -> TrustedEnds | None:
+        asked = Request(prompt=(1,), trusted_ends=tuple(mine[number] for number in numbers), end_blocks=blocks)
+        return ends_of(config, nodes, asked)
+
+    assert ends(open_to_all) is None
+    assert ends(open_to_all, 8, blocks=2) == TrustedEnds(frozenset([key(8)]), 2)
+    assert ends(CONFIG) == TrustedEnds(frozenset([key(0), key(1)]))
+    assert ends(CONFIG, 1, 8) == TrustedEnds(frozenset([key(1)]))
+    assert ends(CONFIG, 8) == TrustedEnds(frozenset())  # nobody, and not anybody
+    assert ends(dataclasses.replace(CONFIG, end_blocks=2), 1) == TrustedEnds(frozenset([key(1)]), 2)
 
 
 def test_a_stranger_that_stands_by_never_takes_over_an_end() -> None:

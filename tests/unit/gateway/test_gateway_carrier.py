@@ -51,14 +51,19 @@ class World:
     async def ask(self, text: str = "w1 w2", **more: Any) -> tuple[CarriedAnswer, str]:
         """An answer that is over, and its text."""
         answer = await self.plan(text, **more)
-        try:
-            return answer, "".join([piece async for piece in answer])
-        finally:
-            await answer.close()
+        return answer, await read(answer)
 
     async def plan(self, text: str = "w1 w2", *, most: int | None = 4, **limits: Any) -> CarriedAnswer:
         wanted = Wanted(model="tales", messages=(Turn("user", text),), most=most, limits=Limits(**limits))
         return await self.carrier.plan(wanted, owner="o")
+
+
+async def read(answer: CarriedAnswer) -> str:
+    """All of its text."""
+    try:
+        return "".join([piece.text async for piece in answer])
+    finally:
+        await answer.close()
 
 
 def edge_of(engine: CountingEngine, place: str | None, *, falls_back: bool) -> EdgeAnswers:
@@ -150,7 +155,7 @@ async def test_what_breaks_off_goes_on_elsewhere(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.far.words, world.near.words = ("Once ", LostPeerError("no leg")), ("upon ", "a time")
     answer = await world.plan()
-    said = "".join([piece async for piece in answer])
+    said = "".join([piece.text async for piece in answer])
     first = world.far.answers[0]
     assert (answer.made, answer.id, said) == ("far", first.id, "Once upon a time")
     assert world.near.begun == [None, first.begun()]  # compared first, then asked for the rest
@@ -228,9 +233,23 @@ async def test_answers_here_share_passes(tmp_path: Path) -> None:
     world = World(tmp_path, edge=True)
     alone = [(await world.ask(text))[1] for text in ("w3 w4", "w5")]
     world.engine.passes.clear()
-    together = await asyncio.gather(world.ask("w3 w4"), world.ask("w5"))
-    assert [said for _, said in together] == alone
+    answers = [await world.plan(text) for text in ("w3 w4", "w5")]
+    together = await asyncio.gather(*(read(each) for each in answers))
+    assert together == alone
     assert world.engine.passes == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("later", range(5))
+async def test_an_answer_that_begins_later_joins_in(tmp_path: Path, later: int) -> None:
+    """It does not take turns with the one before, each alone, for as long as both are."""
+    world = World(tmp_path, edge=True)
+    before, after = [await world.plan(text) for text in ("w3 w4", "w5")]
+    reading = asyncio.create_task(read(before))
+    for _ in range(later):
+        await asyncio.sleep(0)
+    await asyncio.gather(reading, read(after))
+    alone = (later + 1) // 2
+    assert world.engine.passes == [1] * alone + [2] * (4 - alone) + [1] * alone
 
 
 @pytest.mark.parametrize(
@@ -307,7 +326,7 @@ async def test_it_goes_on_from_what_a_market_began(tmp_path: Path, came: int) ->
         sampling=SamplingTerms(temperature_milli=0, seed=0), written=written, text=text, said="",
     )  # fmt: skip
     rest = await world.edge.plan(wanted, begun)
-    assert "".join([*pieces, *[piece async for piece in rest]]) == said
+    assert "".join([*pieces, *[piece.text async for piece in rest]]) == said
     assert (rest.tokens_in, rest.tokens_out) == (whole.tokens_in, SMALL)
     await rest.close()
     assert world.engine.sessions == 0

@@ -17,6 +17,7 @@ from scripted_market import Gateway, gateway
 from node.gateway import Limits
 from node.gateway.keys import KeyTerms, open_keys
 from protocol.errors import ConfigurationError, FundsError, LostPeerError, RoutingError
+from protocol.identity.ids import checksum_address
 
 pytestmark = pytest.mark.asyncio
 
@@ -92,6 +93,45 @@ async def test_a_completion_with_its_prompt(door: Gateway) -> None:
     assert body["object"] == "text_completion"  # type: ignore[index]
     (choice,) = body["choices"]  # type: ignore[index]
     assert (choice["text"], choice["finish_reason"]) == ("Say: Once upon ", "stop")
+
+
+async def test_tokens_come_with_their_log_probabilities(door: Gateway) -> None:
+    status, body = await door.ask(logprobs=True, top_logprobs=3, stop="n a")
+    assert status == 200
+    (choice,) = body["choices"]  # type: ignore[index]
+    assert choice["message"]["content"] == "Once upo"
+    assert choice["logprobs"]["refusal"] is None
+    first, second = choice["logprobs"]["content"]  # of what the stop cut off there is nothing
+    assert (second["token"], second["logprob"], second["bytes"]) == ("upon ", -0.25, list(b"upon "))
+    assert [each["token"] for each in first["top_logprobs"]] == ["Once ", "ONCE ", r"bytes:\xf0\x9f"]
+    assert first["top_logprobs"][2]["bytes"] == [0xF0, 0x9F]
+    _, body = await door.ask(logprobs=True)
+    content = body["choices"][0]["logprobs"]["content"]  # type: ignore[index]
+    assert [(each["token"], each["top_logprobs"]) for each in content] == [
+        (word, []) for word in ("Once ", "upon ", "a ", "time")
+    ]
+    async with door.http.post(f"{door.url}/chat/completions", json=chat(stream=True, logprobs=True)) as response:
+        streamed = [each["choices"][0] for each in await events_of(response)]
+    said = [each["logprobs"]["content"] for each in streamed if each["logprobs"]]
+    assert [each for chunk in said for each in chunk] == content
+    assert [each["logprobs"] for each in streamed if not each["delta"].get("content")] == [None, None]
+
+
+async def test_completions_have_them_in_their_own_shape(door: Gateway) -> None:
+    _, body = await door.ask("/completions", prompt="Say: ", logprobs=1)
+    said = body["choices"][0]["logprobs"]  # type: ignore[index]
+    assert said["tokens"] == ["Once ", "upon ", "a ", "time"]
+    assert said["text_offset"] == [0, 5, 10, 12]
+    assert said["token_logprobs"] == [-0.25] * 4
+    assert said["top_logprobs"][3] == {"time": -0.25}
+    body = {"model": "tales", "prompt": "Say: ", "logprobs": 2, "stream": True, "stop": " ti"}
+    async with door.http.post(f"{door.url}/completions", json=body) as response:
+        chunks = [each["choices"][0]["logprobs"] for each in await events_of(response)]
+    assert [offset for each in chunks if each for offset in each["text_offset"]] == [0, 5, 10]
+    for wrong in ({"logprobs": 21}, {"logprobs": -1}, {"logprobs": True}, {"logprobs": 2.0}):
+        assert code_of(await door.ask("/completions", prompt="x", **wrong)) == (400, "invalid_value", "logprobs")
+    echoed = await door.ask("/completions", prompt="x", logprobs=1, echo=True)
+    assert code_of(echoed) == (400, "unsupported_parameter", "logprobs")
 
 
 async def test_several_choices_are_several_answers(door: Gateway) -> None:
@@ -172,7 +212,15 @@ async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expect
         ({"logit_bias": {str(1 << 24): 1}}, ("invalid_value", "logit_bias")),
         ({"logit_bias": {str(token): 1 for token in range(301)}}, ("invalid_value", "logit_bias")),
         ({"logit_bias": [5]}, ("invalid_value", "logit_bias")),
-        ({"logprobs": True}, ("unsupported_parameter", "logprobs")),
+        ({"logprobs": 1}, ("invalid_value", "logprobs")),
+        ({"top_logprobs": 3}, ("invalid_value", "top_logprobs")),
+        ({"logprobs": True, "top_logprobs": 21}, ("invalid_value", "top_logprobs")),
+        ({"logprobs": True, "top_logprobs": -1}, ("invalid_value", "top_logprobs")),
+        ({"logprobs": True, "top_logprobs": "3"}, ("invalid_value", "top_logprobs")),
+        (
+            {"logprobs": True, "tools": [{"type": "function", "function": {"name": "look"}}]},
+            ("unsupported_parameter", "logprobs"),
+        ),
         ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools[0]")),
         ({"tools": [], "tool_choice": "required"}, ("unsupported_parameter", "tool_choice")),
         ({"nonsense": 1}, ("unsupported_parameter", "nonsense")),
@@ -250,6 +298,20 @@ async def test_the_strictest_policy_counts(tmp_path: Path) -> None:
         headers["x-joule-class"] = "telepathy"
         async with door.http.post(f"{door.url}/chat/completions", json=chat(), headers=headers) as response:
             assert code_of((response.status, await response.json()))[1:] == ("invalid_value", "x-joule-class")
+
+
+async def test_whom_a_key_trusts_with_the_ends_no_request_widens(tmp_path: Path) -> None:
+    one, other, third = (checksum_address(bytes([each]) * 20) for each in (1, 2, 3))
+    async with gateway(tmp_path, bounds=Limits(trusted_ends=(one, other))) as door:
+        _, key = await door.keys.new(KeyTerms(name="k", limits=Limits(trusted_ends=(other, third), end_blocks=2)))
+        assert (await door.ask(key=key))[0] == 200
+        assert door.market.asked[-1][1].limits.as_ends() == {"trusted_ends": (other,), "end_blocks": 2}
+        assert (await door.ask(key=key, joule={"trusted_ends": [other], "end_blocks": 3}))[0] == 200
+        assert door.market.asked[-1][1].limits.as_ends() == {"trusted_ends": (other,), "end_blocks": 3}
+        refused = await door.ask(key=key, joule={"trusted_ends": one})
+        assert code_of(refused) == (403, "policy_not_allowed", "joule.trusted_ends")
+        for wrong in ({"trusted_ends": "0x12"}, {"end_blocks": 0}, {"end_blocks": True}):
+            assert code_of(await door.ask(key=key, joule=wrong))[:2] == (400, "invalid_value")
 
 
 # Keys

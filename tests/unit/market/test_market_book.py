@@ -221,6 +221,22 @@ def test_what_has_earned_merit_since_it_came_is_no_newcomer_any_more() -> None:
     assert 0 in keys_in(book)
 
 
+def test_newcomers_are_not_judged_anew_each_second() -> None:
+    time, asked = Time(), Counter[bytes]()
+
+    def merit(key: bytes) -> Merit:
+        asked[key] += 1
+        return Merit.PAID if key == key_of(0).public_key else Merit.NEWCOMER
+
+    book = OfferBook(time, merit=merit)
+    for number in range(5):
+        book.add(sealed(number))
+    asked.clear()
+    time.now += 1
+    assert len(book.offers()) == 5
+    assert asked == {key_of(0).public_key: 1}
+
+
 def test_a_replayed_offer_does_not_come_back() -> None:
     time = Time()
     book = OfferBook(time)

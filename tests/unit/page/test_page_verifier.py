@@ -73,6 +73,7 @@ def test_every_vector_is_judged_as_in_python() -> None:
     """In one process, for starting one is most of the work."""
     cases = SESSIONS["cases"]
     valid = [job["bundle"] for job in (*JOBS["jobs"], *cases)]
+    valid += [json.dumps(json.loads(job["bundle"]) | job["withheld"]) for job in JOBS["jobs"]]
     wrong = [(JOBS["jobs"][0]["bundle"], said) for said in JOBS["invalid"] if said["check"] == "bundle"]
     wrong += [(case["bundle"], said) for case in cases for said in case["invalid"]]
     found = verdicts([*valid, *(edited(*each) for each in wrong)])
@@ -86,6 +87,9 @@ def test_every_vector_is_judged_as_in_python() -> None:
         assert broken(verdict) in among, (said["name"], verdict)
         after = [each["holds"] for each in verdict["clauses"]]
         assert after[after.index(False) + 1 :].count(True) == 0  # what comes later was not looked at
+    assert [verdict["proven"]["withheld"] for verdict in found[: len(valid)]] == [
+        json.loads(each)["tokens"] is None for each in valid
+    ]
     paid = JOBS["jobs"][0]["vouchers"][-1]["fields"]["amounts"]
     assert found[0]["proven"]["amounts"] == [str(each) for each in paid]
 

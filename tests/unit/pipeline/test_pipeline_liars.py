@@ -5,71 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hand_client import PROMPT, STRANGER, serves
-from memory_links import MemoryLink
+from lying_legs import Change, Liar
 from small_market import RATES, SmallMarket
 
 from node.app.buying.accusing import keep_double, read_proof
 from node.events import Event, SignedTwice
-from node.pipeline.buying.client import JobClient
 from node.pipeline.buying.job import JobResult
-from protocol.encoding.codec import Message, decode, encode
+from protocol.encoding.codec import Message
 from protocol.identity.eip712 import sign_typed
 from protocol.identity.ids import checksum_address
 from protocol.identity.signing import open_envelope, seal
 from protocol.receipts.double_receipt import DoubleReceipt, check_double
 from protocol.session.fingerprint import SKETCH_BYTES
-from protocol.session.frames import CLIENT_FRAMES, LEG_FRAMES, Discharged, Draw, Receipted, Sampled, SampledToken
+from protocol.session.frames import Discharged, Receipted, Sampled, SampledToken
 from protocol.session.messages import Receipt
 from protocol.session.metering import Work, owed
 from protocol.session.order import Acceptance
 from protocol.session.receipt import sketches_hash
 
 pytestmark = pytest.mark.asyncio
-
-Change = Callable[[Message, bytes], tuple[Message | bytes, bytes]]
-
-
-class Liar:
-    """Stands between a client and one node, and changes what the node says."""
-
-    def __init__(self, market: SmallMarket, number: int, change: Change) -> None:
-        self.node = market.nodes[number]
-        self.change = change
-        self.seeds: dict[int, bytes] = {}
-        """By window, as the client gave them."""
-        real = market.side.connect
-
-        async def connect(address: str, key: bytes) -> Any:
-            link = await real(address, key)
-            return _Changed(link, self) if address == self.node.address else link
-
-        object.__setattr__(market.side, "connect", connect)
-        market.client = JobClient(market.side)
-
-
-class _Changed:
-    def __init__(self, link: MemoryLink, liar: Liar) -> None:
-        self._link = link
-        self._liar = liar
-        self.public_key = link.public_key
-        self.close = link.close
-        self.allow = link.allow
-        self.put = link.put
-
-    async def send(self, header: bytes, payload: bytes = b"") -> None:
-        frame: Message = decode(header, *CLIENT_FRAMES)
-        if isinstance(frame, Draw):
-            self._liar.seeds[frame.window] = frame.seed
-        await self._link.send(header, payload)
-
-    async def receive(self) -> tuple[bytes, bytes]:
-        header, payload = await self._link.receive()
-        changed, payload = self._liar.change(decode(header, *LEG_FRAMES), payload)
-        return (changed if isinstance(changed, bytes) else encode(changed)), payload
 
 
 async def lied_to(market: SmallMarket, number: int, change: Change) -> JobResult:

@@ -17,6 +17,7 @@ from small_market import POLICY
 from node.app.buying.continuing import Earlier
 from node.pipeline.serving import pages
 from node.pipeline.serving.leg import LegJob
+from node.pipeline.serving.rows import Known
 from protocol.errors import RefusedError
 from protocol.policy.policy import LatencyClass
 from protocol.serving.places import Waits
@@ -196,7 +197,7 @@ async def test_what_was_given_up_is_not_gone_on_from(tmp_path: Path) -> None:
         again = Reroute(session=job.session, number=1, position=position, route=job.route)
         assert job.standing[1] == 0
         with pytest.raises(RefusedError) as refused:
-            job.reroute((again,), Joining(base=position, start=position, onward=position), ())
+            job.reroute((again,), Joining(base=position, start=position, onward=position), Known())
         assert refused.value.code == "set-aside"
         await market.settle(await asyncio.gather(*asked))
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from agreed_job import RATES, agree
 from forged_bundles import refused
 from market_offers import some_limits, some_rates
 from played_job import Play
 
+from protocol.errors import DishonestError
 from protocol.market.offer import Provenance
-from protocol.receipts.bundle import verify_bundle
+from protocol.receipts.bundle import verify_bundle, without_text
 from protocol.receipts.bundle_file import dump_bundle, load_bundle
 from protocol.session.messages import UNMEASURED
 from protocol.session.metering import last_position, window_count
@@ -31,6 +35,28 @@ def test_an_honest_bundle_verifies() -> None:
     assert len(found.offers) == 3
     assert found.checkpoint.size == len(play.agreed.ledger.entries)
     assert found.proof_bytes % 32 == 0
+
+
+def test_without_its_text_it_proves_the_rest() -> None:
+    whole = Play(agree()).run().bundle()
+    bare = without_text(whole)
+    shown = dump_bundle(bare)
+    found = verify_bundle(load_bundle(shown.encode()))
+    assert found.withheld
+    assert replace(found, withheld=False) == verify_bundle(whole)
+    assert {json.loads(shown)[name] for name in ("tokens", "logprobs", "text", "transcript")} == {None}
+    lied = [list(row) for row in bare.windows]
+    lied[2] = [lied[2][0], lied[1][1], lied[2][2]]
+    for forged in (
+        replace(bare, text=whole.text, transcript=whole.transcript),
+        replace(bare, transcript=whole.transcript),
+        replace(bare, said=(b"12345678",)),
+        replace(bare, windows=bare.windows[:-2]),
+        replace(bare, windows=tuple(map(tuple, lied))),
+        replace(whole, tokens=()),
+    ):
+        with pytest.raises(DishonestError):
+            verify_bundle(forged)
 
 
 PLANS = [

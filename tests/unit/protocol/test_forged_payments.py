@@ -11,7 +11,8 @@ from played_job import Play
 
 from protocol.errors import MalformedError, SignatureError
 from protocol.identity.ids import MAX_TOKENS
-from protocol.receipts.bundle import Bundle, seal_transcript, verify_bundle
+from protocol.receipts.bundle import Bundle, verify_bundle
+from protocol.receipts.bundle_text import seal_transcript
 
 
 @pytest.fixture(scope="module")

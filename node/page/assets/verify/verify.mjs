@@ -7,11 +7,11 @@ import {
 import { parseContract, readChain } from "./contract.mjs";
 import { checkEnergy, checkOpening, checkSettlement, checkVoucher, parseVerifier, readEvidence } from "./ledger.mjs";
 import { Fault, bytesOf, decode, exactKeys, fromBase64, hex, keccak, ledgerDomain, openEnvelope, parseJson, require, same, sha256, structHash } from "./wire.mjs";
-import { checkPayment, checkWindows } from "./windows.mjs";
+import { checkPayment, checkWindows, saidBytes } from "./windows.mjs";
 
 const FORMAT = "joulemesh-receipt/3", MOST_BYTES = 64 * 1024 * 1024, DEPTH = 5, MOST_SEALED = 64 * 1024, MOST_EVIDENCE = 40 * 1024;
 const KEYS = ["format", "about", "text", "transcript", "verifier_key", "manifest", "terms", "session", "offers", "acceptances",
-  "reroutes", "tokens", "windows", "nonce", "voucher", "evidence", "law"];
+  "reroutes", "tokens", "logprobs", "windows", "nonce", "voucher", "evidence", "law"];
 const MOST = { legs: 16, reroutes: 64, lists: 8 };
 
 /** Each clause in the order in which it is looked at, for people. */
@@ -50,6 +50,14 @@ function loadWindow(row) {
   });
 }
 
+/** Log probabilities, where the terms ask for them. */
+function loadSaid(value, size) {
+  require((value === null) === (size === 0), "log probabilities that the terms do not ask for, or none where they do");
+  const found = value === null ? new Uint8Array() : raw(value, 0, MOST_BYTES);
+  require(!size || found.length % size === 0, "log probabilities of a part of a token");
+  return found;
+}
+
 function load(bytes) {
   const value = parseJson(bytes, { limit: MOST_BYTES, depth: DEPTH });
   require(value.format === FORMAT, `this is no ${FORMAT} file`);
@@ -58,21 +66,22 @@ function load(bytes) {
   const evidence = exactKeys(value.evidence, "opened", "settled", "released"), law = exactKeys(value.law, "trust", "lists", "round_trips");
   const sealed = (items, most) => list(items, most).map((each) => raw(each, 0));
   const piece = (each) => raw(each, 1, MOST_EVIDENCE);
-  const manifest = raw(value.manifest), terms = raw(value.terms), trust = maybe(law.trust, raw);
+  const manifest = raw(value.manifest), terms = raw(value.terms), agreed = decode(terms, "Terms"), trust = maybe(law.trust, raw);
   return {
     verifierKey: text(value.verifier_key),
     manifest: decode(manifest, "ModelManifest"),
     root: keccak(manifest),
-    terms: decode(terms, "Terms"),
+    terms: agreed,
     termsHash: keccak(terms),
     session: decode(raw(value.session), "Session"),
     offers: sealed(value.offers, MOST.legs),
     acceptances: sealed(value.acceptances, MOST.legs),
     reroutes: sealed(value.reroutes, MOST.reroutes),
-    tokens: list(value.tokens, MOST_BYTES).map((each) => {
+    tokens: maybe(value.tokens, (ids) => list(ids, MOST_BYTES).map((each) => {
       require(Number.isInteger(each) && each >= 0 && each < 2 ** 32, "a token id that is none");
       return each;
-    }),
+    })),
+    said: loadSaid(value.logprobs, value.tokens === null ? 0 : saidBytes(agreed.sampling)),
     windows: list(value.windows, MOST_BYTES).map(loadWindow),
     nonce: maybe(value.nonce, (each) => raw(each, 32, 32)),
     pay: decode(raw(value.voucher), "SignedVoucher"),
@@ -145,6 +154,7 @@ const STEPS = {
   R11({ bundle }) {
     require((bundle.text === null) === (bundle.transcript === null), "the text without its client's word, or the word without the text");
     if (bundle.text === null) return;
+    require(bundle.tokens !== null, "the tokens are withheld, and their text is there");
     const [transcript, signer] = openEnvelope(bundle.transcript, "Transcript");
     require(same(signer, bundle.session.client), "the transcript is not sealed by the session's client");
     require(same(transcript.session, structHash(bundle.session)), "the transcript is of another session");
@@ -171,6 +181,7 @@ function proven({ bundle, final, newest, transactions, book, complete }) {
     checkpoint_root: newest && hex(newest.root),
     transactions: transactions ?? [],
     text: bundle.text,
+    withheld: bundle.tokens === null,
   };
 }
 

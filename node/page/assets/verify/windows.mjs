@@ -1,4 +1,4 @@
-/** Windows, receipts and pay: session.md S1 to S6, H2, H3 and V8; receipt.md R5 to R9. */
+/** Windows, receipts and pay: session.md N9, S1 to S6, H2, H3 and V8; receipt.md R5 to R9. */
 "use strict";
 
 import { SKETCH_BYTES } from "./messages.mjs";
@@ -115,7 +115,10 @@ export function checkPayment(bundle, book, reroutes, acceptances) {
 const link = (nonce) => sha256(joined(LINK, nonce));
 const uint32 = (number) => { const found = new Uint8Array(4); new DataView(found.buffer).setUint32(0, number); return found; };
 
-const tokensHash = (tokens) => sha256(joined(WINDOW, idBytes(tokens)));
+const tokensHash = (tokens, said = new Uint8Array()) => sha256(joined(WINDOW, idBytes(tokens), said));
+
+/** Bytes of log probabilities for each generated token (N9). */
+export const saidBytes = ({ logprobs }) => (logprobs === null ? 0 : 8 * (1 + logprobs));
 
 /** Says by which clause something does not hold. */
 function by(clause, check) {
@@ -129,9 +132,9 @@ function by(clause, check) {
 
 /** Takes the windows of a session in order. */
 class Book {
-  constructor(domain, { session, terms, tokens }, acceptances, nonces) {
+  constructor(domain, { session, terms, tokens, said }, acceptances, nonces) {
     const { base, starts } = continued(terms, acceptances);
-    Object.assign(this, { domain, session, terms, plan: terms.plan, tokens, base, starts, nonces });
+    Object.assign(this, { domain, session, terms, plan: terms.plan, tokens, said, base, starts, nonces });
     this.id = structHash(session);
     this.route = routeAt(terms, [], 0);
     this.windows = [];
@@ -209,17 +212,22 @@ class Book {
     Object.assign(before, { nonce, window: index });
   }
 
-  checkBytes({ start, end }, receipts) {
-    const { tokens, plan } = this;
-    require(end < tokens.length || end < plan.prompt, "the receipts count more tokens than there are");
-    require(same(receipts[0].input, tokensHash(tokens.slice(start, end))), `leg ${receipts[0].leg} signed for other tokens than it was sent`);
+  checkBytes(window, receipts) {
+    if (this.tokens !== null) this.checkTokens(window, receipts);
     for (let at = 1; at < receipts.length; at++) {
       const [left, right] = [receipts[at - 1], receipts[at]];
       require(same(left.output, right.input), `what leg ${left.leg} says it sent is not what leg ${right.leg} says it received`);
       require(isZero(left.tokens), `leg ${left.leg} draws no tokens, and signs for some`);
     }
+  }
+
+  checkTokens({ start, end }, receipts) {
+    const { tokens, plan } = this;
+    require(end < tokens.length || end < plan.prompt, "the receipts count more tokens than there are");
+    require(same(receipts[0].input, tokensHash(tokens.slice(start, end))), `leg ${receipts[0].leg} signed for other tokens than it was sent`);
     const drawn = tokens.slice(Math.max(start, plan.prompt - 1) + 1, end + 1), last = receipts.at(-1);
-    require(same(last.tokens, tokensHash(drawn)), `leg ${last.leg} signed for other tokens than it sent`);
+    const size = saidBytes(this.terms.sampling), [from, to] = [start, end].map((each) => size * served(plan, each)[1]);
+    require(same(last.tokens, tokensHash(drawn, this.said.subarray(from, to))), `leg ${last.leg} signed for other tokens than it sent`);
   }
 
   takeSketches(row, unshown) {
@@ -303,14 +311,32 @@ export function checkWindows(bundle, domain, reroutes, acceptances) {
   takeReroutes();
   by("R5", () => require(!toCome.length, "a reroute begins where nobody has signed for anything"));
   by("R7", () => {
+    if (tokens === null) return;
     require(tokens.length === book.earned + (book.earned >= plan.prompt ? 1 : 0), "the file has another number of tokens than the receipts cover");
     require(tokens.every((each) => each < manifest.vocabulary), "a token that the model does not have");
+    checkSaid(bundle);
     const { shaping } = terms.sampling, told = toldOf(shaping, tokens.slice(0, plan.prompt));
     const asTold = shaping === null || (told === null ? shaping.told === null : shaping.told !== null && same(told, shaping.told));
     require(asTold || tokens.length < plan.prompt, "the last leg was told of another prompt");
   });
   by("R5", () => require(book.positions <= lastPosition(plan), "the receipts count more tokens than were ordered"));
   return [book, rows.length > 0 && book.windows.length < rows.length];
+}
+
+/** N9: that log probabilities are there where the terms ask for them, and can be those of the tokens. */
+function checkSaid({ terms, tokens, said, manifest }) {
+  const size = saidBytes(terms.sampling), drawn = tokens.slice(terms.plan.prompt), view = new DataView(said.buffer, said.byteOffset);
+  require(said.length === size * drawn.length, "log probabilities of another number of tokens");
+  for (let at = 0; at < said.length; at += size) {
+    const entries = [];
+    for (let from = at; from < at + size; from += 8) entries.push([view.getUint32(from, true), view.getUint32(from + 4, true)]);
+    const [[token, millionths], ...likeliest] = entries, named = likeliest.find((each) => each[0] === token);
+    require(entries.every((each) => each[0] < manifest.vocabulary), "a log probability of a token that the model does not have");
+    require(token === drawn[at / size], "log probabilities of another token than the one that was drawn");
+    require(new Set(likeliest.map((each) => each[0])).size === likeliest.length, "a token is named twice among the likeliest");
+    require(likeliest.every((each, place) => !place || each[1] >= likeliest[place - 1][1]), "the likeliest tokens do not stand in their order");
+    require(named ? named[1] === millionths : !likeliest.length || millionths >= likeliest.at(-1)[1], "the drawn token has another place than it says");
+  }
 }
 
 /** The client's nonces by index of the window. */

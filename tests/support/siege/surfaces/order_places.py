@@ -42,7 +42,6 @@ async def _spending(ground: Ground, budget: Budget) -> AsyncIterator[Buyer]:
 
 async def _hold_places(ground: Ground, who: Buyer, keep: Callable[[Deal, list[Link]], Awaitable[None]]) -> None:
     """Take `ground.count` places, and take each anew that is lost, as long as there is money."""
-
     untried = ground.count
     tried = asyncio.Event()
 
@@ -50,23 +49,14 @@ async def _hold_places(ground: Ground, who: Buyer, keep: Callable[[Deal, list[Li
         nonlocal untried
         first = True
         while not ground.stop.is_set():
-            deal = who.deal(await who.whole_route(), most=1, window=1)  # the cheapest that there is
-            try:
-                links, code = await who.take_all(deal)
-            except RuleError as error:
-                links, code = [], error.code
-                ground.tally["out_of_money"] += 1
-            except JoulemeshError as error:
-                links, code = [], error.code
+            deal, links = await _take(ground, who)
             untried -= first
             first = False
             if untried <= 0:
                 tried.set()
-            if code:
-                ground.tally[f"refused_{code}"] += 1
+            if not links:
                 await asyncio.sleep(AGAIN_S)
                 continue
-            ground.tally["places_taken"] += 1
             try:
                 await keep(deal, links)
             except JoulemeshError:
@@ -75,13 +65,29 @@ async def _hold_places(ground: Ground, who: Buyer, keep: Callable[[Deal, list[Li
                 for link in links:
                     link.abort()
 
-    holding = [asyncio.create_task(hold()) for _ in range(ground.count)]
-    waiting = [asyncio.create_task(tried.wait()), asyncio.create_task(ground.stop.wait())]
-    await asyncio.wait((*waiting, *holding), return_when=asyncio.FIRST_COMPLETED)
-    await ground.hold()
-    for task in (*waiting, *holding):
-        task.cancel()
-    await asyncio.gather(*waiting, *holding, return_exceptions=True)
+    async def tell() -> None:
+        await tried.wait()
+        await ground.hold()
+
+    async with asyncio.TaskGroup() as group:  # which ends with the first that breaks
+        holding = [group.create_task(tell()), *(group.create_task(hold()) for _ in range(ground.count))]
+        await ground.stop.wait()
+        for task in holding:
+            task.cancel()
+
+
+async def _take(ground: Ground, who: Buyer) -> tuple[Deal, list[Link]]:
+    """A place at every leg, and the links to them; no links where one of them refused."""
+    deal = who.deal(await who.whole_route(), most=1, window=1)  # the cheapest that there is
+    try:
+        links, code = await who.take_all(deal)
+    except RuleError as error:
+        links, code = [], error.code
+        ground.tally["out_of_money"] += 1
+    except JoulemeshError as error:
+        links, code = [], error.code
+    ground.tally[f"refused_{code}" if code else "places_taken"] += 1
+    return deal, links
 
 
 async def _until_it_ends(link: Link) -> None:
@@ -91,8 +97,13 @@ async def _until_it_ends(link: Link) -> None:
 
 
 async def _wait_silently(_deal: Deal, links: list[Link]) -> None:
-    await asyncio.wait([asyncio.create_task(_until_it_ends(link)) for link in links],
-                       return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+    waiting = [asyncio.create_task(_until_it_ends(link)) for link in links]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 @attack(Surface.ORDERS, short=16, long=48, budget=Budget.ONE_JOB, fresh=True, at_least_s=45.0)
