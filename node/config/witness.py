@@ -55,3 +55,4 @@ class WitnessConfig:
     data_dir: Path = shared.data_dir()
     log_level: str = shared.log_level("info")
     log_format: str = shared.log_format()
+    metrics_port: int | None = shared.metrics_port()

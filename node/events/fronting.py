@@ -67,6 +67,8 @@ class RequestRefused(Event):
 
     name: ClassVar[str] = "request refused"
     level: ClassVar[Level] = Level.DEBUG
+    request: str
+    """As the answer names it, in ``x-request-id``."""
     code: str
     """For programs."""
     reason: str
@@ -75,7 +77,7 @@ class RequestRefused(Event):
     """Of HTTP."""
 
     def sentence(self) -> str:
-        return f"refused a request ({self.status} {self.code}): {self.reason}"
+        return f"refused the request {self.request} ({self.status} {self.code}): {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from pathlib import Path
@@ -21,7 +22,7 @@ from node.gateway.entrance import Caller
 from node.gateway.keys import Keys
 from node.gateway.limits import Limits
 from node.gateway.reading import Parameters, parse_body
-from node.gateway.refusals import ApiError, invalid, refusal_of
+from node.gateway.refusals import ApiError, invalid, missing, refusal_of
 from node.gateway.shelf import Shelf, StoredFile, unknown
 from node.gateway.wanted import Wanted, read_chat, read_completion
 from node.ports import Clock
@@ -41,8 +42,14 @@ ENDPOINTS: Mapping[str, Callable[[bytes, Mapping[str, str]], Wanted]] = {
     "/v1/chat/completions": read_chat,
     "/v1/completions": read_completion,
 }
+MOST_NAME = 512
+MOST_METADATA = 16
+MOST_METADATA_CHARACTERS = 512
 _OPEN = ("in_progress", "cancelling")
 _FROM_BATCH = Limits(latency_class="batch")
+_EXPIRED = {"code": "batch_expired", "message": "the batch expired before this request was answered"}
+_NO_LINE = "invalid_batch_line"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -53,6 +60,8 @@ class _Run:
     caller: Caller
     output: StoredFile
     errors: StoredFile
+    done: set[str] = field(default_factory=set)
+    """Names of the requests that were answered since this began."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -84,15 +93,17 @@ class Batches:
         if endpoint is None or endpoint not in ENDPOINTS:
             raise invalid("endpoint", f"endpoint is one of {', '.join(ENDPOINTS)}")
         given.refuse("completion_window", "24h")
-        metadata = given.take("metadata")
+        metadata = _metadata(given.take("metadata"))
         given.require_all_taken()
-        file = await asyncio.to_thread(self._shelf.file, source or "", caller.owner)
+        if source is None:
+            raise missing("input_file_id", "say which file has the requests; POST /v1/files takes one")
+        file = await asyncio.to_thread(self._shelf.file, source, caller.owner)
         now, faults, total = self._clock(), [], 0
         try:
             lines = await asyncio.to_thread(batch_lines, self._shelf.content(file.id), endpoint)
             total = len(lines)
         except ApiError as error:
-            faults = [{"code": error.code, "message": error.message, "param": error.param, "line": None}]
+            faults = [_fault(error)]
         note = {
             "id": f"batch-{secrets.token_hex(12)}",
             "owner": caller.owner,
@@ -173,35 +184,63 @@ class Batches:
             )
             lines = await asyncio.to_thread(batch_lines, shelf.content(note["input_file_id"]), note["endpoint"])
             done = await asyncio.to_thread(_answered, shelf.content(run.output.id), shelf.content(run.errors.id))
-        except (ApiError, OSError) as error:
-            fault = {"code": getattr(error, "code", "lost"), "message": str(error), "param": None, "line": None}
-            note |= {"status": "failed", "failed_at": self._clock(), "errors": {"object": "list", "data": [fault]}}
-        else:
-            note |= {"completed": sum(done.values()), "failed": len(done) - sum(done.values())}
-            left = (line for line in lines if line["custom_id"] not in done)
-            async with asyncio.TaskGroup() as group:
+        except (ApiError, FileNotFoundError) as error:
+            fault = {"code": "lost", "message": "a file of the batch is gone", "param": None, "line": None}
+            faults = [_fault(error) if isinstance(error, ApiError) else fault]
+            note |= {"status": "failed", "failed_at": self._clock(), "errors": {"object": "list", "data": faults}}
+            await asyncio.to_thread(shelf.note, note["id"], note)
+            return
+        note |= {"completed": sum(done.values()), "failed": len(done) - sum(done.values())}
+        try:
+            await self._answer_all(run, [line for line in lines if line["custom_id"] not in done])
+            await asyncio.to_thread(shelf.note, note["id"], note)
+        except* OSError as errors:  # a full disk, say: others' answers do not suffer from it
+            _log.error("%s stops until the next start: %s", note["id"], errors.exceptions[0])
+
+    async def _answer_all(self, run: _Run, lines: list[dict[str, Any]]) -> None:
+        """Until each has its answer, or the batch expires. Raises OSError, in a group, where none can be kept."""
+        left, time_s = iter(lines), run.note["created_at"] + DAY_S - self._clock()
+        try:
+            if time_s <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(time_s), asyncio.TaskGroup() as group:
                 for _ in range(AT_ONCE):
                     group.create_task(self._work(run, left))
-            note |= {"status": "completed", "completed_at": self._clock()}
-        await asyncio.to_thread(shelf.note, note["id"], note)
+        except TimeoutError:
+            run.note |= {"status": "expired", "expired_at": self._clock()}
+            for line in lines:
+                if line["custom_id"] not in run.done:
+                    await self._keep(run, line, None, _EXPIRED)
+        else:
+            run.note |= {"status": "completed", "completed_at": self._clock()}
 
-    async def _work(self, run: _Run, left: Any) -> None:
+    async def _work(self, run: _Run, left: Iterator[dict[str, Any]]) -> None:
         for line in left:  # shared by all: each takes the next
             status, body = await self._answer(run, line)
-            said = {
-                "id": f"batch_req_{secrets.token_hex(12)}",
-                "custom_id": line["custom_id"],
-                "response": {"status_code": status, "request_id": secrets.token_hex(12), "body": body},
-                "error": None,
-            }
-            async with run.writing:
-                await asyncio.to_thread(self._write, run, said)
+            response = {"status_code": status, "request_id": secrets.token_hex(12), "body": body}
+            keeping = asyncio.ensure_future(self._keep(run, line, response, None))
+            try:
+                await asyncio.shield(keeping)
+            except asyncio.CancelledError:
+                await keeping  # so that nothing is written after the note that says how the batch ended
+                raise
+
+    async def _keep(self, run: _Run, line: Mapping[str, Any], response: object, error: object) -> None:
+        said = {
+            "id": f"batch_req_{secrets.token_hex(12)}",
+            "custom_id": line["custom_id"],
+            "response": response,
+            "error": error,
+        }
+        async with run.writing:
+            await asyncio.to_thread(self._write, run, said)
 
     def _write(self, run: _Run, said: Mapping[str, Any]) -> None:
         """First the answer, then that there is one more: a crash between the two counts it at the next start."""
-        is_good = said["response"]["status_code"] == 200
+        is_good = said["error"] is None and said["response"]["status_code"] == 200
         file = run.output if is_good else run.errors
         _append(self._shelf.content(file.id), json.dumps(said, ensure_ascii=False).encode() + b"\n")
+        run.done.add(said["custom_id"])
         run.note["completed" if is_good else "failed"] += 1
         self._shelf.grown(file)
         self._shelf.note(run.note["id"], run.note)
@@ -235,24 +274,35 @@ class Batches:
 
 def batch_lines(file: Path, endpoint: str) -> list[dict[str, Any]]:
     """The requests of a file. Raises ApiError for the first line that is none."""
-    found, names = [], set()
+    found, names = [], set[str]()
     with file.open("rb") as opened:
         for number, line in enumerate(opened, 1):
             if not line.strip():
                 continue
-            match parse_body(line):
-                case {"custom_id": str(name), "method": "POST", "url": str(url), "body": dict()} as value:
-                    if url != endpoint or name in names or not 0 < len(name) <= 512:
-                        raise _wrong(number, f"its url is not {endpoint}, or its custom_id was used before")
-                    names.add(name)
-                    found.append(value)
-                case _:
-                    raise _wrong(number, "it is no object with custom_id, method POST, url and body")
+            try:
+                found.append(_request(line, endpoint, names))
+            except ApiError as error:
+                raise _LineError(number, error.message, error.code) from None
             if len(found) > MOST_LINES:
-                raise _wrong(number, f"a batch has at most {MOST_LINES} requests")
+                raise _LineError(number, f"a batch has at most {MOST_LINES} requests")
     if not found:
-        raise _wrong(1, "the file has no request")
+        raise _LineError(1, "the file has no request")
     return found
+
+
+def _request(line: bytes, endpoint: str, names: set[str]) -> dict[str, Any]:
+    """One line of a file, whose name is another than those before."""
+    match parse_body(line):
+        case {"custom_id": str(name), "method": "POST", "url": str(url), "body": dict()} as value:
+            pass
+        case _:
+            raise invalid(None, "it is no object with custom_id, method POST, url and body", code=_NO_LINE)
+    if url != endpoint:
+        raise invalid(None, f"its url is not {endpoint}", code=_NO_LINE)
+    if name in names or not 0 < len(name) <= MOST_NAME:
+        raise invalid(None, f"its custom_id was used before, or has not 1 to {MOST_NAME} characters", code=_NO_LINE)
+    names.add(name)
+    return value
 
 
 def _answered(output: Path, errors: Path) -> dict[str, bool]:
@@ -277,13 +327,37 @@ def _append(file: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def _wrong(number: int, message: str) -> ApiError:
-    return invalid("input_file_id", f"line {number}: {message}", code="invalid_batch_line")
+class _LineError(ApiError):
+    """A line of a file that is no request."""
+
+    def __init__(self, line: int, message: str, code: str = _NO_LINE) -> None:
+        super().__init__(400, f"line {line}: {message}", kind="invalid_request_error", code=code, param="input_file_id")
+        self.line = line
+
+
+def _fault(error: ApiError) -> dict[str, Any]:
+    """Why a whole batch failed."""
+    line = error.line if isinstance(error, _LineError) else None
+    return {"code": error.code, "message": error.message, "param": error.param, "line": line}
+
+
+def _metadata(value: object) -> object:
+    """What a caller notes beside a batch. Raises ApiError."""
+    if value is None:
+        return None
+    is_good = isinstance(value, dict) and len(value) <= MOST_METADATA
+    if not is_good or not all(
+        isinstance(text, str) and len(name) <= 64 and len(text) <= MOST_METADATA_CHARACTERS
+        for name, text in value.items()  # type: ignore[attr-defined]
+    ):
+        raise invalid("metadata", f"metadata is an object of at most {MOST_METADATA} short texts")
+    return value
 
 
 def _shown(note: Mapping[str, Any]) -> dict[str, Any]:
     """As OpenAI's API shows it."""
-    names = ("failed_at", "in_progress_at", "completed_at", "cancelled_at", "output_file_id", "error_file_id")
+    names = ("failed_at", "in_progress_at", "completed_at", "cancelled_at", "expired_at")
+    files = ("output_file_id", "error_file_id")
     return {
         "id": note["id"],
         "object": "batch",
@@ -296,5 +370,5 @@ def _shown(note: Mapping[str, Any]) -> dict[str, Any]:
         "expires_at": note["created_at"] + DAY_S,
         "request_counts": {name: note[name] for name in ("total", "completed", "failed")},
         "metadata": note["metadata"],
-        **{name: note.get(name) for name in names},
+        **{name: note.get(name) for name in names + files},
     }

@@ -10,8 +10,8 @@ from aiohttp import hdrs, web
 
 from node.gateway.batches import Batches
 from node.gateway.entrance import CALLER, read_body, read_form
-from node.gateway.refusals import invalid, unsupported
-from node.gateway.shelf import Shelf
+from node.gateway.refusals import invalid, missing, unsupported
+from node.gateway.shelf import MOST_FILES, Shelf
 from node.ports import Clock
 
 __all__ = ["Desk"]
@@ -46,7 +46,7 @@ class Desk:
         if purpose != "batch":
             raise invalid("purpose", "purpose is batch: files are for nothing else here")
         if not isinstance(file, web.FileField):
-            raise invalid("file", "the file is missing", code="missing_required_parameter")
+            raise missing("file", "the file is missing")
         data = await asyncio.to_thread(file.file.read)
         stored = await asyncio.to_thread(
             self._shelf.put, data, owner=request[CALLER].owner, name=file.filename, purpose="batch", now=self._clock()
@@ -55,7 +55,7 @@ class Desk:
 
     async def files(self, request: web.Request) -> web.Response:
         found = await asyncio.to_thread(self._shelf.files, request[CALLER].owner)
-        return _list([each.to_json() for each in found])
+        return _list(request, [each.to_json() for each in found])
 
     async def file(self, request: web.Request) -> web.Response:
         found = await asyncio.to_thread(self._shelf.file, request.match_info["id"], request[CALLER].owner)
@@ -74,7 +74,7 @@ class Desk:
         return web.json_response(await self._batches.make(await read_body(request), request[CALLER]))
 
     async def batches(self, request: web.Request) -> web.Response:
-        return _list(await self._batches.all(request[CALLER]))
+        return _list(request, await self._batches.all(request[CALLER]))
 
     async def batch(self, request: web.Request) -> web.Response:
         return web.json_response(await self._batches.get(request.match_info["id"], request[CALLER]))
@@ -83,6 +83,19 @@ class Desk:
         return web.json_response(await self._batches.cancel(request.match_info["id"], request[CALLER]))
 
 
-def _list(found: Sequence[dict[str, Any]]) -> web.Response:
-    ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else {"first_id": None, "last_id": None}
-    return web.json_response({"object": "list", "data": list(found), "has_more": False, **ends})
+def _list(request: web.Request, found: Sequence[dict[str, Any]]) -> web.Response:
+    """A page of what there is: at most ``limit`` of those that come after the one named ``after``. Raises ApiError."""
+    for name in request.query:
+        if name not in ("after", "limit"):
+            raise unsupported(name[:64])
+    first, most = 0, request.query.get("limit", str(MOST_FILES))
+    if not (most.isascii() and most.isdigit() and len(most) <= 6 and 1 <= int(most) <= MOST_FILES):
+        raise invalid("limit", f"limit is a whole number from 1 to {MOST_FILES}")
+    if after := request.query.get("after"):
+        first = next((place for place, each in enumerate(found, 1) if each["id"] == after), 0)
+        if not first:
+            raise invalid("after", "after is the id of the last one of the page before")
+    page = found[first : first + int(most)]
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
+    more = first + len(page) < len(found)
+    return web.json_response({"object": "list", "data": page, "has_more": more, **ends})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from protocol.errors import (
@@ -14,8 +15,10 @@ from protocol.errors import (
     RoutingError,
     RuleError,
 )
+from protocol.policy.policy import ReasonCode
+from protocol.routing.routes import NoRouteError
 
-__all__ = ["ApiError", "invalid", "refusal_of", "unsupported"]
+__all__ = ["ApiError", "invalid", "missing", "refusal_of", "unsupported"]
 
 _BUSY_S = 5
 """Seconds after which to ask again, where nobody said."""
@@ -30,10 +33,19 @@ class ApiError(Exception):
         code: for programs.
         param: of the request, that it is about.
         retry_s: seconds after which the same may be asked again; None where time alone changes nothing.
+        allow: the methods of HTTP that would do; empty where that is not the trouble.
     """
 
     def __init__(
-        self, status: int, message: str, *, kind: str, code: str, param: str | None = None, retry_s: int | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str,
+        code: str,
+        param: str | None = None,
+        retry_s: int | None = None,
+        allow: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -42,6 +54,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.retry_s = retry_s
+        self.allow = allow
 
     def to_json(self) -> dict[str, Any]:
         """The body."""
@@ -50,6 +63,8 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """OpenAI's clients ask again after some errors by themselves, unless they are told that it is no use."""
+        if self.allow:
+            return {"Allow": self.allow, "x-should-retry": "false"}
         if self.retry_s is None:
             return {"x-should-retry": "false"}
         return {"Retry-After": str(self.retry_s), "x-should-retry": "true"}
@@ -58,6 +73,11 @@ class ApiError(Exception):
 def invalid(param: str | None, message: str, *, code: str = "invalid_value") -> ApiError:
     """A parameter that is not what it should be."""
     return ApiError(400, message, kind="invalid_request_error", code=code, param=param)
+
+
+def missing(param: str, message: str) -> ApiError:
+    """A parameter that is needed, and left out."""
+    return invalid(param, message, code="missing_required_parameter")
 
 
 def unsupported(param: str, message: str = "") -> ApiError:
@@ -91,6 +111,10 @@ def refusal_of(error: JoulemeshError) -> ApiError:
             return unsupported("response_format", error.message)
         case RefusedError(code="grammar"):
             return invalid("response_format", error.message, code="grammar")
+        case NoRouteError(explanations=rejected) if rejected:
+            counted = Counter(reason.code for _, reason in rejected if reason.code != ReasonCode.MODEL)
+            told = ", ".join(f"{reason} ({times})" for reason, times in counted.most_common())
+            return ApiError(503, f"{message}: {told}" if told else message, kind="server_error", code=code)
         case RoutingError():
             return ApiError(503, message, kind="server_error", code=code)
         case FundsError():

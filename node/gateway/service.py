@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,9 @@ _MAX_HEAD_LINE_BYTES = 8 * 1024
 _MAX_HEADERS = 96
 _RECEIPT_ID = re.compile("([0-9a-f]{32})(-[A-Za-z0-9_-]{1,64})?", re.ASCII)
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+_REQUEST: web.RequestKey[str] = web.RequestKey("request", str)
+"""The id of a request, for whoever asks why it was refused."""
+_REQUEST_ID = "x-request-id"
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -104,6 +108,7 @@ class Service:
     def app(self, most_body: int) -> web.Application:
         """The HTTP application."""
         app = web.Application(middlewares=[self._edge], client_max_size=most_body)
+        app.on_response_prepare.append(self._complete)
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/v1/models/{name:.+}", self.model)
         app.router.add_post("/v1/chat/completions", self.chat)
@@ -154,29 +159,37 @@ class Service:
         guest = None if request.transport is None else request.transport.get_protocol()
         if isinstance(guest, Guest):
             guest.heard()
+        request[_REQUEST] = f"req-{secrets.token_hex(12)}"
         try:
             return await self._admitted(request, handler)
         except ApiError as error:
-            self._events(RequestRefused(code=error.code, reason=error.message, status=error.status))
-            return _refused(request, error, self._entrance.origins)
+            refused = RequestRefused(
+                request=request[_REQUEST], code=error.code, reason=error.message, status=error.status
+            )
+            self._events(refused)
+            return _refused(request, error)
         finally:
             if isinstance(guest, Guest):
                 guest.answered()
+
+    async def _complete(self, request: web.Request, response: web.StreamResponse) -> None:
+        """What every answer says in its head, streams and files, too."""
+        response.headers.update(_HEADERS)
+        if _REQUEST in request:  # it came as far as the edge
+            response.headers[_REQUEST_ID] = request[_REQUEST]
+        response.headers.update(_allowed(request, self._entrance.origins))
 
     async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             self._entrance.require_place(request)
             if request.method == hdrs.METH_OPTIONS and hdrs.ORIGIN in request.headers:
-                return _preflight(request)
+                return _preflight()
             request[CALLER] = await self._entrance.admit(request)
-            response = await handler(request)
-            if not response.prepared:
-                response.headers.update(_allowed(request, self._entrance.origins))
-            return response
+            return await handler(request)
         except JoulemeshError as error:
             raise refusal_of(error) from None
         except web.HTTPException as error:
-            raise _of_aiohttp(error) from None
+            raise _of_aiohttp(request, error) from None
         except RequestPayloadError:
             raise ApiError(400, "the body is not whole", kind="invalid_request_error", code="invalid_body") from None
         except ConnectionError:
@@ -188,9 +201,8 @@ class Service:
             raise ApiError(500, "the gateway could not answer", kind="server_error", code="internal") from None
 
 
-def _refused(request: web.Request, error: ApiError, origins: frozenset[str]) -> web.Response:
-    headers = {**error.headers, **_allowed(request, origins)}
-    response = web.json_response(error.to_json(), status=error.status, headers=headers)
+def _refused(request: web.Request, error: ApiError) -> web.Response:
+    response = web.json_response(error.to_json(), status=error.status, headers=error.headers)
     if request.can_read_body and not request.content.at_eof():
         response.force_close()  # what nobody asked for is not read to its end
     return response
@@ -199,32 +211,35 @@ def _refused(request: web.Request, error: ApiError, origins: frozenset[str]) -> 
 def _allowed(request: web.Request, origins: frozenset[str]) -> dict[str, str]:
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or origin not in origins:
-        return dict(_HEADERS)
+        return {}
     return {
-        **_HEADERS,
         hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
-        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: f"{RECEIPT}, {MADE}",
+        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: f"{RECEIPT}, {MADE}, {_REQUEST_ID}, {hdrs.RETRY_AFTER}, x-should-retry",
         hdrs.VARY: "Origin",
     }
 
 
-def _preflight(request: web.Request) -> web.Response:
+def _preflight() -> web.Response:
     """A web page that may ask wants to know what it may send."""
     return web.Response(
         status=204,
         headers={
-            **_HEADERS,
-            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: request.headers[hdrs.ORIGIN],
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, DELETE",
             hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "*, Authorization",
-            hdrs.VARY: "Origin",
         },
     )
 
 
-def _of_aiohttp(error: web.HTTPException) -> ApiError:
-    code = {404: "unknown_url", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status, "invalid_request")
-    return ApiError(error.status, error.reason, kind="invalid_request_error", code=code)
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> ApiError:
+    what, kind = f"{request.method} {request.path[:64]}", "invalid_request_error"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{what} cannot be asked for; {allowed} can"
+        return ApiError(405, message, kind=kind, code="method_not_allowed", allow=allowed)
+    if isinstance(error, web.HTTPNotFound):
+        return ApiError(404, f"there is no {what} here", kind=kind, code="unknown_url")
+    code = "body_too_large" if error.status == 413 else "invalid_request"
+    return ApiError(error.status, error.reason, kind=kind, code=code)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from node.durable import replace_file
-from node.gateway.refusals import ApiError, invalid
+from node.gateway.refusals import ApiError
 
 __all__ = ["MOST_FILES", "Shelf", "StoredFile", "unknown"]
 
@@ -124,7 +124,7 @@ class Shelf:
 
 def _checked(identity: str) -> str:
     if not _IDENTITY.fullmatch(identity):
-        raise invalid(None, "an id that none was given", code="unknown_id")
+        raise unknown("batch" if identity.startswith("batch-") else "file", identity)
     return identity
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from node.gateway.limits import Limits, limits_from_headers, limits_from_parameters
 from node.gateway.reading import Parameters, parse_body
-from node.gateway.refusals import invalid, unsupported
+from node.gateway.refusals import invalid, missing, unsupported
 from node.gateway.tools import ToolCall
 from protocol.session.logprobs import MAX_TOP
 from protocol.session.shaping_bounds import MAX_BIASES
@@ -129,6 +129,8 @@ def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
     prompt = given.take("prompt")
     if isinstance(prompt, list) and len(prompt) == 1:
         (prompt,) = prompt
+    if prompt is None:
+        raise missing("prompt", "say what to go on from")
     if not isinstance(prompt, str):
         raise invalid("prompt", "prompt is one text; several of them, and token ids, are not supported here")
     if not prompt.strip() or len(prompt) > MOST_TEXT:
@@ -153,7 +155,7 @@ def _rest(given: Parameters, headers: Mapping[str, str], **found: Any) -> Wanted
     """What both have in common."""
     model = given.text("model", most=256)
     if not model:
-        raise invalid("model", "say which model; GET /v1/models lists them", code="missing_required_parameter")
+        raise missing("model", "say which model; GET /v1/models lists them")
     stream, options = given.truth("stream"), given.within("stream_options")
     include_usage = options.truth("include_usage")
     options.refuse("include_obfuscation", False, True)  # the length of what is streamed says no more than it
@@ -221,6 +223,8 @@ def _stops(value: object) -> tuple[str, ...]:
 
 
 def _turns(value: object) -> tuple[Turn, ...]:
+    if value is None:
+        raise missing("messages", "say what to answer")
     if not isinstance(value, list) or not 0 < len(value) <= MOST_MESSAGES:
         raise invalid("messages", f"messages is a list of 1 to {MOST_MESSAGES} messages")
     turns = tuple(_turn(f"messages[{number}]", each) for number, each in enumerate(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from node.app.process.clock import clock
+from node.app.process.measured import open_metrics
 from node.app.process.services import shown_here
 from node.config import WitnessConfig
 from node.events import Events, WitnessReady
@@ -34,13 +35,14 @@ async def run_witness(config: WitnessConfig, on_event: Events) -> None:
     """Run a witness until cancelled.
 
     Raises:
-        ConfigurationError, KeystoreError, ListenError: the settings, the key or the address make no sense.
+        ConfigurationError, KeystoreError, ListenError: the settings, the key or an address make no sense.
         LocalError: another process is this witness, or what it has cosigned cannot be read.
     """
     raise_file_limit()
     settings = settings_of(config)
     with shown_here(config.data_dir, "witness", on_event) as shown:
-        await _serve(settings, shown)
+        async with open_metrics(config, shown) as counted:
+            await _serve(settings, counted)
 
 
 async def _serve(settings: WitnessSettings, on_event: Events) -> None:

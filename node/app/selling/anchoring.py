@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from node.app.process.clock import clock
+from node.app.process.measured import open_metrics
 from node.app.process.services import shown_here
 from node.config import AnchorConfig, NodeConfig
 from node.events import AnchorReady, Events, PeerUnreached, Timed
@@ -85,11 +86,12 @@ async def run_anchor(config: AnchorConfig, key: SigningKey, on_event: Events) ->
         )
     raise_file_limit()
     async with (
+        open_metrics(config, on_event) as counted,
         TrioRuntime.open() as runtime,
         P2PHost.open(runtime, key.secret, config.listen, announce=config.announce) as host,
     ):
-        serve_times(host, key, lasts_s=config.lasts_s, now=clock, tell=_told(on_event))
-        with shown_here(config.data_dir, "anchor", on_event) as shown:
+        serve_times(host, key, lasts_s=config.lasts_s, now=clock, tell=_told(counted))
+        with shown_here(config.data_dir, "anchor", counted) as shown:
             shown(AnchorReady(anchor=checksum_address(key.address), peer=host.addresses[0]))
             await host.wait_closed()
 

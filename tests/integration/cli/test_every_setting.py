@@ -979,7 +979,7 @@ def _(world: World) -> None:
     assert key.address.hex() == world.keys["buyer"]
 
 
-def metrics_at(config: NodeConfig | LedgerConfig | GatewayConfig) -> list[str]:
+def metrics_at(config: NodeConfig | LedgerConfig | GatewayConfig | WitnessConfig | AnchorConfig) -> list[str]:
     """Where its figures can be had."""
 
     async def look() -> list[str]:
@@ -990,7 +990,7 @@ def metrics_at(config: NodeConfig | LedgerConfig | GatewayConfig) -> list[str]:
     return asyncio.run(look())
 
 
-for each_cls in (NodeConfig, LedgerConfig, GatewayConfig):
+for each_cls in (NodeConfig, LedgerConfig, GatewayConfig, WitnessConfig, AnchorConfig):
     differ(each_cls, metrics_at, metrics_port=(None, "0"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from scripted_market import Gateway, gateway
+from scripted_market import NOW, Gateway, gateway
 
+from node.gateway import batches
 from node.gateway.keys import KeyTerms
 from protocol.errors import RoutingError
 
@@ -83,7 +85,9 @@ async def test_a_file_of_requests_is_answered(door: Gateway) -> None:
 async def test_a_file_that_is_no_batch_fails_whole(door: Gateway, text: str) -> None:
     found = await begun(door, text)
     assert found["status"] == "failed"
-    assert found["errors"]["data"][0]["code"] in ("invalid_batch_line", "invalid_json")
+    (fault,) = found["errors"]["data"]
+    assert fault["code"] in ("invalid_batch_line", "invalid_json")
+    assert fault["line"] == text.count("\n") or not text.endswith("\n")
     assert not door.market.asked
 
 
@@ -132,3 +136,83 @@ async def test_what_no_route_takes_is_an_error_of_its_line(door: Gateway) -> Non
     door.market.refusal = RoutingError("none", code="no-route")
     done = await over(door, (await begun(door, line("one")))["id"])
     assert done["request_counts"]["failed"] == 1
+
+
+async def test_what_a_batch_has_not_answered_in_its_day_expires(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as door:
+        door.market.by_prompt = {"two": (asyncio.Event(),)}
+        batch = await begun(door, line("one") + line("two"))
+        while (await call(door, "GET", f"/batches/{batch['id']}"))[1]["request_counts"]["completed"] < 1:
+            pass
+    note = tmp_path / "files" / f"{batch['id']}.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "created_at": NOW - 86_400}))
+    async with gateway(tmp_path) as door:
+        done = await over(door, batch["id"])
+        assert (done["status"], done["expired_at"]) == ("expired", NOW)
+        assert done["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+        assert set(await lines(door, done["output_file_id"])) == {"one"}
+        async with door.http.get(f"{door.url}/files/{done['error_file_id']}/content") as response:
+            (expired,) = [json.loads(each) for each in (await response.read()).splitlines()]
+        assert (expired["custom_id"], expired["response"], expired["error"]["code"]) == ("two", None, "batch_expired")
+        assert not door.market.asked
+
+
+async def test_a_batch_whose_file_is_gone_fails_and_tells_no_path(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as door:
+        door.market.words = (asyncio.Event(),)
+        batch = await begun(door, line("one"))
+        assert (await call(door, "DELETE", f"/files/{batch['input_file_id']}"))[0] == 200
+    async with gateway(tmp_path) as door:
+        found = await over(door, batch["id"])
+        assert found["status"] == "failed"
+        assert str(tmp_path) not in json.dumps(found)
+
+
+async def test_a_disk_that_takes_no_answer_stops_the_batch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with gateway(tmp_path) as door:
+        with monkeypatch.context() as patched:
+            patched.setattr(batches, "_append", full)
+            batch = await begun(door, line("one"))
+            while not door.market.answers or not door.market.answers[0].closed.is_set():
+                await call(door, "GET", "/models")
+            assert (await door.ask())[0] == 200
+            assert (await call(door, "GET", f"/batches/{batch['id']}"))[1]["status"] == "in_progress"
+    async with gateway(tmp_path) as door:
+        assert (await over(door, batch["id"]))["request_counts"]["completed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"input_file_id": None}, (400, "missing_required_parameter", "input_file_id")),
+        ({"input_file_id": "x"}, (404, "unknown_file", "id")),
+        ({"endpoint": "/v1/embeddings"}, (400, "invalid_value", "endpoint")),
+        ({"completion_window": "1h"}, (400, "unsupported_parameter", "completion_window")),
+        ({"metadata": "x"}, (400, "invalid_value", "metadata")),
+        ({"metadata": {"x": 1}}, (400, "invalid_value", "metadata")),
+        ({"colour": "red"}, (400, "unsupported_parameter", "colour")),
+    ],
+)
+async def test_what_is_wrong_with_a_batch_is_named(
+    door: Gateway, given: dict[str, Any], expected: tuple[int, str, str]
+) -> None:
+    body = {"input_file_id": await upload(door, line("one")), "endpoint": CHAT, "metadata": {"for": "me"}, **given}
+    status, found = await call(door, "POST", "/batches", json=body)
+    assert (status, found["error"]["code"], found["error"]["param"]) == expected
+
+
+async def test_lists_come_in_pages(door: Gateway) -> None:
+    made = {await upload(door, line(name)) for name in ("one", "two", "three")}
+    status, first = await call(door, "GET", "/files?limit=2")
+    assert (status, len(first["data"]), first["has_more"]) == (200, 2, True)
+    _, rest = await call(door, "GET", f"/files?limit=2&after={first['last_id']}")
+    assert rest["has_more"] is False
+    assert {each["id"] for each in first["data"] + rest["data"]} == made
+    for wrong, param in (("limit=0", "limit"), ("limit=x", "limit"), ("after=x", "after"), ("order=asc", "order")):
+        status, found = await call(door, "GET", f"/files?{wrong}")
+        assert (status, found["error"]["param"]) == (400, param)

@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from market_offers import an_offer
 from scripted_market import Gateway, gateway
 
+from node.events import RequestRefused
 from node.gateway import Limits
 from node.gateway.keys import KeyTerms, open_keys
 from protocol.errors import ConfigurationError, FundsError, LostPeerError, RefusedError, RoutingError
 from protocol.identity.ids import checksum_address
+from protocol.policy.policy import Reason, ReasonCode
+from protocol.routing.routes import NoRouteError
 
 pytestmark = pytest.mark.asyncio
 
@@ -444,6 +448,50 @@ async def test_a_web_page_that_may_ask(tmp_path: Path) -> None:
             assert response.status == 204
         async with door.http.post(f"{door.url}/chat/completions", json=chat(), headers=headers) as response:
             assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        receipt = response.headers["x-joule-receipt"]
+        for method, path, given in (
+            ("POST", "/chat/completions", {"json": chat(stream=True)}),
+            ("GET", f"/receipts/{receipt}", {}),
+            ("GET", "/nothing", {}),
+        ):
+            async with door.http.request(method, door.url + path, headers=headers, **given) as response:
+                assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+                assert "x-request-id" in response.headers["Access-Control-Expose-Headers"]
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/embeddings", (404, "unknown_url", None)),
+        ("DELETE", "/models", (405, "method_not_allowed", "GET, HEAD")),
+        ("OPTIONS", "/batches", (405, "method_not_allowed", "GET, HEAD, POST")),
+    ],
+)
+async def test_what_there_is_not_is_said_in_the_same_shape(
+    door: Gateway, method: str, path: str, expected: tuple[int, str, str | None]
+) -> None:
+    async with door.http.request(method, door.url + path) as response:
+        code = code_of((response.status, await response.json()))[1]
+        assert (response.status, code, response.headers.get("Allow")) == expected
+        asked = response.headers["x-request-id"]
+    (refused,) = [each for each in door.heard if isinstance(each, RequestRefused)]
+    assert refused.request == asked
+
+
+@pytest.mark.parametrize(("path", "left_out"), [("/chat/completions", "messages"), ("/completions", "prompt")])
+async def test_what_is_left_out_is_named(door: Gateway, path: str, left_out: str) -> None:
+    async with door.http.post(door.url + path, json={"model": "tales"}) as response:
+        found = code_of((response.status, await response.json()))
+    assert found == (400, "missing_required_parameter", left_out)
+
+
+async def test_why_no_route_keeps_to_a_policy_is_told(door: Gateway) -> None:
+    offer = an_offer()
+    rejected = [(offer, Reason(code, "")) for code in (ReasonCode.DENIED, ReasonCode.MODEL, ReasonCode.DENIED)]
+    door.market.refusal = NoRouteError("none can be used", code="all-excluded", explanations=rejected)
+    _, body = await door.ask()
+    assert body["error"]["message"] == "none can be used: jurisdiction-denied (2)"  # type: ignore[index]
 
 
 async def test_bodies_are_bounded(tmp_path: Path) -> None:

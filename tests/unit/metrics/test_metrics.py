@@ -53,7 +53,9 @@ async def test_events_become_figures() -> None:
         client=CLIENT, session=SESSION, leg=0, tokens_in=1, tokens_out=2, paid_micro=3, code="lost-peer", reason="gone"
     )
     offer = OfferPublished(sequence=1, expires_at=2, price_in_micro=500_000, price_out_micro=2_000_000)
-    found = await read(ANSWER, RequestRefused(code="c", reason="r", status=429), SERVED, refused, failed, offer)
+    found = await read(
+        ANSWER, RequestRefused(request="req", code="c", reason="r", status=429), SERVED, refused, failed, offer
+    )
     assert found["joulemesh_gateway_answers_total", "stop"] == 1
     assert found["joulemesh_gateway_tokens_total", "cached"] == 4
     assert found["joulemesh_gateway_cost_dollars_total",] == 0.25
