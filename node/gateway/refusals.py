@@ -94,7 +94,7 @@ def _refused_parameter(error: ConfigurationError | ModelError) -> ApiError:
             return unsupported("tools", error.message)
         case ConfigurationError(code="logit_bias"):
             return invalid("logit_bias", error.message)
-        case ConfigurationError(code="grammar"):
+        case JoulemeshError(code="grammar"):
             return invalid("response_format", error.message, code="grammar")
     return invalid(None, error.message, code=error.code)
 
@@ -109,20 +109,22 @@ def refusal_of(error: JoulemeshError) -> ApiError:
             return ApiError(404, message, kind="invalid_request_error", code="model_not_found", param="model")
         case RoutingError(code="grammar"):
             return unsupported("response_format", error.message)
-        case RefusedError(code="grammar"):
-            return invalid("response_format", error.message, code="grammar")
-        case NoRouteError(explanations=rejected) if rejected:
-            counted = Counter(reason.code for _, reason in rejected if reason.code != ReasonCode.MODEL)
-            told = ", ".join(f"{reason} ({times})" for reason, times in counted.most_common())
-            return ApiError(503, f"{message}: {told}" if told else message, kind="server_error", code=code)
         case RoutingError():
-            return ApiError(503, message, kind="server_error", code=code)
+            return ApiError(503, message + _reasons(error), kind="server_error", code=code)
         case FundsError():
             return ApiError(503, "the gateway's own balance is too low for this", kind="server_error", code=code)
-        case ConfigurationError() | ModelError():
+        case ConfigurationError() | ModelError() | RefusedError(code="grammar"):
             return _refused_parameter(error)
         case RefusedError(retry_s=int(retry_s)) if retry_s:
             return ApiError(503, message, kind="server_error", code=code, retry_s=retry_s)
         case PeerError() | RuleError():
             return ApiError(502, message, kind="server_error", code=code)
     return ApiError(503, message, kind="server_error", code=code, retry_s=_BUSY_S)
+
+
+def _reasons(error: RoutingError) -> str:
+    """Why offers were left out, by how many; empty where nobody says."""
+    left_out = error.explanations if isinstance(error, NoRouteError) else ()
+    counted = Counter(reason.code for _, reason in left_out if reason.code != ReasonCode.MODEL)
+    told = ", ".join(f"{reason} ({times})" for reason, times in counted.most_common())
+    return f": {told}" if told else ""
