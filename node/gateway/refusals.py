@@ -86,7 +86,7 @@ def unsupported(param: str, message: str = "") -> ApiError:
     return invalid(param, text, code="unsupported_parameter")
 
 
-def _refused_parameter(error: ConfigurationError | ModelError) -> ApiError:
+def _refused_parameter(error: ConfigurationError | ModelError | RefusedError) -> ApiError:
     match error:
         case ConfigurationError(code="prompt" | "chat-template") | ModelError():
             return invalid("messages", error.message, code=error.code)

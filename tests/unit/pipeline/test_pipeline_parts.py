@@ -126,7 +126,8 @@ async def test_a_client_may_name_the_tokens_of_long_windows(market: SmallMarket)
     served, order = Served(market), SimpleNamespace(session=SimpleNamespace(client=market.client_key.address))
     for plan, known in (((9000, 4096, 2), 9000), ((100_000, 4096, 2), 3 * 4096 + 1), ((10**6, 10**6, 8), 1 << 16)):
         named = Plan(prompt=5, most=plan[0], chunk=8, window=plan[1], ahead=plan[2])
-        job = SimpleNamespace(order=order, plan=named, place=None)
+        terms = SimpleNamespace(sampling=SimpleNamespace(logprobs=None))
+        job = SimpleNamespace(order=order, plan=named, place=None, terms=terms)
         served.parts.begin(job)  # type: ignore[arg-type]
         assert served.may(market.client_key) == Allowance(HEADER_BYTES, 4 * known, LinkRank.BUSY)
         served.parts.end(job)  # type: ignore[arg-type]
