@@ -103,10 +103,11 @@ async def test_who_came_last_gives_way_and_begins_anew(tmp_path: Path) -> None:
 
 
 async def test_who_can_wait_gives_way_first(tmp_path: Path) -> None:
-    async with Crowd(tmp_path) as market:
+    async with Crowd(tmp_path, capacity=100) as market:
         batch, chat = await asyncio.gather(market.ask(0, batch=True, expiry_s=300), market.ask(1))
         assert (fed_again(batch), fed_again(chat)) == (0, 0)
-        batch, *chats = await asyncio.gather(market.ask(0, batch=True, expiry_s=300), market.ask(1), market.ask(2))
+        last = market.ask(0, 2 * MOST, batch=True, expiry_s=300)  # there when the others need all there is
+        batch, *chats = await asyncio.gather(last, market.ask(1), market.ask(2))
         await market.settle([batch, *chats])
         assert fed_again(batch) >= 1
         assert [fed_again(each) for each in chats] == [0, 0]
