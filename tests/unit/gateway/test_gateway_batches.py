@@ -140,12 +140,12 @@ async def test_what_no_route_takes_is_an_error_of_its_line(door: Gateway) -> Non
 
 async def test_what_a_batch_has_not_answered_in_its_day_expires(tmp_path: Path) -> None:
     async with gateway(tmp_path) as door:
-        door.market.by_prompt = {"two": (asyncio.Event(),)}
         batch = await begun(door, line("one") + line("two"))
-        while (await call(door, "GET", f"/batches/{batch['id']}"))[1]["request_counts"]["completed"] < 1:
-            pass
-    note = tmp_path / "files" / f"{batch['id']}.json"
-    note.write_text(json.dumps({**json.loads(note.read_text()), "created_at": NOW - 86_400}))
+        output = (await over(door, batch["id"]))["output_file_id"]
+    note, kept = tmp_path / "files" / f"{batch['id']}.json", tmp_path / "files" / f"{output}.jsonl"
+    kept.write_bytes(b"".join(each for each in kept.read_bytes().splitlines(keepends=True) if b'"one"' in each))
+    old = {"status": "in_progress", "created_at": NOW - 86_400}
+    note.write_text(json.dumps({**json.loads(note.read_text()), **old}))
     async with gateway(tmp_path) as door:
         done = await over(door, batch["id"])
         assert (done["status"], done["expired_at"]) == ("expired", NOW)
