@@ -3,7 +3,8 @@
 Without limits `lattice.cheapest` is exact. Where its answer breaks one:
 
 - A provider that appears twice (it could not serve one session as two legs) is branched on, best bound first: it serves
-  nothing before the end of its first leg, or nothing after the start of its second, or all in between by one offer.
+  nothing before the end of its first leg, or nothing after the start of its second, or all in between by one offer
+  (in each of the stretches that a cap on its blocks allows).
   Every lawful route is in one of the three, so the first answer without a repetition is the cheapest.
 - Where only the time per token is broken, `within` finds the cheapest path that keeps it.
 - For the other limits prices, times and legs are weighed anew, some dozens of times, and the cheapest answer that keeps
@@ -231,4 +232,16 @@ def _branches(candidates: Candidates, path: Path, repeated: tuple[int, int], cel
     for candidate in np.flatnonzero(candidates.provider == provider):
         alone = cells.who == candidate
         if int((alone & inside).sum()) == returns - leaves + 2:
-            yield cells.part(~inside | alone)
+            for window in _windows(candidates, int(candidate), leaves - 1, returns + 1):
+                yield cells.part((~inside | alone) & (~alone | ((window[0] <= block) & (block < window[1]))))
+
+
+def _windows(candidates: Candidates, candidate: int, first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where one leg of a candidate that holds some blocks may lie: in one of these, each as long as a leg may be.
+
+    Within such a window nothing is gained by leaving and coming back, which is how a path gets round a cap.
+    """
+    start, stop = int(candidates.start[candidate]), int(candidates.end[candidate])
+    most = stop - start if candidates.most is None else min(stop - start, int(candidates.most[candidate]))
+    for low in range(max(start, end - most), min(first, stop - most) + 1):
+        yield low, low + most

@@ -88,6 +88,21 @@ def test_no_path_through_a_candidate_costs_less_than_its_bound(
     assert (bounds[through < INFINITE] <= through[through < INFINITE]).all()
 
 
+@settings(max_examples=at_length(100), deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 3), st.booleans())
+def test_the_cheapest_where_each_is_one_leg_of_so_many_blocks(
+    seed: int, weights: Weights, regions: int, capped: bool
+) -> None:
+    """Where hops cost little, the cheapest path gets round a cap by leaving and coming back: that is no route."""
+    candidates = random_candidates(random.Random(seed), count=5, regions=regions, capped=capped)
+    _, least = cheapest_of_all(candidates, weights)
+    found = find(candidates, Limits(price_in=None, price_out=None, time_us=10**9), weights)
+    if found is None or least is None:
+        assert (found is None) == (least is None)
+        return
+    assert 0 <= found.path.cost - least <= found.gap
+
+
 @settings(max_examples=at_length(150), deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(WEIGHTS), st.integers(1, 3), st.integers(3_000, 40_000))
 def test_the_cheapest_within_a_time(seed: int, weights: Weights, regions: int, time_us: int) -> None:

@@ -275,6 +275,35 @@ def test_a_region_has_distances() -> None:
         Regions({b"k": 1})
 
 
+@pytest.mark.parametrize("most", [1, 3, 4, 9])
+def test_a_provider_may_be_capped_to_fewer_blocks_than_its_span(most: int) -> None:
+    cheap, dear = an_offer(0, (0, 4), price_out=40), an_offer(1, (0, 4), price_out=4_000)
+    found = ask([cheap, dear], most_blocks={cheap.public_key: most})
+    used = {leg.offer.public_key: len(leg.span) for leg in found.legs}
+    assert used == {cheap.public_key: min(most, 4)} | ({dear.public_key: 4 - most} if most < 4 else {})
+    assert found.price_out == min(most, 4) * 10 + max(0, 4 - most) * 1_000
+
+
+def test_a_cap_holds_for_who_stands_by_and_for_backups_and_concerns_nobody_else() -> None:
+    cheap, dear, capped = an_offer(0, price_out=40), an_offer(1, price_out=400), an_offer(2, price_out=80)
+    free = ask([cheap, dear, capped], standbys=1, backups=1, most_blocks={key_of(9).public_key: 1})
+    held = ask([cheap, dear, capped], standbys=1, backups=1, most_blocks={capped.public_key: 3})
+    assert spans(free) == spans(held) == [(0, "0:4")]
+    assert [leg.offer for legs in free.standbys for leg in legs] == [capped]
+    assert [leg.offer for legs in held.standbys for leg in legs] == [dear]
+    assert spans(free.backups[0]) == [(2, "0:4")]
+    assert {leg.offer.public_key: len(leg.span) for leg in held.backups[0].legs} == {
+        capped.public_key: 3,
+        dear.public_key: 1,
+    }
+
+
+def test_caps_that_leave_blocks_to_nobody_leave_no_route() -> None:
+    alone = an_offer(0)
+    assert spans(ask([alone], most_blocks={alone.public_key: 4})) == [(0, "0:4")]
+    assert refusal([alone], most_blocks={alone.public_key: 3}).code == "no-route"
+
+
 # Further routes
 
 
