@@ -96,7 +96,7 @@ crash: .venv/installed-dev ## The ledger killed at every write and at 200 random
 	@CRASH=long $(BIN)/python -m pytest -q -s --timeout 7200 tests/integration/ledger/test_ledger_kills.py
 
 heal: .venv/installed-dev ## Answers in whose middle legs die or are cut off: 30 of each as processes, 600 in memory, then 2,000 sessions with all that goes wrong (half an hour; cuts need root)
-	@export JOULE_KILLS=30 JOULE_CUTS=30 JOULE_DISTURBED_JOBS=600 JOULE_SOAK_SESSIONS=2000 JOULE_CROWDS=300
+	@export SOAK=1 JOULE_KILLS=30 JOULE_CUTS=30 JOULE_DISTURBED_JOBS=600 JOULE_SOAK_SESSIONS=2000 JOULE_CROWDS=300
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/e2e/test_e2e_healing.py tests/unit/pipeline/test_pipeline_disturbed.py tests/unit/pipeline/test_pipeline_returns.py tests/unit/pipeline/test_pipeline_pages.py
 
 bench: .venv/installed-dev ## Benchmarks: each runs both sides in one go and prints a ratio

@@ -146,6 +146,7 @@ async def test_an_answer_goes_on_whichever_leg_is_killed(near: LocalNetwork, end
     await disturb(near, KILLS, lambda name: os.kill(near.nodes[name].process.pid, signal.SIGKILL), restart)
 
 
+@pytest.mark.long
 async def test_an_answer_goes_on_whichever_leg_is_cut_off(far: LocalNetwork) -> None:
     wan = far.wan
     assert wan is not None

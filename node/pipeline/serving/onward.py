@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.outbox import Outbox
@@ -12,7 +12,7 @@ from protocol.encoding.codec import Message
 from protocol.models.activations import ActivationType
 from protocol.session.frames import MAX_ITEMS, Sampled, SampledToken, Step, StepItem
 
-__all__ = ["Onward", "item_of"]
+__all__ = ["Onward", "item_of", "sampled_frames"]
 
 MOST_DRAFTS = 32 * 1024
 """Bytes of drafts in one frame, half of what a header may have: the rest of `MAX_ITEMS` items has room beside them."""
@@ -31,6 +31,18 @@ def item_of(job: LegJob, passed: PassedOn) -> StepItem:
     )
 
 
+def sampled_frames(tokens: Sequence[SampledToken], said: bytes = b"") -> Iterator[tuple[Sampled, bytes]]:
+    """As many frames as it takes to tell of all tokens that one pass drew.
+
+    Args:
+        said: of them, their log probabilities: as many bytes of each.
+    """
+    size = len(said) // max(1, len(tokens))
+    for at in range(0, len(tokens), MAX_ITEMS):
+        part = tuple(tokens[at : at + MAX_ITEMS])
+        yield Sampled(tokens=part), said[at * size : (at + len(part)) * size]
+
+
 class Onward:
     """What a pass sends to neighbours: what goes the same way travels in one frame."""
 
@@ -42,8 +54,8 @@ class Onward:
     def frames(self) -> Iterator[tuple[Outbox, Message, bytes]]:
         """Each frame with its payload, and where it goes."""
         for outbox, tokens in self.tokens.items():
-            for at in range(0, len(tokens), MAX_ITEMS):
-                yield outbox, Sampled(tokens=tuple(tokens[at : at + MAX_ITEMS])), b""
+            for sampled, said in sampled_frames(tokens):
+                yield outbox, sampled, said
         for (outbox, activations), rows in self.rows.items():
             for part in _frames_of(rows):
                 step = Step(activations=activations, items=tuple(item for item, _ in part))

@@ -21,7 +21,7 @@ from node.pipeline.serving.incoming import Incoming
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.neighbours import Neighbours, Next
-from node.pipeline.serving.onward import Onward, item_of
+from node.pipeline.serving.onward import Onward, item_of, sampled_frames
 from node.pipeline.serving.outbox import Outbox, why_ended
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.parts import Parts
@@ -51,7 +51,7 @@ from protocol.identity.ids import BlockSpan, ModelManifest
 from protocol.identity.signing import address_of_public_key
 from protocol.policy.policy import LatencyClass
 from protocol.reputation.standing import Deed
-from protocol.session.frames import Failed, Paused, Replayed, Sampled, SampledToken
+from protocol.session.frames import Failed, Paused, Replayed, SampledToken
 from protocol.session.job import JobEvent, JobState
 
 __all__ = ["Provider"]
@@ -360,8 +360,8 @@ class Provider:
 
     def _tell_client(self, served: Served, tokens: tuple[SampledToken, ...], said: bytes) -> None:
         job = served.job
-        if tokens:
-            served.post(Sampled(tokens=tokens), said)
+        for sampled, beside in sampled_frames(tokens, said):
+            served.post(sampled, beside)
         if (fed := job.fed) is not None:
             served.post(Replayed(session=job.session, leg=job.leg, fed=fed))
         if served.post_receipts():

@@ -248,7 +248,7 @@ async def test_a_disk_that_fills_ends_the_fetch_and_the_next_one_goes_on(
     model: tuple[Path, ModelManifest], tmp_path: Path
 ) -> None:
     kitchen = Kitchen(tmp_path, model[1], folder(model, tmp_path))
-    await kitchen.fetch.texts(first=False)
+    await kitchen.fetch.texts(ends=False)
     before = kitchen.came
     with longest_file(2 * CHUNK_BYTES), pytest.raises(LocalError, match="disk is full") as full:
         await kitchen.fetch.blocks(SPAN)

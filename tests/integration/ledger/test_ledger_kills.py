@@ -20,7 +20,7 @@ from node.ledger import LedgerClient, LedgerSettings, verify_database
 
 LONG = os.environ.get("CRASH") == "long"
 KILLS = int(os.environ.get("KILLS", "200"))
-STEP = 1 if LONG else 3
+STEP = 1 if LONG else 5
 """Of writes that follow one another, it dies at each so-many-eth."""
 BESIDE = 3
 """Ledgers that are begun at once."""

@@ -113,7 +113,7 @@ class Story:
             job.tab.take_receipt(leg, signed, shown)
 
 
-@settings(deadline=None, max_examples=at_length(40), suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=at_length(24), suppress_health_check=list(HealthCheck))
 @given(sessions(), st.data())
 def test_all_count_a_session_alike_whoever_dies(job: TabbedPlay, data: st.DataObject) -> None:
     Story(job, data.draw).run()

@@ -12,9 +12,11 @@ from small_market import RATES, SmallMarket, limits_of
 
 from node.pipeline.serving.flow import Flow
 from node.pipeline.serving.lookup import LookupDrafter
+from node.pipeline.serving.onward import sampled_frames
 from node.pipeline.serving.windows import Passed
 from node.ports import DraftAsk, StepOutput
 from protocol.errors import DishonestError
+from protocol.session.frames import MAX_ITEMS, SampledToken
 from protocol.session.metering import Work, owed
 
 pytestmark = pytest.mark.asyncio
@@ -47,6 +49,18 @@ async def test_an_answer_is_the_same_with_drafts_right_or_wrong(tmp_path, legs, 
             assert market.nodes[-1].engine.passes.__len__() < most
         if right == 0.0:
             assert computed[0] > rows
+
+
+async def test_more_tokens_may_come_of_one_pass_than_one_frame_tells() -> None:
+    tokens = [SampledToken(session=bytes(32), position=at, token=at, route=0) for at in range(2 * MAX_ITEMS + 8)]
+    said = b"".join(at.to_bytes(8, "little") for at in range(len(tokens)))
+    frames = list(sampled_frames(tokens, said))
+    assert [len(frame.tokens) for frame, _ in frames] == [MAX_ITEMS, MAX_ITEMS, 8]
+    assert [token for frame, _ in frames for token in frame.tokens] == tokens
+    assert [len(beside) for _, beside in frames] == [8 * len(frame.tokens) for frame, _ in frames]
+    assert b"".join(beside for _, beside in frames) == said
+    assert [beside for _, beside in sampled_frames(tokens)] == [b""] * 3
+    assert list(sampled_frames(())) == []
 
 
 @pytest.mark.parametrize("round_trip_s", [pytest.param(0.025, marks=pytest.mark.long), 0.075])
