@@ -260,16 +260,21 @@ class Tab:
         """
         return self._draws.popleft() if self._draws else None
 
-    @property
-    def _notice(self) -> float:
-        """Paid tokens that are left when the next voucher is due: a quarter of a window, and where several come at a
-        time more, half a window at most.
+    def _notice(self, under_way: int | None) -> float:
+        """Paid tokens that are left when the next voucher is due: a quarter of a window, and half a window at most,
+        where more may be needed by the time that it is there.
         """
         window = self.terms.plan.window
-        return min(window / 2, max(window / 4, 2 * self._at_once))
+        if under_way is None:
+            return window / 2
+        return min(window / 2, max(window / 4, 2 * self._at_once, under_way + 1))
 
-    def next_voucher(self) -> Voucher | None:
-        """The voucher that is due now, None when nothing more is; to be asked for whenever something has come."""
+    def next_voucher(self, under_way: int | None = None) -> Voucher | None:
+        """The voucher that is due now, None when nothing more is; to be asked for whenever something has come.
+
+        Args:
+            under_way: tokens that come while a voucher is on its way; None where nobody knows.
+        """
         plan = self.terms.plan
         came, self._looked = self.generated - self._looked, self.generated
         if came:
@@ -280,7 +285,7 @@ class Tab:
             ahead = self._end + plan.window - self.terms.credit
             due = min(limit, max(plan.prompt, ahead))
             left = self._paid - self._end + self.terms.credit
-            if left >= self._notice and self._paid >= plan.prompt and not self._anew:
+            if left >= self._notice(under_way) and self._paid >= plan.prompt and not self._anew:
                 return None
         due = max(min(due, last_position(plan)), self._paid)
         return self._voucher(due) if due > self._paid or self._anew else None

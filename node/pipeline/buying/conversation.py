@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -51,6 +52,8 @@ WIND_DOWN_S = 5.0
 """Seconds for what is left of the answer, and as many for the legs' discharges."""
 PROMPT_PART = 4096
 """Token ids in one frame."""
+PACE_TOKENS = 8
+"""So many of the newest say how fast tokens come."""
 
 
 class Conversation:
@@ -168,11 +171,21 @@ class Conversation:
     # Money
 
     async def _pay_what_is_due(self) -> None:
-        voucher = self._tab.next_voucher()
+        voucher = self._tab.next_voucher(self._under_way())
         if voucher is not None:
             signed = await self._keep_and_sign(voucher)
             # A standby has no use for it: it would not know of which route it speaks.
             await asyncio.gather(*(self._links.send(leg, signed) for leg in self._serving))
+
+    def _under_way(self) -> int | None:
+        """Tokens that come while a voucher is on its way to the farthest leg, at the pace of the newest ones; None
+        where that was not measured.
+        """
+        measured, times = self._deal.measured, self._result.token_times_s[-PACE_TOKENS:]
+        trips = [us for leg in self._serving if leg < len(measured) and (us := measured[leg]) is not None]
+        if len(trips) < len(self._serving) or len(times) < 2 or times[-1] <= times[0]:
+            return None
+        return math.ceil(max(trips) / 1_000_000 * (len(times) - 1) / (times[-1] - times[0]))
 
     @property
     def _serving(self) -> list[int]:

@@ -208,6 +208,22 @@ def test_the_voucher_for_the_next_window_travels_while_this_one_is_served() -> N
     assert counts(job.tab.next_voucher()) == (5, 7)
 
 
+@pytest.mark.parametrize(("under_way", "left"), [(None, 7), (0, 3), (4, 4), (6, 6), (99, 7)])
+def test_a_voucher_is_signed_the_earlier_the_longer_its_way_is(under_way: int | None, left: int) -> None:
+    """A quarter of a window before what is paid runs out, half a window where the way is long or not known."""
+    plan = Plan(prompt=5, most=40, chunk=5, window=16, ahead=3)
+    legs = legs_of(list(range(21, 61)), plan)
+    tab = legs.tab()
+    paid = 0
+    while True:
+        tab.take_token(legs.token(len(tab.tokens)))
+        if (voucher := tab.next_voucher(under_way)) is not None:
+            if paid > 1:
+                assert paid - tab.generated == left
+                return
+            paid = voucher.tokens_out
+
+
 def test_credit_is_not_paid_ahead() -> None:
     job = Job(credit=4)
     job.through_prompt()
