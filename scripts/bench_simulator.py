@@ -108,24 +108,33 @@ def bare_loop(settings: Settings) -> float:
 
 
 ENTRIES = [
-    *(("uniform", 25_000, 100, noise, seed) for noise in (0.0, 0.05) for seed in range(1, 6)),
-    *(("uniform", 0, 100, noise, seed) for noise in (0.0, 0.1) for seed in range(1, 4)),
-    *(("uniform", 25_000, 20, 0.05, seed) for seed in (1, 2)),
-    *(("posted", 25_000, 100, noise, 1) for noise in (0.0, 0.1)),
-    ("posted", 0, 20, 0.0, 1),
+    *(
+        ("uniform", capital, sites, noise, elasticity, seed)
+        for elasticity, noises, seeds in ((0.0, (0.0, 0.05), (1, 2, 3)), (0.3, (0.0,), (1, 2)))
+        for sites in (20, 55, 100)
+        for noise in noises
+        for capital in (0, 25_000)
+        for seed in seeds
+    ),
+    *(("posted", 25_000, 100, noise, 0.0, 1) for noise in (0.0, 0.1)),
+    ("posted", 0, 20, 0.0, 0.0, 1),
 ]
-"""Price rule, dollars a machine costs to build, sites, noise of demand, seed."""
+"""Price rule, dollars a machine costs to build, sites, noise and elasticity of demand, seed."""
+_PATIENCE = 14
+"""Days; what a scenario has that does not say."""
 
 
 def try_entry() -> None:
     """Margins over cost in two years after a burn-in with free entry."""
     from plain_markets import growing_toml, run_market
 
-    for rule, capital, sites, noise, seed in ENTRIES:
-        toml = growing_toml(rule, capital=capital, sites=sites, noise=noise, hours=2 * 8760, seed=seed)
+    for rule, capital, sites, noise, elasticity, seed in ENTRIES:
+        keys = {"capital": capital, "sites": sites, "noise": noise, "elasticity": elasticity, "seed": seed}
+        toml = growing_toml(rule, hours=2 * 8760, patience=_PATIENCE, **keys)
         found = figures_of(run_market(toml))
         mean, worst = found["market.margin"], found["market.worst_quarter_margin"]
-        print(f"{rule}, {capital} to build, {sites} sites, noise {noise}, seed {seed}: {mean:.3f}, worst {worst:.3f}")
+        said = ", ".join(f"{name} {value}" for name, value in keys.items())
+        print(f"{rule}, {said}: {mean:.3f}, worst {worst:.3f}")
 
 
 def try_random(count: int) -> None:

@@ -73,6 +73,16 @@ def test_one_price_for_all_leaves_no_lasting_loss_where_a_site_is_a_small_part(c
     assert found["market.worst_quarter_margin"] > -0.05
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("capital", [0, 25_000])
+def test_one_price_leaves_no_lasting_loss_where_demand_answers_to_it(capital: int) -> None:
+    """Days may be alike then: in a short hour the price rises as far as some go without, and no further."""
+    toml = growing_toml("uniform", capital=capital, sites=55, noise=0, hours=4380, patience=14, elasticity=0.3)
+    found = figures_of(run_market(toml))
+    assert abs(found["market.margin"]) < 0.03
+    assert found["market.worst_quarter_margin"] > -0.05
+
+
 def test_next_cheaper_is_what_a_plain_search_finds() -> None:
     price = np.random.Generator(np.random.Philox(2)).integers(0, 9, 60)
     for at, found in enumerate(next_cheaper(price).tolist()):

@@ -45,10 +45,21 @@ def market_toml(
     return "\n".join([*lines, more])
 
 
-def growing_toml(rule: str, *, capital: int, sites: int, noise: float, hours: int, seed: int = 1) -> str:
+def growing_toml(
+    rule: str,
+    *,
+    capital: int,
+    sites: int,
+    noise: float,
+    hours: int,
+    seed: int = 1,
+    patience: int = 30,
+    elasticity: float = 0,
+) -> str:
     """After a burn-in with free entry: about so many sites, rented by the hour, or for the greater part built."""
-    entry = 'rule = "npv"\npresent = 0.3\njoin = 0.02\npatience_days = 30'
+    entry = f'rule = "npv"\npresent = 0.3\njoin = 0.02\npatience_days = {patience}'
     keys, shape = {"price_rule": rule}, f"swing = 0.4\nnoise = {noise}"
+    shape += f"\nelasticity = {elasticity}\nreference_price = 1" if elasticity else ""
     toml = market_toml([], [(2000 * sites, 4)], hours=hours, entry=entry, market=keys, classes=shape)
     toml = toml.replace("[run]", f"[run]\nseed = {seed}\nburn_in_days = 300\nproviders = {max(120, 3 * sites)}")
     toml = toml.replace("[region.here]", "[region.here]\nshare = 1") + "\n[hardware.rack]\ntokens_in_per_s = 8000\n"
