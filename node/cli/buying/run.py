@@ -256,7 +256,7 @@ def _content(file: str) -> bytes:
         with Path(file).open("rb") as opened:
             return opened.read(MAX_PROMPT_BYTES + 1)
     except OSError as error:
-        hint = "give a JSON file of messages, or - for standard input"
+        hint = "give a file that is there, or - for standard input"
         raise ConfigurationError(f"cannot read {file}: {error.strerror}", code="prompt", hint=hint) from None
 
 
