@@ -84,7 +84,11 @@ class DialBudget:
             UnreachableError: it may not be dialled from here, or was in vain too often of late.
         """
         address, endpoint = await self._located(address)
-        await self._spend(address, endpoint, whom)
+        if self._proven.get(endpoint) == whom:  # else offers that name its door under other keys would shut it
+            yield address  # costs others nothing where it is down: whoever was killed would shut them out
+            self._answered(endpoint, whom)
+            return
+        await self._spend(address, endpoint)
         good, given_up = False, False
         try:
             yield address
@@ -93,7 +97,7 @@ class DialBudget:
             given_up = True
             raise
         finally:
-            # Who answered before, and is not waited for any more, has not failed.
+            # Another dial may have found it meanwhile: who is not waited for any more has then not failed.
             neutral = given_up and self._proven.get(endpoint) == whom
             await self._settle(endpoint, answered=whom if good else None, neutral=neutral)
 
@@ -113,11 +117,11 @@ class DialBudget:
             raise UnreachableError(f"{host} is not dialled from here: nobody else's machine is meant by it")
         return address, (str(ipaddress.ip_address(host)), port)
 
-    async def _spend(self, address: str, endpoint: Endpoint, whom: bytes) -> None:
+    async def _spend(self, address: str, endpoint: Endpoint) -> None:
         """Wait for dials under way, since most of them turn out well; refuse where those that failed are too many."""
         loop = asyncio.get_running_loop()
         async with self._waiting:
-            while spent := self._spent_before(endpoint, whom, loop.time()):
+            while spent := self._spent_before(endpoint, loop.time()):
                 if not any(each in self._under_way for each in spent):
                     raise UnreachableError(f"{address} was dialled in vain too often in the last minute")
                 await self._waiting.wait()
@@ -132,10 +136,15 @@ class DialBudget:
             if answered is not None or neutral:
                 self._give_back(endpoint)
             if answered is not None:
-                self._prove(endpoint, answered)
-            if self._memory is not None and not neutral:
-                self._memory.note_dial(endpoint, answered)
+                self._answered(endpoint, answered)
+            elif self._memory is not None and not neutral:
+                self._memory.note_dial(endpoint, None)
             self._waiting.notify_all()
+
+    def _answered(self, endpoint: Endpoint, whom: bytes) -> None:
+        self._prove(endpoint, whom)
+        if self._memory is not None:
+            self._memory.note_dial(endpoint, whom)
 
     def _prove(self, endpoint: Endpoint, whom: bytes) -> None:
         for proven in (endpoint[0], endpoint):
@@ -150,12 +159,10 @@ class DialBudget:
                 del self._spent[place]
                 return
 
-    def _spent_before(self, endpoint: Endpoint, whom: bytes, now: float) -> list[Endpoint]:
+    def _spent_before(self, endpoint: Endpoint, now: float) -> list[Endpoint]:
         """The dials because of which there is none left for this endpoint; empty where there is one."""
         while self._spent and self._spent[0][0] <= now:
             self._spent.popleft()
-        if self._proven.get(endpoint) == whom:  # else offers that name its door under other keys would shut it
-            return []
         spent = [each for _, each in self._spent]
         at_host = [each for each in spent if each[0] == endpoint[0]]
         here = [each for each in at_host if each == endpoint]

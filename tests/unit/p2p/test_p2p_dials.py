@@ -76,6 +76,17 @@ async def test_an_honest_host_with_many_nodes_is_dialled_as_often_as_is_wanted()
     assert not await fail(budget, at(9000))
 
 
+async def test_who_answered_before_and_is_gone_keeps_nobody_else_out() -> None:
+    """Many jobs find out that a node was killed; what came in its place on its host was never dialled."""
+    memory = Remembered()
+    budget = DialBudget(memory=memory)
+    await succeed(budget, at(4001))
+    assert all([await fail(budget, at(4001), NODE) for _ in range(2 * MOST_IN_ALL)])
+    for others in (budget, DialBudget(memory=memory)):
+        assert [await fail(others, at(port)) for port in range(5000, 5040)].count(True) == MOST_AT_NEAR_HOST
+        memory.notes = memory.notes[:1]
+
+
 async def test_many_hosts_are_dialled_in_vain_so_often_in_all() -> None:
     budget = DialBudget()
     tried = [await fail(budget, at(80, f"9.1.{number >> 8}.{number & 255}")) for number in range(300)]
