@@ -15,7 +15,7 @@ from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
 from node.app.buying.grammars import of_schema
 from node.app.buying.offered import OfferedModels
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.app.buying.requirements import OPERATIONS
 from node.app.buying.saying import said_in
 from node.app.buying.warm import Held, Warm, without_stop
