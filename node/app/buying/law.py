@@ -8,7 +8,7 @@ from pathlib import Path
 from node.app.buying.request import Request
 from node.app.network.shunned import address_of
 from node.config import ClientConfig
-from node.law_settings import Anchors, Corridors, Ground, SignedFiles
+from node.settings.law import Anchors, Corridors, Ground, SignedFiles
 from node.signed_files import read_signed
 from protocol.errors import ConfigurationError, PeerError
 from protocol.identity.ids import Address, ModelManifest, checksum_address, parse_address
