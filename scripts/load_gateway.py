@@ -31,8 +31,8 @@ EVERY_S = 15.0
 """Between two nodes that are killed."""
 QUIET_S = 20.0
 """At the end without."""
-SESSION_S = 60
-"""For how long money that went to nodes that are gone is kept for them; then come 2 s of grace."""
+SESSION_S = 180
+"""For how long money that went to nodes that are gone is kept for them; then come 2 s of grace. Longer than any answer."""
 SETTLED_S = 30.0
 """For having it back."""
 GROWTH = 1.05
