@@ -32,7 +32,7 @@ EVERY_S = 15.0
 QUIET_S = 20.0
 """At the end without."""
 SESSION_S = 180
-"""For how long money that went to nodes that are gone is kept for them; then come 2 s of grace. Longer than any answer."""
+"""For how long money is kept for nodes that are gone, before 2 s of grace; longer than any answer takes."""
 SETTLED_S = 30.0
 """For having it back."""
 GROWTH = 1.05
