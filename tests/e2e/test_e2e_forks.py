@@ -112,11 +112,18 @@ async def test_a_ledger_is_exchanged_in_the_middle_of_an_answer(endless: Path, t
         async with second_history(net, 4, port):
             process.send_signal(signal.SIGCONT)
             report, events = await ended(process)
-            print(process.returncode, report, [e for e in events if e["event"] != "voucher signed"])
+            assert "ledger forked" in [each["event"] for each in events]
+            assert (process.returncode, report["tokens_out"], report["error"]) == (1, TOKENS, None)
+            assert report["settle_error"]["code"] == "ledger-forked"  # it says that it knows of no such session
             refused = await net.joule("run", "hello", "--max-tokens", "4")
-            print(refused)
-        print(net.sessions("client"))
+            assert (refused.status, "contradicts itself" in refused.err) == (1, True)
+            assert await net.nodes["node0"].stop() == 0
+        (held,) = net.sessions("client")
+        assert held.pay is not None
+        assert held.pay.voucher.tokens_out == TOKENS
         await net.start_ledger(port=port)
-        print(await net.joule("balance"))
-        print(net.sessions("client"))
-        assert 0
+        node = await net.start_node("node0", endless, "0:6")
+        redeemed = await node.event("voucher redeemed")
+        assert redeemed["amount_micro"] == report["paid_micro"] == held.pay.voucher.amounts[0]
+        assert (await net.joule("balance")).out.count("held") == 0
+        assert net.sessions("client") == []
