@@ -15,13 +15,14 @@ from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
 from node.app.buying.grammars import of_schema
 from node.app.buying.offered import OfferedModels
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.app.buying.requirements import OPERATIONS
 from node.app.buying.saying import said_in
 from node.app.buying.warm import Held, Warm, without_stop
 from node.app.buying.written import Written, write
 from node.app.models.obtaining import Text
 from node.gateway import Costs, OfferedModel, Piece, Wanted
+from node.pipeline.buying.reclaim import worth_having
 from protocol.identity.ids import ModelManifest
 from protocol.session.shaping import shaping_of
 from protocol.session.terms import SamplingTerms
@@ -255,12 +256,15 @@ class BoughtAnswer:
             earlier.set_result(found[-1] if found else None)
         if not job.results:
             return Costs(tokens_in=self.tokens_in, tokens_held=0, tokens_out=0, micro=0, receipts=())
+        paid = sum(sum(each.paid) for each in job.results)
         claimed = sum(sum(each.unreleased) - sum(each.held) for each in job.results)
+        rules = job.plan.rules
+        to_close = sum(worth_having(sum(each.held), rules.cost) for each in job.results)  # once the grace is over
         return Costs(
             tokens_in=self.tokens_in,
             tokens_held=self.tokens_held,
             tokens_out=self.tokens_out,
-            micro=sum(sum(each.paid) for each in job.results) + job.fees_micro + claimed,
+            micro=paid + claimed + job.fees_micro + to_close * rules.fee,
             receipts=await self._market.keep(self),
         )
 
