@@ -255,7 +255,10 @@ def _voucher_in(path: Path, found_at: os.stat_result) -> tuple[Session, SignedVo
         raise MalformedError("it is no file")
     if found_at.st_size > MOST_BYTES:
         raise MalformedError("it is too large for a voucher")
-    stored = stored_voucher(path.read_bytes())
+    try:
+        stored = stored_voucher(path.read_bytes())
+    except (MalformedError, ValueError):
+        raise MalformedError("there is no voucher in it") from None
     if stored.pay is None:
         raise MalformedError("there is no voucher in it")
     return stored.session, stored.pay
