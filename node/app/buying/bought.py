@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from node.app.buying.begun import Begun
+from node.app.buying.calling import grammar_wanted
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
-from node.app.buying.grammars import of_schema
 from node.app.buying.offered import OfferedModels
 from node.app.buying.request import Request
 from node.app.buying.requirements import OPERATIONS
@@ -37,11 +37,12 @@ OVER_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A prompt as text and as token ids, and what it goes on from."""
+    """A prompt as text and as token ids, what it goes on from, and what its answer is held to."""
 
     written: Written
     ids: tuple[int, ...]
     held: Held | None
+    grammar: bytes
 
 
 class BoughtAnswers:
@@ -68,10 +69,9 @@ class BoughtAnswers:
         manifest = await client.model(wanted.model)
         if begun is not None:
             request = begun.request(model=manifest.root.hex(), limits=wanted.limits)
-            asked = _Asked(written=begun.written, ids=begun.prompt, held=None)
+            asked = _Asked(written=begun.written, ids=begun.prompt, held=None, grammar=begun.grammar)
             return BoughtAnswer(self, await client.execute(await client.plan(request)), asked, begun.text, owner, begun)
         text = await client.text(manifest)
-        grammar = b"" if wanted.schema is None else of_schema(wanted.schema)
         asked = await self._asked(wanted, manifest, text, owner)
         earlier = None if asked.held is None else await _over(asked.held)
         request = Request(
@@ -79,7 +79,7 @@ class BoughtAnswers:
             model=manifest.root.hex(),
             most=wanted.most,
             sampling=self.sampling(wanted),
-            grammar=grammar,
+            grammar=asked.grammar,
             policy=wanted.limits.as_policy(),
             **wanted.limits.as_ends(),
             earlier=earlier,
@@ -124,9 +124,10 @@ class BoughtAnswers:
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
         written = await write(wanted, text)
+        grammar = grammar_wanted(wanted, written.tool_style)
         held = self._warm.take(owner, manifest.root, written.text)
         ids = await asyncio.to_thread(_ids, text, written, held)
-        return _Asked(written=written, ids=tuple(ids), held=held)
+        return _Asked(written=written, ids=tuple(ids), held=held, grammar=grammar)
 
     async def keep(self, answer: BoughtAnswer) -> tuple[Path, ...]:
         """Write the receipts of an answer's sessions."""
