@@ -20,7 +20,7 @@ from node.ledger.wire import Answer
 from node.ledger.witnessed import Witnessed
 from node.ports import Taken
 from protocol.encoding.codec import decode, encode
-from protocol.errors import DishonestError, PeerError, RuleError, UnreachableError
+from protocol.errors import DishonestError, PeerError, RefusedError, RuleError, UnreachableError
 from protocol.identity.ids import Address, checksum_address
 from protocol.identity.signing import SigningKey
 from protocol.log.tiles import TILE_WIDTH, bundle_of
@@ -259,7 +259,12 @@ class LedgerClient(LedgerReader):
         rules = await self.connect()
         body = f'{{"account": "{checksum_address(address)}", "amount": "{amount}"}}'
         question = self._trust.question()
-        answer = Answer.from_json(await self._http.post(f"faucet{question.query}", body.encode()))
+        try:
+            answer = Answer.from_json(await self._http.post(f"faucet{question.query}", body.encode()))
+        except RefusedError as error:
+            if (await self.info()).faucet_limit:
+                raise
+            raise RefusedError("this ledger has no faucet", code="faucet", hint="its operator pays in") from error
         await self._log.follow(question, answer)
         proven = self._prove_taken(answer)
         action = proven.entry.op.read()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.app.network.presence import Presence
-from node.events import Events, SettledForOthers, VoucherSetAside, Watching, WatchtowerReady
+from node.events import Events, SettledForOthers, VoucherNotRedeemable, VoucherSetAside, Watching, WatchtowerReady
 from node.pipeline.collecting import NOT_NOW, Collected, collect
 from node.pipeline.vouchers import stored_voucher
 from node.ports import Clock, Settlement, VenueRules
@@ -70,6 +70,8 @@ class _Kept:
     """Of the session, Unix seconds."""
     look_at: int = 0
     """When to look next, Unix seconds."""
+    refused: bool = False
+    """Whether the ledger's word against it was told."""
     over: bool = False
     """Whether nothing more is to be had by it."""
 
@@ -154,7 +156,9 @@ class Watchtower:
             for claim, error in found.refused:
                 if error.code not in NOT_NOW:
                     # Nothing proves a refusal: who answers may be behind, or lie.
-                    due[claim.session].worth = 0
+                    if not due[claim.session].refused:
+                        self._events(VoucherNotRedeemable(session=claim.session, reason=error.message))
+                    due[claim.session].refused, due[claim.session].worth = True, 0
                     due[claim.session].look_at = now + _pause_s(rules.grace_s)
         return settled, amount, fees
 
@@ -251,7 +255,10 @@ def _voucher_in(path: Path, found_at: os.stat_result) -> tuple[Session, SignedVo
         raise MalformedError("it is no file")
     if found_at.st_size > MOST_BYTES:
         raise MalformedError("it is too large for a voucher")
-    stored = stored_voucher(path.read_bytes())
+    try:
+        stored = stored_voucher(path.read_bytes())
+    except (MalformedError, ValueError):
+        raise MalformedError("there is no voucher in it") from None
     if stored.pay is None:
         raise MalformedError("there is no voucher in it")
     return stored.session, stored.pay

@@ -109,7 +109,11 @@ def earnings(
     whose = key_file(config).address
     if whose is None:
         raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
+    if as_csv and as_json:
+        raise ConfigurationError("--csv and --json are two forms of one answer", hint="leave one of them out")
     first, last = 0 if since is None else since, _LAST_DAY if until is None else until
+    if last < first:
+        raise ConfigurationError("--since is a day after --until", hint="name the first day before the last one")
     kept = read_earnings(config.data_dir, whose, first * DAY_S, (last + 1) * DAY_S)
     if each_job:
         _print_jobs(kept.jobs, as_csv, as_json)

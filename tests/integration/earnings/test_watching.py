@@ -196,6 +196,7 @@ async def test_no_word_of_the_ledger_costs_a_voucher_that_may_be_good(
         for bank.clock.now in range(session.expiry, session.expiry + at + 1, 60):
             assert (await tower.look()).settled == 0
     assert not [each for each in events if isinstance(each, VoucherSetAside)]
+    assert len([each for each in events if isinstance(each, VoucherNotRedeemable)]) == (asked == "settle")
     bank.clock.now = session.expiry + min(at + 360, GRACE_S)
     assert (await tower.look()).settled == (at < GRACE_S)
     bank.clock.now = session.expiry + GRACE_S + 3600
