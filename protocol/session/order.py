@@ -36,7 +36,7 @@ MAX_ORDER_AGE_S = 120
 """An order older than this is refused, so that a recorded one is of no use."""
 MAX_EVIDENCE_BYTES = 40 * 1024
 """Of what shows that the session is open, and later that the venue paid."""
-KNOWN_OFFERS = 256
+_KNOWN_OFFERS = 256
 """The newest that are known to be valid, of at most `MAX_SEALED_OFFER` bytes each."""
 
 
@@ -188,7 +188,7 @@ def check_offer_of(leg: LegTerms, sealed: bytes, terms: Terms, *, now: int | Non
     return offer
 
 
-@functools.lru_cache(maxsize=KNOWN_OFFERS)
+@functools.lru_cache(maxsize=_KNOWN_OFFERS)
 def _offer_by(public_key: bytes, sealed: bytes) -> Offer:
     """A provider's offer, valid when it was issued: it comes with every order for it and its neighbours."""
     offer, signer = open_envelope(sealed, Offer)
