@@ -183,6 +183,7 @@ class _Play:
             chain=made.chain,
             prompt=self._tokens[: made.plan.prompt],
             stop_tokens=(_STOP,),
+            vocabulary=_TOKEN + 1,
             recover=made.signers.recover,
         )
         first = self._signed(first_voucher(made.session, made.terms))
