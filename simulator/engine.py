@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from protocol.errors import ConfigurationError
+from protocol.settlement.stakes import penalty_parts
 from protocol.units import MICRO
 from simulator.arena import Arena
 from simulator.audits import Audits
@@ -34,6 +35,7 @@ from simulator.exact import Ints, exact_sum, ratio
 from simulator.failures import Failures
 from simulator.happenings import factors, multiplied
 from simulator.joint import Web, clear_jointly, webs_of
+from simulator.late import lateness_of
 from simulator.metrics import Recorder, Records
 from simulator.peaks import Peaks
 from simulator.pipelines import clear_pipelines, stages_of
@@ -90,6 +92,7 @@ class Market:
         self.products = products_of(self.classes)
         self.zones = zones_of(self.classes)
         self.stages = stages_of(settings, self.population)
+        self.lateness = lateness_of(settings, self.population)
         self.failures = Failures(settings, self.timeline, self.population)
         self.peaks = Peaks(settings, self.population, self.timeline.epoch_us)
         self.movers, self.audits = Movers(settings, self.population), Audits(settings, self.population)
@@ -105,7 +108,9 @@ class Market:
                 hint="simulate fewer hours or requests, or flows",
             )
         self.arena = (
-            Arena(settings, self.classes, self.population, self.stages, self.recorded) if _is_event(settings) else None
+            Arena(settings, self.classes, self.population, self.stages, self.lateness, self.recorded)
+            if _is_event(settings)
+            else None
         )
         self._measured: Served | None = None
         self._arrived: Ints | None = None
@@ -270,14 +275,14 @@ class Market:
         if rule == "uniform":
             price = worth.price[c, epoch, self.zones.of_site[site]] if fixed is None else fixed[epoch]
             price = np.minimum(price, classes.price_cap[c])
-            return payments(classes, trades, price, price)
+            return payments(classes, trades, self.lateness, price, price)
         at = epoch * len(self.population) + site
         asks = trades.part(prices.ask_in.take(at)), trades.part(prices.ask_out.take(at))
-        by_ask = payments(classes, trades, *asks, trades.part(self.population.opening[site]))
+        by_ask = payments(classes, trades, self.lateness, *asks, trades.part(self.population.opening[site]))
         if rule == "posted":
             return by_ask
         scarce = np.minimum(worth.scarcity[epoch, self.zones.of_site[site]], classes.price_cap[c])
-        return np.maximum(by_ask, payments(classes, trades, scarce, scarce))
+        return np.maximum(by_ask, payments(classes, trades, self.lateness, scarce, scarce))
 
     def _close(
         self,
@@ -296,7 +301,8 @@ class Market:
         token = self._tokens(day, int(block.paid.sum()), epochs)
         reward = _split(token.reward, revenue if self.settings.token.reward == "work" else self._machines())
         self.books.move("cheated", "providers", int(audit.gained.sum()))
-        self.books.move("providers", "treasury", int(audit.slashed.sum()))
+        for to, part in zip(("auditors", "burned"), penalty_parts(audit.slashed), strict=True):
+            self.books.move("providers", to, exact_sum(part))
         self.books.move("token_holders", "providers", int(reward.sum()))
         self.books.move("providers", "token_holders", token.fees)
         self.books.move("providers", "treasury", token.kept)

@@ -27,6 +27,7 @@ def check_across(settings: Settings) -> None:
     if 60 % run.epoch_minutes:
         raise ConfigurationError("run.epoch_minutes does not divide 60", hint="5, 6, 10, 12, 15, 20, 30 or 60")
     _check_sites(settings)
+    _check_hardware(settings)
     if run.ledger:
         _check_ledger(settings)
     _check_trace(settings)
@@ -70,10 +71,17 @@ def _check_sites(settings: Settings) -> None:
     epochs = (run.hours + 24 * run.burn_in_days) * 60 // run.epoch_minutes
     if total * epochs > _LARGEST_RUN:
         raise ConfigurationError("too many sites for so many epochs", hint=f"at most {_LARGEST_RUN:,} together")
+
+
+def _check_hardware(settings: Settings) -> None:
     for name, kind in settings.hardware.items():
-        if kind.blocks and kind.blocks[1] > run.blocks:
+        if kind.blocks and kind.blocks[1] > settings.run.blocks:
             raise ConfigurationError(
-                f"hardware.{name}.blocks end after the model's", hint=f"run.blocks is {run.blocks}"
+                f"hardware.{name}.blocks end after the model's", hint=f"run.blocks is {settings.run.blocks}"
+            )
+        if 0 < kind.late_us < kind.position_us:
+            raise ConfigurationError(
+                f"hardware.{name}.late_us is less than a token takes", hint=f"at least {kind.position_us}"
             )
 
 

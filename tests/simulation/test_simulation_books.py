@@ -17,12 +17,13 @@ from simulator.draws import draws_for
 from simulator.engine import simulate
 from simulator.exact import LARGEST, exact_sum, magnitude, ratio
 from simulator.happenings import multiplied
+from simulator.hardware import Hardware
 from simulator.population import draw_population
 from simulator.pricing import block_prices
 from simulator.scenario import Settings
 from simulator.settlement import Books
 from simulator.supply import draw_supply
-from simulator.tables import Agents, Audit, Demand, Entry, Event, Hardware, Market, Region, Token
+from simulator.tables import Agents, Audit, Demand, Entry, Event, Market, Region, Token
 from simulator.timeline import Timeline
 from simulator.validation import check_across
 

@@ -13,10 +13,11 @@ from small_economy import SMALL, small_scenario, small_settings
 
 from protocol.errors import ConfigurationError
 from simulator.engine import simulate
+from simulator.hardware import Hardware
 from simulator.population import allotted, draw_population
 from simulator.scenario import Scenario, Settings, bundled_names, find_scenario, load_scenario, parse_scenario
 from simulator.supply import draw_supply
-from simulator.tables import Agents, Audit, Demand, Entry, Hardware, Market, Region, Run, Token
+from simulator.tables import Agents, Audit, Demand, Entry, Market, Region, Run, Token
 from simulator.tidy import tidy
 from simulator.timeline import Timeline
 
