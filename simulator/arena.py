@@ -86,6 +86,7 @@ class Arena:
     def day(
         self,
         epochs: slice,
+        classes: Classes,
         potential: Ints,
         working_us: Ints,
         merits: dict[Product, MeritOrder],
@@ -95,16 +96,17 @@ class Arena:
         *,
         last: bool,
     ) -> Served:
-        """Let a day's requests arrive, and serve until the next day begins; on the last one until all are done.
+        """Let requests of a day, or a part of one, arrive, and serve until its end; the last time until all are done.
 
         Args:
+            classes: with the sites that they may use today.
             potential: (C, E) mean arrivals.
             working_us: (E, N) time that sites have; one without any takes no new request.
         """
         want = np.stack([self._arrived(c, potential[c]) for c in range(len(potential))])
         day = Day(
             self._sites,
-            self._classes,
+            classes,
             self._people,
             self._stages,
             epochs,
@@ -115,7 +117,7 @@ class Arena:
             self._lateness,
         )
         if self._stages:
-            self._router = Router(self._settings, self._classes, self._people, self._stages, prices, working_us > 0)
+            self._router = Router(self._settings, classes, self._people, self._stages, prices, working_us > 0)
         for at_us, c, epoch, size in self._arrival_times(want, epochs.start, epoch_us):
             self._until(at_us)
             job = Job(c, epoch - epochs.start, self._factor(c), self._longer(c, size), size, at_us)

@@ -14,6 +14,7 @@ from simulator.settings import choice, decimal, flag, text, whole, words
 __all__ = [
     "LATENCY_CLASSES",
     "MILLI",
+    "QUARTERS",
     "Agents",
     "Audit",
     "Demand",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 MILLI = 1000
+QUARTERS = 4
+"""Of an hour: no zone of time is finer."""
 LATENCY_CLASSES = ("batch", "chat", "voice", "metro")
 EVIDENCE = ("claimed", "rtt_consistent", "rtt_proven", "attested")
 MOST_PROVIDERS = 100_000
@@ -143,6 +146,8 @@ class Region:
     """A [series.NAME] of dollars per kWh instead of a shape (X2)."""
     demand_charge: int = decimal(MICRO, "0", "1000", "0")
     """Micro-units for each kW of a site's highest draw over an epoch, each 30 days, besides each kWh (X27)."""
+    ceiling: int = decimal(MICRO, "0", "25", "0")
+    """Micro-units per kWh above which its sites take nothing new, as a node with a `ceiling`; 0: never (X30)."""
     shape: str = choice(("flat", "time-of-use", "solar", "spot"), "flat")
     """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
     swing: int = decimal(MICRO, "0", "2", "0")
@@ -153,8 +158,8 @@ class Region:
     """Grams of CO2 per kWh of the supply (X2, X23)."""
     carbon_series: str = text("")
     """A [series.NAME] of grams of CO2 per kWh instead of `carbon` (X2)."""
-    utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC."""
+    utc_offset: int = decimal(QUARTERS, "-12", "14", "0")
+    """Quarters of an hour that local time is ahead of UTC; 5.5 in India."""
     pue: int = decimal(MILLI, "1", "5", "1.2")
     """Thousandths: lowest energy at the meter per energy at the machine (X2)."""
     pue_spread: int = decimal(MILLI, "0", "4", "0.2")
@@ -216,8 +221,8 @@ class Demand:
     """Millionths: with `gamma`, its standard deviation over its mean (X13, X24)."""
     defer_hours: int = whole(0, 168, 0)
     """Hours for which a request may wait for a cheaper one, or for room (X19)."""
-    utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC (X5)."""
+    utc_offset: int = decimal(QUARTERS, "-12", "14", "0")
+    """Quarters of an hour that local time is ahead of UTC (X5)."""
     peak_hour: int = whole(0, 23, 15)
     """Local hour with the most requests (X5)."""
     swing: int = decimal(MICRO, "0", "1", "0")
@@ -261,12 +266,13 @@ class Event:
     """Hour in which it begins."""
     hours: int = whole(1, 8760 * 5, 24)
     """For how long; `for` is another name of it."""
-    what: str = choice(("demand", "tariff", "supply", "carbon", "token-price"))
-    """What is multiplied; supply: the time that sites have to give, token-price: by `factor` for these hours."""
+    what: str = choice(("demand", "tariff", "supply", "carbon", "token-price", "shed", "drain"))
+    """What is multiplied; supply: the time that sites have to give, token-price: by `factor` for these hours; or what
+    the grid asks of sites: to shed (take nothing new of latency class batch) or to drain (take nothing new) (X30)."""
     where: tuple[str, ...] = words()
-    """Names of regions (tariff, supply, carbon) or of demand classes; empty: all."""
+    """Names of regions (tariff, supply, carbon, shed, drain) or of demand classes; empty: all."""
     factor: int = decimal(MICRO, "0", "1000", "1")
-    """Millionths: by how much."""
+    """Millionths: by how much; not with shed and drain."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

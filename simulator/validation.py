@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from protocol.errors import ConfigurationError
 from protocol.geography.jurisdictions import GROUPS, UNDECLARED, is_known, is_place, may_stand_in
+from protocol.units import MICRO
 from simulator.settings import unknown_key
 from simulator.tables import MOST_PROVIDERS, Demand, Event
 
@@ -18,7 +19,7 @@ __all__ = ["check_across"]
 
 _LARGEST_RUN = 10**9  # provider-epochs: in microseconds they stay under 2**62
 _HOW = "a code of ISO 3166, like DE or US-CA"
-OF_REGIONS = ("tariff", "supply", "carbon")
+OF_REGIONS = ("tariff", "supply", "carbon", "shed", "drain")
 
 
 def check_across(settings: Settings) -> None:
@@ -167,6 +168,8 @@ def _check_event(settings: Settings, event: Event, key: str) -> None:
         names = settings.regions
     elif event.what == "demand":
         names = settings.demand
+    if event.what in ("shed", "drain") and event.factor != MICRO:
+        raise ConfigurationError(f"{key}.factor multiplies nothing", hint=f"leave it out: sites {event.what}, or not")
     for name in event.where:
         if name not in names:
             raise unknown_key(f"{key}.where {name!r}", name, names)

@@ -51,7 +51,7 @@ def test_flows_and_events_agree_on_money_and_use() -> None:
     """Within 2 % of revenue for each site and a point of use, where sites have many slots and so little to wait for."""
     sites = [(1 + at / 10, 3600 + 360 * at) for at in range(5)]
     vary = 'service = "exponential"'  # with fixed times the sites' slots come free in step, and some wait
-    toml = market_toml(sites, [(7000, 10), (2700, 10)], hours=5, classes=vary)
+    toml = market_toml(sites, [(7000, 10), (2700, 10)], hours=10, classes=vary)
     toml = toml.replace("joules_in = 0", "joules_in = 0\nslots = 200")
     flows = run_market(toml)
     events = run_market(toml.replace("[run]", '[run]\nfidelity = "event"'))
@@ -224,7 +224,7 @@ LATE = 'fidelity = "event"\nledger = true\nwindow = 600'
 
 def discounted_toml(service: str, *, run: str = 'fidelity = "fluid"', discount: float = 0.4) -> str:
     """A site that takes 50 ms for a token and calls those above 60 ms late."""
-    toml = market_toml([(1, 72)], [(60, 10)], hours=10, classes=service)
+    toml = market_toml([(1, 72)], [(60, 10)], hours=5, classes=service)
     toml = toml.replace("tokens_in = 0", "tokens_in = 3").replace("joules_in = 0", "joules_in = 0.001")
     late = f"[hardware.h000]\nlate_us = 60_000\nlate_discount = {discount}"
     return toml.replace("[hardware.h000]", late).replace("[run]", f"[run]\n{run}")
