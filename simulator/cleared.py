@@ -52,11 +52,12 @@ def joined(parts: list[tuple[Cleared, Worth, Ints]]) -> tuple[Cleared, Worth, In
 def _trades(parts: list[Trades], lengths: list[int]) -> Trades:
     starts = np.cumsum([0, *lengths[:-1]])
     moved = [dataclasses.replace(part, epoch=part.epoch + start) for part, start in zip(parts, starts, strict=True)]
-    columns = []
+    columns: dict[str, Ints] = {}
     for field in dataclasses.fields(Trades):
         column = [getattr(part, field.name) for part in moved]
-        columns.append(None if column[0] is None else np.concatenate(column))
-    return Trades(*columns)
+        if column[0] is not None:
+            columns[field.name] = np.concatenate(column)
+    return Trades(**columns)
 
 
 def _served(parts: list[Served]) -> Served:

@@ -36,7 +36,7 @@ class Curtailment:
         self._classes = [LatencyClass(each.latency_class) for each in settings.demand.values()]
         self._level = np.full((len(settings.regions), timeline.epochs), AT_EASE, dtype=np.int64)
         for at, (name, place) in enumerate(settings.regions.items()):
-            dear = by_ceiling(supply.tariff[at], place.ceiling or None)  # type: ignore[arg-type]
+            dear = by_ceiling(supply.tariff[at], place.ceiling or None)
             self._level[at] = np.where(dear, Level.DRAIN, AT_EASE)
             for event in settings.events:
                 if event.what in ("shed", "drain") and (not event.where or name in event.where):
