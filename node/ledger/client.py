@@ -116,12 +116,16 @@ class LedgerClient(LedgerReader):
         ledger goes away before it answers, the operation may have been taken or not: read the account or the session
         before submitting again.
 
-        Raises RuleError, with the code of the rule, when the ledger's rules reject it; UnwitnessedError where it was
-        taken, but its evidence is not as `witnessed` asks.
+        Raises RuleError, with the code of the rule, when the ledger's rules reject it, by the history that is known
+        here; UnwitnessedError where it was taken, but its evidence is not as `witnessed` asks.
         """
         await self.connect()
-        async with self._acting[key.address]:
-            signed, question, answer = await self._submit(action, key, after=after, witnessed=witnessed)
+        try:
+            async with self._acting[key.address]:
+                signed, question, answer = await self._submit(action, key, after=after, witnessed=witnessed)
+        except RuleError:
+            await self.checkpoint()  # a refusal comes without proof: by another history it is none
+            raise
         await self._log.follow(question, answer)
         proven = self._prove_taken(answer, own=signed)
         if proven.entry.op != signed:

@@ -18,10 +18,10 @@ from node.app.network.presence import Presence
 from node.events import Events, SettledForOthers, VoucherSetAside, Watching, WatchtowerReady
 from node.pipeline.collecting import NOT_NOW, Collected, collect
 from node.pipeline.vouchers import stored_voucher
-from node.ports import Clock, Settlement
-from protocol.errors import JoulemeshError, MalformedError, UnreachableError
+from node.ports import Clock, Settlement, VenueRules
+from protocol.errors import JoulemeshError, MalformedError, PeerError, UnreachableError
 from protocol.identity.signing import SigningKey
-from protocol.session.messages import Session, SignedVoucher
+from protocol.session.messages import Session, SignedVoucher, check_voucher, session_id
 from protocol.settlement.redeeming import Redeemable, batches, worth_of
 
 __all__ = ["Watched", "Watchtower"]
@@ -29,7 +29,9 @@ __all__ = ["Watched", "Watchtower"]
 LOOK_S = 60.0
 """Seconds between looks: far less than a grace should be."""
 UNKNOWN_S = 3600
-"""Seconds after which a session is asked for again that the ledger does not know."""
+"""Seconds after which a session is asked for again that the ledger does not know; it is when it is due, too."""
+TRIES = 10
+"""In a grace, at least, for what is due and does not go: what the ledger says against it may be wrong."""
 MOST_BYTES = 64 * 1024
 """Of a voucher's file: more is none."""
 MOST_WATCHED = 100_000
@@ -123,7 +125,7 @@ class Watchtower:
         for kept in self._kept.values():
             if not kept.over and now >= kept.look_at:
                 await self._look_up(kept, now, rules.grace_s)
-        settled, amount, fees = await self._settle_due(rules.cost, now)
+        settled, amount, fees = await self._settle_due(rules, now)
         alive = [kept.worth for kept in self._kept.values() if not kept.over]
         told = len(alive), sum(alive)
         if told != self._told:
@@ -131,8 +133,9 @@ class Watchtower:
             self._events(Watching(vouchers=told[0], worth_micro=told[1]))
         return Watched(vouchers=told[0], worth=told[1], settled=settled, amount=amount, fees=fees)
 
-    async def _settle_due(self, fee: int, now: int) -> tuple[int, int, int]:
+    async def _settle_due(self, rules: VenueRules, now: int) -> tuple[int, int, int]:
         """Vouchers, micro-units for others, and fees."""
+        fee = rules.cost
         due: dict[bytes, _Kept] = {}
         for kept in self._kept.values():
             ready = kept.worth and not kept.over and now >= kept.expiry - self._lead_s
@@ -150,7 +153,9 @@ class Watchtower:
                 self._events(SettledForOthers(session=session, amount_micro=paid, fee_micro=each.fee, entry=each.entry))
             for claim, error in found.refused:
                 if error.code not in NOT_NOW:
-                    self._set_aside(due[claim.session], error.message)
+                    # Nothing proves a refusal: who answers may be behind, or lie.
+                    due[claim.session].worth = 0
+                    due[claim.session].look_at = now + _pause_s(rules.grace_s)
         return settled, amount, fees
 
     def _take_down(self, kept: _Kept, collected: Collected) -> int:
@@ -169,7 +174,12 @@ class Watchtower:
         except JoulemeshError:
             return  # what the ledger says of it does not hold; others are not held up by it
         if record is None:
-            kept.look_at = now + UNKNOWN_S  # it may still be opened, or is long over
+            self._wait_for(kept, now, grace_s)
+            return
+        try:
+            check_voucher(self._settlement.domain, record.session, kept.pay)
+        except PeerError as error:
+            self._set_aside(kept, error.message)
             return
         kept.expiry = record.session.expiry
         kept.look_at = max(now, kept.expiry - self._lead_s)
@@ -177,6 +187,19 @@ class Watchtower:
         if kept.worth and now > kept.expiry + grace_s:
             self._set_aside(kept, "the session's grace has ended")
         kept.over = kept.over or record.closed or (not kept.worth and now >= kept.expiry)
+
+    def _wait_for(self, kept: _Kept, now: int, grace_s: int) -> None:
+        """One that the ledger does not know may still be opened, or who answers is behind."""
+        kept.look_at = now + UNKNOWN_S
+        if session_id(kept.terms) != kept.session:
+            return  # the file does not say when it is due
+        due, end = kept.terms.expiry - self._lead_s, kept.terms.expiry + grace_s
+        if now > end:
+            kept.over = True  # paid, closed and forgotten, or never opened
+        elif now >= due:
+            kept.look_at = now + _pause_s(grace_s)
+        else:
+            kept.look_at = min(kept.look_at, due)
 
     def _set_aside(self, kept: _Kept, reason: str) -> None:
         kept.over, kept.worth = True, 0
@@ -206,6 +229,10 @@ class Watchtower:
         told = [VoucherSetAside(file=str(path), reason=why) for path, why in bad.items() if self._bad.get(path) != why]
         self._kept, self._bad = found, bad
         return told
+
+
+def _pause_s(grace_s: int) -> int:
+    return min(UNKNOWN_S, max(int(LOOK_S), grace_s // TRIES))
 
 
 def _voucher_files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from node.cli.terminal.output import money, print_json, print_table
 from node.config import ClientConfig
 from node.json_values import plain
 from node.screen import screen_line
-from node.setting_kinds import Fixed
+from node.settings.kinds import Fixed
 from protocol.errors import ConfigurationError, KeystoreError
 from protocol.reputation.standing import DAY_S
 from protocol.serving.earnings import Books, Grouping, JobRecord, PayoutRecord, Sum, books_of
