@@ -155,16 +155,19 @@ class Flow:
         waits = 0 if self.ends.first else (rows.end - self.computed) * self._trail.row_bytes
         if rows.position < self.joining.base and waits > MOST_OF_SESSION:
             raise MalformedError("more rows to be computed again than are kept for one session")
-        may_stand = self._may_stand
-        self._check_drafts(rows, may_stand)
+        self._certain = self._certain_with(rows)
         self._waiting.put(rows)
-        self._certain = max(self._certain, min(rows.certain, rows.end, may_stand))
-        self._drop_refuted()
-        self.settle()
+        if self._verifies:
+            self._drop_refuted()
+        if self._tentative:
+            self.settle()
 
-    def _check_drafts(self, rows: Arrived, may_stand: int) -> None:
-        """Raises MalformedError: more drafts than were agreed, none where one is due, or a lie about what stands."""
-        drafts = rows.end - rows.first_draft
+    def _certain_with(self, rows: Arrived) -> int:
+        """Where rows of tokens that stand end, with these.
+
+        Raises MalformedError: more drafts than were agreed, none where one is due, or a lie about what stands.
+        """
+        drafts, may_stand = rows.end - rows.first_draft, self._may_stand
         if len(rows.drafts) != ID_BYTES * drafts:
             raise MalformedError("not one id for each drafted token")
         ahead = rows.end - max(self._certain, min(rows.certain, rows.end)) if drafts else 0
@@ -172,6 +175,7 @@ class Flow:
             raise MalformedError("more drafted tokens than were agreed")
         if rows.first_draft > may_stand and rows.first_draft > rows.position:
             raise MalformedError("a token that was not drawn yet is said to stand")
+        return max(self._certain, min(rows.certain, rows.end, may_stand))
 
     @property
     def _may_stand(self) -> int:
@@ -183,7 +187,7 @@ class Flow:
     def _drop_refuted(self) -> None:
         """At the last leg: what begins with another token than the one that was drawn is not worth running."""
         first = self._waiting.first
-        if not self._verifies or self.running or first is None or first.position != self.computed:
+        if self.running or first is None or first.position != self.computed:
             return
         given = first.first_draft - first.position
         if not self._verifying.admits(first.position, given, self._show_ids(first)):
@@ -268,29 +272,36 @@ class Flow:
         end = piece.position + piece.length if void is None else min(void, piece.position + piece.length)
         if arrived is None or end <= piece.position:
             return None
-        end = min(end, self._verified(arrived, output))
+        if self._verifies:
+            end = min(end, self._verified(arrived, output))
         entered = token_bytes(piece.data) if self.ends.first else to_wire(self._activations, piece.data)  # type: ignore[arg-type]
         raw = to_wire(self._activations, output.hidden)
-        stand, last = self._stand_already(piece), piece.position + piece.length
-        tokens, said = (*self._known.tokens[stand], *output.tokens), (*self._known.said[stand], *output.said)
-        passed = Passed(piece.position, last, entered, raw, tokens, now_us - arrived.at_us, said)
-        passed = passed.part(piece.position, end)
+        last, tokens, said = piece.position + piece.length, output.tokens, output.said
+        count = max(0, len(tokens) - (last - end))
+        drawn, its_said = tokens[:count], said[:count]
+        if self.ends.last:
+            self._note_drawn(last - len(tokens) + 1, drawn, its_said, end)
+            known = piece.position + 1 - self._known_from  # of the tokens that a reroute has brought
+            stand = slice(max(0, known), max(0, known + piece.length))
+            tokens, said = (*self._known.tokens[stand], *tokens), (*self._known.said[stand], *said)
+        took_us = now_us - arrived.at_us
+        passed = Passed(piece.position, last, entered, raw, tokens, took_us, said).part(piece.position, end)
         self.computed = end
-        count = max(0, len(output.tokens) - (last - end))
-        drawn, first = output.tokens[:count], last - len(output.tokens) + 1
-        self._looking_back.drawn(first, drawn)
-        self._saying.drawn(first, output.said[:count])
-        if self.ends.last and (set(drawn) & self._stop_tokens or served(self._plan, end)[1] == self._plan.most):
-            self.end()
         self._tentative.append(passed)
-        self._drop_refuted()
+        if self._verifies:
+            self._drop_refuted()
         self.settle()
-        return self._onward(arrived, passed, drawn, output.said[:count])
+        return self._onward(arrived, passed, drawn, its_said)
+
+    def _note_drawn(self, first: int, drawn: tuple[int, ...], said: tuple[bytes, ...], end: int) -> None:
+        """At the last leg: these tokens stand from a position on, and may end the answer."""
+        self._looking_back.drawn(first, drawn)
+        self._saying.drawn(first, said)
+        if not self._stop_tokens.isdisjoint(drawn) or served(self._plan, end)[1] == self._plan.most:
+            self.end()
 
     def _verified(self, arrived: Arrived, output: StepOutput) -> int:
         """One past the last row that stands, at the last leg: it follows from the tokens drawn, and none ends them."""
-        if not self._verifies:
-            return arrived.end
         given = arrived.first_draft - arrived.position
         end = arrived.position + self._verifying.judge(given, self._show_ids(arrived), output.tokens)
         first = arrived.end - len(output.tokens)  # the first row that a token was drawn after
@@ -300,13 +311,6 @@ class Flow:
             self._waiting.cut(end)
         self._certain = max(self._certain, end)
         return end
-
-    def _stand_already(self, piece: StepInput) -> slice:
-        """At the last leg: which of the tokens that a reroute has brought a piece yields."""
-        if not self.ends.last:
-            return slice(0)
-        first, end = (at + 1 - self._known_from for at in (piece.position, piece.position + piece.length))
-        return slice(max(0, first), max(0, end))
 
     def _onward(self, arrived: Arrived, passed: Passed, drawn: tuple[int, ...], said: tuple[bytes, ...]) -> Onward:
         end, at = passed.end, max(passed.position, self.joining.onward)
@@ -376,8 +380,7 @@ class Flow:
 
     def known_rows(self, now_us: int) -> Arrived | None:
         """At the first leg, once all before them is there: the rows of the tokens that stand, once."""
-        at = self._known_from
-        if not self.ends.first or not self._known.tokens or self.arrived != at:
+        if not self._known.tokens or not self.ends.first or self.arrived != (at := self._known_from):
             return None
         known = self._known.tokens[: self._last - at]
         if not self.ends.last:

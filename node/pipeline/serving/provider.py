@@ -360,8 +360,9 @@ class Provider:
 
     def _tell_client(self, served: Served, tokens: tuple[SampledToken, ...], said: bytes) -> None:
         job = served.job
-        for sampled, beside in sampled_frames(tokens, said):
-            served.post(sampled, beside)
+        if tokens:
+            for sampled, beside in sampled_frames(tokens, said):
+                served.post(sampled, beside)
         if (fed := job.fed) is not None:
             served.post(Replayed(session=job.session, leg=job.leg, fed=fed))
         if served.post_receipts():
