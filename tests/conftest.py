@@ -18,6 +18,7 @@ import hypothesis  # it asks the collector about trio: before the collector forg
 import pytest
 from brevity import SOAK
 from forked_shell import Worker, forked_shell
+from rewriting import import_share
 from shared_forks import address_of_server, fork_from
 from virtual_loop import VirtualLoop
 
@@ -83,6 +84,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     if session.config.pluginmanager.has_plugin("dsession"):
         return (yield)  # it hands out tests, and imports none
     with importing():
+        import_share(session.config)
         return (yield)
 
 

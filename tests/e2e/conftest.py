@@ -9,30 +9,37 @@ from pathlib import Path
 import pytest
 from checkpoints import make_checkpoint
 from installed_wheel import install_wheel
+from made_once import made_once
+
+
+def _make_models(folder: Path) -> None:
+    make_checkpoint(folder / "llama", "llama", layers=6, seed=3)
+    make_checkpoint(folder / "qwen3", "qwen3", layers=8, seed=5)
+    make_checkpoint(folder / "endless", "llama", layers=6, seed=3, context=2048, endless=True)
 
 
 @pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of them: what takes long is to import what makes them."""
+    return made_once(tmp_path_factory, "models", _make_models)
+
+
+@pytest.fixture(scope="session")
+def llama(models: Path) -> Path:
     """Six blocks."""
-    directory = tmp_path_factory.mktemp("models") / "llama"
-    make_checkpoint(directory, "llama", layers=6, seed=3)
-    return directory
+    return models / "llama"
 
 
 @pytest.fixture(scope="session")
-def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def qwen(models: Path) -> Path:
     """Eight blocks of a Qwen3."""
-    directory = tmp_path_factory.mktemp("models") / "qwen3"
-    make_checkpoint(directory, "qwen3", layers=8, seed=5)
-    return directory
+    return models / "qwen3"
 
 
 @pytest.fixture(scope="session")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def endless(models: Path) -> Path:
     """Six blocks of a model that never stops by itself."""
-    directory = tmp_path_factory.mktemp("models") / "endless"
-    make_checkpoint(directory, "llama", layers=6, seed=3, context=2048, endless=True)
-    return directory
+    return models / "endless"
 
 
 @pytest.fixture

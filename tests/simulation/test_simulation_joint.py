@@ -8,7 +8,6 @@ import itertools
 import numpy as np
 import pytest
 from plain_markets import market_toml, run_market
-from scipy.optimize import linprog
 
 from protocol.errors import ConfigurationError
 from simulator.clearing import Trades, clear, merit_order, passes_of, products_of, quotes, runs_of, turns
@@ -105,6 +104,8 @@ def _dearest_used(found: Cleared, epoch: int) -> Ints:
 
 
 def test_a_programmes_solver_finds_nothing_better() -> None:
+    from scipy.optimize import linprog
+
     for number in range(12):
         found, epoch = cleared(number), number % EPOCHS
         c, site = np.nonzero(found.classes.lawful)

@@ -12,6 +12,8 @@ __all__ = ["Scheduling"]
 
 COSTLY = "transformers"
 """What takes five CPU seconds to import."""
+NEEDING = (COSTLY, "engine_ring", "from checkpoints")
+"""One of these stands in every file whose tests import it, by themselves or through what they import."""
 
 
 class Scheduling(LoadFileScheduling):
@@ -19,8 +21,13 @@ class Scheduling(LoadFileScheduling):
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
         super().__init__(config, log)
-        self._needs = cache(lambda file: COSTLY in (config.rootpath / file).read_text())
+        self._root = config.rootpath
+        self._needs = cache(self._needs_it)
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         return COSTLY if self._needs(file) else file
+
+    def _needs_it(self, file: str) -> bool:
+        text = (self._root / file).read_text()
+        return any(each in text for each in NEEDING)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from eth_abi import decode as oracle_decode
 from eth_abi import encode as oracle_encode
-from eth_account import Account as Wallet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +64,8 @@ def test_answers_of_a_chain_are_read_or_refused(data: bytes) -> None:
 @pytest.mark.parametrize("to", [b"", b"\x22" * 20])
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 70_000])
 def test_transactions_are_signed_as_wallets_do(to: bytes, number: int) -> None:
+    from eth_account import Account as Wallet
+
     made = Transaction(chain_id=8453, nonce=number, tip=number, max_fee=10**9, gas=10**6, to=to, data=b"\1" * number)
     fields = {
         "type": 2,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account as Wallet
 
 from protocol.chain.chain_evidence import ChainProof, check_chain_proof
 from protocol.chain.contract import Contract
@@ -41,6 +40,8 @@ def test_evidence_is_what_it_is(case: dict[str, Any]) -> None:
 
 def test_its_senders_are_those_that_a_wallet_finds() -> None:
     """By a library that we did not write."""
+    from eth_account import Account as Wallet
+
     valid = [case for case in FILE["cases"] if "error" not in case]
     assert len(valid) == 5
     for case in valid:

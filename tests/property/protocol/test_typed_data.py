@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import pytest
 from arbitrary_messages import arbitrary, typed_messages
 from brevity import at_length
-from eth_account.messages import encode_typed_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +105,8 @@ def test_the_type_of_every_kind_of_field_is_the_written_one() -> None:
 
 def digest_by_a_wallet(domain: Domain, value: Message) -> bytes:
     """What eth-account would sign."""
+    from eth_account.messages import encode_typed_data
+
     signable = encode_typed_data(
         full_message={
             "domain": {

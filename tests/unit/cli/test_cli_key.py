@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account
 
 from protocol.identity.peer_id import public_key_of
 from protocol.identity.signing import address_of_public_key
@@ -49,6 +48,8 @@ def test_the_variable_names_the_key(joule: Joule, monkeypatch: pytest.MonkeyPatc
 
 
 def test_export_and_import_round_trip_with_another_wallet(joule: Joule, tmp_path: Path) -> None:
+    from eth_account import Account
+
     made = joule("key", "new", "--light", "--json").json
     exported = joule("key", "export")
     assert exported.status == 0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from brevity import at_length
-from eth_account import Account
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -144,6 +143,8 @@ def test_an_unwritable_folder_is_a_keystore_error(tmp_path: Path) -> None:
 
 
 def test_eth_account_opens_what_is_exported(store: Keystore) -> None:
+    from eth_account import Account
+
     key = generate()
     exported = store.create("alice", key, "correct horse", work_factor=LIGHT).exported()
     assert "public_key" not in json.loads(exported)
@@ -153,6 +154,8 @@ def test_eth_account_opens_what_is_exported(store: Keystore) -> None:
 
 @pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
 def test_what_eth_account_writes_opens_here(kdf: str) -> None:
+    from eth_account import Account
+
     account = Account.create()
     document = Account.encrypt(account.key, "correct horse", kdf=kdf, iterations=LIGHT)
     key = parse_keyfile(json.dumps(document).encode(), "theirs").unlock("correct horse")

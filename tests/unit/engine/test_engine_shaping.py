@@ -8,7 +8,6 @@ import torch
 from brevity import at_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import RepetitionPenaltyLogitsProcessor, SequenceBiasLogitsProcessor
 
 from node.engine.sampling import Sampling, draw, margin
 from node.engine.shaping import Shaper
@@ -43,6 +42,8 @@ def shaped(values: np.ndarray, how: Shaping, prompt: list[int], answer: list[int
 @given(st.integers(0, 99), IDS, IDS, st.integers(100, 10_000), st.dictionaries(st.integers(0, 59), st.integers(-9, 9)))
 def test_bias_and_repetition_are_those_of_transformers(seed, prompt, answer, repetition, biases) -> None:
     """A bias first, then the penalty, over the tokens of prompt and answer; in single precision there."""
+    from transformers import RepetitionPenaltyLogitsProcessor, SequenceBiasLogitsProcessor
+
     biases = {token: 500 * half for token, half in biases.items() if half}
     values, ids = logits(seed), torch.tensor([prompt + answer])
     expected = torch.from_numpy(values)[None]

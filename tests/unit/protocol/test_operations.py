@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from eth_account import Account as WalletAccount
-from eth_account.messages import encode_typed_data
 from ledger_world import (
     CLIENT,
     PROVIDERS,
@@ -134,6 +132,9 @@ def request_to(action: Action) -> dict[str, Any]:
 
 @pytest.mark.parametrize("action", EXAMPLES, ids=lambda action: f"{type(action).__name__}-{action.nonce}")
 def test_a_wallet_makes_the_very_same_signature(action: Action) -> None:
+    from eth_account import Account as WalletAccount
+    from eth_account.messages import encode_typed_data
+
     mine = action.replace(actor=CLIENT.address, nonce=action.nonce or 3)
     signed = sign_op(DOMAIN, CLIENT, mine)
     theirs = WalletAccount.sign_message(encode_typed_data(full_message=request_to(mine)), CLIENT.secret)

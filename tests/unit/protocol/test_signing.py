@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 from brevity import at_length
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +127,9 @@ TYPES = {
 @settings(max_examples=at_length(25), deadline=None)
 @given(secret=secrets, expiry=st.integers(0, 2**40 - 1), cap=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
 def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, cap: int, legs: int) -> None:
+    from eth_account import Account
+    from eth_account.messages import encode_typed_data
+
     key = SigningKey(secret)
     leg = Leg(provider=OTHER.address, cap=cap)
     value = session().replace(expiry=expiry, legs=(leg,) * legs)
