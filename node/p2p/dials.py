@@ -128,8 +128,8 @@ class DialBudget:
         return address, (str(ipaddress.ip_address(host)), port)
 
     def _refuse_gone(self, address: str, endpoint: Endpoint) -> None:
-        gone = self._gone.get(endpoint, ())
-        if len(gone) == MOST_WHERE_PROVEN and gone[0] > _now() - self._spell_s:
+        gone = self._gone.get(endpoint)
+        if gone is not None and len(gone) == MOST_WHERE_PROVEN and gone[0] > _now() - self._spell_s:
             raise UnreachableError(f"{address} was dialled in vain too often in the last minute")
 
     async def _spend(self, address: str, endpoint: Endpoint) -> None:
