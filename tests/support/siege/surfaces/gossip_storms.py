@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -20,14 +21,17 @@ SAID = ("said",)
 TOPICS = 5_000
 WISHES = 8_000
 PINGS = 100
+LOOK_S = 0.1
 ACT_S = 10.0
 """For what is said to be taken: whoever is read no further waits."""
 
 
 async def _say(ground: Ground, host: P2PHost, make: Any) -> None:
     """`ground.count` RPCs to the node, as fast as it reads them."""
-    pubsub = host._backend.pubsub
-    (node,) = (peer for peer in pubsub.peers if str(peer) == ground.target.nodes[0].peer.rpartition("/")[2])
+    pubsub, name = host._backend.pubsub, ground.target.nodes[0].peer.rpartition("/")[2]
+    while not (found := [peer for peer in pubsub.peers if str(peer) == name]):  # noqa: ASYNC110 - no event tells that it stands
+        await asyncio.sleep(LOOK_S)
+    (node,) = found
 
     async def write() -> bool:
         with trio.move_on_after(ACT_S):

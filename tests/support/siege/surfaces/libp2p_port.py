@@ -8,6 +8,7 @@ import os
 import secrets
 import struct
 from contextlib import AsyncExitStack
+from typing import Any
 
 import trio
 
@@ -116,18 +117,22 @@ async def libp2p_idle_keys_at_the_ledger(ground: Ground) -> None:
     await _idle_keys(ground, _peer(ground, "ledger"))
 
 
-async def _unfinished(host: P2PHost, ground: Ground, peer: str) -> None:
+async def _unfinished(host: P2PHost, ground: Ground, peer: str, up: Up) -> None:
     """One question that wants its last byte, in the trio thread, until the stream breaks."""
 
+    async def begin() -> Any:
+        return await open_stream(host._backend.host, peer, ORDER_PROTOCOL)
+
     async def ask() -> None:
-        stream = await open_stream(host._backend.host, peer, ORDER_PROTOCOL)
         await stream.write(struct.pack(">I", QUESTION_BYTES) + bytes(QUESTION_BYTES - 1))
-        ground.tally["streams"] += 1
         with contextlib.suppress(Exception):
             while await stream.read(1000):
                 pass
 
     try:
+        stream = await host._call(begin)
+        ground.tally["streams"] += 1
+        up()
         await host._call(ask)
     except trio.BrokenResourceError:
         ground.tally["broken"] += 1
@@ -150,7 +155,6 @@ async def libp2p_long_questions_held(ground: Ground) -> None:
             host = hosts[number // STREAMS_PER_KEY]
             with contextlib.suppress(JoulemeshError):
                 await host.connect(address)
-            up()
-            await _unfinished(host, ground, peer)
+            await _unfinished(host, ground, peer, up)
 
         await hold_open(ground, act, at_once=8)
