@@ -18,7 +18,7 @@ from protocol.routing.routes import MAX_LEGS
 from simulator.clearing import MeritOrder, Product
 from simulator.demand import Classes
 from simulator.draws import draws_for
-from simulator.exact import Ints
+from simulator.exact import Ints, exact_sum
 from simulator.late import Lateness
 from simulator.law import policy_of
 from simulator.ledger import SessionLedger
@@ -29,7 +29,7 @@ from simulator.queues import Queue
 from simulator.replay.recorded import Recorded
 from simulator.routing import Router
 from simulator.scenario import Settings
-from simulator.sessions import Sessions
+from simulator.sessions import Sessions, playing_us
 from simulator.signers import KeySigners, NameSigners
 from simulator.sold import Day, Job, Served
 
@@ -37,6 +37,7 @@ __all__ = ["Arena"]
 
 _GIVES_UP = 10
 """Times its service level: nobody waits for longer where one is set."""
+_LONGEST_US = 600_000_000
 
 
 class Arena:
@@ -78,10 +79,24 @@ class Arena:
                 f"a request passes {len(stages)} stages, and a session has {MAX_LEGS} legs at most",
                 hint="let hardware hold the same blocks",
             )
+        if settings.run.ledger:
+            self._require_playable()
         signers = KeySigners() if settings.run.signatures == "keys" else NameSigners()
         self._clients, self._sites = [f"client {name}" for name in classes.names], people.names()
         self.ledger = SessionLedger(signers, tuple(self._clients)) if settings.run.ledger else None
         self._sessions = None if self.ledger is None else Sessions(self.ledger, signers, settings.run.window)
+
+    def _require_playable(self) -> None:
+        """Raises ConfigurationError where sessions would take far too long: each token and window of them is played."""
+        window, legs = self._settings.run.window, max(1, len(self._stages))
+        each_us = [playing_us(size, window, legs) for size in self._usual]
+        counts = [exact_sum(row) for row in self._classes.potential]
+        whole_us = sum(count * each for count, each in zip(counts, each_us, strict=True))
+        if whole_us > _LONGEST_US:
+            raise ConfigurationError(
+                f"to play these sessions would take some {whole_us // 60_000_000:,} minutes",
+                hint="simulate fewer hours, requests or tokens, a wider window, or leave ledger out",
+            )
 
     def day(
         self,

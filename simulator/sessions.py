@@ -36,10 +36,11 @@ from protocol.session.order import Acceptance
 from protocol.session.receipt import NO_HASH, SKETCHES_BYTES, bytes_hash, sketches_hash, token_bytes, yielded_by
 from protocol.session.tab import Tab, first_voucher
 from protocol.session.terms import LegTerms, Plan, SamplingTerms, Speculation, Terms, terms_hash
+from protocol.units import ceil_div
 from simulator.ledger import SessionLedger
 from simulator.signers import Signers
 
-__all__ = ["Part", "Sessions"]
+__all__ = ["Part", "Sessions", "playing_us"]
 
 _EXPIRES_S = 3600
 _TOKEN, _STOP = 1, 0
@@ -67,6 +68,12 @@ class Part:
     def late_of(self, tokens_out: int) -> int:
         """Of so many generated tokens, those that were late."""
         return tokens_out if self.late else 0
+
+
+def playing_us(size: tuple[int, int], window: int, legs: int) -> int:
+    """About how many microseconds of a processor it takes to play a session of so many prompt and generated tokens."""
+    windows = sum(ceil_div(tokens, window) for tokens in size)
+    return 3000 + 4 * size[1] + 200 * windows * legs
 
 
 class Sessions:

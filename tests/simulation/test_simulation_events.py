@@ -257,3 +257,11 @@ def test_a_ledger_pays_for_late_tokens_as_receipts_say_and_as_often_as_flows_exp
 def test_a_token_is_not_late_before_it_could_be_there() -> None:
     with pytest.raises(ConfigurationError, match="late_us is less than a token takes"):
         run_market(discounted_toml("").replace("late_us = 60_000", "late_us = 49_999"))
+
+
+@pytest.mark.parametrize(("tokens", "window"), [(1_000_000, 1_000_000), (20_000, 1)])
+def test_sessions_that_would_take_hours_to_play_are_refused(tokens: int, window: int) -> None:
+    toml = market_toml([(1, 3600)], [(300, 10)], hours=24).replace("tokens_in = 0", "tokens_in = 1")
+    toml = toml.replace("tokens_out = 1000\n", f"tokens_out = {tokens}\n")
+    with pytest.raises(ConfigurationError, match="minutes"):
+        run_market(toml.replace("[run]", f'[run]\nfidelity = "event"\nledger = true\nwindow = {window}'))
