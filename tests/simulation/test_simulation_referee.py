@@ -232,3 +232,23 @@ def test_a_months_highest_draw_is_charged_once() -> None:
     extra = charged.sites["idle_cost_micro"] - plain.sites["idle_cost_micro"]
     assert extra.tolist() == [12 * (36_000 + 3_600) * 1000]
     assert charged.sites["profit_micro"].tolist() == (plain.sites["profit_micro"] - extra).tolist()
+
+
+def test_a_rival_that_is_full_leaves_the_rest_of_demand_to_the_other() -> None:
+    """Demand 7,200 (10 - p), costs 1 and 1: who can serve 10,000 does, the other half of what is left at cost."""
+    keys = {"price_rule": "uniform", "strategy": "cournot"}
+    toml = market_toml(
+        [(1, 10_000), (1, 90_000)], [(36_000, 10)], hours=2, market=keys, classes="elasticity = 1\nreference_price = 5"
+    )
+    other = (9 * 7200 - 10_000) / 2
+    assert figures_of(run_market(toml))["market.price"] == pytest.approx(10 - (10_000 + other) / 7200, rel=1e-3)
+
+
+def test_two_queues_in_a_row_are_each_as_if_alone() -> None:
+    """Jackson: what leaves a queue of exponential services is again Poisson."""
+    toml = market_toml([(1, 720), (1, 900)], [(360, 10)], hours=40, classes='service = "exponential"')
+    toml = toml.replace("[run]", '[run]\nfidelity = "event"\nblocks = 2')
+    for at in range(2):
+        toml = toml.replace(f"[hardware.h{at:03d}]", f"[hardware.h{at:03d}]\nblocks = [{at}, {at + 1}]")
+    expected = 3600 / (720 - 360) + 3600 / (900 - 360)
+    assert figures_of(run_market(toml))["demand.d0.latency"] == pytest.approx(expected, rel=0.05)
