@@ -101,9 +101,7 @@ def _refused_parameter(error: ConfigurationError | ModelError | RefusedError, as
     return invalid(None, error.message, code=error.code)
 
 
-def refusal_of(
-    error: JoulemeshError, *, asked_by: str = "messages", held_by: str = "response_format"
-) -> ApiError:
+def refusal_of(error: JoulemeshError, *, asked_by: str = "messages", held_by: str = "response_format") -> ApiError:
     """What a market's error is to a caller. Hints are for whoever runs the gateway, and stay with it.
 
     Args:
