@@ -1,8 +1,7 @@
 """Batches: files of requests, answered while nobody waits. What is answered is on disk before the next is asked.
 
 A batch survives the process: the next start goes on with what is not answered. Its requests are its key's: they count
-against its budget and its rate, wait for their turn where those who ask directly are refused, and run at its limits, in
-the class ``batch`` unless they say otherwise.
+against its budget and rate, wait where others are refused, and are of the class ``batch`` unless they say otherwise.
 """
 
 from __future__ import annotations
