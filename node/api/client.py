@@ -20,7 +20,7 @@ from node.app.models.prompt import Prompt, load_messages
 from node.config import ClientConfig
 from node.events import Events, unheard
 from node.keystore import Keystore
-from node.settings import load
+from node.settings import declared, load
 from protocol.errors import ConfigurationError, JoulemeshError, KeystoreError
 from protocol.identity.signing import SigningKey
 from protocol.market.offer import Offer
@@ -36,7 +36,7 @@ class Client:
 
     Args:
         passphrase: of the key; None to take it from ``JOULE_PASSPHRASE``.
-        key: the key itself, in the place of one in the keystore.
+        key: the name of one in the keystore, or the key itself.
         config: a settings file, as `joule run --config` takes it.
         events: told what happens meanwhile.
         settings: of `joule run` by name, such as ``ledger``, ``allow``, ``max_tokens``, ``max_price_out``.
@@ -48,15 +48,20 @@ class Client:
         self,
         *,
         passphrase: str | None = None,
-        key: SigningKey | None = None,
+        key: SigningKey | str | None = None,
         config: Path | str | None = None,
         events: Events = unheard,
         **settings: object,
     ) -> None:
         file = None if config is None else Path(config)
-        given = {name: _text(value) for name, value in settings.items() if value is not None}
+        if unknown := settings.keys() - {each.name for each in declared(ClientConfig)}:
+            raise ConfigurationError(
+                f"there is no setting {min(unknown)!r}", hint="`joule run --help` has all of them, with _ for -"
+            )
+        named = {"key": key} if isinstance(key, str) else {}
+        given = {name: _text(value) for name, value in {**settings, **named}.items() if value is not None}
         self.config = load(ClientConfig, file=file, environment=os.environ, flags=given)
-        self._key = key or _opened(self.config, passphrase)
+        self._key = key if isinstance(key, SigningKey) else _opened(self.config, passphrase)
         self._events = events
         self._stack = AsyncExitStack()
         self._market: MarketClient | None = None
@@ -68,6 +73,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._market = None
         await self._stack.aclose()
 
     @property
@@ -102,6 +108,8 @@ class Client:
             grammar: the answer keeps to it: Lark's notation, as llguidance reads it.
             receipt: a new file for the receipt; None for one among those in the data directory.
         """
+        if max_tokens is not None and max_tokens < 1:
+            raise ConfigurationError("max_tokens is a whole number above 0")
         file = Path(receipt) if receipt is not None else new_receipt_file(self.config.data_dir / "receipts")
         held = _held(json_schema, grammar)
         return Answer(self._open(), _prompt(prompt, system, raw), model, max_tokens, logprobs, held, file)

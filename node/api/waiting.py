@@ -28,10 +28,12 @@ class WaitingClient:
 
     def __init__(self, **options: Any) -> None:
         self._client = Client(**options)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="joulemesh", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Runs while the client is entered."""
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="joulemesh", daemon=True)
         self._thread.start()
         try:
             self._do(self._client.__aenter__())
@@ -70,6 +72,9 @@ class WaitingClient:
         return self._do(self._client.balance())
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("enter the client first: with WaitingClient(...) as client")
         done = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return done.result()
@@ -78,9 +83,11 @@ class WaitingClient:
             raise
 
     def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if (loop := self._loop) is not None:
+            self._loop = None
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
 
 
 class WaitingAnswer:

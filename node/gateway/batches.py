@@ -1,7 +1,7 @@
 """Batches: files of requests, answered while nobody waits. What is answered is on disk before the next is asked.
 
 A batch survives the process: the next start goes on with what is not answered. Its requests are its key's: they count
-against its budget, and run at its limits, in the class ``batch`` unless they say otherwise.
+against its budget and rate, wait where others are refused, and are of the class ``batch`` unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
 from node.gateway.answers import Answers
-from node.gateway.entrance import Caller
+from node.gateway.entrance import Caller, Entrance
 from node.gateway.keys import Keys
 from node.gateway.limits import Limits
 from node.gateway.reading import Parameters, parse_body
@@ -72,9 +73,12 @@ class Batches:
         tasks: own the answering.
     """
 
-    def __init__(self, shelf: Shelf, answers: Answers, keys: Keys, *, tasks: Tasks, clock: Clock) -> None:
+    def __init__(
+        self, shelf: Shelf, answers: Answers, entrance: Entrance, keys: Keys, *, tasks: Tasks, clock: Clock
+    ) -> None:
         self._shelf = shelf
         self._answers = answers
+        self._entrance = entrance
         self._keys = keys
         self._tasks = tasks
         self._clock = clock
@@ -261,15 +265,36 @@ class Batches:
             raise invalid("stream", "a batch is not streamed")
         if wanted.limits.latency_class is None:
             wanted = changed(wanted, limits=wanted.limits.narrowed(_FROM_BATCH))
-        running = await self._answers.begin(wanted, run.caller)
+        async with self._turn(run.caller, wanted.choices):
+            running = await self._answers.begin(wanted, run.caller)
+            try:
+                choices = await self._answers.whole_choices(running)
+                return self._answers.reply(wanted, running, choices)
+            except JoulemeshError as error:
+                raise refusal_of(error) from None
+            finally:
+                for each in running:
+                    self._answers.settle(each)
+
+    @asynccontextmanager
+    async def _turn(self, caller: Caller, answers: int) -> AsyncIterator[None]:
+        """When the key may ask once more, for as long as it is answered. Raises ApiError where it never may."""
+        await _patiently(lambda: self._entrance.count(caller))
+        with ExitStack() as stack:
+            await _patiently(lambda: stack.enter_context(self._entrance.running(caller, answers)))
+            yield
+
+
+async def _patiently(ask: Callable[[], object]) -> None:
+    """Until it is not refused for now. Raises ApiError where it is for good."""
+    while True:
         try:
-            choices = await self._answers.whole_choices(running)
-            return self._answers.reply(wanted, running, choices)
-        except JoulemeshError as error:
-            raise refusal_of(error) from None
-        finally:
-            for each in running:
-                self._answers.settle(each)
+            ask()
+            return
+        except ApiError as error:
+            if error.retry_s is None:
+                raise
+            await asyncio.sleep(error.retry_s)
 
 
 def batch_lines(file: Path, endpoint: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from multidict import MultiDictProxy
 
 from node.gateway.keys import Key, Keys
-from node.gateway.refusals import ApiError
+from node.gateway.refusals import ApiError, invalid
 
 T = TypeVar("T")
 
@@ -91,14 +91,14 @@ class Entrance:
         scheme, _, text = (said[0] if len(said) == 1 else "").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
             raise _KEY_NEEDED
-        key = await self._keys.find(text.strip())
-        self._take(key)
-        return Caller(key)
+        caller = Caller(await self._keys.find(text.strip()))
+        self.count(caller)
+        return caller
 
-    def _take(self, key: Key) -> None:
-        """Count a request: a bucket that holds a minute's, and fills up steadily."""
-        rate = key.terms.rate
-        if rate is None:
+    def count(self, caller: Caller) -> None:
+        """Count a request: a bucket that holds a minute's, and fills up steadily. Raises ApiError where it is empty."""
+        key = caller.key
+        if key is None or (rate := key.terms.rate) is None:
             return
         now = time.monotonic()
         left, seen = self._buckets.get(key.id, (float(rate), now))
@@ -111,8 +111,10 @@ class Entrance:
 
     @contextmanager
     def running(self, caller: Caller, answers: int) -> Iterator[None]:
-        """While answers are given. Raises ApiError where the key has too many already."""
+        """While answers are given. Raises ApiError where the key has too many already, or may never have so many."""
         most, now = None if caller.key is None else caller.key.terms.at_once, self._running.get(caller.owner, 0)
+        if most is not None and answers > most:
+            raise invalid("n", f"this API key may have {most} answers at once")
         if most is not None and now + answers > most:
             raise _too_many(f"this API key may have {most} answers at once", 1)
         self._running[caller.owner] = now + answers

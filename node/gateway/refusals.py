@@ -86,10 +86,12 @@ def unsupported(param: str, message: str = "") -> ApiError:
     return invalid(param, text, code="unsupported_parameter")
 
 
-def _refused_parameter(error: ConfigurationError | ModelError | RefusedError, held_by: str) -> ApiError:
+def _refused_parameter(error: ConfigurationError | ModelError | RefusedError, asked_by: str, held_by: str) -> ApiError:
     match error:
+        case ConfigurationError(code="context-length"):
+            return invalid(asked_by, error.message, code="context_length_exceeded")
         case ConfigurationError(code="prompt" | "chat-template") | ModelError():
-            return invalid("messages", error.message, code=error.code)
+            return invalid(asked_by, error.message, code=error.code)
         case ConfigurationError(code="tools"):
             return unsupported("tools", error.message)
         case ConfigurationError(code="logit_bias"):
@@ -99,10 +101,11 @@ def _refused_parameter(error: ConfigurationError | ModelError | RefusedError, he
     return invalid(None, error.message, code=error.code)
 
 
-def refusal_of(error: JoulemeshError, held_by: str = "response_format") -> ApiError:
+def refusal_of(error: JoulemeshError, *, asked_by: str = "messages", held_by: str = "response_format") -> ApiError:
     """What a market's error is to a caller. Hints are for whoever runs the gateway, and stay with it.
 
     Args:
+        asked_by: the parameter that has the prompt.
         held_by: the parameter that the answer is held to something by, if it is.
     """
     code, message = error.code, error.message
@@ -118,7 +121,7 @@ def refusal_of(error: JoulemeshError, held_by: str = "response_format") -> ApiEr
         case FundsError():
             return ApiError(503, "the gateway's own balance is too low for this", kind="server_error", code=code)
         case ConfigurationError() | ModelError() | RefusedError(code="grammar"):
-            return _refused_parameter(error, held_by)
+            return _refused_parameter(error, asked_by, held_by)
         case RefusedError(retry_s=int(retry_s)) if retry_s:
             return ApiError(503, message, kind="server_error", code=code, retry_s=retry_s)
         case PeerError() | RuleError():

@@ -263,7 +263,7 @@ async def serving(
         read_s=settings.read_s,
     )
     shelf = Shelf(settings.folder)
-    batches = Batches(shelf, answers, keys, tasks=tasks, clock=clock)
+    batches = Batches(shelf, answers, entrance, keys, tasks=tasks, clock=clock)
     service = Service(market, keys, entrance, answers, Desk(shelf, batches, clock), events)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(answers.end)

@@ -93,6 +93,11 @@ class Wanted:
         return frozenset(each["function"]["name"] for each in self.tools)
 
     @property
+    def asked_by(self) -> str:
+        """The parameter that has the prompt."""
+        return "messages" if self.is_chat else "prompt"
+
+    @property
     def held_by(self) -> str:
         """The parameter that the answer is held to something by, if it is."""
         return "tools" if self.called else "response_format"

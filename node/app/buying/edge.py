@@ -153,7 +153,7 @@ class EdgeAnswers:
         if not ids or most < 1:
             raise ConfigurationError(
                 f"the prompt has {len(ids)} tokens; the model takes 1 to {context - 1}, and at least one is generated",
-                code="prompt",
+                code="context-length" if ids else "prompt",
             )
         if len(ids) + most > largest:
             return None

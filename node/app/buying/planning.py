@@ -164,6 +164,7 @@ class Market:
         if prompt < 1 or most < 1:
             raise ConfigurationError(
                 f"the prompt has {prompt} tokens; the model takes 1 to {context - 1}, and at least one is generated",
+                code="context-length" if prompt else "prompt",
                 hint="shorten the prompt" if prompt else "write something to ask",
             )
         window = self._config.window if self._request.window is None else self._request.window

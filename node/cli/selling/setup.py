@@ -170,15 +170,18 @@ def _kind(host: str) -> str:
 
 def _key(config: NodeConfig, keys: Keystore, folder: Path, passphrase: Path) -> bytes | None:
     """The address of the node's key, made where there is none. Raises KeystoreError."""
-    _folder(folder)
-    if not passphrase.exists():
-        _write(passphrase, secrets.token_hex(16) + "\n")
-    word = read_passphrase(passphrase, "")
     try:
         found = keys.find(config.key)
     except KeystoreError:
-        return keys.create(config.key, generate(), word).address
-    found.unlock(word)  # the unit could not, either
+        _folder(folder)
+        if not passphrase.exists():
+            _write(passphrase, secrets.token_hex(16) + "\n")
+        return keys.create(config.key, generate(), read_passphrase(passphrase, "")).address
+    if not passphrase.exists():
+        hint = "--passphrase-file names a file with it; or --key, a key to be made"
+        raise KeystoreError(f"the key {config.key!r} is there already, and {passphrase} is not", hint=hint)
+    found.unlock(read_passphrase(passphrase, ""))  # the unit could not, either
+    _folder(folder)
     return found.address
 
 

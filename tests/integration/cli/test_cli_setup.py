@@ -89,6 +89,10 @@ def test_a_key_that_is_there_must_open_with_the_passphrase(
     outcome = setup(*SAID, "--passphrase-file", other)
     assert outcome.status != 0
     assert "wrong passphrase" in outcome.err
+    outcome = setup(*SAID)
+    assert outcome.status != 0
+    assert "--passphrase-file" in outcome.err
+    assert not (tmp_path / "etc" / "passphrase").exists()
     assert not (tmp_path / "etc" / "node.toml").exists()
 
 

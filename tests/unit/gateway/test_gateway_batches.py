@@ -47,8 +47,8 @@ async def upload(door: Gateway, text: str, **more: Any) -> str:
     return str(found["id"])
 
 
-async def over(door: Gateway, identity: str) -> Any:
-    while (found := (await call(door, "GET", f"/batches/{identity}"))[1])["status"] == "in_progress":
+async def over(door: Gateway, identity: str, **more: Any) -> Any:
+    while (found := (await call(door, "GET", f"/batches/{identity}", **more))[1])["status"] == "in_progress":
         pass
     return found
 
@@ -130,6 +130,36 @@ async def test_files_and_batches_are_their_owners(door: Gateway) -> None:
     status, batch = await call(door, "POST", "/batches", json=body, headers=mine)
     assert status == 200
     assert (await call(door, "GET", f"/batches/{batch['id']}", headers=other))[0] == 404
+
+
+async def test_lines_count_against_the_rate_of_their_key(door: Gateway) -> None:
+    _, key = await door.keys.new(KeyTerms(name="slow", rate=4))
+    mine = {"headers": {"Authorization": f"Bearer {key}"}}
+    source = await upload(door, line("one") + line("two") + line("three"), **mine)
+    await call(door, "POST", "/batches", json={"input_file_id": source, "endpoint": CHAT}, **mine)
+    while len(door.market.asked) < 2:  # four in a minute: two to begin it, and two of the three
+        await call(door, "GET", "/models")
+    status, refused = await door.ask(key=key)
+    assert (status, refused["error"]["code"]) == (429, "rate_limit_exceeded")  # type: ignore[index]
+    assert len(door.market.asked) == 2
+
+
+async def test_lines_wait_for_room_beside_other_answers_of_their_key(door: Gateway) -> None:
+    gate = asyncio.Event()
+    door.market.by_prompt = {"one": ("one", gate)}
+    _, key = await door.keys.new(KeyTerms(name="few", at_once=1))
+    mine = {"headers": {"Authorization": f"Bearer {key}"}}
+    source = await upload(door, line("many", n=2) + line("one") + line("two"), **mine)
+    _, batch = await call(door, "POST", "/batches", json={"input_file_id": source, "endpoint": CHAT}, **mine)
+    while not door.market.answers:
+        await call(door, "GET", "/models")
+    assert (await door.ask(key=key))[0] == 429
+    assert len(door.market.asked) == 1
+    gate.set()
+    done = await over(door, batch["id"], **mine)
+    assert done["request_counts"] == {"total": 3, "completed": 2, "failed": 1}
+    async with door.http.get(f"{door.url}/files/{done['error_file_id']}/content", **mine) as response:
+        assert json.loads(await response.read())["response"]["body"]["error"]["param"] == "n"
 
 
 async def test_what_no_route_takes_is_an_error_of_its_line(door: Gateway) -> None:

@@ -192,6 +192,7 @@ async def test_an_answer_that_breaks_off_says_so(door: Gateway) -> None:
         (RoutingError("none", code="busy"), (503, "busy", None)),
         (FundsError("low"), (503, "funds", None)),
         (ConfigurationError("no", code="prompt"), (400, "prompt", "messages")),
+        (ConfigurationError("no", code="context-length"), (400, "context_length_exceeded", "messages")),
         (ConfigurationError("no", code="grammar"), (400, "grammar", "response_format")),
         (RoutingError("none", code="grammar"), (400, "unsupported_parameter", "response_format")),
         (RefusedError("no", code="grammar"), (400, "grammar", "response_format")),
@@ -418,7 +419,7 @@ async def test_keys_have_other_limits(door: Gateway) -> None:
     assert code_of(await door.ask(key=narrow, model="tales-2"))[:2] == (403, "model_not_allowed")
     assert (await door.ask(key=narrow, model="ab" * 32))[0] == 200
     assert code_of(await door.ask(key=old))[:2] == (401, "invalid_api_key")
-    assert code_of(await door.ask(key=few, n=2))[:2] == (429, "rate_limit_exceeded")
+    assert code_of(await door.ask(key=few, n=2))[:2] == (400, "invalid_value")
 
 
 async def test_receipts_are_their_owners(door: Gateway) -> None:
