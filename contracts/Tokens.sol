@@ -64,6 +64,27 @@ contract SilentToken {
     }
 }
 
+/// Moves nothing from or to whom it has blocked, nor anything while it is paused: as tokens of issuers do.
+contract BlockingToken is PlainToken {
+    mapping(address => bool) public blocked;
+    bool public paused;
+
+    constructor(uint8 decimals_) PlainToken(decimals_) {}
+
+    function setBlocked(address account, bool value) external {
+        blocked[account] = value;
+    }
+
+    function setPaused(bool value) external {
+        paused = value;
+    }
+
+    function _update(address from, address to, uint256 amount) internal override {
+        require(!paused && !blocked[from] && !blocked[to], "blocked");
+        super._update(from, to, amount);
+    }
+}
+
 /// Calls somebody back in the middle of each transfer, once, with what it was told to.
 contract CallingToken is PlainToken(6) {
     address private _target;

@@ -22,7 +22,7 @@ from statistics import median
 from measured_market import LONG, make_model, market, served
 
 from node.app.buying.continuing import Earlier
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 
 ANSWER = 16
 """Tokens of the first answer."""

@@ -31,7 +31,7 @@ from statistics import median
 from measured_market import LONG, make_model, market
 
 from node.app.buying.execution import Execution
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 
 ANSWER = 2_000
 """Tokens that each stream may have at most: more than it gets to."""

@@ -37,7 +37,7 @@ from measured_market import ROOT, SMALL, Ask, Market, answer, asked, joule, mark
 
 from node.app.buying.audit import BUNDLED_MODEL
 from node.app.buying.client import Client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 
 PROMPT = "Once upon a time there was a little fox"
 TOKENS = 10

@@ -83,7 +83,7 @@ async def kills(rounds: int) -> dict[str, Any]:
 
 async def killed(market: Any, client: Any, name: str) -> tuple[float, float, float]:
     """One job in whose middle this node is killed: the longest gap, the usual one, and the seconds of the healing."""
-    from node.app.buying.planning import Request
+    from node.app.buying.request import Request
 
     text = await client.text(await client.model(None))
     words = text.encode("Once upon a time there was a little fox who lived in the woods with her friend the owl. " * 30)

@@ -22,7 +22,7 @@ from measured_market import LARGE, make_model, market, served
 from measured_ring import ROOM
 
 from node.app.buying.client import Client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.engine.engine import Engine
 from node.ports import StepInput, StepOutput
 

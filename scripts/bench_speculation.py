@@ -31,7 +31,7 @@ from tokenizers import Tokenizer
 
 from node.app.buying.audit import BUNDLED_MODEL
 from node.app.buying.client import Client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 
 NEAR, FAR = "127.0.0.1", "127.0.0.2"
 """Where nodes listen, and where their far ends do."""

@@ -31,8 +31,10 @@ EVERY_S = 15.0
 """Between two nodes that are killed."""
 QUIET_S = 20.0
 """At the end without."""
+SESSION_S = 180
+"""For how long money is kept for nodes that are gone, before 2 s of grace; longer than any answer takes."""
 SETTLED_S = 30.0
-"""For sessions of nodes that are gone: their grace is 2 s."""
+"""For having it back."""
 GROWTH = 1.05
 """Memory of the last third against that of the second one, at most."""
 
@@ -107,11 +109,8 @@ async def load(net: LocalNetwork, gateway: JouleProcess, url: str, streams: int,
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers, timeout=whole) as http:
         asking = (ask_until(until, http, url, seed, found) for seed in range(streams))
         await asyncio.gather(disturb_until(until, net, found), watch_until(until, gateway, found), *asking)
-    await asyncio.sleep(SETTLED_S)
-    await streamed_once(url, headers)  # a gateway has back what was held when it is asked next
-    await asyncio.sleep(SETTLED_S)  # for that one's own session
+    after, held = await settled(net, url, headers)
     (key,) = (await net.joule("gateway", "key", "list", "--json")).json()
-    after, held = await account(net)
     print(f"{streams} streams for {seconds:.0f} s, {found.killed} nodes killed:")
     print(f"  {found.answers} answers, {found.tokens} tokens, {len(found.failed)} failed (target 0)")
     for each in sorted(set(found.failed)):
@@ -122,6 +121,17 @@ async def load(net: LocalNetwork, gateway: JouleProcess, url: str, streams: int,
     print(f"  memory {first:.0f} MiB at first, {last:.0f} at last; last third {found.growth:.3f} of the second one")
     same = key["spent_micro"] == before - after
     return same and not (found.failed or held or key["held_micro"]) and found.growth <= GROWTH
+
+
+async def settled(net: LocalNetwork, url: str, headers: dict[str, str]) -> tuple[int, int]:
+    """What `account` says once nothing is held any more, or when that takes too long."""
+    until = time.monotonic() + SESSION_S + SETTLED_S
+    while True:
+        await streamed_once(url, headers)  # a gateway has back what was held when it is asked next
+        await asyncio.sleep(5)
+        after, held = await account(net)
+        if not held or time.monotonic() > until:
+            return after, held
 
 
 async def streamed_once(url: str, headers: dict[str, str]) -> None:
@@ -135,7 +145,9 @@ async def main(streams: int, seconds: float) -> int:
             await net.start_ledger(grace_s=2, faucet="1000")
             await net.start_nodes(BUNDLED_MODEL, *("0:3", "3:6") * 3, **{f"node{number}": ROOM for number in range(6)})
             await net.joule("faucet", "500")
-            gateway = await net.start("client", "gateway", "run", "--port", "0", "--ledger", net.url)
+            gateway = await net.start(
+                "client", "gateway", "run", "--port", "0", "--ledger", net.url, "--session-s", str(SESSION_S)
+            )
             url = (await gateway.event("gateway ready"))["url"]
             held = await load(net, gateway, url, streams, seconds)
             await gateway.stop()

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from node.app.buying.audit import BUNDLED_MODEL
 from node.app.buying.client import Client, open_client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.config import ClientConfig
 from node.demo.processes import JouleProcess
 from node.events import unheard

@@ -18,7 +18,7 @@ from measured_market import answer, market
 from measured_steady import Steady
 
 from node.app.buying.client import Client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 
 ROOM = ("--max-sessions", "64", "--kv-tokens", "8192")
 """Of a node; a newcomer may have a quarter of the places."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.setting_kinds import Whole
 from node.settings import setting
+from node.settings.kinds import Whole
 
 __all__ = ["AnchorConfig"]
 

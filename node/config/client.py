@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.law_settings import (
+from node.settings import setting
+from node.settings.kinds import Biases, Choice, Fixed, Text, Whole
+from node.settings.law import (
     MOST_CARBON,
     TEN_YEARS_S,
     Addresses,
@@ -18,9 +20,7 @@ from node.law_settings import (
     SignedFiles,
     Words,
 )
-from node.place_kinds import Jurisdictions, VenuePlace
-from node.setting_kinds import Biases, Choice, Fixed, Text, Whole
-from node.settings import setting
+from node.settings.places import Jurisdictions, VenuePlace
 from protocol.policy.trust import MAX_TRUSTED
 
 __all__ = ["ClientConfig"]

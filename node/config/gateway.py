@@ -8,9 +8,9 @@ from pathlib import Path
 
 from node.config import shared
 from node.config.client import ClientConfig
-from node.law_settings import Paths, Place, Words
-from node.setting_kinds import Choice, Folder, Text, Whole
 from node.settings import setting
+from node.settings.kinds import Choice, Folder, Text, Whole
+from node.settings.law import Paths, Place, Words
 
 __all__ = ["GatewayConfig"]
 

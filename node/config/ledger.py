@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.setting_kinds import Fixed, Text, Whole
 from node.settings import setting
-from node.witness_settings import WITNESSES_AT
+from node.settings.kinds import Fixed, Text, Whole
+from node.settings.witnesses import WITNESSES_AT
 
 __all__ = ["LedgerConfig"]
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 from node.config import shared
 from node.config.client import ClientConfig
 from node.config.gateway import GatewayConfig
-from node.place_kinds import VenuePlace
 from node.settings import load, setting
+from node.settings.places import VenuePlace
 from protocol.errors import ConfigurationError
 
 __all__ = ["MarketConfig", "markets_of"]

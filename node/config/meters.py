@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.place_kinds import WebAddress
-from node.setting_kinds import Choice, Fixed, MeterUnit, Text
 from node.settings import setting
+from node.settings.kinds import Choice, Fixed, MeterUnit, Text
+from node.settings.places import WebAddress
 
 __all__ = [
     "device_kb_per_s",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from node.config import shared
-from node.setting_kinds import Choice, Fixed, Whole
 from node.settings import setting
+from node.settings.kinds import Choice, Fixed, Whole
 
 __all__ = [
     "cached_price_percent",

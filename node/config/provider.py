@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import meters, prices, shared
-from node.law_settings import TEN_YEARS_S, Paths, Places
-from node.model_settings import Mirrors, ModelPlace
-from node.place_kinds import Country, Destination, Multiaddrs
-from node.setting_kinds import Choice, Fixed, Folder, Layers, Span, Text, Whole
 from node.settings import setting
+from node.settings.kinds import Choice, Fixed, Folder, Layers, Span, Text, Whole
+from node.settings.law import TEN_YEARS_S, Paths, Places
+from node.settings.models import Mirrors, ModelPlace
+from node.settings.places import Country, Destination, Multiaddrs
 from protocol.geography.jurisdictions import UNDECLARED
 
 __all__ = ["NodeConfig"]

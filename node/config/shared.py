@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 from node.events import Level
-from node.place_kinds import Multiaddrs, VenuePlace
-from node.setting_kinds import Choice, Fixed, Folder, Text, Whole
 from node.settings import setting
-from node.witness_settings import KEYS_OF_WITNESSES
+from node.settings.kinds import Choice, Fixed, Folder, Text, Whole
+from node.settings.places import Multiaddrs, VenuePlace
+from node.settings.witnesses import KEYS_OF_WITNESSES
 from protocol.log.cosignature import MAX_WITNESSES
 
 __all__ = [

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import shared
-from node.setting_kinds import Choice, Text, Whole
 from node.settings import setting
-from node.witness_settings import KEYS_OF_LOGS
+from node.settings.kinds import Choice, Text, Whole
+from node.settings.witnesses import KEYS_OF_LOGS
 
 __all__ = ["WitnessConfig"]
 

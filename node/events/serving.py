@@ -299,7 +299,7 @@ class VoucherRedeemed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoucherNotRedeemable(Event):
-    """The ledger refuses a voucher for good."""
+    """The ledger refuses a voucher, which is tried again until its session's grace ends; told once for each."""
 
     name: ClassVar[str] = "voucher not redeemable"
     level: ClassVar[Level] = Level.ERROR
@@ -309,7 +309,7 @@ class VoucherNotRedeemable(Event):
     """For people; it may come from a peer."""
 
     def sentence(self) -> str:
-        return f"the ledger refuses a voucher for good: {self.reason} ({short(self.session)})"
+        return f"the ledger refuses a voucher, tried again until its grace ends: {self.reason} ({short(self.session)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

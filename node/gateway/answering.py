@@ -52,7 +52,7 @@ class Costs:
     """Of them, those that providers still held from before."""
     tokens_out: int
     micro: int
-    """Micro-units: to providers and to the ledger, and what providers may still redeem."""
+    """Micro-units: to providers and to the ledger, what providers may still redeem, the fee of having back the rest."""
     receipts: tuple[Path, ...]
     """Of its sessions, in order."""
 

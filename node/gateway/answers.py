@@ -148,7 +148,7 @@ class Answers:
             for each in begun:
                 self.settle(each)
             if isinstance(error, JoulemeshError):
-                raise refusal_of(error) from None
+                raise refusal_of(error, wanted.held_by) from None
             raise
         return begun
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from node.gateway.reading import Parameters
 from node.gateway.refusals import ApiError, invalid
-from node.law_settings import Addresses
-from node.place_kinds import Jurisdictions
-from node.setting_kinds import Choice, Fixed, Kind, Text, Whole
+from node.settings.kinds import Choice, Fixed, Kind, Text, Whole
+from node.settings.law import Addresses
+from node.settings.places import Jurisdictions
 from protocol.geography.jurisdictions import expand, is_in
 from protocol.market.offer import Evidence
 from protocol.policy.policy import LatencyClass

@@ -86,7 +86,7 @@ def unsupported(param: str, message: str = "") -> ApiError:
     return invalid(param, text, code="unsupported_parameter")
 
 
-def _refused_parameter(error: ConfigurationError | ModelError | RefusedError) -> ApiError:
+def _refused_parameter(error: ConfigurationError | ModelError | RefusedError, held_by: str) -> ApiError:
     match error:
         case ConfigurationError(code="prompt" | "chat-template") | ModelError():
             return invalid("messages", error.message, code=error.code)
@@ -95,12 +95,16 @@ def _refused_parameter(error: ConfigurationError | ModelError | RefusedError) ->
         case ConfigurationError(code="logit_bias"):
             return invalid("logit_bias", error.message)
         case JoulemeshError(code="grammar"):
-            return invalid("response_format", error.message, code="grammar")
+            return invalid(held_by, error.message, code="grammar")
     return invalid(None, error.message, code=error.code)
 
 
-def refusal_of(error: JoulemeshError) -> ApiError:
-    """What a market's error is to a caller. Hints are for whoever runs the gateway, and stay with it."""
+def refusal_of(error: JoulemeshError, held_by: str = "response_format") -> ApiError:
+    """What a market's error is to a caller. Hints are for whoever runs the gateway, and stay with it.
+
+    Args:
+        held_by: the parameter that the answer is held to something by, if it is.
+    """
     code, message = error.code, error.message
     match error:
         case RoutingError(code="busy"):
@@ -108,13 +112,13 @@ def refusal_of(error: JoulemeshError) -> ApiError:
         case RoutingError(code="no-offers"):
             return ApiError(404, message, kind="invalid_request_error", code="model_not_found", param="model")
         case RoutingError(code="grammar"):
-            return unsupported("response_format", error.message)
+            return unsupported(held_by, error.message)
         case RoutingError():
             return ApiError(503, message + _reasons(error), kind="server_error", code=code)
         case FundsError():
             return ApiError(503, "the gateway's own balance is too low for this", kind="server_error", code=code)
         case ConfigurationError() | ModelError() | RefusedError(code="grammar"):
-            return _refused_parameter(error)
+            return _refused_parameter(error, held_by)
         case RefusedError(retry_s=int(retry_s)) if retry_s:
             return ApiError(503, message, kind="server_error", code=code, retry_s=retry_s)
         case PeerError() | RuleError():

@@ -81,12 +81,21 @@ class Wanted:
     limits: Limits = field(default_factory=Limits)
     tools: tuple[Mapping[str, Any], ...] = ()
     """That the model may call, as templates take them."""
+    called: tuple[Mapping[str, Any], ...] = ()
+    """Those of them that the answer is a call of; none where the model calls what it wants to."""
+    once: bool = False
+    """Whether there is one call, and no more."""
     schema: Mapping[str, Any] | None = None
     """A JSON Schema that the answer is held to; None for none."""
 
     @property
     def tool_names(self) -> frozenset[str]:
         return frozenset(each["function"]["name"] for each in self.tools)
+
+    @property
+    def held_by(self) -> str:
+        """The parameter that the answer is held to something by, if it is."""
+        return "tools" if self.called else "response_format"
 
     @property
     def is_chat(self) -> bool:
@@ -99,17 +108,11 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     turns = _turns(given.take("messages"))
     most, most_too = given.whole("max_completion_tokens", 1, MOST_TOKENS), given.whole("max_tokens", 1, MOST_TOKENS)
     logprobs = _chat_logprobs(given)
-    tools = _tools(given.take("tools"))
-    choice = given.take("tool_choice")
-    if choice == "none":
-        tools = ()
-    elif choice not in (None, "auto"):
-        raise unsupported("tool_choice", "tool_choice is 'auto' or 'none' here: a model calls what it wants to")
+    tools, called, once = _calling(given)
     if tools and logprobs is not None:
         raise unsupported("logprobs", "logprobs and tools exclude each other: calls are no text of the answer")
     given.refuse("functions", [])
     given.refuse("function_call", "none", "auto")
-    given.refuse("parallel_tool_calls", True)
     schema = _schema(given.take("response_format"))
     if schema is not None and tools:
         raise unsupported("response_format", "an answer that is held to a schema calls no tools: leave one of them out")
@@ -120,7 +123,8 @@ def read_chat(body: bytes, headers: Mapping[str, str]) -> Wanted:
     given.refuse("verbosity", "medium")
     given.refuse("web_search_options")
     most = most_too if most is None else most
-    return _rest(given, headers, messages=turns, tools=tools, logprobs=logprobs, schema=schema, most=most)
+    calling = {"tools": tools, "called": called, "once": once}
+    return _rest(given, headers, messages=turns, logprobs=logprobs, schema=schema, most=most, **calling)
 
 
 def read_completion(body: bytes, headers: Mapping[str, str]) -> Wanted:
@@ -257,6 +261,34 @@ def _turn(shown: str, value: object) -> Turn:
     if not content.strip() and not calls and role != "tool":
         raise invalid(f"{shown}.content", f"{shown}.content is empty")
     return Turn(ROLES[role], content, calls, answers)
+
+
+Tools = tuple[Mapping[str, Any], ...]
+
+
+def _calling(given: Parameters) -> tuple[Tools, Tools, bool]:
+    """The tools that the model is told of, those that it must call, and whether only once. Raises ApiError."""
+    tools, choice = _tools(given.take("tools")), given.take("tool_choice")
+    called: Tools = ()
+    match choice:
+        case None | "auto":
+            pass
+        case "none":
+            tools = ()
+        case "required":
+            called = tools
+        case {"type": "function", "function": {"name": str(name), **rest}, **more} if not rest and not more:
+            called = tuple(each for each in tools if each["function"]["name"] == name)
+        case _:
+            raise unsupported("tool_choice", "tool_choice is 'auto', 'none', 'required', or names a function")
+    if choice not in (None, "auto", "none") and not called:
+        raise invalid("tool_choice", "tool_choice asks for a call, and that tool is not among tools")
+    parallel = given.take("parallel_tool_calls")
+    if parallel is not None and type(parallel) is not bool:
+        raise invalid("parallel_tool_calls", "parallel_tool_calls is true or false")
+    if parallel is False and tools and not called:
+        raise unsupported("parallel_tool_calls", "a model that calls what it wants to calls as often as it wants to")
+    return tools, called, parallel is False or isinstance(choice, dict)
 
 
 def _tools(value: object) -> tuple[Mapping[str, Any], ...]:

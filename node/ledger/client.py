@@ -20,7 +20,7 @@ from node.ledger.wire import Answer
 from node.ledger.witnessed import Witnessed
 from node.ports import Taken
 from protocol.encoding.codec import decode, encode
-from protocol.errors import DishonestError, PeerError, RuleError, UnreachableError
+from protocol.errors import DishonestError, PeerError, RefusedError, RuleError, UnreachableError
 from protocol.identity.ids import Address, checksum_address
 from protocol.identity.signing import SigningKey
 from protocol.log.tiles import TILE_WIDTH, bundle_of
@@ -116,12 +116,16 @@ class LedgerClient(LedgerReader):
         ledger goes away before it answers, the operation may have been taken or not: read the account or the session
         before submitting again.
 
-        Raises RuleError, with the code of the rule, when the ledger's rules reject it; UnwitnessedError where it was
-        taken, but its evidence is not as `witnessed` asks.
+        Raises RuleError, with the code of the rule, when the ledger's rules reject it, by the history that is known
+        here; UnwitnessedError where it was taken, but its evidence is not as `witnessed` asks.
         """
         await self.connect()
-        async with self._acting[key.address]:
-            signed, question, answer = await self._submit(action, key, after=after, witnessed=witnessed)
+        try:
+            async with self._acting[key.address]:
+                signed, question, answer = await self._submit(action, key, after=after, witnessed=witnessed)
+        except RuleError:
+            await self.checkpoint()  # a refusal comes without proof: by another history it is none
+            raise
         await self._log.follow(question, answer)
         proven = self._prove_taken(answer, own=signed)
         if proven.entry.op != signed:
@@ -255,7 +259,12 @@ class LedgerClient(LedgerReader):
         rules = await self.connect()
         body = f'{{"account": "{checksum_address(address)}", "amount": "{amount}"}}'
         question = self._trust.question()
-        answer = Answer.from_json(await self._http.post(f"faucet{question.query}", body.encode()))
+        try:
+            answer = Answer.from_json(await self._http.post(f"faucet{question.query}", body.encode()))
+        except RefusedError as error:
+            if (await self.info()).faucet_limit:
+                raise
+            raise RefusedError("this ledger has no faucet", code="faucet", hint="its operator pays in") from error
         await self._log.follow(question, answer)
         proven = self._prove_taken(answer)
         action = proven.entry.op.read()

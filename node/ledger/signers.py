@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import sys
@@ -24,8 +25,10 @@ from protocol.settlement.signatures import KnownSigners
 
 __all__ = ["SignersAhead", "processes_here"]
 
-_PORTIONS = 3
+_PORTIONS = 4
 """Frames that a process has at a time, so that it need not wait for the next one."""
+_PIPE_BYTES = 1 << 20
+"""Room for all of these, which are some 30 kB each: what does not fit waits until this process looks again."""
 _LOOK_EVERY = 16
 """Operations between two looks at what was answered, and who has nothing to do."""
 _MOST_PROCESSES = 4
@@ -50,7 +53,11 @@ class _Helper:
         # -P: whatever lies in the working directory must not stand in for a module.
         command = (sys.executable, "-P", "-m", "node.signer_process", verifier_key)
         pipe = asyncio.subprocess.PIPE
-        return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe))
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        if process.stdin is not None:
+            with contextlib.suppress(AttributeError, OSError):  # not on Linux, or no more is allowed
+                fcntl.fcntl(process.stdin.transport.get_extra_info("pipe"), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return cls(process)
 
     def ask(self, portion: list[SignedOp]) -> None:
         self.portions.append(portion)

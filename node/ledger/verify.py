@@ -35,8 +35,9 @@ from protocol.settlement.operations import Deposit, Genesis, LogEntry, SignedOp,
 
 __all__ = ["Fault", "Progress", "Replay", "Report", "verify_database", "verify_log", "verify_url"]
 
-_AHEAD = 8
-"""Bundles that are read before their turn."""
+_AHEAD = 12
+"""Bundles that are read before their turn: 3,072 entries, fewer than the operations that stay read
+(`protocol.settlement.operations`)."""
 ANY = Witnessed()
 """Cosignatures are not asked for."""
 _LONG = 5_000

@@ -38,6 +38,8 @@ POLLS_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 GONE_LOOKS = 8
 """Looks at which a number is used up and no receipt is found, until another transaction must have had it."""
 _ATTEMPTS = 8
+TRANSFER_GAS = 21_000
+"""That a transaction takes which does nothing."""
 MOST_WAITING = 256
 """Transactions of one key that no block holds yet."""
 _HAD = ("already known", "already imported", "known transaction", "already exists")
@@ -308,8 +310,9 @@ class Sender:
         if not any(now - each.touched >= self._stuck_s for each in waiting):
             return
         async with self._turn(key.address):
-            mined = await self._count(key.address, "latest")
-            waiting = [each for each in self._file.pending(key.address) if each.nonce >= mined]
+            mined, queued = await self._counts(key.address)
+            waiting = [each for each in self._file.pending(key.address) if mined <= each.nonce <= queued + MOST_WAITING]
+            await self._fill(key, range(queued, min((each.nonce for each in waiting), default=0)))
             for place, each in enumerate(waiting):
                 if now - each.touched < self._stuck_s:
                     continue
@@ -317,6 +320,19 @@ class Sender:
                 self._file.put(replace(again, touched=int(now)))
                 with suppress(NodeError):  # had already, or mined meanwhile, or still too cheap: looked at again later
                     await self._hand_in(again)
+
+    async def _fill(self, key: SigningKey, missing: range) -> None:
+        """Use up numbers that others wait for, and under which nothing waits as far as the node knows: it has counted
+        wrongly once, or another machine with this key has sent something that was lost.
+        """
+        for nonce in missing:
+            with suppress(NodeError, LocalError, FundsError):  # sent meanwhile, or too dear: looked at again later
+                price = await self._gas.price()
+                nothing = Pending(
+                    sender=key.address, nonce=nonce, to=key.address, data=b"", gas=TRANSFER_GAS,
+                    tip=price.tip, max_fee=price.max_fee, hashes=(), signed=b"", touched=0,
+                )  # fmt: skip
+                await self._hand_in(await self._signed(key, nothing, price))
 
     async def _hurried(self, key: SigningKey, pending: Pending) -> Pending:
         """The same for more; as it is where that is more than is allowed."""

@@ -199,12 +199,14 @@ class EvmView:
         return await self._sessions.at(session, await self._final())
 
     async def latest(self, session: bytes) -> tuple[SessionRecord, Taken] | None:
-        """A session as it stands, and the last operation that changed it."""
+        """A session as it stands, and the last operation that changed it; nobody's where the node shows no events."""
         block = await self._final()
         record = await self._sessions.at(session, block)
-        found = None if record is None else await self._sessions.last_operation(session, block)
-        if record is None or found is None:
+        if record is None:
             return None
+        found = await self._sessions.last_operation(session, block)
+        if found is None:
+            return record, Taken(place="", actor=b"", sessions=())
         event, shown = found
         if shown is None:
             sender = (await self._reader.transaction(event.transaction)).sender

@@ -10,8 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from node.place_kinds import WebAddress
-from node.setting_kinds import Choice, Fixed, Folder, Text, Whole
+from node.settings.kinds import Choice, Fixed, Folder, Text, Whole
+from node.settings.places import WebAddress
 from node.tariff.description import (
     LEDGERS_CURRENCY,
     CurtailmentSource,

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from node.setting_kinds import Kind
+from node.settings.kinds import Kind
 from protocol.errors import ConfigurationError
 
 __all__ = ["StrictTable"]

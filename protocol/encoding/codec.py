@@ -73,8 +73,6 @@ class MessageShape(Shape):
         return fields_to_wire(value)
 
     def from_wire(self, raw: Any) -> Any:
-        if type(raw) is not list:
-            raise InvalidError(f"expected the fields of {self.cls.__name__} as a list")
         return _build(self.cls, raw)
 
     def fits(self, value: str, names: Names) -> str:
@@ -219,8 +217,10 @@ def fields_to_wire(value: Message) -> list[Any]:
     return _packer(type(value))(value)
 
 
-def _build(cls: type[M], raw: list[Any]) -> M:
+def _build(cls: type[M], raw: Any) -> M:
     expected = shapes(cls)
+    if type(raw) is not list:  # text and bytes have items, too
+        raise InvalidError(f"expected the fields of {cls.__name__} as a list")
     if len(raw) != len(expected):
         raise InvalidError(f"{cls.__name__} has {len(expected)} fields, got {len(raw)}")
     values = {}

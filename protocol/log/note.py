@@ -50,6 +50,7 @@ MAX_SIGNATURES = 100
 ED25519 = 0x01
 _SEED_BYTES = 32
 _DASH = "— "
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f]")
 _NOT_IN_NAMES = re.compile("[+\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 """Plus, and the code points of Unicode's property White_Space, which Go's note package goes by too."""
 _SECRET_PREFIX = "PRIVATE+KEY+"  # noqa: S105 - a label, not a secret
@@ -225,7 +226,7 @@ def parse_note(data: bytes) -> Note:
         whole = data.decode()
     except UnicodeDecodeError:
         raise MalformedError("a note that is not UTF-8") from None
-    if any(character < " " and character != "\n" for character in whole):
+    if _CONTROL.search(whole):
         raise MalformedError("a note with control characters")
     text, separator, lines = whole.rpartition("\n\n")
     if not separator or not lines.endswith("\n"):

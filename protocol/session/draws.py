@@ -35,9 +35,9 @@ class NonceChain:
     __slots__ = ("_nonces", "anchor")
 
     def __init__(self, secret: bytes, length: int) -> None:
-        nonces = [secret]
-        for _ in range(length):
-            nonces.append(_link(nonces[-1]))
+        nonces, hashed = [secret], hashlib.sha256
+        for _ in range(length):  # some hundreds of links for a job, however short
+            nonces.append(hashed(_LINK + nonces[-1]).digest())
         self.anchor: bytes = nonces.pop()
         """32 bytes: what the first nonce hashes to."""
         self._nonces = nonces

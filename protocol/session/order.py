@@ -6,6 +6,7 @@ before, and does what it offered suit it.
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 from protocol.encoding.codec import Message, Size, TextSize, Uint, message
@@ -35,6 +36,8 @@ MAX_ORDER_AGE_S = 120
 """An order older than this is refused, so that a recorded one is of no use."""
 MAX_EVIDENCE_BYTES = 40 * 1024
 """Of what shows that the session is open, and later that the venue paid."""
+_KNOWN_OFFERS = 256
+"""The newest that are known to be valid, of at most `MAX_SEALED_OFFER` bytes each."""
 
 
 @message("order/2")
@@ -166,12 +169,13 @@ def check_offer_of(leg: LegTerms, sealed: bytes, terms: Terms, *, now: int | Non
     """
     if keccak256(sealed) != leg.offer:
         raise DishonestError("the terms name another offer")
-    offer, signer = open_envelope(sealed, Offer)
-    if offer.public_key != leg.public_key or offer.expires_at != leg.offer_expires_at:
-        raise DishonestError("the offer is another provider's, or ends at another time than the terms say")
+    offer = _offer_by(leg.public_key, sealed)
+    if offer.expires_at != leg.offer_expires_at:
+        raise DishonestError("the offer ends at another time than the terms say")
     if now is not None and offer.expires_at <= now:
         raise ExpiredError("the offer has expired", hint="order anew with the provider's newest offer")
-    check_offer(offer, signer, offer.issued_at if now is None else now)
+    if now is not None and offer.issued_at > now + CLOCK_SKEW_S:
+        raise ExpiredError("the offer is dated in the future", hint="compare the clocks of both machines")
     if offer.venue != terms.venue or offer.model != terms.model or terms.activations not in offer.activations:
         raise DishonestError("the offer is for another ledger, model or number format")
     if not (offer.span.start <= leg.span.start and leg.span.end <= offer.span.end):
@@ -181,6 +185,16 @@ def check_offer_of(leg: LegTerms, sealed: bytes, terms: Terms, *, now: int | Non
         raise DishonestError("the offer is not for answers that are held to a grammar by these masks")
     if leg.rates != share(offer.rates, len(leg.span), len(offer.span)):
         raise DishonestError("the rates are not those of the offer")
+    return offer
+
+
+@functools.lru_cache(maxsize=_KNOWN_OFFERS)
+def _offer_by(public_key: bytes, sealed: bytes) -> Offer:
+    """A provider's offer, valid when it was issued: it comes with every order for it and its neighbours."""
+    offer, signer = open_envelope(sealed, Offer)
+    if offer.public_key != public_key:
+        raise DishonestError("the offer is another provider's")
+    check_offer(offer, signer, offer.issued_at)
     return offer
 
 

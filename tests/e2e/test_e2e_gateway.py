@@ -26,6 +26,8 @@ from protocol.session.logprobs import unpack_said
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 HEADERS = {"Content-Type": "application/json"}
+FEE = 1
+"""Micro-units that the ledger takes for an operation."""
 
 
 class Served:
@@ -50,6 +52,11 @@ class Served:
             found = await response.json()
             assert response.status == 200, found
             return found, response.headers["x-joule-receipt"]
+
+    async def money(self) -> tuple[int, int]:
+        """Micro-units that the gateway's client has, and those of them that open sessions hold."""
+        found = (await self.network.joule("balance", "--json")).json()
+        return found["free"] + found["held"], found["held"]
 
     async def receipt(self, identity: str) -> Any:
         async with self.http.get(f"{self.url}/receipts/{identity}") as response:
@@ -163,6 +170,7 @@ async def test_a_leg_that_dies_is_not_noticed(served: Served) -> None:
     serving = checksum_address(address_of_public_key(bundle.terms.legs[0].public_key))
     body = {"model": served.model, "prompt": "one two", "max_tokens": 200, "stream": True}
     said, killed = "", False
+    had, _ = await served.money()
     async with served.http.post(f"{served.url}/completions", json=body) as response:
         async for line in response.content:
             if line.startswith(b"data: {"):
@@ -175,3 +183,7 @@ async def test_a_leg_that_dies_is_not_noticed(served: Served) -> None:
                         node.process.send_signal(signal.SIGKILL)
     assert killed
     assert said == whole["choices"][0]["text"]
+    told = await served.process.event("request answered", receipt=response.headers["x-joule-receipt"])
+    has, held = await served.money()
+    assert held > 0, "the dead node's share, until its session expires"
+    assert told["cost_micro"] == had - has + FEE, "closing that session is a part of what the answer costs"

@@ -50,9 +50,11 @@ class ChainMarket:
         return units // int(self.settlement.ask("scale")[0])
 
 
-def make_market(chain: Chain, *, grace_s: int, decimals: int = 6, unbonding_s: int = 3600) -> ChainMarket:
+def make_market(
+    chain: Chain, *, grace_s: int, decimals: int = 6, unbonding_s: int = 3600, kind: str = "PlainToken"
+) -> ChainMarket:
     """A new token, and a new contract that counts in it."""
     built = settlement_contract()
-    token = deploy(chain, *token_code("PlainToken"), decimals)
+    token = deploy(chain, *token_code(kind), decimals)
     settlement = deploy(chain, built.abi, built.bytecode, token.address, grace_s, unbonding_s)
     return ChainMarket(chain, token, settlement)

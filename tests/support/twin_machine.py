@@ -301,6 +301,46 @@ class TwinMachine(TwinSteps, RuleBasedStateMachine):
         }
         self.do(*steps[kind])
 
+    @rule(
+        index=which,
+        after_grace=st.booleans(),
+        offset=offsets,
+        parts=tenths,
+        kinds=st.permutations(["settle", "close", "release", "slash"]),
+    )
+    def a_race_at_an_edge(self, index: int, after_grace: bool, offset: int, parts: list[int], kinds: list[str]) -> None:
+        """All that can end a session, in one block and whichever order, where its time or its grace is over."""
+        session = self.pick(index)
+        at = 0 if session is None else session.expiry + GRACE_S * after_grace + offset
+        if session is None or at <= self.twins.now:
+            return
+        pair = sorted(
+            (self.receipt(session, 0, tokens) for tokens in (1, 2)), key=lambda each: struct_hash(each.receipt)
+        )
+        steps = {
+            "settle": self.settling(PARTIES[0], (session, self.voucher(session, parts))),
+            "close": self.closing(PARTIES[1], session),
+            "release": self.releasing(PARTIES[2], session, [self.discharge(session, 0, 0)]),
+            "slash": self.slashing(PARTIES[3], session, pair),
+        }
+        self.do(*(steps[each] for each in kinds), at=at)
+
+    @rule(accused=parties, actor=parties, offset=offsets, slashed_first=st.booleans())
+    def a_race_for_a_stake(self, accused: SigningKey, actor: SigningKey, offset: int, slashed_first: bool) -> None:
+        """The proof comes in the second in which the stake can leave."""
+        if self.do(self.simple("stake", accused, Stake, 9, amount=9)) != [""]:
+            return
+        session = self.session(actor, [(accused, 0), (actor, 1)], self.twins.now + UNBONDING_S)
+        self.do(self.opening(session, actor))
+        self.do(self.simple("unstake", accused, Unstake, 8, amount=8))
+        pair = sorted(
+            (self.receipt(session, 0, tokens) for tokens in (1, 2)), key=lambda each: struct_hash(each.receipt)
+        )
+        steps = [self.slashing(actor, session, pair), self.simple("unbond", accused, Unbond)]
+        self.do(
+            *(steps if slashed_first else steps[::-1]), at=self.twins.books.account(accused.address).unlock_at + offset
+        )
+
     @rule(index=which, actor=parties, parts=tenths, what=st.sampled_from(["settle", "release", "close", "cut", "odd"]))
     def with_other_marks(self, index: int, actor: SigningKey, parts: list[int], what: str) -> None:
         """An operation that says of a session what is not so: only the contract is told."""

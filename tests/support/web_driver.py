@@ -40,6 +40,11 @@ class Browser:
     async def open(self, url: str) -> None:
         await self._ask("POST", "/url", url=url)
 
+    async def be(self, width: int, height: int) -> None:
+        """A screen of so many pixels: no window gets as small as a phone's."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+        await self._ask("POST", "/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
+
     async def give_file(self, css: str, file: Path) -> None:
         """Choose a file in a field."""
         element = await self._ask("POST", "/element", using="css selector", value=css)

@@ -31,7 +31,7 @@ IMPORTS = {
 }
 """One line each that import-linter has to catch, a package that the contracts do not name among them."""
 JOINERS = {"node.api", "node.app", "node.cli", "node.demo", "node.page"}
-SHARED = {"node.config", "node.events", "node.model_directory", "node.ports", "node.migrating"}
+SHARED = {"node.config", "node.events", "node.model_directory", "node.ports", "node.migrating", "node.settings"}
 """What several services use. Any other package of `node` is a service."""
 
 CALLS = {

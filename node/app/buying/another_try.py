@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from node.app.buying.continuing import going_on
-from node.app.buying.planning import JobPlan, Request
+from node.app.buying.planning import JobPlan
+from node.app.buying.request import Request, going_on
 from node.market import OfferBook
 from node.pipeline.buying.job import JobResult
 from protocol.errors import JoulemeshError, RefusedError

@@ -15,9 +15,9 @@ from typing import Self
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
-from node.app.buying.planning import Request
 from node.app.buying.receipts import Kept, require_writable
 from node.app.buying.report import JobReport, build_report
+from node.app.buying.request import Request
 from node.app.buying.sampling import sampling_of
 from node.app.buying.saying import SaidToken, said_tokens
 from node.app.buying.unfinished import Unfinished, keep_unfinished

@@ -18,8 +18,8 @@ from typing import Any
 
 from node.app.buying.asking import Asked, Question
 from node.app.buying.client import Client
-from node.app.buying.planning import Request
 from node.app.buying.receipts import new_receipt_file
+from node.app.buying.request import Request
 from node.app.buying.unfinished import keep_unfinished, load_unfinished
 from node.app.models.prompt import MAX_PROMPT_BYTES, Prompt, load_messages
 from node.durable import replace_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.app.buying.written import Written
 from node.app.models.obtaining import Text
 from node.gateway.limits import Limits

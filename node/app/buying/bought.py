@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from node.app.buying.begun import Begun
+from node.app.buying.calling import grammar_wanted
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
 from node.app.buying.execution import Execution
-from node.app.buying.grammars import of_schema
 from node.app.buying.offered import OfferedModels
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.app.buying.requirements import OPERATIONS
 from node.app.buying.saying import said_in
 from node.app.buying.warm import Held, Warm, without_stop
 from node.app.buying.written import Written, write
 from node.app.models.obtaining import Text
 from node.gateway import Costs, OfferedModel, Piece, Wanted
+from node.pipeline.buying.reclaim import worth_having
 from protocol.identity.ids import ModelManifest
 from protocol.session.shaping import shaping_of
 from protocol.session.terms import SamplingTerms
@@ -36,11 +37,12 @@ OVER_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A prompt as text and as token ids, and what it goes on from."""
+    """A prompt as text and as token ids, what it goes on from, and what its answer is held to."""
 
     written: Written
     ids: tuple[int, ...]
     held: Held | None
+    grammar: bytes
 
 
 class BoughtAnswers:
@@ -67,10 +69,9 @@ class BoughtAnswers:
         manifest = await client.model(wanted.model)
         if begun is not None:
             request = begun.request(model=manifest.root.hex(), limits=wanted.limits)
-            asked = _Asked(written=begun.written, ids=begun.prompt, held=None)
+            asked = _Asked(written=begun.written, ids=begun.prompt, held=None, grammar=begun.grammar)
             return BoughtAnswer(self, await client.execute(await client.plan(request)), asked, begun.text, owner, begun)
         text = await client.text(manifest)
-        grammar = b"" if wanted.schema is None else of_schema(wanted.schema)
         asked = await self._asked(wanted, manifest, text, owner)
         earlier = None if asked.held is None else await _over(asked.held)
         request = Request(
@@ -78,7 +79,7 @@ class BoughtAnswers:
             model=manifest.root.hex(),
             most=wanted.most,
             sampling=self.sampling(wanted),
-            grammar=grammar,
+            grammar=asked.grammar,
             policy=wanted.limits.as_policy(),
             **wanted.limits.as_ends(),
             earlier=earlier,
@@ -123,9 +124,10 @@ class BoughtAnswers:
 
     async def _asked(self, wanted: Wanted, manifest: ModelManifest, text: Text, owner: str) -> _Asked:
         written = await write(wanted, text)
+        grammar = grammar_wanted(wanted, written.tool_style)
         held = self._warm.take(owner, manifest.root, written.text)
         ids = await asyncio.to_thread(_ids, text, written, held)
-        return _Asked(written=written, ids=tuple(ids), held=held)
+        return _Asked(written=written, ids=tuple(ids), held=held, grammar=grammar)
 
     async def keep(self, answer: BoughtAnswer) -> tuple[Path, ...]:
         """Write the receipts of an answer's sessions."""
@@ -255,12 +257,15 @@ class BoughtAnswer:
             earlier.set_result(found[-1] if found else None)
         if not job.results:
             return Costs(tokens_in=self.tokens_in, tokens_held=0, tokens_out=0, micro=0, receipts=())
+        paid = sum(sum(each.paid) for each in job.results)
         claimed = sum(sum(each.unreleased) - sum(each.held) for each in job.results)
+        rules = job.plan.rules
+        to_close = sum(worth_having(sum(each.held), rules.cost) for each in job.results)  # once the grace is over
         return Costs(
             tokens_in=self.tokens_in,
             tokens_held=self.tokens_held,
             tokens_out=self.tokens_out,
-            micro=sum(sum(each.paid) for each in job.results) + job.fees_micro + claimed,
+            micro=paid + claimed + job.fees_micro + to_close * rules.fee,
             receipts=await self._market.keep(self),
         )
 

@@ -11,9 +11,9 @@ from typing import Self
 from node.app.buying.asking import Asked, Question
 from node.app.buying.client import Client
 from node.app.buying.continuing import Earlier
-from node.app.buying.planning import Request
 from node.app.buying.receipts import new_receipt_file
 from node.app.buying.report import JobReport
+from node.app.buying.request import Request
 from node.app.models.dialogue import Dialogue
 from node.app.models.obtaining import Text
 from node.app.models.prompt import ChatMessage

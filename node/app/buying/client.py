@@ -22,8 +22,9 @@ from node.app.buying.execution import Execution
 from node.app.buying.grammars import covers_held, require_readable
 from node.app.buying.law import covers_trusted
 from node.app.buying.looking import look
-from node.app.buying.planning import JobPlan, Market, Request
+from node.app.buying.planning import JobPlan, Market
 from node.app.buying.receipts import Kept, keep_bundle, make_bundle
+from node.app.buying.request import Request
 from node.app.buying.requirements import LEAST_CAP, OPERATIONS, require_funds, require_routable, require_tokens
 from node.app.buying.stakes import stakes_by
 from node.app.models.obtaining import Text

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass
+from typing import Self
 
 from node.pipeline.buying.job import JobResult
 from protocol.identity.ids import BlockSpan
-from protocol.session.shaping import begun_with
 from protocol.session.terms import Continuation
 
-if TYPE_CHECKING:
-    from node.app.buying.planning import Request
-
-__all__ = ["Earlier", "going_on"]
+__all__ = ["Earlier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +47,3 @@ class Earlier:
                 break
             same += 1
         return Continuation(session=self.session, positions=same) if same else None
-
-
-def going_on(request: Request, result: JobResult) -> Request:
-    """What is still wanted of a request once a job for it broke off: tokens that came stand.
-
-    They are drawn by position, so those that follow are the ones that would have come.
-    """
-    tab = result.tab
-    if not tab.generated:
-        return request
-    earlier = Earlier.of(result) or request.earlier
-    terms = result.deal.terms
-    shaping = terms.sampling.shaping
-    answered = tab.generated + (0 if shaping is None else shaping.answered)
-    sampling = terms.sampling.replace(shaping=begun_with(shaping, answered))
-    most = terms.plan.most - tab.generated
-    return replace(request, prompt=tuple(tab.tokens), most=most, sampling=sampling, earlier=earlier)

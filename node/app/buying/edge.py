@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from node.app.buying.begun import Begun
-from node.app.buying.grammars import held_to_text, of_schema
+from node.app.buying.calling import grammar_wanted
+from node.app.buying.grammars import held_to_text
 from node.app.buying.passes import Passes
 from node.app.buying.sampling import require_known_tokens
 from node.app.buying.saying import said_in
@@ -156,7 +157,7 @@ class EdgeAnswers:
             )
         if len(ids) + most > largest:
             return None
-        grammar = b"" if wanted.schema is None else of_schema(wanted.schema)
+        grammar = grammar_wanted(wanted, written.tool_style)
         sampling = held_to_text(self._sampling(wanted), grammar)
         require_known_tokens(sampling, self.manifest)
         return await self._opened(text, ids, most, sampling, written.tool_style, grammar=grammar)

@@ -14,7 +14,7 @@ from protocol.session.grammar import MASKS, MAX_GRAMMAR_BYTES, grammar_of
 from protocol.session.shaping import held_to
 from protocol.session.terms import SamplingTerms
 
-__all__ = ["covers_held", "grammar_text", "held_offers", "held_to_text", "of_schema", "require_readable"]
+__all__ = ["covers_held", "grammar_text", "held_offers", "held_to_text", "of_schema", "require_readable", "schema_text"]
 
 SPACING = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 """What the masks' maker is told of spaces in JSON, where a schema says nothing: one after a comma or a colon, or none.
@@ -23,14 +23,20 @@ With as many as it likes a small model writes nothing else."""
 
 def of_schema(schema: object) -> bytes:
     """The grammar of the JSON values that a JSON Schema allows. Raises ConfigurationError (``grammar``)."""
+    return grammar_text(f"start: %json {schema_text(schema)}\n".encode())
+
+
+def schema_text(schema: object) -> str:
+    """A JSON Schema as a grammar has it. Raises ConfigurationError (``grammar``)."""
     if not isinstance(schema, dict):
         raise _unfit("a JSON Schema is an object")
     told: Any = schema if "x-guidance" in schema else {**schema, "x-guidance": SPACING}
     try:
         text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return grammar_text(f"start: %json {text}\n".encode())
+        text.encode()
     except (ValueError, RecursionError):  # a half of a character, a number that JSON has not, or too deep
         raise _unfit("the JSON Schema cannot be written as JSON") from None
+    return text
 
 
 def grammar_text(text: bytes) -> bytes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from node.app.buying.request import Request
 from node.app.network.shunned import address_of
 from node.config import ClientConfig
-from node.law_settings import Anchors, Corridors, Ground, SignedFiles
+from node.settings.law import Anchors, Corridors, Ground, SignedFiles
 from node.signed_files import read_signed
 from protocol.errors import ConfigurationError, PeerError
 from protocol.identity.ids import Address, ModelManifest, checksum_address, parse_address
@@ -19,9 +19,6 @@ from protocol.policy.law import Law
 from protocol.policy.policy import LatencyClass, Policy
 from protocol.policy.trust import Trust
 from protocol.routing.choice import covers_some_model
-
-if TYPE_CHECKING:
-    from node.app.buying.planning import Request
 
 __all__ = ["covers_trusted", "ends_of", "law_of", "policy_of"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from node.app.buying.client import Client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.gateway import OfferedModel
 from protocol.errors import JoulemeshError
 from protocol.identity.ids import ModelRoot

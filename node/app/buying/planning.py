@@ -1,4 +1,4 @@
-"""From what somebody wants to what is agreed: a request, the policy for it, and the plan that it becomes.
+"""From what somebody wants to what is agreed: the market for a request, and the plan that it becomes.
 
 Everything here is decided before money moves. `Client.plan` makes plans; `Client.execute` carries them out.
 """
@@ -9,15 +9,15 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from node.app.buying.continuing import Earlier
 from node.app.buying.grammars import held_offers, held_to_text
 from node.app.buying.law import ends_of, law_of, policy_of
+from node.app.buying.request import Request
 from node.app.buying.sampling import require_known_tokens, sampling_of
 from node.app.buying.standing_by import by_block, stand_by
 from node.app.network.shunned import address_of, known_of, left_alone, shunned
@@ -43,12 +43,10 @@ from protocol.routing.ways import ONE_REGION, UNKNOWN_RTT_US, measured_ways, way
 from protocol.routing.wish import Wish, of_any
 from protocol.session.agreement import Chosen, paid_nobody
 from protocol.session.metering import reserved_caps
-from protocol.session.terms import Plan, SamplingTerms
+from protocol.session.terms import Plan
 
-__all__ = ["JobPlan", "Market", "Request"]
+__all__ = ["JobPlan", "Market"]
 
-PROMPT_CHUNK = 128
-"""Prompt tokens in one window, at most: with several windows ahead, each leg works on another chunk."""
 AHEAD = 3
 """Windows that legs may serve beyond the last one that all have signed for."""
 CHANCES = 2
@@ -56,40 +54,6 @@ CHANCES = 2
 STANDBYS = 2
 """That are named for each leg of a route, where there are so many."""
 _NOT_WANTED = Reason(ReasonCode.UNREACHABLE, "it is left out: it did not take this job before")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One answer that somebody wants. What is None is as the client's settings say."""
-
-    prompt: tuple[int, ...]
-    """Token ids, as the model takes them."""
-    model: str | None = None
-    """A name, or the beginning of a root in hex; None for the only one that can be served."""
-    most: int | None = None
-    """Generated tokens at most; cut to what the model's context leaves."""
-    window: int | None = None
-    """Generated tokens in one window."""
-    chunk: int = PROMPT_CHUNK
-    """Prompt tokens in one window, at most."""
-    sampling: SamplingTerms | None = None
-    grammar: bytes = b""
-    """Text of what the answer is held to; empty for nothing."""
-    policy: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    """Fields of `Policy` that are not as the settings say, such as ``{"max_price_out": 2_000_000}``."""
-    trusted_ends: tuple[str, ...] = ()
-    """Addresses of providers that alone may serve the first and the last blocks; of those in the settings, where there
-    are some."""
-    end_blocks: int = 1
-    """At each end, or as many as the settings say where that is more."""
-    exclude: frozenset[bytes] = frozenset()
-    """Public keys of providers that are not wanted."""
-    credit: bool = True
-    """Whether to ask for the credit that earlier payments may have earned."""
-    backups: int = 0
-    """Routes that are sought besides the best one, each of other providers."""
-    earlier: Earlier | None = None
-    """A session to go on from: its legs are preferred, since they may still hold what they computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from node.app.buying.request import Request
 from node.config import ClientConfig
 from node.ports import VenueRules
 from protocol.errors import ConfigurationError, FundsError
 from protocol.policy.policy import TIME_PER_TOKEN_US, LatencyClass
 from protocol.units import format_micro
-
-if TYPE_CHECKING:
-    from node.app.buying.planning import Request
 
 __all__ = ["LEAST_CAP", "OPERATIONS", "require_funds", "require_routable", "require_tokens"]
 

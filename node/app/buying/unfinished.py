@@ -9,7 +9,7 @@ from typing import Any
 
 from node.app.buying.continuing import Earlier
 from node.app.buying.grammars import held_to_text
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.durable import replace_file
 from protocol.encoding.strict_json import exact_keys, int_text, parse_object
 from protocol.errors import ConfigurationError, LocalError, MalformedError, peers_fault

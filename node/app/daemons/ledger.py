@@ -40,7 +40,7 @@ from node.ledger.timekeeper import steady_seconds
 from node.market import OfferBook
 from node.metrics import Metrics
 from node.p2p.gossip import Announcer
-from node.witness_settings import key_and_url
+from node.settings.witnesses import key_and_url
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError, UnreachableError
 from protocol.identity.signing import SigningKey
 from protocol.log.checkpoint import Operator

@@ -46,7 +46,7 @@ from node.p2p.direct import DataPlane, Listener
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.seen import SeenSessions
 from node.pipeline.vouchers import VoucherStore
-from node.setting_kinds import AUTO
+from node.settings.kinds import AUTO
 from node.tasks import owned_tasks
 from node.worker import ThreadWorker
 from protocol.errors import ConfigurationError, JoulemeshError

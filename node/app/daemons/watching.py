@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.app.network.presence import Presence
-from node.events import Events, SettledForOthers, VoucherSetAside, Watching, WatchtowerReady
+from node.events import Events, SettledForOthers, VoucherNotRedeemable, VoucherSetAside, Watching, WatchtowerReady
 from node.pipeline.collecting import NOT_NOW, Collected, collect
 from node.pipeline.vouchers import stored_voucher
-from node.ports import Clock, Settlement
-from protocol.errors import JoulemeshError, MalformedError, UnreachableError
+from node.ports import Clock, Settlement, VenueRules
+from protocol.errors import JoulemeshError, MalformedError, PeerError, UnreachableError
 from protocol.identity.signing import SigningKey
-from protocol.session.messages import Session, SignedVoucher
+from protocol.session.messages import Session, SignedVoucher, check_voucher, session_id
 from protocol.settlement.redeeming import Redeemable, batches, worth_of
 
 __all__ = ["Watched", "Watchtower"]
@@ -29,7 +29,9 @@ __all__ = ["Watched", "Watchtower"]
 LOOK_S = 60.0
 """Seconds between looks: far less than a grace should be."""
 UNKNOWN_S = 3600
-"""Seconds after which a session is asked for again that the ledger does not know."""
+"""Seconds after which a session is asked for again that the ledger does not know; it is when it is due, too."""
+TRIES = 10
+"""In a grace, at least, for what is due and does not go: what the ledger says against it may be wrong."""
 MOST_BYTES = 64 * 1024
 """Of a voucher's file: more is none."""
 MOST_WATCHED = 100_000
@@ -68,6 +70,8 @@ class _Kept:
     """Of the session, Unix seconds."""
     look_at: int = 0
     """When to look next, Unix seconds."""
+    refused: bool = False
+    """Whether the ledger's word against it was told."""
     over: bool = False
     """Whether nothing more is to be had by it."""
 
@@ -123,7 +127,7 @@ class Watchtower:
         for kept in self._kept.values():
             if not kept.over and now >= kept.look_at:
                 await self._look_up(kept, now, rules.grace_s)
-        settled, amount, fees = await self._settle_due(rules.cost, now)
+        settled, amount, fees = await self._settle_due(rules, now)
         alive = [kept.worth for kept in self._kept.values() if not kept.over]
         told = len(alive), sum(alive)
         if told != self._told:
@@ -131,8 +135,9 @@ class Watchtower:
             self._events(Watching(vouchers=told[0], worth_micro=told[1]))
         return Watched(vouchers=told[0], worth=told[1], settled=settled, amount=amount, fees=fees)
 
-    async def _settle_due(self, fee: int, now: int) -> tuple[int, int, int]:
+    async def _settle_due(self, rules: VenueRules, now: int) -> tuple[int, int, int]:
         """Vouchers, micro-units for others, and fees."""
+        fee = rules.cost
         due: dict[bytes, _Kept] = {}
         for kept in self._kept.values():
             ready = kept.worth and not kept.over and now >= kept.expiry - self._lead_s
@@ -150,7 +155,11 @@ class Watchtower:
                 self._events(SettledForOthers(session=session, amount_micro=paid, fee_micro=each.fee, entry=each.entry))
             for claim, error in found.refused:
                 if error.code not in NOT_NOW:
-                    self._set_aside(due[claim.session], error.message)
+                    # Nothing proves a refusal: who answers may be behind, or lie.
+                    if not due[claim.session].refused:
+                        self._events(VoucherNotRedeemable(session=claim.session, reason=error.message))
+                    due[claim.session].refused, due[claim.session].worth = True, 0
+                    due[claim.session].look_at = now + _pause_s(rules.grace_s)
         return settled, amount, fees
 
     def _take_down(self, kept: _Kept, collected: Collected) -> int:
@@ -169,7 +178,12 @@ class Watchtower:
         except JoulemeshError:
             return  # what the ledger says of it does not hold; others are not held up by it
         if record is None:
-            kept.look_at = now + UNKNOWN_S  # it may still be opened, or is long over
+            self._wait_for(kept, now, grace_s)
+            return
+        try:
+            check_voucher(self._settlement.domain, record.session, kept.pay)
+        except PeerError as error:
+            self._set_aside(kept, error.message)
             return
         kept.expiry = record.session.expiry
         kept.look_at = max(now, kept.expiry - self._lead_s)
@@ -177,6 +191,19 @@ class Watchtower:
         if kept.worth and now > kept.expiry + grace_s:
             self._set_aside(kept, "the session's grace has ended")
         kept.over = kept.over or record.closed or (not kept.worth and now >= kept.expiry)
+
+    def _wait_for(self, kept: _Kept, now: int, grace_s: int) -> None:
+        """One that the ledger does not know may still be opened, or who answers is behind."""
+        kept.look_at = now + UNKNOWN_S
+        if session_id(kept.terms) != kept.session:
+            return  # the file does not say when it is due
+        due, end = kept.terms.expiry - self._lead_s, kept.terms.expiry + grace_s
+        if now > end:
+            kept.over = True  # paid, closed and forgotten, or never opened
+        elif now >= due:
+            kept.look_at = now + _pause_s(grace_s)
+        else:
+            kept.look_at = min(kept.look_at, due)
 
     def _set_aside(self, kept: _Kept, reason: str) -> None:
         kept.over, kept.worth = True, 0
@@ -208,6 +235,10 @@ class Watchtower:
         return told
 
 
+def _pause_s(grace_s: int) -> int:
+    return min(UNKNOWN_S, max(int(LOOK_S), grace_s // TRIES))
+
+
 def _voucher_files(paths: Iterable[Path]) -> Iterator[Path]:
     count = 0
     for path in paths:
@@ -224,7 +255,10 @@ def _voucher_in(path: Path, found_at: os.stat_result) -> tuple[Session, SignedVo
         raise MalformedError("it is no file")
     if found_at.st_size > MOST_BYTES:
         raise MalformedError("it is too large for a voucher")
-    stored = stored_voucher(path.read_bytes())
+    try:
+        stored = stored_voucher(path.read_bytes())
+    except (MalformedError, ValueError):
+        raise MalformedError("there is no voucher in it") from None
     if stored.pay is None:
         raise MalformedError("there is no voucher in it")
     return stored.session, stored.pay

@@ -12,7 +12,7 @@ from node.events import Events, WitnessReady
 from node.file_limit import raise_file_limit
 from node.ledger import WitnessSettings, second_key, witness_key
 from node.ledger import run_witness as serve_witness
-from node.witness_settings import key_and_url
+from node.settings.witnesses import key_and_url
 from protocol.log.note import VerifierKey
 
 __all__ = ["keys_of", "run_witness", "settings_of"]

@@ -20,7 +20,7 @@ from node.energy import probe_meter
 from node.engine.device import compute_device
 from node.events import unheard
 from node.model_directory import model_facts
-from node.setting_kinds import AUTO
+from node.settings.kinds import AUTO
 from node.venue_address import is_venue
 from protocol.errors import JoulemeshError
 from protocol.geography.jurisdictions import UNDECLARED

@@ -14,7 +14,7 @@ from node.cli.terminal.options import configured, examples, json_option, key_fil
 from node.cli.terminal.output import money, print_json, tell
 from node.cli.terminal.running import run_job
 from node.config import ClientConfig
-from node.setting_kinds import Fixed
+from node.settings.kinds import Fixed
 from protocol.encoding.codec import shape_of
 from protocol.errors import ConfigurationError, InvalidError, KeystoreError
 from protocol.identity.ids import Address, Name, checksum_address, parse_address

@@ -34,8 +34,8 @@ async def _find(config: ClientConfig, asked: Prompt | None, model: str | None) -
     import asyncio
 
     from node.app.buying.client import open_client
-    from node.app.buying.planning import Request
     from node.app.buying.privacy import privacy_of
+    from node.app.buying.request import Request
     from node.app.models.leaks import known_leaks
     from protocol.identity.ids import parse_address
 

@@ -87,7 +87,7 @@ async def _plan(
 ) -> PlannedRoute:
     from node.app.buying.client import open_client
     from node.app.buying.planned import planned, why_not
-    from node.app.buying.planning import Request
+    from node.app.buying.request import Request
     from protocol.routing.routes import NoRouteError
 
     request = Request(prompt=(0,) * prompt_tokens, model=model, backups=backups)

@@ -14,7 +14,7 @@ from node.cli.terminal.options import configured, examples, json_option, passphr
 from node.cli.terminal.output import print_json, tell
 from node.cli.terminal.running import run_job
 from node.config import ClientConfig
-from node.setting_kinds import Fixed
+from node.settings.kinds import Fixed
 from protocol.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from node.cli.terminal.options import examples, json_option
 from node.cli.terminal.output import print_json, print_table
 from node.engine.claim import Claim
 from node.importing import importing
-from node.setting_kinds import Span
+from node.settings.kinds import Span
 from protocol.errors import ConfigurationError, ModelError
 from protocol.identity.ids import BlockSpan
 

@@ -11,7 +11,7 @@ import click
 from node.cli.terminal.options import configured, examples, json_option
 from node.cli.terminal.output import print_json
 from node.config import ClientConfig
-from node.setting_kinds import Layers, Span
+from node.settings.kinds import Layers, Span
 from protocol.identity.ids import BlockSpan
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))

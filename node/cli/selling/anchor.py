@@ -12,7 +12,7 @@ from node.cli.terminal.options import configured, examples, json_option, key_fil
 from node.cli.terminal.output import print_facts, print_json, tell
 from node.cli.terminal.running import serve, survive_hangups
 from node.config import AnchorConfig
-from node.law_settings import Anchors, Ground, Place
+from node.settings.law import Anchors, Ground, Place
 from protocol.errors import ConfigurationError, KeystoreError
 from protocol.identity.ids import checksum_address
 

@@ -14,7 +14,7 @@ from node.cli.terminal.options import configured, examples, json_option, passphr
 from node.cli.terminal.output import print_facts, print_json
 from node.config import ClientConfig
 from node.json_values import plain
-from node.law_settings import Place
+from node.settings.law import Place
 from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, InvalidError, LocalError, PeerError
 

@@ -18,7 +18,7 @@ from node.cli.terminal.output import money, print_json, print_table
 from node.config import ClientConfig
 from node.json_values import plain
 from node.screen import screen_line
-from node.setting_kinds import Fixed
+from node.settings.kinds import Fixed
 from protocol.errors import ConfigurationError, KeystoreError
 from protocol.reputation.standing import DAY_S
 from protocol.serving.earnings import Books, Grouping, JobRecord, PayoutRecord, Sum, books_of
@@ -109,7 +109,11 @@ def earnings(
     whose = key_file(config).address
     if whose is None:
         raise KeystoreError(f"the key file {config.key} does not name its address", hint="import it: joule key import")
+    if as_csv and as_json:
+        raise ConfigurationError("--csv and --json are two forms of one answer", hint="leave one of them out")
     first, last = 0 if since is None else since, _LAST_DAY if until is None else until
+    if last < first:
+        raise ConfigurationError("--since is a day after --until", hint="name the first day before the last one")
     kept = read_earnings(config.data_dir, whose, first * DAY_S, (last + 1) * DAY_S)
     if each_job:
         _print_jobs(kept.jobs, as_csv, as_json)

@@ -14,10 +14,10 @@ import click
 
 from node.config import AnchorConfig, ClientConfig, LedgerConfig, NodeConfig
 from node.keystore import KeyFile, Keystore
-from node.law_settings import Addresses, Anchors, Corridors, Paths, Places, SignedFiles, Words
-from node.place_kinds import Jurisdictions, Multiaddrs
 from node.settings import Setting, declared, load
-from node.witness_settings import Signers
+from node.settings.law import Addresses, Anchors, Corridors, Paths, Places, SignedFiles, Words
+from node.settings.places import Jurisdictions, Multiaddrs
+from node.settings.witnesses import Signers
 from protocol.errors import KeystoreError
 from protocol.identity.signing import SigningKey
 

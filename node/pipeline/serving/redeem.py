@@ -50,12 +50,21 @@ class _Promised:
 
     small: bool = False
     """Whether that is no more than an operation costs."""
+    refused: bool = False
+    """Whether the ledger's word against it was told."""
 
     def put_off(self, now: int) -> None:
         """Not now: later, but not after the session has expired, when it matters most."""
         expiry = self.stored.session.expiry
         self.try_at = now + FIRST_PAUSE_S if now >= expiry else min(now + self.pause_s, expiry)
         self.pause_s = min(LONGEST_PAUSE_S, 2 * self.pause_s)
+
+    def put_off_refused(self, now: int, grace_s: int) -> None:
+        """As before the expiry, and not after the grace."""
+        expiry = self.stored.session.expiry
+        if now >= expiry:
+            pause_s = min(self.pause_s, expiry + grace_s - now)
+            self.try_at = now + max(FIRST_PAUSE_S, pause_s)
 
     def hold(self, now: int, grace_s: int) -> None:
         """What it is worth is known: look again when the session has expired, for little when its grace ends."""
@@ -202,7 +211,8 @@ class Redeemer:
             Redeemable(session=session, worth=held[session].worth, expiry=held[session].stored.session.expiry)
             for session in vouchers
         ]
-        fee = (await self._settlement.rules()).cost
+        rules = await self._settlement.rules()
+        fee = rules.cost
         for batch in batches(claims, fee=fee, share_ppm=self._fee_share_ppm, now=self._clock(), last=last):
             for claim in batch:
                 held[claim.session].worth = 0  # until the next look, whatever comes of it
@@ -218,7 +228,7 @@ class Redeemer:
             for each in found.taken:
                 await self._on_taken(each, held[each.claim.session])
             for claim, error in found.refused:
-                await self._on_refused(claim.session, held[claim.session], error)
+                await self._on_refused(claim.session, held[claim.session], error, rules.grace_s)
 
     def _look_soon(self, claims: Iterable[Redeemable]) -> None:
         for claim in claims:
@@ -234,9 +244,16 @@ class Redeemer:
         if amount >= promised.amount:  # else the rest is for later
             await self._be_done_with(session, promised)
 
-    async def _on_refused(self, session: bytes, promised: _Promised, error: Refusal) -> None:
-        if isinstance(error, RuleError) and error.code not in NOT_NOW:
+    async def _on_refused(self, session: bytes, promised: _Promised, error: Refusal, grace_s: int) -> None:
+        """Nothing proves a refusal: who answers may be behind, or lie. A voucher is kept as long as it may be good."""
+        if not isinstance(error, RuleError) or error.code in NOT_NOW:
+            return
+        if not promised.refused:
+            promised.refused = True
             self._events(VoucherNotRedeemable(session=session, reason=error.message))
+        now = self._clock()
+        promised.put_off_refused(now, grace_s)
+        if now > promised.stored.session.expiry + grace_s:
             await self._be_done_with(session, promised)
 
     async def _be_done_with(self, session: bytes, promised: _Promised) -> None:
@@ -292,11 +309,14 @@ class Redeemer:
         if stored.pay is None or stored.leg is None:
             return True
         found, now = await self._settlement.latest(session), self._clock()
+        rules = await self._settlement.rules()
+        late = now > stored.session.expiry + rules.grace_s
         if found is None:
             promised.put_off(now)
-            return stored.session.expiry < now
+            # Nothing proves that a venue does not know a session, either.
+            return late
         record, taken = found
-        rules, settled = await self._settlement.rules(), record.settled[stored.leg]
+        settled = record.settled[stored.leg]
         if settled:  # by our own operation, before a crash, or by others
             ours = taken.actor == self._key.address and session in taken.sessions
             fee = fee_part(rules.cost, taken.sessions, session) if ours else 0
@@ -305,7 +325,6 @@ class Redeemer:
         promised.amount = settled + promised.worth
         # What an operation costs is not spent on less, unless others share it, and there is time and room to wait.
         promised.small = promised.worth <= rules.cost
-        late = now > stored.session.expiry + rules.grace_s
         over = promised.worth == 0 or (promised.small and (late or self._holds_many()))
         if not over:  # else who is stopped before it is done with looks again
             promised.hold(now, rules.grace_s)

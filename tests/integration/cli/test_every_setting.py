@@ -30,8 +30,9 @@ from small_market import RememberedPeers
 from node.app.buying.client import Client, open_client
 from node.app.buying.edge import open_edge
 from node.app.buying.law import ends_of, law_of, policy_of
-from node.app.buying.planning import Market, Request
+from node.app.buying.planning import Market
 from node.app.buying.receipts import keep_bundle
+from node.app.buying.request import Request
 from node.app.daemons.gateway import settings_of as settings_of_gateway
 from node.app.daemons.ledger import settings_of
 from node.app.daemons.witness import settings_of as settings_of_witness

@@ -156,11 +156,52 @@ async def test_nothing_in_a_file_is_believed(bank: Bank, tmp_path: Path) -> None
     events: list[Event] = []
     tower = tower_of(bank, folder, folder / "gone.voucher", events=events)
     settled = [(await tower.look()).amount for _ in range(3)]
-    assert settled == [12 + 20, 15 - 12 + FEE, 0]
+    assert settled == [12 + 20 + FEE, 15 - 12, 0]
     assert await bank.free(TOWER.address) == 10 * MILLION - 2 * FEE
     set_aside = {Path(each.file).stem for each in events if isinstance(each, VoucherSetAside)}
-    assert set_aside == {"forged", "junk", "huge", "empty", "pipe"}
-    assert len([each for each in events if isinstance(each, VoucherSetAside)]) == 5
+    assert set_aside == {"forged", "long", "junk", "huge", "empty", "pipe"}
+    assert len([each for each in events if isinstance(each, VoucherSetAside)]) == 6
+
+
+@pytest.mark.parametrize("opened_s", [0, 590])
+async def test_a_session_that_the_ledger_does_not_know_yet_is_looked_at_when_it_is_due(
+    bank: Bank, tmp_path: Path, opened_s: int
+) -> None:
+    """An hour later it would be too late where graces are short."""
+    session, events = make_session(cap=100_000), list[Event]()
+    (tmp_path / "one.voucher").write_bytes(encode(stored(session, voucher_of(bank.client.domain, session, 10, 0, 0))))
+    tower = tower_of(bank, tmp_path, events=events)
+    await tower.look()
+    bank.clock.now += opened_s
+    await bank.client.open(session, CLIENT)
+    bank.clock.now = session.expiry
+    assert (await tower.look()).settled == 1
+    assert not [each for each in events if isinstance(each, VoucherSetAside)]
+
+
+@pytest.mark.parametrize(("asked", "at"), [("session", 0), ("settle", 0), ("session", GRACE_S), ("settle", GRACE_S)])
+async def test_no_word_of_the_ledger_costs_a_voucher_that_may_be_good(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, at: int
+) -> None:
+    async def wrong(*_: object) -> None:
+        if asked == "settle":
+            raise RuleError("the session's grace has ended", code="expired")
+
+    session, events = await promise(bank, tmp_path, 10, 0, 0), list[Event]()
+    await exported(bank, tmp_path, tmp_path / "copies")
+    tower = tower_of(bank, tmp_path / "copies", events=events)
+    bank.clock.now = session.expiry
+    with monkeypatch.context() as behind:
+        behind.setattr(bank.client, asked, wrong)
+        for bank.clock.now in range(session.expiry, session.expiry + at + 1, 60):
+            assert (await tower.look()).settled == 0
+    assert not [each for each in events if isinstance(each, VoucherSetAside)]
+    assert len([each for each in events if isinstance(each, VoucherNotRedeemable)]) == (asked == "settle")
+    bank.clock.now = session.expiry + min(at + 360, GRACE_S)
+    assert (await tower.look()).settled == (at < GRACE_S)
+    bank.clock.now = session.expiry + GRACE_S + 3600
+    await tower.look()
+    assert len([each for each in events if isinstance(each, VoucherSetAside)]) == (at == GRACE_S)
 
 
 async def test_a_grown_voucher_replaces_the_older_one(bank: Bank, tmp_path: Path) -> None:

@@ -491,7 +491,7 @@ async def test_the_faucet_has_a_limit_for_each_account(tmp_path: Path) -> None:
 async def test_there_is_no_faucet_unless_asked_for(tmp_path: Path) -> None:
     settings = ledger_settings(tmp_path, faucet_limit=0)
     async with run_ledger(settings, OPERATOR, HandClock()) as ledger, LedgerClient(ledger.url) as client:
-        with pytest.raises(RefusedError):
+        with pytest.raises(RefusedError, match="no faucet"):
             await client.faucet(CLIENT.address, 1)
         assert (await client.info()).faucet_limit == 0
 

@@ -130,6 +130,26 @@ async def test_events_of_others_are_not_taken(market: ChainMarket, tmp_path: Pat
                 await node.session(session_id(other))
 
 
+async def test_without_events_what_is_known_is_redeemed_all_the_same(market: ChainMarket, tmp_path: Path) -> None:
+    """And a session that is not known is not taken for one that was never opened."""
+    with door_to(market.chain.url) as door:
+        async with market.venue(tmp_path / "node", CLOCK, url=door.url) as node:
+            await node.open(SESSION, CLIENT)
+            door.lie = lambda method, _params, said: says([]) if method == "eth_getLogs" else said
+            found = await node.latest(session_id(SESSION))
+            assert found is not None
+            assert found[0].settled == (0, 0, 0)
+            await settle(node)
+            for folder in ("node", "other"):
+                async with market.venue(tmp_path / folder, CLOCK, url=door.url) as again:
+                    with pytest.raises(DishonestError, match="does not show"):
+                        await again.latest(session_id(SESSION))
+            door.lie = None
+            record = await node.session(session_id(SESSION))
+            assert record is not None
+            assert record.settled == (1, 2, 3)
+
+
 async def test_a_node_that_shows_few_blocks_at_once_is_asked_for_fewer(market: ChainMarket, tmp_path: Path) -> None:
     async with market.venue(tmp_path / "client", CLOCK) as client:
         await client.open(SESSION, CLIENT)

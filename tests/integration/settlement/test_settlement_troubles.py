@@ -12,7 +12,7 @@ import pytest
 from anvil_chain import Chain, why_no_anvil
 from chain_venue import ChainMarket
 from ledger_world import CLIENT, MILLION, NOW, PROVIDERS, STRANGER, HandClock, discharge_of, make_session, voucher_of
-from rpc_door import door_to
+from rpc_door import Answer, door_to
 
 from node.settlement.evm import EvmVenue
 from protocol.chain.chain_evidence import ChainProof
@@ -284,6 +284,45 @@ async def test_processes_of_one_key_do_not_take_each_others_numbers(
         for salt, evidence in enumerate(opened):
             await one.check_opened(make_session(salt=salt), evidence)
     assert sent_by(chain, CLIENT.address) == first + 6
+
+
+async def test_a_number_that_nobody_used_holds_up_no_other(market: ChainMarket, chain: Chain, tmp_path: Path) -> None:
+    """The node has counted too many once; the same is left by another machine whose transactions were lost."""
+    first, lied = sent_by(chain, CLIENT.address), []
+    with door_to(chain.url) as door:
+
+        def miscounts(method: str, params: Any, said: Answer) -> Answer:
+            if method == "eth_getTransactionCount" and params[1] == "pending" and not lied:
+                lied.append(method)
+                said["result"] = hex(int(said["result"], 16) + 2)
+            return said
+
+        door.lie = miscounts
+        async with market.venue(tmp_path, CLOCK, url=door.url, stuck_s=0.3) as venue:
+            await venue.check_opened(SESSION, await venue.open(SESSION, CLIENT))
+    assert lied
+    assert sent_by(chain, CLIENT.address) == first + 3
+
+
+async def test_what_a_deeper_reorganisation_drops_is_done_again_when_it_is_asked_for(
+    market: ChainMarket, chain: Chain, tmp_path: Path
+) -> None:
+    """Deeper than was waited for: what counted is gone, and nothing that is kept of it stands in the way."""
+    before = chain.ask("evm_snapshot")
+    async with market.venue(tmp_path, CLOCK) as venue:
+        pay = voucher_of(venue.domain, SESSION, 10, 20, 30)
+        for _ in range(2):
+            await venue.open(SESSION, CLIENT)
+            await venue.settle((pay,), PROVIDERS[0])
+            assert await settled(venue) == (10, 20, 30)
+            await venue.release([discharge_of(venue.domain, SESSION, leg, 0) for leg in range(3)], CLIENT)
+            record = await venue.session(session_id(SESSION))
+            assert record is not None
+            assert record.closed
+            assert chain.ask("evm_revert", before)
+            before = chain.ask("evm_snapshot")
+            assert await venue.session(session_id(SESSION)) is None
+            assert await venue.latest(session_id(SESSION)) is None
 
 
 async def test_two_who_claim_at_once_are_both_paid(market: ChainMarket, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ assert model.invoke("go on").content == "Once upon a time"
 assert model.invoke([("system", "Be brief."), ("human", "go on")]).content == "Once upon a time"
 assert "".join(chunk.content for chunk in model.stream("go on")) == "Once upon a time"
 asked = model.bind_tools([weather]).invoke("weather")
+assert model.bind_tools([weather], tool_choice="any").invoke("weather").tool_calls
 assert asked.tool_calls[0]["args"] == {"place": "Lyon"}, asked
 assert model.batch(["go on", "go on"])[1].content == "Once upon a time"
 assert model.invoke("later").content

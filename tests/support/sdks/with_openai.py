@@ -29,6 +29,9 @@ tool = {"type": "function", "function": {"name": "weather", "parameters": {"type
 turns = [{"role": "user", "content": "weather"}]
 message = client.chat.completions.create(model="tales", messages=turns, tools=[tool]).choices[0].message
 (call,) = message.tool_calls
+assert client.chat.completions.create(
+    model="tales", messages=turns, tools=[tool], tool_choice="required", parallel_tool_calls=False
+)
 assert json.loads(call.function.arguments) == {"place": "Lyon"}
 turns += [message, {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
 assert client.chat.completions.create(model="tales", messages=turns, tools=[tool]).choices[0].message.content

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from node.app.buying.client import Client, open_client
-from node.app.buying.planning import Request
+from node.app.buying.request import Request
 from node.config import ClientConfig
 from node.events import unheard
 from node.keystore import generate

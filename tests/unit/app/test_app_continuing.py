@@ -10,7 +10,8 @@ import pytest
 from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
 from node.app.buying.continuing import Earlier
-from node.app.buying.planning import Market, Request
+from node.app.buying.planning import Market
+from node.app.buying.request import Request
 from node.config import ClientConfig
 from protocol.identity.ids import BlockSpan
 from protocol.identity.signing import seal

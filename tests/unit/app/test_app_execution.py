@@ -16,9 +16,10 @@ from virtual_loop import run_virtually
 from node.app.buying.another_try import plan_again, to_be_avoided, worth_another_try
 from node.app.buying.busy import MOST_WAIT_S, BusyNodes
 from node.app.buying.execution import ATTEMPTS, RISKED_TIMES, Execution
-from node.app.buying.planning import JobPlan, Request
+from node.app.buying.planning import JobPlan
 from node.app.buying.receipts import Kept
 from node.app.buying.report import build_report
+from node.app.buying.request import Request
 from node.events import Event, NoWayOn, Retrying, WaitingForBusy
 from node.market import OfferBook
 from node.pipeline.buying.job import Deal, JobResult

@@ -10,7 +10,8 @@ import pytest
 from market_offers import NOW, VENUE, an_offer, key_of
 
 from node.app.buying.law import law_of
-from node.app.buying.planning import Market, Request
+from node.app.buying.planning import Market
+from node.app.buying.request import Request
 from node.config import ClientConfig
 from node.signed_files import read_signed, write_signed
 from protocol.errors import ConfigurationError, LocalError

@@ -9,7 +9,8 @@ import pytest
 from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
 from node.app.buying.looking import look
-from node.app.buying.planning import CHANCES, Market, Request
+from node.app.buying.planning import CHANCES, Market
+from node.app.buying.request import Request
 from node.config import ClientConfig
 from protocol.identity.signing import seal
 from protocol.market.offer import Offer

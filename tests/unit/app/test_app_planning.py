@@ -13,7 +13,8 @@ from market_offers import MANIFEST, MODEL, NOW, VENUE, an_offer, key_of
 
 from node.app.buying.grammars import of_schema
 from node.app.buying.law import law_of, policy_of
-from node.app.buying.planning import Market, Request
+from node.app.buying.planning import Market
+from node.app.buying.request import Request
 from node.app.buying.requirements import require_funds, require_routable, require_tokens
 from node.config import ClientConfig
 from node.peers import Deeds

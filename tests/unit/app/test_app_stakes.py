@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 
-from node.app.buying.planning import Market, Request
+from node.app.buying.planning import Market
+from node.app.buying.request import Request
 from node.app.buying.stakes import LOOKS, short_of, stakes_by
 from node.app.network.shunned import address_of
 from node.config import ClientConfig

@@ -12,8 +12,9 @@ from market_offers import MANIFEST, NOW, VENUE, an_offer, key_of
 from node.app.buying.audit import BUNDLED_MODEL
 from node.app.buying.continuing import Earlier
 from node.app.buying.law import covers_trusted, ends_of
-from node.app.buying.planning import Market, Request
+from node.app.buying.planning import Market
 from node.app.buying.privacy import privacy_of
+from node.app.buying.request import Request
 from node.app.models.leaks import known_leaks
 from node.cli.buying.privacy import show
 from node.config import ClientConfig

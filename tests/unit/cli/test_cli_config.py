@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.config import ClientConfig, LedgerConfig, NodeConfig, WitnessConfig
-from node.place_kinds import Jurisdictions, Multiaddrs
-from node.setting_kinds import AUTO, Fixed, Span, Whole
 from node.settings import declared, load, template
+from node.settings.kinds import AUTO, Fixed, Span, Whole
+from node.settings.places import Jurisdictions, Multiaddrs
 from protocol.energy.tariff import MAX_MARGIN_PPM, MAX_MILLIJOULES_PER_TOKEN, MAX_PRICE, MAX_PUE_MILLI, MAX_TARIFF
 from protocol.errors import ConfigurationError
 from protocol.market.offer import Evidence

@@ -105,7 +105,15 @@ def test_days_and_prices_can_be_chosen(joule: Joule, books: Path) -> None:
     other = joule(*base, "--since", "2024-10-05", "--until", "2024-10-05", "--json").json
     assert [row["key"] for row in other["rows"]] == ["2024-10-05"]
     assert joule(*base, "--since", "2024-10-06").out == "no jobs in the journal\n"
-    for wrong in (("--since", "5 Oct"), ("--until", "2024-13-01"), ("--energy-price", "free"), ("--by", "week")):
+    turned, twice = ("--since", "2024-10-05", "--until", "2024-10-04"), ("--csv", "--json")
+    for wrong in (
+        turned,
+        twice,
+        ("--since", "5 Oct"),
+        ("--until", "2024-13-01"),
+        ("--energy-price", "free"),
+        ("--by", "week"),
+    ):
         assert joule(*base, *wrong).status in (1, 2)
 
 

@@ -12,9 +12,10 @@ import pytest
 from small_market import FEE, GRACE_S, MANIFEST, VERIFIER_KEY, SmallMarket
 
 from node.app.buying.execution import Execution
-from node.app.buying.planning import JobPlan, Request
+from node.app.buying.planning import JobPlan
 from node.app.buying.receipts import Kept, make_bundle
 from node.app.buying.report import JobReport, build_report
+from node.app.buying.request import Request
 from node.cli.buying.receipt_facts import claims, proven
 from node.cli.buying.report import print_report
 from node.cli.terminal.output import EventPrinter

@@ -200,6 +200,8 @@ async def test_an_answer_that_breaks_off_says_so(door: Gateway) -> None:
 async def test_what_the_market_refuses_is_told(door: Gateway, error: Any, expected: tuple[int, str, str]) -> None:
     door.market.refusal = error
     assert code_of(await door.ask()) == expected
+    if expected[2] == "response_format":
+        assert code_of(await door.ask(tools=[TOOL], tool_choice="required")) == (*expected[:2], "tools")
 
 
 # Parameters
@@ -235,7 +237,15 @@ def schema_of(name: str, schema: Any, **more: Any) -> dict[str, Any]:
             ("unsupported_parameter", "logprobs"),
         ),
         ({"tools": [{"type": "function"}]}, ("unsupported_parameter", "tools[0]")),
-        ({"tools": [], "tool_choice": "required"}, ("unsupported_parameter", "tool_choice")),
+        ({"tools": [], "tool_choice": "required"}, ("invalid_value", "tool_choice")),
+        ({"tools": [TOOL], "tool_choice": "any"}, ("unsupported_parameter", "tool_choice")),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, ("unsupported_parameter", "tool_choice")),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "another"}}},
+            ("invalid_value", "tool_choice"),
+        ),
+        ({"tools": [TOOL], "parallel_tool_calls": False}, ("unsupported_parameter", "parallel_tool_calls")),
+        ({"tools": [TOOL], "parallel_tool_calls": "no"}, ("invalid_value", "parallel_tool_calls")),
         ({"nonsense": 1}, ("unsupported_parameter", "nonsense")),
         ({"response_format": "json"}, ("invalid_value", "response_format")),
         ({"response_format": {"type": "xml"}}, ("invalid_value", "response_format")),
@@ -559,6 +569,13 @@ async def test_tools_are_called(door: Gateway) -> None:
         *_, calls, last = await events_of(response)
     assert calls["choices"][0]["delta"]["tool_calls"][0]["function"]["name"] == "weather"
     assert last["choices"][0]["finish_reason"] == "tool_calls"
+    assert not door.market.asked[-1][1].called
+    for choice, once in (("required", False), ({"type": "function", "function": {"name": "weather"}}, True)):
+        assert (await door.ask(tools=[tool, TOOL], tool_choice=choice))[0] == 200
+        wanted = door.market.asked[-1][1]
+        assert (wanted.called, wanted.once) == ((tool,) if once else (tool, TOOL), once)
+    assert (await door.ask(tools=[tool], tool_choice="required", parallel_tool_calls=False))[0] == 200
+    assert door.market.asked[-1][1].once
     turns = [
         {"role": "user", "content": "rain?"},
         {"role": "assistant", "content": None, "tool_calls": [call]},

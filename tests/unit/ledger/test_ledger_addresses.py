@@ -10,7 +10,7 @@ import pytest
 from node.ledger import addresses
 from node.ledger.addresses import Addresses, Delivery, SilentError
 from node.ledger_address import addresses_of, remembered_at
-from node.place_kinds import VenuePlace
+from node.settings.places import VenuePlace
 from protocol.errors import JoulemeshError, RefusedError, UnreachableError
 
 A, B = "http://127.0.0.1:1", "http://127.0.0.1:2"

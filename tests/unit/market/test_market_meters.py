@@ -17,8 +17,8 @@ from node.energy import KINDS, UNITS, DeclaredEnergy, MeteredEnergy, MeterSettin
 from node.energy.hardware import find_gauges
 from node.energy.modelled import ProcessorTime, RooflineMeter
 from node.energy.shared import MeterFolder, SharedMeter
-from node.setting_kinds import METER_UNITS, Choice
 from node.settings import declared
+from node.settings.kinds import METER_UNITS, Choice
 from protocol.energy.energy_shares import NOBODY, Worked
 from protocol.errors import ConfigurationError, MeterError
 from protocol.market.offer import Provenance

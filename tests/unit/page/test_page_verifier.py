@@ -14,7 +14,7 @@ import pytest
 from served_page import served_page
 from web_driver import browser, has_browser
 
-from node.page.view import ClientView, NetworkView, PageState
+from node.page.view import CheckpointView, ClientView, NetworkView, PageState
 from protocol.chain.chain_evidence import ChainProof, Inclusion, check_chain_proof
 from protocol.chain.contract import Contract
 from protocol.chain.rlp import rlp
@@ -40,7 +40,8 @@ CLAUSES_THAT_HOLD = "document.querySelectorAll('.clauses .ok')"
 
 async def nothing() -> PageState:
     """What a page shows that knows of nothing."""
-    network = NetworkView(venue="", error="", checkpoint=None, witnesses=0, models=(), places=(), offers=(), heard=0)
+    newest = CheckpointView(origin="joulemesh/d3878a7bfe1a", size=1, root=b"\xfe" * 32)
+    network = NetworkView(venue="", error="", checkpoint=newest, witnesses=0, models=(), places=(), offers=(), heard=0)
     client = ClientView(address=None, free=None, markets=(), spent=0, receipts=(), kept=0)
     return PageState(at=0, network=network, nodes=(), client=client)
 
@@ -216,6 +217,10 @@ async def test_in_a_browser_a_receipt_is_looked_at_clause_by_clause(tmp_path: Pa
     good.write_text(job["bundle"])
     bad.write_text(json.dumps(json.loads(job["bundle"]) | {"text": {"prompt": "<img src=x>", "answer": ""}}))
     async with served_page(nothing) as url, browser(tmp_path / "profile") as window:
+        await window.be(360, 740)
+        await window.open(url)
+        await window.until("document.querySelector('.mono')")
+        assert await window.run("return document.documentElement.scrollWidth") == 360, "nothing sticks out on a phone"
         await window.open(f"{url}#verify")
         await window.give_file("#receipt", good)
         assert await window.until("document.getElementById('said')?.textContent") == "All of it holds."

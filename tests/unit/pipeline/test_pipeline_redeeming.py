@@ -10,7 +10,7 @@ from node.earnings import Kept
 from node.events import BondTooSmall, Event, JournalNotKept, VoucherNotRedeemable, VoucherRedeemed
 from node.pipeline.serving.bonds import BondWatch
 from node.pipeline.vouchers import StoredVoucher
-from protocol.errors import RefusedError
+from protocol.errors import RefusedError, RuleError
 from protocol.serving.earnings import JobRecord
 from protocol.session.frames import Sampled
 from protocol.settlement.operations import MAX_SETTLED, Settle
@@ -162,6 +162,49 @@ async def test_a_held_voucher_is_not_asked_about_again_and_again(shop: SmallMark
         await shop.nodes[0].redeemer.redeem_all()
         shop.skipped_s += 3600
     assert shop.ledger.asked.count("session") == 1
+
+
+# A venue whose word is wrong: it is behind, or lies
+
+
+async def knows_nothing(*_: object) -> None:
+    """As a node of a chain that is behind."""
+
+
+async def refuses(*_: object) -> bytes:
+    raise RuleError("the marks are not those", code="stale")
+
+
+@pytest.mark.parametrize(("asked", "says", "told"), [("latest", knows_nothing, 0), ("settle", refuses, 1)])
+@pytest.mark.parametrize("at", [0, GRACE_S - 20])
+async def test_no_word_of_a_venue_costs_a_voucher_that_may_be_good(
+    shop: SmallMarket, monkeypatch: pytest.MonkeyPatch, asked: str, says: object, told: int, at: int
+) -> None:
+    hand, node = await promise(shop, 20), shop.nodes[0]
+    end = hand.deal.session.expiry + GRACE_S
+    with monkeypatch.context() as wrong:
+        wrong.setattr(shop.ledger, asked, says)
+        shop.skipped_s += hand.deal.session.expiry + at - shop.now
+        await node.redeemer.redeem_all()
+    shop.skipped_s += min(30, end - shop.now)
+    await node.redeemer.redeem_all()
+    assert shop.free(node.key) == 20 - FEE
+    assert await node.store.all() == {}
+    assert len(node.events_of(VoucherNotRedeemable)) == told
+
+
+@pytest.mark.parametrize(("asked", "says", "told"), [("latest", knows_nothing, 0), ("settle", refuses, 1)])
+async def test_after_the_grace_a_voucher_is_given_up(
+    shop: SmallMarket, monkeypatch: pytest.MonkeyPatch, asked: str, says: object, told: int
+) -> None:
+    hand, node = await promise(shop, 20), shop.nodes[0]
+    monkeypatch.setattr(shop.ledger, asked, says)
+    await node.redeemer.redeem_all()
+    assert len(await node.store.all()) == 1
+    shop.skipped_s += hand.deal.session.expiry + GRACE_S + 1 - shop.now
+    await node.redeemer.redeem_all()
+    assert await node.store.all() == {}
+    assert len(node.events_of(VoucherNotRedeemable)) == told
 
 
 # The journal

@@ -114,6 +114,8 @@ def test_the_wire_form_is_what_the_spec_says() -> None:
         msgpack.packb(_wire(small=-7)),
         msgpack.packb(_wire(items=[[1, 2]])),
         msgpack.packb(_wire(items=1)),
+        msgpack.packb(_wire(items=[b"\x01"])),  # which has one item, and that is a number
+        msgpack.packb(_wire(items=b"\x01")),
         msgpack.packb({"kind": "sample/1"}),
         msgpack.packb("sample/1"),
         msgpack.packb([]),

@@ -1,4 +1,4 @@
-"""Kinds of value of settings that say where: addresses, web pages, ledgers, countries (`node.setting_kinds`)."""
+"""Kinds of value of settings that say where: addresses, web pages, ledgers, countries (`node.settings.kinds`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from node.setting_kinds import items_of, text_of
+from node.settings.kinds import items_of, text_of
 from node.venue_address import is_venue, parse_venue
 from protocol.encoding.codec import shape_of
 from protocol.errors import InvalidError

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from node.setting_kinds import items_of
+from node.settings.kinds import items_of
 from protocol.errors import InvalidError
 from protocol.geography.distances import Point, point
 from protocol.geography.jurisdictions import is_known, is_place

@@ -1,4 +1,4 @@
-"""The kinds of value that say which model a node serves, and where its files come from (`node.setting_kinds`)."""
+"""The kinds of value that say which model a node serves, and where its files come from (`node.settings.kinds`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from node.place_kinds import WebAddress
-from node.setting_kinds import Folder, items_of
+from node.settings.kinds import Folder, items_of
+from node.settings.places import WebAddress
 
 __all__ = ["Mirrors", "ModelPlace"]
 

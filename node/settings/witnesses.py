@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from node.place_kinds import WebAddress
-from node.setting_kinds import items_of
+from node.settings.kinds import items_of
+from node.settings.places import WebAddress
 from protocol.errors import JoulemeshError
 from protocol.log.cosignature import MAX_WITNESSES
 from protocol.log.note import VerifierKey

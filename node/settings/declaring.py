@@ -4,7 +4,7 @@ A setting is a field of a frozen dataclass, made by `setting`. The field's name 
 the key, variable and flag that people use have a name of their own where that reads better. `load` fills the dataclass
 from a TOML file, the environment and command line flags, each overriding the one before. `template` writes a commented
 file with every setting at its default. docs/reference/configuration.md and ``--help`` come from the same declarations.
-Which settings there are is in `node.config`; what kinds of value they take is in `node.setting_kinds`.
+Which settings there are is in `node.config`; what kinds of value they take is in `node.settings.kinds`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node.law_settings import Paths, SignedFiles
-from node.model_settings import Mirrors, ModelPlace
-from node.setting_kinds import Folder, Kind
+from node.settings.kinds import Folder, Kind
+from node.settings.law import Paths, SignedFiles
+from node.settings.models import Mirrors, ModelPlace
 from protocol.encoding.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
 
