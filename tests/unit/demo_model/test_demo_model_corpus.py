@@ -8,7 +8,6 @@ from itertools import islice
 from random import Random
 
 import pytest
-from brevity import at_length
 from tokenizers import Tokenizer
 
 from scripts.demo_model import corpus
@@ -20,7 +19,7 @@ from scripts.demo_model.tokens import END, build_tokenizer
 
 @cache
 def many() -> list[Example]:
-    return drawn(5, at_length(25_000))
+    return drawn(5, 25_000)
 
 
 @cache
