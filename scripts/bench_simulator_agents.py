@@ -21,9 +21,9 @@ from protocol.energy.tariff import ask_price, capital_price, energy_price, floor
 from protocol.session.metering import amount
 from protocol.units import MICRO, ceil_div
 from simulator.engine import simulate
+from simulator.hardware import Hardware
 from simulator.scenario import Settings, find_scenario, load_scenario
 from simulator.settlement import cost
-from simulator.tables import Hardware
 
 HOUR_US = 3_600_000_000
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from simulator import plans, tables
+from simulator import hardware, plans, tables
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "scenario.md"
 GENERATED = "<!-- Written by scripts/gen_scenario_reference.py. -->\n"
@@ -20,8 +20,8 @@ TABLES: dict[str, type[Any]] = {
     "[market]": tables.Market,
     "[entry]": tables.Entry,
     "[region.NAME]": tables.Region,
-    "[hardware.NAME]": tables.Hardware,
-    "[site.NAME]": tables.Site,
+    "[hardware.NAME]": hardware.Hardware,
+    "[site.NAME]": hardware.Site,
     "[demand.NAME]": tables.Demand,
     "[series.NAME]": tables.Series,
     "[[event]]": tables.Event,

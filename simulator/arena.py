@@ -19,6 +19,7 @@ from simulator.clearing import MeritOrder, Product
 from simulator.demand import Classes
 from simulator.draws import draws_for
 from simulator.exact import Ints
+from simulator.late import Lateness
 from simulator.law import policy_of
 from simulator.ledger import SessionLedger
 from simulator.pipelines import Stage
@@ -47,10 +48,11 @@ class Arena:
         classes: Classes,
         people: Population,
         stages: list[Stage],
+        lateness: Lateness,
         recorded: Recorded | None = None,
     ) -> None:
         self._settings, self._classes, self._people = settings, classes, people
-        self._stages, self._recorded = stages, recorded
+        self._stages, self._lateness, self._recorded = stages, lateness, recorded
         self._router: Router | None = None
         """Of the day, where a model is on several sites."""
         self._demands, seed = list(settings.demand.values()), settings.run.seed
@@ -84,6 +86,7 @@ class Arena:
     def day(
         self,
         epochs: slice,
+        classes: Classes,
         potential: Ints,
         working_us: Ints,
         merits: dict[Product, MeritOrder],
@@ -93,22 +96,31 @@ class Arena:
         *,
         last: bool,
     ) -> Served:
-        """Let a day's requests arrive, and serve until the next day begins; on the last one until all are done.
+        """Let requests of a day, or a part of one, arrive, and serve until its end; the last time until all are done.
 
         Args:
+            classes: with the sites that they may use today.
             potential: (C, E) mean arrivals.
             working_us: (E, N) time that sites have; one without any takes no new request.
         """
         want = np.stack([self._arrived(c, potential[c]) for c in range(len(potential))])
         day = Day(
-            self._sites, self._classes, self._people, self._stages, epochs, merits, products, prices, working_us > 0
+            self._sites,
+            classes,
+            self._people,
+            self._stages,
+            epochs,
+            merits,
+            products,
+            prices,
+            working_us > 0,
+            self._lateness,
         )
         if self._stages:
-            self._router = Router(self._settings, self._classes, self._people, self._stages, prices, working_us > 0)
+            self._router = Router(self._settings, classes, self._people, self._stages, prices, working_us > 0)
         for at_us, c, epoch, size in self._arrival_times(want, epochs.start, epoch_us):
             self._until(at_us)
-            factor = self._factor(c)
-            job = Job(c, epoch - epochs.start, factor * self._longer(c, size), size, at_us)
+            job = Job(c, epoch - epochs.start, self._factor(c), self._longer(c, size), size, at_us)
             if self._takes(job, day):
                 job.services = [self._service_us(job, stage) for stage in range(len(job.sites))]
                 day.take(job)
@@ -232,4 +244,4 @@ class Arena:
             held = self._stages[stage]
             part = held.blocks / int(held.held[job.sites[stage]])
         each_us = float(self._each_us[job.of_class][job.sites[stage]])
-        return max(1, round(each_us * part * job.factor))
+        return max(1, round(each_us * part * (job.factor * job.work)))

@@ -1,8 +1,9 @@
 """Who cheats, and who is found out (X18).
 
 Cheating saves a site a part of what it earns. Of its requests a share is checked; a check finds a cheated one out with
-some probability: the site then loses its stake and leaves. Whoever cheats only if it pays compares what one request
-brings it with what it expects to lose for it, by the rate of checks that it believes in.
+some probability: the site then leaves and loses its stake, as a ledger takes it: half to whose check it was, the rest
+to nobody. Whoever cheats only if it pays compares what one request brings it with what it expects to lose for it, by
+the rate of checks that it believes in.
 """
 
 from __future__ import annotations

@@ -5,15 +5,18 @@ Asks, demand and clearing are by the epoch, use and presence by the day. No file
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from protocol.errors import ConfigurationError
+from protocol.settlement.stakes import penalty_parts
 from protocol.units import MICRO
 from simulator.arena import Arena
 from simulator.audits import Audits
+from simulator.cleared import Cleared, joined
 from simulator.clearing import (
     MeritOrder,
     Product,
@@ -23,17 +26,18 @@ from simulator.clearing import (
     passes_of,
     products_of,
     quotes,
-    runs_of,
     turns,
 )
+from simulator.curtailment import AT_EASE, Curtailment, Levels
 from simulator.deferral import Backlog
-from simulator.demand import draw_classes, response
+from simulator.demand import Classes, draw_classes, response
 from simulator.elastic import asked_at, crossing
 from simulator.entry import Movers
 from simulator.exact import Ints, exact_sum, ratio
 from simulator.failures import Failures
+from simulator.ground import Clearing, Ground
 from simulator.happenings import factors, multiplied
-from simulator.joint import Web, clear_jointly, webs_of
+from simulator.late import lateness_of
 from simulator.metrics import Recorder, Records
 from simulator.peaks import Peaks
 from simulator.pipelines import clear_pipelines, stages_of
@@ -43,19 +47,16 @@ from simulator.replay.recorded import Recorded
 from simulator.scenario import Settings
 from simulator.series import spread_over
 from simulator.settlement import Block, Books, payments, settle
-from simulator.sold import Served
 from simulator.strategies import View, cournot, strategy_of, unit_cost
 from simulator.supply import draw_supply
 from simulator.timeline import HOURS_A_DAY, Timeline
 from simulator.tokens import TokenDay, Treasury
-from simulator.zones import Worth, worth_of, zones_of
+from simulator.zones import Worth, Zones, worth_of
 
 __all__ = ["Market", "simulate"]
 
 _MOST_EVENTS = 20_000_000  # some ten minutes
 _KEPT_BYTES = 16 << 20
-
-Clearing = Callable[[Ints, Ints, dict[Product, MeritOrder]], Trades]
 
 
 def simulate(settings: Settings, progress: Callable[[float], None] = lambda _: None) -> Records:
@@ -88,8 +89,8 @@ class Market:
         self.supply = draw_supply(settings, self.timeline)
         self.classes = draw_classes(settings, self.timeline, self.population)
         self.products = products_of(self.classes)
-        self.zones = zones_of(self.classes)
         self.stages = stages_of(settings, self.population)
+        self.lateness = lateness_of(settings, self.population)
         self.failures = Failures(settings, self.timeline, self.population)
         self.peaks = Peaks(settings, self.population, self.timeline.epoch_us)
         self.movers, self.audits = Movers(settings, self.population), Audits(settings, self.population)
@@ -105,23 +106,20 @@ class Market:
                 hint="simulate fewer hours or requests, or flows",
             )
         self.arena = (
-            Arena(settings, self.classes, self.population, self.stages, self.recorded) if _is_event(settings) else None
+            Arena(settings, self.classes, self.population, self.stages, self.lateness, self.recorded)
+            if _is_event(settings)
+            else None
         )
-        self._measured: Served | None = None
-        self._arrived: Ints | None = None
-        """(C, E) of those who may wait, what came anew: what is wanted is more."""
         self._last_price = np.zeros(len(self.classes.names), dtype=np.int64)
         self._token_price = self._given_token_price()
         uniform, elastic = settings.market.price_rule == "uniform", bool(self.classes.elasticity.any())
-        self._one_market = len(set(self.products)) == 1 and bool(self.classes.lawful.all()) and not self.stages
-        joint = settings.market.clearing == "joint" and settings.market.price_rule != "posted"
-        self._jointly = joint and not self.stages and len(self.zones.lawful) > 1
-        self._webs: dict[tuple[int, ...], list[tuple[Product, list[Web]]]] = {}
-        self._at_once = uniform and elastic and self._one_market and not self.backlog.waits
+        self._at_once = uniform and elastic and not self.backlog.waits
+        self.curtailment = Curtailment(settings, self.timeline, self.supply, self.population.region)
+        self._ground = functools.lru_cache(256)(self._ground_at)
 
     def day(self, day: int, epochs: slice) -> None:
         """Live through one day."""
-        settings, people, classes = self.settings, self.population, self.classes
+        settings, people = self.settings, self.population
         present = self.state.present.astype(np.int64)
         working_us = self.timeline.epoch_us * present * self.supply.share[people.region, epochs].T // MICRO
         down_us = self.failures.down_us(epochs)
@@ -132,21 +130,47 @@ class Market:
             day, epochs, block_prices(settings.market, people, self.state.use, per_kwh), working_us
         )
         merits = self._merits(prices, day)
-        if settings.run.fidelity == "replay" and self.recorded is not None:
-            want, trades = self.recorded.day(epochs)
-            left_us, fixed = working_us.copy(), None
-        else:
-            want, trades, left_us, fixed = self._cleared(day, epochs, merits, prices, working_us)
-        worth = worth_of(
-            classes, self.zones, self.products, merits, want, trades, left_us, settings.market.value_of_lost_load
-        )
-        earned = self._payments(trades, prices, worth, fixed) if trades.paid is None else trades.paid
+        parts = []
+        for some, levels in self.curtailment.runs(epochs):
+            within = slice(some.start - epochs.start, some.stop - epochs.start)
+            now = {product: each.part(within) for product, each in merits.items()}
+            parts.append(self._part(day, some, levels, now, prices.part(within), working_us[within]))
+        cleared, worth, earned = joined(parts)
         times = (present, self.timeline.per_hour, HOURS_A_DAY * self.timeline.per_hour)
-        block = self.peaks.charged(day, settle(classes, people, working_us, times, trades, earned, prices))
+        settled = settle(self.classes, people, working_us, times, cleared.trades, earned, prices)
+        block = self.peaks.charged(day, settled)
         self.books.post(block)
-        self._close(
-            day, epochs, want if self._arrived is None else self._arrived, trades, worth, block, working_us, fixed
+        self._close(day, epochs, cleared, worth, block, working_us)
+
+    def _ground_at(self, levels: Levels) -> Ground:
+        """What holds while regions hold back so far."""
+        classes = self.classes
+        if any(level != AT_EASE for level in levels):
+            classes = dataclasses.replace(classes, lawful=classes.lawful & self.curtailment.admitted(levels))
+        return Ground(self.settings, classes, self.products, pipelines=bool(self.stages))
+
+    def _part(
+        self,
+        day: int,
+        epochs: slice,
+        levels: Levels,
+        merits: dict[Product, MeritOrder],
+        prices: Prices,
+        working_us: Ints,
+    ) -> tuple[Cleared, Worth, Ints]:
+        """Clear epochs in which no site changes how far it holds back; what each trade earned is the last."""
+        ground = self._ground(levels)
+        if self.settings.run.fidelity == "replay" and self.recorded is not None:
+            want, trades = self.recorded.day(epochs)
+            cleared = Cleared(want=want, trades=trades, left_us=working_us.copy())
+        else:
+            cleared = self._cleared(day, epochs, ground, merits, prices, working_us)
+        most = self.settings.market.value_of_lost_load
+        worth = worth_of(
+            ground.classes, ground.zones, self.products, merits, cleared.want, cleared.trades, cleared.left_us, most
         )
+        earned = cleared.trades.paid
+        return cleared, worth, self._payments(cleared, prices, worth, ground.zones) if earned is None else earned
 
     def _with_strategy(self, day: int, epochs: slice, prices: Prices, working_us: Ints) -> Prices:
         if self.settings.market.strategy in ("rule", "cournot"):
@@ -182,57 +206,67 @@ class Market:
         return merits
 
     def _cleared(
-        self, day: int, epochs: slice, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
-    ) -> tuple[Ints, Trades, Ints, Ints | None]:
-        """What was wanted (C, E), what was served, what time is left (E, N), and the price (E,) where one is known."""
-        classes, potential = self.classes, self.classes.potential[:, epochs]
+        self,
+        day: int,
+        epochs: slice,
+        ground: Ground,
+        merits: dict[Product, MeritOrder],
+        prices: Prices,
+        working_us: Ints,
+    ) -> Cleared:
+        classes, potential = ground.classes, self.classes.potential[:, epochs]
         order = turns(classes, day)
-        clears = self._clearing(order)
+        clears = ground.clearing(order)
         if self.settings.market.strategy == "cournot":
-            return self._quantities(order, potential, merits, prices, working_us)
+            return self._quantities(order, ground, potential, merits, prices, working_us)
         if self.arena is not None:
-            return self._by_events(epochs, potential, merits, prices, working_us)
-        if self._at_once:
+            return self._by_events(self.arena, epochs, classes, merits, prices, working_us)
+        if self._at_once and ground.one_market:
             want, price = crossing(classes, potential, merits[self.products[0]], working_us)
             left_us = working_us.copy()
-            return want, clears(want, left_us, merits), left_us, price
+            return Cleared(want=want, trades=clears(want, left_us, merits), left_us=left_us, fixed=price)
         want = potential * response(classes, self._last_price[:, None]) // MICRO
         left_us = working_us.copy()
         if self.stages:
-            return want, clear_pipelines(classes, self.stages, order, want, left_us, merits), left_us, None
-        if not self.backlog.waits:
-            return want, clears(want, left_us, merits), left_us, None
-        return self._step_by_step(epochs, clears, want, left_us, merits)
-
-    def _clearing(self, order: list[int]) -> Clearing:
-        """What serves classes whose turns are in this order, all at once where that is asked for."""
-        if not self._jointly:
-            return functools.partial(clear, self.classes, passes_of(self.classes, self.products, order))
-        if tuple(order) not in self._webs:
-            runs = runs_of(self.products, order)
-            self._webs[tuple(order)] = [(product, webs_of(self.zones, some)) for product, some in runs]
-        return functools.partial(clear_jointly, self.classes, self._webs[tuple(order)])
+            trades = clear_pipelines(classes, self.stages, order, want, left_us, merits)
+        elif self.backlog.waits:
+            return self._step_by_step(epochs, clears, want, left_us, merits)
+        else:
+            trades = clears(want, left_us, merits)
+        return Cleared(want=want, trades=trades, left_us=left_us)
 
     def _by_events(
-        self, epochs: slice, potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
-    ) -> tuple[Ints, Trades, Ints, None]:
-        assert self.arena is not None
+        self,
+        arena: Arena,
+        epochs: slice,
+        classes: Classes,
+        merits: dict[Product, MeritOrder],
+        prices: Prices,
+        working_us: Ints,
+    ) -> Cleared:
         last = epochs.stop == self.timeline.epochs
-        asked = potential * response(self.classes, self._last_price[:, None]) // MICRO
-        self._measured = self.arena.day(
-            epochs, asked, working_us, merits, self.products, prices, self.timeline.epoch_us, last=last
+        asked = classes.potential[:, epochs] * response(classes, self._last_price[:, None]) // MICRO
+        found = arena.day(
+            epochs, classes, asked, working_us, merits, self.products, prices, self.timeline.epoch_us, last=last
         )
-        if last and self.arena.ledger is not None:
-            self.arena.ledger.check()
-        left_us = np.maximum(working_us - self._measured.busy_us, 0)
-        return self._measured.want, self._measured.trades, left_us, None
+        if last and arena.ledger is not None:
+            arena.ledger.check()
+        left_us = np.maximum(working_us - found.busy_us, 0)
+        return Cleared(want=found.want, trades=found.trades, left_us=left_us, measured=found)
 
     def _quantities(
-        self, order: list[int], potential: Ints, merits: dict[Product, MeritOrder], prices: Prices, working_us: Ints
-    ) -> tuple[Ints, Trades, Ints, Ints]:
-        if not self._one_market:
+        self,
+        order: list[int],
+        ground: Ground,
+        potential: Ints,
+        merits: dict[Product, MeritOrder],
+        prices: Prices,
+        working_us: Ints,
+    ) -> Cleared:
+        if not ground.one_market:
             raise ConfigurationError(
-                "quantities are for one kind of request under one law", hint="give all classes the same tokens"
+                "quantities are for one kind of request under one law",
+                hint="give all classes the same tokens, and let no site hold back",
             )
         busy = self.classes.busy_us[0]
         leader = self.settings.market.leader
@@ -244,13 +278,14 @@ class Market:
         want = asked_at(self.classes, potential, fixed)
         free = merit_order(np.zeros_like(left_us), np.arange(left_us.shape[1]))
         passes = passes_of(self.classes, self.products, order)
-        return want, clear(self.classes, passes, want, left_us, dict.fromkeys(merits, free)), left_us, fixed
+        trades = clear(self.classes, passes, want, left_us, dict.fromkeys(merits, free))
+        return Cleared(want=want, trades=trades, left_us=left_us, fixed=fixed)
 
     def _step_by_step(
         self, epochs: slice, clears: Clearing, want: Ints, left_us: Ints, merits: dict[Product, MeritOrder]
-    ) -> tuple[Ints, Trades, Ints, None]:
+    ) -> Cleared:
         """Epoch after epoch: what is left over in one is wanted in the next."""
-        asked, parts, self._arrived = want.copy(), [], want
+        asked, parts = want.copy(), []
         for at in range(want.shape[1]):
             epoch = epochs.start + at
             for c in self.backlog.waits:
@@ -261,34 +296,32 @@ class Market:
                 self.backlog.served(c, epoch, int(part.requests[part.of_class == c].sum()))
             parts.append((part.of_class, part.epoch + at, part.site, part.requests))
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return asked, Trades(*columns), left_us, None
+        return Cleared(want=asked, trades=Trades(*columns), left_us=left_us, arrived=want)
 
-    def _payments(self, trades: Trades, prices: Prices, worth: Worth, fixed: Ints | None) -> Ints:
+    def _payments(self, cleared: Cleared, prices: Prices, worth: Worth, zones: Zones) -> Ints:
         """Micro-units of each trade, by the price rule."""
-        rule, classes = self.settings.market.price_rule, self.classes
+        rule, classes, trades, fixed = self.settings.market.price_rule, self.classes, cleared.trades, cleared.fixed
         epoch, site, c = trades.epoch, trades.site, trades.of_class
         if rule == "uniform":
-            price = worth.price[c, epoch, self.zones.of_site[site]] if fixed is None else fixed[epoch]
+            price = worth.price[c, epoch, zones.of_site[site]] if fixed is None else fixed[epoch]
             price = np.minimum(price, classes.price_cap[c])
-            return payments(classes, trades, price, price)
+            return payments(classes, trades, self.lateness, price, price)
         at = epoch * len(self.population) + site
         asks = trades.part(prices.ask_in.take(at)), trades.part(prices.ask_out.take(at))
-        by_ask = payments(classes, trades, *asks, trades.part(self.population.opening[site]))
+        by_ask = payments(classes, trades, self.lateness, *asks, trades.part(self.population.opening[site]))
         if rule == "posted":
             return by_ask
-        scarce = np.minimum(worth.scarcity[epoch, self.zones.of_site[site]], classes.price_cap[c])
-        return np.maximum(by_ask, payments(classes, trades, scarce, scarce))
+        scarce = np.minimum(worth.scarcity[epoch, zones.of_site[site]], classes.price_cap[c])
+        return np.maximum(by_ask, payments(classes, trades, self.lateness, scarce, scarce))
 
     def _close(
         self,
         day: int,
         epochs: slice,
-        want: Ints,
-        trades: Trades,
+        cleared: Cleared,
         worth: Worth,
         block: Block,
         working_us: Ints,
-        fixed: Ints | None,
     ) -> None:
         """Audits, tokens, who comes and goes, and the record."""
         revenue, requests = block.revenue.sum(axis=0), block.requests.sum(axis=0)
@@ -296,7 +329,8 @@ class Market:
         token = self._tokens(day, int(block.paid.sum()), epochs)
         reward = _split(token.reward, revenue if self.settings.token.reward == "work" else self._machines())
         self.books.move("cheated", "providers", int(audit.gained.sum()))
-        self.books.move("providers", "treasury", int(audit.slashed.sum()))
+        for to, part in zip(("auditors", "burned"), penalty_parts(audit.slashed), strict=True):
+            self.books.move("providers", to, exact_sum(part))
         self.books.move("token_holders", "providers", int(reward.sum()))
         self.books.move("providers", "token_holders", token.fees)
         self.books.move("providers", "treasury", token.kept)
@@ -306,8 +340,9 @@ class Market:
         gross = revenue - running + other
         if day >= 0:
             hours = slice(epochs.start - self.timeline.before, epochs.stop - self.timeline.before)
-            self.recorder.enter(hours, self.state, want, trades, worth, block, working_us, fixed, self._measured)
+            self.recorder.enter(hours, self.state, cleared, worth, block, working_us)
             self.recorder.enter_day(day, token, self.treasury, audit, other)
+        trades = cleared.trades
         served = trades.complete * self.classes.tokens[trades.of_class]
         tokens = np.zeros(len(self.classes.names), dtype=np.int64)
         np.add.at(tokens, trades.of_class, served)

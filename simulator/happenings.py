@@ -8,9 +8,10 @@ from protocol.errors import ConfigurationError
 from protocol.units import MICRO
 from simulator.exact import LARGEST, Ints, magnitude
 from simulator.scenario import Settings
+from simulator.tables import Event
 from simulator.timeline import Timeline
 
-__all__ = ["factors", "multiplied"]
+__all__ = ["factors", "multiplied", "span_of"]
 
 MOST = 10**12
 
@@ -24,14 +25,19 @@ def factors(settings: Settings, timeline: Timeline, what: str, names: list[str])
     for event in settings.events:
         if event.what != what:
             continue
-        start = timeline.before + event.at * timeline.per_hour
-        end = min(timeline.epochs, start + event.hours * timeline.per_hour)
+        some = span_of(event, timeline)
         for at, name in enumerate(names):
-            if start < end and (not event.where or name in event.where):
-                if magnitude(found[at, start:end]) * event.factor // MICRO > MOST:
+            if some.start < some.stop and (not event.where or name in event.where):
+                if magnitude(found[at, some]) * event.factor // MICRO > MOST:
                     raise ConfigurationError(f"events multiply {what} by over a million", hint="lower their factors")
-                found[at, start:end] = found[at, start:end] * event.factor // MICRO
+                found[at, some] = found[at, some] * event.factor // MICRO
     return found
+
+
+def span_of(event: Event, timeline: Timeline) -> slice:
+    """The epochs in which an event holds; none where it begins after the end."""
+    start = timeline.before + event.at * timeline.per_hour
+    return slice(start, max(start, min(timeline.epochs, start + event.hours * timeline.per_hour)))
 
 
 def multiplied(figure: Ints, by: Ints, what: str) -> Ints:

@@ -13,7 +13,6 @@ from protocol.errors import ConfigurationError, InvalidError
 from protocol.geography.jurisdictions import UNDECLARED, is_subdivision
 from protocol.identity.ids import MAX_TOKENS, BlockSpan
 from protocol.market.offer import (
-    MAX_DURATION_US,
     EnergyClaim,
     Evidence,
     Hardware,
@@ -27,11 +26,10 @@ from protocol.models.activations import ActivationType
 from protocol.policy.corridors import Corridor
 from protocol.policy.law import Law
 from protocol.policy.policy import INFERENCE, Known, LatencyClass, Needs, Policy, Reason, excluded
-from protocol.units import MICRO
 from simulator.exact import Ints
+from simulator.hardware import Hardware as Kind
 from simulator.scenario import Settings
 from simulator.tables import Demand, Region
-from simulator.tables import Hardware as Kind
 
 __all__ = ["MODEL", "NOW", "VENUE", "judge", "lawful", "offer_of", "policy_of"]
 
@@ -63,7 +61,7 @@ def policy_of(demand: Demand) -> Policy:
 @functools.lru_cache(maxsize=4096)
 def offer_of(region: Region, kind: Kind) -> Offer:
     """What a site in a region offers, with such machines."""
-    place, each_us = region.jurisdiction, min(MAX_DURATION_US, max(1, kind.slots * MICRO // kind.tokens_out_per_s))
+    place = region.jurisdiction
     many = MAX_TOKENS
     return Offer(
         public_key=_KEY,
@@ -80,11 +78,13 @@ def offer_of(region: Region, kind: Kind) -> Offer:
         activations=(ActivationType.FP32,),
         hardware=Hardware(device=HardwareKind.OTHER, name="", count=1, memory_mib=0, category=kind.category),
         limits=Limits(window=many, chunk=many, context=many, sessions=1, draft_depth=0, credit=0),
-        rates=Rates(opening=0, price_in=0, price_out=0, price_cached=0, price_rejected=0, late_discount_ppm=0),
+        rates=Rates(
+            opening=0, price_in=0, price_out=0, price_cached=0, price_rejected=0, late_discount_ppm=kind.late_discount
+        ),
         forecast=(),
         prompt_us=1,
-        position_us=each_us,
-        late_us=each_us,
+        position_us=kind.position_us,
+        late_us=kind.late_after_us,
         energy=EnergyClaim(
             millijoules_in=1,
             millijoules_out=1,

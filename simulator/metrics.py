@@ -12,6 +12,7 @@ import numpy as np
 
 from protocol.units import MICRO
 from simulator.audits import AuditDay
+from simulator.cleared import Cleared
 from simulator.clearing import Trades
 from simulator.demand import Classes
 from simulator.entry import State
@@ -19,7 +20,6 @@ from simulator.exact import Ints, ratio
 from simulator.population import Population
 from simulator.scenario import Settings
 from simulator.settlement import Block
-from simulator.sold import Served
 from simulator.supply import Supply
 from simulator.timeline import HOURS_A_DAY, Timeline
 from simulator.tokens import TokenDay, Treasury
@@ -100,15 +100,15 @@ class Recorder:
         self,
         epochs: slice,
         state: State,
-        want: Ints,
-        trades: Trades,
+        cleared: Cleared,
         worth: Worth,
         block: Block,
         working_us: Ints,
-        fixed: Ints | None,
-        measured: Served | None = None,
     ) -> None:
-        """Add a day; waits are those `measured`, or by formula."""
+        """Add a day; waits are those that were measured, or by formula."""
+        want, trades, fixed, measured = cleared.want, cleared.trades, cleared.fixed, cleared.measured
+        if cleared.arrived is not None:
+            want = cleared.arrived
         figures = (
             np.broadcast_to(state.present.astype(np.int64), working_us.shape),
             block.tokens_in,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from simulator.experiments import Outcome, spreads
+from simulator.extras import check_extra
 from simulator.figures import named_unit
-from simulator.store import Store, check_extra
+from simulator.store import Store
 
 __all__ = ["FORMATS", "draw_courses", "draw_figures", "load_outcome"]
 

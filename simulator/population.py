@@ -17,8 +17,9 @@ from protocol.errors import ConfigurationError
 from protocol.units import MICRO, ceil_div
 from simulator.draws import Floats, Lots
 from simulator.exact import Ints
+from simulator.hardware import Hardware
 from simulator.scenario import Settings
-from simulator.tables import MILLI, Hardware
+from simulator.tables import MILLI
 
 __all__ = ["SECONDS_AN_HOUR", "Population", "allotted", "draft_speed", "draw_population"]
 

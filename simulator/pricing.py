@@ -40,6 +40,11 @@ class Prices:
     overhead: Ints
     """What a million tokens cost besides energy and presence."""
 
+    def part(self, epochs: slice) -> Prices:
+        """Of some epochs."""
+        names = ("ask_in", "ask_out", "energy_in", "energy_out", "joule")
+        return dataclasses.replace(self, **{name: getattr(self, name)[epochs] for name in names})
+
 
 def asks_of(
     market: Market,

@@ -10,6 +10,7 @@ from typing import Any
 
 from protocol.errors import ConfigurationError
 from simulator.experiments import Failed, Job, Outcome, Progress, jobs_of, run_jobs, spreads
+from simulator.extras import check_extra
 from simulator.intervals import Spread
 from simulator.replay.compared import Misfit, load_sites, misfit
 from simulator.replay.ledger_log import read_log
@@ -17,7 +18,7 @@ from simulator.replay.machines import machines_of_offers, read_receipts
 from simulator.replay.writing import Written, write_trace
 from simulator.scenario import Scenario, find_scenario, load_scenario
 from simulator.sensitivity import Index
-from simulator.store import Store, check_extra, write_whole
+from simulator.store import Store, write_whole
 from simulator.studies import Checked, Fitted, calibrate, check, differences, sweep_indices, sweep_points
 from simulator.validation import check_across
 from simulator.workers import Workers

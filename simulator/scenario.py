@@ -15,24 +15,12 @@ from typing import Any
 
 from protocol.encoding.bounded_toml import MAX_TOML_BYTES, parse_toml
 from protocol.errors import ConfigurationError, InvalidError
+from simulator.hardware import Hardware, Site
 from simulator.plans import Plans, read_plans
 from simulator.replay.trace import Trace, read_trace
 from simulator.series import Numbers, read_series
 from simulator.settings import read_named, read_table, unknown_key
-from simulator.tables import (
-    Agents,
-    Audit,
-    Demand,
-    Entry,
-    Event,
-    Hardware,
-    Market,
-    Region,
-    Run,
-    Series,
-    Site,
-    Token,
-)
+from simulator.tables import Agents, Audit, Demand, Entry, Event, Market, Region, Run, Series, Token
 from simulator.validation import check_across
 
 __all__ = ["BUNDLED", "Scenario", "Settings", "bundled_names", "find_scenario", "load_scenario", "parse_scenario"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from protocol.errors import ConfigurationError
 from simulator.draws import Floats, draws_for
-from simulator.store import check_extra
+from simulator.extras import check_extra
 
 __all__ = ["Axis", "Index", "design", "indices"]
 

@@ -57,10 +57,16 @@ class Part:
     """For these."""
     joules: tuple[int, int]
     """Millijoules for a prompt and a generated token, at the machine, for these blocks."""
+    late: bool = False
+    """Whether each generated token took it longer than its offer says."""
 
     def owed(self, tokens_in: int, tokens_out: int) -> int:
         """Micro-units for so many tokens."""
-        return owed(self.rates, Work(tokens_in=tokens_in, tokens_out=tokens_out))
+        return owed(self.rates, Work(tokens_in=tokens_in, tokens_out=tokens_out, late=self.late_of(tokens_out)))
+
+    def late_of(self, tokens_out: int) -> int:
+        """Of so many generated tokens, those that were late."""
+        return tokens_out if self.late else 0
 
 
 class Sessions:
@@ -169,6 +175,8 @@ class _Play:
         self._tokens = [_TOKEN] * (made.plan.prompt + generated - 1) + [_STOP]
         self._end = made.plan.prompt - 1 + generated
         """Positions that the whole answer takes."""
+        self._signed_for = 0
+        """Generated tokens."""
         acceptances = {
             leg: Acceptance(
                 session=made.id, leg=leg, terms=made.session.terms, cached=0, replays=False, nonces=chain.anchor
@@ -183,6 +191,7 @@ class _Play:
             chain=made.chain,
             prompt=self._tokens[: made.plan.prompt],
             stop_tokens=(_STOP,),
+            vocabulary=_TOKEN + 1,
             recover=made.signers.recover,
         )
         first = self._signed(first_voucher(made.session, made.terms))
@@ -202,23 +211,28 @@ class _Play:
         if not self._tab.complete:
             raise RuleError("a session did not end with its answer", code="conservation")
         last = self._signed(self._tab.last_voucher(honest=True))
-        for claim in self._claims:
-            claim.check(last, last=True)
-            claim.count(last)
+        self._hand_out(last, last=True)
         return last, tuple(filter(None, map(self._discharge, self._claims, range(len(self._claims)))))
 
     def _serve(self, start: int, end: int) -> None:
         """One window: pay for it, compute it, sign for it."""
         while (voucher := self._tab.next_voucher()) is not None:
-            signed = self._signed(voucher)
-            for claim in self._claims:
-                claim.check(signed)
-                claim.count(signed)
+            self._hand_out(self._signed(voucher))
         if any(claim.may_process < end for claim in self._claims):
             raise RuleError("a leg would compute what nobody has paid", code="unpaid")
         for position in range(max(start + 1, self._plan.prompt), end + 1):
             self._tab.take_token(SampledToken(session=self._made.id, position=position, token=self._tokens[position]))
         self._sign(start, end)
+
+    def _hand_out(self, signed: SignedVoucher, *, last: bool = False) -> None:
+        """Every leg checks a voucher by what it has signed for."""
+        for leg, claim in enumerate(self._claims):
+            claim.check(signed, late=self._late(leg), last=last)
+            claim.count(signed)
+
+    def _late(self, leg: int) -> int:
+        """Tokens of which a leg has signed that they were late."""
+        return self._made.legs[leg].late_of(self._signed_for)
 
     def _sign(self, start: int, end: int) -> None:
         """Every leg's receipt for a window, or, where that is empty, the one that closes the session."""
@@ -247,14 +261,15 @@ class _Play:
                 pue_milli=_ONE_PUE,
                 p50_us=0,
                 p95_us=0,
-                late=0,
+                late=each.late_of(tokens_out),
             )
             signature = made.signers.sign(made.domain, receipt, each.site)
             self._tab.take_receipt(leg, SignedReceipt(receipt=receipt, signature=signature), shown)
+        self._signed_for = tokens_out
 
     def _discharge(self, claim: Claim, leg: int) -> SignedDischarge | None:
         """None where the leg's cap is what it earned."""
-        made, discharge = self._made, claim.discharge(self._end)
+        made, discharge = self._made, claim.discharge(self._end, late=self._late(leg))
         if discharge.amount == made.session.legs[leg].cap:
             return None
         signature = made.signers.sign(made.domain, discharge, made.legs[leg].site)

@@ -16,6 +16,7 @@ from protocol.units import MICRO, IntOrArray, ceil_div
 from simulator.clearing import Trades
 from simulator.demand import Classes
 from simulator.exact import LARGEST, Ints, exact_sum, magnitude
+from simulator.late import Lateness
 from simulator.population import Population
 from simulator.pricing import Prices
 from simulator.tables import MILLI
@@ -24,8 +25,8 @@ __all__ = ["ACCOUNTS", "Block", "Books", "cost", "payments", "settle"]
 
 _NOTHING = np.zeros(1, dtype=np.int64)
 
-ACCOUNTS = ("providers", "suppliers", "lenders", "token_holders", "treasury", "cheated")
-"""Besides the clients of each class."""
+ACCOUNTS = ("providers", "suppliers", "lenders", "token_holders", "treasury", "cheated", "auditors", "burned")
+"""Besides the clients of each class; what is burned is nobody's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +61,16 @@ class Block:
     """(C, E) what each class paid."""
 
 
-def payments(classes: Classes, trades: Trades, price_in: Ints, price_out: Ints, opening: Ints = _NOTHING) -> Ints:
-    """Micro-units of each trade, at prices of its own per million tokens and an opening one for each request.
+def payments(
+    classes: Classes,
+    trades: Trades,
+    lateness: Lateness,
+    price_in: Ints,
+    price_out: Ints,
+    opening: Ints = _NOTHING,
+) -> Ints:
+    """Micro-units of each trade, at prices of its own per million tokens and an opening one for each request, less what
+    late tokens are cheaper by.
 
     Raises:
         ConfigurationError: an amount beyond what 60 bits hold.
@@ -69,7 +78,12 @@ def payments(classes: Classes, trades: Trades, price_in: Ints, price_out: Ints, 
     tokens_in, tokens_out = trades.sizes(classes)
     _check_products(tokens_in, tokens_out, magnitude(price_in, price_out))
     _check_products(trades.requests, _NOTHING, magnitude(opening))
-    return amount(tokens_in, tokens_out, price_in, price_out) + trades.requests * opening
+    late: dict[str, Ints] = {}
+    if lateness.matters:
+        _check_products(price_out, _NOTHING, MICRO)
+        late["late"] = lateness.expected(trades, tokens_out)
+        late["late_discount_ppm"] = lateness.discount[trades.site]
+    return amount(tokens_in, tokens_out, price_in, price_out, **late) + trades.requests * opening
 
 
 def settle(

@@ -11,6 +11,7 @@ from protocol.units import ceil_div
 from simulator.clearing import MeritOrder, Product, Trades
 from simulator.demand import Classes
 from simulator.exact import Ints
+from simulator.late import Lateness
 from simulator.pipelines import Stage
 from simulator.population import Population
 from simulator.pricing import Prices
@@ -27,7 +28,9 @@ class Job:
     epoch: int
     """In which it arrived, of its day."""
     factor: float
-    """By which its service takes longer than the mean."""
+    """By which each of its tokens takes longer than the mean."""
+    work: float
+    """Its tokens' time over that of a request of its class, at the mean."""
     size: tuple[int, int]
     """Prompt and generated tokens."""
     at_us: int
@@ -73,14 +76,15 @@ class Day:
         products: list[Product],
         prices: Prices,
         open_sites: np.ndarray[tuple[int, int], np.dtype[np.bool_]],
+        lateness: Lateness,
     ) -> None:
         self._classes, self._people, self._stages = classes, people, stages
         self._merits, self._products, self._prices, self._open = merits, products, prices, open_sites
         self._shape = len(classes.names), epochs.stop - epochs.start
         self._rows: dict[tuple[int, int, int], tuple[list[int], list[int]]] = {}
-        self._names = names
-        self._parts: dict[tuple[int, int, int], Part] = {}
-        self._amounts: dict[tuple[int, int, int, tuple[int, int]], int] = {}
+        self._names, self._lateness = names, lateness
+        self._parts: dict[tuple[int, int, int, bool], Part] = {}
+        self._amounts: dict[tuple[int, int, int, bool, tuple[int, int]], int] = {}
         self._sold: dict[tuple[int, int, int, int], list[int]] = {}
         """Requests, all their prompt and generated tokens, and micro-units, by class, epoch, site and stage."""
         self._jobs: list[Job] = []
@@ -116,23 +120,24 @@ class Day:
             blocks, before = (self._stages[stage].blocks if self._stages else 1), 0
             if stage and job.sites[stage - 1] == site:
                 earlier = job.parts.pop()
-                blocks, before = blocks + earlier.blocks, self._owed(job.epoch, site, earlier.blocks, job.size)
-            job.parts.append(self._part(job.epoch, site, blocks))
+                blocks, before = blocks + earlier.blocks, self._owed(job, site, earlier)
+            job.parts.append(self._part(job, site, blocks))
             sold = self._sold.setdefault((job.of_class, job.epoch, site, stage), [0, 0, 0, 0])
-            for at, some in enumerate((1, *job.size, self._owed(job.epoch, site, blocks, job.size) - before)):
+            for at, some in enumerate((1, *job.size, self._owed(job, site, job.parts[-1]) - before)):
                 sold[at] += some
             self._busy[job.epoch, site] += service // int(self._people.slots[site])
 
-    def _owed(self, epoch: int, site: int, blocks: int, size: tuple[int, int]) -> int:
+    def _owed(self, job: Job, site: int, part: Part) -> int:
         """Micro-units for a request."""
-        key = epoch, site, blocks, size
+        key = job.epoch, site, part.blocks, part.late, job.size
         if key not in self._amounts:
-            self._amounts[key] = self._part(epoch, site, blocks).owed(*size)
+            self._amounts[key] = part.owed(*job.size)
         return self._amounts[key]
 
-    def _part(self, epoch: int, site: int, blocks: int) -> Part:
+    def _part(self, job: Job, site: int, blocks: int) -> Part:
         """So many of a site's blocks, at what it asks."""
-        key = epoch, site, blocks
+        held, epoch = int(self._stages[0].held[site]) if self._stages else 1, job.epoch
+        key = epoch, site, blocks, self._lateness.is_late(site, blocks, held, job.factor)
         if key not in self._parts:
             people, prices = self._people, self._prices
             rates = Rates(
@@ -141,11 +146,10 @@ class Day:
                 price_out=int(prices.ask_out[epoch, site]),
                 price_cached=0,
                 price_rejected=0,
-                late_discount_ppm=0,
+                late_discount_ppm=int(self._lateness.discount[site]),
             )
-            held = int(self._stages[0].held[site]) if self._stages else 1
             joules = int(people.joules_in[site]) * blocks // held, int(people.joules_out[site]) * blocks // held
-            self._parts[key] = Part(self._names[site], blocks, share(rates, blocks, held), joules)
+            self._parts[key] = Part(self._names[site], blocks, share(rates, blocks, held), joules, late=key[-1])
         return self._parts[key]
 
     def served(self, want: Ints, late_after_us: list[int]) -> Served:

@@ -22,21 +22,10 @@ from protocol.errors import ConfigurationError, LocalError
 from simulator.figures import Figures
 from simulator.tidy import Tidy
 
-__all__ = ["MANIFEST", "Store", "check_extra", "source_digest", "write_whole"]
+__all__ = ["MANIFEST", "Store", "source_digest", "write_whole"]
 
 MANIFEST = "manifest.json"
 _KEY = b"joulemesh"
-
-
-def check_extra(*names: str) -> None:
-    """Raise `ConfigurationError` unless what writes Parquet, or these packages, are installed."""
-    missing = [name for name in (names or ("pyarrow",)) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(
-            f"{' and '.join(missing)} not installed",
-            code="missing-extra",
-            hint="in the checkout: pip install --editable '.[sim]'",
-        )
 
 
 def source_digest() -> str:

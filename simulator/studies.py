@@ -16,12 +16,13 @@ import numpy as np
 from protocol.errors import ConfigurationError
 from simulator.experiments import Job, Outcome
 from simulator.figures import Figures
+from simulator.hardware import Hardware, Site
 from simulator.intervals import Spread, spread_of
 from simulator.plans import Calibrate, Check, Sweep
 from simulator.scenario import Scenario, Settings
 from simulator.sensitivity import Axis, Index, design, indices
 from simulator.settings import unknown_key
-from simulator.tables import Agents, Audit, Demand, Entry, Event, Hardware, Market, Region, Run, Series, Site, Token
+from simulator.tables import Agents, Audit, Demand, Entry, Event, Market, Region, Run, Series, Token
 
 __all__ = [
     "Checked",

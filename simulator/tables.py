@@ -9,26 +9,27 @@ from __future__ import annotations
 import dataclasses
 
 from protocol.units import MICRO
-from simulator.settings import choice, decimal, flag, pair, text, whole, words
+from simulator.settings import choice, decimal, flag, text, whole, words
 
 __all__ = [
     "LATENCY_CLASSES",
     "MILLI",
+    "QUARTERS",
     "Agents",
     "Audit",
     "Demand",
     "Entry",
     "Event",
-    "Hardware",
     "Market",
     "Region",
     "Run",
     "Series",
-    "Site",
     "Token",
 ]
 
 MILLI = 1000
+QUARTERS = 4
+"""Of an hour: no zone of time is finer."""
 LATENCY_CLASSES = ("batch", "chat", "voice", "metro")
 EVIDENCE = ("claimed", "rtt_consistent", "rtt_proven", "attested")
 MOST_PROVIDERS = 100_000
@@ -145,6 +146,8 @@ class Region:
     """A [series.NAME] of dollars per kWh instead of a shape (X2)."""
     demand_charge: int = decimal(MICRO, "0", "1000", "0")
     """Micro-units for each kW of a site's highest draw over an epoch, each 30 days, besides each kWh (X27)."""
+    ceiling: int = decimal(MICRO, "0", "25", "0")
+    """Micro-units per kWh above which its sites take nothing new, as a node with a `ceiling`; 0: never (X30)."""
     shape: str = choice(("flat", "time-of-use", "solar", "spot"), "flat")
     """flat; time-of-use (dear 16-21 h, cheap at night); solar (a dip around noon); spot (two humps; may go below 0)."""
     swing: int = decimal(MICRO, "0", "2", "0")
@@ -155,8 +158,8 @@ class Region:
     """Grams of CO2 per kWh of the supply (X2, X23)."""
     carbon_series: str = text("")
     """A [series.NAME] of grams of CO2 per kWh instead of `carbon` (X2)."""
-    utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC."""
+    utc_offset: int = decimal(QUARTERS, "-12", "14", "0")
+    """Quarters of an hour that local time is ahead of UTC; 5.5 in India."""
     pue: int = decimal(MILLI, "1", "5", "1.2")
     """Thousandths: lowest energy at the meter per energy at the machine (X2)."""
     pue_spread: int = decimal(MILLI, "0", "4", "0.2")
@@ -167,82 +170,6 @@ class Region:
     """Millionths of a degree east (X14)."""
     evidence: str = choice(EVIDENCE, "claimed")
     """How far clients find the places of its machines to be backed (X23)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """A kind of machine, serving one model in full batches."""
-
-    share: int = whole(0, 1_000_000, 1)
-    """Weight in the draw of a site's hardware; 0 for what only [site.NAME] uses (X1)."""
-    tokens_in_per_s: int = whole(1, 10_000_000)
-    """Prompt tokens per second and unit (X7)."""
-    tokens_out_per_s: int = whole(1, 10_000_000)
-    """Generated tokens per second and unit (X7)."""
-    joules_in: int = decimal(MILLI, "0", "1000")
-    """Millijoules per prompt token, when busy (X2)."""
-    joules_out: int = decimal(MILLI, "0", "1000")
-    """Millijoules per generated token, when busy (X2)."""
-    joules_spread: int = decimal(MICRO, "0", "0.9", "0.1")
-    """Millionths: a drawn site's joules per token lie this much around the above, evenly (X2)."""
-    idle_watts: int = whole(0, 100_000, 0)
-    """Watts of one unit while it waits (X9)."""
-    hourly_cost: int = decimal(MICRO, "0", "1000", "0")
-    """Micro-units per unit and hour of presence for everything but energy: rent, space, people (X4, X9)."""
-    cost_spread: int = decimal(MICRO, "0", "0.9", "0.1")
-    """Millionths: a drawn site's hourly cost lies this much around the above, evenly (X4)."""
-    capital: int = decimal(MICRO, "0", "10000000", "0")
-    """Micro-units that one unit costs to build; sunk once it stands (X12)."""
-    life_days: int = whole(1, 36_500, 1825)
-    """Days that a unit lasts (X12)."""
-    resale: int = decimal(MICRO, "0", "1", "0")
-    """Millionths of what is left of its life's worth that scrapping a unit brings (X12)."""
-    most_units: int = whole(1, 1000, 1)
-    """A drawn site has from 1 to so many units, evenly."""
-    slots: int = whole(1, 10_000, 1)
-    """Requests that one unit serves at once, each at a part of its speed (X13)."""
-    fails_after_days: int = decimal(MICRO, "0", "36500", "0")
-    """Millionths of a day for which a site runs on average before it is down; 0: nothing fails (X26)."""
-    failure_shape: int = decimal(MICRO, "0.2", "20", "1")
-    """Millionths: Weibull's shape of these times; 1: exponential, above: it wears out (X26)."""
-    repair_hours: int = decimal(MICRO, "0", "8760", "24")
-    """Millionths of an hour for which it is down on average, exponential (X26)."""
-    queue: int = whole(-1, 1_000_000, -1)
-    """Requests that may wait for one unit, in the event engine; -1 for any number (X24)."""
-    admit_ms: int = whole(0, 3_600_000, 0)
-    """Milliseconds that the prompts which wait at a site may take before it tells newcomers to come back later, in the
-    event engine; 0: any time (X24)."""
-    blocks: tuple[int, ...] = pair(0, 1000)
-    """First block and the one after the last that it holds; left out: all (X21)."""
-    draft_accept: int = decimal(MICRO, "0", "0.995", "0")
-    """Millionths: the chance that a guessed token is right (X22)."""
-    draft_depth: int = whole(0, 128, 0)
-    """Tokens that are guessed before each pass; 0: none (X22)."""
-    draft_row_cost: int = decimal(MICRO, "0", "10", "0")
-    """Millionths: what each guess adds to a pass, of the time of one without (X22)."""
-    ask_in: int = decimal(MICRO, "0", "1000000", "0")
-    """Micro-units per million prompt tokens that it asks, whatever they cost it; 0: its ask follows from its costs
-    (X3)."""
-    ask_out: int = decimal(MICRO, "0", "1000000", "0")
-    """Micro-units per million generated tokens, likewise (X3)."""
-    opening: int = decimal(MICRO, "0", "1000", "0")
-    """Micro-units that it asks for taking a request at all, whatever its size (X9)."""
-    category: str = text("")
-    """As policies on hardware name it (X23)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Sites that are just so: nothing of them is drawn."""
-
-    region: str = text()
-    """A [region.NAME]."""
-    hardware: str = text()
-    """A [hardware.NAME]."""
-    count: int = whole(1, MOST_PROVIDERS, 1)
-    """So many of them (X1)."""
-    units: int = whole(1, 1000, 1)
-    """Machines at each."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,8 +221,8 @@ class Demand:
     """Millionths: with `gamma`, its standard deviation over its mean (X13, X24)."""
     defer_hours: int = whole(0, 168, 0)
     """Hours for which a request may wait for a cheaper one, or for room (X19)."""
-    utc_offset: int = whole(-12, 14, 0)
-    """Hours that local time is ahead of UTC (X5)."""
+    utc_offset: int = decimal(QUARTERS, "-12", "14", "0")
+    """Quarters of an hour that local time is ahead of UTC (X5)."""
     peak_hour: int = whole(0, 23, 15)
     """Local hour with the most requests (X5)."""
     swing: int = decimal(MICRO, "0", "1", "0")
@@ -339,12 +266,13 @@ class Event:
     """Hour in which it begins."""
     hours: int = whole(1, 8760 * 5, 24)
     """For how long; `for` is another name of it."""
-    what: str = choice(("demand", "tariff", "supply", "carbon", "token-price"))
-    """What is multiplied; supply: the time that sites have to give, token-price: by `factor` for these hours."""
+    what: str = choice(("demand", "tariff", "supply", "carbon", "token-price", "shed", "drain"))
+    """What is multiplied; supply: the time that sites have to give, token-price: by `factor` for these hours; or what
+    the grid asks of sites: to shed (take nothing new of latency class batch) or to drain (take nothing new) (X30)."""
     where: tuple[str, ...] = words()
-    """Names of regions (tariff, supply, carbon) or of demand classes; empty: all."""
+    """Names of regions (tariff, supply, carbon, shed, drain) or of demand classes; empty: all."""
     factor: int = decimal(MICRO, "0", "1000", "1")
-    """Millionths: by how much."""
+    """Millionths: by how much; not with shed and drain."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from simulator.draws import Floats
-from simulator.tables import Run
+from simulator.tables import QUARTERS, Run
 
 __all__ = ["HOURS_A_DAY", "HOURS_A_YEAR", "Timeline"]
 
@@ -64,12 +64,12 @@ class Timeline:
         return np.asarray(self.hours % HOURS_A_YEAR)
 
     def local_hour(self, utc_offset: int) -> Floats:
-        """(T,) hour of the local day, the whole hour in which an epoch begins."""
-        return np.asarray(np.floor(self.hours + utc_offset) % HOURS_A_DAY)
+        """(T,) hour of the local day at which each epoch begins, so many quarters of an hour ahead of UTC."""
+        return np.asarray((self.hours + utc_offset / QUARTERS) % HOURS_A_DAY)
 
     def hour_of_week(self, utc_offset: int) -> Floats:
         """(T,) likewise, from Monday 00:00."""
-        return np.asarray(np.floor(self.hours + utc_offset) % _HOURS_A_WEEK)
+        return np.asarray((self.hours + utc_offset / QUARTERS) % _HOURS_A_WEEK)
 
     def days(self) -> Iterator[tuple[int, slice]]:
         """Number of each day, below 0 in the burn-in, and its epochs; the last may be shorter."""

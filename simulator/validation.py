@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from protocol.errors import ConfigurationError
 from protocol.geography.jurisdictions import GROUPS, UNDECLARED, is_known, is_place, may_stand_in
+from protocol.units import MICRO
 from simulator.settings import unknown_key
 from simulator.tables import MOST_PROVIDERS, Demand, Event
 
@@ -18,7 +19,7 @@ __all__ = ["check_across"]
 
 _LARGEST_RUN = 10**9  # provider-epochs: in microseconds they stay under 2**62
 _HOW = "a code of ISO 3166, like DE or US-CA"
-OF_REGIONS = ("tariff", "supply", "carbon")
+OF_REGIONS = ("tariff", "supply", "carbon", "shed", "drain")
 
 
 def check_across(settings: Settings) -> None:
@@ -27,6 +28,7 @@ def check_across(settings: Settings) -> None:
     if 60 % run.epoch_minutes:
         raise ConfigurationError("run.epoch_minutes does not divide 60", hint="5, 6, 10, 12, 15, 20, 30 or 60")
     _check_sites(settings)
+    _check_hardware(settings)
     if run.ledger:
         _check_ledger(settings)
     _check_trace(settings)
@@ -70,10 +72,17 @@ def _check_sites(settings: Settings) -> None:
     epochs = (run.hours + 24 * run.burn_in_days) * 60 // run.epoch_minutes
     if total * epochs > _LARGEST_RUN:
         raise ConfigurationError("too many sites for so many epochs", hint=f"at most {_LARGEST_RUN:,} together")
+
+
+def _check_hardware(settings: Settings) -> None:
     for name, kind in settings.hardware.items():
-        if kind.blocks and kind.blocks[1] > run.blocks:
+        if kind.blocks and kind.blocks[1] > settings.run.blocks:
             raise ConfigurationError(
-                f"hardware.{name}.blocks end after the model's", hint=f"run.blocks is {run.blocks}"
+                f"hardware.{name}.blocks end after the model's", hint=f"run.blocks is {settings.run.blocks}"
+            )
+        if 0 < kind.late_us < kind.position_us:
+            raise ConfigurationError(
+                f"hardware.{name}.late_us is less than a token takes", hint=f"at least {kind.position_us}"
             )
 
 
@@ -159,6 +168,8 @@ def _check_event(settings: Settings, event: Event, key: str) -> None:
         names = settings.regions
     elif event.what == "demand":
         names = settings.demand
+    if event.what in ("shed", "drain") and event.factor != MICRO:
+        raise ConfigurationError(f"{key}.factor multiplies nothing", hint=f"leave it out: sites {event.what}, or not")
     for name in event.where:
         if name not in names:
             raise unknown_key(f"{key}.where {name!r}", name, names)

@@ -77,7 +77,7 @@ def worth_of(
         calm = np.zeros((epochs, zone_count), dtype=np.int64)
         return Worth(price=used, short=np.zeros_like(want, dtype=bool), scarcity=calm)
     ceiling = _cheapest_left(classes, zones, products, merits, left_us, zone_count)
-    short = want > served
+    short = (want > served) & zones.lawful.any(axis=1, keepdims=True)
     going = short & ~((ceiling < NOBODY) & zones.lawful[:, None, :]).any(axis=2)
     bids = classes.price_cap if not most else np.minimum(classes.price_cap, most)
     level = used.max(axis=0)

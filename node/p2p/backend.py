@@ -37,7 +37,7 @@ from node.p2p.pubsub import Admit, GuardedPubsub, new_router
 from node.p2p.quiet import quiet_libp2p
 from node.p2p.requests import Service, answer_stream, open_stream, reset
 from node.p2p.succession import Succession
-from node.p2p.timing import answer_challenges, time_peer
+from node.p2p.timing import PING_BYTES, PING_PROTOCOL, answer_challenges, answer_pings, time_peer
 from node.p2p.unasked import turn_off
 from node.p2p.usage import Usage
 from protocol.errors import (
@@ -59,8 +59,6 @@ T = TypeVar("T")
 
 quiet_libp2p()
 
-_PING_PROTOCOL = "/ipfs/ping/1.0.0"
-_PING_BYTES = 32
 _PING_ROUNDS = 3
 _NO_LIMIT = 1_000_000
 """Of the library's own bounds, which refuse whoever comes last: `door` and `guests` have better ones."""
@@ -149,7 +147,7 @@ class Backend:
 
     async def ping(self, peer_id: str) -> int:
         """Round trip in microseconds, the shortest of a few. Raises UnreachableError, LostPeerError."""
-        stream = await open_stream(self.host, peer_id, _PING_PROTOCOL)
+        stream = await open_stream(self.host, peer_id, PING_PROTOCOL)
         try:
             return min([await _ping_once(stream) for _ in range(_PING_ROUNDS)])
         except (BaseLibp2pError, trio.TooSlowError) as error:
@@ -211,6 +209,7 @@ def _new_host(secret: bytes, listen: Multiaddr, announce: list[Multiaddr]) -> An
     network = host.get_network()
     network.retry_config.max_retries = 0  # one dial is one dial: who counts them must know of each
     network.set_stream_handler(_guarded(network.common_stream_handler, StreamCount()))
+    host.set_stream_handler(PING_PROTOCOL, answer_pings)
     turn_off(host)
     return host
 
@@ -244,12 +243,12 @@ def _guarded(handler: Callable[[Any], Awaitable[None]], count: StreamCount) -> C
 
 
 async def _ping_once(stream: Any) -> int:
-    nonce = os.urandom(_PING_BYTES)
+    nonce = os.urandom(PING_BYTES)
     sent = time.perf_counter_ns()
     await stream.write(nonce)
     echo = b""
-    while len(echo) < _PING_BYTES:
-        echo += await stream.read(_PING_BYTES - len(echo))
+    while len(echo) < PING_BYTES:
+        echo += await stream.read(PING_BYTES - len(echo))
     if echo != nonce:
         raise MalformedError("a ping came back changed")
     return (time.perf_counter_ns() - sent) // 1000

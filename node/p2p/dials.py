@@ -4,7 +4,8 @@ Whoever makes an offer writes in it where everybody dials. So a dial that comes 
 its host: it is given back when the node that is meant answers there, and otherwise gone for a minute. An honest host
 with many nodes behind it is dialled as often as is wanted; one that never answered here, or only with another key, sees
 a few dials, however many offers name it, and however often the process is started again. Where a node has answered,
-offers under other keys that name the same place neither shut it nor have it dialled any more often.
+offers under other keys that name the same place neither shut it nor have it dialled any more often. Who answered once
+may have moved since, and its address be somebody else's: its own offers have it dialled in vain a few times more.
 
 Trust: whoever makes offers can waste these few, and no more.
 """
@@ -33,6 +34,8 @@ MOST_AT_HOST = 4
 """Dials of one host, whatever the port, in a spell that led to nobody, while nobody has ever answered there."""
 MOST_AT_NEAR_HOST = 16
 """Likewise where somebody has, and on one's own machine or site: honest and hostile may share an address."""
+MOST_WHERE_PROVEN = 16
+"""Dials in a spell that led to nobody, of the very node that answered there last; they count against no other."""
 MOST_IN_ALL = 96
 """Dials of all hosts in a spell that led to nobody."""
 MOST_REMEMBERED = 4096
@@ -59,11 +62,13 @@ class DialBudget:
         self._under_way: dict[Endpoint, int] = {}
         self._proven: OrderedDict[str | Endpoint, bytes] = OrderedDict()
         """Hosts and endpoints where somebody has answered with the key that was expected, and whose it was last."""
+        self._gone: dict[Endpoint, deque[float]] = {}
+        """By endpoint, when dials of the node that answered there last were in vain since, oldest first."""
         if memory is not None:
             self._remember(memory)
 
     def _remember(self, memory: DialMemory) -> None:
-        now = asyncio.get_running_loop().time()
+        now = _now()
         for endpoint, answered, ago_s in memory.past_dials():
             if answered is not None:
                 self._prove(endpoint, answered)
@@ -85,7 +90,12 @@ class DialBudget:
         """
         address, endpoint = await self._located(address)
         if self._proven.get(endpoint) == whom:  # else offers that name its door under other keys would shut it
-            yield address  # costs others nothing where it is down: whoever was killed would shut them out
+            self._refuse_gone(address, endpoint)
+            try:
+                yield address  # costs others nothing where it is down: whoever was killed would shut them out
+            except BaseException:
+                self._gone.setdefault(endpoint, deque(maxlen=MOST_WHERE_PROVEN)).append(_now())
+                raise
             self._answered(endpoint, whom)
             return
         await self._spend(address, endpoint)
@@ -117,15 +127,19 @@ class DialBudget:
             raise UnreachableError(f"{host} is not dialled from here: nobody else's machine is meant by it")
         return address, (str(ipaddress.ip_address(host)), port)
 
+    def _refuse_gone(self, address: str, endpoint: Endpoint) -> None:
+        gone = self._gone.get(endpoint)
+        if gone and len(gone) == MOST_WHERE_PROVEN and gone[0] > _now() - self._spell_s:
+            raise UnreachableError(f"{address} was dialled in vain too often in the last minute")
+
     async def _spend(self, address: str, endpoint: Endpoint) -> None:
         """Wait for dials under way, since most of them turn out well; refuse where those that failed are too many."""
-        loop = asyncio.get_running_loop()
         async with self._waiting:
-            while spent := self._spent_before(endpoint, loop.time()):
+            while spent := self._spent_before(endpoint, _now()):
                 if not any(each in self._under_way for each in spent):
                     raise UnreachableError(f"{address} was dialled in vain too often in the last minute")
                 await self._waiting.wait()
-            self._spent.append((loop.time() + self._spell_s, endpoint))
+            self._spent.append((_now() + self._spell_s, endpoint))
             self._under_way[endpoint] = self._under_way.get(endpoint, 0) + 1
 
     async def _settle(self, endpoint: Endpoint, *, answered: bytes | None, neutral: bool) -> None:
@@ -147,11 +161,14 @@ class DialBudget:
             self._memory.note_dial(endpoint, whom)
 
     def _prove(self, endpoint: Endpoint, whom: bytes) -> None:
+        self._gone.pop(endpoint, None)
         for proven in (endpoint[0], endpoint):
             self._proven[proven] = whom
             self._proven.move_to_end(proven)
         while len(self._proven) > MOST_REMEMBERED:
-            self._proven.popitem(last=False)
+            forgotten, _ = self._proven.popitem(last=False)
+            if not isinstance(forgotten, str):
+                self._gone.pop(forgotten, None)
 
     def _give_back(self, endpoint: Endpoint) -> None:
         for place in range(len(self._spent) - 1, -1, -1):
@@ -172,6 +189,10 @@ class DialBudget:
             if len(found) >= allowed:
                 return found
         return here if len(here) >= MOST_AT_ENDPOINT else []
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def reach_of_url(url: str) -> Reach:

@@ -1,6 +1,6 @@
 """Yamux as libp2p has it, with what its defaults leave open closed: torn frames, unbounded memory, dead connections.
 
-Four weaknesses of the underlying class, all met in practice:
+Five weaknesses of the underlying class, all met in practice:
 
 - A cancelled task may leave half a frame, or an encrypted frame that was counted but never sent, on the connection;
   the other side then fails to authenticate everything after it, and every stream dies. Here frames are written
@@ -11,6 +11,8 @@ Four weaknesses of the underlying class, all met in practice:
 - Every read, of a single byte too, sends a frame that opens the peer's window further, to 16 MiB within six reads:
   most of all frames of short streams. Here the window stays below 1 MiB, and credit is given back once it is worth
   a frame.
+- Pings are answered as fast as they come, and each costs more here than at whoever sends it. Here a connection is read
+  no further while its pings come too fast.
 - A ping without an answer is ignored, so that after a network has been cut TCP alone decides, for minutes beyond the
   cut's end, when two peers may talk again. Here the connection is closed, and whoever needs it dials anew; and who
   doubts a connection, because its peer has just come in by another, may ask for a sign of life at once (`answers`).
@@ -27,6 +29,7 @@ from weakref import WeakSet
 import trio
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import (
+    FLAG_ACK,
     FLAG_SYN,
     PROTOCOL_ID,
     TYPE_PING,
@@ -34,6 +37,8 @@ from libp2p.stream_muxer.yamux.yamux import (
     YAMUX_HEADER_FORMAT,
     Yamux,
 )
+
+from node.p2p.pace import Pace
 
 __all__ = ["GuardedYamux", "OnlyGuardedYamux"]
 
@@ -52,6 +57,8 @@ _CREDIT_BYTES = 64 * 1024
 _HEADER = struct.Struct(YAMUX_HEADER_FORMAT)
 _WRITE_LIMIT_S = 30.0
 _CLOSE_LIMIT_S = 1.0
+_PONGS_PER_S = 10.0
+_PONGS_AT_ONCE = 20
 _PING_EVERY_S = 15.0
 _PONG_LIMIT_S = 15.0
 _DOUBT_LIMIT_S = 3.0
@@ -79,6 +86,7 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
         """Bytes read from a stream that its sender has not been told of."""
         self._ping_id: int = 0
         self._ping_event: Any = _Bell()
+        self._pongs = Pace(_PONGS_PER_S, _PONGS_AT_ONCE, trio.current_time())
         self._theirs = 0
         """Unread bytes on the peer's streams, when a frame last came."""
         _open.add(self)
@@ -96,6 +104,8 @@ class GuardedYamux(Yamux):  # type: ignore[misc]  # libp2p is not typed strictly
                 return
             self._credit[stream_id] = 0
             data = _HEADER.pack(0, kind, 0, stream_id, credit)
+        elif kind == TYPE_PING and flags & FLAG_ACK:
+            await trio.sleep(self._pongs.take(trio.current_time()))  # whoever reads the connection waits for it
         elif flags:  # a stream begins or ends
             self._credit.pop(stream_id, None)
         await self._write_whole(data)

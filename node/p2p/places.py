@@ -62,6 +62,8 @@ class Bounds:
     of_subnet: int = 160
     """Proven, of one IPv4 /24 or IPv6 /48."""
     of_key: int = 4
+    useless: int = 32
+    """Proven, and of no use (yet): each costs 100 KB, of which the allocator gives little back when they have left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +121,7 @@ class Places:
             (bounds.of_key, lambda each: each.peer == peer),
             (bounds.of_address, lambda each: each.address == place.address),
             (bounds.of_subnet, lambda each: each.subnet == place.subnet),
+            (bounds.useless, lambda each: self._use(each.peer)[0] is Use.NONE),
             (bounds.proven, lambda each: True),
         ):
             crowd = [each for each in self._proven if alike(each)]

@@ -33,9 +33,9 @@ from libp2p.exceptions import ValidationError
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12
 from libp2p.pubsub.pubsub import Pubsub
 
+from node.p2p.control import GuardedRouter
 from node.p2p.pace import Paces
 from node.p2p.reading import bound_libp2p_reads
-from node.p2p.unasked import QuietRouter
 from protocol.errors import PeerError
 
 __all__ = ["MAX_GOSSIP_BYTES", "GuardedPubsub", "new_router"]
@@ -68,7 +68,7 @@ bound_libp2p_reads()
 
 def new_router() -> Any:
     """GossipSub that heals within seconds (the library's default heartbeat is two minutes) and works on one machine."""
-    return QuietRouter(
+    return GuardedRouter(
         protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11],
         degree=6,
         degree_low=4,

@@ -1,6 +1,8 @@
 """libp2p's readers of messages that begin with their length, bounded in bytes and in time.
 
 - Names of protocols are negotiated in messages for which the library has no bound at all, before any key is proven.
+- RPCs are read as fast as they come, whatever each costs: here no faster than honest neighbours say them, so that a
+  flood waits at the flooder's.
 - An RPC of gossip may have a mebibyte, and nothing ends the wait for its last byte. Its length is read a byte at
   a time, each of which costs as much as a whole RPC: here what has come of an RPC is taken with one read.
 """
@@ -17,6 +19,7 @@ from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.pubsub import pubsub
 
 from node.p2p.guests import Room
+from node.p2p.pace import Pace
 from protocol.errors import JoulemeshError
 
 __all__ = ["bound_libp2p_reads"]
@@ -25,11 +28,16 @@ _MAX_NAME_BYTES = 1024
 """Of a protocol's name, or a list of them."""
 _RPC_LIMIT_S = 20.0
 """For one RPC to arrive, once it has begun."""
+_RPCS_PER_S = 100.0
+_RPCS_AT_ONCE = 1000
+"""Of one stream: a neighbour of a thousand nodes says 50 a second."""
 _MAX_LENGTH_BYTES = 10
 _AHEAD_BYTES = 4 * 1024
 """Read at a time, where so much has come: an RPC, mostly, and rarely the beginning of the next."""
 _read_ahead: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 """By stream: what was read of the next RPC."""
+_paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()
+"""By stream."""
 _rpcs = Room(16 * 1024 * 1024, 2 * 1024 * 1024)
 """Bytes of all RPCs that have not arrived whole, in the process, and of one peer."""
 
@@ -48,6 +56,8 @@ async def _read_name(reader: Any) -> bytes:
 
 
 async def _read_rpc(stream: Any, most: int) -> bytes:
+    now = trio.current_time()
+    await trio.sleep(_paces.setdefault(stream, Pace(_RPCS_PER_S, _RPCS_AT_ONCE, now)).take(now))
     reader = _Ahead(stream)
     first = await _read_exactly(reader, 1)  # a stream without anything to say may stay
     try:

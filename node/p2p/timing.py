@@ -18,14 +18,20 @@ from typing import Any
 import trio
 from libp2p.exceptions import BaseLibp2pError
 
+from node.p2p.pace import Pace
 from node.p2p.requests import open_stream, reset
 from protocol.errors import LostPeerError
 from protocol.identity.signing import SigningKey
 from protocol.names import CHALLENGE_PROTOCOL
 from protocol.policy.challenge import ANSWER_BYTES, NONCE_BYTES, answer_of, check_answer
 
-__all__ = ["answer_challenges", "time_peer"]
+__all__ = ["PING_BYTES", "PING_PROTOCOL", "answer_challenges", "answer_pings", "time_peer"]
 
+PING_PROTOCOL = "/ipfs/ping/1.0.0"
+PING_BYTES = 32
+_PINGS_PER_S = 10.0
+_PINGS_AT_ONCE = 20
+_NEXT_PING_S = 60.0
 ROUNDS = 5
 _ANSWER_S = 5.0
 """For the whole of it."""
@@ -69,11 +75,24 @@ async def answer_challenges(stream: Any, key: SigningKey) -> None:
         await reset(stream)
 
 
+async def answer_pings(stream: Any) -> None:
+    """Serve one stream, which is read no faster than pings are worth answering: the library's answer has no bound."""
+    pace = Pace(_PINGS_PER_S, _PINGS_AT_ONCE, trio.current_time())
+    try:
+        while True:
+            with trio.fail_after(_NEXT_PING_S):
+                nonce = await _read(stream, PING_BYTES)
+                await stream.write(nonce)
+            await trio.sleep(pace.take(trio.current_time()))
+    finally:
+        await reset(stream)
+
+
 async def _read(stream: Any, size: int) -> bytes:
     data = b""
     while len(data) < size:
         chunk = await stream.read(size - len(data))
         if not chunk:
-            raise LostPeerError("the stream ended in the middle of a challenge")
+            raise LostPeerError("the stream ended")
         data += chunk
     return data

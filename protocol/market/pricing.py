@@ -24,10 +24,20 @@ from protocol.energy.tariff import (
     sustain_price,
 )
 from protocol.errors import ConfigurationError
+from protocol.market.offer import MAX_DURATION_US
 from protocol.market.rates import Rates
 from protocol.units import MICRO, ceil_div, format_micro
 
-__all__ = ["Comparable", "Costs", "MarginPolicy", "Pricing", "Quote", "Supply", "median_of"]
+__all__ = ["Comparable", "Costs", "MarginPolicy", "Pricing", "Quote", "Supply", "late_after", "median_of"]
+
+LATE_FACTOR = 10
+LATE_LEAST_US = 250_000
+
+
+def late_after(position_us: int) -> int:
+    """Microseconds after which a node says that a generated token is late: ten times what it takes alone, and never
+    before a quarter of a second."""
+    return min(MAX_DURATION_US, max(LATE_LEAST_US, LATE_FACTOR * position_us))
 
 
 class MarginPolicy(StrEnum):

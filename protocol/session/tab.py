@@ -16,7 +16,7 @@ from protocol.identity.ids import BlockSpan
 from protocol.session.continuing import continued
 from protocol.session.draws import NonceChain
 from protocol.session.frames import Draw, SampledToken
-from protocol.session.logprobs import check_said
+from protocol.session.logprobs import check_said, unpack_said
 from protocol.session.messages import Session, SignedReceipt, Voucher, session_id
 from protocol.session.metering import (
     earned,
@@ -55,6 +55,7 @@ class Tab:
         chain: the client's nonces; its anchor is the terms'.
         prompt: token ids, at least one.
         stop_tokens: ids that end the answer.
+        vocabulary: of the model: ids are below it.
         recover: finds who signed a receipt.
     """
 
@@ -68,6 +69,7 @@ class Tab:
         chain: NonceChain,
         prompt: Sequence[int],
         stop_tokens: Sequence[int],
+        vocabulary: int,
         recover: Recover = recover_typed,
     ) -> None:
         self.session = session
@@ -94,6 +96,7 @@ class Tab:
         """The receipts after the last window, first leg first; empty until they are in."""
         self._chain = chain
         self._stop_tokens = frozenset(stop_tokens)
+        self._vocabulary = vocabulary
         self._accepted = set(acceptances)
         self._stints = stints(terms, (), self._starts, base=base)
         self._waiting: dict[int, deque[Accepted]] = {each.leg: deque() for each in self.book.route}
@@ -201,12 +204,14 @@ class Tab:
         Args:
             said: its log probabilities.
 
-        Raises DishonestError for a token out of place, one too many, or another one than stands, and for log
-        probabilities that cannot be its.
+        Raises DishonestError for a token out of place, one too many, another one than stands, or that the model does
+        not have, and for log probabilities that cannot be its.
         """
         if token.route < len(self.reroutes):
             return False
         check_said(said, token=token.token, top=self.terms.sampling.logprobs)
+        if max(token.token, *(each.token for each in unpack_said(said)), 0) >= self._vocabulary:
+            raise DishonestError("a token that the model does not have")
         if self.reroutes and token.position < len(self.tokens) and token.token == self.tokens[token.position]:
             return False
         if self.ended or token.position != len(self.tokens) or token.route > len(self.reroutes):

@@ -14,6 +14,7 @@ from protocol.log.checkpoint import recover_checkpoint
 from protocol.session.receipt import NO_HASH
 from protocol.settlement.domains import domain_at
 from protocol.settlement.operations import Equivocation, Slash
+from protocol.settlement.stakes import penalty_parts
 from protocol.settlement.state import Draft
 
 __all__ = ["equivocation", "slash"]
@@ -62,15 +63,15 @@ def _require_order(one: Message, other: Message) -> None:
 
 
 def _punish(draft: Draft, accused: Address) -> None:
-    """All that the accused has at stake: half to the actor, the rest to nobody."""
+    """All that the accused has at stake goes: a part to the actor, the rest to nobody."""
     account = draft.account(accused)
     penalty = account.bond + account.unbonding
     if penalty == 0:
         raise RuleError("whom it accuses has nothing at stake", code="nothing-staked")
-    reward = penalty // 2
+    reward, burned = penalty_parts(penalty)
     draft.change(accused, bond=0, unbonding=0, unlock_at=0)
     draft.credit(draft.actor, reward)
-    draft.burned += penalty - reward
+    draft.burned += burned
 
 
 def _proves_nothing(why: str) -> RuleError:

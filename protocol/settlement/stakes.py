@@ -9,9 +9,15 @@ from __future__ import annotations
 from protocol.errors import RuleError
 from protocol.settlement.operations import Stake, Unbond, Unstake
 from protocol.settlement.state import MAX_MONEY, Draft, require_positive
-from protocol.units import format_micro
+from protocol.units import IntOrArray, format_micro
 
-__all__ = ["stake", "unbond", "unstake"]
+__all__ = ["penalty_parts", "stake", "unbond", "unstake"]
+
+
+def penalty_parts(at_stake: IntOrArray) -> tuple[IntOrArray, IntOrArray]:
+    """L17: of all that somebody had at stake, what whoever proved it gets (half, rounded down), and what is burned."""
+    reward = at_stake // 2
+    return reward, at_stake - reward
 
 
 def stake(draft: Draft, action: Stake) -> None:

@@ -159,7 +159,14 @@ class Talk:
         self.legs = legs
         accepted = {leg: check_acceptance(each.acceptance, session, terms, leg) for leg, each in enumerate(legs)}
         self.tab = Tab(
-            session, terms, DOMAIN, acceptances=accepted, chain=chain, prompt=prompt, stop_tokens=MANIFEST.stop_tokens
+            session,
+            terms,
+            DOMAIN,
+            acceptances=accepted,
+            chain=chain,
+            prompt=prompt,
+            stop_tokens=MANIFEST.stop_tokens,
+            vocabulary=MANIFEST.vocabulary,
         )
         self._told = look_back(terms.sampling.shaping, told, grammar).told
         self._tokens = list(prompt)

@@ -11,18 +11,20 @@ from small_economy import small_settings
 
 from protocol.errors import ConfigurationError, RuleError
 from protocol.session.metering import amount
+from protocol.units import MICRO
 from simulator.clearing import clear, merit_order, passes_of, products_of, quotes, turns
 from simulator.demand import draw_classes
 from simulator.draws import draws_for
 from simulator.engine import simulate
 from simulator.exact import LARGEST, exact_sum, magnitude, ratio
 from simulator.happenings import multiplied
+from simulator.hardware import Hardware
 from simulator.population import draw_population
 from simulator.pricing import block_prices
 from simulator.scenario import Settings
 from simulator.settlement import Books
 from simulator.supply import draw_supply
-from simulator.tables import Agents, Audit, Demand, Entry, Event, Hardware, Market, Region, Token
+from simulator.tables import Agents, Audit, Demand, Entry, Event, Market, Region, Token
 from simulator.timeline import Timeline
 from simulator.validation import check_across
 
@@ -95,12 +97,16 @@ def agreeing(settings: Settings) -> Settings:
         least_in, least_out = most // kind.tokens_in_per_s, most // kind.tokens_out_per_s
         joules = {"joules_in": min(kind.joules_in, least_in), "joules_out": min(kind.joules_out, least_out)}
         hardware[name] = dataclasses.replace(kind, **joules, draft_depth=min(kind.draft_depth, 4))
+        hardware[name] = dataclasses.replace(hardware[name], late_us=max(kind.late_us, kind.position_us))
     demand = {
         name: dataclasses.replace(each, reference_price=max(1, each.reference_price), tokens_in=max(1, each.tokens_in))
         for name, each in settings.demand.items()
     }
+    events = tuple(
+        dataclasses.replace(each, factor=MICRO) if each.what in ("shed", "drain") else each for each in settings.events
+    )
     token = dataclasses.replace(settings.token, fee=max(1, settings.token.fee))
-    return dataclasses.replace(settings, hardware=hardware, demand=demand, token=token)
+    return dataclasses.replace(settings, hardware=hardware, demand=demand, events=events, token=token)
 
 
 LATENCY = ("batch", "chat", "voice", "metro")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from plain_markets import market_toml, run_market
 
+from simulator.engine import Market
 from simulator.figures import figures_of
 from simulator.metrics import Records
 from simulator.population import draft_speed
@@ -157,6 +158,16 @@ def test_cheating_pays_on_average_just_up_to_the_threshold() -> None:
     expected = 300 * (1 - (1 - 0.00005 * 0.5) ** (360 * 24))
     assert found == pytest.approx(expected, rel=0.25)
     assert records.days["slashed_micro"].sum() == found * 1_000_000
+
+
+def test_a_stake_that_is_lost_is_parted_as_a_ledger_does() -> None:
+    """Half of each one, rounded down, is whose check it was; the rest is burned."""
+    audit = '[audit]\nrate = 1\nstake = 0.000007\ngain = 0.5\ncheats = "always"'
+    toml = market_toml([(1, 360)] * 5, [(5 * 360, 1)], hours=24, more=audit)
+    market = Market(next(iter(parse_scenario(toml).runs.values())))
+    for day, epochs in market.timeline.days():
+        market.day(day, epochs)
+    assert (market.books.accounts["auditors"], market.books.accounts["burned"]) == (5 * 3, 5 * 4)
 
 
 @pytest.mark.parametrize(("right", "depth"), [(0.8, 4), (0.5, 1), (0.95, 16)])

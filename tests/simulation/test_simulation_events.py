@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -216,3 +217,43 @@ def test_another_clients_prompt_waits_for_no_more_of_others_than_it_has_itself()
         queue.join(0, 10_000_000, "a", 1000)
     assert not queue.takes(1, "a", 1000)
     assert queue.takes(1, "b", 1000)
+
+
+LATE = 'fidelity = "event"\nledger = true\nwindow = 600'
+
+
+def discounted_toml(service: str, *, run: str = 'fidelity = "fluid"', discount: float = 0.4) -> str:
+    """A site that takes 50 ms for a token and calls those above 60 ms late."""
+    toml = market_toml([(1, 72)], [(60, 10)], hours=5, classes=service)
+    toml = toml.replace("tokens_in = 0", "tokens_in = 3").replace("joules_in = 0", "joules_in = 0.001")
+    late = f"[hardware.h000]\nlate_us = 60_000\nlate_discount = {discount}"
+    return toml.replace("[hardware.h000]", late).replace("[run]", f"[run]\n{run}")
+
+
+@pytest.mark.parametrize(("service", "late"), [
+    ("", 0),
+    ('service = "exponential"', math.exp(-1.2)),
+    ('service = "gamma"\nservice_cv = 0.5', sum(math.exp(-4.8) * 4.8**n / math.factorial(n) for n in range(4))),
+])  # fmt: skip
+def test_tokens_that_come_late_are_paid_less_by_the_terms(service: str, late: float) -> None:
+    """`late` of them on average (a gamma law of a fourth of its mean's square is Erlang's of four parts)."""
+    flows, full = (run_market(discounted_toml(service, discount=each)).market for each in (0.4, 0))
+    part = flows["price_micro_per_mtok"].mean() / full["price_micro_per_mtok"].mean()
+    assert part == pytest.approx(1 - 0.4 * late, rel=2e-3)
+
+
+def test_a_ledger_pays_for_late_tokens_as_receipts_say_and_as_often_as_flows_expect() -> None:
+    toml = discounted_toml('service = "exponential"', run=LATE)
+    market = Market(next(iter(parse_scenario(toml).runs.values())))
+    for day, epochs in market.timeline.days():
+        market.day(day, epochs)
+    events, arena = market.recorder.records(), market.arena
+    assert arena is not None
+    assert arena.earned() == events.sites["revenue_micro"].tolist()
+    paid = events.sites["revenue_micro"].sum() / events.classes["requests_served"].sum()
+    assert paid / 1003 == pytest.approx(1 - 0.4 * math.exp(-1.2), rel=0.04)
+
+
+def test_a_token_is_not_late_before_it_could_be_there() -> None:
+    with pytest.raises(ConfigurationError, match="late_us is less than a token takes"):
+        run_market(discounted_toml("").replace("late_us = 60_000", "late_us = 49_999"))

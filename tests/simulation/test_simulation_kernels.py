@@ -23,10 +23,16 @@ from protocol.energy.tariff import (
     floor_price,
 )
 from protocol.session.metering import amount
-from protocol.units import MICRO
+from protocol.settlement.stakes import penalty_parts
+from protocol.units import MICRO, IntOrArray
 from simulator.settlement import cost
 
 Bounds = tuple[tuple[int, int], ...]
+
+
+def _with_late(tokens: IntOrArray, late: IntOrArray, price: IntOrArray, discount: IntOrArray) -> IntOrArray:
+    return amount(tokens, tokens, price, price, late=late, late_discount_ppm=discount)
+
 
 KERNELS: dict[str, tuple[Callable[..., Any], Bounds]] = {
     "energy_price": (
@@ -37,6 +43,9 @@ KERNELS: dict[str, tuple[Callable[..., Any], Bounds]] = {
     "ask_price": (ask_price, ((0, MAX_PRICE), (0, MAX_MARGIN_PPM), (0, MAX_PRICE), (0, MICRO))),
     "amount": (amount, ((0, 2**40), (0, 2**40), (0, 2**20), (0, 2**20))),
     "cost": (cost, ((0, 2**40), (0, 2**40), (-(2**20), 2**20), (-(2**20), 2**20))),
+    "penalty, to whom proves it": (lambda at_stake: penalty_parts(at_stake)[0], ((0, 2**62),)),
+    "penalty, burned": (lambda at_stake: penalty_parts(at_stake)[1], ((0, 2**62),)),
+    "late tokens": (_with_late, ((0, 2**40), (0, 2**20), (0, 2**20), (0, MICRO))),
     "capital_price": (capital_price, ((0, 10**9), (1, 6 * 10**8), (1, MICRO))),
 }
 

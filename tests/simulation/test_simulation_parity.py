@@ -11,10 +11,11 @@ from protocol.geography.jurisdictions import COUNTRIES
 from protocol.market.pricing import Costs, MarginPolicy, Pricing, Supply
 from protocol.policy.policy import Known, Needs, ReasonCode, excluded
 from protocol.units import MICRO
+from simulator.hardware import Hardware
 from simulator.law import MODEL, VENUE, lawful, offer_of, policy_of
 from simulator.pricing import asks_of
 from simulator.scenario import Settings
-from simulator.tables import Demand, Entry, Hardware, Market, Region, Run
+from simulator.tables import Demand, Entry, Market, Region, Run
 
 PAIRS = 10_000
 LOTS = np.random.Generator(np.random.Philox(11))

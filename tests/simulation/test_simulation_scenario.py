@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_markets import market_toml, run_market
 from small_economy import SMALL, small_scenario, small_settings
 
 from protocol.errors import ConfigurationError
 from simulator.engine import simulate
+from simulator.hardware import Hardware
 from simulator.population import allotted, draw_population
 from simulator.scenario import Scenario, Settings, bundled_names, find_scenario, load_scenario, parse_scenario
 from simulator.supply import draw_supply
-from simulator.tables import Agents, Audit, Demand, Entry, Hardware, Market, Region, Run, Token
+from simulator.tables import Agents, Audit, Demand, Entry, Market, Region, Run, Token
 from simulator.tidy import tidy
 from simulator.timeline import Timeline
 
@@ -250,3 +252,31 @@ def _others(entry: Any, field: str) -> list[Any]:
     if "options" in about:
         return [each for each in about["options"] if each != value]
     return ["DE", "moon"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "minutes", "dear_from"), [(5.5, 15, 10.5), (5.75, 15, 10.25), (-3.5, 30, 19.5), (1, 5, 15)]
+)
+def test_a_local_day_begins_at_its_own_quarter_of_an_hour(offset: float, minutes: int, dear_from: float) -> None:
+    """Dear hours begin at 16:00 there, and weekends at Saturday's midnight."""
+    classes = f"utc_offset = {offset}\nweekend = 0.5"
+    toml = market_toml([(1, 3600)], [(1200, 10)], hours=24 * 6, classes=classes)
+    shape = f'utc_offset = {offset}\nshape = "time-of-use"\nswing = 0.5'
+    toml = toml.replace("[region.here]", f"[region.here]\n{shape}").replace(
+        "[run]", f"[run]\nepoch_minutes = {minutes}"
+    )
+    plan = next(iter(parse_scenario(toml).runs.values()))
+    tariff = draw_supply(plan, Timeline(plan.run)).tariff[0]
+    dear = tariff == tariff.max()
+    begins = (np.flatnonzero(dear[1:] & ~dear[:-1]) + 1) * minutes / 60
+    assert begins.tolist() == [dear_from + 24 * day for day in range(6)]
+    wanted = run_market(toml).classes["requests_wanted"][:, 0]
+    quiet = np.flatnonzero(wanted < 1200 * minutes // 60) * minutes / 60
+    first = quiet[quiet >= 24]  # before that it may be Sunday there
+    assert first[0] == 5 * 24 - offset
+    assert len(first) * minutes / 60 == 24 + offset
+
+
+def test_a_zone_of_time_is_of_whole_quarters() -> None:
+    with pytest.raises(ConfigurationError, match="finer than 1/4"):
+        small_settings(("utc_offset = -8", "utc_offset = -8.1"))

@@ -131,6 +131,7 @@ class Legs:
             "chain": self.chain,
             "prompt": self.tokens[: self.plan.prompt],
             "stop_tokens": (STOP,),
+            "vocabulary": 1 << 24,
         }
         return Tab(self.session, self.terms, DOMAIN, **(values | changes))
 

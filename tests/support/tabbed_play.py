@@ -38,6 +38,7 @@ class TabbedPlay:
             chain=agreed.client_chain,
             prompt=self.play.tokens,
             stop_tokens=(0,),
+            vocabulary=1 << 24,
         )
 
     def token(self, position: int, **changes: int) -> SampledToken:

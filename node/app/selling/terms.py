@@ -15,7 +15,6 @@ from protocol.errors import ConfigurationError, RefusedError
 from protocol.identity.ids import BlockSpan, ModelManifest
 from protocol.market.offer import (
     MAX_ADDRESSES,
-    MAX_DURATION_US,
     MAX_STATEMENTS,
     EnergyClaim,
     Evidence,
@@ -24,7 +23,7 @@ from protocol.market.offer import (
     Offer,
     RoundTrip,
 )
-from protocol.market.pricing import Costs
+from protocol.market.pricing import Costs, late_after
 from protocol.models.activations import ActivationType
 from protocol.models.precisions import precision_of
 from protocol.policy.law import Law
@@ -36,9 +35,6 @@ __all__ = ["Site", "Speed", "Terms"]
 ANYTHING = Known(evidence=Evidence.ATTESTED, stake=2**63 - 1, has_place=True)
 """How far a client believes a node, and which lists it obeys, is the client's affair: the node holds an order against
 the rest of its policy."""
-LATE_FACTOR = 10
-LATE_LEAST_US = 250_000
-"""A token counts as late after ten times what it takes alone, and never before a quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +136,7 @@ class Terms:
             forecast=self.asks.forecast(costs, utilisation_ppm),
             prompt_us=self.speed.prompt_us,
             position_us=self.speed.position_us,
-            late_us=min(MAX_DURATION_US, max(LATE_LEAST_US, LATE_FACTOR * self.speed.position_us)),
+            late_us=late_after(self.speed.position_us),
             energy=EnergyClaim(
                 millijoules_in=figure.millijoules_in,
                 millijoules_out=figure.millijoules_out,

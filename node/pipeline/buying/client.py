@@ -58,6 +58,7 @@ class Job:
             chain=deal.chain,
             prompt=deal.prompt,
             stop_tokens=deal.stop_tokens,
+            vocabulary=deal.vocabulary,
         )
         self.result = JobResult(deal, tab)
         self._conversation = Conversation(side, self.result)

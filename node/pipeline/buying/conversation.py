@@ -148,6 +148,7 @@ class Conversation:
             chain=deal.chain,
             prompt=deal.prompt,
             stop_tokens=deal.stop_tokens,
+            vocabulary=deal.vocabulary,
         )
 
     def _take_late_acceptances(self) -> None:

@@ -66,6 +66,8 @@ class Deal:
     """Text of what the answer is held to; empty for nothing."""
     stop_tokens: tuple[int, ...]
     """Ids that end an answer."""
+    vocabulary: int
+    """Of the model, in tokens."""
     secret: bytes = field(repr=False)
     """32 bytes for the first and the last leg: they hide drafted tokens from those between."""
     law: Law = NO_LAW
@@ -154,6 +156,7 @@ def make_deal(
         prompt=tuple(prompt),
         grammar=grammar,
         stop_tokens=tuple(manifest.stop_tokens),
+        vocabulary=manifest.vocabulary,
         secret=randomness(32),
         law=law,
         measured=tuple(measured.get(chosen.leg.offer.public_key) for chosen in (*route, *standbys)),

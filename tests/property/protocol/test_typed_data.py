@@ -103,6 +103,12 @@ def test_the_type_of_every_kind_of_field_is_the_written_one() -> None:
     assert type_hash(Cart) == keccak256(CART_TYPE.encode())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def wallet() -> None:
+    """Loaded before any test: it changes the limit of recursion, which a test of random cases must not see."""
+    import eth_account.messages  # noqa: F401
+
+
 def digest_by_a_wallet(domain: Domain, value: Message) -> bytes:
     """What eth-account would sign."""
     from eth_account.messages import encode_typed_data

@@ -14,8 +14,8 @@ from typing import Any
 __all__ = ["ATTACKS", "Attack", "Budget", "Ground", "NodeAt", "Surface", "Target", "attack"]
 
 
-KEPT_MB = 10.0
-"""Memory that may stay taken after an attack."""
+CAME = ("done", "stood", "refused_ConnectionReset", "refused_IncompleteRead")
+"""What floods and what is held open count that were let in, or thrown out."""
 
 
 class Surface(StrEnum):
@@ -118,8 +118,9 @@ class Attack:
     """Descriptors that the nodes may have; None for what the system gives."""
     at_least_s: float
     """Seconds that it is held up in the long form."""
-    kept_mb: float
-    """Memory that may stay taken after it."""
+    came: tuple[str, ...]
+    """Beginnings of the names in `Ground.tally` that say that it has reached whom it attacks: without any of them
+    nothing came of it."""
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -136,7 +137,7 @@ def attack(
     fresh: bool = False,
     most_files: int | None = None,
     at_least_s: float = 15.0,
-    kept_mb: float = KEPT_MB,
+    came: tuple[str, ...] = CAME,
 ) -> Callable[[Callable[[Ground], Awaitable[None]]], Callable[[Ground], Awaitable[None]]]:
     """Put a coroutine function on the list, under its own name and with the first line of its docstring."""
 
@@ -156,7 +157,7 @@ def attack(
             fresh=fresh,
             most_files=most_files,
             at_least_s=at_least_s,
-            kept_mb=kept_mb,
+            came=came,
         )
         return act
 

@@ -18,7 +18,7 @@ from node.p2p.host import P2PHost
 from node.p2p.runtime import TrioRuntime
 from node.pipeline.buying.job import Deal, make_deal
 from protocol.encoding.codec import Message, decode, encode
-from protocol.errors import JoulemeshError
+from protocol.errors import RefusedError
 from protocol.identity.ids import BlockSpan, ModelManifest
 from protocol.identity.peer_id import peer_id_of
 from protocol.identity.signing import SigningKey, open_envelope, seal
@@ -117,12 +117,15 @@ class Buyer:
         )
 
     async def ask(self, order: JobOrder) -> str:
-        """Order at its leg: empty where it was taken, else the code of the refusal."""
+        """Order at its leg: empty where it was taken, else the code of the refusal.
+
+        Raises LostPeerError, LocalError: nobody has heard it.
+        """
         leg = order.terms.legs[order.leg]
         peer = peer_id_of(leg.public_key)
         try:
             reply = await self.host.request(peer, ORDER_PROTOCOL, seal(order, self.key))
-        except JoulemeshError as error:
+        except RefusedError as error:
             return error.code
         answer, _ = open_envelope(reply, Acceptance, Refusal)
         if isinstance(answer, Refusal):

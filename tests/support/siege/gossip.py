@@ -36,6 +36,8 @@ async def talkers(target: Target, count: int) -> AsyncIterator[list[P2PHost]]:
             for address in (target.ledger_peer, *(node.peer for node in target.nodes)):
                 with suppress(JoulemeshError):
                     await host.connect(address)
+            if not await host.peers():
+                raise RuntimeError("nobody lets the talkers in")
             hosts.append(host)
         yield hosts
 
@@ -54,13 +56,12 @@ def signed(host: P2PHost, topic: str, number: int, data: bytes) -> Any:
     return said
 
 
-async def say_all(host: P2PHost, messages: Sequence[Any]) -> None:
-    """Say these at once to every peer of a host."""
+async def say_all(host: P2PHost, messages: Sequence[Any]) -> int:
+    """Say these at once to every peer of a host; how many took them."""
     pubsub = host._backend.pubsub
 
-    async def write() -> None:
+    async def write() -> int:
         rpc = rpc_pb2.RPC(publish=messages)
-        for stream in tuple(pubsub.peers.values()):
-            await pubsub.write_msg(stream, rpc)
+        return sum([await pubsub.write_msg(stream, rpc) for stream in tuple(pubsub.peers.values())])
 
-    await host._call(write)
+    return await host._call(write)

@@ -12,7 +12,7 @@ from typing import Any
 from node.app.daemons import provider
 from node.app.process.reload import Reload
 from node.config import NodeConfig
-from node.events import Event, NodeReady
+from node.events import Event, JobBegun
 from node.keystore import generate
 from node.model_directory import model_manifest
 from protocol.geography.jurisdictions import UNDECLARED
@@ -55,7 +55,7 @@ class _Terajoules:
 async def run_liar(
     target: Target,
     number: int,
-    ready: Callable[[], None],
+    ordered: Callable[[], None],
     *,
     weights: Path | None = None,
     terajoules: bool = False,
@@ -64,6 +64,7 @@ async def run_liar(
     """A cheap node that serves until it is cancelled.
 
     Args:
+        ordered: called for each job that it begins.
         weights: the directory whose weights it computes with; the real model's where it is None.
         span: the blocks that it offers, whatever it holds.
     """
@@ -92,8 +93,8 @@ async def run_liar(
     )
 
     def hear(event: Event) -> None:
-        if isinstance(event, NodeReady):
-            ready()
+        if isinstance(event, JobBegun):
+            ordered()
 
     await provider.run_node(config, generate(), hear, Reload(config, partial(_again, config), hear))
 

@@ -14,6 +14,8 @@ from siege.watched import Usage, Work
 
 __all__ = ["LONG", "SHORT", "Row", "Size", "measure"]
 
+KEPT_MB = 10.0
+"""Memory that may stay taken after an attack."""
 BOOK_MB = 100.0
 """Memory that may stay taken after one that fills books: an offer stays until it expires, and books are bounded."""
 KEPT_FILES = 3
@@ -154,7 +156,7 @@ async def _while_it_runs(
 ) -> tuple[float, list[Job]]:
     """Until it is through, or has been held up for long enough."""
     known = len(field.jobs)
-    await child.wait_for("at full", "done", limit_s=size.limit_s)
+    await child.wait_for("at full", "done", limit_s=max(size.limit_s, attack.at_least_s))
     started = time.monotonic()
     if any(each["event"] == "at full" for each in child.said):
         await field.jobs_in(attack.at_least_s if size.long else 0.0, size.least, max(attack.at_least_s, size.limit_s))
@@ -188,7 +190,7 @@ async def _calm(field: Field, attack: Attack, first: Usage | None) -> Usage | No
     """What the attacked process holds once it is back to what it held, or has had long enough for that."""
     until = time.monotonic() + CALM_S
     while (now := field.usage(attack.on)) is not None and first is not None and time.monotonic() < until:
-        if now.rss_mb <= first.rss_mb + attack.kept_mb and now.files <= first.files + KEPT_FILES:
+        if now.rss_mb <= first.rss_mb + KEPT_MB and now.files <= first.files + KEPT_FILES:
             break
         await field.honest.news(0.5)
     return now
@@ -211,9 +213,11 @@ def _missed(row: Row, attack: Attack, size: Size, nodes: int) -> list[str]:
         missed.append(f"{row.exits} processes ended")
     if row.tracebacks:
         missed.append(f"{row.tracebacks} tracebacks")
+    if not any(count for name, count in row.tally.items() if name.startswith(attack.came)):
+        missed.append(f"nothing came of the attack, which counted {row.tally}")
     missed += [f"{name.removeprefix('breach_').replace('_', ' ')}" for name in row.tally if name.startswith("breach_")]
     before, _, after = row.rss_mb
-    if after > before + (BOOK_MB if attack.surface is Surface.OFFERS else attack.kept_mb):
+    if after > before + (BOOK_MB if attack.surface is Surface.OFFERS else KEPT_MB):
         missed.append(f"{after - before:.0f} MB kept by {attack.on}")
     if row.files[2] > row.files[0] + KEPT_FILES:
         missed.append(f"{row.files[2] - row.files[0]} descriptors kept by {attack.on}")
@@ -227,9 +231,6 @@ def _missed_jobs(row: Row) -> list[str]:
 
 def _missed_rates(row: Row, attack: Attack, nodes: int) -> list[str]:
     missed = []
-    counted = any(count for name, count in row.tally.items() if not name.endswith("_micro"))
-    if not counted and attack.surface is not Surface.PROVIDERS:
-        missed.append("nothing came of the attack")
     least = LEAST_RATE[attack.budget]
     if row.during < least * row.before:
         missed.append(f"{100 * row.during / max(row.before, 0.1):.0f} % of the jobs during, {100 * least:.0f} % wanted")

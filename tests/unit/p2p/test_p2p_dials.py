@@ -14,6 +14,7 @@ from node.p2p.dials import (
     MOST_AT_HOST,
     MOST_AT_NEAR_HOST,
     MOST_IN_ALL,
+    MOST_WHERE_PROVEN,
     SPELL_S,
     DialBudget,
     reach_of_url,
@@ -81,10 +82,22 @@ async def test_who_answered_before_and_is_gone_keeps_nobody_else_out() -> None:
     memory = Remembered()
     budget = DialBudget(memory=memory)
     await succeed(budget, at(4001))
-    assert all([await fail(budget, at(4001), NODE) for _ in range(2 * MOST_IN_ALL)])
+    assert sum([await fail(budget, at(4001), NODE) for _ in range(2 * MOST_IN_ALL)]) == MOST_WHERE_PROVEN
     for others in (budget, DialBudget(memory=memory)):
         assert [await fail(others, at(port)) for port in range(5000, 5040)].count(True) == MOST_AT_NEAR_HOST
         memory.notes = memory.notes[:1]
+
+
+async def test_who_answered_before_and_is_gone_is_not_dialled_for_ever() -> None:
+    """Its address may be somebody else's by now."""
+    budget = DialBudget()
+    for _ in range(2):  # once it answers it is dialled as ever
+        await succeed(budget, at(4001))
+        assert sum([await fail(budget, at(4001), NODE) for _ in range(MOST_WHERE_PROVEN - 1)]) == MOST_WHERE_PROVEN - 1
+    assert [await fail(budget, at(4001), NODE) for _ in range(100)].count(True) == 1
+    a_spell_later = DialBudget(spell_s=0.0)
+    await succeed(a_spell_later, at(4001))
+    assert all([await fail(a_spell_later, at(4001), NODE) for _ in range(100)])
 
 
 async def test_many_hosts_are_dialled_in_vain_so_often_in_all() -> None:

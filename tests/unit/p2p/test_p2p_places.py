@@ -51,6 +51,19 @@ def test_the_silent_leave_before_those_who_speak():
     assert port.left == ["silent", "speaks"]
 
 
+def test_the_useless_are_few_though_there_is_room():
+    port = Port(useless=2)
+    port.used["listens"] = Use.LISTENING, 0.0
+    for name in ("listens", "one", "two"):
+        port.join(name)
+    assert port.left == []
+    port.used["one"] = Use.ASKING, port.now
+    port.join("three")
+    assert port.left == []
+    port.join("four")
+    assert port.left == ["two"]
+
+
 def test_who_has_proven_a_key_leaves_last():
     port = Port(greeting=2)
     port.connect("proven").stage = Stage.AUTHENTIC

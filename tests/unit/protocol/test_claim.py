@@ -159,6 +159,7 @@ def test_the_client_pays_no_standby_that_has_not_accepted(play: Play, accepts: b
         chain=agreed.client_chain,
         prompt=play.tokens,
         stop_tokens=(0,),
+        vocabulary=1 << 24,
     )
     assert tab.last_voucher(honest=True).amounts == (7, 7, 7, 7 if accepts else 0)
 

@@ -124,6 +124,12 @@ TYPES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def wallet() -> None:
+    """Loaded before any test: it changes the limit of recursion, which a test of random cases must not see."""
+    import eth_account.messages  # noqa: F401
+
+
 @settings(max_examples=at_length(25), deadline=None)
 @given(secret=secrets, expiry=st.integers(0, 2**40 - 1), cap=st.integers(0, 2**63 - 1), legs=st.integers(1, 16))
 def test_signatures_equal_those_of_an_ethereum_wallet(secret: bytes, expiry: int, cap: int, legs: int) -> None:

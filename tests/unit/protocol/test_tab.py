@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from random import Random
 from typing import Any
 
@@ -16,6 +17,7 @@ from protocol.errors import DishonestError, MalformedError, PeerError, Signature
 from protocol.identity.eip712 import sign_typed
 from protocol.identity.ids import MAX_TOKENS
 from protocol.session.frames import SampledToken
+from protocol.session.logprobs import LogProb, pack_said
 from protocol.session.messages import SignedReceipt, Voucher, check_voucher, sign_voucher
 from protocol.session.metering import Stint, owed, positions_of, served, window_count, window_end, work_of
 from protocol.session.receipt import NO_RECEIPTS, sketches_hash
@@ -320,6 +322,28 @@ def test_a_token_out_of_place_is_refused(position: int) -> None:
     with pytest.raises(DishonestError, match=f"position {position} where 6 is next"):
         job.tab.take_token(SampledToken(session=job.legs.id, position=position, token=3))
     job.tab.take_token(job.legs.token(6))
+
+
+def test_a_token_that_the_model_does_not_have_is_refused() -> None:
+    """The first leg would refuse it, too, but is never sent the last one: the client's own receipt would not verify."""
+    legs = Job().legs
+    tab = legs.tab(vocabulary=legs.tokens[5])
+    with pytest.raises(DishonestError, match="the model does not have"):
+        tab.take_token(legs.token(5))
+    tab = legs.tab(vocabulary=legs.tokens[5] + 1)
+    tab.take_token(legs.token(5))
+    assert tab.tokens[-1] == legs.tokens[5]
+
+
+def test_nothing_is_said_of_a_token_that_the_model_does_not_have() -> None:
+    legs = Job().legs
+    drawn = LogProb(legs.tokens[5], 9)
+    for vocabulary, holds in ((100, False), (101, True)):
+        tab = legs.tab(vocabulary=vocabulary)
+        tab.terms = tab.terms.replace(sampling=tab.terms.sampling.replace(logprobs=1))
+        with nullcontext() if holds else pytest.raises(DishonestError, match="the model does not have"):
+            tab.take_token(legs.token(5), pack_said([drawn, LogProb(100, 3)]))
+        assert len(tab.said) == holds
 
 
 @pytest.mark.parametrize("answer", [[21, STOP], ANSWER], ids=["a stop token", "the last token allowed"])

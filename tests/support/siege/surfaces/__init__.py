@@ -9,6 +9,7 @@ __all__ = ["load"]
 MODULES = {
     "data": "data_port",
     "libp2p": "libp2p_port",
+    "gossip": "gossip_storms",
     "ledger": "ledger_port",
     "checkpoints": "ledger_port",
     "offers": "offer_flood",

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from node.p2p.direct import DataPlane, Listener
@@ -29,6 +30,7 @@ from siege.forged import forge, real_offers
 from siege.liars import noisy_copy, run_liar
 
 SAY_AGAIN_S = 5.0
+ORDERED = ("orders",)
 OnLink = Callable[[Link], Awaitable[None]]
 OnOrder = Callable[["_Liar", JobOrder], Awaitable[bytes]]
 
@@ -48,7 +50,7 @@ class _Liar:
 
         async def answer(_asker: bytes, data: bytes) -> bytes:
             order, _ = open_envelope(data, JobOrder)
-            self.ground.tally["orders"] += 1
+            _note_order(self.ground)
             self.sessions.append(session_id(order.session))
             return await on_order(self, order)
 
@@ -107,6 +109,13 @@ async def _liars(ground: Ground, on_order: OnOrder, on_link: OnLink) -> AsyncIte
             task.cancel()
 
 
+def _note_order(ground: Ground) -> None:
+    """Whom nobody orders from attacks nobody: it is at full force from the first order on."""
+    ground.tally["orders"] += 1
+    if ground.tally["orders"] == 1:
+        ground.at_full()
+
+
 async def _accept(liar: _Liar, order: JobOrder) -> bytes:
     return liar.accept(order)
 
@@ -117,14 +126,14 @@ async def _say_nothing(link: Link) -> None:
             await link.receive()
 
 
-@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=120.0)
+@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=120.0, came=ORDERED)
 async def providers_that_say_nothing(ground: Ground) -> None:
     """The cheapest offers on the market: their orders are taken, and then nothing comes."""
     async with _liars(ground, _accept, _say_nothing):
-        await ground.hold()
+        await ground.stop.wait()
 
 
-@attack(Surface.PROVIDERS, short=0, long=3, on="honest", fresh=True, at_least_s=60.0)
+@attack(Surface.PROVIDERS, short=0, long=3, on="honest", fresh=True, at_least_s=60.0, came=ORDERED)
 async def providers_that_never_answer_an_order(ground: Ground) -> None:
     """The cheapest offers, whose nodes let an order wait for ever."""
 
@@ -133,10 +142,10 @@ async def providers_that_never_answer_an_order(ground: Ground) -> None:
         return b""
 
     async with _liars(ground, wait, _say_nothing):
-        await ground.hold()
+        await ground.stop.wait()
 
 
-@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=45.0, came=ORDERED)
 async def providers_that_refuse(ground: Ground) -> None:
     """The cheapest offers, whose nodes are always full."""
 
@@ -144,10 +153,10 @@ async def providers_that_refuse(ground: Ground) -> None:
         raise RefusedError("all places are taken", code="busy")
 
     async with _liars(ground, refuse, _say_nothing):
-        await ground.hold()
+        await ground.stop.wait()
 
 
-@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=1, long=3, on="honest", fresh=True, at_least_s=45.0, came=ORDERED)
 async def providers_that_hang_up(ground: Ground) -> None:
     """The cheapest offers, whose links end with the first frame."""
 
@@ -157,10 +166,10 @@ async def providers_that_hang_up(ground: Ground) -> None:
         link.abort()
 
     async with _liars(ground, _accept, hang_up):
-        await ground.hold()
+        await ground.stop.wait()
 
 
-@attack(Surface.PROVIDERS, short=0, long=3, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=3, on="honest", at_least_s=45.0, came=ORDERED)
 async def providers_that_answer_with_noise(ground: Ground) -> None:
     """The cheapest offers, whose acceptances and frames cannot be read."""
 
@@ -174,10 +183,10 @@ async def providers_that_answer_with_noise(ground: Ground) -> None:
             await _say_nothing(link)
 
     async with _liars(ground, noise, on_link):
-        await ground.hold()
+        await ground.stop.wait()
 
 
-@attack(Surface.PROVIDERS, short=0, long=3, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=3, on="honest", at_least_s=45.0, came=ORDERED)
 async def providers_that_fail_other_peoples_sessions(ground: Ground) -> None:
     """The cheapest offers, whose nodes tell of a failure in words that no terminal should see."""
 
@@ -188,11 +197,11 @@ async def providers_that_fail_other_peoples_sessions(ground: Ground) -> None:
             await _say_nothing(link)
 
     async with _liars(ground, _accept, on_link):
-        await ground.hold()
+        await ground.stop.wait()
 
 
 async def _lie(ground: Ground, **what: object) -> None:
-    running = asyncio.create_task(run_liar(ground.target, 0, ground.at_full, **what))  # type: ignore[arg-type]
+    running = asyncio.create_task(run_liar(ground.target, 0, partial(_note_order, ground), **what))  # type: ignore[arg-type]
     stopping = asyncio.create_task(ground.stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
     running.cancel()
@@ -202,20 +211,20 @@ async def _lie(ground: Ground, **what: object) -> None:
         raise end
 
 
-@attack(Surface.PROVIDERS, short=1, long=1, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=1, long=1, on="honest", at_least_s=45.0, came=ORDERED)
 async def providers_with_other_weights(ground: Ground) -> None:
     """A real node at the lowest price that computes with other weights than it says."""
     weights = await asyncio.to_thread(noisy_copy, Path(ground.target.model), Path(ground.target.home) / "noisy")
     await _lie(ground, weights=weights)
 
 
-@attack(Surface.PROVIDERS, short=0, long=1, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=1, on="honest", at_least_s=45.0, came=ORDERED)
 async def providers_with_terajoules(ground: Ground) -> None:
     """A real node at the lowest price that signs for 10^12 J a token."""
     await _lie(ground, terajoules=True)
 
 
-@attack(Surface.PROVIDERS, short=0, long=1, on="honest", at_least_s=45.0)
+@attack(Surface.PROVIDERS, short=0, long=1, on="honest", at_least_s=45.0, came=ORDERED)
 async def providers_of_blocks_that_they_lack(ground: Ground) -> None:
     """A real node at the lowest price that offers the whole model and holds its first block."""
     await _lie(ground, span=(0, 1))

@@ -117,7 +117,7 @@ async def data_idle_links_of_a_small_node(ground: Ground) -> None:
     await data_idle_links(ground)
 
 
-@attack(Surface.DATA, short=12, long=40)
+@attack(Surface.DATA, short=12, long=40, came=("mebibytes",))
 async def data_long_frames_held(ground: Ground) -> None:
     """Proven links that begin a frame of 64 MiB, and keep back its last."""
     strangers = _Strangers(ground)

@@ -23,8 +23,6 @@ MULTISTREAM = b"\x13/multistream/1.0.0\n"
 QUESTION_BYTES = 2**20
 STREAMS_PER_KEY = 60
 LOOK_S = 1.0
-CROWD_MB = 25.0
-"""What a full port of proven peers takes, which is kept for the next one: a second crowd finds it."""
 HTTP = b"GET / HTTP/1.1\r\nHost: node\r\n\r\n"
 
 
@@ -106,13 +104,13 @@ async def _idle_keys(ground: Ground, address: str) -> None:
         await hold_open(ground, act, at_once=8)
 
 
-@attack(Surface.LIBP2P, short=15, long=300, fresh=True, kept_mb=CROWD_MB)
+@attack(Surface.LIBP2P, short=15, long=300, fresh=True)
 async def libp2p_idle_keys(ground: Ground) -> None:
     """Proven peers at a node that want nothing."""
     await _idle_keys(ground, _peer(ground, "node0"))
 
 
-@attack(Surface.LIBP2P, short=0, long=300, on="ledger", fresh=True, kept_mb=CROWD_MB)
+@attack(Surface.LIBP2P, short=0, long=300, on="ledger", fresh=True)
 async def libp2p_idle_keys_at_the_ledger(ground: Ground) -> None:
     """Proven peers at the ledger, where newcomers look for the others."""
     await _idle_keys(ground, _peer(ground, "ledger"))
@@ -137,7 +135,7 @@ async def _unfinished(host: P2PHost, ground: Ground, peer: str) -> None:
         raise ConnectionError(str(error)) from None
 
 
-@attack(Surface.LIBP2P, short=24, long=180)
+@attack(Surface.LIBP2P, short=24, long=180, came=("streams",))
 async def libp2p_long_questions_held(ground: Ground) -> None:
     """Streams that ask with 1 MiB and keep back the last byte."""
     address = _peer(ground, "node0")

@@ -29,6 +29,7 @@ TALKERS = 4
 IN_A_TURN = 17
 """Said in one RPC: ten times a second, where there are so many as make a full flood."""
 SAY_AGAIN_S = 5.0
+HEARD = ("published",)
 
 
 async def _publish(ground: Ground, host: P2PHost, sealed: bytes) -> None:
@@ -47,14 +48,14 @@ async def _spread(ground: Ground, hosts: list[P2PHost], make: Callable[[int], by
         numbers = range(first, min(first + IN_A_TURN, ground.count))
         turns.append((host, [signed(host, OFFERS_TOPIC, number, make(number)) for number in numbers]))
         await asyncio.sleep(0)
-    began, pace = time.monotonic(), FLOOD_S / FULL
+    began, pace, said = time.monotonic(), FLOOD_S / FULL, 0
     ground.at_full()
     for host, messages in turns:
         if ground.stop.is_set():
             return
-        await say_all(host, messages)
-        ground.tally["published"] += len(messages)
-        await asyncio.sleep(max(0.0, began + ground.tally["published"] * pace - time.monotonic()))
+        said += len(messages)
+        ground.tally["published"] += len(messages) if await say_all(host, messages) else 0
+        await asyncio.sleep(max(0.0, began + said * pace - time.monotonic()))
     ground.tally["flood_s"] = round(time.monotonic() - began)
     await ground.stop.wait()
 
@@ -69,7 +70,7 @@ def _count_dials(ground: Ground, hurt: Victim) -> None:
     ground.tally["dials_in_worst_minute"] = hurt.worst_minute
 
 
-@attack(Surface.OFFERS, short=300, long=FULL, on="honest", fresh=True, at_least_s=60.0)
+@attack(Surface.OFFERS, short=300, long=FULL, on="honest", fresh=True, at_least_s=60.0, came=HEARD)
 async def offers_of_throwaway_keys(ground: Ground) -> None:
     """Cheap, plausible offers of the whole model by throwaway keys; all name one victim's address."""
     async with victim() as hurt, talkers(ground.target, TALKERS) as hosts:
@@ -84,7 +85,7 @@ async def offers_of_throwaway_keys(ground: Ground) -> None:
         _count_dials(ground, hurt)
 
 
-@attack(Surface.OFFERS, short=0, long=FULL, on="node0", at_least_s=60.0)
+@attack(Surface.OFFERS, short=0, long=FULL, on="node0", at_least_s=60.0, came=HEARD)
 async def offers_that_fill_the_books(ground: Ground) -> None:
     """The same at the addresses of a real node and with spans of all sizes: the books of nodes are full of them."""
     async with talkers(ground.target, TALKERS) as hosts:
@@ -98,7 +99,7 @@ async def offers_that_fill_the_books(ground: Ground) -> None:
         await _spread(ground, hosts, make)
 
 
-@attack(Surface.OFFERS, short=0, long=2_000, on="honest", fresh=True, at_least_s=30.0)
+@attack(Surface.OFFERS, short=0, long=2_000, on="honest", fresh=True, at_least_s=30.0, came=HEARD)
 async def offers_of_keys_that_exist_nowhere(ground: Ground) -> None:
     """Offers at the lowest price there is, whose addresses refuse every connection."""
     async with talkers(ground.target, TALKERS) as hosts:
@@ -127,7 +128,7 @@ async def _say_all(ground: Ground, hosts: list[P2PHost], offers: list[bytes]) ->
                 await ground.stop.wait()
 
 
-@attack(Surface.OFFERS, short=1, long=8, on="honest", fresh=True, at_least_s=30.0)
+@attack(Surface.OFFERS, short=1, long=8, on="honest", fresh=True, at_least_s=30.0, came=HEARD)
 async def offers_of_endless_models(ground: Ground) -> None:
     """Offers that say of the model that it has 2^32 - 1 blocks."""
     async with talkers(ground.target, 1) as hosts:
@@ -138,7 +139,7 @@ async def offers_of_endless_models(ground: Ground) -> None:
         await _say_all(ground, hosts, sealed)
 
 
-@attack(Surface.OFFERS, short=1, long=8, on="honest", fresh=True, at_least_s=20.0)
+@attack(Surface.OFFERS, short=1, long=8, on="honest", fresh=True, at_least_s=20.0, came=HEARD)
 async def offers_under_the_models_name(ground: Ground) -> None:
     """Offers of other models under the name of the one that is served."""
     async with talkers(ground.target, 1) as hosts:
@@ -147,7 +148,7 @@ async def offers_under_the_models_name(ground: Ground) -> None:
         await _say_all(ground, hosts, sealed)
 
 
-@attack(Surface.OFFERS, short=12, long=60, on="honest", at_least_s=20.0)
+@attack(Surface.OFFERS, short=12, long=60, on="honest", at_least_s=20.0, came=HEARD)
 async def offers_with_extreme_figures(ground: Ground) -> None:
     """Prices, times, limits and energies at and beyond the ends of their ranges."""
     async with talkers(ground.target, 1) as hosts:
@@ -188,7 +189,7 @@ def _extremes(ground: Ground, real: Offer) -> list[bytes]:
     return sealed
 
 
-@attack(Surface.OFFERS, short=200, long=5_000, on="node0", at_least_s=20.0)
+@attack(Surface.OFFERS, short=200, long=5_000, on="node0", at_least_s=20.0, came=HEARD)
 async def offers_replayed(ground: Ground) -> None:
     """The nodes' own offers of earlier, said again in the place of the newer ones."""
     async with talkers(ground.target, 1) as hosts:
@@ -196,7 +197,7 @@ async def offers_replayed(ground: Ground) -> None:
         await _spread(ground, hosts, lambda number: old[number % len(old)])
 
 
-@attack(Surface.OFFERS, short=200, long=5_000, on="node0", at_least_s=15.0)
+@attack(Surface.OFFERS, short=200, long=5_000, on="node0", at_least_s=15.0, came=HEARD)
 async def offers_that_are_none(ground: Ground) -> None:
     """Gossip that no offer can be read from: noise, forged seals, another's key."""
     async with talkers(ground.target, 1) as hosts:

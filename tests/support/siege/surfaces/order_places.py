@@ -25,6 +25,8 @@ AGAIN_S = 1.0
 FAR_S = 80 * 24 * 3600
 WINDOW = 16
 PLACES_OF_A_KEY = 4
+TAKEN = ("places_taken",)
+ANSWERED = ("answer_",)
 
 
 @asynccontextmanager
@@ -106,14 +108,14 @@ async def _wait_silently(_deal: Deal, links: list[Link]) -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-@attack(Surface.ORDERS, short=16, long=48, budget=Budget.ONE_JOB, fresh=True, at_least_s=45.0)
+@attack(Surface.ORDERS, short=16, long=48, budget=Budget.ONE_JOB, fresh=True, at_least_s=45.0, came=TAKEN)
 async def orders_that_hold_places_for_the_price_of_a_job(ground: Ground) -> None:
     """Orders that are taken and never go on, with as much money as one honest job needs."""
     async with _spending(ground, Budget.ONE_JOB) as who:
         await _hold_places(ground, who, _wait_silently)
 
 
-@attack(Surface.ORDERS, short=0, long=16, budget=Budget.ONE_JOB, fresh=True, at_least_s=45.0)
+@attack(Surface.ORDERS, short=0, long=16, budget=Budget.ONE_JOB, fresh=True, at_least_s=45.0, came=TAKEN)
 async def orders_that_hold_places_by_many_keys(ground: Ground) -> None:
     """The same by many keys, each of which has the money of one job, and takes as many places as one key may."""
     keys = ground.count
@@ -125,14 +127,14 @@ async def orders_that_hold_places_by_many_keys(ground: Ground) -> None:
         ground.tally["spent_micro"] = sum(who.paid for who in crowd)
 
 
-@attack(Surface.ORDERS, short=0, long=48, budget=Budget.PLAY, at_least_s=45.0)
+@attack(Surface.ORDERS, short=0, long=48, budget=Budget.PLAY, at_least_s=45.0, came=TAKEN)
 async def orders_that_hold_places(ground: Ground) -> None:
     """The same by somebody who has money, and opens a new session for each place that lapses."""
     async with _spending(ground, Budget.PLAY) as who:
         await _hold_places(ground, who, _wait_silently)
 
 
-@attack(Surface.ORDERS, short=16, long=48, budget=Budget.ONE_JOB, at_least_s=45.0)
+@attack(Surface.ORDERS, short=16, long=48, budget=Budget.ONE_JOB, at_least_s=45.0, came=TAKEN)
 async def orders_with_vouchers_that_raise_nothing(ground: Ground) -> None:
     """Places held by saying the first voucher again and again."""
     async with _spending(ground, Budget.ONE_JOB) as who:
@@ -151,7 +153,7 @@ async def orders_with_vouchers_that_raise_nothing(ground: Ground) -> None:
         await _hold_places(ground, who, keep)
 
 
-@attack(Surface.ORDERS, short=8, long=64, budget=Budget.PLAY, at_least_s=30.0)
+@attack(Surface.ORDERS, short=8, long=64, budget=Budget.PLAY, at_least_s=30.0, came=TAKEN)
 async def orders_for_first_windows(ground: Ground) -> None:
     """Jobs that are left once the first unpaid tokens came; counts what was served and what was paid."""
     async with _spending(ground, Budget.PLAY) as who:
@@ -159,8 +161,8 @@ async def orders_for_first_windows(ground: Ground) -> None:
         async def job() -> None:
             deal = who.deal(await who.whole_route(), most=WINDOW, window=WINDOW)
             links, code = await who.take_all(deal)
+            ground.tally[f"refused_{code}" if code else "places_taken"] += 1
             if code:
-                ground.tally[f"refused_{code}"] += 1
                 return
             try:
                 await who.prompt(deal, links[0])
@@ -168,7 +170,6 @@ async def orders_for_first_windows(ground: Ground) -> None:
                     while True:
                         frame = read_frame((await links[-1].receive())[0])
                         if isinstance(frame, Sampled):
-                            ground.tally["tokens_served"] += len(frame.tokens)
                             ground.tally["tokens_unpaid"] += len(frame.tokens)
                         if isinstance(frame, Failed):
                             return
@@ -207,7 +208,7 @@ async def _with_neighbour(who: Buyer, hurt: Victim, **changes: object) -> list[L
     return [(real, sealed, BlockSpan(start=real.span.start, end=rest.start)), (forged, seal(forged, key), rest)]
 
 
-@attack(Surface.ORDERS, short=20, long=106, budget=Budget.PLAY, at_least_s=30.0)
+@attack(Surface.ORDERS, short=20, long=106, budget=Budget.PLAY, at_least_s=30.0, came=("dials",))
 async def orders_with_a_dead_neighbour(ground: Ground) -> None:
     """Orders whose next leg is at an address that nobody answers at: how long does each hold its place?"""
     async with victim() as hurt, _spending(ground, Budget.PLAY) as who:
@@ -222,7 +223,7 @@ async def orders_with_a_dead_neighbour(ground: Ground) -> None:
         ground.tally["dials_in_worst_minute"] = hurt.worst_minute
 
 
-@attack(Surface.ORDERS, short=6, long=30, budget=Budget.PLAY)
+@attack(Surface.ORDERS, short=6, long=30, budget=Budget.PLAY, came=("dials",))
 async def orders_that_scan_ports(ground: Ground) -> None:
     """Orders whose next leg is at an open, a closed, or an HTTP port: can the answers be told apart?"""
     async with victim() as silent, _spending(ground, Budget.PLAY) as who:
@@ -238,9 +239,13 @@ async def orders_that_scan_ports(ground: Ground) -> None:
             deal = who.deal(await _with_neighbour(who, Victim(ports[name])))
             order, _ = await who.orders(deal)
             began = clock()
-            answers[name].add(await who.ask(order) or "taken")
+            try:
+                answers[name].add(await who.ask(order) or "taken")
+            except JoulemeshError as error:
+                answers[name].add(error.code)
             waits[name].append(clock() - began)
         http.close()
+        ground.tally["dials"] = len(silent.dials)
         for name, found in answers.items():
             for code in found:
                 ground.tally[f"{name}_{code}"] += 1
@@ -254,7 +259,7 @@ async def _answer_http(_reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     writer.close()
 
 
-@attack(Surface.ORDERS, short=20, long=200, budget=Budget.PLAY, at_least_s=30.0)
+@attack(Surface.ORDERS, short=20, long=200, budget=Budget.PLAY, at_least_s=30.0, came=ANSWERED)
 async def orders_refused_with_far_expiry(ground: Ground) -> None:
     """Orders that must be refused, of sessions that expire in 80 days: what does the node do about each until then?"""
     async with _spending(ground, Budget.PLAY) as who:
@@ -269,7 +274,7 @@ async def orders_refused_with_far_expiry(ground: Ground) -> None:
         await ground.hold()
 
 
-@attack(Surface.ORDERS, short=40, long=1_000, budget=Budget.PLAY)
+@attack(Surface.ORDERS, short=40, long=1_000, budget=Budget.PLAY, came=("first_taken",))
 async def orders_replayed(ground: Ground) -> None:
     """The order of a session that is over, again and again."""
     async with _spending(ground, Budget.PLAY) as who:
@@ -289,7 +294,7 @@ async def orders_replayed(ground: Ground) -> None:
         await _one_after_another(ground, act, 4)
 
 
-@attack(Surface.ORDERS, short=100, long=3_000)
+@attack(Surface.ORDERS, short=100, long=3_000, came=ANSWERED)
 async def orders_of_nobody(ground: Ground) -> None:
     """Well-formed orders of sessions that were never opened, at full speed."""
     async with _spending(ground, Budget.NOTHING) as who:
