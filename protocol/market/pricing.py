@@ -31,12 +31,13 @@ from protocol.units import MICRO, ceil_div, format_micro
 __all__ = ["Comparable", "Costs", "MarginPolicy", "Pricing", "Quote", "Supply", "late_after", "median_of"]
 
 LATE_FACTOR = 10
+"""A token that takes so many times what it takes alone is late; a node may offer otherwise."""
 LATE_LEAST_US = 250_000
+"""Likewise, and none is late before."""
 
 
 def late_after(position_us: int) -> int:
-    """Microseconds after which a node says that a generated token is late: ten times what it takes alone, and never
-    before a quarter of a second."""
+    """Microseconds after which a node says that a generated token is late."""
     return min(MAX_DURATION_US, max(LATE_LEAST_US, LATE_FACTOR * position_us))
 
 
