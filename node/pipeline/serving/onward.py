@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.outbox import Outbox
+from node.pipeline.serving.places import Served
 from node.pipeline.serving.rows import Onward as PassedOn
 from protocol.encoding.codec import Message
 from protocol.models.activations import ActivationType
@@ -50,6 +51,22 @@ class Onward:
         self.rows: dict[tuple[Outbox, ActivationType], list[tuple[StepItem, bytes]]] = defaultdict(list)
         """Rows as they go over the wire, by neighbour and number format."""
         self.tokens: dict[Outbox, list[SampledToken]] = defaultdict(list)
+
+    def add(self, served: Served, passed: PassedOn) -> tuple[SampledToken, ...]:
+        """What the next leg needs of a session's part of the pass; the tokens that it has drawn."""
+        job = served.job
+        if passed.rows and served.downstream is not None:
+            self.rows[served.downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
+        if not passed.tokens:
+            return ()
+        first, route = passed.position - len(passed.tokens) + 1, len(job.reroutes)
+        tokens = tuple(
+            SampledToken(session=job.session, position=at, token=drawn, route=route)
+            for at, drawn in enumerate(passed.tokens, first)
+        )
+        if not job.is_first and served.downstream is not None:
+            self.tokens[served.downstream].extend(tokens[:-1] if job.ended else tokens)
+        return tokens
 
     def frames(self) -> Iterator[tuple[Outbox, Message, bytes]]:
         """Each frame with its payload, and where it goes."""

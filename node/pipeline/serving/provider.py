@@ -21,7 +21,7 @@ from node.pipeline.serving.incoming import Incoming
 from node.pipeline.serving.leg import LegJob
 from node.pipeline.serving.limits import ProviderLimits
 from node.pipeline.serving.neighbours import Neighbours, Next
-from node.pipeline.serving.onward import Onward, item_of, sampled_frames
+from node.pipeline.serving.onward import Onward, sampled_frames
 from node.pipeline.serving.outbox import Outbox, why_ended
 from node.pipeline.serving.pace import Pace
 from node.pipeline.serving.parts import Parts
@@ -30,7 +30,6 @@ from node.pipeline.serving.queueing import Queueing
 from node.pipeline.serving.redeem import Redeemer
 from node.pipeline.serving.rerouting import Rerouting
 from node.pipeline.serving.rooms import Rooms
-from node.pipeline.serving.rows import Onward as PassedOn
 from node.pipeline.serving.trail import Trails
 from node.pipeline.serving.warm import Warm
 from node.ports import (
@@ -331,7 +330,7 @@ class Provider:
                 if isinstance(output, Exception):
                     raise output
                 passed = job.complete(piece, output, now_us=now_us)
-                tokens = () if passed is None else _pass_on(served, passed, onward)
+                tokens = () if passed is None else onward.add(served, passed)
                 done.append((served, tokens, b"" if passed is None else b"".join(passed.said)))
                 if job.is_first:
                     for token in tokens[:-1] if job.ended else tokens:
@@ -386,20 +385,3 @@ class Provider:
 
     def _in_use(self) -> set[Outbox]:
         return {served.downstream for served in self._places if served.downstream is not None}
-
-
-def _pass_on(served: Served, passed: PassedOn, onward: Onward) -> tuple[SampledToken, ...]:
-    """Add what the next leg needs of a pass; the tokens that it has drawn."""
-    job = served.job
-    if passed.rows and served.downstream is not None:
-        onward.rows[served.downstream, job.terms.activations].append((item_of(job, passed), passed.rows))
-    if not passed.tokens:
-        return ()
-    first, route = passed.position - len(passed.tokens) + 1, len(job.reroutes)
-    tokens = tuple(
-        SampledToken(session=job.session, position=at, token=drawn, route=route)
-        for at, drawn in enumerate(passed.tokens, first)
-    )
-    if not job.is_first and served.downstream is not None:
-        onward.tokens[served.downstream].extend(tokens[:-1] if job.ended else tokens)
-    return tokens
