@@ -337,7 +337,7 @@ async def test_a_question_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     words: Sequence[str] = ["w1"] * MANIFEST.max_context
     with pytest.raises(ConfigurationError) as error:
         await world.plan(" ".join(words), edge="only")
-    assert error.value.code == "prompt"
+    assert error.value.code == "context-length"
 
 
 async def test_a_reader_that_goes_frees_its_room(tmp_path: Path) -> None:
