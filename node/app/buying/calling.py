@@ -8,6 +8,7 @@ from typing import Any
 
 from node.app.buying.grammars import grammar_text, of_schema, schema_text
 from node.gateway import ToolStyle, Wanted
+from protocol.errors import ConfigurationError
 
 __all__ = ["grammar_wanted"]
 
@@ -39,8 +40,19 @@ def _of_calls(tools: Sequence[Mapping[str, Any]], style: ToolStyle, *, once: boo
     lines = [f"start: {all_of_them.format(calls)}", f"one: {one}"]
     lines.append("call: " + " | ".join(f"call_{number}" for number in range(len(tools))))
     for number, tool in enumerate(tools):
-        name, schema = tool["function"]["name"], tool["function"].get("parameters")
+        name = tool["function"]["name"]
         begin = json.dumps(f'{{"name": "{name}", "{key}": ')
         lines.append(f'call_{number}: {begin} given_{number} "}}"')
-        lines.append(f"given_{number}: %json {schema_text(NO_ARGUMENTS if schema is None else schema)}")
+        lines.append(f"given_{number}: %json {_arguments(name, tool['function'].get('parameters'))}")
     return grammar_text("\n".join((*lines, "")).encode())
+
+
+def _arguments(name: str, schema: object) -> str:
+    """The schema of a tool's arguments: whatever else it says, they are an object."""
+    given = {"type": "object", **schema} if isinstance(schema, dict) else schema
+    text = schema_text(NO_ARGUMENTS if given is None else given)
+    if isinstance(given, dict) and given["type"] != "object":
+        raise ConfigurationError(
+            f"the parameters of the tool {name!r} have a type that is not 'object'", code="grammar"
+        )
+    return text

@@ -31,6 +31,7 @@ TOOLS: tuple[dict[str, Any], ...] = (
     {"type": "function", "function": {"name": "weather", "parameters": WEATHER}},
     {"type": "function", "function": {"name": "now"}},
 )
+ANYTHING = {"type": "function", "function": {"name": "weather", "parameters": {}}}
 
 
 def wanted(*called: dict[str, Any], once: bool = False) -> Wanted:
@@ -79,7 +80,20 @@ def test_one_that_is_named_is_the_only_one() -> None:
     assert grammar_wanted(wanted(), ToolStyle.TAGGED) == b"", "held to nothing where it may do as it likes"
 
 
-@pytest.mark.parametrize("parameters", ["text", [], {"enum": ["x" * (1 << 16)]}])
+def test_arguments_are_an_object_whatever_a_schema_leaves_open(masks: Masks) -> None:
+    """Anything else would be read as text, and no call."""
+    text = grammar_wanted(wanted(ANYTHING, once=True), ToolStyle.LISTED)
+    holder, answer = Holder(masks, grammar_of(text)), list[int]()
+    decode = Tokenizer.from_file(str(MODEL / "tokenizer.json")).decode
+    while (written := str(decode(answer)).strip()) != '[{"name": "weather", "arguments":':
+        (token, *_) = holder.allowed(LookBack((), tuple(answer), text)).nonzero()[0]
+        answer.append(int(token))
+        assert len(answer) < 99, written
+    follows = holder.allowed(LookBack((), tuple(answer), text)).nonzero()[0]
+    assert {str(decode([*answer, int(each)])).removeprefix(written).strip()[:1] for each in follows} <= {"", "{"}
+
+
+@pytest.mark.parametrize("parameters", ["text", [], {"type": "string"}, {"enum": ["x" * (1 << 16)]}])
 def test_parameters_that_are_no_schema_are_refused(parameters: object) -> None:
     tool = {"type": "function", "function": {"name": "odd", "parameters": parameters}}
     with pytest.raises(ConfigurationError) as refused:
